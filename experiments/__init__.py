@@ -1,0 +1,1 @@
+"""Recipes, and the commands that run several of them."""

@@ -1,0 +1,1 @@
+"""Tuning with Optuna: see README.md beside this file."""

@@ -1,0 +1,78 @@
+"""``lightning-seg``: the front door. It answers what it can without loading torch, and hands runs to `lightning_seg.cli`."""
+
+import argparse
+import sys
+
+from lightning_seg import __version__
+from lightning_seg.errors import InputError, unknown
+
+RUNS = {
+    "fit": "train: lightning-seg fit -c experiments/quickstart.yaml [--any.key value]",
+    "validate": "score a checkpoint on the validation split: lightning-seg validate --ckpt_path X",
+    "test": "score a checkpoint on the test split: lightning-seg test --ckpt_path X",
+    "predict": "write masks and a contact sheet of the test split: lightning-seg predict --ckpt_path X",
+}
+VERBS = {
+    "models": "list the networks, their options and their costs: lightning-seg models [name] [--counts]",
+    "data": "download data and list protocols: lightning-seg data --help",
+}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one command; bad input ends with one sentence on stderr and exit code 2."""
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        print(_help())
+    elif args[0] == "--version":
+        print(f"lightning_seg {__version__}")
+    elif args[0] in RUNS:
+        from lightning_seg.cli import main as run
+
+        run(args)
+    else:
+        try:
+            _verb(args[0])(args[1:])
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+def _help() -> str:
+    lines = [f"lightning_seg {__version__}: train, test, compare and use networks of the U-Net family", ""]
+    for name, text in (RUNS | VERBS).items():
+        lines.append(f"  {name:10}{text}")
+    return "\n".join([*lines, "", "`lightning-seg fit --help` lists every key of a recipe."])
+
+
+def _verb(name: str):  # type: ignore[no-untyped-def]
+    if name == "models":
+        return _models
+    if name == "data":
+        from lightning_seg.data.__main__ import main as data
+
+        return data
+    raise unknown("command", name, [*RUNS, *VERBS])
+
+
+def _models(args: list[str]) -> None:
+    from lightning_seg.models import _listing as listing
+
+    parser = argparse.ArgumentParser(prog="lightning-seg models", description="List networks, or the options of one.")
+    parser.add_argument("name", nargs="?", help="an architecture")
+    parser.add_argument(
+        "--counts", action="store_true", help="parameters and multiply-adds over the four encoders of UNet-A"
+    )
+    parser.add_argument("--size", type=int, default=256, help="side of the image for --counts")
+    parser.add_argument("--encoders", metavar="GLOB", help="list timm's encoders that match, such as 'resnet*'")
+    options = parser.parse_args(args)
+    if options.encoders:
+        text = listing.encoders(options.encoders)
+    elif options.name:
+        text = listing.describe(options.name)
+    else:
+        text = listing.overview(options.size if options.counts else None)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Layers that more than one network uses. Tensors are ``(B, C, H, W)``."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvNormAct(nn.Sequential):
+    """``k x k`` convolution, batch norm, ReLU; the size stays the same at stride 1.
+
+    ``bias`` is for parameter counts of published code only: the norm takes it out again.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, bias: bool = False
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=bias),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class DoubleConv(nn.Sequential):
+    """The U-Net block: (3x3 convolution, batch norm, ReLU) twice. Ronneberger et al. 2015, with Ioffe's norm."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = False) -> None:
+        super().__init__(
+            ConvNormAct(in_channels, out_channels, bias=bias), ConvNormAct(out_channels, out_channels, bias=bias)
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation residual block: ``(BN, ReLU, conv3x3) x 2 + BN(conv1x1)``. Zhang et al. 2018 (ResUNet)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, bias: bool = False, shortcut_norm: bool = True
+    ) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(in_channels),
+            nn.ReLU(),
+            nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=bias),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=bias),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=bias),
+            nn.BatchNorm2d(out_channels) if shortcut_norm else nn.Identity(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) + self.shortcut(x)
+
+
+class AttentionMap(nn.Identity):
+    """Marks an attention map on its way through a network, so that a forward hook can hand it out for overlays."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a hook listens: a map that is costly to hold need not be formed otherwise."""
+        return bool(self._forward_hooks)
+
+
+class AttentionGate(nn.Module):
+    """Additive attention gate, the common 2-D form: ``x * sigmoid(psi(relu(W_g g + W_x x)))``. Oktay et al. 2018.
+
+    ``gate`` and ``skip`` have the same size; the map has one channel.
+    """
+
+    def __init__(self, gate_channels: int, skip_channels: int, inner_channels: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Conv2d(gate_channels, inner_channels, 1), nn.BatchNorm2d(inner_channels))
+        self.skip = nn.Sequential(nn.Conv2d(skip_channels, inner_channels, 1), nn.BatchNorm2d(inner_channels))
+        self.psi = nn.Sequential(nn.Conv2d(inner_channels, 1, 1), nn.BatchNorm2d(1), nn.Sigmoid())
+        self.map = AttentionMap()
+
+    def forward(self, gate: Tensor, skip: Tensor) -> Tensor:
+        return skip * self.map(self.psi(F.relu(self.gate(gate) + self.skip(skip))))
+
+
+def resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Bilinear resampling to ``size`` (H, W), corners not aligned; ``x`` itself where it has that size already."""
+    return (
+        x if x.shape[-2:] == tuple(size) else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    )
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention ``x * sigmoid(W_2 relu(W_1 mean(x)))``, without biases. Hu et al. 2018."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        inner = max(1, channels // reduction)
+        self.weights = nn.Sequential(
+            nn.Linear(channels, inner, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(inner, channels, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weights(x.mean((2, 3)))[..., None, None]
+
+
+class NearestStage(nn.Module):
+    """A U-Net step without weights of its own on the way up: nearest upsampling x2, concatenation, ``block(in, out)``."""
+
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, block: Callable[[int, int], nn.Module] = DoubleConv
+    ) -> None:
+        super().__init__()
+        self.block = block(in_channels + skip_channels, out_channels)
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return self.block(x if skip is None else torch.cat([x, skip], 1))
+
+
+class DropBlock(nn.Module):
+    """Sets squares of ``size`` pixels to zero in training, in each channel on its own. Ghiasi et al. 2018.
+
+    Squares lie wholly inside the map, about ``rate`` of it is dropped, and what is kept is scaled up by the kept part of the batch.
+    """
+
+    def __init__(self, rate: float, size: int = 7) -> None:
+        super().__init__()
+        self.rate, self.size = rate, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        batch, channels, height, width = x.shape
+        size = min(self.size, height, width)
+        rows, columns = height - size + 1, width - size + 1
+        chance = min(1.0, self.rate * height * width / size**2 / (rows * columns))
+        corners = torch.empty(batch, channels, rows, columns, device=x.device).bernoulli_(chance)
+        kept = 1 - F.max_pool2d(F.pad(corners, [size - 1] * 4), size, 1)
+        return x * (kept / kept.mean().clamp_min(1e-6)).to(x.dtype)
+
+
+class SpatialAttention(nn.Module):
+    """``x * sigmoid(conv7x7([mean_c x, max_c x]))``. Woo et al. 2018 (CBAM's spatial half)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+        self.map = AttentionMap()
+
+    def forward(self, x: Tensor) -> Tensor:
+        summary = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        return x * self.map(self.conv(summary).sigmoid())
+
+
+class DoublingConv(nn.ConvTranspose2d):
+    """3x3 transposed convolution of stride 2 to exactly twice the size, aligned as Keras' ``padding="same"``."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, 2)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return super().forward(x, output_size)[..., :-1, :-1]

@@ -1,0 +1,23 @@
+"""Data sets, their splits, augmentation and loading. Imports nothing of the project but its errors.
+
+A data set is one file here (a class with the interface ``_source.Source``), one line in ``_source.DATASETS`` and one
+protocol file in ``protocols/``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_seg.data._source import DATASETS as DATASETS
+    from lightning_seg.data.datamodule import SegmentationDataModule as SegmentationDataModule
+    from lightning_seg.data.download import fetch as fetch
+    from lightning_seg.data.splits import load_protocol as load_protocol
+
+_HOMES = {"SegmentationDataModule": "datamodule", "DATASETS": "_source", "load_protocol": "splits", "fetch": "download"}
+__all__ = ["DATASETS", "SegmentationDataModule", "fetch", "load_protocol"]
+
+
+def __getattr__(name: str) -> Any:  # PEP 562: importing Lightning takes seconds, listing protocols should not
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,186 @@
+"""The LightningDataModule over every data set: names in, batches of uint8 out."""
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch.utils.data import DataLoader
+
+from lightning_seg.data._source import DATASETS, Source, source_class
+from lightning_seg.data.augment import Augmentation, transforms_of
+from lightning_seg.data.dataset import EpochSampler, SegmentationDataset
+from lightning_seg.data.splits import check, load_protocol
+from lightning_seg.errors import InputError, unknown
+
+__all__ = ["DATASETS", "SegmentationDataModule"]
+
+_STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+
+
+class SegmentationDataModule(LightningDataModule):
+    """A data set under a protocol.
+
+    Batches: image (B, C, H, W) uint8, mask (B, K, H, W) uint8 in {0, 1}, index (B,) position in the split, id: list.
+
+    Args:
+        dataset: a name in ``DATASETS``.
+        root: where its files lie; None: in $LIGHTNING_SEG_DATA.
+        protocol: the name of a shipped split, or a CSV file; None: the data set's own default.
+        size: height and width in pixels to which images and masks are scaled.
+        batch_size: samples per optimiser step over all devices together.
+        augment: a preset or a list of transforms (see ``augment``), for training images.
+        copies, online: see ``SegmentationDataset``; 6 and False are UNet-A's 800 -> 4,800 training images.
+        num_workers: loading processes per device; None: one less than the cores, at most 8, and 0 on one or two cores.
+        seed: of the order and the augmentation.
+        dataset_options: further arguments of the data set's class.
+
+    Errors: InputError for an unknown name or an illegal value here, for missing or damaged data in ``setup``.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "phantom_polyp",
+        root: str | None = None,
+        protocol: str | None = None,
+        size: int = 256,
+        batch_size: int = 16,
+        augment: str | list[dict[str, Any]] = "unet_a",
+        copies: int = 1,
+        online: bool = True,
+        num_workers: int | None = None,
+        seed: int = 42,
+        dataset_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        root = None if root is None else str(root)  # a Path in a checkpoint could not be loaded again
+        self.save_hyperparameters()
+        lowest = {"size": (size, 1), "batch_size": (batch_size, 1), "copies": (copies, 1), "seed": (seed, 0)}
+        for name, (value, least) in (lowest | {"num_workers": (num_workers or 0, 0)}).items():
+            if value < least:
+                raise InputError(f"data.{name} is {value}; give a whole number from {least}.")
+        self._kind = source_class(dataset)
+        self._options = _known_options(dataset, self._kind, dataset_options or {})
+        self._split = load_protocol(protocol or self._kind.default_protocol)
+        self._augmentation = Augmentation(transforms_of(augment), seed)
+        self._source: Source | None = None
+        self._datasets: dict[str, SegmentationDataset] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the K mask channels."""
+        return tuple(self._kind.classes)
+
+    @property
+    def in_channels(self) -> int:
+        """The C of the images."""
+        return int(self._kind.in_channels)
+
+    @property
+    def protocol_name(self) -> str:
+        return self._split.name
+
+    @property
+    def protocol_digest(self) -> str:
+        """12 hex digits that identify the protocol's (id, split) pairs."""
+        return self._split.digest
+
+    @property
+    def synthetic(self) -> bool:
+        """True where the images were made by a program, which every report must say."""
+        return bool(getattr(self._kind, "synthetic", False))
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """The ids of a split (``train``, ``val``, ``test``), in the order of a batch's ``index``."""
+        return self._split.ids[split]
+
+    @property
+    def source(self) -> Source:
+        """The data set itself; opened when first used, and checked against the protocol."""
+        if self._source is None:
+            root = self.hparams["root"]
+            source: Source = self._kind(root=Path(root).expanduser() if root else None, **self._options)
+            check(self._split, source)
+            self._source = source
+        return self._source
+
+    def prepare_data(self) -> None:
+        _ = self.source  # once per machine: extracts an archive before the other ranks look for its files
+
+    def setup(self, stage: str) -> None:
+        """Read the splits of the stage; the test split is not opened before ``test`` or ``predict``."""
+        for split in _STAGES[stage]:
+            if split not in self._datasets:
+                self._datasets[split] = self._load(split)
+
+    def _load(self, split: str) -> SegmentationDataset:
+        size = (self.hparams["size"], self.hparams["size"])
+        if split != "train":
+            return SegmentationDataset(self.source, self._split.ids[split], size, None)
+        copies, online = self.hparams["copies"], self.hparams["online"]
+        return SegmentationDataset(self.source, self._split.ids[split], size, self._augmentation, copies, online)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        data, (world, rank) = self._datasets["train"], self._place()
+        drop_last = len(data) > self.hparams["batch_size"]
+        sampler = EpochSampler(data, world, rank, self.hparams["seed"], drop_last)
+        return self._loader(data, sampler, drop_last)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self._in_order("val")
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self._in_order("test")
+
+    def _in_order(self, split: str) -> DataLoader[dict[str, Any]]:
+        data, (world, rank) = self._datasets[split], self._place()
+        # the usual DistributedSampler repeats samples to fill the last batch, and the scores would count them twice
+        sampler = UnrepeatedDistributedSampler(data, world, rank, shuffle=False) if world > 1 else None
+        return self._loader(data, sampler, drop_last=False)
+
+    def _loader(self, data: SegmentationDataset, sampler: Any, drop_last: bool) -> DataLoader[dict[str, Any]]:
+        world, _ = self._place()
+        batch_size, given = self.hparams["batch_size"], self.hparams["num_workers"]
+        if batch_size % world:
+            raise InputError(
+                f"data.batch_size {batch_size} cannot be shared by {world} devices; give a multiple of {world}."
+            )
+        workers = _default_workers() if given is None else given
+        return DataLoader(
+            data,
+            batch_size // world,
+            sampler=sampler,
+            num_workers=workers,
+            drop_last=drop_last,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            worker_init_fn=_start_worker,
+        )
+
+    def _place(self) -> tuple[int, int]:
+        """(number of processes, rank of this one)."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+
+def _known_options(dataset: str, kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
+    legal = [name for name in inspect.signature(kind).parameters if name != "root"]
+    for name in options:
+        if name not in legal:
+            raise unknown(f"option of {dataset}", name, legal)
+    return options
+
+
+def _default_workers() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores <= 2 else min(8, cores - 1)
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # OpenCV's thread pool does not survive a fork, and the workers fill the cores already

@@ -1,0 +1,163 @@
+"""Which sample belongs to which split: named protocol files, their checks, and group-aware splitters."""
+
+import csv
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_seg.data._source import Source
+from lightning_seg.errors import InputError, unknown
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A named division of a data set. ``digest`` is that of its (id, split) pairs, whatever their order in the file."""
+
+    name: str
+    version: str
+    digest: str
+    ids: dict[str, tuple[str, ...]]  # "train", "val", "test" -> ids
+
+
+def load_protocol(name_or_path: str | Path) -> Split:
+    """The protocol shipped under this name, or the CSV file at this path (``# name:`` lines, then ``id,split``)."""
+    path = _protocol_path(name_or_path)
+    header, rows = _read_protocol(path)
+    assigned: dict[str, str] = {}
+    for id, split in rows:
+        if id in assigned:
+            raise InputError(f"{path} lists {id!r} twice; keep one of its lines.")
+        assigned[id] = split
+    ids = {split: tuple(id for id in assigned if assigned[id] == split) for split in SPLITS}
+    empty = [split for split, members in ids.items() if not members]
+    if empty:
+        raise InputError(f"{path} gives no ids to {', '.join(empty)}; each of {', '.join(SPLITS)} needs at least one.")
+    return Split(header.get("name", path.stem), header.get("version", "1"), _digest(assigned), ids)
+
+
+def _protocol_path(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if isinstance(name_or_path, Path) or path.suffix == ".csv" or len(path.parts) > 1:
+        if not path.is_file():
+            raise InputError(f"there is no protocol file {str(path)!r}; give a CSV file of id,split lines.")
+        return path
+    names = protocol_names()
+    if name_or_path not in names:
+        raise unknown("protocol", name_or_path, names)
+    return PROTOCOLS / f"{name_or_path}.csv"
+
+
+def protocol_names() -> list[str]:
+    """The names of the shipped protocols, sorted."""
+    return sorted(path.stem for path in PROTOCOLS.glob("*.csv") if not path.stem.endswith("-duplicates"))
+
+
+def _read_protocol(path: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    comments = (line.lstrip("# ").partition(":") for line in lines if line.startswith("#"))
+    header = {key.strip(): value.strip() for key, _, value in comments}
+    body = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
+    if not body or body[0] != ["id", "split"]:
+        raise InputError(f"{path} does not start with the line 'id,split'; add it below the comment lines.")
+    for row in body[1:]:
+        if len(row) != 2:
+            raise InputError(f"{path} holds the line {','.join(row)!r}; each line is 'id,split'.")
+        if row[1] not in SPLITS:
+            raise InputError(f"{path} puts {row[0]!r} into {row[1]!r}; the splits are {', '.join(SPLITS)}.")
+    return header, [(id, split) for id, split in body[1:]]
+
+
+def _digest(assigned: Mapping[str, str]) -> str:
+    content = "".join(f"{id},{assigned[id]}\n" for id in sorted(assigned))
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def check(split: Split, source: Source) -> None:
+    """InputError if the source lacks ids of the protocol, or if one of its groups stands in two splits."""
+    wanted = [id for ids in split.ids.values() for id in ids]
+    missing = sorted(set(wanted) - set(source.ids))
+    if missing:
+        raise InputError(
+            f"protocol {split.name} names {len(missing)} of {len(wanted)} ids that the data set lacks, "
+            f"first {', '.join(missing[:3])}; complete the data or choose a protocol made for it."
+        )
+    home: dict[str, str] = {}
+    for name, ids in split.ids.items():
+        for id in ids:
+            first = home.setdefault(source.groups[id], name)
+            if first != name:
+                raise InputError(
+                    f"protocol {split.name} has the group {source.groups[id]!r} in both {first} and {name} (id {id!r}); "
+                    "a patient, sequence or duplicate belongs to one split."
+                )
+
+
+def group_split(groups: Mapping[str, str], fractions: Mapping[str, float], seed: int) -> dict[str, tuple[str, ...]]:
+    """Divide ids at random, keeping each group whole.
+
+    The sorted ids are shuffled by ``random.Random(seed)``; each id in turn brings its whole group into the first split
+    that has room for it, the splits being filled in the order of ``fractions``. A group too large for every split goes
+    where most room is left, and the last groups go to splits that are still empty. Where all groups are single ids this
+    is the plain shuffle, cut; sizes are exact as long as enough single ids fill the gaps.
+
+    Args:
+        groups: id -> group.
+        fractions: split -> its share of the ids; they sum to 1.
+    """
+    units = _shuffled_groups(groups, seed)
+    room = _sizes(len(groups), fractions)
+    if len(units) < len(room):
+        raise InputError(
+            f"{len(units)} groups cannot fill the {len(room)} splits {', '.join(room)}; ask for fewer splits."
+        )
+    chosen: dict[str, list[str]] = {name: [] for name in room}
+    for index, unit in enumerate(units):
+        empty = [name for name, ids in chosen.items() if not ids]
+        fitting = empty if len(units) - index <= len(empty) else [name for name in room if room[name] >= len(unit)]
+        name = fitting[0] if fitting else max(room, key=lambda name: room[name])
+        chosen[name] += unit
+        room[name] -= len(unit)
+    return {name: tuple(sorted(ids)) for name, ids in chosen.items()}
+
+
+def k_fold(groups: Mapping[str, str], k: int, seed: int) -> list[tuple[str, ...]]:
+    """``k`` folds of nearly equal size, each group in one fold: shuffled, then the largest group first to the smallest fold."""
+    units = _shuffled_groups(groups, seed)
+    if not 2 <= k <= len(units):
+        raise InputError(f"k = {k} folds are impossible; give 2 to {len(units)}, the number of groups.")
+    folds: list[list[str]] = [[] for _ in range(k)]
+    for unit in sorted(units, key=len, reverse=True):
+        min(folds, key=len).extend(unit)
+    return [tuple(sorted(fold)) for fold in folds]
+
+
+def _shuffled_groups(groups: Mapping[str, str], seed: int) -> list[list[str]]:
+    ids = sorted(groups)
+    members: dict[str, list[str]] = defaultdict(list)
+    for id in ids:
+        members[groups[id]].append(id)
+    random.Random(seed).shuffle(ids)
+    return [members[group] for group in dict.fromkeys(groups[id] for id in ids)]
+
+
+def _sizes(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
+    """Whole numbers that sum to ``total``: rounded down, then the largest remainders up."""
+    if any(share <= 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:
+        raise InputError(f"the fractions {dict(fractions)} are not positive numbers that sum to 1; correct them.")
+    exact = {name: round(total * share, 6) for name, share in fractions.items()}
+    sizes = {name: int(value) for name, value in exact.items()}
+    for name in sorted(exact, key=lambda name: sizes[name] - exact[name])[: total - sum(sizes.values())]:
+        sizes[name] += 1
+    return sizes
+
+
+def protocol_text(name: str, version: int, rule: str, ids: Mapping[str, Sequence[str]]) -> str:
+    """The content of a protocol file: the header, then one ``id,split`` line per id, sorted by id."""
+    rows: Iterable[str] = sorted(f"{id},{split}\n" for split, members in ids.items() for id in members)
+    return f"# name: {name}\n# version: {version}\n# rule: {rule}\nid,split\n" + "".join(rows)

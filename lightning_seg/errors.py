@@ -1,0 +1,16 @@
+"""The one exception for bad input: the command line prints its sentence and exits with code 2."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Input a user can mend. The message is one sentence: the value, the legal values, the cure."""
+
+
+def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
+    """The error for a misspelt name, with its near match: ``no loss named 'dise'; did you mean 'dice'? There are ...``"""
+    names = sorted(choices)
+    near = get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"no {kind} named {str(name)!r}; {hint}There are {', '.join(names)}.")

@@ -1,0 +1,93 @@
+"""`predict` writes one PNG mask per image and a contact sheet to look at."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import BasePredictionWriter
+from numpy.typing import NDArray
+from torch import Tensor
+
+Image = NDArray[np.uint8]
+# one colour a class, RGB; truth and prediction use the same
+COLOURS = np.array([(64, 224, 96), (255, 176, 32), (80, 160, 255), (240, 80, 200), (240, 240, 64)], dtype=np.uint8)
+ROWS = 12
+
+
+def overlay(image: Tensor, mask: Tensor) -> Image:
+    """image (C, H, W) uint8 with the outline and a tint of each channel of mask (K, H, W): RGB (H, W, 3)."""
+    picture = image[:3].permute(1, 2, 0).cpu().numpy()
+    picture = np.ascontiguousarray(
+        np.broadcast_to(picture[..., :1], (*picture.shape[:2], 3)) if picture.shape[-1] != 3 else picture
+    )
+    for k, channel in enumerate(mask.cpu().numpy().astype(np.uint8)):
+        colour = COLOURS[k % len(COLOURS)]
+        inside = channel > 0
+        picture[inside] = (0.7 * picture[inside] + 0.3 * colour).astype(np.uint8)
+        outlines, _ = cv2.findContours(channel, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, tuple(map(int, colour)), 1)
+    return picture
+
+
+def contact_sheet(images: list[Tensor], truths: list[Tensor], predictions: list[Tensor], titles: list[str]) -> Image:
+    """Rows of image, truth, prediction, with a title each: RGB."""
+    rows = []
+    for image, truth, prediction, title in zip(images, truths, predictions, titles, strict=True):
+        cells = [overlay(image, mask) for mask in (truth[:0], truth, prediction)]
+        row = np.concatenate([np.pad(cell, ((18, 2), (2, 2), (0, 0))) for cell in cells], 1)
+        rows.append(cv2.putText(row, title, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 1, cv2.LINE_AA))
+    return np.concatenate(rows)
+
+
+class MaskWriter(BasePredictionWriter):
+    """Writes ``<run>/predictions/<id>.png`` (0 background, 255 class; ``<id>_<class>.png`` for several) and ``contact_sheet.png``."""
+
+    def __init__(self) -> None:
+        super().__init__("batch")
+        self.rows: list[tuple[Tensor, Tensor, Tensor, str]] = []
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Tensor,
+        batch_indices: Any,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        folder = self._folder(trainer)
+        masks = (prediction > 0.5).to(torch.uint8)
+        for mask, name in zip(masks, batch["id"], strict=True):
+            for channel, label in zip(mask, pl_module.classes, strict=True):
+                stem = name if len(mask) == 1 else f"{name}_{label}"
+                write_png(folder / f"{stem}.png", channel.cpu().numpy() * 255)
+        for row in zip(batch["image"], batch["mask"], masks, batch["id"], strict=True):
+            if len(self.rows) < ROWS:
+                self.rows.append((row[0].cpu(), row[1].cpu(), row[2].cpu(), f"{row[3]}: image | truth | prediction"))
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero or not self.rows:
+            return
+        folder = self._folder(trainer)
+        sheet = folder / "contact_sheet.png"
+        write_png(sheet, contact_sheet(*map(list, zip(*self.rows, strict=True))))  # type: ignore[arg-type]
+        print(f"masks:          {folder}\ncontact sheet:  {sheet}  (image, truth, prediction)")
+
+    @staticmethod
+    def _folder(trainer: L.Trainer) -> Path:
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def write_png(path: Path, picture: Image) -> None:
+    """Write (H, W) or RGB (H, W, 3) as PNG, whole or not at all."""
+    ok, content = cv2.imencode(".png", picture if picture.ndim == 2 else picture[..., ::-1])
+    assert ok, path
+    part = path.with_suffix(".part")
+    part.write_bytes(content.tobytes())
+    part.replace(path)

@@ -1,0 +1,128 @@
+"""Losses on logits, and their weighted sum from YAML: ``loss: {bce: 0.5, dice: 0.5}``.
+
+A term takes ``logits (B, K, H, W)`` and ``mask (B, K, H, W)`` in {0, 1}, both float32, and returns a scalar. Overlap terms sum
+over the pixels of the batch (``per_image: false``, the field's habit) or of each image, then average over classes (and images).
+"""
+
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_seg.errors import InputError, unknown
+
+
+def _soft_counts(logits: Tensor, mask: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft TP, FP, FN of shape (K,), or (B, K) per image."""
+    axes = (2, 3) if per_image else (0, 2, 3)
+    probability = logits.sigmoid()
+    tp = (probability * mask).sum(axes)
+    return tp, probability.sum(axes) - tp, mask.sum(axes) - tp
+
+
+def bce(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean binary cross-entropy over pixels."""
+    return F.binary_cross_entropy_with_logits(logits, mask)
+
+
+def dice(logits: Tensor, mask: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
+    """``1 - (2 TP + s) / (2 TP + FP + FN + s)`` with soft counts. Milletari et al. 2016."""
+    tp, fp, fn = _soft_counts(logits, mask, per_image)
+    return (1 - (2 * tp + smooth) / (2 * tp + fp + fn + smooth)).mean()
+
+
+def jaccard(
+    logits: Tensor, mask: Tensor, alpha: float = 1.0, per_image: bool = True, per_pixel: bool = False
+) -> Tensor:
+    """``alpha * (1 - (TP + alpha) / (TP + FP + FN + alpha))`` with soft counts. PEFNet, eq. 2.
+
+    ``per_pixel`` sums over classes alone, as the widely copied Keras form does (there with ``alpha`` 100).
+    """
+    if per_pixel:
+        probability = logits.sigmoid()
+        tp = (probability * mask).sum(1)
+        union = (probability + mask).sum(1) - tp
+    else:
+        tp, fp, fn = _soft_counts(logits, mask, per_image)
+        union = tp + fp + fn
+    return alpha * (1 - (tp + alpha) / (union + alpha)).mean()
+
+
+def tversky(
+    logits: Tensor, mask: Tensor, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, per_image: bool = False
+) -> Tensor:
+    """``1 - (TP + s) / (TP + alpha FP + beta FN + s)``: alpha weighs false positives. Salehi et al. 2017."""
+    tp, fp, fn = _soft_counts(logits, mask, per_image)
+    return (1 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth)).mean()
+
+
+def focal(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+    """``alpha_t (1 - p_t)^gamma * BCE``, mean over pixels. Lin et al. 2017."""
+    entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+    weight = alpha * mask + (1 - alpha) * (1 - mask)
+    return (weight * (1 - torch.exp(-entropy)) ** gamma * entropy).mean()
+
+
+def mcc(logits: Tensor, mask: Tensor) -> Tensor:
+    """``1 - MCC`` from soft counts of the whole batch. SA-UNetv2; Abhishek and Hamarneh 2021.
+
+    Counts are divided by the number of pixels, which leaves the coefficient as it is and its products small.
+    """
+    tp, fp, fn = (count / (mask.numel() / mask.shape[1]) for count in _soft_counts(logits, mask, per_image=False))
+    tn = 1 - tp - fp - fn
+    variance = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return (1 - (tp * tn - fp * fn) / (variance.clamp_min(1e-14).sqrt() + 1e-7)).mean()
+
+
+def lovasz(logits: Tensor, mask: Tensor) -> Tensor:
+    """Lovasz hinge: the convex surrogate of the Jaccard index, per image and class. Berman et al. 2018."""
+    truth = mask.flatten(2)
+    errors, order = (1 - logits.flatten(2) * (2 * truth - 1)).sort(-1, descending=True)
+    truth = truth.gather(-1, order)
+    intersection = truth.sum(-1, keepdim=True) - truth.cumsum(-1)
+    union = truth.sum(-1, keepdim=True) + (1 - truth).cumsum(-1)
+    index = 1 - intersection / union
+    gradient = torch.cat([index[..., :1], index.diff(dim=-1)], -1)
+    return (errors.relu() * gradient).sum(-1).mean()
+
+
+TERMS: dict[str, Callable[..., Tensor]] = {
+    term.__name__: term for term in (bce, dice, focal, jaccard, lovasz, mcc, tversky)
+}
+
+
+class WeightedLoss(nn.Module):
+    """Sum of ``weight * term(logits, mask, **options)``.
+
+    Args:
+        terms: name -> weight, or name -> ``{weight: w, option: value, ...}``.
+    """
+
+    def __init__(self, terms: dict[str, float | dict[str, float]]) -> None:
+        super().__init__()
+        if not terms:
+            raise InputError(
+                f"the loss is empty; give at least one of {', '.join(TERMS)}, such as {{bce: 0.5, dice: 0.5}}."
+            )
+        self.terms = [self._term(name, value) for name, value in terms.items()]
+
+    @staticmethod
+    def _term(name: str, value: float | dict[str, float]) -> tuple[float, Callable[..., Tensor], dict[str, float]]:
+        if name not in TERMS:
+            raise unknown("loss", name, TERMS)
+        options = dict(value) if isinstance(value, dict) else {"weight": value}
+        weight = options.pop("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+            raise InputError(f"the weight of loss {name!r} is {weight!r}; give a number of at least 0.")
+        known = list(inspect.signature(TERMS[name]).parameters)[2:]
+        for option in options:
+            if option not in known:
+                raise unknown(f"option of loss {name!r}", option, [*known, "weight"])
+        return float(weight), TERMS[name], options
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        logits, mask = logits.float(), mask.float()
+        parts = [weight * term(logits, mask, **options) for weight, term, options in self.terms]
+        return torch.stack(parts).sum()

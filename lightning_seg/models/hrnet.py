@@ -1,0 +1,51 @@
+"""HRNet: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020 (HRNetV2).
+
+    logits = W relu(bn(W' [h_4, up2(h_8), up4(h_16), up8(h_32)]))        h: the four parallel resolutions
+
+Differs from the paper: nothing known; timm's backbone (``hrnet_w18``, ``w32``, ``w48``), logits upsampled x4 bilinearly.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.blocks import ConvNormAct, resize
+from lightning_seg.errors import InputError
+from lightning_seg.models._encoder import TimmEncoder
+from lightning_seg.models._skeleton import Segmenter
+
+ENCODER = "hrnet_w48"
+
+
+class ConcatDecoder(nn.Module):
+    """All maps but the stem's, at the size of the finest of them, side by side and mixed by 1x1."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = sum(channels[1:])
+        self.mix = ConvNormAct(self.channels, self.channels, 1, bias=True)
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        _, finest, *_ = pyramid
+        return self.mix(torch.cat([resize(x, finest.shape[-2:]) for x in pyramid[1:]], 1))
+
+
+class HRNet(Segmenter):
+    """HRNetV2 for segmentation. Arguments as in `UNet`; ``encoder`` is one of timm's HRNets."""
+
+    tiny = {"encoder": "hrnet_w18_small"}
+
+    def __init__(
+        self,
+        encoder: str | None = ENCODER,
+        in_channels: int = 3,
+        num_classes: int = 1,
+        encoder_options: dict[str, Any] | None = None,
+    ) -> None:
+        if not (encoder or ENCODER).startswith("hrnet"):
+            raise InputError(f"hrnet is built on timm's HRNets, not on {encoder!r}; take 'hrnet_w18', 'hrnet_w32' or 'hrnet_w48'.")
+        # the resolutions themselves, not the wider maps that timm makes of them for its classifier
+        body = TimmEncoder(encoder or ENCODER, in_channels, {"feature_location": "", **(encoder_options or {})})
+        super().__init__(body, ConcatDecoder(body.channels), num_classes)

@@ -1,0 +1,71 @@
+"""Mobile-UNet: Jing et al., "Mobile-Unet: An Efficient Convolutional Neural Network for Fabric Defect Detection", TRJ 2022.
+
+    e_1..e_5 = MobileNetV2(image), e_5 to 1280 channels        d_l = DoubleConv([nearest(d_{l+1}), e_l])
+
+Differs from the paper: the form behind PAM-UNet's Table I (0.85 G multiply-adds at 128 x 128): an ordinary convolutional decoder of 256 to
+16 channels that goes on to full resolution, and a 3x3 head; any encoder. The 1280-channel layer starts from scratch.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightning_seg.blocks import NearestStage
+from lightning_seg.errors import InputError
+from lightning_seg.models._encoder import TimmEncoder
+from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+
+ENCODER = "mobilenetv2_100"
+WIDTHS = (256, 128, 64, 32, 16)
+
+
+class LastLayer(nn.Module):
+    """MobileNetV2's last layer, which timm keeps with the classifier: the coarsest map to ``width`` channels by 1x1."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.channels = (*channels[:-1], width)
+        self.layer = nn.Sequential(
+            nn.Conv2d(channels[-1], width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU6(inplace=True)
+        )
+
+    def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
+        return [*pyramid[:-1], self.layer(pyramid[-1])]
+
+
+def plain_unet(
+    channels: Sequence[int], strides: Sequence[int], num_classes: int, widths: Sequence[int] = WIDTHS
+) -> tuple[UNetDecoder, nn.Module]:
+    """The decoder, two 3x3 convolutions per step up to full resolution, and its head."""
+    if 2 ** len(widths) != strides[-1]:
+        raise InputError(f"widths is {list(widths)}; an encoder of stride {strides[-1]} takes {strides[-1].bit_length() - 1} of them.")
+    skips = len(channels) - 1
+    decoder = UNetDecoder(channels, NearestStage, widths[:skips], widths[skips:])
+    return decoder, nn.Conv2d(decoder.channels, num_classes, 3, padding=1)
+
+
+class MobileUNet(Segmenter):
+    """MobileNetV2 under a plain U-Net decoder. Arguments as in `UNet`, and:
+
+    Args:
+        encoder: timm name.
+        widths: of the decoder, coarse to fine, for each step from stride 32 to full resolution.
+        last_width: channels of the encoder's last layer.
+    """
+
+    tiny = {"encoder": "mobilenetv2_035", "widths": [16, 16, 8, 8, 8], "last_width": 32}
+
+    def __init__(
+        self,
+        encoder: str | None = ENCODER,
+        in_channels: int = 3,
+        num_classes: int = 1,
+        widths: Sequence[int] = WIDTHS,
+        last_width: int = 1280,
+        encoder_options: dict[str, Any] | None = None,
+    ) -> None:
+        body = TimmEncoder(encoder or ENCODER, in_channels, encoder_options)
+        last = LastLayer(body.channels, last_width)
+        decoder, head = plain_unet(last.channels, body.strides, num_classes, widths)
+        super().__init__(body, decoder, num_classes, skip=last, head=head)

@@ -1,0 +1,169 @@
+"""PEFNet: Nguyen-Mau et al., "Multi Kernel Positional Embedding ConvNeXt for Polyp Segmentation", RIVF 2022.
+
+    d_l = MK(MK(swish(bn(up(d_{l+1}))) + e_l)) + P_l        MK(x) = sum over k = 1, 3, 5 of swish(bn(conv_k(x)))
+
+Differs from the paper: as the authors' code, the multi-kernel block and the embedding come after the sum of skip and decoder (the text: on
+the skip, before a concatenation), each kernel has its own norm and swish (``kernel_norm="sum"``: one norm on the bare sum, as printed)
+and positions P_l are learned, which the published 52, 74 and 129 M parameters need. The code stops at half resolution over a ConvNeXt;
+here a second step of the same width leads to the full one, which gives those counts.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.blocks import resize
+from lightning_seg.models._encoder import make_encoder
+from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+
+PAPER_ENCODER = "convnext_tiny.fb_in22k_ft_in1k"
+EPSILON = 1e-3  # Keras' default
+
+
+def norm_swish(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm2d(channels, EPSILON), nn.SiLU(inplace=True))
+
+
+class MultiKernel(nn.Module):
+    """The sum of convolutions of 1, 3 and 5 pixels, each with its own norm and swish, or bare under one norm."""
+
+    def __init__(self, channels: int, kernel_norm: Literal["branch", "sum"] = "branch") -> None:
+        super().__init__()
+        each = kernel_norm == "branch"
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, channels, k, padding=k // 2), norm_swish(channels) if each else nn.Identity())
+            for k in (1, 3, 5)
+        )
+        self.norm = nn.Identity() if each else nn.BatchNorm2d(channels, EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = (branch(x) for branch in self.branches)
+        return self.norm(sum(others, first))
+
+
+class LearnedPositions(nn.Module):
+    """Adds a learned map made for a square of ``grid`` cells, interpolated at other sizes."""
+
+    def __init__(self, channels: int, grid: int) -> None:
+        super().__init__()
+        self.map = nn.Parameter(torch.empty(1, channels, grid, grid))
+        if not self.map.is_meta:
+            nn.init.trunc_normal_(self.map, std=0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + resize(self.map, x.shape[-2:])
+
+
+class SinePositions(nn.Module):
+    """Adds ``sin(p / base^(2i / C))`` for cell p, in raster order, and channel i; or, in ``pairs``, sine and cosine for channels 2i, 2i + 1."""
+
+    def __init__(self, channels: int, base: float, pairs: bool) -> None:
+        super().__init__()
+        self.channels, self.base, self.pairs = channels, base, pairs
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        channel = torch.arange(self.channels, device=x.device)
+        step = channel // 2 * 2 if self.pairs else 2 * channel
+        cells = torch.arange(height * width, device=x.device)
+        angle = cells / self.base ** (step / self.channels)[:, None]
+        if self.pairs:
+            angle = angle + (channel % 2)[:, None] * (math.pi / 2)
+        return x + angle.sin().reshape(1, self.channels, height, width).to(x.dtype)
+
+
+class AddStage(nn.Module):
+    """Transposed convolution x2, sum with the skip and a ``mix``, where there is one, a ``mix``, then ``positions``."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        mix: Callable[[int], nn.Module],
+        positions: Callable[[int], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.up = nn.Sequential(nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1), norm_swish(out_channels))
+        self.merge = mix(out_channels) if skip_channels else None
+        self.mix = mix(out_channels)
+        self.positions = positions(out_channels)
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        x = self.up(x)
+        if self.merge is not None and skip is not None:
+            x = self.merge(x + skip)
+        return self.positions(self.mix(x))
+
+
+class Widen(nn.Module):
+    """A 1x1 convolution, norm and swish on the coarsest map; the other levels pass as they are."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), norm_swish(out_channels))
+
+    def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
+        return [*pyramid[:-1], self.conv(pyramid[-1])]
+
+
+class PEFNet(Segmenter):
+    """PEFNet over a timm encoder.
+
+    Args:
+        encoder: timm name; None is the paper's ConvNeXt-T. The paper's others: `convnext_small`, `convnext_base` with the same tag, and
+            `tf_efficientnetv2_b0` with ``coarsest_width`` 1280.
+        in_channels: of the image.
+        num_classes: output channels.
+        image_size: side in pixels for which positions are learned.
+        mpe: multi-kernel blocks and positions; without them plain 3x3 convolutions, the baseline of the paper's Table IV.
+        positions: learned; ``sincos`` in pairs; ``sine`` only, as the paper prints it; or none.
+        position_base: of the sines; the paper prints 1000.
+        kernel_norm: of the multi-kernel block: one norm per branch (the code) or one on the sum (the text).
+        coarsest_width: a 1x1 convolution brings the coarsest map to so many channels (timm's pyramid of EfficientNetV2 ends before it).
+        encoder_options: further arguments of the timm encoder, e.g. ``{drop_path_rate: 0.1}``, the code's.
+    """
+
+    tiny = {"encoder": "test_convnext", "image_size": 64}
+
+    def __init__(
+        self,
+        encoder: str | None = PAPER_ENCODER,
+        in_channels: int = 3,
+        num_classes: int = 1,
+        image_size: int = 256,
+        mpe: bool = True,
+        positions: Literal["learned", "sincos", "sine", "none"] = "learned",
+        position_base: float = 10000.0,
+        kernel_norm: Literal["branch", "sum"] = "branch",
+        coarsest_width: int | None = None,
+        encoder_options: dict[str, Any] | None = None,
+    ) -> None:
+        body = make_encoder(encoder or PAPER_ENCODER, in_channels, encoder_options)
+        widen = Widen(body.channels[-1], coarsest_width) if coarsest_width else None
+        channels = (*body.channels[:-1], coarsest_width or body.channels[-1])
+        mix = partial(MultiKernel, kernel_norm=kernel_norm) if mpe else _conv_swish
+        steps = int(math.log2(body.strides[0]))
+        strides = [*body.strides[-2::-1], *(2**step for step in reversed(range(steps)))]
+        place = _positions(positions if mpe else "none", [max(1, image_size // s) for s in strides], position_base)
+        tail = [channels[0] // 2] * steps
+        decoder = UNetDecoder(channels, partial(AddStage, mix=mix, positions=place), tail=tail)
+        super().__init__(body, decoder, num_classes, skip=widen)
+
+
+def _conv_swish(channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), norm_swish(channels))
+
+
+def _positions(kind: str, grids: list[int], base: float) -> Callable[[int], nn.Module]:
+    """A constructor of positions, called once per stage from coarse to fine; ``grids`` are the stages' sides in cells."""
+    remaining = iter(grids)
+    if kind == "learned":
+        return lambda channels: LearnedPositions(channels, next(remaining))
+    if kind == "none":
+        return lambda channels: nn.Identity()
+    return lambda channels: SinePositions(channels, base, pairs=kind == "sincos")

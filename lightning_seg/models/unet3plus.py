@@ -1,0 +1,138 @@
+"""UNet 3+: Huang et al., "UNet 3+: A Full-Scale Connected UNet for Medical Image Segmentation", ICASSP 2020.
+
+    d_l = conv3([conv3(down(e_k)) for k < l, conv3(e_l), conv3(up(d_k)) for k > l])        d_D = e_D, the bottleneck
+
+Differs from the paper: ``streams="unet_a"``, the default, is UNet-A's wiring: every level sees *all* encoder maps (deeper ones upsampled),
+streams are 1x1 convolutions and a double convolution joins them. ``streams="paper"`` is the authors' code with its 26,971,777
+parameters. Any encoder. The classification-guided module is a soft gate, see `ClassGate`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_seg.blocks import ConvNormAct, DoubleConv, resize
+from lightning_seg.models._encoder import make_encoder
+from lightning_seg.models._skeleton import Output, pad_to_multiple
+
+
+class FullScaleDecoder(nn.Module):
+    """Every level sees the other levels, each reduced to ``width`` channels; pyramid -> decoder maps, fine to coarse.
+
+    Args:
+        channels: of the pyramid, fine to coarse, the bottleneck last.
+        width: channels of a stream.
+        stream, join: constructors ``(in_channels, out_channels) -> module`` of a stream and of what joins a level's streams.
+        deeper: a level also sees the encoder maps below it, not only their decoder maps and the bottleneck.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        width: int,
+        stream: Callable[[int, int], nn.Module],
+        join: Callable[[int, int], nn.Module],
+        deeper: bool,
+    ) -> None:
+        super().__init__()
+        self.depth = len(channels) - 1
+        self.channels = len(channels) * width
+        self.sources = [  # encoder maps, by level
+            [k for k in range(self.depth + 1) if deeper or k <= level or k == self.depth] for level in range(self.depth)
+        ]
+        inputs = [
+            [*(channels[k] for k in sources), *(self.channels for _ in range(level + 1, self.depth))]
+            for level, sources in enumerate(self.sources)
+        ]
+        self.streams = nn.ModuleList(nn.ModuleList(stream(i, width) for i in level) for level in inputs)
+        self.joins = nn.ModuleList(join(len(level) * width, self.channels) for level in inputs)
+
+    def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
+        decoded: list[Tensor] = []  # fine to coarse
+        for level in reversed(range(self.depth)):
+            size = pyramid[level].shape[-2:]
+            maps = [*(pyramid[k] for k in self.sources[level]), *decoded]
+            streams = [stream(_match(x, size)) for stream, x in zip(self.streams[level], maps, strict=True)]
+            decoded.insert(0, self.joins[level](torch.cat(streams, 1)))
+        return decoded
+
+
+def _match(x: Tensor, size: torch.Size) -> Tensor:
+    """Finer maps are max-pooled, coarser ones upsampled, to ``size``."""
+    return F.adaptive_max_pool2d(x, size) if x.shape[-1] > size[-1] else resize(x, size)
+
+
+class ClassGate(nn.Module):
+    """Classification-guided module: the bottleneck tells whether there is anything to segment, ``p <- p * P(there is)``.
+
+    The paper multiplies by the arg max of a two-way classifier that an image-level loss trains, a gate without a gradient. Here the gate
+    is the probability itself, so that the segmentation loss trains it; at 1 it changes nothing, at 0 it empties the mask.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scores = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(channels, 2, 1), nn.AdaptiveMaxPool2d(1))
+
+    def forward(self, bottleneck: Tensor) -> Tensor:
+        """The log-odds (B, 1, 1, 1) that there is something."""
+        return self.scores(bottleneck).diff(dim=1)
+
+    @staticmethod
+    def apply_to(logits: Tensor, gate: Tensor) -> Tensor:
+        """The logits of ``sigmoid(logits) * sigmoid(gate)``, without forming probabilities."""
+        gate = gate.expand_as(logits)
+        return -torch.stack([-logits, -gate, -logits - gate]).logsumexp(0)
+
+
+class UNet3Plus(nn.Module):
+    """UNet 3+ over any encoder. Further arguments as in `UNet`.
+
+    Args:
+        stream_width: channels of each stream.
+        streams: the wiring, UNet-A's or the paper's.
+        deep_supervision: further logits, of every coarser decoder map and of the bottleneck, in ``Output.deep``.
+        cgm: the classification-guided module, on all logits.
+    """
+
+    tiny = {"widths": (4, 8, 16), "stream_width": 4}
+
+    def __init__(
+        self,
+        encoder: str | None = None,
+        in_channels: int = 3,
+        num_classes: int = 1,
+        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        stream_width: int = 64,
+        streams: Literal["unet_a", "paper"] = "unet_a",
+        deep_supervision: bool = False,
+        cgm: bool = False,
+        encoder_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        paper = streams == "paper"
+        kernel = 3 if paper else 1
+        stream = partial(ConvNormAct, kernel_size=kernel, bias=paper)
+        join = partial(ConvNormAct, bias=True) if paper else DoubleConv
+        self.encoder = make_encoder(encoder, in_channels, encoder_options, widths, partial(DoubleConv, bias=paper))
+        channels = self.encoder.channels
+        self.decoder = FullScaleDecoder(channels, stream_width, stream, join, deeper=not paper)
+        inputs = [self.decoder.channels] * self.decoder.depth + [channels[-1]]
+        inputs = inputs if deep_supervision else inputs[:1]
+        self.heads = nn.ModuleList(nn.Conv2d(i, num_classes, kernel, padding=kernel // 2) for i in inputs)
+        self.gate = ClassGate(channels[-1]) if cgm else None
+
+    def forward(self, image: Tensor) -> Tensor | Output:
+        height, width = image.shape[-2:]
+        padded = pad_to_multiple(image, self.encoder.strides[-1])
+        pyramid = self.encoder(padded)
+        maps = [*self.decoder(pyramid), pyramid[-1]]
+        logits = [head(x) for head, x in zip(self.heads, maps, strict=False)]
+        if self.gate is not None:
+            gate = self.gate(pyramid[-1])
+            logits = [self.gate.apply_to(x, gate) for x in logits]
+        logits = [resize(x, padded.shape[-2:])[..., :height, :width] for x in logits]
+        return Output(logits[0], tuple(logits[1:])) if len(logits) > 1 else logits[0]

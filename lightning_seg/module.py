@@ -1,0 +1,269 @@
+"""`SegmentationModule`: the one LightningModule that wraps any network."""
+
+import math
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.errors import InputError, unknown
+from lightning_seg.evaluation import ScoreTable, scores
+from lightning_seg.losses import WeightedLoss
+from lightning_seg.metrics import SegmentationCounts
+from lightning_seg.models import Output, TimmEncoder, create
+
+OPTIMIZERS = {name.lower(): name for name in ("Adam", "AdamW", "NAdam", "RMSprop", "SGD")}
+SCHEDULES = ("constant", "cosine", "multistep", "plateau")
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# What a checkpoint is the weights of: these cannot change once there are weights.
+NETWORK = ("architecture", "encoder", "encoder_options", "options", "classes", "in_channels")
+
+
+class SegmentationModule(L.LightningModule):
+    """A network with its loss, scores, optimiser and schedule. Hyper-parameters are primitives, so a checkpoint rebuilds it.
+
+    Args:
+        architecture: name of the network (``lightning-seg models`` lists them), or ``package.module:Class``.
+        encoder: timm name with tag, or None for the network's own one from scratch.
+        pretrained: start `fit` from the encoder's ImageNet weights.
+        options: further arguments of the network's constructor (``lightning-seg models <name>`` lists them).
+        encoder_options: further arguments of the timm encoder.
+        classes: names of the mask's channels; set from the data.
+        in_channels: channels of the image; set from the data.
+        normalization: of images scaled to [0, 1]: ``encoder`` (the mean and std of its pre-training), ``imagenet``,
+            ``symmetric`` (to [-1, 1]) or ``unit`` (as they are).
+        loss: weighted sum of terms, ``{bce: 0.5, dice: 0.5}``, each a weight or ``{weight: w, option: value}``.
+        optimizer: adam, adamw, nadam, rmsprop or sgd, with ``lr``, ``weight_decay`` and ``optimizer_options``.
+        schedule: of the learning rate: ``cosine`` to zero by step; ``constant``; ``multistep`` (schedule_options: milestones
+            in epochs, gamma); ``plateau`` of val/loss (schedule_options: factor, patience, min_lr).
+        warmup: share of all steps over which the learning rate of ``cosine`` and ``constant`` first rises linearly.
+    """
+
+    def __init__(
+        self,
+        architecture: str = "unet",
+        encoder: str | None = None,
+        pretrained: bool = False,
+        options: dict[str, Any] | None = None,
+        encoder_options: dict[str, Any] | None = None,
+        classes: Sequence[str] = ("foreground",),
+        in_channels: int = 3,
+        normalization: Literal["encoder", "imagenet", "symmetric", "unit"] = "encoder",
+        loss: dict[str, Any] | None = None,
+        optimizer: str = "adamw",
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        optimizer_options: dict[str, Any] | None = None,
+        schedule: str = "cosine",
+        warmup: float = 0.05,
+        schedule_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        classes = list(classes)
+        self.save_hyperparameters()
+        self.classes = classes
+        if optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", optimizer, OPTIMIZERS)
+        if schedule not in SCHEDULES:
+            raise unknown("schedule", schedule, SCHEDULES)
+        if not 0 <= warmup < 1:
+            raise InputError(f"warmup is {warmup}; give the share of all steps, at least 0 and below 1, such as 0.05.")
+        self.loss = WeightedLoss(loss or {"bce": 0.5, "dice": 0.5})
+        self.net = create(
+            architecture,
+            encoder=encoder,
+            in_channels=in_channels,
+            num_classes=len(classes),
+            encoder_options=encoder_options,
+            **(options or {}),
+        ).to(memory_format=torch.channels_last)
+        if pretrained and self._encoder is None:
+            raise InputError(
+                f"{architecture} is built without a timm encoder, so `pretrained` has no weights; set encoder, or pretrained: false."
+            )
+        mean, std = self._statistics(normalization, in_channels)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.counts = nn.ModuleDict(
+            {
+                f"{stage}_counts": SegmentationCounts(len(classes), stage != "train")
+                for stage in ("train", "val", "test")
+            }
+        )
+        self.origin: dict[str, str] = {}  # of the encoder's starting weights: name, file, sha256
+        self.table: ScoreTable | None = None  # of the last validation or test epoch
+        self.histogram: Tensor | None = None
+
+    @property
+    def _encoder(self) -> TimmEncoder | None:
+        return next((m for m in self.net.modules() if isinstance(m, TimmEncoder)), None)
+
+    def _statistics(self, normalization: str, in_channels: int) -> tuple[list[float], list[float]]:
+        if normalization == "unit":
+            mean, std = (0.0,), (1.0,)
+        elif normalization == "symmetric":
+            mean, std = (0.5,), (0.5,)
+        elif normalization == "encoder" and self._encoder is not None:
+            mean, std = self._encoder.mean, self._encoder.std
+        else:
+            mean, std = IMAGENET
+        if len(mean) != in_channels:  # grey or stacked slices: the mean over the colours, for every channel
+            mean, std = (sum(mean) / len(mean),) * in_channels, (sum(std) / len(std),) * in_channels
+        return list(mean), list(std)
+
+    def load_encoder_weights(self) -> None:
+        """Start from the encoder's ImageNet weights; an InputError where there are none on this machine."""
+        if self.hparams["pretrained"] and not self.origin and self._encoder is not None:
+            self.origin = self._encoder.load_weights()
+
+    def forward(self, image: Tensor) -> Output:
+        """image (B, C, H, W), uint8, or float in [0, 1] -> `Output` with logits (B, K, H, W)."""
+        if image.dtype == torch.uint8:
+            image = image.to(self.mean.dtype).div_(255)
+        image = image.contiguous(memory_format=torch.channels_last)
+        output = self.net((image - self.mean) / self.std)
+        return output if isinstance(output, Output) else Output(output)
+
+    def _step(self, batch: dict[str, Any], stage: str) -> Tensor:
+        output = self(batch["image"])
+        loss = self.loss(output.logits, batch["mask"])
+        for deep in output.deep:
+            loss = loss + self.loss(deep, batch["mask"]) / len(output.deep)
+        if output.penalty is not None:
+            loss = loss + output.penalty.float()
+        self.counts[f"{stage}_counts"].update(output.logits.detach(), batch["mask"], batch["index"], loss)
+        return loss
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        self._step(batch, "test")
+
+    def predict_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """Probabilities (B, K, H, W), float32."""
+        return self(batch["image"]).logits.float().sigmoid()
+
+    def on_train_epoch_start(self) -> None:
+        # Every epoch draws dropout from numbers of its own, so that a resumed run repeats an uninterrupted one.
+        seed = f"{os.environ.get('PL_GLOBAL_SEED', 0)} {self.current_epoch} {self.global_rank}"
+        torch.manual_seed(zlib.crc32(seed.encode()))
+
+    def on_train_epoch_end(self) -> None:
+        self._log_scores("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        metric = self.counts[f"{stage}_counts"]
+        index, counts, loss = metric.compute()
+        counts = counts.cpu().numpy()
+        if stage != "train":  # where an image may stand several times, as augmented copies
+            self.histogram = metric.histogram
+            self.table = ScoreTable.collect(index.tolist(), counts, self.trainer.datamodule.ids(stage), self.classes)
+            counts = self.table.counts
+        values = {name: scores(counts[:, k]) for k, name in enumerate(self.classes)}
+        mean = {key: sum(v[key] for v in values.values()) / len(values) for key in values[self.classes[0]]}
+        log = {f"{stage}/loss": loss} | {f"{stage}/{key}": value for key, value in mean.items()}
+        if len(self.classes) > 1:
+            log |= {f"{stage}/{key}_{name}": value for name, v in values.items() for key, value in v.items()}
+        shown = {
+            key: value for key, value in log.items() if key in (f"{stage}/loss", f"{stage}/dice", f"{stage}/dice_image")
+        }
+        self.log_dict({key: float(value) for key, value in shown.items()}, prog_bar=True)
+        self.log_dict({key: float(value) for key, value in log.items() if key not in shown})
+        metric.reset()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        hp = self.hparams
+        make = getattr(torch.optim, OPTIMIZERS[hp["optimizer"]])
+        try:
+            optimizer = make(
+                self.parameters(), lr=hp["lr"], weight_decay=hp["weight_decay"], **(hp["optimizer_options"] or {})
+            )
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optimizer {hp['optimizer']} does not take these options: {error}.") from error
+        return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer)}
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        name, options = self.hparams["schedule"], self.hparams["schedule_options"] or {}
+        make = torch.optim.lr_scheduler
+        try:
+            if name == "plateau":
+                return {"scheduler": make.ReduceLROnPlateau(optimizer, **options), "monitor": "val/loss"}
+            if name == "multistep":
+                return {"scheduler": make.MultiStepLR(optimizer, **options), "interval": "epoch"}
+        except TypeError as error:
+            raise InputError(f"schedule {name} does not take these options: {error}.") from error
+        total = self.trainer.estimated_stepping_batches
+        if math.isinf(total):
+            raise InputError(
+                f"schedule {name!r} must know the number of steps; set trainer.max_epochs or trainer.max_steps."
+            )
+        return {
+            "scheduler": make.LambdaLR(optimizer, _Warmup(int(total), self.hparams["warmup"], name == "cosine")),
+            "interval": "step",
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["lightning_seg"] = {
+            "encoder_weights": self.origin,
+            "protocol": self.trainer.datamodule.protocol_name,
+            "protocol_digest": self.trainer.datamodule.protocol_digest,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.origin = checkpoint.get("lightning_seg", {}).get("encoder_weights", {})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SegmentationModule":
+        """The trained module of a checkpoint, in evaluation mode, on the CPU."""
+        checkpoint = read_checkpoint(path)
+        hparams = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+        module = cls(**hparams)
+        module.load_state_dict(checkpoint["state_dict"])
+        module.on_load_checkpoint(checkpoint)
+        return module.eval()
+
+
+class _Warmup:
+    """Factor of the learning rate at a step: linear rise, then constant or half a cosine to zero."""
+
+    def __init__(self, total: int, warmup: float, cosine: bool) -> None:
+        self.total, self.rise, self.cosine = total, round(total * warmup), cosine
+
+    def __call__(self, step: int) -> float:
+        if step < self.rise:
+            return (step + 1) / self.rise
+        if not self.cosine:
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.rise) / max(1, self.total - self.rise))))
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint file of this project, without unpickling code; InputError where it is not one."""
+    if not Path(path).is_file():
+        raise InputError(f"there is no checkpoint {str(path)!r}; give the path of a .ckpt file that `fit` wrote.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        architecture = checkpoint["hyper_parameters"]["architecture"]
+        if not isinstance(checkpoint["state_dict"], dict) or not isinstance(architecture, str):
+            raise TypeError("its parts have other types")
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(
+            f"{str(path)!r} is not a checkpoint of lightning_seg ({reason}); give a .ckpt file that `fit` wrote."
+        ) from error
+    return checkpoint

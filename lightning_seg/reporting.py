@@ -1,0 +1,153 @@
+"""What a run leaves behind for people: TensorBoard dashboards, the score table on disk and on the terminal."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lightning_seg.evaluation import SCORES, ScoreTable, interval, per_image, pooled
+from lightning_seg.inference.writer import contact_sheet
+
+EXAMPLES = 6
+
+
+class Dashboard(L.Callback):
+    """Into TensorBoard: example overlays and the precision-recall curve of each validation, hyper-parameters with the best score."""
+
+    def __init__(self) -> None:
+        self.best: dict[str, float] = {}
+        self.examples: dict[str, torch.Tensor] = {}
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 0:
+            self.examples = {key: batch[key][:EXAMPLES] for key in ("image", "mask")}
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        writer = _writer(trainer)
+        if writer is None or trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        step = trainer.global_step
+        with torch.inference_mode():
+            prediction = pl_module.eval()(self.examples["image"]).logits > 0
+        rows = [list(tensor) for tensor in (self.examples["image"], self.examples["mask"], prediction)]
+        sheet = contact_sheet(*rows, [f"image | truth | prediction, epoch {trainer.current_epoch}"] * len(rows[0]))
+        writer.add_image("val/overlays", sheet, step, dataformats="HWC")
+        for name, histogram in zip(pl_module.classes, pl_module.histogram.cpu().numpy(), strict=True):
+            _add_pr_curve(writer, f"val/pr_{name}", histogram, step)
+        scores = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if k in ("val/dice", "val/dice_image", "val/iou")
+        }
+        if scores.get("val/dice", 0.0) >= self.best.get("val/dice", 0.0):
+            self.best = scores
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero and self.best:
+            parameters = {**trainer.datamodule.hparams, **pl_module.hparams}
+            trainer.logger.log_hyperparams(parameters, {f"best/{k}": v for k, v in self.best.items()})
+
+
+def _writer(trainer: L.Trainer) -> Any:
+    return (
+        trainer.logger.experiment if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero else None
+    )
+
+
+def _add_pr_curve(writer: Any, tag: str, histogram: np.ndarray, step: int) -> None:
+    """histogram (2, bins): pixels of background and foreground by probability."""
+    fp, tp = histogram[:, ::-1].cumsum(1)[:, ::-1]  # predicted positive at each lower edge of a bin
+    tn, fn = histogram[0].sum() - fp, histogram[1].sum() - tp
+    precision, recall = tp / np.maximum(tp + fp, 1), tp / np.maximum(tp + fn, 1)
+    writer.add_pr_curve_raw(tag, tp, fp, tn, fn, precision, recall, step, num_thresholds=histogram.shape[1])
+
+
+class ScoreReport(L.Callback):
+    """After ``test`` and ``validate``: the per-image table and a summary on disk, the scores with their conventions on the terminal."""
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._report(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.state.fn == "validate":
+            self._report(trainer, pl_module, "val")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        checkpoint: Any = trainer.checkpoint_callback
+        if trainer.is_global_zero and checkpoint is not None and checkpoint.best_model_path and trainer.log_dir:
+            print(
+                f"best checkpoint:  {checkpoint.best_model_path}  ({checkpoint.monitor} {float(checkpoint.best_model_score):.4f})\n"
+                f"TensorBoard:      {trainer.log_dir}  (open: tensorboard --logdir {Path(trainer.log_dir).parent})"
+            )
+
+    @staticmethod
+    def _report(trainer: L.Trainer, pl_module: Any, split: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        data, table = trainer.datamodule, pl_module.table
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / f"{split}-{data.protocol_name}"
+        table.write(folder / "scores.csv")
+        facts = {
+            "checkpoint": str(trainer.ckpt_path),
+            "dataset": data.hparams["dataset"],
+            "synthetic": data.synthetic,
+            "protocol": data.protocol_name,
+            "protocol_digest": data.protocol_digest,
+            "split": split,
+            "images": len(table.ids),
+            "size": data.hparams["size"],
+            "scored_at": "network size",
+            "threshold": 0.5,
+            "encoder_weights": pl_module.origin,
+            "scores": summarize(table),
+        }
+        part = folder / "summary.part"
+        part.write_text(json.dumps(facts, indent=1))
+        os.replace(part, folder / "summary.json")
+        print_scores(facts)
+        print(f"per-image table:  {folder / 'scores.csv'}")
+
+
+def summarize(table: ScoreTable) -> dict[str, Any]:
+    """class -> score -> convention (``image``, ``pooled``) -> value and 95 % interval."""
+    return {
+        name: {
+            score: {
+                convention: {
+                    "value": float(per_image(counts, score).mean() if convention == "image" else pooled(counts, score)),
+                    "interval": interval(counts, score, convention),
+                }
+                for convention in ("image", "pooled")
+            }
+            for score in SCORES
+        }
+        for name, counts in ((name, table.of(name)) for name in table.classes)
+    }
+
+
+def print_scores(facts: dict[str, Any]) -> None:
+    """The table of scores, every column named by its convention."""
+    from rich.console import Console
+    from rich.table import Table
+
+    note = "[bold]SYNTHETIC data, says nothing about clinical performance[/]\n" if facts["synthetic"] else ""
+    table = Table(
+        title=f"{note}{facts['split']} scores: protocol {facts['protocol']} ({facts['protocol_digest']}), {facts['images']} images, "
+        f"at network size {facts['size']}, threshold {facts['threshold']}",
+        caption="95 % BCa bootstrap intervals over images; a 0/0 score counts 1 where truth and prediction are both empty, else 0",
+    )
+    for column in ("class", "score", "mean over images", "95 %", "pooled over pixels", "95 %"):
+        table.add_column(column, justify="left" if column in ("class", "score") else "right")
+    for name, scores in facts["scores"].items():
+        for score, values in scores.items():
+            cells = []
+            for convention in ("image", "pooled"):
+                low, high = values[convention]["interval"]
+                cells += [f"{values[convention]['value']:.4f}", f"{low:.3f} - {high:.3f}"]
+            table.add_row(name, score, *cells)
+    Console(width=None if os.isatty(1) else 120).print(table)

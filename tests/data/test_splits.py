@@ -1,0 +1,190 @@
+"""Protocol files and splitters: nothing stands in two splits, no group is divided, the shipped files follow their rule."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_seg.data import kvasir_seg
+from lightning_seg.data.splits import (
+    PROTOCOLS,
+    check,
+    group_split,
+    k_fold,
+    load_protocol,
+    protocol_names,
+    protocol_text,
+)
+from lightning_seg.errors import InputError
+from tests.data.conftest import FakeSource
+
+FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
+some_groups = st.lists(st.integers(0, 30), min_size=1, max_size=120).map(
+    lambda groups: {f"id{index}": f"patient{group}" for index, group in enumerate(groups)}
+)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return write(tmp_path / "small.csv", "# name: small\n# version: 3\nid,split\ns01,train\ns00,train\ns02,val\ns03,test\n")
+
+
+def test_a_protocol_file_is_read_with_its_header(small: Path) -> None:
+    split = load_protocol(small)
+    assert (split.name, split.version) == ("small", "3")
+    assert split.ids == {"train": ("s01", "s00"), "val": ("s02",), "test": ("s03",)}
+    assert load_protocol(str(small)) == split
+
+
+def test_the_digest_depends_on_the_assignment_alone(small: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "o.csv", "# name: other\nid,split\ns03,test\ns02,val\ns00,train\ns01,train\n")
+    moved = write(tmp_path / "m.csv", "# name: small\nid,split\ns03,train\ns02,val\ns00,train\ns01,test\n")
+    assert load_protocol(small).digest == load_protocol(other).digest != load_protocol(moved).digest
+    assert len(load_protocol(small).digest) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id,split\na,train\na,val\nb,test\n", "lists 'a' twice"),
+        ("id,split\na,train\nb,test\n", "no ids to val"),
+        ("id,split\na,train\nb,dev\n", "puts 'b' into 'dev'"),
+        ("a,train\nb,val\n", "does not start with the line 'id,split'"),
+        ("id,split\na;train\n", "holds the line 'a;train'"),
+        ("", "does not start"),
+    ],
+)
+def test_a_wrong_protocol_file_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        load_protocol(write(tmp_path / "wrong.csv", text))
+
+
+def test_an_unknown_protocol_gets_its_near_match() -> None:
+    with pytest.raises(InputError, match="no protocol named 'kvasir-unet'; did you mean 'kvasir-unet-a'"):
+        load_protocol("kvasir-unet")
+    with pytest.raises(InputError, match="there is no protocol file"):
+        load_protocol("folder/mine.csv")
+
+
+def test_ids_that_the_data_set_lacks_are_counted_and_named(small: Path) -> None:
+    source = FakeSource(2)
+    with pytest.raises(InputError, match="names 2 of 4 ids that the data set lacks, first s02, s03"):
+        check(load_protocol(small), source)
+
+
+def test_a_group_in_two_splits_is_refused(small: Path) -> None:
+    source = FakeSource(4)
+    check(load_protocol(small), source)
+    source.groups |= {"s01": "patient 7", "s03": "patient 7"}
+    with pytest.raises(InputError, match="group 'patient 7' in both train and test"):
+        check(load_protocol(small), source)
+
+
+@given(groups=some_groups, seed=st.integers(0, 5))
+def test_a_group_never_appears_in_two_splits(groups: dict[str, str], seed: int) -> None:
+    if len(set(groups.values())) < 3:
+        with pytest.raises(InputError, match="cannot fill"):
+            group_split(groups, FRACTIONS, seed)
+        return
+    split = group_split(groups, FRACTIONS, seed)
+    assert all(split.values())
+    assert sorted(id for ids in split.values() for id in ids) == sorted(groups)
+    homes = Counter(group for ids in split.values() for group in {groups[id] for id in ids})
+    assert set(homes.values()) == {1}
+
+
+@given(groups=some_groups, k=st.integers(2, 6), seed=st.integers(0, 5))
+def test_a_group_never_appears_in_two_folds(groups: dict[str, str], k: int, seed: int) -> None:
+    if len(set(groups.values())) < k:
+        with pytest.raises(InputError, match=f"k = {k} folds"):
+            k_fold(groups, k, seed)
+        return
+    folds = k_fold(groups, k, seed)
+    assert sorted(id for fold in folds for id in fold) == sorted(groups)
+    assert set(Counter(group for fold in folds for group in {groups[id] for id in fold}).values()) == {1}
+    largest = max(Counter(groups.values()).values())
+    assert max(map(len, folds)) - min(map(len, folds)) <= largest
+
+
+def test_without_groups_the_split_is_the_plain_shuffle_cut() -> None:
+    import random
+
+    ids = [f"{index:03d}" for index in range(100)]
+    shuffled = list(ids)
+    random.Random(5).shuffle(shuffled)
+    split = group_split({id: id for id in ids}, FRACTIONS, seed=5)
+    assert split["train"] == tuple(sorted(shuffled[:70]))
+    assert split["val"] == tuple(sorted(shuffled[70:80]))
+
+
+def test_the_seed_alone_decides_the_split() -> None:
+    groups = {f"{index:03d}": f"{index // 2}" for index in range(100)}
+    backwards = dict(reversed(groups.items()))
+    assert group_split(groups, FRACTIONS, 1) == group_split(backwards, FRACTIONS, 1)
+    assert group_split(groups, FRACTIONS, 1) != group_split(groups, FRACTIONS, 2)
+    assert k_fold(groups, 5, 1) == k_fold(backwards, 5, 1) != k_fold(groups, 5, 2)
+
+
+@given(total=st.integers(10, 300), seed=st.integers(0, 3))
+def test_sizes_are_exact_where_every_group_is_one_id(total: int, seed: int) -> None:
+    split = group_split({str(index): str(index) for index in range(total)}, FRACTIONS, seed)
+    assert np.allclose([len(split[name]) for name in FRACTIONS], [total * share for share in FRACTIONS.values()], atol=1)
+
+
+@pytest.mark.parametrize("fractions", [{"train": 0.5, "test": 0.6}, {"train": 1.2, "test": -0.2}])
+def test_fractions_that_are_no_shares_are_refused(fractions: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="sum to 1"):
+        group_split({"a": "a", "b": "b"}, fractions, 0)
+
+
+def test_protocol_text_is_what_load_protocol_reads(tmp_path: Path) -> None:
+    ids = {"train": ("b", "a"), "val": ("d",), "test": ("c",)}
+    split = load_protocol(write(tmp_path / "p.csv", protocol_text("p", 2, "by hand: a, b", ids)))
+    assert (split.name, split.version) == ("p", "2")
+    assert {name: set(members) for name, members in split.ids.items()} == {name: set(members) for name, members in ids.items()}
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_every_shipped_protocol_is_whole_and_bears_the_name_of_its_file(name: str) -> None:
+    split = load_protocol(name)
+    assert split.name == name
+    assert split.version == "1"
+    assert "# rule: " in (PROTOCOLS / f"{name}.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("kvasir-unet-a", (800, 100, 100)),
+        ("kvasir-80-10-10", (800, 100, 100)),
+        ("kvasir-60-20-20", (600, 200, 200)),
+        ("kvasir-800-200", (720, 80, 200)),
+    ],
+)
+def test_the_kvasir_protocols_follow_from_the_ids_by_their_rule(name: str, sizes: tuple[int, ...]) -> None:
+    split = load_protocol(name)
+    assert tuple(len(ids) for ids in split.ids.values()) == sizes
+    ids = sorted(id for members in split.ids.values() for id in members)
+    assert kvasir_seg.protocol(name, ids) == (PROTOCOLS / f"{name}.csv").read_text()
+
+
+def test_no_kvasir_protocol_divides_a_pair_of_duplicates() -> None:
+    pairs = kvasir_seg.duplicate_groups()
+    assert len(pairs) == 48
+    assert set(Counter(pairs.values()).values()) == {2}
+    for name in kvasir_seg.SHARES:
+        home = {id: split for split, ids in load_protocol(name).ids.items() for id in ids}
+        assert all(home[id] == home[group] for id, group in pairs.items()), name
+
+
+def test_the_protocols_of_unet_a_have_not_moved() -> None:
+    """A published score bears this digest; another split is another version under another name."""
+    assert load_protocol("kvasir-unet-a").digest == "f1d10e535545"

@@ -1,0 +1,177 @@
+"""What every network holds to: each file in ``lightning_seg/models`` is tested as it appears.
+
+Two class attributes of a network speak to this file: ``tiny``, constructor values of a small form of it, and ``unused``, prefixes of
+names of parameters that get no gradient because their paper left them dead.
+"""
+
+import copy
+import importlib
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_seg import models
+
+UNET_A = ("attention_unet", "resunet", "transunet", "unet", "unet3plus", "unetplusplus")
+SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1]}
+# five levels from stride 2; four from stride 4; four from stride 4 in (B, H, W, C)
+ENCODERS = {
+    "test_efficientnet": {},
+    "test_convnext": {},
+    "swin_tiny_patch4_window7_224": {"encoder_options": SMALL_SWIN},
+}
+# further forms of a network that are worth the whole contract
+FORMS: list[tuple[str, dict[str, Any]]] = [
+    ("unet3plus", {"streams": "paper", "deep_supervision": True, "cgm": True}),
+    ("sa_unet", {"norm": "group"}),
+    ("pefnet", {"encoder": "test_efficientnet", "coarsest_width": 96, "positions": "sincos", "kernel_norm": "sum"}),
+    ("pefnet", {"mpe": False}),
+]
+
+Case = tuple[str, dict[str, Any]]
+CASES: list[Case] = [
+    *((name, {}) for name in models.names()),
+    *((name, {"encoder": encoder, **options}) for name in UNET_A for encoder, options in ENCODERS.items()),
+    *FORMS,
+]
+
+
+def _id(case: Case) -> str:
+    return "-".join([case[0], *(f"{k}={v}" for k, v in case[1].items() if k != "encoder_options")])
+
+
+each_case = pytest.mark.parametrize("case", CASES, ids=_id)
+each_name = pytest.mark.parametrize("name", models.names())
+
+
+def build(case: Case, **arguments: Any) -> nn.Module:
+    """The small form of a network, the same weights every time."""
+    name, options = case
+    torch.manual_seed(0)
+    return models.create(name, **{**getattr(models.find(name), "tiny", {}), **options, **arguments})
+
+
+def image(batch: int = 1, channels: int = 3, height: int = 64, width: int = 64) -> Tensor:
+    return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def logits(output: Tensor | models.Output) -> Tensor:
+    return output.logits if isinstance(output, models.Output) else output
+
+
+def total(output: Tensor | models.Output) -> Tensor:
+    """A scalar that every part of an output contributes to, unlike its mean, which a last batch norm may fix."""
+    if isinstance(output, Tensor):
+        output = models.Output(output)
+    maps = [output.logits, *output.deep]
+    return sum((m.float() - 0.3).pow(2).mean() for m in maps) + (0 if output.penalty is None else output.penalty)
+
+
+@each_case
+@pytest.mark.parametrize("channels, classes, height, width", [(3, 1, 64, 64), (1, 3, 65, 47), (3, 3, 33, 70)])
+def test_logits_have_the_size_of_any_image_and_one_channel_per_class(
+    case: Case, channels: int, classes: int, height: int, width: int
+) -> None:
+    net = build(case, in_channels=channels, num_classes=classes).eval()
+    with torch.no_grad():
+        output = net(image(1, channels, height, width))
+    assert logits(output).shape == (1, classes, height, width)
+    for deep in getattr(output, "deep", ()):
+        assert deep.shape == (1, classes, height, width)
+
+
+@each_case
+def test_every_weight_gets_a_gradient_except_those_declared_unused(case: Case) -> None:
+    net = build(case).train()
+    total(net(image(batch=2))).backward()
+    unused = getattr(net, "unused", ())
+    parameters = dict(net.named_parameters())
+    without = {name for name, p in parameters.items() if p.grad is None}
+    assert without == {name for name in parameters if name.startswith(unused or ("\0",))}
+    assert all(p.grad.isfinite().all() for p in parameters.values() if p.grad is not None)
+
+
+@each_case
+def test_evaluation_is_deterministic_and_each_image_stands_alone(case: Case) -> None:
+    net, batch = build(case).eval(), image(batch=2)
+    with torch.no_grad():
+        both = logits(net(batch))
+        assert torch.equal(both, logits(net(batch)))
+        torch.testing.assert_close(logits(net(batch[1:])), both[1:], rtol=1e-4, atol=1e-4)
+
+
+@each_case
+def test_a_state_dict_restores_the_network_exactly(case: Case) -> None:
+    net = build(case).train()
+    with torch.no_grad():
+        net(image(batch=2))  # moves the statistics of batch norm away from their start
+        torch.manual_seed(1)
+        other = models.create(case[0], **{**getattr(models.find(case[0]), "tiny", {}), **case[1]})
+        other.load_state_dict(copy.deepcopy(net.state_dict()))
+        assert torch.equal(logits(net.eval()(image())), logits(other.eval()(image())))
+
+
+@each_case
+def test_the_exported_program_gives_the_same_logits(case: Case) -> None:
+    net = build(case).eval()
+    with torch.no_grad():
+        program = torch.export.export(net, (image(),)).module()
+        torch.testing.assert_close(logits(program(image())), logits(net(image())), rtol=1e-4, atol=1e-5)
+
+
+@each_case
+def test_bfloat16_autocast_stays_finite_forward_and_backward(case: Case) -> None:
+    net = build(case).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = net(image(batch=2))
+    loss = total(output)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+
+
+@each_name
+def test_a_few_steps_lower_the_loss_on_one_batch(name: str) -> None:
+    net = build((name, {})).train()
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    disc = ((rows - 30) ** 2 + (columns - 25) ** 2 < 15**2).float().expand(2, 1, 64, 64)
+    batch = 0.5 * disc + 0.5 * image(batch=2)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        output = logits(net(batch))
+        loss = F.binary_cross_entropy_with_logits(output, disc)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0], losses
+    assert output.min() < 0, "most of the batch is background, so logits turn negative; probabilities could not"
+
+
+@each_name
+def test_the_full_network_can_be_built_on_the_meta_device(name: str) -> None:
+    with torch.device("meta"):
+        net = models.create(name)
+    assert {p.device.type for p in net.parameters()} == {"meta"}
+
+
+@each_name
+def test_constructor_arguments_have_the_names_order_and_types_of_the_house(name: str) -> None:
+    arguments = models.options(name)
+    order = [a for a in arguments if a in ("encoder", "in_channels", "num_classes")]
+    assert list(arguments)[: len(order)] == order
+    assert arguments["in_channels"].default == 3 and arguments["num_classes"].default == 1
+    assert "encoder_options" not in arguments or list(arguments)[-1] == "encoder_options"
+    assert all(a.annotation is not inspect.Parameter.empty for a in arguments.values())
+
+
+@each_name
+def test_its_file_says_what_differs_from_the_paper(name: str) -> None:
+    module = importlib.import_module(f"lightning_seg.models.{name}")
+    assert "Differs from the paper:" in (module.__doc__ or "")
+    assert inspect.getdoc(models.find(name))
