@@ -107,10 +107,14 @@ class SqueezeExcite(nn.Module):
 
 
 class NearestStage(nn.Module):
-    """A U-Net step without weights of its own on the way up: nearest upsampling x2, concatenation, ``block(in, out)``."""
+    """A U-Net step with no weights on the way up: nearest upsampling x2, concatenation, ``block(in, out)``."""
 
     def __init__(
-        self, in_channels: int, skip_channels: int, out_channels: int, block: Callable[[int, int], nn.Module] = DoubleConv
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        block: Callable[[int, int], nn.Module] = DoubleConv,
     ) -> None:
         super().__init__()
         self.block = block(in_channels + skip_channels, out_channels)
@@ -123,7 +127,7 @@ class NearestStage(nn.Module):
 class DropBlock(nn.Module):
     """Sets squares of ``size`` pixels to zero in training, in each channel on its own. Ghiasi et al. 2018.
 
-    Squares lie wholly inside the map, about ``rate`` of it is dropped, and what is kept is scaled up by the kept part of the batch.
+    Squares lie wholly inside the map; about ``rate`` of it is dropped, and the rest is scaled up by the kept part of the batch.
     """
 
     def __init__(self, rate: float, size: int = 7) -> None:

@@ -5,31 +5,36 @@ files of the run, options that contradict a checkpoint are refused, errors are o
 """
 
 import errno
-import os
+import logging
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
 import torch
 import yaml
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.errors import InputError
+from lightning_seg.errors import InputError, unknown
+from lightning_seg.evaluation import SCORES
 from lightning_seg.inference import MaskWriter
 from lightning_seg.module import NETWORK, SegmentationModule, read_checkpoint
 from lightning_seg.reporting import Dashboard, ScoreReport
 
 COMMANDS = ("fit", "validate", "test", "predict")
 LINKED = ("classes", "in_channels")  # of the model, set from the data
+
+
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # seeds, tips and device lists are not news
+warnings.filterwarnings("ignore", ".*(LeafSpec|does not have many workers|smaller than the logging interval|args parameter is intended|deprecated in v4).*")
 
 
 class Parser(LightningArgumentParser):
@@ -54,7 +59,11 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=SaveConfigCallback if args[:1] == ["fit"] else None,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [Dashboard(), ScoreReport(), MaskWriter()], "deterministic": "warn"},
+            trainer_defaults={
+                "callbacks": [Dashboard(), ScoreReport(), MaskWriter()],
+                "deterministic": "warn",
+                "log_every_n_steps": 10,
+            },
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -66,7 +75,6 @@ class CLI(LightningCLI):
         for key in LINKED:
             parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(RichProgressBar, "progress_bar")
         parser.add_lightning_class_args(LearningRateMonitor, "learning_rate")
         parser.set_defaults(
             {
@@ -75,7 +83,6 @@ class CLI(LightningCLI):
                 "checkpoint.save_last": True,
                 "checkpoint.filename": "best-epoch={epoch:03d}-dice={val/dice:.4f}",
                 "checkpoint.auto_insert_metric_name": False,
-                "progress_bar.leave": True,
             }
         )
 
@@ -85,11 +92,7 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         torch.set_float32_matmul_precision("high")
-        monitor = config.checkpoint.monitor
-        if monitor and monitor.startswith("test/"):
-            raise InputError(
-                f"checkpoint.monitor is {monitor!r}: the test set is sealed; monitor a val/ score such as 'val/dice'."
-            )
+        self._check_monitor(config.checkpoint.monitor)
         if self.checkpoint is None or self.saved is None:
             return
         config.ckpt_path = str(self.checkpoint)
@@ -99,6 +102,17 @@ class CLI(LightningCLI):
                     f"{self.checkpoint} holds model.{key} = {self.saved[key]!r}, which contradicts {config.model[key]!r}; "
                     f"leave model.{key} out, or train that network."
                 )
+
+    @staticmethod
+    def _check_monitor(monitor: str | None) -> None:
+        """The best epoch is chosen by a validation score: the test set is sealed."""
+        if monitor and monitor.startswith("test/"):
+            raise InputError(
+                f"checkpoint.monitor is {monitor!r}, but the test set is sealed; monitor a val/ score such as 'val/dice'."
+            )
+        known = ["val/loss", "val/f1", *(f"val/{score}{kind}" for score in SCORES for kind in ("", "_image"))]
+        if monitor and not any(monitor == name or monitor.startswith(f"{name}_") for name in known):
+            raise unknown("score to monitor", monitor, known)
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -249,6 +263,10 @@ def _keys(parser: Any, prefix: str = "") -> Iterator[str]:
 def _sentence(message: str, keys: Iterator[str]) -> str:
     """jsonargparse's message on one line, with the near match of an unknown key."""
     text = " ".join(message.split())
+    union = re.match(r'Parser key "([\w.]+)".*Subtypes: \[(.*?)\].*Given value: (.*)', text)
+    if union:
+        types = ", ".join(re.findall(r"[\w.]+(?='>)|Literal\[.*?\]", union.group(2)))
+        return f"{union.group(1)} does not take {union.group(3)!r}; give one of the types {types}."
     match = re.search(r"[Ooption key]* ?'(?:--)?([\w.\-/]+)'? (?:is )?not (?:accepted|expected)", text) or re.search(
         r"[Uu]nrecognized arguments: (?:--)?([\w.\-]+)", text
     )

@@ -179,11 +179,8 @@ class SegmentationModule(L.LightningModule):
         log = {f"{stage}/loss": loss} | {f"{stage}/{key}": value for key, value in mean.items()}
         if len(self.classes) > 1:
             log |= {f"{stage}/{key}_{name}": value for name, v in values.items() for key, value in v.items()}
-        shown = {
-            key: value for key, value in log.items() if key in (f"{stage}/loss", f"{stage}/dice", f"{stage}/dice_image")
-        }
-        self.log_dict({key: float(value) for key, value in shown.items()}, prog_bar=True)
-        self.log_dict({key: float(value) for key, value in log.items() if key not in shown})
+        for key, value in log.items():
+            self.log(key, float(value), prog_bar=key in ("train/loss", "val/dice", "val/dice_image"))
         metric.reset()
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -262,8 +259,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         if not isinstance(checkpoint["state_dict"], dict) or not isinstance(architecture, str):
             raise TypeError("its parts have other types")
     except Exception as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(
-            f"{str(path)!r} is not a checkpoint of lightning_seg ({reason}); give a .ckpt file that `fit` wrote."
+            f"{str(path)!r} is not a checkpoint of lightning_seg; give a .ckpt file that `fit` wrote."
         ) from error
     return checkpoint

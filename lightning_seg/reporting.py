@@ -68,7 +68,7 @@ def _add_pr_curve(writer: Any, tag: str, histogram: np.ndarray, step: int) -> No
 
 
 class ScoreReport(L.Callback):
-    """After ``test`` and ``validate``: the per-image table and a summary on disk, the scores with their conventions on the terminal."""
+    """After ``test`` and ``validate``: per-image table and summary on disk, scores with their conventions on the terminal."""
 
     def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._report(trainer, pl_module, "test")

@@ -23,8 +23,8 @@ PRESETS: dict[str, Transforms] = {
     "unet_a": [
         {"name": "HorizontalFlip", "p": 0.5},
         {"name": "VerticalFlip", "p": 0.5},
-        {"name": "Rotate", "limit": 30},
-        {"name": "ColorJitter", "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0},
+        {"name": "Rotate", "limit": 30, "p": 1.0},
+        {"name": "ColorJitter", "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0, "p": 1.0},
     ],
 }
 # The library's own defaults are strong: Rotate turns by 90 degrees, ColorJitter shifts the hue by half a turn.
@@ -49,7 +49,8 @@ class Augmentation:
     """A chain of albumentations transforms.
 
     Args:
-        transforms: ``{"name": <class in albumentations>, <its arguments>}``; ``p`` is the chance that it is applied.
+        transforms: ``{"name": <class in albumentations>, <its arguments>}``; ``p`` is the chance that it is
+            applied (where it is left out, the library's own: 0.5 for most).
         seed: with the key of a call, all that the random numbers depend on.
 
     Errors: InputError for an unknown transform, an unknown or missing argument, or an illegal value.
@@ -117,7 +118,7 @@ def _check_arguments(name: str, given: dict[str, Any], legal: list[str]) -> None
         if argument not in legal:
             near = get_close_matches(argument, legal, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"transform {name} has no argument {argument!r}; {hint}It takes {', '.join(legal)}.")
+            raise InputError(f"transform {name} has no argument {argument!r}; {hint}it takes {', '.join(legal)}.")
     missing = [argument for argument in _REQUIRED.get(name, ()) if argument not in given]
     if missing:
         raise InputError(f"transform {name} needs {', '.join(missing)}: its default is strong; write it out.")

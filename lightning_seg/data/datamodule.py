@@ -155,7 +155,7 @@ class SegmentationDataModule(LightningDataModule):
         workers = _default_workers() if given is None else given
         return DataLoader(
             data,
-            batch_size // world,
+            batch_size=batch_size // world,  # by name: Lightning rebuilds the loader of predict from names
             sampler=sampler,
             num_workers=workers,
             drop_last=drop_last,

@@ -26,8 +26,13 @@ class ChannelScale(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels).uniform_(-1, 1))
-        self.bias = nn.Parameter(torch.empty(channels).uniform_(-1, 1))
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.uniform_(self.weight, -1, 1)
+        nn.init.uniform_(self.bias, -1, 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return tokens * self.weight + self.bias
@@ -61,7 +66,8 @@ class ChannelCrossAttention(CrossAttention):
     def forward(self, own: Tensor, everything: Tensor) -> Tensor:
         maps = self.query(own), self.key(everything), self.value(everything)
         q, k, v = (self._split(m).transpose(2, 3) for m in maps)  # (B, heads, C / heads, N)
-        out = self._attend(q, k, v, everything.shape[-1] ** -0.5)  # by all channels, with several heads too, as the code does
+        # scaled by all channels, with several heads too, as in the authors' code
+        out = self._attend(q, k, v, everything.shape[-1] ** -0.5)
         return self.out(out.permute(0, 3, 1, 2).flatten(2))
 
 
@@ -79,7 +85,9 @@ class SpatialCrossAttention(CrossAttention):
 class CrossScale(nn.Module):
     """One attention per scale, each added to its tokens: ``T_i + attention_i(LN T_i, [LN T_1, ..., LN T_n])``."""
 
-    def __init__(self, attention: type[ChannelCrossAttention | SpatialCrossAttention], channels: Sequence[int], heads: int) -> None:
+    def __init__(
+        self, attention: type[ChannelCrossAttention | SpatialCrossAttention], channels: Sequence[int], heads: int
+    ) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in channels)
         self.attentions = nn.ModuleList(attention(c, sum(channels), heads) for c in channels)
@@ -120,14 +128,24 @@ class DualCrossAttention(nn.Module):
     ) -> None:
         super().__init__()
         *widths, _ = channels
+        if not widths:
+            raise InputError(
+                f"skip 'dca' needs a network of two levels or more; this one has channels {tuple(channels)}."
+            )
         self.stride = strides[0]
         self.patch_size = strides[-2] if patch_size is None else patch_size
-        _check(widths, self.patch_size, cca, sca, heads if sca else 1, channel_heads if cca else 1, depth)
+        if not (cca or sca):
+            raise InputError(
+                "skip 'dca' with neither cca nor sca attends to nothing; switch one on, or leave `skip` out."
+            )
+        heads, channel_heads = heads if sca else 1, channel_heads if cca else 1
+        _check(widths, patch_size=self.patch_size, heads=heads, channel_heads=channel_heads, depth=depth)
         self.embed = nn.ModuleList(ChannelScale(c) for c in widths)
         kinds = [(ChannelCrossAttention, channel_heads)] * cca + [(SpatialCrossAttention, heads)] * sca
         self.blocks = nn.Sequential(*(CrossScale(kind, widths, h) for _ in range(depth) for kind, h in kinds))
         self.post = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(c, eps=1e-6), nn.GELU()) if post_norm == "ln_gelu" else nn.Identity() for c in widths
+            nn.Sequential(nn.LayerNorm(c, eps=1e-6), nn.GELU()) if post_norm == "ln_gelu" else nn.Identity()
+            for c in widths
         )
         self.project = nn.ModuleList(nn.Conv2d(c, c, 1) for c in widths)
         self.finish = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(c), nn.ReLU(inplace=True)) for c in widths)
@@ -137,7 +155,9 @@ class DualCrossAttention(nn.Module):
         height, width = (max(1, side * self.stride // self.patch_size) for side in skips[0].shape[-2:])
         pooled = (F.adaptive_avg_pool2d(x, (height, width)).flatten(2).transpose(1, 2) for x in skips)  # (B, N, C_i)
         tokens = self.blocks([embed(x) for embed, x in zip(self.embed, pooled, strict=True)])
-        grids = (post(t).transpose(1, 2).unflatten(2, (height, width)) for post, t in zip(self.post, tokens, strict=True))
+        grids = (
+            post(t).transpose(1, 2).unflatten(2, (height, width)) for post, t in zip(self.post, tokens, strict=True)
+        )
         attended = [
             finish(x + project(F.interpolate(grid, x.shape[-2:], mode="bilinear", align_corners=True)))
             for x, grid, project, finish in zip(skips, grids, self.project, self.finish, strict=True)
@@ -145,15 +165,13 @@ class DualCrossAttention(nn.Module):
         return [*attended, bottom]
 
 
-def _check(widths: Sequence[int], patch_size: int, cca: bool, sca: bool, heads: int, channel_heads: int, depth: int) -> None:
-    """Options that make no network are input errors."""
-    if not (cca or sca):
-        raise InputError("skip 'dca' with neither cca nor sca attends to nothing; switch one on, or leave `skip` out.")
-    for name, number in (("patch_size", patch_size), ("heads", heads), ("channel_heads", channel_heads), ("depth", depth)):
+def _check(widths: Sequence[int], **numbers: int) -> None:
+    """Numbers that make no network are input errors."""
+    for name, number in numbers.items():
         if number < 1:
             raise InputError(f"{name} of skip 'dca' is {number}; it has to be 1 or more.")
-    for name, number in (("heads", heads), ("channel_heads", channel_heads)):
-        if any(c % number for c in widths):
+        if name.endswith("heads") and any(c % number for c in widths):
             raise InputError(
-                f"{name} of skip 'dca' is {number}, which does not divide the channels {tuple(widths)} of the skips; take a divisor of all."
+                f"{name} of skip 'dca' is {number}, which does not divide all channels {tuple(widths)} of the skips; "
+                "take a number that does."
             )

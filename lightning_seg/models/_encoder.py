@@ -218,7 +218,7 @@ def make_encoder(
     options: dict[str, Any] | None = None,
     widths: Sequence[int] = (64, 128, 256, 512, 1024),
     block: Callable[[int, int], nn.Module] = DoubleConv,
-) -> nn.Module:
+) -> ConvEncoder | TimmEncoder:
     """A timm encoder by name, or ``None`` for the network's own one, from scratch, of ``block`` at ``widths``."""
     if encoder is not None:
         return TimmEncoder(encoder, in_channels, options)

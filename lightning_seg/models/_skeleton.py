@@ -60,7 +60,7 @@ class Segmenter(nn.Module):
 
     Args:
         encoder: image -> pyramid, with ``channels`` and ``strides``.
-        decoder: pyramid -> one map with ``decoder.channels`` channels, or that map and a penalty for the loss (see `Output`).
+        decoder: pyramid -> one map with ``decoder.channels`` channels, or that map and a penalty as in `Output`.
         skip: pyramid -> pyramid of the same shapes (default: as it is).
         head: map -> logits (default: a 1x1 convolution); they are resampled to the size of the image.
     """

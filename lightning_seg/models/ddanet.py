@@ -1,13 +1,16 @@
 """DDANet: Tomar et al., "DDANet: Dual Decoder Attention Network for Automatic Polyp Segmentation", ICPR 2020 workshops.
 
-    a_l = Block([up(a_{l+1}), e_l])        s_l = Block([up(s_{l+1}), e_l]) * sigmoid(W a_l)        penalty = BCE(W' a_1, grey image)
+    a_l = Block([up(a_{l+1}), e_l])        s_l = Block([up(s_{l+1}), e_l]) * sigmoid(W a_l)
+    logits = W' s_1        penalty = BCE(W'' a_1, grey image)
 
-Differs from the paper: one loss term per output as its code intends (the code crashes): the reconstruction's comes as the penalty. Its
-target is the luma of the image stretched to [0, 1] per image, so that any normalization of the input will do.
+Differs from the paper: one loss term per output as its code intends (the code crashes): the reconstruction's comes as
+the penalty. Its target is the luma of the image stretched to [0, 1] per image, so that any normalization of the input
+will do.
 """
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +74,7 @@ class DDANet(nn.Module):
         reconstruction: weight of the reconstruction's loss, which is the penalty (paper: 1); 0 leaves it out.
     """
 
-    tiny = {"widths": (8, 16, 32)}
+    tiny: ClassVar[dict[str, Any]] = {"widths": (8, 16, 32)}
 
     def __init__(
         self,
@@ -105,7 +108,7 @@ class DDANet(nn.Module):
 
 
 def grey(image: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, 1, H, W): the luma of three channels or the mean of any others, stretched to [0, 1] per image."""
+    """(B, C, H, W) -> (B, 1, H, W): luma of three channels, mean of any others, stretched to [0, 1] per image."""
     weights = LUMA if image.shape[1] == len(LUMA) else (1 / image.shape[1],) * image.shape[1]
     luma = (image.float() * torch.tensor(weights, device=image.device)[:, None, None]).sum(1, keepdim=True)
     low, high = luma.amin((2, 3), keepdim=True), luma.amax((2, 3), keepdim=True)

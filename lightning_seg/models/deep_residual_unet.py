@@ -1,14 +1,17 @@
 """Deep Residual U-Net: Zhang, Liu, Wang, "Road Extraction by Deep Residual U-Net", IEEE GRSL 2018.
 
-    e_l = Res(e_{l-1}), stride 2        d_l = Res([nearest(d_{l+1}), e_l])        Res(x) = conv(relu(bn(conv(relu(bn(x)))))) + bn(W x)
+    e_l = Res(e_{l-1}), stride 2        d_l = Res([nearest(d_{l+1}), e_l])
+    Res(x) = conv(relu(bn(conv(relu(bn(x)))))) + bn(W x)
 
-Differs from the paper: the common Keras form (Tomar's): five levels of 16 to 256 channels instead of four of 64 to 512, a bridge of two
-more convolutions; logits, Dice or cross-entropy instead of a squared error. Strided convolutions are centred as in torch. `resunet` is
-UNet-A's form of the same paper over any encoder.
+Differs from the paper: the common Keras form (Tomar's): five levels of 16 to 256 channels instead of four of 64 to
+512, a bridge of two more convolutions; logits, Dice or cross-entropy instead of a squared error. Strided convolutions
+are centred as in torch. `resunet` is UNet-A's form of the same paper over any encoder.
 """
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -40,7 +43,7 @@ class ResidualEncoder(nn.Module):
         self.channels = tuple(widths)
         self.strides = tuple(2**level for level in range(len(widths)))
         self.stem = Stem(in_channels, widths[0])
-        self.levels = nn.ModuleList(ResidualBlock(i, o, 2, bias=True) for i, o in zip(widths, widths[1:], strict=False))
+        self.levels = nn.ModuleList(ResidualBlock(i, o, 2, bias=True) for i, o in pairwise(widths))
         self.bridge = nn.Sequential(*_norm_act_conv(widths[-1]), *_norm_act_conv(widths[-1]))
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -53,7 +56,7 @@ class ResidualEncoder(nn.Module):
 class DeepResidualUNet(Segmenter):
     """ResUNet of its own paper. Arguments as in `UNet`; the output width of a step is that of the level below."""
 
-    tiny = {"widths": (4, 8, 16)}
+    tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16)}
 
     def __init__(
         self, in_channels: int = 3, num_classes: int = 1, widths: Sequence[int] = (16, 32, 64, 128, 256)

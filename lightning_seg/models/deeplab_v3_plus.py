@@ -1,13 +1,14 @@
-"""DeepLabv3+: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV 2018.
+"""DeepLabv3+: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Segmentation", ECCV 2018.
 
-    a = ASPP(e_16) = W [conv1x1, sep3x3 at rates 12, 24, 36, mean](e_16)        d = sep3x3 [up4(sep3x3(a)), conv1x1(e_4)]
+    a = ASPP(e_16) = W [conv1x1, sep3x3 at rates 12, 24, 36, mean](e_16)
+    d = sep3x3 [up4(sep3x3(a)), conv1x1(e_4)]
 
-Differs from the paper: the form of segmentation_models.pytorch: one 3x3 convolution in the decoder (the paper: two), dilation only in
-the encoder's last stage, rates of output stride 8. Bilinear upsampling does not align corners.
+Differs from the paper: the form of segmentation_models.pytorch: one 3x3 convolution in the decoder (the paper: two),
+dilation only in the encoder's last stage, rates of output stride 8. Bilinear upsampling does not align corners.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,7 @@ class DeepLabV3Plus(Segmenter):
         dropout: rate after the pyramid pooling.
     """
 
-    tiny = {"encoder": "resnet10t", "width": 16, "fine_width": 8}
+    tiny: ClassVar[dict[str, Any]] = {"encoder": "resnet10t", "width": 16, "fine_width": 8}
 
     def __init__(
         self,
@@ -110,7 +111,9 @@ class DeepLabV3Plus(Segmenter):
         dilated = {} if output_stride is None else {"output_stride": output_stride}
         body = TimmEncoder(encoder or ENCODER, in_channels, {**dilated, **(encoder_options or {})})
         if 4 not in body.strides:
-            raise InputError(f"deeplab_v3_plus needs a map at stride 4; encoder {encoder!r} has strides {body.strides}.")
+            raise InputError(
+                f"encoder {encoder!r} has strides {body.strides}; deeplab_v3_plus takes one with a map at 4."
+            )
         fine = body.strides.index(4)
         decoder = DeepLabDecoder(body.channels, fine, width, fine_width, rates, dropout)
         super().__init__(body, decoder, num_classes)

@@ -1,13 +1,14 @@
 """FCN-8s: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015.
 
-    s_32 = W fc7(fc6(pool5))        s_16 = up2(s_32) + W' pool4        s_8 = up2(s_16) + W'' pool3        logits = up8(s_8)
+    s_32 = W fc7(fc6(pool5))        s_16 = up2(s_32) + W' pool4        s_8 = up2(s_16) + W'' pool3
+    logits = up8(s_8)
 
-Differs from the paper: padding of 1 pixel, and 3 at fc6, so that no map needs cropping (the paper pads the image by 100); the transposed
-convolutions start as bilinear interpolation and are all learned; no loading of fc6 and fc7; scores of pool3 and pool4 start small at
-random, not at zero.
+Differs from the paper: padding of 1 pixel, and 3 at fc6, so that no map needs cropping (the paper pads the image by
+100); the transposed convolutions start as bilinear interpolation and are all learned; no loading of fc6 and fc7;
+scores of pool3 and pool4 start small at random, not at zero.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class FCN8(Segmenter):
         dropout: rate after each of these.
     """
 
-    tiny = {"encoder": "vgg11_bn", "width": 32}
+    tiny: ClassVar[dict[str, Any]] = {"encoder": "vgg11_bn", "width": 32}
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class FCN8(Segmenter):
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         if not (encoder or ENCODER).startswith("vgg"):
-            raise InputError(f"fcn8 is built on the poolings of a VGG, not on {encoder!r}; take 'vgg16' or 'vgg16_bn'.")
+            raise InputError(f"{encoder!r} is no VGG, whose poolings fcn8 is built on; take 'vgg16' or 'vgg16_bn'.")
         body = TimmEncoder(encoder or ENCODER, in_channels, encoder_options)
         decoder = FCN8Decoder(body.channels, num_classes, width, dropout)
         super().__init__(body, decoder, num_classes, head=BilinearUp(num_classes, 8))

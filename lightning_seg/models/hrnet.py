@@ -2,11 +2,12 @@
 
     logits = W relu(bn(W' [h_4, up2(h_8), up4(h_16), up8(h_32)]))        h: the four parallel resolutions
 
-Differs from the paper: nothing known; timm's backbone (``hrnet_w18``, ``w32``, ``w48``), logits upsampled x4 bilinearly.
+Differs from the paper: nothing known; timm's backbone (``hrnet_w18``, ``w32``, ``w48``), logits upsampled x4
+bilinearly.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class ConcatDecoder(nn.Module):
 class HRNet(Segmenter):
     """HRNetV2 for segmentation. Arguments as in `UNet`; ``encoder`` is one of timm's HRNets."""
 
-    tiny = {"encoder": "hrnet_w18_small"}
+    tiny: ClassVar[dict[str, Any]] = {"encoder": "hrnet_w18_small"}
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class HRNet(Segmenter):
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         if not (encoder or ENCODER).startswith("hrnet"):
-            raise InputError(f"hrnet is built on timm's HRNets, not on {encoder!r}; take 'hrnet_w18', 'hrnet_w32' or 'hrnet_w48'.")
+            raise InputError(f"{encoder!r} is none of timm's HRNets; take 'hrnet_w18', 'hrnet_w32' or 'hrnet_w48'.")
         # the resolutions themselves, not the wider maps that timm makes of them for its classifier
         body = TimmEncoder(encoder or ENCODER, in_channels, {"feature_location": "", **(encoder_options or {})})
         super().__init__(body, ConcatDecoder(body.channels), num_classes)

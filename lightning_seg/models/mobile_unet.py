@@ -1,13 +1,14 @@
-"""Mobile-UNet: Jing et al., "Mobile-Unet: An Efficient Convolutional Neural Network for Fabric Defect Detection", TRJ 2022.
+"""Mobile-UNet: Jing et al., "Mobile-Unet: An Efficient CNN for Fabric Defect Detection", Textile Research Journal 2022.
 
     e_1..e_5 = MobileNetV2(image), e_5 to 1280 channels        d_l = DoubleConv([nearest(d_{l+1}), e_l])
 
-Differs from the paper: the form behind PAM-UNet's Table I (0.85 G multiply-adds at 128 x 128): an ordinary convolutional decoder of 256 to
-16 channels that goes on to full resolution, and a 3x3 head; any encoder. The 1280-channel layer starts from scratch.
+Differs from the paper: the form behind PAM-UNet's Table I (0.85 G multiply-adds at 128 x 128): an ordinary
+convolutional decoder of 256 to 16 channels that goes on to full resolution, and a 3x3 head; any encoder. The
+1280-channel layer starts from scratch.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,15 +21,24 @@ ENCODER = "mobilenetv2_100"
 WIDTHS = (256, 128, 64, 32, 16)
 
 
+class ConvNormReLU6(nn.Sequential):
+    """Convolution without bias, batch norm, ReLU6, as MobileNetV2 has them."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU6(inplace=True),
+        )
+
+
 class LastLayer(nn.Module):
     """MobileNetV2's last layer, which timm keeps with the classifier: the coarsest map to ``width`` channels by 1x1."""
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
         self.channels = (*channels[:-1], width)
-        self.layer = nn.Sequential(
-            nn.Conv2d(channels[-1], width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU6(inplace=True)
-        )
+        self.layer = ConvNormReLU6(channels[-1], width, 1)
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
         return [*pyramid[:-1], self.layer(pyramid[-1])]
@@ -39,7 +49,8 @@ def plain_unet(
 ) -> tuple[UNetDecoder, nn.Module]:
     """The decoder, two 3x3 convolutions per step up to full resolution, and its head."""
     if 2 ** len(widths) != strides[-1]:
-        raise InputError(f"widths is {list(widths)}; an encoder of stride {strides[-1]} takes {strides[-1].bit_length() - 1} of them.")
+        steps = strides[-1].bit_length() - 1
+        raise InputError(f"widths is {list(widths)}; an encoder of stride {strides[-1]} takes {steps} of them.")
     skips = len(channels) - 1
     decoder = UNetDecoder(channels, NearestStage, widths[:skips], widths[skips:])
     return decoder, nn.Conv2d(decoder.channels, num_classes, 3, padding=1)
@@ -54,7 +65,7 @@ class MobileUNet(Segmenter):
         last_width: channels of the encoder's last layer.
     """
 
-    tiny = {"encoder": "mobilenetv2_035", "widths": [16, 16, 8, 8, 8], "last_width": 32}
+    tiny: ClassVar[dict[str, Any]] = {"encoder": "mobilenetv2_035", "widths": [16, 16, 8, 8, 8], "last_width": 32}
 
     def __init__(
         self,

@@ -1,17 +1,18 @@
 """NanoNet: Jha et al., "NanoNet: Real-Time Polyp Segmentation in Video Capsule Endoscopy and Colonoscopy", CBMS 2021.
 
-    d_l = Res([bilinear(d_{l+1}), relu(bn(W e_l))])        Res(x) = SE(relu(y + shortcut)), y = bn(conv3(relu(bn(conv3(relu(bn(W x)))))))
+    d_l = Res([bilinear(d_{l+1}), relu(bn(W e_l))])
+    Res(x) = SE(relu(y + shortcut)), y = bn(conv3(relu(bn(conv3(relu(bn(W x)))))))
 
 ``e_l`` are the expansions of MobileNetV2's blocks 1, 3 and 6 and, at full resolution, the image.
 
-Differs from the paper: nothing by default: the released code's shortcut is bn(y), a slip that the published sizes and scores contain;
-``shortcut: fixed`` is the paper's figure, bn(W x). Padding and norms are Keras', which matters a little to timm's ImageNet weights (made
-with torch's) until they are tuned.
+Differs from the paper: nothing by default: the released code's shortcut is bn(y), a slip that the published sizes and
+scores contain; ``shortcut: fixed`` is the paper's figure, bn(W x). Padding and norms are Keras', which matters a
+little to timm's ImageNet weights (made with torch's) until they are tuned.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +32,11 @@ KERAS = {"bn_eps": 1e-3, "bn_momentum": 0.01}
 
 
 class ExpansionEncoder(TimmEncoder):
-    """MobileNetV2 up to the expansion of block 6; its pyramid holds the image and the expansions of blocks 1, 3 and 6."""
+    """MobileNetV2 up to the expansion of block 6; its pyramid: the image, the expansions of blocks 1, 3 and 6."""
 
     def __init__(self, name: str, in_channels: int) -> None:
         super().__init__(name, in_channels, {"pad_type": "same", **KERAS})
-        whole = self.body
+        whole: Any = self.body
         layers: list[nn.Module] = [whole.conv_stem, whole.bn1, whole.blocks[0]]
         parts = []
         for stage in whole.blocks[1:4]:
@@ -56,7 +57,7 @@ class ExpansionEncoder(TimmEncoder):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         pyramid = [image]
-        for part in self.body:
+        for part in self.body.children():
             pyramid.append(part(pyramid[-1]))
         return pyramid
 
@@ -121,7 +122,7 @@ class NanoNet(Segmenter):
         shortcut: of the residual blocks: as released and ``published``, or ``fixed``.
     """
 
-    tiny = {"variant": "c"}
+    tiny: ClassVar[dict[str, Any]] = {"variant": "c"}
 
     def __init__(
         self,

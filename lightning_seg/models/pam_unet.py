@@ -1,17 +1,18 @@
 """PAM-UNet: Das et al., "PAM-UNet: Shifting Attention on Region of Interest in Medical Images", 2024.
 
-    A = softmax(Q K' / sqrt(d)), Q = W_q e_l, K = W_k u_l, V = W_v u_l, over all pixels        (progressive Luong attention)
+    A = softmax(Q K' / sqrt(d)), Q = W_q e_l, K = W_k u_l, V = W_v u_l, over all pixels   (progressive Luong attention)
     d_l = IR([e_l + A V, u_l]), u_l = up(IR(d_{l+1}))        penalty = lambda * mean (A - mean A)^2
 
-Differs from the paper: its text contradicts itself on the nonlinearity (a softmax, one sigmoid, two); softmax is the default because a
-bare sigmoid sums over thousands of pixels. The structure is that of its Figure 2, which gives its 0.72 and 1.32 G multiply-adds at
-128 x 128. Its self, cross and additive attention are not defined; here: the skip attends to itself, the decoder to the skip (the roles
-of the released code), an additive gate. R(A) is the variance per image and level. `variant: repo` is the released code, repaired.
+Differs from the paper: its text contradicts itself on the nonlinearity (a softmax, one sigmoid, two); softmax is the
+default because a bare sigmoid sums over thousands of pixels. The structure is that of its Figure 2, which gives its
+0.72 and 1.32 G multiply-adds at 128 x 128. Its self, cross and additive attention are not defined; here: the skip
+attends to itself, the decoder to the skip (the roles of the released code), an additive gate. R(A) is the variance
+per image and level. `variant: repo` is the released code, repaired.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from lightning_seg.blocks import AttentionGate, AttentionMap
 from lightning_seg.errors import InputError
 from lightning_seg.models._encoder import TimmEncoder
 from lightning_seg.models._skeleton import Segmenter
-from lightning_seg.models.mobile_unet import ENCODER, LastLayer, plain_unet
+from lightning_seg.models.mobile_unet import ENCODER, ConvNormReLU6, LastLayer, plain_unet
 
 Nonlinearity = Literal["softmax", "sigmoid", "double_sigmoid"]
 _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -34,16 +35,17 @@ Attend = Callable[[int, int, int], nn.Module]  # (query_channels, key_channels, 
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to ``expansion`` times the channels, 3x3 depthwise, 1x1 linear; plus its input where the shapes agree. Sandler 2018."""
+    """MobileNetV2's: 1x1 to ``expansion`` times the channels, 3x3 depthwise, 1x1 linear; a residual if shapes agree."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, expansion: int = 6) -> None:
         super().__init__()
         inner = expansion * in_channels
         self.residual = stride == 1 and in_channels == out_channels
         self.body = nn.Sequential(
-            *(nn.Conv2d(in_channels, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU6(inplace=True)),
-            *(nn.Conv2d(inner, inner, 3, stride, 1, groups=inner, bias=False), nn.BatchNorm2d(inner), nn.ReLU6(inplace=True)),
-            *(nn.Conv2d(inner, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)),
+            ConvNormReLU6(in_channels, inner, 1),
+            ConvNormReLU6(inner, inner, 3, stride, groups=inner),
+            nn.Conv2d(inner, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,8 +83,9 @@ class LuongAttention(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | None]:
         maps = self.query(queries), self.key(keys), self.value(keys)
-        q, k, v = (m.flatten(2).transpose(1, 2) for m in maps)  # (B, H*W, C)
-        if self.nonlinearity == "softmax" and not (self.regularized or self.map.wanted):  # never holds A
+        # (B, H*W, C), contiguous: the kernels that never hold A refuse anything else, silently
+        q, k, v = (m.flatten(2).transpose(1, 2).contiguous() for m in maps)
+        if self.nonlinearity == "softmax" and not (self.regularized or self.map.wanted):
             out = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], scale=self.scale)[:, 0]
             return out.transpose(1, 2).reshape(maps[0].shape), None
         weights = self.map(_NONLINEARITIES[self.nonlinearity](q @ k.transpose(1, 2) * self.scale))
@@ -110,7 +113,7 @@ class AttendedSkip(nn.Module):
 
 
 class ReleasedSkip(nn.Module):
-    """``up + gamma * A V`` with gamma zero at first: queries from the decoder, keys from the encoder, scores as they are."""
+    """``up + gamma * A V`` with gamma zero at first; queries from the decoder, keys and values from the encoder."""
 
     def __init__(self, skip_channels: int, channels: int, attend: Attend) -> None:
         super().__init__()
@@ -141,7 +144,7 @@ class PlainSkip(nn.Module):
 
 
 class PAMStage(nn.Module):
-    """Upsampling, attention, concatenation, inverted residual; also returns what the attention has to say for the penalty."""
+    """Upsampling, attention, concatenation, inverted residual; beside the map, the variance of its attention."""
 
     def __init__(self, up: nn.Module, attention: nn.Module, channels: int) -> None:
         super().__init__()
@@ -157,7 +160,7 @@ class PAMStage(nn.Module):
 
 
 class PAMDecoder(nn.Module):
-    """Stages from coarse to fine -> their map and, where there is one, ``regularizer`` times the mean variance of their ``A``."""
+    """Stages from coarse to fine -> their map and, if regularized, ``regularizer`` times their mean variance."""
 
     def __init__(self, bottleneck: nn.Module, stages: Sequence[PAMStage], regularizer: float) -> None:
         super().__init__()
@@ -199,19 +202,20 @@ class PAMUNet(Segmenter):
 
     Args:
         encoder: timm name; the paper's is MobileNetV2.
-        variant: ``paper`` (Figure 2) or ``repo`` (the released code, repaired: its attention at full resolution, keys and values of its
-            finest level from the image, and pixels kept apart from channels). ``encoder``, ``attention`` and
+        variant: ``paper`` (Figure 2) or ``repo`` (the released code, repaired: keys and values of its attention at full
+            resolution come from the image, and pixels are kept apart from channels). ``encoder``, ``attention`` and
             ``last_width`` belong to ``paper``.
         attention: what a skip passes on its way to the decoder (Table II).
         encoder_only: Table II's first row, the encoder under the plain decoder of `MobileUNet`; it has no attention.
-        nonlinearity: ``sigmoid`` is divided by the number of pixels; ``double_sigmoid`` is the text to the letter and sums over all pixels.
-        regularizer: lambda (paper: 0.01) of the penalty on the attention maps; above 0 these are held in memory, (H*W/4)^2 numbers an image
-            at the finest level.
+        nonlinearity: ``sigmoid`` is divided by the number of pixels; ``double_sigmoid`` is the text to the letter and
+            sums over all pixels.
+        regularizer: lambda (paper: 0.01) of the penalty on the attention maps; above 0 these are held in memory,
+            (H*W/4)^2 numbers an image at the finest level.
         scale_free: penalise the variance of A times its number of pixels; that of A is tiny under a softmax over many.
         last_width: channels of the encoder's last layer and of the bottleneck.
     """
 
-    tiny = {"encoder": "mobilenetv2_035", "last_width": 32}
+    tiny: ClassVar[dict[str, Any]] = {"encoder": "mobilenetv2_035", "last_width": 32}
 
     def __init__(
         self,
@@ -228,14 +232,18 @@ class PAMUNet(Segmenter):
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         regularized = regularizer > 0
-        if regularizer < 0 or regularized and (encoder_only or variant == "paper" and attention in ("none", "additive")):
+        has_map = variant == "repo" or (attention in _QUERY_AND_KEYS and not encoder_only)
+        if regularizer < 0 or (regularized and not has_map):
             raise InputError(
-                f"regularizer is {regularizer}; give 0, or a value above 0 with attention pla, cross or self, the ones with a map to penalise."
+                f"regularizer is {regularizer}; give 0, or a value above 0 with attention pla, cross or self, "
+                "the ones with a map to penalise."
             )
         attend = partial(LuongAttention, nonlinearity=nonlinearity, regularized=regularized, scale_free=scale_free)
         if variant == "repo":
             if encoder_only or encoder not in (None, ENCODER) or encoder_options:
-                raise InputError("variant 'repo' has its own encoder and decoder; leave encoder, encoder_options and encoder_only out.")
+                raise InputError(
+                    "variant 'repo' has its own encoder; leave encoder, encoder_options and encoder_only out."
+                )
             released = ReleasedEncoder(in_channels, (64, 128, 256, 512))
             stages = _released_stages(released.channels, partial(attend, scaled=False))
             super().__init__(released, PAMDecoder(nn.Identity(), stages, regularizer), num_classes)
@@ -246,7 +254,8 @@ class PAMUNet(Segmenter):
             plain, head = plain_unet(last.channels, body.strides, num_classes)
             super().__init__(body, plain, num_classes, skip=last, head=head)
             return
-        decoder = PAMDecoder(InvertedResidual(last_width, last_width), _stages(last.channels, attention, attend), regularizer)
+        bottleneck = InvertedResidual(last_width, last_width)
+        decoder = PAMDecoder(bottleneck, _stages(last.channels, attention, attend), regularizer)
         head = nn.ConvTranspose2d(decoder.channels, num_classes, 4, 2, 1)
         super().__init__(body, decoder, num_classes, skip=last, head=head)
 

@@ -2,16 +2,17 @@
 
     d_l = MK(MK(swish(bn(up(d_{l+1}))) + e_l)) + P_l        MK(x) = sum over k = 1, 3, 5 of swish(bn(conv_k(x)))
 
-Differs from the paper: as the authors' code, the multi-kernel block and the embedding come after the sum of skip and decoder (the text: on
-the skip, before a concatenation), each kernel has its own norm and swish (``kernel_norm="sum"``: one norm on the bare sum, as printed)
-and positions P_l are learned, which the published 52, 74 and 129 M parameters need. The code stops at half resolution over a ConvNeXt;
-here a second step of the same width leads to the full one, which gives those counts.
+Differs from the paper: as in the authors' code, the multi-kernel block and the embedding come after the sum of skip and decoder
+(the text: on the skip, before a concatenation), each kernel has its own norm and swish (``kernel_norm="sum"``: one norm on the
+bare sum, as printed), and positions P_l are learned. The code stops at half resolution over a ConvNeXt; here a second step of
+the same width leads to the full one. Only this form has the paper's 52, 74 and 129 M parameters. Differs from the code: skips
+are the last maps of the encoder's stages (in ConvNeXt-S and B the code took the 9th of 27 blocks).
 """
 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +35,9 @@ class MultiKernel(nn.Module):
     def __init__(self, channels: int, kernel_norm: Literal["branch", "sum"] = "branch") -> None:
         super().__init__()
         each = kernel_norm == "branch"
+        after = norm_swish if each else nn.Identity
         self.branches = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, k, padding=k // 2), norm_swish(channels) if each else nn.Identity())
-            for k in (1, 3, 5)
+            nn.Sequential(nn.Conv2d(channels, channels, k, padding=k // 2), after(channels)) for k in (1, 3, 5)
         )
         self.norm = nn.Identity() if each else nn.BatchNorm2d(channels, EPSILON)
 
@@ -59,7 +60,7 @@ class LearnedPositions(nn.Module):
 
 
 class SinePositions(nn.Module):
-    """Adds ``sin(p / base^(2i / C))`` for cell p, in raster order, and channel i; or, in ``pairs``, sine and cosine for channels 2i, 2i + 1."""
+    """Adds ``sin(p / base^(2i / C))``, p the cell in raster order, to channel i; in ``pairs`` sine and cosine to 2i and 2i + 1."""
 
     def __init__(self, channels: int, base: float, pairs: bool) -> None:
         super().__init__()
@@ -115,8 +116,8 @@ class PEFNet(Segmenter):
     """PEFNet over a timm encoder.
 
     Args:
-        encoder: timm name; None is the paper's ConvNeXt-T. The paper's others: `convnext_small`, `convnext_base` with the same tag, and
-            `tf_efficientnetv2_b0` with ``coarsest_width`` 1280.
+        encoder: timm name; None is the paper's ConvNeXt-T. The authors' others are ConvNeXt-S and B with the same tag, and
+            ``tf_efficientnetv2_b0`` with ``coarsest_width=1280``.
         in_channels: of the image.
         num_classes: output channels.
         image_size: side in pixels for which positions are learned.
@@ -124,11 +125,11 @@ class PEFNet(Segmenter):
         positions: learned; ``sincos`` in pairs; ``sine`` only, as the paper prints it; or none.
         position_base: of the sines; the paper prints 1000.
         kernel_norm: of the multi-kernel block: one norm per branch (the code) or one on the sum (the text).
-        coarsest_width: a 1x1 convolution brings the coarsest map to so many channels (timm's pyramid of EfficientNetV2 ends before it).
-        encoder_options: further arguments of the timm encoder, e.g. ``{drop_path_rate: 0.1}``, the code's.
+        coarsest_width: a 1x1 convolution widens the coarsest map to it; timm's pyramids of EfficientNets end before theirs.
+        encoder_options: further arguments of the timm encoder; the code has ``{drop_path_rate: 0.1}``.
     """
 
-    tiny = {"encoder": "test_convnext", "image_size": 64}
+    tiny: ClassVar[dict[str, Any]] = {"encoder": "test_convnext", "image_size": 64}
 
     def __init__(
         self,

@@ -8,18 +8,19 @@ with max-pooling.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning_seg.blocks import ResidualBlock
 from lightning_seg.models._encoder import make_encoder
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+from lightning_seg.models._skip import make_skip
 from lightning_seg.models.unet import UNetStage
 
 
 class ResUNet(Segmenter):
     """U-Net of residual blocks over any encoder. Arguments as in `UNet`."""
 
-    tiny = {"widths": (4, 8, 16)}
+    tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16)}
 
     def __init__(
         self,
@@ -27,7 +28,10 @@ class ResUNet(Segmenter):
         in_channels: int = 3,
         num_classes: int = 1,
         widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        skip: str | dict[str, Any] | None = None,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         body = make_encoder(encoder, in_channels, encoder_options, widths, ResidualBlock)
-        super().__init__(body, UNetDecoder(body.channels, partial(UNetStage, block=ResidualBlock)), num_classes)
+        between = make_skip(skip, body.channels, body.strides)
+        decoder = UNetDecoder(body.channels, partial(UNetStage, block=ResidualBlock))
+        super().__init__(body, decoder, num_classes, between)

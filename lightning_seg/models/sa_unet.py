@@ -9,7 +9,7 @@ DropBlock drops 0.18 for DRIVE (default) and 0.13 for CHASE.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,9 @@ def batch_relu(channels: int) -> list[nn.Module]:
 
 def group_silu(channels: int) -> list[nn.Module]:
     if channels % GROUPS:
-        raise InputError(f"width {channels} does not divide into the {GROUPS} groups of the norm; take multiples of {GROUPS}.")
+        raise InputError(
+            f"width {channels} does not divide into {GROUPS} groups for the norm; take multiples of {GROUPS}."
+        )
     return [nn.GroupNorm(GROUPS, channels, EPSILON), nn.SiLU(inplace=True)]
 
 
@@ -96,7 +98,7 @@ class SAUNet(Segmenter):
         norm: batch norm with ReLU, or group norm with SiLU.
     """
 
-    tiny = {"widths": (8, 16), "drop_rate": 0.05}
+    tiny: ClassVar[dict[str, Any]] = {"widths": (8, 16), "drop_rate": 0.05}
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ Differs from the paper: nothing known. 260,521 parameters.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class SAUNetV2(Segmenter):
         skip_attention: cross-scale spatial attention on every skip, or none.
     """
 
-    tiny = {"widths": (8, 16), "drop_rate": 0.05}
+    tiny: ClassVar[dict[str, Any]] = {"widths": (8, 16), "drop_rate": 0.05}
 
     def __init__(
         self,

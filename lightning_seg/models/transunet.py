@@ -7,7 +7,7 @@ Differs from the paper: UNet-A's form: 6 layers of width 512 on the coarsest map
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lightning_seg.blocks import resize
 from lightning_seg.models._encoder import make_encoder
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+from lightning_seg.models._skip import make_skip
 from lightning_seg.models.unet import UNetStage
 
 
@@ -47,7 +48,7 @@ class TransUNet(Segmenter):
         width, depth, heads: of the transformer.
     """
 
-    tiny = {"widths": (4, 8, 16), "image_size": 64, "width": 16, "depth": 1, "heads": 2}
+    tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16), "image_size": 64, "width": 16, "depth": 1, "heads": 2}
 
     def __init__(
         self,
@@ -59,9 +60,11 @@ class TransUNet(Segmenter):
         width: int = 512,
         depth: int = 6,
         heads: int = 8,
+        skip: str | dict[str, Any] | None = None,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         body = make_encoder(encoder, in_channels, encoder_options, widths)
         grid = max(1, image_size // body.strides[-1])
+        between = make_skip(skip, body.channels, body.strides)
         bottleneck = TransformerBottleneck(body.channels[-1], grid, width, depth, heads)
-        super().__init__(body, UNetDecoder(body.channels, UNetStage), num_classes, skip=bottleneck)
+        super().__init__(body, UNetDecoder(body.channels, UNetStage), num_classes, nn.Sequential(between, bottleneck))

@@ -2,14 +2,15 @@
 
     d_l = DoubleConv([up(d_{l+1}), e_l])
 
-Differs from the paper: padded convolutions with batch norm; any encoder; as in UNet-A, the output width of a step is that of its
-skip, and logits of an encoder that starts below full resolution are resampled bilinearly. `form: leejunhyun` is the U-Net of
-LeeJunHyun's Image_Segmentation, behind many papers' tables: nearest upsampling and a 3x3 convolution on the way up.
+Differs from the paper: padded convolutions with batch norm; any encoder; as in UNet-A, the output width of a step is
+that of its skip, and logits of an encoder that starts below full resolution are resampled bilinearly. `form:
+leejunhyun` is the U-Net of LeeJunHyun's Image_Segmentation, behind many papers' tables: nearest upsampling and a 3x3
+convolution on the way up.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from lightning_seg.blocks import ConvNormAct, DoubleConv
 from lightning_seg.models._encoder import make_encoder
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
-
+from lightning_seg.models._skip import make_skip
 
 Layer = Callable[[int, int], nn.Module]  # (in_channels, out_channels)
 
@@ -63,10 +64,11 @@ class UNet(Segmenter):
         num_classes: output channels.
         widths: channels of the own encoder, fine to coarse.
         form: of the convolution blocks and of the way up; ``leejunhyun`` from scratch has 34,527,041 parameters.
+        skip: what the skips pass on their way, e.g. ``dca`` or ``{name: dca, sca: false}``; see `make_skip`.
         encoder_options: further arguments of the timm encoder, e.g. ``{drop_path_rate: 0.1}``.
     """
 
-    tiny = {"widths": (4, 8, 16)}
+    tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16)}
 
     def __init__(
         self,
@@ -75,8 +77,11 @@ class UNet(Segmenter):
         num_classes: int = 1,
         widths: Sequence[int] = (64, 128, 256, 512, 1024),
         form: Literal["unet_a", "leejunhyun"] = "unet_a",
+        skip: str | dict[str, Any] | None = None,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         block, up = FORMS[form]
         body = make_encoder(encoder, in_channels, encoder_options, widths, block)
-        super().__init__(body, UNetDecoder(body.channels, partial(UNetStage, block=block, up=up)), num_classes)
+        between = make_skip(skip, body.channels, body.strides)
+        decoder = UNetDecoder(body.channels, partial(UNetStage, block=block, up=up))
+        super().__init__(body, decoder, num_classes, between)

@@ -2,14 +2,14 @@
 
     d_l = conv3([conv3(down(e_k)) for k < l, conv3(e_l), conv3(up(d_k)) for k > l])        d_D = e_D, the bottleneck
 
-Differs from the paper: ``streams="unet_a"``, the default, is UNet-A's wiring: every level sees *all* encoder maps (deeper ones upsampled),
-streams are 1x1 convolutions and a double convolution joins them. ``streams="paper"`` is the authors' code with its 26,971,777
-parameters. Any encoder. The classification-guided module is a soft gate, see `ClassGate`.
+Differs from the paper: ``streams="unet_a"``, the default, is UNet-A's wiring: every level sees *all* encoder maps, deeper ones
+upsampled, streams are 1x1 convolutions and a double convolution joins them. ``streams="paper"`` is the published code with its
+26,971,777 parameters. Any encoder. The classification-guided module is a soft gate, see `ClassGate`.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,46 +18,53 @@ from torch.nn import functional as F
 from lightning_seg.blocks import ConvNormAct, DoubleConv, resize
 from lightning_seg.models._encoder import make_encoder
 from lightning_seg.models._skeleton import Output, pad_to_multiple
+from lightning_seg.models._skip import make_skip
+
+ConvBlock = Callable[[int, int], nn.Module]  # (in_channels, out_channels) -> module
+
+
+class FullScaleStage(nn.Module):
+    """Maps of any scale, brought to one size, each reduced to ``width`` channels by its ``stream``, and joined."""
+
+    def __init__(
+        self, channels: Sequence[int], width: int, out_channels: int, stream: ConvBlock, join: ConvBlock
+    ) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList(stream(i, width) for i in channels)
+        self.join = join(len(channels) * width, out_channels)
+
+    def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
+        return self.join(torch.cat([s(_match(x, size)) for s, x in zip(self.streams, maps, strict=True)], 1))
 
 
 class FullScaleDecoder(nn.Module):
-    """Every level sees the other levels, each reduced to ``width`` channels; pyramid -> decoder maps, fine to coarse.
+    """Every level sees the other levels: pyramid -> decoder maps, both fine to coarse.
 
     Args:
         channels: of the pyramid, fine to coarse, the bottleneck last.
         width: channels of a stream.
-        stream, join: constructors ``(in_channels, out_channels) -> module`` of a stream and of what joins a level's streams.
+        stream, join: constructors of a stream, and of what joins the streams of a level.
         deeper: a level also sees the encoder maps below it, not only their decoder maps and the bottleneck.
     """
 
-    def __init__(
-        self,
-        channels: Sequence[int],
-        width: int,
-        stream: Callable[[int, int], nn.Module],
-        join: Callable[[int, int], nn.Module],
-        deeper: bool,
-    ) -> None:
+    def __init__(self, channels: Sequence[int], width: int, stream: ConvBlock, join: ConvBlock, deeper: bool) -> None:
         super().__init__()
-        self.depth = len(channels) - 1
+        depth = len(channels) - 1
+        self.depth = depth
         self.channels = len(channels) * width
         self.sources = [  # encoder maps, by level
-            [k for k in range(self.depth + 1) if deeper or k <= level or k == self.depth] for level in range(self.depth)
+            [k for k in range(depth + 1) if deeper or k <= level or k == depth] for level in range(depth)
         ]
-        inputs = [
-            [*(channels[k] for k in sources), *(self.channels for _ in range(level + 1, self.depth))]
-            for level, sources in enumerate(self.sources)
-        ]
-        self.streams = nn.ModuleList(nn.ModuleList(stream(i, width) for i in level) for level in inputs)
-        self.joins = nn.ModuleList(join(len(level) * width, self.channels) for level in inputs)
+        self.stages = nn.ModuleList()
+        for level, sources in enumerate(self.sources):
+            inputs = [*(channels[k] for k in sources), *[self.channels] * (depth - 1 - level)]
+            self.stages.append(FullScaleStage(inputs, width, self.channels, stream, join))
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
-        decoded: list[Tensor] = []  # fine to coarse
+        decoded: list[Tensor] = []
         for level in reversed(range(self.depth)):
-            size = pyramid[level].shape[-2:]
             maps = [*(pyramid[k] for k in self.sources[level]), *decoded]
-            streams = [stream(_match(x, size)) for stream, x in zip(self.streams[level], maps, strict=True)]
-            decoded.insert(0, self.joins[level](torch.cat(streams, 1)))
+            decoded.insert(0, self.stages[level](maps, pyramid[level].shape[-2:]))
         return decoded
 
 
@@ -69,8 +76,8 @@ def _match(x: Tensor, size: torch.Size) -> Tensor:
 class ClassGate(nn.Module):
     """Classification-guided module: the bottleneck tells whether there is anything to segment, ``p <- p * P(there is)``.
 
-    The paper multiplies by the arg max of a two-way classifier that an image-level loss trains, a gate without a gradient. Here the gate
-    is the probability itself, so that the segmentation loss trains it; at 1 it changes nothing, at 0 it empties the mask.
+    The paper multiplies logits by the arg max of a two-way classifier that an image-level loss trains: a gate without a gradient.
+    Here the gate is the probability itself, so the segmentation loss trains it; at 1 it changes nothing, at 0 it empties the mask.
     """
 
     def __init__(self, channels: int) -> None:
@@ -98,7 +105,7 @@ class UNet3Plus(nn.Module):
         cgm: the classification-guided module, on all logits.
     """
 
-    tiny = {"widths": (4, 8, 16), "stream_width": 4}
+    tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16), "stream_width": 4}
 
     def __init__(
         self,
@@ -110,6 +117,7 @@ class UNet3Plus(nn.Module):
         streams: Literal["unet_a", "paper"] = "unet_a",
         deep_supervision: bool = False,
         cgm: bool = False,
+        skip: str | dict[str, Any] | None = None,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -119,6 +127,7 @@ class UNet3Plus(nn.Module):
         join = partial(ConvNormAct, bias=True) if paper else DoubleConv
         self.encoder = make_encoder(encoder, in_channels, encoder_options, widths, partial(DoubleConv, bias=paper))
         channels = self.encoder.channels
+        self.skip = make_skip(skip, channels, self.encoder.strides)
         self.decoder = FullScaleDecoder(channels, stream_width, stream, join, deeper=not paper)
         inputs = [self.decoder.channels] * self.decoder.depth + [channels[-1]]
         inputs = inputs if deep_supervision else inputs[:1]
@@ -128,7 +137,7 @@ class UNet3Plus(nn.Module):
     def forward(self, image: Tensor) -> Tensor | Output:
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.encoder.strides[-1])
-        pyramid = self.encoder(padded)
+        pyramid = self.skip(self.encoder(padded))
         maps = [*self.decoder(pyramid), pyramid[-1]]
         logits = [head(x) for head, x in zip(self.heads, maps, strict=False)]
         if self.gate is not None:

@@ -6,7 +6,7 @@ Differs from the paper: any encoder; bilinear upsampling; no deep supervision (U
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_seg.blocks import DoubleConv, resize
 from lightning_seg.models._encoder import make_encoder
 from lightning_seg.models._skeleton import Segmenter
+from lightning_seg.models._skip import make_skip
 
 
 class NestedDecoder(nn.Module):
@@ -40,7 +41,7 @@ class NestedDecoder(nn.Module):
 class UNetPlusPlus(Segmenter):
     """UNet++ over any encoder. Arguments as in `UNet`."""
 
-    tiny = {"widths": (4, 8, 16)}
+    tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16)}
 
     def __init__(
         self,
@@ -48,7 +49,8 @@ class UNetPlusPlus(Segmenter):
         in_channels: int = 3,
         num_classes: int = 1,
         widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        skip: str | dict[str, Any] | None = None,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         body = make_encoder(encoder, in_channels, encoder_options, widths)
-        super().__init__(body, NestedDecoder(body.channels), num_classes)
+        super().__init__(body, NestedDecoder(body.channels), num_classes, make_skip(skip, body.channels, body.strides))

@@ -61,5 +61,5 @@ class FakeSource:
 
 
 @pytest.fixture
-def fake_source() -> FakeSource:
-    return FakeSource()
+def make_source() -> type[FakeSource]:
+    return FakeSource

@@ -1,7 +1,10 @@
 """Protocol files and splitters: nothing stands in two splits, no group is divided, the shipped files follow their rule."""
 
+import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +22,8 @@ from lightning_seg.data.splits import (
     protocol_text,
 )
 from lightning_seg.errors import InputError
-from tests.data.conftest import FakeSource
 
+MakeSource = Callable[[int], Any]
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
 some_groups = st.lists(st.integers(0, 30), min_size=1, max_size=120).map(
     lambda groups: {f"id{index}": f"patient{group}" for index, group in enumerate(groups)}
@@ -34,7 +37,9 @@ def write(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    return write(tmp_path / "small.csv", "# name: small\n# version: 3\nid,split\ns01,train\ns00,train\ns02,val\ns03,test\n")
+    return write(
+        tmp_path / "small.csv", "# name: small\n# version: 3\nid,split\ns01,train\ns00,train\ns02,val\ns03,test\n"
+    )
 
 
 def test_a_protocol_file_is_read_with_its_header(small: Path) -> None:
@@ -74,14 +79,14 @@ def test_an_unknown_protocol_gets_its_near_match() -> None:
         load_protocol("folder/mine.csv")
 
 
-def test_ids_that_the_data_set_lacks_are_counted_and_named(small: Path) -> None:
-    source = FakeSource(2)
+def test_ids_that_the_data_set_lacks_are_counted_and_named(small: Path, make_source: MakeSource) -> None:
+    source = make_source(2)
     with pytest.raises(InputError, match="names 2 of 4 ids that the data set lacks, first s02, s03"):
         check(load_protocol(small), source)
 
 
-def test_a_group_in_two_splits_is_refused(small: Path) -> None:
-    source = FakeSource(4)
+def test_a_group_in_two_splits_is_refused(small: Path, make_source: MakeSource) -> None:
+    source = make_source(4)
     check(load_protocol(small), source)
     source.groups |= {"s01": "patient 7", "s03": "patient 7"}
     with pytest.raises(InputError, match="group 'patient 7' in both train and test"):
@@ -115,14 +120,25 @@ def test_a_group_never_appears_in_two_folds(groups: dict[str, str], k: int, seed
 
 
 def test_without_groups_the_split_is_the_plain_shuffle_cut() -> None:
-    import random
-
     ids = [f"{index:03d}" for index in range(100)]
     shuffled = list(ids)
     random.Random(5).shuffle(shuffled)
     split = group_split({id: id for id in ids}, FRACTIONS, seed=5)
     assert split["train"] == tuple(sorted(shuffled[:70]))
     assert split["val"] == tuple(sorted(shuffled[70:80]))
+
+
+def test_sizes_stay_exact_where_single_ids_fill_the_gaps_between_pairs() -> None:
+    groups = {f"{index:03d}": f"{index // 2 if index < 40 else index:03d}" for index in range(100)}
+    for seed in range(20):
+        assert [len(ids) for ids in group_split(groups, FRACTIONS, seed).values()] == [70, 10, 20]
+
+
+def test_a_group_larger_than_every_split_goes_where_most_room_is() -> None:
+    groups = {f"{index:02d}": "big" if index < 18 else f"{index}" for index in range(24)}
+    for seed in range(20):
+        split = group_split(groups, {"val": 0.2, "train": 0.6, "test": 0.2}, seed)
+        assert {f"{index:02d}" for index in range(18)} <= set(split["train"])
 
 
 def test_the_seed_alone_decides_the_split() -> None:
@@ -136,7 +152,9 @@ def test_the_seed_alone_decides_the_split() -> None:
 @given(total=st.integers(10, 300), seed=st.integers(0, 3))
 def test_sizes_are_exact_where_every_group_is_one_id(total: int, seed: int) -> None:
     split = group_split({str(index): str(index) for index in range(total)}, FRACTIONS, seed)
-    assert np.allclose([len(split[name]) for name in FRACTIONS], [total * share for share in FRACTIONS.values()], atol=1)
+    assert np.allclose(
+        [len(split[name]) for name in FRACTIONS], [total * share for share in FRACTIONS.values()], atol=1
+    )
 
 
 @pytest.mark.parametrize("fractions", [{"train": 0.5, "test": 0.6}, {"train": 1.2, "test": -0.2}])
@@ -149,7 +167,9 @@ def test_protocol_text_is_what_load_protocol_reads(tmp_path: Path) -> None:
     ids = {"train": ("b", "a"), "val": ("d",), "test": ("c",)}
     split = load_protocol(write(tmp_path / "p.csv", protocol_text("p", 2, "by hand: a, b", ids)))
     assert (split.name, split.version) == ("p", "2")
-    assert {name: set(members) for name, members in split.ids.items()} == {name: set(members) for name, members in ids.items()}
+    assert {name: set(members) for name, members in split.ids.items()} == {
+        name: set(members) for name, members in ids.items()
+    }
 
 
 @pytest.mark.parametrize("name", protocol_names())

@@ -45,7 +45,8 @@ def test_a_pyramid_goes_from_fine_to_coarse_with_the_channels_and_strides_it_sta
     encoder = TimmEncoder(name, 1).eval()
     with torch.no_grad():
         pyramid = encoder(torch.rand(1, 1, 96, 64))
-    assert list(encoder.strides) == sorted(encoder.strides) and encoder.strides[-1] == 32
+    assert list(encoder.strides) == sorted(encoder.strides)
+    assert encoder.strides[-1] == 32
     for level, channels, stride in zip(pyramid, encoder.channels, encoder.strides, strict=True):
         assert level.shape == (1, channels, 96 // stride, 64 // stride)
 
@@ -76,7 +77,7 @@ def test_weights_for_three_channels_serve_a_grey_image_as_if_it_were_repeated(we
         torch.testing.assert_close(grey(image)[-1], colour(image.expand(-1, 3, -1, -1))[-1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name, without", [("test_resnet", "layer3"), ("test_convnext", "stages.2")])
+@pytest.mark.parametrize(("name", "without"), [("test_resnet", "layer3"), ("test_convnext", "stages.2")])
 def test_a_file_that_lacks_tensors_of_the_encoder_is_refused(name: str, without: str, weights: Path) -> None:
     publish(name, weights, without)
     with pytest.raises(InputError, match="lacks"):
@@ -91,18 +92,18 @@ def test_a_file_without_the_classifier_is_complete(weights: Path) -> None:
 def test_weights_that_are_nowhere_are_told_at_once(weights: Path) -> None:
     encoder = TimmEncoder("test_resnet.r160_in1k")
     start = time.monotonic()
-    with pytest.raises(InputError, match="no pre-trained weights for encoder 'test_resnet.r160_in1k'.*pretrained"):
+    with pytest.raises(InputError, match=r"no pre-trained weights for encoder 'test_resnet.r160_in1k'.*pretrained"):
         encoder.load_weights()
     assert time.monotonic() - start < 2
 
 
 def test_a_misspelt_encoder_is_answered_with_its_near_match() -> None:
-    with pytest.raises(InputError, match="no encoder named 'convnext_tinny'; did you mean.*'convnext_tiny'"):
+    with pytest.raises(InputError, match=r"no encoder named 'convnext_tinny'; did you mean.*'convnext_tiny'"):
         TimmEncoder("convnext_tinny")
 
 
 def test_an_unknown_tag_is_answered_with_the_tags_there_are() -> None:
-    with pytest.raises(InputError, match="no weights tagged 'fb_in1'; there are.*convnext_tiny.fb_in1k"):
+    with pytest.raises(InputError, match=r"no weights tagged 'fb_in1'; there are.*convnext_tiny.fb_in1k"):
         TimmEncoder("convnext_tiny.fb_in1")
 
 

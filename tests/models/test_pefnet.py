@@ -14,7 +14,7 @@ from lightning_seg.models.pefnet import AddStage, LearnedPositions, MultiKernel,
 
 
 @pytest.mark.parametrize(
-    "options, parameters, statistics, cost",
+    ("options", "parameters", "statistics", "cost"),
     [
         ({}, 52_476_913, 10_176, 22.1668),
         ({"encoder": "convnext_small.fb_in22k_ft_in1k"}, 74_111_473, 10_176, 27.6893),
@@ -65,11 +65,13 @@ def _swish_norm(x: np.ndarray) -> np.ndarray:
 def test_the_multi_kernel_block_sums_three_convolutions(kernel_norm: Any) -> None:
     torch.manual_seed(0)
     block, x = MultiKernel(2, kernel_norm).double().eval(), torch.randn(1, 2, 7, 8, dtype=torch.float64)
-    bare = []
-    for branch in block.branches:
-        weight, bias = (p.detach().numpy() for p in branch[0].parameters())
-        bare.append([b + sum(correlate(m, k, mode="constant") for m, k in zip(x[0].numpy(), w, strict=True)) for w, b in zip(weight, bias, strict=True)])
-    maps = np.array(bare)
+
+    def convolve(conv: nn.Conv2d) -> np.ndarray:
+        kernels, bias = (p.detach().numpy() for p in conv.parameters())
+        maps = [sum(correlate(m, k, mode="constant") for m, k in zip(x[0].numpy(), w, strict=True)) for w in kernels]
+        return np.array(maps) + bias[:, None, None]
+
+    maps = np.array([convolve(branch[0]) for branch in block.branches])
     expected = _swish_norm(maps).sum(0) if kernel_norm == "branch" else maps.sum(0) / np.sqrt(1 + 1e-3)
     np.testing.assert_allclose(block(x)[0].detach(), expected, rtol=1e-9, atol=1e-9)
 

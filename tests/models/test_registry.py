@@ -34,11 +34,13 @@ def plain_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     file.write_text(PLAIN)
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
-    yield file
+    return file
 
 
 def test_a_misspelt_architecture_is_answered_with_its_near_match() -> None:
-    with pytest.raises(InputError, match="no architecture named 'unett'; did you mean 'unet'\\? There are attention_unet, "):
+    with pytest.raises(
+        InputError, match="no architecture named 'unett'; did you mean 'unet'\\? There are attention_unet, "
+    ):
         models.create("unett")
 
 
@@ -48,8 +50,13 @@ def test_a_misspelt_option_is_answered_with_its_near_match() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, options",
-    [("unet", {"widths": "wide"}), ("unet", {"num_classes": 1.5}), ("unet3plus", {"streams": "papre"}), ("unet", {"encoder": 34})],
+    ("name", "options"),
+    [
+        ("unet", {"widths": "wide"}),
+        ("unet", {"num_classes": 1.5}),
+        ("unet3plus", {"streams": "papre"}),
+        ("unet", {"encoder": 34}),
+    ],
 )
 def test_an_option_of_the_wrong_type_is_refused_before_anything_is_built(name: str, options: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"{name} does not take these options.*{next(iter(options))}"):
@@ -70,7 +77,7 @@ def test_options_of_a_timm_encoder_need_one() -> None:
 def test_a_network_of_another_package_is_named_by_module_and_class(plain_net: Path) -> None:
     assert models.create("plain_net:PlainNet", num_classes=2, kernel=1)(torch.rand(1, 3, 5, 6)).shape == (1, 2, 5, 6)
     assert list(models.options("plain_net:PlainNet")) == ["in_channels", "num_classes", "kernel"]
-    with pytest.raises(InputError, match="does not take these options.*kernel"):
+    with pytest.raises(InputError, match=r"does not take these options.*kernel"):
         models.create("plain_net:PlainNet", kernel=2)
 
 

@@ -16,7 +16,7 @@ from lightning_seg.models.sa_unet_v2 import CrossScaleAttention
 
 
 @pytest.mark.parametrize(
-    "name, options, parameters, size, cost",
+    ("name", "options", "parameters", "size", "cost"),
     [
         ("sa_unet_v2", {}, 260_521, 592, 10.39692),
         ("sa_unet_v2", {}, 260_521, 704, 14.70302),
@@ -34,7 +34,7 @@ def test_parameters_and_multiply_adds_are_those_of_the_official_graph(
     assert gmacs(net, size) == pytest.approx(cost, rel=0.01)
 
 
-@pytest.mark.parametrize("name, vector", [("sa_unet", "SA_UNet_v1_64"), ("sa_unet_v2", "SA_UNetV2_64")])
+@pytest.mark.parametrize(("name", "vector"), [("sa_unet", "SA_UNet_v1_64"), ("sa_unet_v2", "SA_UNetV2_64")])
 def test_official_outputs_are_reproduced(
     name: str, vector: str, parity: Callable[[str], dict[str, Tensor]], load_keras: Callable[..., None]
 ) -> None:
@@ -68,14 +68,15 @@ def test_cross_scale_attention_weighs_the_skip_by_the_means_of_skip_and_decoder(
     np.testing.assert_allclose(module(skip, x)[0].detach(), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("name, maps", [("sa_unet", 1), ("sa_unet_v2", 4)])
+@pytest.mark.parametrize(("name", "maps"), [("sa_unet", 1), ("sa_unet_v2", 4)])
 def test_attention_maps_can_be_hooked(name: str, maps: int) -> None:
     net, seen = models.create(name).eval(), []
     for module in net.modules():
         if type(module).__name__ == "AttentionMap":
             module.register_forward_hook(lambda _, __, output: seen.append(output))
     net(torch.rand(1, 3, 32, 32))
-    assert len(seen) == maps and all(m.shape[1] == 1 and 0 < m.min() and m.max() < 1 for m in seen)
+    assert len(seen) == maps
+    assert all(m.shape[1] == 1 and m.min() > 0 and m.max() < 1 for m in seen)
 
 
 def test_drop_block_drops_whole_squares_per_channel_and_keeps_the_mean() -> None:

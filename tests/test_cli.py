@@ -1,0 +1,280 @@
+"""The real command line, end to end, on phantom."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_seg import cli
+from lightning_seg.data import SegmentationDataModule, load_protocol
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation import ScoreTable, scores
+from lightning_seg.module import SegmentationModule
+
+ROOT = Path(__file__).parent.parent
+TINY = """
+trainer: {accelerator: cpu, enable_model_summary: false, enable_progress_bar: false, logger: true}
+data: {dataset: phantom_polyp, protocol: %s, size: 32, batch_size: 4, dataset_options: {resolution: 32}}
+model: {architecture: unet, options: {widths: [4, 8, 16]}, lr: 0.01}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """A recipe that trains in seconds: 12 / 6 / 5 phantoms of 32 pixels."""
+    folder = tmp_path_factory.mktemp("recipe")
+    rows = [f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)]
+    (folder / "tiny.csv").write_text("# name: tiny\n# version: 1\n# rule: the first 23\nid,split\n" + "\n".join(rows) + "\n")
+    (folder / "tiny.yaml").write_text(TINY % (folder / "tiny.csv"))
+    return folder / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, tmp_path_factory):
+    """The run folder of a finished fit."""
+    runs = tmp_path_factory.mktemp("runs")
+    cli.run(["fit", "-c", str(recipe), "--runs", str(runs), "--trainer.max_epochs", "2"])
+    return runs / "tiny" / "version_0"
+
+
+def checkpoint(run, which="best"):
+    return next(run.glob(f"checkpoints/{which}*.ckpt"))
+
+
+def shell(*args, **kwargs):
+    return [sys.executable, "-m", "lightning_seg", *map(str, args)], {"cwd": ROOT, "text": True, **kwargs}
+
+
+def call(*args, check=True, **kwargs):
+    command, options = shell(*args, capture_output=True, **kwargs)
+    done = subprocess.run(command, timeout=240, **options)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def test_fit_leaves_checkpoints_with_their_score_the_config_and_the_dashboards(trained):
+    best = checkpoint(trained)
+    assert float(best.stem.partition("dice=")[2]) >= 0
+    assert checkpoint(trained, "last")
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["lr"] == 0.01
+    assert config["data"]["seed"] == config["seed_everything"] == 42
+    events = EventAccumulator(str(trained)).Reload()
+    tags = events.Tags()
+    assert {"train/loss", "val/dice", "val/iou_image", "val/recall", "lr-AdamW"} <= set(tags["scalars"])
+    assert "val/overlays" in tags["images"]
+    assert "val/pr_polyp/pr_curves" in " ".join(tags["tensors"]) or "val/pr_polyp" in tags["tensors"]
+    assert any("best/val/dice" in tag for tag in tags["scalars"])
+
+
+def test_a_checkpoint_names_the_protocol_and_needs_no_code_to_load(trained):
+    content = torch.load(checkpoint(trained), weights_only=True)
+    protocol = load_protocol(content["datamodule_hyper_parameters"]["protocol"])
+    assert content["lightning_seg"]["protocol"] == "tiny"
+    assert content["lightning_seg"]["protocol_digest"] == protocol.digest
+    assert content["hyper_parameters"]["classes"] == ["polyp"]
+
+
+def test_the_checkpoint_alone_is_tested_and_its_scores_follow_from_the_table(trained, capsys):
+    done = cli.run(["test", "--ckpt_path", str(checkpoint(trained)), "--trainer.accelerator", "cpu"])
+    printed = capsys.readouterr().out
+    for words in ("SYNTHETIC", "mean over images", "pooled over pixels", "protocol tiny", "5 images"):
+        assert words in printed
+    folder = trained / "test-tiny"
+    facts = json.loads((folder / "summary.json").read_text())
+    table = ScoreTable.read(folder / "scores.csv")
+    assert table.ids == load_protocol(done.datamodule.hparams["protocol"]).ids["test"]
+    expected = scores(table.of("polyp"))
+    assert facts["scores"]["polyp"]["dice"]["pooled"]["value"] == pytest.approx(expected["dice"])
+    assert facts["scores"]["polyp"]["dice"]["image"]["value"] == pytest.approx(expected["dice_image"])
+    assert facts["protocol_digest"] == done.datamodule.protocol_digest
+    # an independent loop over the test images with the loaded network
+    module = SegmentationModule.load(checkpoint(trained))
+    data = SegmentationDataModule(**{k: v for k, v in done.datamodule.hparams.items() if not k.startswith("_")})
+    data.setup("test")
+    for batch in data.test_dataloader():
+        with torch.inference_mode():
+            prediction = (module(batch["image"]).logits > 0).numpy()[:, 0]
+        for name, p, t in zip(batch["id"], prediction, batch["mask"].numpy()[:, 0].astype(bool), strict=True):
+            row = table.of("polyp")[table.ids.index(name)]
+            np.testing.assert_array_equal(row, [(p & t).sum(), (p & ~t).sum(), (~p & t).sum(), (~p & ~t).sum()])
+
+
+def test_predict_writes_the_masks_and_a_contact_sheet(trained):
+    cli.run(["predict", "--ckpt_path", str(checkpoint(trained)), "--trainer.accelerator", "cpu"])
+    from PIL import Image
+
+    folder = trained / "predictions"
+    names = {path.name for path in folder.glob("polyp-*.png")}
+    assert names == {f"polyp-{i:04d}.png" for i in range(18, 23)}
+    mask = np.array(Image.open(folder / "polyp-0018.png"))
+    assert mask.shape == (32, 32)
+    assert set(np.unique(mask)) <= {0, 255}
+    assert np.array(Image.open(folder / "contact_sheet.png")).shape[2] == 3
+
+
+def test_explicit_options_are_honoured_or_refused_never_dropped(trained):
+    best = str(checkpoint(trained))
+    done = cli.run(["validate", "--ckpt_path", best, "--data.size", "48", "--model.loss", "{dice: 1}"])
+    assert done.datamodule.hparams["size"] == 48
+    assert done.model.hparams["loss"] == {"dice": 1}
+    with pytest.raises(InputError, match=r"contradicts 'resunet'"):
+        cli.run(["test", "--ckpt_path", best, "--model.architecture", "resunet"])
+    with pytest.raises(InputError, match=r"model.options"):
+        cli.run(["test", "--ckpt_path", best, "--model.options", "{widths: [4, 8]}"])
+    with pytest.raises(InputError, match="was trained for"):
+        cli.run(["test", "--ckpt_path", best, "--data.dataset", "phantom_ct", "--data.protocol", "phantom-ct"])
+
+
+def test_last_and_best_name_files_of_the_run(trained, recipe):
+    runs = str(trained.parent.parent)
+    done = cli.run(["validate", "--ckpt_path", "best", "-c", str(recipe), "--runs", runs])
+    assert done.checkpoint == checkpoint(trained)
+    for which in ("best", "last"):
+        with pytest.raises(InputError, match=f"no '{which}' checkpoint"):
+            cli.run(["test", "--ckpt_path", which, "--name", "never_trained", "--runs", runs])
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        assert torch.equal(a[key], b[key]), key
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(recipe, tmp_path):
+    options = ["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.max_epochs", "2"]
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        cli.run([*options, "--name", name, "--seed_everything", str(seed)])
+    a, b, c = (weights(checkpoint(tmp_path / name / "version_0", "last")) for name in "abc")
+    assert_same(a, b)
+    assert any(not torch.equal(a[key], c[key]) for key in a)
+
+
+def test_a_run_that_was_killed_and_resumed_equals_one_that_was_not(recipe, tmp_path):
+    """transunet in training has batch norm, optimiser and schedule state; drop path draws random numbers."""
+    options = ["-c", recipe, "--runs", tmp_path, "--trainer.max_epochs", "6", "--model.encoder", "test_efficientnet",
+               "--model.options", "{}", "--model.encoder_options", "{drop_path_rate: 0.3}"]  # fmt: skip
+    call("fit", *options, "--name", "whole")
+    command, keywords = shell("fit", *options, "--name", "killed", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, **keywords)
+    run = tmp_path / "killed" / "version_0"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any("epoch" in p.name or "last" in p.name for p in run.glob("checkpoints/*.ckpt")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint(run, "last")
+    epoch = torch.load(checkpoint(run, "last"), weights_only=True)["epoch"]
+    assert epoch < 5, "the run was over before it could be killed"
+    call("fit", *options, "--name", "killed", "--ckpt_path", "last")
+    assert not (tmp_path / "killed" / "version_1").exists()
+    whole = tmp_path / "whole" / "version_0"
+    assert_same(weights(checkpoint(whole, "last")), weights(checkpoint(run, "last")))
+    assert checkpoint(whole).name == checkpoint(run).name
+
+
+def test_two_processes_train_the_same_steps_and_score_every_image_once(recipe, trained, tmp_path):
+    ddp = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--trainer.accelerator", "cpu"]
+    call("fit", "-c", recipe, "--runs", tmp_path, "--name", "ddp", "--trainer.max_epochs", "1", *ddp)
+    content = torch.load(checkpoint(tmp_path / "ddp" / "version_0", "last"), weights_only=True)
+    assert content["global_step"] == 3  # 12 images, global batch 4
+    best = checkpoint(trained)
+    one = ScoreTable.read(trained / "test-tiny" / "scores.csv") if (trained / "test-tiny").exists() else None
+    if one is None:
+        cli.run(["test", "--ckpt_path", str(best)])
+        one = ScoreTable.read(trained / "test-tiny" / "scores.csv")
+    (trained / "test-tiny" / "scores.csv").unlink()
+    call("test", "--ckpt_path", best, *ddp)
+    two = ScoreTable.read(trained / "test-tiny" / "scores.csv")
+    assert (one.ids, one.classes) == (two.ids, two.classes)
+    np.testing.assert_array_equal(one.counts, two.counts)
+
+
+BAD = [
+    (["--model.architecture", "unett"], "did you mean 'unet'"),
+    (["--model.encoder", "resnet35"], "'resnet34'"),
+    (["--model.loss", "{dise: 1}"], "did you mean 'dice'"),
+    (["--model.lrr", "0.1"], "did you mean 'model.lr'"),
+    (["--modl.lr", "0.1"], "did you mean 'model.lr'"),
+    (["--model.lr", "fast"], "model.lr"),
+    (["--trainer.max_epochs", "few"], "trainer.max_epochs does not take 'few'"),
+    (["--model.options", "{widht: [4, 8]}"], "did you mean 'widths'"),
+    (["--model.options", "{widths: wide}"], "widths"),
+    (["--model.schedule", "cosin"], "did you mean 'cosine'"),
+    (["--model.optimizer", "adamv"], "did you mean 'adam"),
+    (["--model.pretrained", "true"], "without a timm encoder"),
+    (["--model.encoder", "test_resnet", "--model.options", "{}", "--model.pretrained", "true"], "no pre-trained weights"),
+    (["--data.augment", "[{name: HorizontalFlipp}]"], "did you mean 'HorizontalFlip'"),
+    (["--data.augment", "[{name: HorizontalFlip, prob: 1}]"], "no argument 'prob'"),
+    (["--data.dataset", "kvasir"], "did you mean 'kvasir_seg'"),
+    (["--data.protocol", "phantom-polip"], "did you mean 'phantom-polyp'"),
+    (["--data.dataset", "kvasir_seg", "--data.protocol", "kvasir-unet-a", "--data.root", "/nowhere"], "does not exist"),
+    (["--checkpoint.monitor", "test/dice"], "sealed"),
+    (["--checkpoint.monitor", "val/dise"], "did you mean 'val/dice"),
+    (["--trainer.max_epochs", "-1"], "must know the number of steps"),
+    (["--ckpt_path", "last"], "no 'last' checkpoint"),
+    (["--ckpt_path", __file__], "not a checkpoint"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), BAD, ids=[" ".join(options)[:50] for options, _ in BAD])
+def test_bad_input_is_one_sentence_and_exit_code_2(recipe, tmp_path, capsys, options, words, monkeypatch):
+    monkeypatch.delenv("LIGHTNING_SEG_WEIGHTS", raising=False)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["fit", "-c", str(recipe), "--runs", str(tmp_path), *options])
+    error = capsys.readouterr().err.strip()
+    assert exit_.value.code == 2
+    assert words in error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_intact(recipe, tmp_path, monkeypatch, capsys):
+    import errno
+
+    import fsspec
+
+    opened = fsspec.implementations.local.LocalFileOpener
+    real, calls = opened.write, []
+
+    def full(self, content):
+        if str(self.path).endswith(".ckpt") or "ckpt" in str(getattr(self, "temp", "")) or len(content) > 10_000:
+            calls.append(len(content))
+            if len(calls) > 2:  # best and last of the first epoch fit
+                real(self, content[: len(content) // 2])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, content)
+
+    monkeypatch.setattr(opened, "write", full)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.max_epochs", "4"])
+    assert exit_.value.code == 2
+    assert "No space left on device" in capsys.readouterr().err
+    files = sorted((tmp_path / "tiny" / "version_0" / "checkpoints").glob("*.ckpt"))
+    assert files
+    for file in files:
+        SegmentationModule.load(file)
+
+
+def test_help_answers_without_torch_and_knows_every_command():
+    code = "import sys, lightning_seg.__main__ as m; m.main(['--help']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for word in ("fit", "validate", "test", "predict", "models"):
+        assert f"  {word}" in done.stdout
+    wrong = call("fitt", check=False)
+    assert wrong.returncode == 2
+    assert "did you mean 'fit'" in wrong.stderr
