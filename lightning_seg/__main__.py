@@ -14,6 +14,8 @@ RUNS = {
 }
 VERBS = {
     "models": "list the networks, their options and their costs: lightning-seg models [name] [--counts]",
+    "profile": "parameters, multiply-adds, memory and time of networks: lightning-seg profile unet pam_unet:attention=none",
+    "cka": "how alike the layers of one or two trained networks are: lightning-seg cka X [Y] --output cka.png",
     "data": "download data and list protocols: lightning-seg data --help",
 }
 
@@ -51,6 +53,14 @@ def _verb(name: str):  # type: ignore[no-untyped-def]
         from lightning_seg.data.__main__ import main as data
 
         return data
+    if name == "profile":
+        from lightning_seg.profiling import main as profile
+
+        return profile
+    if name == "cka":
+        from lightning_seg.cka import main as cka
+
+        return cka
     raise unknown("command", name, [*RUNS, *VERBS])
 
 

@@ -21,11 +21,12 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lightning_seg.checkpoint import AtomicCheckpointIO, find_checkpoint, read_checkpoint, run_folder
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
 from lightning_seg.inference import MaskWriter
-from lightning_seg.module import NETWORK, SegmentationModule, read_checkpoint
+from lightning_seg.module import NETWORK, SegmentationModule
 from lightning_seg.reporting import Dashboard, ScoreReport
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -34,7 +35,15 @@ LINKED = ("classes", "in_channels")  # of the model, set from the data
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # seeds, tips and device lists are not news
-warnings.filterwarnings("ignore", ".*(LeafSpec|does not have many workers|smaller than the logging interval|args parameter is intended|deprecated in v4).*")
+for _text in (
+    "LeafSpec",
+    "does not have many workers",
+    "smaller than the logging interval",
+    "args parameter is intended",
+    "recommended to use `self.log",
+    "deprecated in v4",
+):
+    warnings.filterwarnings("ignore", f".*{_text}")
 
 
 class Parser(LightningArgumentParser):
@@ -60,7 +69,7 @@ class CLI(LightningCLI):
             save_config_callback=SaveConfigCallback if args[:1] == ["fit"] else None,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
-                "callbacks": [Dashboard(), ScoreReport(), MaskWriter()],
+                "callbacks": [Dashboard(), ScoreReport(), MaskWriter(), _last()],
                 "deterministic": "warn",
                 "log_every_n_steps": 10,
             },
@@ -80,7 +89,6 @@ class CLI(LightningCLI):
             {
                 "checkpoint.monitor": "val/dice",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 "checkpoint.filename": "best-epoch={epoch:03d}-dice={val/dice:.4f}",
                 "checkpoint.auto_insert_metric_name": False,
             }
@@ -128,6 +136,8 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         if self._get(self.config_init, "trainer.logger") in (None, True):
             kwargs["logger"] = self._logger()
+        if not self._get(self.config_init, "trainer.plugins"):
+            kwargs["plugins"] = [AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
     def _logger(self) -> TensorBoardLogger:
@@ -135,7 +145,7 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         runs, name, version = config.runs, config.name or _recipe_name(config.get("config")), None
         run = run_folder(self.checkpoint) if self.checkpoint else None
-        if run is not None and config.name is None:
+        if run is not None and config.name in (None, run.parent.name):
             runs, name, version = run.parent.parent, run.parent.name, run.name
         return TensorBoardLogger(
             runs, name=name or self.config[self.subcommand].model.architecture, version=version, default_hp_metric=False
@@ -144,6 +154,13 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         if self.checkpoint is None:
             self.model.load_encoder_weights()
+
+
+def _last() -> ModelCheckpoint:
+    """Keeps the latest epoch beside the best one (``save_last`` would keep it only where it is the best)."""
+    return ModelCheckpoint(
+        monitor=None, filename="last-epoch={epoch:03d}-dice={val/dice:.4f}", auto_insert_metric_name=False
+    )
 
 
 def run(args: list[str]) -> CLI:
@@ -210,22 +227,6 @@ def _checkpoint(command: str, options: dict[str, list[str]]) -> Path | None:
     return find_checkpoint(Path(options["runs"][-1] if options["runs"] else "runs") / name, given)
 
 
-def find_checkpoint(run: Path, which: str) -> Path:
-    """The ``best`` or ``last`` checkpoint of the newest version of ``run`` (``runs/<name>``) that has one."""
-    versions = sorted(run.glob("version_*"), key=lambda path: int(path.name.rpartition("_")[2]), reverse=True)
-    for version in versions:
-        files = sorted(version.glob(f"checkpoints/{which}*.ckpt"), key=lambda path: path.stat().st_mtime)
-        if files:
-            return files[-1]
-    raise InputError(f"there is no {which!r} checkpoint in {run}; train it first, or give the path of a .ckpt file.")
-
-
-def run_folder(checkpoint: Path) -> Path | None:
-    """``runs/<name>/version_N`` of a checkpoint that lies in one."""
-    folder = checkpoint.resolve().parent.parent
-    return folder if checkpoint.resolve().parent.name == "checkpoints" and folder.name.startswith("version_") else None
-
-
 def _base_config(command: str, options: dict[str, list[str]], checkpoint: Path | None) -> dict[str, Any]:
     """What the checkpoint says, under everything that the command line says."""
     if checkpoint is None:
@@ -237,9 +238,8 @@ def _base_config(command: str, options: dict[str, list[str]], checkpoint: Path |
     content = read_checkpoint(checkpoint)
     model = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_") and k not in LINKED}
     data = {k: v for k, v in content.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}
-    return {"seed_everything": data.pop("seed", 42), "model": model, "data": data, "verbose": False} | (
-        {} if command != "predict" else {"return_predictions": False}
-    )
+    quiet = {"return_predictions": False} if command == "predict" else {"verbose": False}
+    return {"seed_everything": data.pop("seed", 42), "model": model, "data": data, **quiet}
 
 
 def _recipe_name(configs: Any) -> str | None:

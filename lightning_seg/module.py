@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import ScoreTable, scores
 from lightning_seg.losses import WeightedLoss
@@ -247,19 +248,3 @@ class _Warmup:
         if not self.cosine:
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.rise) / max(1, self.total - self.rise))))
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint file of this project, without unpickling code; InputError where it is not one."""
-    if not Path(path).is_file():
-        raise InputError(f"there is no checkpoint {str(path)!r}; give the path of a .ckpt file that `fit` wrote.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        architecture = checkpoint["hyper_parameters"]["architecture"]
-        if not isinstance(checkpoint["state_dict"], dict) or not isinstance(architecture, str):
-            raise TypeError("its parts have other types")
-    except Exception as error:
-        raise InputError(
-            f"{str(path)!r} is not a checkpoint of lightning_seg; give a .ckpt file that `fit` wrote."
-        ) from error
-    return checkpoint

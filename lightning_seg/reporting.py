@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -11,7 +10,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_seg.evaluation import SCORES, ScoreTable, interval, per_image, pooled
-from lightning_seg.inference.writer import contact_sheet
+from lightning_seg.inference.writer import contact_sheet, run_dir
 
 EXAMPLES = 6
 
@@ -79,10 +78,10 @@ class ScoreReport(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         checkpoint: Any = trainer.checkpoint_callback
-        if trainer.is_global_zero and checkpoint is not None and checkpoint.best_model_path and trainer.log_dir:
+        if trainer.is_global_zero and checkpoint is not None and checkpoint.best_model_path:
             print(
                 f"best checkpoint:  {checkpoint.best_model_path}  ({checkpoint.monitor} {float(checkpoint.best_model_score):.4f})\n"
-                f"TensorBoard:      {trainer.log_dir}  (open: tensorboard --logdir {Path(trainer.log_dir).parent})"
+                f"TensorBoard:      {run_dir(trainer)}  (open: tensorboard --logdir {run_dir(trainer).parent})"
             )
 
     @staticmethod
@@ -90,7 +89,7 @@ class ScoreReport(L.Callback):
         if not trainer.is_global_zero:
             return
         data, table = trainer.datamodule, pl_module.table
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / f"{split}-{data.protocol_name}"
+        folder = run_dir(trainer) / f"{split}-{data.protocol_name}"
         table.write(folder / "scores.csv")
         facts = {
             "checkpoint": str(trainer.ckpt_path),

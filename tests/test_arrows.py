@@ -16,7 +16,7 @@ ALLOWED = {
     "lightning_seg.data": {"lightning_seg.errors"},
     "lightning_seg.evaluation": {"lightning_seg.errors"},
     "lightning_seg.module": {
-        f"lightning_seg.{name}" for name in ("errors", "losses", "metrics", "models", "evaluation")
+        f"lightning_seg.{name}" for name in ("errors", "checkpoint", "losses", "metrics", "models", "evaluation")
     },
     "lightning_seg.inference": {f"lightning_seg.{name}" for name in ("errors", "module", "data")},
 }

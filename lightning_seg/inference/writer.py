@@ -48,6 +48,12 @@ class MaskWriter(BasePredictionWriter):
     def __init__(self) -> None:
         super().__init__("batch")
         self.rows: list[tuple[Tensor, Tensor, Tensor, str]] = []
+        self.folder = Path()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "predict":  # here all ranks agree on the folder of the run
+            self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def write_on_batch_end(
         self,
@@ -59,12 +65,11 @@ class MaskWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        folder = self._folder(trainer)
         masks = (prediction > 0.5).to(torch.uint8)
         for mask, name in zip(masks, batch["id"], strict=True):
             for channel, label in zip(mask, pl_module.classes, strict=True):
                 stem = name if len(mask) == 1 else f"{name}_{label}"
-                write_png(folder / f"{stem}.png", channel.cpu().numpy() * 255)
+                write_png(self.folder / f"{stem}.png", channel.cpu().numpy() * 255)
         for row in zip(batch["image"], batch["mask"], masks, batch["id"], strict=True):
             if len(self.rows) < ROWS:
                 self.rows.append((row[0].cpu(), row[1].cpu(), row[2].cpu(), f"{row[3]}: image | truth | prediction"))
@@ -72,16 +77,14 @@ class MaskWriter(BasePredictionWriter):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not self.rows:
             return
-        folder = self._folder(trainer)
-        sheet = folder / "contact_sheet.png"
+        sheet = self.folder / "contact_sheet.png"
         write_png(sheet, contact_sheet(*map(list, zip(*self.rows, strict=True))))  # type: ignore[arg-type]
-        print(f"masks:          {folder}\ncontact sheet:  {sheet}  (image, truth, prediction)")
+        print(f"masks:          {self.folder}\ncontact sheet:  {sheet}  (image, truth, prediction)")
 
-    @staticmethod
-    def _folder(trainer: L.Trainer) -> Path:
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+
+def run_dir(trainer: L.Trainer) -> Path:
+    """The folder of the run, as the main process knows it (`trainer.log_dir` would wait for the other ranks)."""
+    return Path((trainer.logger and trainer.logger.log_dir) or trainer.default_root_dir)
 
 
 def write_png(path: Path, picture: Image) -> None:

@@ -50,7 +50,7 @@ def create(architecture: str, **arguments: Any) -> nn.Module:
     for name, value in arguments.items():
         if name in known:
             continue
-        if name == "encoder" and value is None or name == "encoder_options" and not value:
+        if (name == "encoder" and value is None) or (name == "encoder_options" and not value):
             continue
         if name == "encoder":
             raise InputError(

@@ -1,8 +1,8 @@
 """The hosts of the Dual Cross-Attention paper: their counts, and the outputs of the published classes.
 
 An output is that of the published class on ``torch.randn`` after ``torch.manual_seed(1)``, its weights drawn by its constructor after
-``torch.manual_seed(0)`` (gorkemcanates/Dual-Cross-Attention 9b7d1bf, its DoubleU-Net repaired so that it runs; DebeshJha/ResUNetPlusPlus
-f07b906). Ours draws its weights in the same order here, so that every value in between has to agree.
+``torch.manual_seed(0)`` (gorkemcanates/Dual-Cross-Attention 9b7d1bf, its DoubleU-Net repaired so that it runs;
+DebeshJha/ResUNetPlusPlus f07b906). Ours draws its weights in the same order here, so that every value in between has to agree.
 """
 
 from collections.abc import Callable, Iterator

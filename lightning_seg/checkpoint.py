@@ -1,0 +1,66 @@
+"""Checkpoint files: written whole or not at all, found by `best` and `last`, read without running code."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from lightning_seg.errors import InputError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a full disk or a kill leaves the previous file as it was.
+
+    Lightning's own way writes to the folder for temporary files and moves, which is a copy where that is another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.part")
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException as error:
+            part.unlink(missing_ok=True)
+            # torch reports a failed write as a RuntimeError about its archive, in the course of which the OSError got lost
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+        os.replace(part, target)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint file of this project, without unpickling code; InputError where it is not one."""
+    if not Path(path).is_file():
+        raise InputError(f"there is no checkpoint {str(path)!r}; give the path of a .ckpt file that `fit` wrote.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        architecture = checkpoint["hyper_parameters"]["architecture"]
+        if not isinstance(checkpoint["state_dict"], dict) or not isinstance(architecture, str):
+            raise TypeError("its parts have other types")
+    except Exception as error:
+        raise InputError(
+            f"{str(path)!r} is not a checkpoint of lightning_seg; give a .ckpt file that `fit` wrote."
+        ) from error
+    return checkpoint
+
+
+def find_checkpoint(run: Path, which: str) -> Path:
+    """The ``best`` or ``last`` checkpoint of the newest version of ``run`` (``runs/<name>``) that has one."""
+    versions = sorted(run.glob("version_*"), key=lambda path: int(path.name.rpartition("_")[2]), reverse=True)
+    for version in versions:
+        files = sorted(version.glob(f"checkpoints/{which}*.ckpt"), key=lambda path: path.stat().st_mtime)
+        if files:
+            return files[-1]
+    raise InputError(f"there is no {which!r} checkpoint in {run}; train it first, or give the path of a .ckpt file.")
+
+
+def run_folder(checkpoint: Path) -> Path | None:
+    """``runs/<name>/version_N`` of a checkpoint that lies in one."""
+    folder = checkpoint.resolve().parent
+    return folder.parent if folder.name == "checkpoints" and folder.parent.name.startswith("version_") else None
