@@ -42,6 +42,7 @@ for _text in (
     "args parameter is intended",
     "recommended to use `self.log",
     "deprecated in v4",
+    "The dirpath has changed",
 ):
     warnings.filterwarnings("ignore", f".*{_text}")
 

@@ -27,8 +27,9 @@ from lightning_seg.models._listing import count
 
 CONVENTION = (
     "parameters: all, without buffers. GMACs: 10^9 multiply-adds of one image, half of torch.utils.flop_counter: convolutions and "
-    "matrix products, those of attention included; no norms, activations or interpolation. memory: weights, image and the most that "
-    "one forward pass of one image holds at once, {memory}. time: a forward pass in eager mode, median [quartiles] of at most {repeats} runs."
+    "matrix products, those of attention included; no norms, activations or interpolation. memory: weights, image and the most "
+    "that one forward pass of one image holds at once, {memory}. time: a forward pass in eager mode, median [quartiles] of at "
+    "most {repeats} runs."
 )
 _MEMORY = {
     "cuda": "as CUDA's allocator counts it",

@@ -18,7 +18,7 @@ ALLOWED = {
     "lightning_seg.module": {
         f"lightning_seg.{name}" for name in ("errors", "checkpoint", "losses", "metrics", "models", "evaluation")
     },
-    "lightning_seg.inference": {f"lightning_seg.{name}" for name in ("errors", "module", "data")},
+    "lightning_seg.inference": {f"lightning_seg.{name}" for name in ("errors", "blocks", "module", "data")},
 }
 HOMES = {
     "timm": {"lightning_seg/models"},
