@@ -14,7 +14,10 @@ def demo() -> None:
     from lightning_seg.cli import run
 
     start = time.monotonic()
-    print("demo: a small U-Net on phantom, SYNTHETIC images made for this; their scores say nothing about real ones", flush=True)
+    print(
+        "demo: a small U-Net on phantom, SYNTHETIC images made for this; their scores say nothing about real ones",
+        flush=True,
+    )
     fit = run(["fit", "-c", str(RECIPES / "quickstart.yaml"), "--name", "demo"])
     checkpoint = fit.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     run(["test", "--ckpt_path", checkpoint])

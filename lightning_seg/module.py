@@ -20,7 +20,7 @@ from lightning_seg.models import Output, TimmEncoder, create
 
 OPTIMIZERS = {name.lower(): name for name in ("Adam", "AdamW", "NAdam", "RMSprop", "SGD")}
 SCHEDULES = ("constant", "cosine", "multistep", "plateau")
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET: tuple[tuple[float, ...], tuple[float, ...]] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What a checkpoint is the weights of: these cannot change once there are weights.
 NETWORK = ("architecture", "encoder", "encoder_options", "options", "classes", "in_channels")
 
@@ -44,6 +44,9 @@ class SegmentationModule(L.LightningModule):
             in epochs, gamma); ``plateau`` of val/loss (schedule_options: factor, patience, min_lr).
         warmup: share of all steps over which the learning rate of ``cosine`` and ``constant`` first rises linearly.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class SegmentationModule(L.LightningModule):
             raise unknown("schedule", schedule, SCHEDULES)
         if not 0 <= warmup < 1:
             raise InputError(f"warmup is {warmup}; give the share of all steps, at least 0 and below 1, such as 0.05.")
-        self.loss = WeightedLoss(loss or {"bce": 0.5, "dice": 0.5})
+        self.loss: Any = WeightedLoss(loss or {"bce": 0.5, "dice": 0.5})
         self.net = create(
             architecture,
             encoder=encoder,
@@ -90,7 +93,7 @@ class SegmentationModule(L.LightningModule):
         mean, std = self._statistics(normalization, in_channels)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-        self.counts = nn.ModuleDict(
+        self.counts: Any = nn.ModuleDict(
             {
                 f"{stage}_counts": SegmentationCounts(len(classes), stage != "train")
                 for stage in ("train", "val", "test")
@@ -101,18 +104,17 @@ class SegmentationModule(L.LightningModule):
         self.histogram: Tensor | None = None
 
     @property
+    def _data(self) -> Any:
+        return getattr(self.trainer, "datamodule")  # noqa: B009  (an attribute that Lightning does not declare)
+
+    @property
     def _encoder(self) -> TimmEncoder | None:
         return next((m for m in self.net.modules() if isinstance(m, TimmEncoder)), None)
 
     def _statistics(self, normalization: str, in_channels: int) -> tuple[list[float], list[float]]:
-        if normalization == "unit":
-            mean, std = (0.0,), (1.0,)
-        elif normalization == "symmetric":
-            mean, std = (0.5,), (0.5,)
-        elif normalization == "encoder" and self._encoder is not None:
+        mean, std = {"unit": ((0.0,), (1.0,)), "symmetric": ((0.5,), (0.5,))}.get(normalization, IMAGENET)
+        if normalization == "encoder" and self._encoder is not None:
             mean, std = self._encoder.mean, self._encoder.std
-        else:
-            mean, std = IMAGENET
         if len(mean) != in_channels:  # grey or stacked slices: the mean over the colours, for every channel
             mean, std = (sum(mean) / len(mean),) * in_channels, (sum(std) / len(std),) * in_channels
         return list(mean), list(std)
@@ -173,7 +175,7 @@ class SegmentationModule(L.LightningModule):
         counts = counts.cpu().numpy()
         if stage != "train":  # where an image may stand several times, as augmented copies
             self.histogram = metric.histogram
-            self.table = ScoreTable.collect(index.tolist(), counts, self.trainer.datamodule.ids(stage), self.classes)
+            self.table = ScoreTable.collect(index.tolist(), counts, self._data.ids(stage), self.classes)
             counts = self.table.counts
         values = {name: scores(counts[:, k]) for k, name in enumerate(self.classes)}
         mean = {key: sum(v[key] for v in values.values()) / len(values) for key in values[self.classes[0]]}
@@ -184,7 +186,7 @@ class SegmentationModule(L.LightningModule):
             self.log(key, float(value), prog_bar=key in ("train/loss", "val/dice", "val/dice_image"))
         metric.reset()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         hp = self.hparams
         make = getattr(torch.optim, OPTIMIZERS[hp["optimizer"]])
         try:
@@ -218,8 +220,8 @@ class SegmentationModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lightning_seg"] = {
             "encoder_weights": self.origin,
-            "protocol": self.trainer.datamodule.protocol_name,
-            "protocol_digest": self.trainer.datamodule.protocol_digest,
+            "protocol": self._data.protocol_name,
+            "protocol_digest": self._data.protocol_digest,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

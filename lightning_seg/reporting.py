@@ -23,20 +23,21 @@ class Dashboard(L.Callback):
         self.examples: dict[str, torch.Tensor] = {}
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if batch_idx == 0:
             self.examples = {key: batch[key][:EXAMPLES] for key in ("image", "mask")}
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         writer = _writer(trainer)
         if writer is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         step = trainer.global_step
         with torch.inference_mode():
             prediction = pl_module.eval()(self.examples["image"]).logits > 0
-        rows = [list(tensor) for tensor in (self.examples["image"], self.examples["mask"], prediction)]
-        sheet = contact_sheet(*rows, [f"image | truth | prediction, epoch {trainer.current_epoch}"] * len(rows[0]))
+        images, truths = list(self.examples["image"]), list(self.examples["mask"])
+        titles = [f"image | truth | prediction, epoch {trainer.current_epoch}"] * len(images)
+        sheet = contact_sheet(images, truths, list(prediction), titles)
         writer.add_image("val/overlays", sheet, step, dataformats="HWC")
         for name, histogram in zip(pl_module.classes, pl_module.histogram.cpu().numpy(), strict=True):
             _add_pr_curve(writer, f"val/pr_{name}", histogram, step)
@@ -46,13 +47,13 @@ class Dashboard(L.Callback):
         if scores.get("val/dice", 0.0) >= self.best.get("val/dice", 0.0):
             self.best = scores
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero and self.best:
             parameters = {**trainer.datamodule.hparams, **pl_module.hparams}
             trainer.logger.log_hyperparams(parameters, {f"best/{k}": v for k, v in self.best.items()})
 
 
-def _writer(trainer: L.Trainer) -> Any:
+def _writer(trainer: Any) -> Any:
     return (
         trainer.logger.experiment if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero else None
     )
@@ -69,14 +70,14 @@ def _add_pr_curve(writer: Any, tag: str, histogram: np.ndarray, step: int) -> No
 class ScoreReport(L.Callback):
     """After ``test`` and ``validate``: per-image table and summary on disk, scores with their conventions on the terminal."""
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         self._report(trainer, pl_module, "test")
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module, "val")
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         checkpoint: Any = trainer.checkpoint_callback
         if trainer.is_global_zero and checkpoint is not None and checkpoint.best_model_path:
             print(
@@ -85,7 +86,7 @@ class ScoreReport(L.Callback):
             )
 
     @staticmethod
-    def _report(trainer: L.Trainer, pl_module: Any, split: str) -> None:
+    def _report(trainer: Any, pl_module: Any, split: str) -> None:
         if not trainer.is_global_zero:
             return
         data, table = trainer.datamodule, pl_module.table

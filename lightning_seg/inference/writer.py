@@ -58,7 +58,7 @@ class MaskWriter(BasePredictionWriter):
     def write_on_batch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        pl_module: Any,
         prediction: Tensor,
         batch_indices: Any,
         batch: dict[str, Any],

@@ -105,7 +105,7 @@ class TimmEncoder(nn.Module):
         self.in_channels = in_channels
         self.options = {**_size_options(name), **(options or {})}
         self.body = self._create(pretrained=False)
-        info = self.body.feature_info
+        info: Any = self.body.feature_info
         reductions = info.reduction()
         # of several maps at one stride (`output_stride`) the last counts
         self.levels = [i for i, r in enumerate(reductions) if r in STRIDES and r not in reductions[i + 1 :]]
@@ -117,7 +117,7 @@ class TimmEncoder(nn.Module):
             )
         self.channels = tuple(info.channels()[i] for i in self.levels)
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
-        config = timm.get_pretrained_cfg(name)
+        config: Any = timm.get_pretrained_cfg(name)
         self.mean, self.std = tuple(config.mean), tuple(config.std)
 
     def _create(self, **extra: Any) -> nn.Module:
@@ -180,7 +180,8 @@ def _from_hub(name: str) -> Path | None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    repo = timm.get_pretrained_cfg(name).hf_hub_id
+    config: Any = timm.get_pretrained_cfg(name)
+    repo = config.hf_hub_id
     if not repo:
         return None
     for filename in ("model.safetensors", "pytorch_model.bin"):
@@ -203,7 +204,7 @@ def _check_complete(body: nn.Module, file: Path) -> None:
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as weights:
-        there = {key.replace(".", "_") for key in weights.keys()}
+        there = {key.replace(".", "_") for key in list(weights.keys())}
     expected = [key for key in body.state_dict() if not key.endswith("num_batches_tracked")]
     missing = [key for key in expected if key.replace(".", "_") not in there]
     if missing:

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import pkgutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -25,14 +25,15 @@ def find(architecture: str) -> type[nn.Module]:
     if ":" in architecture:
         module, _, name = architecture.partition(":")
         try:
-            return getattr(importlib.import_module(module), name)
+            return cast(type[nn.Module], getattr(importlib.import_module(module), name))
         except (ImportError, AttributeError) as error:
             raise InputError(f"no architecture {architecture!r}: {error}.") from error
     if architecture not in names():
         raise unknown("architecture", architecture, names())
     module_ = importlib.import_module(f"lightning_seg.models.{architecture}")
     wanted = architecture.replace("_", "")
-    return next(cls for name, cls in inspect.getmembers(module_, inspect.isclass) if name.lower() == wanted)
+    classes: dict[str, Any] = {name.lower(): cls for name, cls in inspect.getmembers(module_, inspect.isclass)}
+    return classes[wanted]
 
 
 def options(architecture: str) -> dict[str, inspect.Parameter]:

@@ -4,7 +4,7 @@ A paper fills one or two of the four slots; nothing here knows which paper that 
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,16 +67,16 @@ class Segmenter(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
-        decoder: nn.Module,
+        encoder: Any,
+        decoder: Any,
         num_classes: int,
         skip: nn.Module | None = None,
         head: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Any = encoder
         self.skip = skip or nn.Identity()
-        self.decoder = decoder
+        self.decoder: Any = decoder
         self.head = head or nn.Conv2d(decoder.channels, num_classes, 1)
 
     def forward(self, image: Tensor) -> Tensor | Output:

@@ -32,7 +32,7 @@ class NestedDecoder(nn.Module):
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         rows = [[level] for level in pyramid]
         for column in self.nodes:
-            for i, node in enumerate(column):
+            for i, node in enumerate(column.children()):
                 below = resize(rows[i + 1][len(rows[i]) - 1], rows[i][0].shape[-2:])
                 rows[i].append(node(torch.cat([*rows[i], below], 1)))
         return rows[0][-1]

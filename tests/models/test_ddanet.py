@@ -12,7 +12,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.models.ddanet import DualStage, grey
 
 
-@pytest.mark.parametrize("size, expected", [(256, 17.448), (512, 69.793)])
+@pytest.mark.parametrize(("size", "expected"), [(256, 17.448), (512, 69.793)])
 def test_parameters_and_multiply_adds(gmacs: Callable[[nn.Module, int], float], size: int, expected: float) -> None:
     with torch.device("meta"):
         net = models.create("ddanet")

@@ -7,7 +7,7 @@ from torch import nn
 from lightning_seg import models
 
 
-@pytest.mark.parametrize("size, expected", [(128, 2.4704), (256, 9.8818)])
+@pytest.mark.parametrize(("size", "expected"), [(128, 2.4704), (256, 9.8818)])
 def test_parameters_and_multiply_adds_are_those_of_the_keras_form(
     gmacs: Callable[[nn.Module, int], float], size: int, expected: float
 ) -> None:

@@ -11,7 +11,7 @@ from lightning_seg.models.deeplab_v3_plus import MeanBranch, SeparableConv
 
 
 @pytest.mark.parametrize(
-    "encoder, size, parameters, expected",
+    ("encoder", "size", "parameters", "expected"),
     [
         ("resnet50", 128, 26_677_585, 2.2856),
         ("resnet50", 256, 26_677_585, 9.1407),

@@ -9,7 +9,7 @@ from lightning_seg.errors import InputError
 
 
 @pytest.mark.parametrize(
-    "encoder, parameters, expected",
+    ("encoder", "parameters", "expected"),
     [("hrnet_w18", 9_636_241, 1.1466), ("hrnet_w32", 29_537_857, 2.8132), (None, 65_846_401, 5.8267)],
 )
 def test_parameters_and_multiply_adds(

@@ -10,7 +10,7 @@ from lightning_seg import models
 
 
 @pytest.mark.parametrize(
-    "name, parameters, expected", [("unet", 34_527_041, 16.337), ("attention_unet", 34_878_573, 16.606)]
+    ("name", "parameters", "expected"), [("unet", 34_527_041, 16.337), ("attention_unet", 34_878_573, 16.606)]
 )
 def test_parameters_and_multiply_adds(
     gmacs: Callable[[nn.Module, int], float], name: str, parameters: int, expected: float

@@ -15,7 +15,7 @@ from lightning_seg.models.nanonet import NanoBlock
 
 # parameters as the paper counts them, with the statistics of batch norm
 @pytest.mark.parametrize(
-    "variant, shortcut, parameters, expected",
+    ("variant", "shortcut", "parameters", "expected"),
     [
         ("a", "published", 235_425, 0.9860),
         ("b", "published", 132_049, 0.7644),
@@ -76,7 +76,8 @@ def test_the_encoder_s_pyramid_is_the_image_and_three_expansions() -> None:
         image = torch.rand(1, 3, 64, 64)
         pyramid = encoder(image)
         assert tuple(x.shape[1] for x in pyramid) == channels == encoder.channels
-        assert [x.shape[-1] for x in pyramid] == [64, 32, 16, 8] and torch.equal(pyramid[0], image)
+        assert [x.shape[-1] for x in pyramid] == [64, 32, 16, 8]
+        assert torch.equal(pyramid[0], image)
 
 
 def test_pre_trained_weights_of_the_whole_encoder_fill_its_first_part(

@@ -69,7 +69,8 @@ def test_attention_and_its_variance_are_the_paper_s_equations(nonlinearity: str,
 
 
 @pytest.mark.parametrize(
-    "attention, query_is_skip, keys_are_skip", [("self", True, True), ("cross", False, True), ("pla", True, False)]
+    ("attention", "query_is_skip", "keys_are_skip"),
+    [("self", True, True), ("cross", False, True), ("pla", True, False)],
 )
 def test_who_asks_and_who_answers(attention: str, query_is_skip: bool, keys_are_skip: bool) -> None:
     torch.manual_seed(0)
@@ -118,8 +119,9 @@ def test_a_hook_gets_maps_that_are_not_formed_otherwise_and_the_logits_stay() ->
 def test_no_map_is_held_for_the_backward_pass_unless_it_is_regularized(layout: torch.memory_format) -> None:
     pixels = 24**2
     skip = torch.randn(1, 8, 24, 24).to(memory_format=layout)
+    held: list[int] = []
     for regularized in (False, True):
-        held = []
+        held.clear()
         with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t.numel()) or t, lambda t: t):
             LuongAttention(8, 8, 8, regularized=regularized)(skip, skip)
         assert (max(held) >= pixels**2) == regularized
@@ -159,7 +161,7 @@ def test_every_form_trains_on_any_size_also_in_bfloat16(form: dict[str, Any]) ->
 
 # Table I and II of the paper: 0.72 without and 1.32 with attention; 0.836 is its Mobile-UNet, 0.85
 @pytest.mark.parametrize(
-    "options, size, parameters, expected",
+    ("options", "size", "parameters", "expected"),
     [
         ({}, 128, 33_393_457, 1.3107),
         ({"regularizer": 0.01}, 128, 33_393_457, 1.3107),
