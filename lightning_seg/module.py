@@ -250,3 +250,8 @@ class _Warmup:
         if not self.cosine:
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.rise) / max(1, self.total - self.rise))))
+
+
+def load(path: str | Path) -> SegmentationModule:
+    """The trained module of a checkpoint: ``load(path)(image).logits`` for uint8 images (B, C, H, W)."""
+    return SegmentationModule.load(path)

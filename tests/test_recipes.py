@@ -19,6 +19,7 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 RECIPES = sorted(EXPERIMENTS.glob("*.yaml"))
 HOSTS = ["r2unet", "vnet", "multires_unet", "double_unet"]
 CONVENTIONS = {"pooled", "image", "image_fov", "image_two_class", "unclear"}
+NATIVE = {"drive": (584, 565)}  # (height, width) where a recipe keeps the size of the images
 COSTS = {"parameters", "gflops", "seconds", "loss"}
 
 
@@ -63,9 +64,9 @@ def test_a_recipe_builds_network_loss_optimizer_and_data(recipe: Path, tmp_path:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_the_augmentation_of_a_recipe_keeps_the_size_and_moves_image_and_mask_alike(recipe: Path) -> None:
     data = yaml.safe_load(recipe.read_text())["data"]
-    side = data["size"]
-    mask = np.zeros((side, side, 1), np.uint8)
-    mask[side // 4 : side // 2, side // 3 : side // 2] = 1
+    height, width = (data["size"],) * 2 if data["size"] else NATIVE[data["dataset"]]
+    mask = np.zeros((height, width, 1), np.uint8)
+    mask[height // 4 : height // 2, width // 3 : width // 2] = 1
     image = np.repeat(mask * 200, 3, 2)
     augment = Augmentation(transforms_of(data["augment"]), seed=0)
     for epoch in range(6):
@@ -100,6 +101,7 @@ def test_the_dca_recipe_serves_the_other_hosts(host: str, tmp_path: Path) -> Non
         ("pefnet_kvasir", {"encoder": "convnext_tiny.fb_in22k_ft_in1k", "options": "{mpe: false}"}, 37_660_000),
         ("resunet_plus_plus_kvasir", {}, 4_062_993),
         ("ddanet_kvasir", {}, 6_835_638),
+        ("sa_unet_v2_drive", {}, 260_521),
     ],
 )
 def test_the_variants_that_a_header_names_build(

@@ -1,7 +1,7 @@
 """What a data set offers to the rest of the package, and the file reading that several data sets share."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,6 +15,8 @@ DATA_VARIABLE = "LIGHTNING_SEG_DATA"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif"})
 
 DATASETS: dict[str, str] = {  # registry name -> "module:class", imported when used
+    "cvc_clinicdb": "lightning_seg.data.cvc_clinicdb:CVCClinicDB",
+    "drive": "lightning_seg.data.drive:DRIVE",
     "kvasir_seg": "lightning_seg.data.kvasir_seg:KvasirSEG",
     "phantom_polyp": "lightning_seg.data.phantom:PhantomPolyp",
     "phantom_ct": "lightning_seg.data.phantom:PhantomCT",
@@ -69,6 +71,12 @@ def find_root(name: str, root: Path | None, candidates: Sequence[str]) -> Path:
     raise InputError(f"{name}: nothing found at {looked}; give root, or put the data set into one of these places.")
 
 
+def find_folder(place: Path, names: Sequence[str], parts: Sequence[str]) -> Path | None:
+    """The first of ``place`` and the folders ``names`` in it that holds all ``parts`` as folders; None if none does."""
+    folders = (place, *(place / name for name in names))
+    return next((folder for folder in folders if all((folder / part).is_dir() for part in parts)), None)
+
+
 def _decode(path: Path, mode: str) -> np.ndarray:
     # Pillow refuses a truncated JPEG, of which OpenCV may return a part. Same pixels, 1.2 times the time.
     try:
@@ -108,18 +116,23 @@ def read_pair(image_path: Path, mask_path: Path, threshold: int = 127) -> Sample
     return Sample(image, mask[..., None])
 
 
-def pair_files(images_dir: Path, masks_dir: Path) -> dict[str, tuple[Path, Path]]:
-    """stem -> (image, mask), sorted by stem. Pictures pair by stem; a mask without an image is left aside."""
+def pair_files(
+    images_dir: Path, masks_dir: Path, mask_stem: Callable[[str], str] = str
+) -> dict[str, tuple[Path, Path]]:
+    """stem -> (image, mask), sorted by stem; a mask without an image is left aside.
+
+    Pictures pair by stem; where masks are named otherwise, ``mask_stem`` gives the mask's stem for that of its image.
+    """
     images, masks = _pictures(images_dir), _pictures(masks_dir)
     if not images:
         raise InputError(f"no pictures in {images_dir}; it should hold files such as *.jpg or *.png.")
-    lonely = sorted(set(images) - set(masks))
+    lonely = sorted(stem for stem in images if mask_stem(stem) not in masks)
     if lonely:
         raise InputError(
             f"{images[lonely[0]]} has no mask in {masks_dir} ({len(lonely)} of {len(images)} images lack theirs); "
             "restore the masks or remove the images."
         )
-    return {stem: (images[stem], masks[stem]) for stem in sorted(images)}
+    return {stem: (images[stem], masks[mask_stem(stem)]) for stem in sorted(images)}
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

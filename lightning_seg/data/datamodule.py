@@ -31,7 +31,7 @@ class SegmentationDataModule(LightningDataModule):
         dataset: a name in ``DATASETS``.
         root: where its files lie; None: in $LIGHTNING_SEG_DATA.
         protocol: the name of a shipped split, or a CSV file; None: the data set's own default.
-        size: height and width in pixels to which images and masks are scaled.
+        size: height and width in pixels to which images and masks are scaled; None: as they are, all of one size.
         batch_size: samples per optimiser step over all devices together.
         augment: a preset or a list of transforms (see ``augment``), for training images.
         copies, online: see ``SegmentationDataset``; 6 and False are UNet-A's 800 -> 4,800 training images.
@@ -47,7 +47,7 @@ class SegmentationDataModule(LightningDataModule):
         dataset: str = "phantom_polyp",
         root: str | None = None,
         protocol: str | None = None,
-        size: int = 256,
+        size: int | None = 256,
         batch_size: int = 16,
         augment: str | list[dict[str, Any]] = "unet_a",
         copies: int = 1,
@@ -59,7 +59,7 @@ class SegmentationDataModule(LightningDataModule):
         super().__init__()
         root = None if root is None else str(root)  # a Path in a checkpoint could not be loaded again
         self.save_hyperparameters()
-        lowest = {"size": (size, 1), "batch_size": (batch_size, 1), "copies": (copies, 1), "seed": (seed, 0)}
+        lowest = {"size": (1 if size is None else size, 1), "batch_size": (batch_size, 1), "copies": (copies, 1), "seed": (seed, 0)}
         for name, (value, least) in (lowest | {"num_workers": (num_workers or 0, 0)}).items():
             if value < least:
                 raise InputError(f"data.{name} is {value}; give a whole number from {least}.")
@@ -118,7 +118,8 @@ class SegmentationDataModule(LightningDataModule):
                 self._datasets[split] = self._load(split)
 
     def _load(self, split: str) -> SegmentationDataset:
-        size = (self.hparams["size"], self.hparams["size"])
+        side = self.hparams["size"]
+        size = None if side is None else (side, side)
         if split != "train":
             return SegmentationDataset(self.source, self._split.ids[split], size, None)
         copies, online = self.hparams["copies"], self.hparams["online"]

@@ -13,16 +13,22 @@ from lightning_seg.errors import InputError, unknown
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 SPLITS = ("train", "val", "test")
+_TABLES = ("-duplicates", "-frames")  # files beside the protocols that hold groups
 
 
 @dataclass(frozen=True)
 class Split:
-    """A named division of a data set. ``digest`` is that of its (id, split) pairs, whatever their order in the file."""
+    """A named division of a data set. ``digest`` is that of its (id, split) pairs, whatever their order in the file.
+
+    ``leaks``: the protocol itself declares that patients, sequences or duplicates stand in several of its splits.
+    """
 
     name: str
     version: str
     digest: str
     ids: dict[str, tuple[str, ...]]  # "train", "val", "test" -> ids
+    rule: str = ""
+    leaks: bool = False
 
 
 def load_protocol(name_or_path: str | Path) -> Split:
@@ -38,7 +44,10 @@ def load_protocol(name_or_path: str | Path) -> Split:
     empty = [split for split, members in ids.items() if not members]
     if empty:
         raise InputError(f"{path} gives no ids to {', '.join(empty)}; each of {', '.join(SPLITS)} needs at least one.")
-    return Split(header.get("name", path.stem), header.get("version", "1"), _digest(assigned), ids)
+    name, version, leaks = header.get("name", path.stem), header.get("version", "1"), header.get("leaks", "no")
+    if leaks not in ("yes", "no"):
+        raise InputError(f"{path} has the line '# leaks: {leaks}'; write yes or no.")
+    return Split(name, version, _digest(assigned), ids, header.get("rule", ""), leaks == "yes")
 
 
 def _protocol_path(name_or_path: str | Path) -> Path:
@@ -55,7 +64,7 @@ def _protocol_path(name_or_path: str | Path) -> Path:
 
 def protocol_names() -> list[str]:
     """The names of the shipped protocols, sorted."""
-    return sorted(path.stem for path in PROTOCOLS.glob("*.csv") if not path.stem.endswith("-duplicates"))
+    return sorted(path.stem for path in PROTOCOLS.glob("*.csv") if not path.stem.endswith(_TABLES))
 
 
 def _read_protocol(path: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -79,7 +88,7 @@ def _digest(assigned: Mapping[str, str]) -> str:
 
 
 def check(split: Split, source: Source) -> None:
-    """InputError if the source lacks ids of the protocol, or if one of its groups stands in two splits."""
+    """InputError if the source lacks ids of the protocol, or one of its groups stands in two splits undeclared."""
     wanted = [id for ids in split.ids.values() for id in ids]
     missing = sorted(set(wanted) - set(source.ids))
     if missing:
@@ -87,6 +96,8 @@ def check(split: Split, source: Source) -> None:
             f"protocol {split.name} names {len(missing)} of {len(wanted)} ids that the data set lacks, "
             f"first {', '.join(missing[:3])}; complete the data or choose a protocol made for it."
         )
+    if split.leaks:
+        return
     home: dict[str, str] = {}
     for name, ids in split.ids.items():
         for id in ids:
@@ -94,7 +105,7 @@ def check(split: Split, source: Source) -> None:
             if first != name:
                 raise InputError(
                     f"protocol {split.name} has the group {source.groups[id]!r} in both {first} and {name} (id {id!r}); "
-                    "a patient, sequence or duplicate belongs to one split."
+                    "a patient, sequence or duplicate belongs to one split (or the file says '# leaks: yes')."
                 )
 
 
@@ -157,7 +168,8 @@ def _sizes(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
     return sizes
 
 
-def protocol_text(name: str, version: int, rule: str, ids: Mapping[str, Sequence[str]]) -> str:
+def protocol_text(name: str, version: int, rule: str, ids: Mapping[str, Sequence[str]], leaks: bool = False) -> str:
     """The content of a protocol file: the header, then one ``id,split`` line per id, sorted by id."""
     rows: Iterable[str] = sorted(f"{id},{split}\n" for split, members in ids.items() for id in members)
-    return f"# name: {name}\n# version: {version}\n# rule: {rule}\nid,split\n" + "".join(rows)
+    declared = "# leaks: yes\n" if leaks else ""
+    return f"# name: {name}\n# version: {version}\n{declared}# rule: {rule}\nid,split\n" + "".join(rows)

@@ -30,6 +30,13 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("sa_unet", {"norm": "group"}),
     ("pefnet", {"encoder": "test_efficientnet", "coarsest_width": 96, "positions": "sincos", "kernel_norm": "sum"}),
     ("pefnet", {"mpe": False}),
+    ("pam_unet", {"regularizer": 0.01}),
+    ("pam_unet", {"variant": "repo", "encoder": None}),
+    ("nanonet", {"shortcut": "fixed"}),
+    ("unet", {"form": "leejunhyun"}),
+    ("unet", {"skip": "dca"}),
+    ("attention_unet", {"skip": "dca", "encoder": "test_efficientnet"}),
+    ("resunet", {"skip": "dca", "encoder": "test_convnext"}),
 ]
 
 Case = tuple[str, dict[str, Any]]
