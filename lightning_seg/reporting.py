@@ -36,7 +36,7 @@ class Dashboard(L.Callback):
         with torch.inference_mode():
             prediction = pl_module.eval()(self.examples["image"]).logits > 0
         images, truths = list(self.examples["image"]), list(self.examples["mask"])
-        titles = [f"image | truth | prediction, epoch {trainer.current_epoch}"] * len(images)
+        titles = [f"epoch {trainer.current_epoch}"] * len(images)
         sheet = contact_sheet(images, truths, list(prediction), titles)
         writer.add_image("val/overlays", sheet, step, dataformats="HWC")
         for name, histogram in zip(pl_module.classes, pl_module.histogram.cpu().numpy(), strict=True):
@@ -76,6 +76,12 @@ class ScoreReport(L.Callback):
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module, "val")
+        elif trainer.is_global_zero and not trainer.sanity_checking and trainer.progress_bar_callback is None:
+            scores = [
+                f"{key} {float(trainer.callback_metrics[key]):.4f}"
+                for key in ("val/loss", "val/dice", "val/dice_image")
+            ]
+            print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {', '.join(scores)}", flush=True)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         checkpoint: Any = trainer.checkpoint_callback

@@ -59,7 +59,12 @@ class SegmentationDataModule(LightningDataModule):
         super().__init__()
         root = None if root is None else str(root)  # a Path in a checkpoint could not be loaded again
         self.save_hyperparameters()
-        lowest = {"size": (1 if size is None else size, 1), "batch_size": (batch_size, 1), "copies": (copies, 1), "seed": (seed, 0)}
+        lowest = {
+            "size": (1 if size is None else size, 1),
+            "batch_size": (batch_size, 1),
+            "copies": (copies, 1),
+            "seed": (seed, 0),
+        }
         for name, (value, least) in (lowest | {"num_workers": (num_workers or 0, 0)}).items():
             if value < least:
                 raise InputError(f"data.{name} is {value}; give a whole number from {least}.")

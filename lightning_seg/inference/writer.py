@@ -14,7 +14,7 @@ from torch import Tensor
 Image = NDArray[np.uint8]
 # one colour a class, RGB; truth and prediction use the same
 COLOURS = np.array([(64, 224, 96), (255, 176, 32), (80, 160, 255), (240, 80, 200), (240, 240, 64)], dtype=np.uint8)
-ROWS = 12
+EXAMPLES, PER_COLUMN = 12, 6
 
 
 def overlay(image: Tensor, mask: Tensor) -> Image:
@@ -33,13 +33,15 @@ def overlay(image: Tensor, mask: Tensor) -> Image:
 
 
 def contact_sheet(images: list[Tensor], truths: list[Tensor], predictions: list[Tensor], titles: list[str]) -> Image:
-    """Rows of image, truth, prediction, with a title each: RGB."""
+    """Image, truth and prediction side by side, with a title each, six in a column: RGB."""
     rows = []
     for image, truth, prediction, title in zip(images, truths, predictions, titles, strict=True):
         cells = [overlay(image, mask) for mask in (truth[:0], truth, prediction)]
         row = np.concatenate([np.pad(cell, ((18, 2), (2, 2), (0, 0))) for cell in cells], 1)
         rows.append(cv2.putText(row, title, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 1, cv2.LINE_AA))
-    return np.concatenate(rows)
+    rows += [np.zeros_like(rows[0])] * (-len(rows) % PER_COLUMN if len(rows) > PER_COLUMN else 0)
+    columns = [np.concatenate(rows[start : start + PER_COLUMN]) for start in range(0, len(rows), PER_COLUMN)]
+    return np.concatenate(columns, 1)
 
 
 class MaskWriter(BasePredictionWriter):
@@ -71,8 +73,8 @@ class MaskWriter(BasePredictionWriter):
                 stem = name if len(mask) == 1 else f"{name}_{label}"
                 write_png(self.folder / f"{stem}.png", channel.cpu().numpy() * 255)
         for row in zip(batch["image"], batch["mask"], masks, batch["id"], strict=True):
-            if len(self.rows) < ROWS:
-                self.rows.append((row[0].cpu(), row[1].cpu(), row[2].cpu(), f"{row[3]}: image | truth | prediction"))
+            if len(self.rows) < EXAMPLES:
+                self.rows.append((row[0].cpu(), row[1].cpu(), row[2].cpu(), row[3]))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not self.rows:

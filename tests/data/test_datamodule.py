@@ -55,6 +55,7 @@ def make(protocol: str, **options: Any) -> SegmentationDataModule:
         ({"dataset_options": {"counts": 3}}, "no option of phantom_polyp named 'counts'; did you mean 'count'"),
         ({"batch_size": 0}, "data.batch_size is 0"),
         ({"size": -1}, "data.size is -1"),
+        ({"size": 0}, "data.size is 0"),
         ({"copies": 0}, "data.copies is 0"),
         ({"num_workers": -1}, "data.num_workers is -1"),
         ({"seed": -1}, "data.seed is -1"),
@@ -108,6 +109,15 @@ def test_a_batch_holds_uint8_tensors_of_the_given_size(opened: list[Any], protoc
     assert batch["mask"].shape == (2, 2, 16, 16)
     assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
     assert [module._split.ids["train"][index] for index in batch["index"]] == batch["id"]
+
+
+def test_without_a_size_images_stay_as_they_are(opened: list[Any], protocol: str) -> None:
+    module = make(protocol, size=None, augment="none")
+    module.setup("fit")
+    batch = next(iter(module.val_dataloader()))
+    assert batch["image"].shape == (2, 3, 32, 32)
+    expected = opened[-1].read(batch["id"][0]).image.transpose(2, 0, 1)
+    assert torch.equal(batch["image"][0], torch.from_numpy(expected.copy()))
 
 
 def test_validation_and_test_are_whole_unchanged_and_in_order(opened: list[Any], protocol: str) -> None:

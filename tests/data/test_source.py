@@ -8,6 +8,7 @@ from PIL import Image
 
 from lightning_seg.data._source import (
     DATASETS,
+    find_folder,
     find_root,
     pair_files,
     read_image,
@@ -107,6 +108,25 @@ def test_files_pair_by_stem_in_sorted_order(tmp_path: Path) -> None:
     pairs = pair_files(images, masks)
     assert list(pairs) == ["a", "b"]
     assert pairs["a"] == (images / "a.JPG", masks / "a.png")
+
+
+def test_masks_of_other_names_pair_by_the_stem_they_should_have(tmp_path: Path) -> None:
+    images = folder(tmp_path / "images", "21_training.tif", "22_training.tif")
+    masks = folder(tmp_path / "masks", "21_manual1.gif", "22_manual1.gif")
+    pairs = pair_files(images, masks, lambda stem: f"{stem[:2]}_manual1")
+    assert pairs["22_training"] == (images / "22_training.tif", masks / "22_manual1.gif")
+    (masks / "21_manual1.gif").unlink()
+    with pytest.raises(InputError, match=r"21_training\.tif has no mask .*1 of 2"):
+        pair_files(images, masks, lambda stem: f"{stem[:2]}_manual1")
+
+
+def test_a_folder_is_found_by_the_parts_that_it_holds(tmp_path: Path) -> None:
+    assert find_folder(tmp_path, ("Set", "set"), ("images", "masks")) is None
+    (tmp_path / "Set" / "images").mkdir(parents=True)
+    for part in ("images", "masks"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+    assert find_folder(tmp_path, ("Set", "set"), ("images", "masks")) == tmp_path / "set"
+    assert find_folder(tmp_path / "set", ("Set", "set"), ("images", "masks")) == tmp_path / "set"
 
 
 def test_the_first_image_without_a_mask_is_named(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_the_digest_depends_on_the_assignment_alone(small: Path, tmp_path: Path)
         ("a,train\nb,val\n", "does not start with the line 'id,split'"),
         ("id,split\na;train\n", "holds the line 'a;train'"),
         ("", "does not start"),
+        ("# leaks: maybe\nid,split\na,train\nb,val\nc,test\n", "'# leaks: maybe'; write yes or no"),
     ],
 )
 def test_a_wrong_protocol_file_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
@@ -91,6 +92,23 @@ def test_a_group_in_two_splits_is_refused(small: Path, make_source: MakeSource) 
     source.groups |= {"s01": "patient 7", "s03": "patient 7"}
     with pytest.raises(InputError, match="group 'patient 7' in both train and test"):
         check(load_protocol(small), source)
+
+
+def test_a_group_in_two_splits_is_let_through_only_where_the_file_declares_it(
+    small: Path, tmp_path: Path, make_source: MakeSource
+) -> None:
+    source = make_source(4)
+    source.groups |= {"s01": "patient 7", "s03": "patient 7"}
+    declared = {
+        answer: load_protocol(write(tmp_path / f"{answer}.csv", f"# leaks: {answer}\n{small.read_text()}"))
+        for answer in ("yes", "no")
+    }
+    check(declared["yes"], source)
+    with pytest.raises(InputError, match="in both train and test"):
+        check(declared["no"], source)
+    assert declared["yes"].digest == declared["no"].digest
+    with pytest.raises(InputError, match="names 1 of 4 ids"):
+        check(declared["yes"], make_source(3))
 
 
 @given(groups=some_groups, seed=st.integers(0, 5))
@@ -166,7 +184,8 @@ def test_fractions_that_are_no_shares_are_refused(fractions: dict[str, float]) -
 def test_protocol_text_is_what_load_protocol_reads(tmp_path: Path) -> None:
     ids = {"train": ("b", "a"), "val": ("d",), "test": ("c",)}
     split = load_protocol(write(tmp_path / "p.csv", protocol_text("p", 2, "by hand: a, b", ids)))
-    assert (split.name, split.version) == ("p", "2")
+    assert (split.name, split.version, split.rule, split.leaks) == ("p", "2", "by hand: a, b", False)
+    assert load_protocol(write(tmp_path / "l.csv", protocol_text("l", 1, "", ids, leaks=True))).leaks
     assert {name: set(members) for name, members in split.ids.items()} == {
         name: set(members) for name, members in ids.items()
     }
