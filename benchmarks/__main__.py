@@ -54,11 +54,15 @@ def write_section(file: Path, name: str, section: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What the project's speed is on this CPU.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="What the project's speed is on this CPU."
+    )
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--smoke", action="store_true", help="tiny and twice: says that it runs, not how fast")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too (needs a C++ compiler)")
-    parser.add_argument("--results", type=Path, metavar="FILE", help=f"default {RESULTS.name} beside this; none for --smoke")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help=f"default {RESULTS.name} beside this; none for --smoke"
+    )
     return parser
 
 

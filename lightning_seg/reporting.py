@@ -104,9 +104,10 @@ class ScoreReport(L.Callback):
             "synthetic": data.synthetic,
             "protocol": data.protocol_name,
             "protocol_digest": data.protocol_digest,
+            "protocol_leaks": data.leaks,
             "split": split,
             "images": len(table.ids),
-            "size": data.hparams["size"],
+            "size": data.hparams["size"] or "native",
             "scored_at": "network size",
             "threshold": 0.5,
             "encoder_weights": pl_module.origin,
@@ -142,6 +143,8 @@ def print_scores(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     note = "[bold]SYNTHETIC data, says nothing about clinical performance[/]\n" if facts["synthetic"] else ""
+    if facts["protocol_leaks"]:
+        note += "[bold]this protocol LEAKS: frames of one sequence stand in several splits[/]\n"
     table = Table(
         title=f"{note}{facts['split']} scores: protocol {facts['protocol']} ({facts['protocol_digest']}), {facts['images']} images, "
         f"at network size {facts['size']}, threshold {facts['threshold']}",

@@ -95,6 +95,11 @@ class SegmentationDataModule(LightningDataModule):
         return self._split.digest
 
     @property
+    def leaks(self) -> bool:
+        """True where the protocol says that patients or sequences cross its splits."""
+        return self._split.leaks
+
+    @property
     def synthetic(self) -> bool:
         """True where the images were made by a program, which every report must say."""
         return bool(getattr(self._kind, "synthetic", False))

@@ -1,0 +1,197 @@
+"""The first two phases of a GPU session: does every network train in mixed precision, and how fast do UNet-A's 24?"""
+
+import gc
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks._record import Record
+from lightning_seg import models
+from lightning_seg.losses import WeightedLoss
+
+if TYPE_CHECKING:
+    from benchmarks.gpu_session import Session
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+UNET_A = ("unet", "attention_unet", "resunet", "transunet", "unetplusplus", "unet3plus")
+ENCODERS = (
+    "convnext_tiny.fb_in1k",
+    "efficientnet_b0",
+    "swin_tiny_patch4_window7_224",
+    None,
+)  # from scratch: the slowest
+SMOKE_ENCODERS = ("test_convnext", None)
+# of cuDNN and torch: what the project's runs have, and what is fastest
+SETTINGS = {"as_recipes_run": True, "fastest": False}  # deterministic?
+BLOCKS = 3
+SECONDS = 1.5  # of timed steps per network and setting
+
+
+class Training:
+    """Steps of mixed-precision training, as Lightning takes them, on one random batch that stays on the device."""
+
+    def __init__(self, net: nn.Module, batch: int, size: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.net = net.train().to(device, memory_format=torch.channels_last)
+        self.image = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+        self.mask = (self.image[:, :1] > 0.5).float()
+        self.loss = WeightedLoss({"bce": 0.5, "dice": 0.5})
+        self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=1024, enabled=dtype == torch.float16)
+        self.device, self.dtype = device, dtype
+
+    def step(self) -> Tensor:
+        """The loss; gradients stay, unscaled, until the next step."""
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, self.dtype):
+            output = self.net(self.image)
+            output = output if isinstance(output, models.Output) else models.Output(output)
+            loss = self.loss(output.logits, self.mask)
+            for deep in output.deep:
+                loss = loss + self.loss(deep, self.mask) / len(output.deep)
+        if output.penalty is not None:
+            loss = loss + output.penalty.float()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+
+def architectures(session: "Session", record: Record, deadline: float) -> bool:
+    """One step of every network at 128 pixels, batch 2, in both precisions; what fails is a row like any other."""
+    size = 32 if session.smoke else 128
+    record.update(size=size, batch=2)
+    for name in models.names():
+        for dtype in DTYPES:
+            if time.monotonic() > deadline:
+                return False
+            with _tidy():
+                record.add(architecture=name, dtype=dtype, **_attempt(session, name, size, dtype))
+    record.update(failed=[f"{row['architecture']} {row['dtype']}" for row in record.content["rows"] if "error" in row])
+    return True
+
+
+def _attempt(session: "Session", name: str, size: int, dtype: str) -> dict[str, Any]:
+    start = time.monotonic()
+    try:
+        options = getattr(models.find(name), "tiny", {}) if session.smoke else {}
+        training = Training(_build(session, name, **options), 2, size, session.device, DTYPES[dtype])
+        loss = training.step().item()
+    except Exception as error:  # of whatever kind: it is what this phase is to find
+        return {"error": f"{type(error).__name__}: {str(error)[:500]}"}
+    named = training.net.named_parameters()
+    broken = [key for key, p in named if p.grad is not None and not bool(p.grad.isfinite().all())]
+    result = {"loss": loss, "seconds": round(time.monotonic() - start, 2), "peak_mib": _peak(session.device)}
+    if broken:
+        return result | {"error": f"gradients of {len(broken)} parameters are not finite, first {broken[0]}"}
+    return result if loss == loss and abs(loss) < float("inf") else result | {"error": "the loss is not finite"}
+
+
+def _build(session: "Session", name: str, **options: Any) -> nn.Module:
+    """By its constructor: `models.create` checks types with a package that this phase does without."""
+    torch.manual_seed(0)
+    with session.device:
+        return models.find(name)(**options)
+
+
+def throughput(session: "Session", record: Record, deadline: float) -> bool:
+    """Training images per second, float16 with loss scaling, deterministic as the project's runs are and without that."""
+    size, batch = (32, 2) if session.smoke else (256, 64)
+    record.update(size=size, precision="16-mixed", settings=SETTINGS)
+    for encoder in SMOKE_ENCODERS if session.smoke else ENCODERS:
+        for name in UNET_A:
+            if time.monotonic() > deadline:
+                return False
+            record.add(architecture=name, encoder=encoder, **_fitting(session, name, encoder, size, batch))
+    return True
+
+
+def _fitting(session: "Session", name: str, encoder: str | None, size: int, batch: int) -> dict[str, Any]:
+    """The rates at ``batch``, halved until it fits into memory."""
+    while True:
+        try:
+            with _tidy():
+                return {"batch": batch, **_rates(session, name, encoder, size, batch)}
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                return {"batch": 1, "error": "out of memory"}
+            batch //= 2
+        except Exception as error:
+            return {"batch": batch, "error": f"{type(error).__name__}: {str(error)[:500]}"}
+
+
+def _rates(session: "Session", name: str, encoder: str | None, size: int, batch: int) -> dict[str, Any]:
+    small = {k: v for k, v in models.find(name).tiny.items() if k != "encoder"} if session.smoke else {}  # type: ignore[attr-defined]
+    training = Training(_build(session, name, encoder=encoder, **small), batch, size, session.device, torch.float16)
+    rates: dict[str, Any] = {"parameters": sum(p.numel() for p in training.net.parameters())}
+    for setting, deterministic in SETTINGS.items():
+        if session.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        with _determinism(deterministic):
+            rates[setting] = _rate(training, batch, 0.0 if session.smoke else SECONDS)
+        rates[setting]["peak_mib"] = _peak(session.device)
+    return rates
+
+
+def _rate(training: Training, batch: int, seconds: float) -> dict[str, Any]:
+    """Images per second: the median of some blocks of steps, and each block; the first steps choose kernels and do not count."""
+    for _ in range(1 if seconds == 0 else 3):
+        training.step()
+    steps = max(1, round(seconds / BLOCKS / _seconds(training, 1)))
+    blocks = [round(steps * batch / _seconds(training, steps), 2) for _ in range(BLOCKS)]
+    return {"images_per_second": sorted(blocks)[BLOCKS // 2], "blocks": blocks, "steps_per_block": steps}
+
+
+def _seconds(training: Training, steps: int) -> float:
+    _wait(training.device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        training.step()
+    _wait(training.device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) // 2**20 if device.type == "cuda" else None
+
+
+@contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    """As Lightning's ``deterministic: warn``, or cuDNN's choice of the fastest kernel; afterwards as before."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            torch.use_deterministic_algorithms(wanted, warn_only=True)
+            torch.backends.cudnn.benchmark = not wanted
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.backends.cudnn.benchmark = benchmark
+
+
+@contextmanager
+def _tidy() -> Iterator[None]:
+    """Each network starts with all memory, whatever the one before it left, and leaves none behind."""
+    _free()
+    try:
+        yield
+    finally:
+        _free()
+
+
+def _free() -> None:
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
