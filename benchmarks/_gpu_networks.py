@@ -36,7 +36,7 @@ class Training:
     """Steps of mixed-precision training, as Lightning takes them, on one random batch that stays on the device."""
 
     def __init__(self, net: nn.Module, batch: int, size: int, device: torch.device, dtype: torch.dtype) -> None:
-        self.net = net.train().to(device, memory_format=torch.channels_last)
+        self.net = net.train().to(device).to(memory_format=torch.channels_last)
         self.image = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
         self.mask = (self.image[:, :1] > 0.5).float()
         self.loss = WeightedLoss({"bce": 0.5, "dice": 0.5})

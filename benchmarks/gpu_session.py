@@ -95,6 +95,8 @@ def _session(options: argparse.Namespace) -> Session:
         raise InputError(
             f"--minutes is {options.minutes}; give the minutes that all phases may take together, such as 9."
         )
+    if options.device.partition(":")[0] not in ("cuda", "cpu"):
+        raise InputError(f"--device is {options.device!r}; give cuda, or cpu to try the session out.")
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no GPU here; --smoke --device cpu tries everything without one.")

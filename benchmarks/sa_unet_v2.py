@@ -27,7 +27,7 @@ Variant = Callable[[], Tensor]  # -> probabilities (1, 1, H, W)
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of each repetition, and the largest difference of a probability from the plain forward pass."""
+    """Seconds of each repetition, and the largest change of a probability against the plain forward pass."""
 
     seconds: list[float]
     difference: float
@@ -88,14 +88,13 @@ def measure(variants: dict[str, Variant], repetitions: int) -> dict[str, Measure
 
 def table(measured: dict[str, Measured]) -> str:
     """One line per variant; ratios are those within a repetition."""
-    plain = np.array(next(iter(measured.values())).seconds)
-    lines = [
-        f"| variant | times as fast as plain | seconds (paper: {PAPER_SECONDS} on two Xeon cores) | largest difference of a probability |",
-        "|---|---|---|---|",
-    ]
+    first = next(iter(measured))
+    plain = np.array(measured[first].seconds)
+    columns = ("variant", "times as fast as plain", f"seconds (paper: {PAPER_SECONDS} on two Xeon cores)")
+    lines = [f"| {' | '.join(columns)} | largest change of a probability |", "|---|---|---|---|"]
     for name, result in measured.items():
         seconds = np.array(result.seconds)
-        ratio = "1" if result.seconds is next(iter(measured.values())).seconds else _spread(plain / seconds, 2)
+        ratio = "1" if name == first else _spread(plain / seconds, 2)
         lines.append(f"| {name} | {ratio} | {_spread(seconds, 3)} | {result.difference:.1e} |")
     return "\n".join(lines)
 

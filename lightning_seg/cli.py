@@ -267,7 +267,7 @@ def _sentence(message: str, keys: Iterator[str]) -> str:
     text = " ".join(message.split())
     union = re.match(r'Parser key "([\w.]+)".*Subtypes: \[(.*?)\].*Given value: (.*)', text)
     if union:
-        types = ", ".join(re.findall(r"[\w.]+(?='>)|Literal\[.*?\]", union.group(2)))
+        types = re.sub(r"<class '(\w+\.)*(\w+)'>", r"\2", union.group(2)).replace("typing.", "")
         return f"{union.group(1)} does not take {union.group(3)!r}; give one of the types {types}."
     match = re.search(r"[Ooption key]* ?'(?:--)?([\w.\-/]+)'? (?:is )?not (?:accepted|expected)", text) or re.search(
         r"[Uu]nrecognized arguments: (?:--)?([\w.\-]+)", text

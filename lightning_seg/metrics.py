@@ -49,7 +49,7 @@ class SegmentationCounts(Metric):
             self.histogram += self._histogram(logits, mask)
 
     def _histogram(self, logits: Tensor, mask: Tensor) -> Tensor:
-        bins = (logits.float().sigmoid() * BINS).long().clamp_(max=BINS - 1) + BINS * mask.long()
+        bins = (logits.float().sigmoid().nan_to_num() * BINS).long().clamp_(max=BINS - 1) + BINS * mask.long()
         bins += 2 * BINS * torch.arange(self.num_classes, device=bins.device).view(1, -1, 1, 1)
         return torch.bincount(bins.flatten(), minlength=2 * BINS * self.num_classes).view(self.num_classes, 2, BINS)
 

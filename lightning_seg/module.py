@@ -86,6 +86,9 @@ class SegmentationModule(L.LightningModule):
             encoder_options=encoder_options,
             **(options or {}),
         ).to(memory_format=torch.channels_last)
+        for name, parameter in self.net.named_parameters():
+            if name.startswith(tuple(getattr(self.net, "unused", ()))):
+                parameter.requires_grad_(False)  # dead by the paper's design; DDP would wait for their gradients
         if pretrained and self._encoder is None:
             raise InputError(
                 f"{architecture} is built without a timm encoder, so `pretrained` has no weights; set encoder, or pretrained: false."
@@ -139,11 +142,26 @@ class SegmentationModule(L.LightningModule):
             loss = loss + self.loss(deep, batch["mask"]) / len(output.deep)
         if output.penalty is not None:
             loss = loss + output.penalty.float()
+            self.log(
+                f"{stage}/penalty",
+                output.penalty.detach(),
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(batch["image"]),
+            )
         self.counts[f"{stage}_counts"].update(output.logits.detach(), batch["mask"], batch["index"], loss)
         return loss
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        return self._step(batch, "train")
+        try:
+            return self._step(batch, "train")
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"a batch of shape {tuple(batch['image'].shape)} leaves batch norm a single value per channel; "
+                "raise data.batch_size or data.size."
+            ) from error
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         self._step(batch, "val")
@@ -172,6 +190,11 @@ class SegmentationModule(L.LightningModule):
     def _log_scores(self, stage: str) -> None:
         metric = self.counts[f"{stage}_counts"]
         index, counts, loss = metric.compute()
+        if stage == "train" and not math.isfinite(loss):
+            raise InputError(
+                f"the training loss is {loss} in epoch {self.current_epoch}; lower model.lr, or train with "
+                "--trainer.precision 32-true or --trainer.gradient_clip_val 1; the checkpoints before are intact."
+            )
         counts = counts.cpu().numpy()
         if stage != "train":  # where an image may stand several times, as augmented copies
             self.histogram = metric.histogram

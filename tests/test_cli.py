@@ -291,3 +291,15 @@ def test_help_answers_without_torch_and_knows_every_command():
     wrong = call("fitt", check=False)
     assert wrong.returncode == 2
     assert "did you mean 'fit'" in wrong.stderr
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_a_sentence(recipe, tmp_path):
+    options = ["--model.optimizer", "sgd", "--model.lr", "1e30", "--model.warmup", "0"]
+    with pytest.raises(InputError, match=r"the training loss is (nan|inf)"):
+        cli.run(["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.max_epochs", "2", *options])
+
+
+def test_a_batch_too_small_for_batch_norm_is_one_sentence(recipe, tmp_path):
+    options = ["--data.batch_size", "1", "--data.size", "4", "--trainer.max_epochs", "1"]
+    with pytest.raises(InputError, match=r"raise data\.batch_size or data\.size"):
+        cli.run(["fit", "-c", str(recipe), "--runs", str(tmp_path), *options])

@@ -1,6 +1,10 @@
 """What a data set offers to the rest of the package, and the file reading that several data sets share."""
 
+import gzip
+import io
 import os
+import unicodedata
+import zlib
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lightning_seg.errors import InputError, unknown
 
 DATA_VARIABLE = "LIGHTNING_SEG_DATA"
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+_WIDE = ("I", "I;16", "I;16L", "I;16B", "F")  # Pillow's grey modes of more than 8 bits
 
 DATASETS: dict[str, str] = {  # registry name -> "module:class", imported when used
     "cvc_clinicdb": "lightning_seg.data.cvc_clinicdb:CVCClinicDB",
@@ -77,53 +82,122 @@ def find_folder(place: Path, names: Sequence[str], parts: Sequence[str]) -> Path
     return next((folder for folder in folders if all((folder / part).is_dir() for part in parts)), None)
 
 
-def _decode(path: Path, mode: str) -> np.ndarray:
+def _load(path: Path, convert: Callable[[Image.Image, Path], np.ndarray]) -> np.ndarray:
     # Pillow refuses a truncated JPEG, of which OpenCV may return a part. Same pixels, 1.2 times the time.
     try:
-        with Image.open(path) as picture:
-            return np.array(ImageOps.exif_transpose(picture).convert(mode))
+        packed = path.suffix.lower() == ".gz"
+        with Image.open(io.BytesIO(gzip.decompress(path.read_bytes())) if packed else path) as picture:
+            return convert(ImageOps.exif_transpose(picture), path)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; restore the file.") from None
     except UnidentifiedImageError:
         size = path.stat().st_size
         raise InputError(f"{path} ({size} bytes) is no readable image; fetch or copy this file again.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, EOFError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be decoded ({error}); fetch or copy this file again.") from error
 
 
+def _rgb(picture: Image.Image, path: Path) -> np.ndarray:
+    if picture.mode in _WIDE:
+        raise InputError(f"{path} is a grey picture of more than 8 bits, whose black and white are not known; scale it to 8.")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        if np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
+            raise InputError(f"{path} has transparent pixels, whose colour means nothing; flatten it onto a background.")
+    return np.array(picture.convert("RGB"))
+
+
+def _grey(picture: Image.Image, path: Path) -> np.ndarray:
+    return np.array(picture.convert("L") if picture.mode in ("1", "L") else Image.fromarray(_rgb(picture, path)).convert("L"))
+
+
+def _labels(picture: Image.Image, path: Path) -> np.ndarray:
+    if picture.mode not in ("1", "L", "P", *_WIDE):
+        raise InputError(f"{path} is a colour picture ({picture.mode}), not one of label numbers; give grey or palette files.")
+    return np.array(picture).astype(np.int64)
+
+
+def _mask_grey(picture: Image.Image, path: Path) -> np.ndarray:
+    """(H, W) grey values on a scale that ends at 255, of a picture that is black and white."""
+    if picture.mode in _WIDE:
+        values = np.array(picture).astype(np.int64)
+        if 255 < values.max() < 205 * 257 or values.min() < 0:
+            raise InputError(f"{path} is no mask: its 16-bit values end at {values.max()}; give black-and-white masks.")
+        return values // 257 if values.max() > 255 else values
+    grey = _grey(picture, path)
+    if picture.mode not in ("1", "L"):
+        coloured = (np.ptp(_rgb(picture, path)[::2, ::2], axis=2) > 40).mean()
+        if coloured > 0.01:
+            raise InputError(
+                f"{path} is no mask: {coloured:.0%} of its pixels are coloured; give black-and-white masks, and see that the "
+                "folders of images and masks are not exchanged (masks of coloured classes: the data set 'folder')."
+            )
+    return grey
+
+
 def read_image(path: Path) -> np.ndarray:
-    """The picture as (H, W, 3) RGB uint8, turned as its EXIF orientation says; InputError if the file is damaged."""
-    return _decode(path, "RGB")
+    """The picture as (H, W, 3) RGB uint8, turned as its EXIF orientation says; InputError if the file is damaged.
+
+    Also InputError for grey pictures of more than 8 bits and for transparent pixels, of which the right look is unknown.
+    """
+    return _load(path, _rgb)
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """As ``read_image``, as (H, W, 1) grey uint8."""
+    return _load(path, _grey)[..., None]
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """The numbers in a label picture, (H, W) int64: grey values as stored, or the indices of a palette."""
+    return _load(path, _labels)
 
 
 def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
     """The mask ``grey value > threshold`` as (H, W) uint8 in {0, 1}; InputError for a picture that is not a mask."""
-    grey = _decode(path, "L")
+    grey = _load(path, _mask_grey)
     low, high = int(grey.min()), int(grey.max())
-    if not ((grey <= 50) | (grey >= 205)).any():  # JPEG leaves a mask's values near 0 and 255
-        raise InputError(f"{path} is no mask: all its values are grey ({low} to {high}); give black-and-white masks.")
-    if high == 1 and threshold >= 1:
-        raise InputError(f"{path} holds the values 0 and 1, none above the threshold {threshold}; set it to 0.")
+    middle = float(((grey > 50) & (grey < 205)).mean())  # JPEG leaves a mask's values near 0 and 255
+    if middle > 0.1:
+        raise InputError(
+            f"{path} is no mask: {middle:.0%} of its pixels are grey (values {low} to {high}); give black-and-white masks, "
+            "and see that the folders of images and masks are not exchanged."
+        )
+    lossless = path.suffix.lower() not in (".jpg", ".jpeg")  # noise of a lossy empty mask: up to 50, as above
+    if high <= threshold and (high == 1 or lossless and 0 < high <= 50):
+        values = "the values 0 and 1" if high == 1 else f"values up to {high}"
+        raise InputError(f"{path} holds {values}, none above the threshold {threshold}; set it to 0.")
     return (grey > threshold).astype(np.uint8)
 
 
 def read_pair(image_path: Path, mask_path: Path, threshold: int = 127) -> Sample:
     """An RGB image and its one-class mask (H, W, 1); InputError where their sizes differ."""
-    image, mask = read_image(image_path), read_mask(mask_path, threshold)
-    if image.shape[:2] != mask.shape:
-        sizes = " and ".join(f"{width}x{height}" for height, width in (image.shape[:2], mask.shape))
+    return joined(image_path, read_image(image_path), mask_path, read_mask(mask_path, threshold)[..., None])
+
+
+def joined(image_path: Path, image: np.ndarray, mask_path: Path, mask: np.ndarray) -> Sample:
+    """The sample of an image (H, W, C) and its masks (H, W, K); InputError where their sizes differ."""
+    if image.shape[:2] != mask.shape[:2]:
+        sizes = " and ".join(f"{width}x{height}" for height, width in (image.shape[:2], mask.shape[:2]))
         raise InputError(f"{image_path} and its mask {mask_path} differ in size ({sizes}); restore the pair.")
-    return Sample(image, mask[..., None])
+    return Sample(image, mask)
 
 
 def pair_files(
-    images_dir: Path, masks_dir: Path, mask_stem: Callable[[str], str] = str
+    images_dir: Path,
+    masks_dir: Path,
+    mask_stem: Callable[[str], str] = str,
+    is_image: Callable[[str], bool] = bool,
 ) -> dict[str, tuple[Path, Path]]:
     """stem -> (image, mask), sorted by stem; a mask without an image is left aside.
 
     Pictures pair by stem; where masks are named otherwise, ``mask_stem`` gives the mask's stem for that of its image.
+    Where both lie in one folder, ``is_image`` tells the stems of images. Stems are in Unicode's composed form (NFC): a
+    file system or archive may store the same name decomposed.
     """
     images, masks = _pictures(images_dir), _pictures(masks_dir)
+    images = {stem: path for stem, path in images.items() if is_image(stem)}
     if not images:
         raise InputError(f"no pictures in {images_dir}; it should hold files such as *.jpg or *.png.")
     lonely = sorted(stem for stem in images if mask_stem(stem) not in masks)
@@ -140,9 +214,10 @@ def _pictures(folder: Path) -> dict[str, Path]:
         raise InputError(f"there is no folder {folder}; check the root of the data set.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+        name = Path(unicodedata.normalize("NFC", path.name.removesuffix(".gz")))
+        if name.name.startswith(".") or name.suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        if path.stem in found:
-            raise InputError(f"{found[path.stem]} and {path} share one stem; keep one of them.")
-        found[path.stem] = path
+        if name.stem in found:
+            raise InputError(f"{found[name.stem]} and {path} share one stem; keep one of them.")
+        found[name.stem] = path
     return found

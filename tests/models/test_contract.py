@@ -39,6 +39,9 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("resunet", {"skip": "dca", "encoder": "test_convnext"}),
 ]
 
+# images whose coarsest map has 3 pixels: below that, oneDNN leaves part of the gradient of a 7x7 kernel uninitialised in bfloat16
+BFLOAT16_SIZES = {"fcn8": 96}
+
 Case = tuple[str, dict[str, Any]]
 CASES: list[Case] = [
     *((name, {}) for name in models.names()),
@@ -133,9 +136,9 @@ def test_the_exported_program_gives_the_same_logits(case: Case) -> None:
 
 @each_case
 def test_bfloat16_autocast_stays_finite_forward_and_backward(case: Case) -> None:
-    net = build(case).train()
+    net, size = build(case).train(), BFLOAT16_SIZES.get(case[0], 64)
     with torch.autocast("cpu", torch.bfloat16):
-        output = net(image(batch=2))
+        output = net(image(batch=2, height=size, width=size))
     loss = total(output)
     loss.backward()
     assert loss.isfinite()
