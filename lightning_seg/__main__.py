@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from lightning_seg import __version__
 from lightning_seg.errors import InputError, unknown
@@ -46,7 +47,7 @@ def _help() -> str:
     return "\n".join([*lines, "", "`lightning-seg fit --help` lists every key of a recipe."])
 
 
-def _verb(name: str):  # type: ignore[no-untyped-def]
+def _verb(name: str) -> Callable[[list[str]], None]:
     if name == "models":
         return _models
     if name == "data":

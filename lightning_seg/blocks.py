@@ -1,10 +1,23 @@
 """Layers that more than one network uses. Tensors are ``(B, C, H, W)``."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+KERAS_EPSILON, KERAS_MOMENTUM = (
+    1e-3,
+    0.01,
+)  # of batch norm by Keras' defaults, whose momentum .99 is what torch calls 0.01
+
+
+def use_keras_norms(*modules: nn.Module) -> None:
+    """Give every batch norm in ``modules`` Keras' defaults, for networks whose published code is Keras."""
+    for norm in (m for module in modules for m in module.modules()):
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps, norm.momentum = KERAS_EPSILON, KERAS_MOMENTUM
 
 
 class ConvNormAct(nn.Sequential):
@@ -32,6 +45,12 @@ class DoubleConv(nn.Sequential):
         )
 
 
+def norm_act_conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Sequential:
+    """Batch norm, ReLU, convolution with a bias: one half of a pre-activation residual block."""
+    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    return nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), convolution)
+
+
 class ResidualBlock(nn.Module):
     """Pre-activation residual block: ``(BN, ReLU, conv3x3) x 2 + BN(conv1x1)``. Zhang et al. 2018 (ResUNet)."""
 
@@ -57,12 +76,33 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionMap(nn.Identity):
-    """Marks an attention map on its way through a network, so that a forward hook can hand it out for overlays."""
+    """Marks an attention map on its way through a network, so that a forward hook can hand it out for overlays.
+
+    ``over`` says what it weighs: ``pixels`` (B, C, H, W), or pairs (B, [heads,] N, M), rows looking at columns.
+    """
+
+    def __init__(self, over: Literal["pixels", "pixel_pairs", "channel_pairs"] = "pixels") -> None:
+        super().__init__()
+        self.over = over
 
     @property
     def wanted(self) -> bool:
         """Whether a hook listens: a map that is costly to hold need not be formed otherwise."""
         return bool(self._forward_hooks)
+
+
+def lean_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, marker: AttentionMap) -> Tensor:
+    """``softmax(scale q k') v`` over the last two axes, contiguous; the map is formed only where ``marker`` wants it."""
+    if marker.wanted:
+        return marker((q * scale @ k.transpose(-2, -1)).softmax(-1)) @ v
+    width, missing = v.shape[-1], q.shape[-1] - v.shape[-1]
+    if (
+        missing > 0 and v.device.type == "cpu"
+    ):  # its kernel that never holds the map wants values as wide as queries ...
+        v = F.pad(v, (0, missing))
+    q4, k4, v4 = (t.reshape(len(t), -1, *t.shape[-2:]) for t in (q, k, v))  # ... and, as all of them, four axes
+    out = F.scaled_dot_product_attention(q4, k4, v4, scale=scale)[..., :width]
+    return out.reshape(*q.shape[:-1], width)
 
 
 class AttentionGate(nn.Module):

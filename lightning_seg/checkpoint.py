@@ -53,11 +53,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def find_checkpoint(run: Path, which: str) -> Path:
     """The ``best`` or ``last`` checkpoint of the newest version of ``run`` (``runs/<name>``) that has one."""
     versions = sorted(run.glob("version_*"), key=lambda path: int(path.name.rpartition("_")[2]), reverse=True)
-    for version in versions:
-        files = sorted(version.glob(f"checkpoints/{which}*.ckpt"), key=lambda path: path.stat().st_mtime)
-        if files:
-            return files[-1]
+    for folder in (version / "checkpoints" for version in versions):
+        last = max(folder.glob("last*.ckpt"), default=None)  # by name: the epoch stands in it
+        file = last if which == "last" else _best(folder, last)
+        if file is not None:
+            return file
     raise InputError(f"there is no {which!r} checkpoint in {run}; train it first, or give the path of a .ckpt file.")
+
+
+def _best(folder: Path, last: Path | None) -> Path | None:
+    """The file that the last checkpoint names as the best so far, or the only one called so."""
+    states = read_checkpoint(last).get("callbacks", {}).values() if last else ()
+    for state in states:
+        if isinstance(state, dict) and state.get("monitor") and state.get("best_model_path"):
+            file = folder / Path(state["best_model_path"]).name
+            if file.is_file():
+                return file
+    files = sorted(folder.glob("best*.ckpt"))
+    if len(files) > 1:
+        raise InputError(
+            f"which checkpoint in {folder} is the best is not known; give the path of one: {files[0].name}, ..."
+        )
+    return files[0] if files else None
 
 
 def run_folder(checkpoint: Path) -> Path | None:

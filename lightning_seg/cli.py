@@ -1,4 +1,4 @@
-"""The command line on LightningCLI: ``fit | validate | test | predict``, and `run`, the one way in for every run of the project.
+"""The command line on LightningCLI: ``fit | validate | test | predict``, and `run`, the one way into every run of the project.
 
 What this adds to LightningCLI: a checkpoint alone rebuilds network and data (``test --ckpt_path X``), ``best`` and ``last`` name
 files of the run, options that contradict a checkpoint are refused, errors are one sentence.
@@ -6,32 +6,30 @@ files of the run, options that contradict a checkpoint are refused, errors are o
 
 import errno
 import logging
-import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import yaml
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_seg.checkpoint import AtomicCheckpointIO, find_checkpoint, read_checkpoint, run_folder
+from lightning_seg._arguments import LINKED, Given, Parser, base_config, peek
+from lightning_seg.checkpoint import AtomicCheckpointIO, read_checkpoint, run_folder
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
 from lightning_seg.inference import MaskWriter
-from lightning_seg.module import NETWORK, SegmentationModule
+from lightning_seg.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.reporting import Dashboard, ScoreReport
 
 COMMANDS = ("fit", "validate", "test", "predict")
-LINKED = ("classes", "in_channels")  # of the model, set from the data
-
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # seeds, tips and device lists are not news
@@ -42,24 +40,27 @@ for _text in (
     "args parameter is intended",
     "recommended to use `self.log",
     "deprecated in v4",
-    "The dirpath has changed",
+    "callbacks used to create the checkpoint",
+    "exists and is not empty",
 ):
-    warnings.filterwarnings("ignore", f".*{_text}")
+    warnings.filterwarnings("ignore", f"(?s).*{_text}")
 
 
-class Parser(LightningArgumentParser):
-    """One sentence per error, with the near match of a misspelt key."""
+class SaveConfigOnce(SaveConfigCallback):
+    """The configuration of a run is that of its start; a resumed run leaves it as it is."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise InputError(_sentence(str(ex or message), _keys(self)))
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        folder = trainer.log_dir
+        if folder is not None and not (Path(folder) / "config.yaml").exists():
+            super().setup(trainer, pl_module, stage)
 
 
 class CLI(LightningCLI):
     """LightningCLI for this project's module and data."""
 
-    def __init__(self, args: list[str], checkpoint: Path | None) -> None:
-        self.checkpoint = checkpoint
-        self.saved: dict[str, Any] | None = read_checkpoint(checkpoint)["hyper_parameters"] if checkpoint else None
+    def __init__(self, args: list[str], given: Given) -> None:
+        self.given = given
+        self.content = read_checkpoint(given.checkpoint) if given.checkpoint else None
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -67,8 +68,7 @@ class CLI(LightningCLI):
             parser_class=Parser,
             seed_everything_default=42,
             auto_configure_optimizers=False,
-            save_config_callback=SaveConfigCallback if args[:1] == ["fit"] else None,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SaveConfigOnce if args[:1] == ["fit"] else None,
             trainer_defaults={
                 "callbacks": [Dashboard(), ScoreReport(), MaskWriter(), _last()],
                 "deterministic": "warn",
@@ -82,11 +82,10 @@ class CLI(LightningCLI):
             "--name", type=str | None, default=None, help="name of the run (default: that of the recipe)"
         )
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         for key in LINKED:
             parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(LearningRateMonitor, "learning_rate")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/dice",
@@ -102,60 +101,90 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         torch.set_float32_matmul_precision("high")
-        self._check_monitor(config.checkpoint.monitor)
-        if self.checkpoint is None or self.saved is None:
+        _check_monitor(config.checkpoint.monitor)
+        if self.content is None:
             return
-        config.ckpt_path = str(self.checkpoint)
-        for key in set(NETWORK) - set(LINKED):
-            if config.model[key] != self.saved[key]:
+        config.ckpt_path = str(self.given.checkpoint)
+        fixed = (*NETWORK, *OPTIMIZATION) if self.subcommand == "fit" else NETWORK
+        for key in (key for key in fixed if key not in LINKED):
+            theirs = self.content["hyper_parameters"].get(key)
+            if (config.model[key] or None) != (theirs or None):
                 raise InputError(
-                    f"{self.checkpoint} holds model.{key} = {self.saved[key]!r}, which contradicts {config.model[key]!r}; "
-                    f"leave model.{key} out, or train that network."
+                    f"{self.given.checkpoint} holds model.{key} = {theirs!r}, which contradicts {config.model[key]!r}; "
+                    f"leave model.{key} out, or train anew without --ckpt_path."
                 )
-
-    @staticmethod
-    def _check_monitor(monitor: str | None) -> None:
-        """The best epoch is chosen by a validation score: the test set is sealed."""
-        if monitor and monitor.startswith("test/"):
-            raise InputError(
-                f"checkpoint.monitor is {monitor!r}, but the test set is sealed; monitor a val/ score such as 'val/dice'."
-            )
-        known = ["val/loss", "val/f1", *(f"val/{score}{kind}" for score in SCORES for kind in ("", "_image"))]
-        if monitor and not any(monitor == name or monitor.startswith(f"{name}_") for name in known):
-            raise unknown("score to monitor", monitor, known)
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
-        if self.saved is None:
+        if self.content is not None:
+            self._check_data(self.content)
+
+    def _check_data(self, content: dict[str, Any]) -> None:
+        """The data must fit the network of the checkpoint, and hold nothing that it was trained on."""
+        saved, data, name = content["hyper_parameters"], self.datamodule, self.given.checkpoint
+        ours, theirs = list(data.classes), list(saved["classes"])
+        reordered = ours != theirs and sorted(ours) == sorted(theirs)
+        if len(ours) != len(theirs) or reordered or data.in_channels != saved["in_channels"]:
+            raise InputError(
+                f"{name} was trained for the classes {theirs} on {saved['in_channels']} channels, "
+                f"but the data has {ours} on {data.in_channels}; give data it fits."
+            )
+        facts = content.get("lightning_seg", {})
+        if facts.get("protocol") == data.protocol_name and facts.get("protocol_digest") != data.protocol_digest:
+            raise InputError(
+                f"protocol {data.protocol_name!r} is not the one {name} was trained under: its digest was "
+                f"{facts['protocol_digest']} and is now {data.protocol_digest}; restore the file, or train again."
+            )
+        if (
+            self.subcommand in ("fit", "predict")
+            or content["datamodule_hyper_parameters"]["dataset"] != data.hparams["dataset"]
+        ):
             return
-        for key, what in (("classes", "classes"), ("in_channels", "channels")):
-            ours, theirs = self.model.hparams[key], self.saved[key]
-            if (len(ours) != len(theirs)) if key == "classes" else (ours != theirs):
-                raise InputError(
-                    f"{self.checkpoint} was trained for {what} {theirs!r}, but the data has {ours!r}; give data it fits."
-                )
+        split = "val" if self.subcommand == "validate" else "test"
+        known = set(facts.get("trained_on", ())) & set(data.ids(split))
+        if known and not data.leaks:
+            raise InputError(
+                f"{len(known)} of the {len(data.ids(split))} {split} images of protocol {data.protocol_name!r} were trained on by "
+                f"{name}; score it under protocol {facts.get('protocol')!r}."
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         if self._get(self.config_init, "trainer.logger") in (None, True):
             kwargs["logger"] = self._logger()
+            self.trainer_defaults["callbacks"].append(LearningRateMonitor())
         if not self._get(self.config_init, "trainer.plugins"):
-            kwargs["plugins"] = [AtomicCheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+            # Slurm's automatic requeue would let jobs find each other's checkpoints: `--ckpt_path last` resumes
+            slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+            kwargs["plugins"] = [AtomicCheckpointIO(), *slurm]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise InputError(f"these trainer options do not work: {' '.join(str(error).split())}") from error
 
     def _logger(self) -> TensorBoardLogger:
-        """``runs/<name>/version_N``: that of the checkpoint, or a new one."""
-        config = self.config[self.subcommand]
-        runs, name, version = config.runs, config.name or _recipe_name(config.get("config")), None
-        run = run_folder(self.checkpoint) if self.checkpoint else None
-        if run is not None and config.name in (None, run.parent.name):
-            runs, name, version = run.parent.parent, run.parent.name, run.name
-        return TensorBoardLogger(
-            runs, name=name or self.config[self.subcommand].model.architecture, version=version, default_hp_metric=False
-        )
+        """``runs/<name>/version_N``: that of the checkpoint unless another place is named, or a new one."""
+        config, given = self.config[self.subcommand], self.given
+        root, name, version = Path(config.runs).resolve(), given.name or config.model.architecture, None
+        run = run_folder(given.checkpoint) if given.checkpoint else None
+        if run is not None:
+            same_root = given.runs is None or root == run.parent.parent
+            same_name = config.name in (None, run.parent.name) and (
+                self.subcommand != "fit" or given.name in (None, run.parent.name)
+            )
+            if same_root and same_name:
+                root, name, version = run.parent.parent, run.parent.name, run.name
+        # absolute: a callback that finds its folder under another name after a resume forgets the best checkpoint
+        return TensorBoardLogger(root, name=name, version=version, default_hp_metric=False)
 
     def before_fit(self) -> None:
-        if self.checkpoint is None:
-            self.model.load_encoder_weights()
+        if self.content is None:
+            self.model.load_encoder_weights()  # before the data are read: a missing file is found at once
+
+
+def _seed(value: bool | int) -> int:
+    if isinstance(value, bool):
+        raise InputError(f"seed_everything is {value}; give a whole number, such as 42.")
+    return value
 
 
 def _last() -> ModelCheckpoint:
@@ -165,19 +194,29 @@ def _last() -> ModelCheckpoint:
     )
 
 
+def _check_monitor(monitor: str | None) -> None:
+    """The best epoch is chosen by a validation score: the test set is sealed."""
+    if monitor and monitor.startswith("test/"):
+        raise InputError(
+            f"checkpoint.monitor is {monitor!r}, but the test set is sealed; monitor a val/ score such as 'val/dice'."
+        )
+    known = ["val/loss", "val/f1", *(f"val/{score}{kind}" for score in SCORES for kind in ("", "_image"))]
+    if monitor and not any(monitor == name or monitor.startswith(f"{name}_") for name in known):
+        raise unknown("score to monitor", monitor, known)
+
+
 def run(args: list[str]) -> CLI:
     """Parse ``args`` (``["fit", "-c", "recipe.yaml", ...]``) and do what they say; InputError where they are wrong."""
-    if not args or args[0] not in COMMANDS:
-        return CLI(args, None)
-    options = _peek(args)
-    checkpoint = _checkpoint(args[0], options)
+    if not args or args[0] not in COMMANDS or {"-h", "--help"} & set(args):
+        return CLI(args, Given())
+    given = peek(args[0], args)
     with tempfile.TemporaryDirectory() as folder:
-        base = _base_config(args[0], options, checkpoint)
+        base = base_config(args[0], given)
         if base:
             file = Path(folder) / "checkpoint.yaml"
             file.write_text(yaml.safe_dump(base))
             args = [args[0], "--config", str(file), *args[1:]]
-        return CLI(args, checkpoint)
+        return CLI(args, given)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -186,6 +225,8 @@ def main(args: list[str] | None = None) -> None:
         run(list(sys.argv[1:] if args is None else args))
     except InputError as error:
         _fail(str(error))
+    except MisconfigurationException as error:
+        _fail(" ".join(str(error).split()))
     except torch.cuda.OutOfMemoryError as error:
         _fail(f"the GPU has not enough memory; lower data.batch_size or data.size ({str(error).splitlines()[0]})")
     except OSError as error:
@@ -199,84 +240,3 @@ def main(args: list[str] | None = None) -> None:
 def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def _peek(args: list[str]) -> dict[str, list[str]]:
-    """The values of the few options that must be known before parsing."""
-    names = {"-c": "config", "--config": "config", "--ckpt_path": "ckpt_path", "--name": "name", "--runs": "runs"}
-    found: dict[str, list[str]] = {name: [] for name in names.values()}
-    for position, arg in enumerate(args):
-        option, equals, value = arg.partition("=")
-        if option in names and (equals or position + 1 < len(args)):
-            found[names[option]].append(value if equals else args[position + 1])
-    return found
-
-
-def _checkpoint(command: str, options: dict[str, list[str]]) -> Path | None:
-    """The checkpoint file that ``--ckpt_path`` means."""
-    given = options["ckpt_path"][-1] if options["ckpt_path"] else None
-    if given in (None, "null"):
-        if command == "fit":
-            return None
-        raise InputError(
-            f"`{command}` needs --ckpt_path: a .ckpt file, or `best` or `last` of the run that -c or --name names."
-        )
-    if given not in ("best", "last"):
-        return Path(given)
-    name = options["name"][-1] if options["name"] else _recipe_name(options["config"])
-    if name is None:
-        raise InputError(f"--ckpt_path {given} needs -c <recipe> or --name <run> to know of which run.")
-    return find_checkpoint(Path(options["runs"][-1] if options["runs"] else "runs") / name, given)
-
-
-def _base_config(command: str, options: dict[str, list[str]], checkpoint: Path | None) -> dict[str, Any]:
-    """What the checkpoint says, under everything that the command line says."""
-    if checkpoint is None:
-        return {}
-    if command == "fit":
-        folder = run_folder(checkpoint)
-        saved = folder / "config.yaml" if folder else None
-        return yaml.safe_load(saved.read_text()) if saved and saved.is_file() and not options["config"] else {}
-    content = read_checkpoint(checkpoint)
-    model = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_") and k not in LINKED}
-    data = {k: v for k, v in content.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}
-    quiet = {"return_predictions": False} if command == "predict" else {"verbose": False}
-    return {"seed_everything": data.pop("seed", 42), "model": model, "data": data, **quiet}
-
-
-def _recipe_name(configs: Any) -> str | None:
-    """The stem of the last recipe: ``experiments/unet_a.yaml`` -> ``unet_a``."""
-    paths = [Path(str(getattr(c, "relative", c))) for c in (configs or []) if c is not None]
-    stems = [path.stem for path in paths if path.suffix in (".yaml", ".yml") and path.stem != "checkpoint"]
-    return stems[-1] if stems else None
-
-
-def _keys(parser: Any, prefix: str = "") -> Iterator[str]:
-    """All dotted keys that a parser knows, of its subcommands too."""
-    for action in parser._actions:
-        yield prefix + action.dest
-        choices = getattr(action, "choices", None)
-        if isinstance(choices, dict):
-            for sub in choices.values():
-                if hasattr(sub, "_actions"):
-                    yield from _keys(sub)
-
-
-def _sentence(message: str, keys: Iterator[str]) -> str:
-    """jsonargparse's message on one line, with the near match of an unknown key."""
-    text = " ".join(message.split())
-    union = re.match(r'Parser key "([\w.]+)".*Subtypes: \[(.*?)\].*Given value: (.*)', text)
-    if union:
-        types = re.sub(r"<class '(\w+\.)*(\w+)'>", r"\2", union.group(2)).replace("typing.", "")
-        return f"{union.group(1)} does not take {union.group(3)!r}; give one of the types {types}."
-    match = re.search(r"[Ooption key]* ?'(?:--)?([\w.\-/]+)'? (?:is )?not (?:accepted|expected)", text) or re.search(
-        r"[Uu]nrecognized arguments: (?:--)?([\w.\-]+)", text
-    )
-    if not match:
-        return text
-    given = match.group(1)
-    known = sorted({k for k in keys if "help" not in k})
-    near = get_close_matches(given, known, n=1, cutoff=0.5) or get_close_matches(
-        given.rpartition(".")[2], [k.rpartition(".")[2] for k in known], n=1, cutoff=0.5
-    )
-    return f"there is no option {given!r}" + (f"; did you mean {near[0]!r}?" if near else f": {text}")

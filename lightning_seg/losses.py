@@ -1,7 +1,8 @@
 """Losses on logits, and their weighted sum from YAML: ``loss: {bce: 0.5, dice: 0.5}``.
 
 A term takes ``logits (B, K, H, W)`` and ``mask (B, K, H, W)`` in {0, 1}, both float32, and returns a scalar. Overlap terms sum
-over the pixels of the batch (``per_image: false``, the field's habit) or of each image, then average over classes (and images).
+over the pixels of the batch (``per_image: false``, the field's habit) or of each image (jaccard's default, as PEFNet's), then average
+over classes (and images). Under several devices the batch is that of one device.
 """
 
 import inspect
@@ -120,6 +121,8 @@ class WeightedLoss(nn.Module):
         for option in options:
             if option not in known:
                 raise unknown(f"option of loss {name!r}", option, [*known, "weight"])
+            if not isinstance(options[option], int | float):
+                raise InputError(f"{option} of loss {name!r} is {options[option]!r}; give a number, or true or false.")
         return float(weight), TERMS[name], options
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:

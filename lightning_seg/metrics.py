@@ -53,6 +53,6 @@ class SegmentationCounts(Metric):
         bins += 2 * BINS * torch.arange(self.num_classes, device=bins.device).view(1, -1, 1, 1)
         return torch.bincount(bins.flatten(), minlength=2 * BINS * self.num_classes).view(self.num_classes, 2, BINS)
 
-    def compute(self) -> tuple[Tensor, Tensor, float]:
-        """index (N,), counts (N, K, 4) as TP FP FN TN in any order of images, and the mean loss."""
-        return dim_zero_cat(self.index), dim_zero_cat(self.counts), float(self.loss / self.images)
+    def compute(self) -> tuple[Tensor, Tensor, float, Tensor]:
+        """index (N,), counts (N, K, 4) as TP FP FN TN in any order of images, the mean loss, the histogram."""
+        return dim_zero_cat(self.index), dim_zero_cat(self.counts), float(self.loss / self.images), self.histogram

@@ -3,7 +3,7 @@
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,9 @@ OPTIMIZERS = {name.lower(): name for name in ("Adam", "AdamW", "NAdam", "RMSprop
 SCHEDULES = ("constant", "cosine", "multistep", "plateau")
 IMAGENET: tuple[tuple[float, ...], tuple[float, ...]] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What a checkpoint is the weights of: these cannot change once there are weights.
-NETWORK = ("architecture", "encoder", "encoder_options", "options", "classes", "in_channels")
+NETWORK = ("architecture", "encoder", "encoder_options", "options", "classes", "in_channels", "normalization")
+# What the optimiser's state in a checkpoint belongs to: a resumed run goes on with these.
+OPTIMIZATION = ("optimizer", "lr", "weight_decay", "optimizer_options", "schedule", "warmup", "schedule_options")
 
 
 class SegmentationModule(L.LightningModule):
@@ -75,6 +77,8 @@ class SegmentationModule(L.LightningModule):
             raise unknown("optimizer", optimizer, OPTIMIZERS)
         if schedule not in SCHEDULES:
             raise unknown("schedule", schedule, SCHEDULES)
+        if schedule_options and schedule in ("constant", "cosine"):
+            raise InputError(f"schedule {schedule!r} takes no schedule_options ({schedule_options}); leave them out.")
         if not 0 <= warmup < 1:
             raise InputError(f"warmup is {warmup}; give the share of all steps, at least 0 and below 1, such as 0.05.")
         self.loss: Any = WeightedLoss(loss or {"bce": 0.5, "dice": 0.5})
@@ -121,6 +125,9 @@ class SegmentationModule(L.LightningModule):
         if len(mean) != in_channels:  # grey or stacked slices: the mean over the colours, for every channel
             mean, std = (sum(mean) / len(mean),) * in_channels, (sum(std) / len(std),) * in_channels
         return list(mean), list(std)
+
+    def on_fit_start(self) -> None:
+        self.load_encoder_weights()  # a resumed run has its origin from the checkpoint, and nothing is loaded
 
     def load_encoder_weights(self) -> None:
         """Start from the encoder's ImageNet weights; an InputError where there are none on this machine."""
@@ -189,7 +196,7 @@ class SegmentationModule(L.LightningModule):
 
     def _log_scores(self, stage: str) -> None:
         metric = self.counts[f"{stage}_counts"]
-        index, counts, loss = metric.compute()
+        index, counts, loss, histogram = metric.compute()
         if stage == "train" and not math.isfinite(loss):
             raise InputError(
                 f"the training loss is {loss} in epoch {self.current_epoch}; lower model.lr, or train with "
@@ -197,7 +204,7 @@ class SegmentationModule(L.LightningModule):
             )
         counts = counts.cpu().numpy()
         if stage != "train":  # where an image may stand several times, as augmented copies
-            self.histogram = metric.histogram
+            self.histogram = histogram
             self.table = ScoreTable.collect(index.tolist(), counts, self._data.ids(stage), self.classes)
             counts = self.table.counts
         values = {name: scores(counts[:, k]) for k, name in enumerate(self.classes)}
@@ -228,7 +235,7 @@ class SegmentationModule(L.LightningModule):
                 return {"scheduler": make.ReduceLROnPlateau(optimizer, **options), "monitor": "val/loss"}
             if name == "multistep":
                 return {"scheduler": make.MultiStepLR(optimizer, **options), "interval": "epoch"}
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise InputError(f"schedule {name} does not take these options: {error}.") from error
         total = self.trainer.estimated_stepping_batches
         if math.isinf(total):
@@ -236,7 +243,7 @@ class SegmentationModule(L.LightningModule):
                 f"schedule {name!r} must know the number of steps; set trainer.max_epochs or trainer.max_steps."
             )
         return {
-            "scheduler": make.LambdaLR(optimizer, _Warmup(int(total), self.hparams["warmup"], name == "cosine")),
+            "scheduler": make.LambdaLR(optimizer, _warmup(int(total), self.hparams["warmup"], name == "cosine")),
             "interval": "step",
         }
 
@@ -245,6 +252,7 @@ class SegmentationModule(L.LightningModule):
             "encoder_weights": self.origin,
             "protocol": self._data.protocol_name,
             "protocol_digest": self._data.protocol_digest,
+            "trained_on": list(self._data.ids("train")),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -261,18 +269,19 @@ class SegmentationModule(L.LightningModule):
         return module.eval()
 
 
-class _Warmup:
-    """Factor of the learning rate at a step: linear rise, then constant or half a cosine to zero."""
+def _warmup(total: int, warmup: float, cosine: bool) -> Callable[[int], float]:
+    """Factor of the learning rate at a step: linear rise, then constant or half a cosine to zero.
 
-    def __init__(self, total: int, warmup: float, cosine: bool) -> None:
-        self.total, self.rise, self.cosine = total, round(total * warmup), cosine
+    A function, not an object: schedulers store the attributes of objects, and a run resumed with more epochs would keep the old total.
+    """
+    rise = round(total * warmup)
 
-    def __call__(self, step: int) -> float:
-        if step < self.rise:
-            return (step + 1) / self.rise
-        if not self.cosine:
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.rise) / max(1, self.total - self.rise))))
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, total - rise)))) if cosine else 1.0
+
+    return factor
 
 
 def load(path: str | Path) -> SegmentationModule:

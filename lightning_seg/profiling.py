@@ -216,6 +216,8 @@ def main(args: list[str]) -> None:
     for name in ("size", "repeats", "max_batch"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more.")
+    if options.json not in (None, "-") and not options.json.endswith(".json"):  # `--json unet` would take the network
+        raise InputError(f"--json is {options.json!r}; name a file that ends in .json, or give --json last to print.")
     device = find_device(options.device)
     specs = [_with_encoder(spec, options.encoder) for spec in options.architecture]
     for spec in specs:
@@ -278,6 +280,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="such as cpu or cuda (default: the GPU where there is one)")
     parser.add_argument("--repeats", type=int, default=20, help="timed runs per batch size (default 20)")
     parser.add_argument("--max-batch", type=int, default=64, help="the largest batch that is tried (default 64)")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers there ('-': print them instead of the table)")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE.json",
+        help="write the numbers there; last and without a file: print them instead of the table",
+    )
     parser.add_argument("--plot", metavar="FILE.png", help="draw parameters versus multiply-adds")
     return parser

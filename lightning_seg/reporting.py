@@ -1,7 +1,10 @@
 """What a run leaves behind for people: TensorBoard dashboards, the score table on disk and on the terminal."""
 
+import csv
+import datetime
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,7 +13,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_seg.evaluation import SCORES, ScoreTable, interval, per_image, pooled
-from lightning_seg.inference.writer import contact_sheet, run_dir
+from lightning_seg.inference.writer import checkpoint_label, contact_sheet, run_dir
 
 EXAMPLES = 6
 
@@ -19,7 +22,6 @@ class Dashboard(L.Callback):
     """Into TensorBoard: example overlays and the precision-recall curve of each validation, hyper-parameters with the best score."""
 
     def __init__(self) -> None:
-        self.best: dict[str, float] = {}
         self.examples: dict[str, torch.Tensor] = {}
 
     def on_validation_batch_start(
@@ -41,16 +43,12 @@ class Dashboard(L.Callback):
         writer.add_image("val/overlays", sheet, step, dataformats="HWC")
         for name, histogram in zip(pl_module.classes, pl_module.histogram.cpu().numpy(), strict=True):
             _add_pr_curve(writer, f"val/pr_{name}", histogram, step)
-        scores = {
-            k: float(v) for k, v in trainer.callback_metrics.items() if k in ("val/dice", "val/dice_image", "val/iou")
-        }
-        if scores.get("val/dice", 0.0) >= self.best.get("val/dice", 0.0):
-            self.best = scores
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero and self.best:
+        best: Any = trainer.checkpoint_callback
+        if _writer(trainer) is not None and best is not None and best.monitor and best.best_model_score is not None:
             parameters = {**trainer.datamodule.hparams, **pl_module.hparams}
-            trainer.logger.log_hyperparams(parameters, {f"best/{k}": v for k, v in self.best.items()})
+            trainer.logger.log_hyperparams(parameters, {f"best/{best.monitor}": float(best.best_model_score)})
 
 
 def _writer(trainer: Any) -> Any:
@@ -85,7 +83,7 @@ class ScoreReport(L.Callback):
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         checkpoint: Any = trainer.checkpoint_callback
-        if trainer.is_global_zero and checkpoint is not None and checkpoint.best_model_path:
+        if trainer.is_global_zero and checkpoint is not None and checkpoint.monitor and checkpoint.best_model_path:
             print(
                 f"best checkpoint:  {checkpoint.best_model_path}  ({checkpoint.monitor} {float(checkpoint.best_model_score):.4f})\n"
                 f"TensorBoard:      {run_dir(trainer)}  (open: tensorboard --logdir {run_dir(trainer).parent})"
@@ -96,7 +94,7 @@ class ScoreReport(L.Callback):
         if not trainer.is_global_zero:
             return
         data, table = trainer.datamodule, pl_module.table
-        folder = run_dir(trainer) / f"{split}-{data.protocol_name}"
+        folder = run_dir(trainer) / f"{split}-{data.protocol_name}" / checkpoint_label(trainer)
         table.write(folder / "scores.csv")
         facts = {
             "checkpoint": str(trainer.ckpt_path),
@@ -113,11 +111,31 @@ class ScoreReport(L.Callback):
             "encoder_weights": pl_module.origin,
             "scores": summarize(table),
         }
+        if split == "test":
+            facts["looks"] = _look(run_dir(trainer), facts)
         part = folder / "summary.part"
         part.write_text(json.dumps(facts, indent=1))
         os.replace(part, folder / "summary.json")
         print_scores(facts)
         print(f"per-image table:  {folder / 'scores.csv'}")
+        if split == "test":
+            print(
+                f"looks at this test split by the runs of this folder, this one included: {facts['looks']} (ledger.csv)"
+            )
+
+
+def _look(run: Path, facts: dict[str, Any]) -> int:
+    """Enter a test into the ledger of all runs; how often its test split has been scored, this time included."""
+    ledger = (run.parent.parent if run.name.startswith("version_") else run) / "ledger.csv"
+    new = not ledger.exists()
+    with ledger.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["time", "protocol", "protocol_digest", "dataset", "checkpoint"])
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        writer.writerow([now, *(facts[key] for key in ("protocol", "protocol_digest", "dataset", "checkpoint"))])
+    with ledger.open(newline="") as file:
+        return sum(row["protocol_digest"] == facts["protocol_digest"] for row in csv.DictReader(file))
 
 
 def summarize(table: ScoreTable) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def test_counts_on_the_fly_agree_with_torchmetrics_and_know_each_image():
     order = torch.tensor([6, 2, 0, 1, 5, 4, 3])
     for part in order.split(3):
         metric.update(logits[part], mask[part], part, torch.tensor(float(part[0])))
-    index, counts, loss = metric.compute()
+    index, counts, loss, _ = metric.compute()
     table = ScoreTable.collect(index.tolist(), counts.numpy(), [f"i{i}" for i in range(7)], ["polyp"])
     assert table.ids == tuple(f"i{i}" for i in range(7))
     np.testing.assert_array_equal(table.of("polyp"), count(mask[:, 0].numpy(), (logits > 0)[:, 0].numpy()))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from lightning_seg import profiling
 from lightning_seg.__main__ import main
@@ -48,14 +49,28 @@ def test_peak_memory_is_what_is_alive_at_once() -> None:
         assert peak_memory(weights, image) == 2 * image.nbytes + (64 * 64 + 64) * 4
 
 
-def test_a_network_that_holds_its_attention_maps_needs_the_memory_for_them() -> None:
-    tiny = "pam_unet:encoder=mobilenetv2_035,last_width=32"
-    lean, holding = (
-        profile(spec, 128, CPU, repeats=1, most=1, seconds=0).peak_memory for spec in (tiny, f"{tiny},regularizer=0.01")
-    )
+class Attention(nn.Module):
+    """Of all pixels to all, the map formed or not."""
+
+    def __init__(self, holds: bool) -> None:
+        super().__init__()
+        self.holds = holds
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = image.flatten(2).transpose(1, 2).contiguous()
+        if self.holds:
+            return (x @ x.transpose(1, 2)).softmax(-1) @ x
+        return F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])
+
+
+def test_attention_maps_count_as_memory_where_they_are_formed() -> None:
+    image = torch.rand(1, 8, 64, 64)
+    map_bytes = 4096**2 * 4
+    with torch.inference_mode():
+        lean, holding = (peak_memory(Attention(holds), image) for holds in (False, True))
     assert lean is not None
     assert holding is not None
-    assert holding > lean + 4096**2 * 4
+    assert holding > map_bytes > 8 * lean
 
 
 def test_the_batch_doubles_as_long_as_that_is_worth_it_and_fits() -> None:
@@ -91,8 +106,9 @@ def test_a_table_a_file_of_numbers_and_a_plot_come_of_one_call(tmp_path: Path, c
     assert content["convention"] in printed
 
 
-def test_json_on_the_terminal_is_nothing_but_json(capsys) -> None:
-    main(["profile", TINY, "--size", "32", "--device", "cpu", "--repeats", "1", "--max-batch", "1", "--json", "-"])
+@pytest.mark.parametrize("flag", [["--json"], ["--json", "-"]])
+def test_json_on_the_terminal_is_nothing_but_json(flag: list[str], capsys) -> None:
+    main(["profile", TINY, "--size", "32", "--device", "cpu", "--repeats", "1", "--max-batch", "1", *flag])
     assert json.loads(capsys.readouterr().out)["profiles"][0]["size"] == 32
 
 
@@ -111,11 +127,12 @@ def test_the_encoder_is_for_networks_that_name_none() -> None:
         (["unet:="], "is not a network"),
         (["nanonet", "--encoder", "resnet18"], "has an encoder of its own"),
         (["unet", "--size", "0"], "--size is 0"),
+        (["--json", "unet", "nanonet"], "ends in .json"),
         (["unet", "--max-batch", "0"], "--max-batch is 0"),
         (["unet", "--device", "abacus"], "cannot be used here"),
         (["unet", "--device", "meta"], "nothing that could be timed"),
         (
-            [TINY, "--size", "32", "--device", "cpu", "--repeats", "1", "--max-batch", "1", "--json", "no/such/folder"],
+            [TINY, "--size", "32", "--device", "cpu", "--repeats", "1", "--max-batch", "1", "--json", "no/such/n.json"],
             "cannot write",
         ),
     ],

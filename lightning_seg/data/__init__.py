@@ -1,7 +1,7 @@
 """Data sets, their splits, augmentation and loading. Imports nothing of the project but its errors.
 
 A data set is one file here (a class with the interface ``_source.Source``), one line in ``_source.DATASETS`` and one
-protocol file in ``protocols/``.
+protocol file in ``protocols/``, or a rule where the ids are known only from the data (``rules``).
 """
 
 from importlib import import_module

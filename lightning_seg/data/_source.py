@@ -20,11 +20,20 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 _WIDE = ("I", "I;16", "I;16L", "I;16B", "F")  # Pillow's grey modes of more than 8 bits
 
 DATASETS: dict[str, str] = {  # registry name -> "module:class", imported when used
+    "chase_db1": "lightning_seg.data.chase_db1:CHASEDB1",
     "cvc_clinicdb": "lightning_seg.data.cvc_clinicdb:CVCClinicDB",
     "drive": "lightning_seg.data.drive:DRIVE",
+    "endotect": "lightning_seg.data.medico_endotect:EndoTect",
+    "folder": "lightning_seg.data.folder:Folder",
+    "glas": "lightning_seg.data.glas:GlaS",
     "kvasir_seg": "lightning_seg.data.kvasir_seg:KvasirSEG",
+    "kvasir_sessile": "lightning_seg.data.kvasir_sessile:KvasirSessile",
+    "medico": "lightning_seg.data.medico_endotect:Medico",
+    "monuseg": "lightning_seg.data.monuseg:MoNuSeg",
     "phantom_polyp": "lightning_seg.data.phantom:PhantomPolyp",
     "phantom_ct": "lightning_seg.data.phantom:PhantomCT",
+    "pranet": "lightning_seg.data.pranet:PraNet",
+    "stare": "lightning_seg.data.stare:STARE",
 }
 
 
@@ -38,7 +47,9 @@ class Sample(NamedTuple):
 class Source(Protocol):
     """A data set: which samples there are, which of them belong together, and how one is read.
 
-    ``classes``, ``in_channels`` and ``default_protocol`` are class attributes: they are known without opening any file.
+    ``classes``, ``in_channels`` and ``default_protocol`` are class attributes: they are known without opening any file. An
+    argument ``classes`` or ``in_channels`` of the constructor takes their place. Where no file of ids can be shipped, a
+    class names its own rules, ``rules``, or a source assigns its ids, ``assigned`` (see ``rules``).
     """
 
     classes: tuple[str, ...]
@@ -99,22 +110,29 @@ def _load(path: Path, convert: Callable[[Image.Image, Path], np.ndarray]) -> np.
         raise InputError(f"{path} cannot be decoded ({error}); fetch or copy this file again.") from error
 
 
-def _rgb(picture: Image.Image, path: Path) -> np.ndarray:
+def _refuse_unclear(picture: Image.Image, path: Path) -> None:
     if picture.mode in _WIDE:
-        raise InputError(f"{path} is a grey picture of more than 8 bits, whose black and white are not known; scale it to 8.")
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        if np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
-            raise InputError(f"{path} has transparent pixels, whose colour means nothing; flatten it onto a background.")
+        raise InputError(f"{path} has grey values of more than 8 bits, of unknown black and white; scale it to 8 bits.")
+    transparent = "A" in picture.getbands() or "transparency" in picture.info
+    if transparent and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
+        raise InputError(f"{path} has transparent pixels, whose colour means nothing; flatten it onto a background.")
+
+
+def _rgb(picture: Image.Image, path: Path) -> np.ndarray:
+    _refuse_unclear(picture, path)
     return np.array(picture.convert("RGB"))
 
 
 def _grey(picture: Image.Image, path: Path) -> np.ndarray:
-    return np.array(picture.convert("L") if picture.mode in ("1", "L") else Image.fromarray(_rgb(picture, path)).convert("L"))
+    _refuse_unclear(picture, path)
+    return np.array((picture if picture.mode in ("1", "L") else picture.convert("RGB")).convert("L"))
 
 
 def _labels(picture: Image.Image, path: Path) -> np.ndarray:
     if picture.mode not in ("1", "L", "P", *_WIDE):
-        raise InputError(f"{path} is a colour picture ({picture.mode}), not one of label numbers; give grey or palette files.")
+        raise InputError(
+            f"{path} is a picture of colours ({picture.mode}), not of label numbers; name labels by colour."
+        )
     return np.array(picture).astype(np.int64)
 
 
@@ -125,15 +143,16 @@ def _mask_grey(picture: Image.Image, path: Path) -> np.ndarray:
         if 255 < values.max() < 205 * 257 or values.min() < 0:
             raise InputError(f"{path} is no mask: its 16-bit values end at {values.max()}; give black-and-white masks.")
         return values // 257 if values.max() > 255 else values
-    grey = _grey(picture, path)
-    if picture.mode not in ("1", "L"):
-        coloured = (np.ptp(_rgb(picture, path)[::2, ::2], axis=2) > 40).mean()
-        if coloured > 0.01:
-            raise InputError(
-                f"{path} is no mask: {coloured:.0%} of its pixels are coloured; give black-and-white masks, and see that the "
-                "folders of images and masks are not exchanged (masks of coloured classes: the data set 'folder')."
-            )
-    return grey
+    if picture.mode in ("1", "L"):
+        return _grey(picture, path)
+    rgb = _rgb(picture, path)
+    coloured = (np.ptp(rgb[::2, ::2], axis=2) > 40).mean()
+    if coloured > 0.01:
+        raise InputError(
+            f"{path} is no mask: {coloured:.0%} of its pixels are coloured; give black-and-white masks, and see that the "
+            "folders of images and masks are not exchanged (masks of coloured classes: the data set 'folder')."
+        )
+    return np.array(Image.fromarray(rgb).convert("L"))
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -165,7 +184,7 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
             "and see that the folders of images and masks are not exchanged."
         )
     lossless = path.suffix.lower() not in (".jpg", ".jpeg")  # noise of a lossy empty mask: up to 50, as above
-    if high <= threshold and (high == 1 or lossless and 0 < high <= 50):
+    if high <= threshold and (high == 1 or (lossless and 0 < high <= 50)):
         values = "the values 0 and 1" if high == 1 else f"values up to {high}"
         raise InputError(f"{path} holds {values}, none above the threshold {threshold}; set it to 0.")
     return (grey > threshold).astype(np.uint8)
@@ -182,6 +201,12 @@ def joined(image_path: Path, image: np.ndarray, mask_path: Path, mask: np.ndarra
         sizes = " and ".join(f"{width}x{height}" for height, width in (image.shape[:2], mask.shape[:2]))
         raise InputError(f"{image_path} and its mask {mask_path} differ in size ({sizes}); restore the pair.")
     return Sample(image, mask)
+
+
+def check_threshold(mask_threshold: int) -> None:
+    """InputError unless a pixel of 8 bits can lie on either side of the threshold."""
+    if not 0 <= mask_threshold <= 254:
+        raise InputError(f"mask_threshold is {mask_threshold}; give a grey value from 0 to 254.")
 
 
 def pair_files(

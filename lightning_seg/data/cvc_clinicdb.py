@@ -11,7 +11,7 @@ import csv
 from pathlib import Path
 from typing import ClassVar
 
-from lightning_seg.data._source import Sample, find_folder, find_root, pair_files, read_pair
+from lightning_seg.data._source import Sample, check_threshold, find_folder, find_root, pair_files, read_pair
 from lightning_seg.data.splits import PROTOCOLS, SPLITS, group_split, protocol_text
 from lightning_seg.errors import InputError, unknown
 
@@ -51,8 +51,7 @@ class CVCClinicDB:
     default_protocol: ClassVar[str] = "clinicdb-sequences"
 
     def __init__(self, root: Path | None = None, mask_threshold: int = 127) -> None:
-        if not 0 <= mask_threshold <= 254:
-            raise InputError(f"mask_threshold is {mask_threshold}; give a grey value from 0 to 254.")
+        check_threshold(mask_threshold)
         self._files = pair_files(*_folders(find_root("cvc_clinicdb", root, NAMES)))
         self.mask_threshold = mask_threshold
         self.ids = list(self._files)

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from lightning_seg.data._source import DATASETS, Source, source_class
 from lightning_seg.data.augment import Augmentation, transforms_of
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset
-from lightning_seg.data.splits import check, load_protocol
+from lightning_seg.data.rules import Rule, resolve
+from lightning_seg.data.splits import Split, check
 from lightning_seg.errors import InputError, unknown
 
 __all__ = ["DATASETS", "SegmentationDataModule"]
@@ -30,7 +31,8 @@ class SegmentationDataModule(LightningDataModule):
     Args:
         dataset: a name in ``DATASETS``.
         root: where its files lie; None: in $LIGHTNING_SEG_DATA.
-        protocol: the name of a shipped split, or a CSV file; None: the data set's own default.
+        protocol: the name of a shipped split, or a CSV file, or a rule (see ``rules``: ``auto``, ``fold-1-of-5``, ...);
+            None: the data set's own default.
         size: height and width in pixels to which images and masks are scaled; None: as they are, all of one size.
         batch_size: samples per optimiser step over all devices together.
         augment: a preset or a list of transforms (see ``augment``), for training images.
@@ -59,6 +61,9 @@ class SegmentationDataModule(LightningDataModule):
         super().__init__()
         root = None if root is None else str(root)  # a Path in a checkpoint could not be loaded again
         self.save_hyperparameters()
+        for name, path in (("root", root), ("protocol", protocol)):
+            if path is not None and Path(path).expanduser().exists():  # a checkpoint must find it from any folder
+                self.hparams[name] = str(Path(path).expanduser().resolve())
         lowest = {
             "size": (1 if size is None else size, 1),
             "batch_size": (batch_size, 1),
@@ -70,7 +75,9 @@ class SegmentationDataModule(LightningDataModule):
                 raise InputError(f"data.{name} is {value}; give a whole number from {least}.")
         self._kind = source_class(dataset)
         self._options = _known_options(dataset, self._kind, dataset_options or {})
-        self._split = load_protocol(protocol or self._kind.default_protocol)
+        resolved = resolve(protocol or self._kind.default_protocol, self._kind)
+        self._split: Split | None = resolved if isinstance(resolved, Split) else None
+        self._rule: Rule | None = None if isinstance(resolved, Split) else resolved
         self._augmentation = Augmentation(transforms_of(augment), seed)
         self._source: Source | None = None
         self._datasets: dict[str, SegmentationDataset] = {}
@@ -78,26 +85,34 @@ class SegmentationDataModule(LightningDataModule):
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the K mask channels."""
-        return tuple(self._kind.classes)
+        return tuple(self._options.get("classes", self._kind.classes))
 
     @property
     def in_channels(self) -> int:
         """The C of the images."""
-        return int(self._kind.in_channels)
+        return int(self._options.get("in_channels", self._kind.in_channels))
+
+    @property
+    def split(self) -> Split:
+        """The protocol's split; where a rule makes it, the data set is opened."""
+        if self._split is None:
+            _ = self.source
+        assert self._split is not None
+        return self._split
 
     @property
     def protocol_name(self) -> str:
-        return self._split.name
+        return self.split.name
 
     @property
     def protocol_digest(self) -> str:
         """12 hex digits that identify the protocol's (id, split) pairs."""
-        return self._split.digest
+        return self.split.digest
 
     @property
     def leaks(self) -> bool:
         """True where the protocol says that patients or sequences cross its splits."""
-        return self._split.leaks
+        return self.split.leaks
 
     @property
     def synthetic(self) -> bool:
@@ -106,7 +121,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def ids(self, split: str) -> tuple[str, ...]:
         """The ids of a split (``train``, ``val``, ``test``), in the order of a batch's ``index``."""
-        return self._split.ids[split]
+        return self.split.ids[split]
 
     @property
     def source(self) -> Source:
@@ -114,8 +129,9 @@ class SegmentationDataModule(LightningDataModule):
         if self._source is None:
             root = self.hparams["root"]
             source: Source = self._kind(root=Path(root).expanduser() if root else None, **self._options)
-            check(self._split, source)
-            self._source = source
+            split = self._rule(source) if self._rule is not None else self.split
+            check(split, source)
+            self._source, self._split = source, split
         return self._source
 
     def prepare_data(self) -> None:
@@ -124,6 +140,8 @@ class SegmentationDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the splits of the stage; the test split is not opened before ``test`` or ``predict``."""
         for split in _STAGES[stage]:
+            if not self.ids(split):
+                raise InputError(f"protocol {self.protocol_name} has no {split} ids; name another with data.protocol.")
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
 
@@ -131,9 +149,9 @@ class SegmentationDataModule(LightningDataModule):
         side = self.hparams["size"]
         size = None if side is None else (side, side)
         if split != "train":
-            return SegmentationDataset(self.source, self._split.ids[split], size, None)
+            return SegmentationDataset(self.source, self.ids(split), size, None)
         copies, online = self.hparams["copies"], self.hparams["online"]
-        return SegmentationDataset(self.source, self._split.ids[split], size, self._augmentation, copies, online)
+        return SegmentationDataset(self.source, self.ids(split), size, self._augmentation, copies, online)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         data, (world, rank) = self._datasets["train"], self._place()

@@ -12,7 +12,7 @@ import hashlib
 from pathlib import Path
 from typing import ClassVar
 
-from lightning_seg.data._source import Sample, find_root, pair_files, read_pair
+from lightning_seg.data._source import Sample, check_threshold, find_root, pair_files, read_pair
 from lightning_seg.data.download import extract_zip
 from lightning_seg.data.splits import PROTOCOLS, SPLITS, group_split, protocol_text
 from lightning_seg.errors import InputError
@@ -48,8 +48,7 @@ class KvasirSEG:
     default_protocol: ClassVar[str] = "kvasir-unet-a"
 
     def __init__(self, root: Path | None = None, mask_threshold: int = 127) -> None:
-        if not 0 <= mask_threshold <= 254:
-            raise InputError(f"mask_threshold is {mask_threshold}; give a grey value from 0 to 254.")
+        check_threshold(mask_threshold)
         place = find_root("kvasir_seg", root, ("Kvasir-SEG", "kvasir-seg", "kvasir-seg.zip"))
         self.folder = self.find_folder(place) or _extract(place)
         self.mask_threshold = mask_threshold

@@ -13,12 +13,14 @@ from lightning_seg.errors import InputError, unknown
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 SPLITS = ("train", "val", "test")
-_TABLES = ("-duplicates", "-frames")  # files beside the protocols that hold groups
+_TABLES = ("-duplicates", "-frames", "-patients")  # files beside the protocols that hold groups
 
 
 @dataclass(frozen=True)
 class Split:
     """A named division of a data set. ``digest`` is that of its (id, split) pairs, whatever their order in the file.
+
+    A split for testing alone has ids for ``test`` and none for ``train`` and ``val``.
 
     ``leaks``: the protocol itself declares that patients, sequences or duplicates stand in several of its splits.
     """
@@ -31,26 +33,39 @@ class Split:
     leaks: bool = False
 
 
-def load_protocol(name_or_path: str | Path) -> Split:
-    """The protocol shipped under this name, or the CSV file at this path (``# name:`` lines, then ``id,split``)."""
-    path = _protocol_path(name_or_path)
+def load_protocol(name_or_path: str | Path, others: Iterable[str] = ()) -> Split:
+    """The protocol shipped under this name, or the CSV file at this path (``# name:`` lines, then ``id,split``).
+
+    ``others``: further names that the error for an unknown name may propose.
+    """
+    path = _protocol_path(name_or_path, others)
     header, rows = _read_protocol(path)
     assigned: dict[str, str] = {}
     for id, split in rows:
         if id in assigned:
             raise InputError(f"{path} lists {id!r} twice; keep one of its lines.")
         assigned[id] = split
-    ids = {split: tuple(id for id in assigned if assigned[id] == split) for split in SPLITS}
-    empty = [split for split, members in ids.items() if not members]
-    if empty:
-        raise InputError(f"{path} gives no ids to {', '.join(empty)}; each of {', '.join(SPLITS)} needs at least one.")
     name, version, leaks = header.get("name", path.stem), header.get("version", "1"), header.get("leaks", "no")
     if leaks not in ("yes", "no"):
         raise InputError(f"{path} has the line '# leaks: {leaks}'; write yes or no.")
-    return Split(name, version, _digest(assigned), ids, header.get("rule", ""), leaks == "yes")
+    return make_split(name, version, header.get("rule", ""), assigned, leaks == "yes", str(path))
 
 
-def _protocol_path(name_or_path: str | Path) -> Path:
+def make_split(
+    name: str, version: str, rule: str, assigned: Mapping[str, str], leaks: bool = False, origin: str = ""
+) -> Split:
+    """The split that puts each id where ``assigned`` says; InputError, naming ``origin``, where a split is empty."""
+    ids = {split: tuple(id for id in assigned if assigned[id] == split) for split in SPLITS}
+    empty = [split for split in SPLITS if not ids[split]]
+    if empty not in ([], ["train", "val"]):
+        raise InputError(
+            f"{origin or f'protocol {name}'} gives no ids to {', '.join(empty)}; each of {', '.join(SPLITS)} needs at least "
+            "one (or test alone has ids, where nothing is to be trained)."
+        )
+    return Split(name, version, _digest(assigned), ids, rule, leaks)
+
+
+def _protocol_path(name_or_path: str | Path, others: Iterable[str]) -> Path:
     path = Path(name_or_path)
     if isinstance(name_or_path, Path) or path.suffix == ".csv" or len(path.parts) > 1:
         if not path.is_file():
@@ -58,7 +73,7 @@ def _protocol_path(name_or_path: str | Path) -> Path:
         return path
     names = protocol_names()
     if name_or_path not in names:
-        raise unknown("protocol", name_or_path, names)
+        raise unknown("protocol", name_or_path, [*names, *others])
     return PROTOCOLS / f"{name_or_path}.csv"
 
 

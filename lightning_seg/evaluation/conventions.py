@@ -6,7 +6,7 @@ Counts are integers ``(..., 4)``: TP, FP, FN, TN of one image and one class.
 * *image* (``_image``): one score per image, then the mean.
 
 Empty masks: a score that is 0/0 counts 1 where truth and prediction are both empty, and 0 otherwise (so a false positive on an
-image without the class costs a whole image).
+image without the class costs a whole image). Specificity without any background pixel counts 1.
 """
 
 from collections.abc import Callable

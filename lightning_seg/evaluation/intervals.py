@@ -9,7 +9,7 @@ from lightning_seg.evaluation.conventions import Counts, per_image, pooled
 
 
 def interval(counts: Counts, score: str, convention: str, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """BCa bootstrap interval (95 %) of a score over the images of ``counts`` (N, 4). Efron 1987, by scipy.
+    """Bootstrap interval (95 %, BCa) of a score over the images of ``counts`` (N, 4). Efron 1987, by scipy.
 
     Args:
         convention: ``image`` or ``pooled``.
@@ -30,7 +30,11 @@ def interval(counts: Counts, score: str, convention: str, resamples: int = 2000,
     rows = np.arange(len(counts))
     if np.ptp(values) == 0:
         return float(statistic(rows)), float(statistic(rows))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a degenerate bootstrap distribution is reported as nan
-        result = bootstrap((rows,), statistic, n_resamples=resamples, method="BCa", rng=np.random.default_rng(seed))
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    for method in ("BCa", "percentile"):  # BCa is undefined (nan) where single images do not move the score
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            random = np.random.default_rng(seed)
+            bounds = bootstrap((rows,), statistic, n_resamples=resamples, method=method, rng=random).confidence_interval
+        if np.isfinite([bounds.low, bounds.high]).all():
+            break
+    return float(bounds.low), float(bounds.high)

@@ -13,16 +13,19 @@ from lightning_seg.blocks import AttentionMap, resize
 from lightning_seg.errors import InputError
 
 Hook = Callable[[nn.Module, Any, Any], None]
+Size = torch.Size | tuple[int, int]
 
 
-def attention_maps(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
+def attention_maps(net: nn.Module, image: Tensor, overlay: bool = False) -> dict[str, Tensor]:
     """All attention maps that ``net``, in evaluation mode, forms for ``image`` (B, C, H, W), by the name of their module.
+
+    Args:
+        overlay: give maps over pairs of pixels as what each pixel receives, (B, 1, H, W), and leave those over pairs of channels out.
 
     Returns:
         A map over pixels (gates, spatial attention) as (B, 1, H, W), resampled to the image: ready for an overlay; networks whose
         attention has several channels give as many. A map over pairs (of pixels: PLA and SCA; of channels: CCA) as it is,
-        (B, [heads,] N, M), rows looking at columns; `received` turns pairs of pixels into an overlay. These may be large: N is the
-        number of pixels of a level.
+        (B, [heads,] N, M), rows looking at columns. These may be large: N is the number of pixels of a level.
 
     Raises:
         InputError: ``net`` is in training mode or has no attention maps.
@@ -33,53 +36,51 @@ def attention_maps(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     if net.training:
         raise InputError("attention maps are those of a trained network in use; call net.eval() first.")
     maps: dict[str, Tensor] = {}
-    axes: dict[str, int] = {}  # of the input of the module that a marker lies in
     sizes: list[torch.Size] = []  # of the first layer's input: the image after its padding
     hooks: list[tuple[nn.Module, Hook]] = [(marker, partial(_keep, maps, name)) for name, marker in markers.items()]
-    hooks += [(_parent(net, name), partial(_keep_axes, axes, name)) for name in markers]
     hooks += [(layer, partial(_keep_size, sizes)) for layer in net.modules() if not list(layer.children())]
     with _hooked(hooks), torch.no_grad():
         net(image)
-    return {
-        # a module that gets a map (B, C, H, W) and forms one with as many axes weighs its pixels; tokens (B, N, C) have three
-        name: _fit(m, sizes[0], image.shape[-2:]) if m.ndim == axes[name] == 4 else m
-        for name, m in maps.items()
-    }
+    size, padded = image.shape[-2:], sizes[0]
+    for name, m in list(maps.items()):
+        match markers[name].over:
+            case "pixels":
+                maps[name] = _fit(m, size, padded)
+            case "pixel_pairs" if overlay:
+                maps[name] = received(m, size, padded)
+            case "channel_pairs" if overlay:
+                del maps[name]
+    return maps
 
 
-def received(pairs: Tensor, size: tuple[int, int]) -> Tensor:
+def received(pairs: Tensor, size: Size, padded: Size | None = None) -> Tensor:
     """How much attention each pixel gets, the mean over heads and over the pixels that look: pairs (B, [heads,] N, N) -> (B, 1, H, W).
 
     Args:
-        size: H and W of the image, multiples of the network's coarsest stride (others were padded, so the grid covers more).
+        size: H and W of the image.
+        padded: H and W that the network padded it to, at the bottom and on the right (default: ``size``, multiples of the coarsest
+            stride already); `attention_maps` with ``overlay`` knows them.
     """
+    padded = padded or size
     rows, pixels = pairs.shape[-2:]
-    height = max(1, round(math.sqrt(pixels * size[0] / size[1])))
+    height = max(1, round(math.sqrt(pixels * padded[0] / padded[1])))
     width = pixels // height
     if rows != pixels or height * width != pixels:
         raise InputError(
-            f"a map of shape {tuple(pairs.shape)} is not one over pairs of pixels of an image of {size[0]} x {size[1]}; "
-            "give a square map, and an image whose sides are multiples of the network's coarsest stride."
+            f"a map of shape {tuple(pairs.shape)} is not one over pairs of pixels of an image of {padded[0]} x {padded[1]}; "
+            "give a square map, and the size to which the network padded the image."
         )
     columns = pairs.float().flatten(1, -2).mean(1)  # (B, N)
-    return resize(columns.reshape(-1, 1, height, width), size)
+    return _fit(columns.reshape(-1, 1, height, width), size, padded)
 
 
-def _fit(attention: Tensor, padded: torch.Size, size: torch.Size) -> Tensor:
+def _fit(attention: Tensor, size: Size, padded: Size) -> Tensor:
     """Resampled to the padded image and cropped to the image: networks pad at the bottom and on the right."""
     return resize(attention.float(), padded)[..., : size[0], : size[1]]
 
 
-def _parent(net: nn.Module, name: str) -> nn.Module:
-    return net.get_submodule(name.rpartition(".")[0])
-
-
 def _keep(maps: dict[str, Tensor], name: str, _: nn.Module, inputs: Any, output: Tensor) -> None:
     maps[name] = output
-
-
-def _keep_axes(axes: dict[str, int], name: str, _: nn.Module, inputs: Any, output: Any) -> None:
-    axes[name] = inputs[0].ndim
 
 
 def _keep_size(sizes: list[torch.Size], _: nn.Module, inputs: Any, output: Any) -> None:

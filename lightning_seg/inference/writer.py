@@ -45,7 +45,7 @@ def contact_sheet(images: list[Tensor], truths: list[Tensor], predictions: list[
 
 
 class MaskWriter(BasePredictionWriter):
-    """Writes ``<run>/predictions/<id>.png`` (0 background, 255 class; ``<id>_<class>.png`` for several) and ``contact_sheet.png``."""
+    """Writes ``<run>/predictions/<checkpoint>-<size>/<id>.png`` (0 background, 255 class; ``<id>_<class>.png`` for several) and ``contact_sheet.png``."""
 
     def __init__(self) -> None:
         super().__init__("batch")
@@ -55,7 +55,10 @@ class MaskWriter(BasePredictionWriter):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "predict":  # here all ranks agree on the folder of the run
             self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
-            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.folder /= checkpoint_label(trainer)  # known from here on
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def write_on_batch_end(
         self,
@@ -87,6 +90,12 @@ class MaskWriter(BasePredictionWriter):
 def run_dir(trainer: L.Trainer) -> Path:
     """The folder of the run, as the main process knows it (`trainer.log_dir` would wait for the other ranks)."""
     return Path((trainer.logger and trainer.logger.log_dir) or trainer.default_root_dir)
+
+
+def checkpoint_label(trainer: L.Trainer) -> str:
+    """What results of one run differ by, checkpoint and image size: ``best-epoch=051-dice=0.8986-160``."""
+    data: Any = getattr(trainer, "datamodule")  # noqa: B009  (an attribute that Lightning does not declare)
+    return f"{Path(str(trainer.ckpt_path)).stem}-{data.hparams['size'] or 'native'}"
 
 
 def write_png(path: Path, picture: Image) -> None:

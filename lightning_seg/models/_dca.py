@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.blocks import AttentionMap
+from lightning_seg.blocks import AttentionMap, lean_attention
 from lightning_seg.errors import InputError
 
 
@@ -41,33 +41,28 @@ class ChannelScale(nn.Module):
 class CrossAttention(nn.Module):
     """Heads of one scale's attention: tokens (B, N, C_i) of its own and (B, N, C) of all scales -> (B, N, C_i)."""
 
-    def __init__(self, query: int, key: int, value: int, out: int, heads: int) -> None:
+    def __init__(self, query: int, key: int, value: int, out: int, heads: int, marker: AttentionMap) -> None:
         super().__init__()
         self.query, self.key, self.value = ChannelScale(query), ChannelScale(key), ChannelScale(value)
         self.out = ChannelScale(out)
         self.heads = heads
-        self.map = AttentionMap()
+        self.map = marker
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, N, C) -> (B, heads, N, C / heads)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        if not self.map.wanted:
-            return F.scaled_dot_product_attention(q, k, v, scale=scale)
-        return self.map((q @ k.transpose(-2, -1) * scale).softmax(-1)) @ v
 
 
 class ChannelCrossAttention(CrossAttention):
     """CCA: each channel of one scale looks at the channels of all scales; the map is (B, heads, C_i / heads, C / heads)."""
 
     def __init__(self, channels: int, total: int, heads: int) -> None:
-        super().__init__(channels, total, total, channels, heads)
+        super().__init__(channels, total, total, channels, heads, AttentionMap("channel_pairs"))
 
     def forward(self, own: Tensor, everything: Tensor) -> Tensor:
         maps = self.query(own), self.key(everything), self.value(everything)
         q, k, v = (self._split(m).transpose(2, 3) for m in maps)  # (B, heads, C / heads, N)
         # scaled by all channels, with several heads too, as in the authors' code
-        out = self._attend(q, k, v, everything.shape[-1] ** -0.5)
+        out = lean_attention(q, k, v, everything.shape[-1] ** -0.5, self.map)
         return self.out(out.permute(0, 3, 1, 2).flatten(2))
 
 
@@ -75,11 +70,11 @@ class SpatialCrossAttention(CrossAttention):
     """SCA: each cell of the grid looks at all cells, by the channels of all scales; the map is (B, heads, N, N)."""
 
     def __init__(self, channels: int, total: int, heads: int) -> None:
-        super().__init__(total, total, channels, channels, heads)
+        super().__init__(total, total, channels, channels, heads, AttentionMap("pixel_pairs"))
 
     def forward(self, own: Tensor, everything: Tensor) -> Tensor:
         q, k, v = (self._split(m) for m in (self.query(everything), self.key(everything), self.value(own)))
-        return self.out(self._attend(q, k, v, q.shape[-1] ** -0.5).transpose(1, 2).flatten(2))
+        return self.out(lean_attention(q, k, v, q.shape[-1] ** -0.5, self.map).transpose(1, 2).flatten(2))
 
 
 class CrossScale(nn.Module):

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
 from lightning_seg.blocks import DoubleConv
 from lightning_seg.errors import InputError
 
 STRIDES = (2, 4, 8, 16, 32)
+WIDTHS = (64, 128, 256, 512, 1024)  # of the original U-Net
 # Families that need a word to accept any image size.
 _ANY_SIZE: dict[str, dict[str, Any]] = {"swin": {"strict_img_size": False}, "davit": {}, "hiera": {}}
 
@@ -34,7 +34,7 @@ class ConvEncoder(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        widths: Sequence[int] = WIDTHS,
         block: Callable[[int, int], nn.Module] = DoubleConv,
         bottom: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
@@ -217,17 +217,16 @@ def make_encoder(
     encoder: str | None,
     in_channels: int,
     options: dict[str, Any] | None = None,
-    widths: Sequence[int] = (64, 128, 256, 512, 1024),
+    widths: Sequence[int] | None = None,
     block: Callable[[int, int], nn.Module] = DoubleConv,
 ) -> ConvEncoder | TimmEncoder:
-    """A timm encoder by name, or ``None`` for the network's own one, from scratch, of ``block`` at ``widths``."""
+    """A timm encoder by name, or ``None`` for the network's own one, from scratch, of ``block`` at ``widths`` (None: U-Net's)."""
     if encoder is not None:
+        if widths is not None:
+            raise InputError(
+                f"widths {tuple(widths)} are for an encoder from scratch and {encoder!r} has its own; leave widths or encoder out."
+            )
         return TimmEncoder(encoder, in_channels, options)
     if options:
         raise InputError(f"encoder_options {options} need a timm encoder; name one in `encoder`.")
-    return ConvEncoder(in_channels, widths, block)
-
-
-def is_meta(module: nn.Module) -> bool:
-    """True where parameters have shapes but no storage."""
-    return next(module.parameters()).device == torch.device("meta")
+    return ConvEncoder(in_channels, WIDTHS if widths is None else widths, block)

@@ -5,13 +5,16 @@ Nothing is registered anywhere: a new file is a new network, with its listing, i
 
 import importlib
 import inspect
+import os
 import pkgutil
+import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.models._options import typed
 
 
 def names() -> list[str]:
@@ -24,15 +27,24 @@ def find(architecture: str) -> type[nn.Module]:
     """The class of ``architecture``: a name, or ``package.module:Class`` for a network outside the project."""
     if ":" in architecture:
         module, _, name = architecture.partition(":")
+        if "" not in sys.path and os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # as `python -m` does
         try:
-            return cast(type[nn.Module], getattr(importlib.import_module(module), name))
+            cls = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise InputError(f"no architecture {architecture!r}: {error}.") from error
+        if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
+            raise InputError(f"{architecture!r} is no torch.nn.Module class; name one as package.module:Class.")
+        return cls
     if architecture not in names():
         raise unknown("architecture", architecture, names())
     module_ = importlib.import_module(f"lightning_seg.models.{architecture}")
     wanted = architecture.replace("_", "")
     classes: dict[str, Any] = {name.lower(): cls for name, cls in inspect.getmembers(module_, inspect.isclass)}
+    if wanted not in classes:
+        raise InputError(
+            f"lightning_seg/models/{architecture}.py holds no class whose name, in lower case, is {wanted!r}; name its network so."
+        )
     return classes[wanted]
 
 
@@ -58,17 +70,5 @@ def create(architecture: str, **arguments: Any) -> nn.Module:
                 f"{architecture} has an encoder of its own and cannot take {value!r}; leave `encoder` out."
             )
         raise unknown(f"option of {architecture}", name, known)
-    return find(architecture)(**_typed(architecture, {k: v for k, v in arguments.items() if k in known}))
-
-
-def _typed(architecture: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as their annotated types, so that a wrong one is a sentence rather than a crash deep inside."""
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(find(architecture), fail_untyped=False)
-    try:
-        return parser.parse_object(arguments).as_dict()
-    except ArgumentError as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"{architecture} does not take these options: {text}") from error
+    cls = find(architecture)
+    return cls(**typed(architecture, cls, {k: v for k, v in arguments.items() if k in known}))

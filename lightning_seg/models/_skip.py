@@ -4,13 +4,15 @@ A skip module turns a pyramid into one of the same shapes. Its ``raw`` says whet
 hand out the sums before their norm and activation (`TappedEncoder`).
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from lightning_seg.errors import InputError, unknown
+from lightning_seg.errors import unknown
 from lightning_seg.models._dca import DualCrossAttention
+from lightning_seg.models._options import typed
 
 
 class PlainSkip(nn.Identity):
@@ -37,20 +39,8 @@ def make_skip(
     name = options.pop("name", None)
     if name not in SKIPS:
         raise unknown("skip", name, SKIPS)
-    return SKIPS[name](channels, strides or [2**i for i in range(len(channels))], **_typed(name, options))
-
-
-def _typed(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options as their annotated types; a misspelt or mistyped one is a sentence."""
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(SKIPS[name], skip={"channels", "strides"})
-    defaults = parser.get_defaults().as_dict()
-    for option in options:
-        if option not in defaults:
-            raise unknown(f"option of skip {name}", option, defaults)
-    try:
-        return parser.parse_object(options).as_dict()
-    except ArgumentError as error:
-        raise InputError(f"skip {name!r} does not take these options: {' '.join(str(error).split())}") from error
+    known = inspect.signature(SKIPS[name]).parameters.keys() - {"channels", "strides"}
+    for option in options.keys() - known:
+        raise unknown(f"option of skip {name}", option, known)
+    options = typed(f"skip {name!r}", SKIPS[name], options, skip={"channels", "strides"})
+    return SKIPS[name](channels, strides or [2**i for i in range(len(channels))], **options)

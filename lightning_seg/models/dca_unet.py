@@ -14,6 +14,7 @@ from torch import nn
 
 from lightning_seg.blocks import ConvNormAct, DoubleConv
 from lightning_seg.models._encoder import Level, TappedEncoder
+from lightning_seg.models._options import refuse
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
 from lightning_seg.models._skip import make_skip
 from lightning_seg.models.unet import UNetStage
@@ -58,6 +59,8 @@ class DCAUNet(Segmenter):
         skip: str | dict[str, Any] | None = "dca",
         raw_skips: bool = False,
     ) -> None:
+        if skip is not None:
+            refuse("dca_unet with a skip module, which decides itself,", raw_skips=raw_skips)
         between = make_skip(skip, widths)
         sizes = zip((in_channels, *widths), widths, strict=False)
         levels = [double_conv_level(i, o, pool=level > 0) for level, (i, o) in enumerate(sizes)]

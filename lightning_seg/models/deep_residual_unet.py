@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from lightning_seg.blocks import NearestStage, ResidualBlock
+from lightning_seg.blocks import NearestStage, ResidualBlock, norm_act_conv, use_keras_norms
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
 
 
@@ -24,15 +24,13 @@ class Stem(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), *_norm_act_conv(out_channels))
+        self.body = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, padding=1), *norm_act_conv(out_channels, out_channels)
+        )
         self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x) + self.shortcut(x)
-
-
-def _norm_act_conv(channels: int) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 3, padding=1)]
 
 
 class ResidualEncoder(nn.Module):
@@ -44,7 +42,7 @@ class ResidualEncoder(nn.Module):
         self.strides = tuple(2**level for level in range(len(widths)))
         self.stem = Stem(in_channels, widths[0])
         self.levels = nn.ModuleList(ResidualBlock(i, o, 2, bias=True) for i, o in pairwise(widths))
-        self.bridge = nn.Sequential(*_norm_act_conv(widths[-1]), *_norm_act_conv(widths[-1]))
+        self.bridge = nn.Sequential(*(layer for _ in range(2) for layer in norm_act_conv(widths[-1], widths[-1])))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         pyramid = [self.stem(image)]
@@ -64,3 +62,4 @@ class DeepResidualUNet(Segmenter):
         body = ResidualEncoder(in_channels, widths)
         stage = partial(NearestStage, block=partial(ResidualBlock, bias=True))
         super().__init__(body, UNetDecoder(body.channels, stage, widths[:0:-1]), num_classes)
+        use_keras_norms(self)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from lightning_seg.blocks import AttentionMap, ConvNormAct, SqueezeExcite
 from lightning_seg.errors import InputError
 from lightning_seg.models._encoder import Level, TappedEncoder
+from lightning_seg.models._options import refuse
 from lightning_seg.models._skeleton import UNetDecoder, pad_to_multiple
 from lightning_seg.models._skip import make_skip
 from lightning_seg.models.dca_unet import double_conv_level
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONVOLUTIONS = (2, 2, 4, 4, 4)  # per level of VGG-19
 
 
@@ -95,7 +95,7 @@ class ExcitedStage(nn.Module):
 
 
 class DoubleUNet(nn.Module):
-    """DoubleU-Net. It norms the image itself: give it values in [0, 1].
+    """DoubleU-Net. Its recipe must use ``normalization: imagenet``: the released code norms the image inside the network.
 
     Args:
         in_channels, num_classes: as in `UNet`.
@@ -106,8 +106,6 @@ class DoubleUNet(nn.Module):
         raw_skips: without a skip module, join maps before their norm and activation, as the released code does.
     """
 
-    mean: Tensor
-    std: Tensor
     tiny: ClassVar[dict[str, Any]] = {"widths": (8, 8, 16, 16, 16), "second_widths": (8, 8, 16, 16), "bottom": 8}
 
     def __init__(
@@ -120,6 +118,8 @@ class DoubleUNet(nn.Module):
         skip: str | dict[str, Any] | None = None,
         raw_skips: bool = False,
     ) -> None:
+        if skip is not None:
+            refuse("double_unet with a skip module, which decides itself,", raw_skips=raw_skips)
         if not 2 <= len(widths) == len(second_widths) + 1 <= len(CONVOLUTIONS):
             raise InputError(
                 f"double_unet has widths {tuple(widths)} and second_widths {tuple(second_widths)}; "
@@ -136,14 +136,10 @@ class DoubleUNet(nn.Module):
         joined = (*(a + b for a, b in zip(channels[:-1], second_widths, strict=True)), bottom)
         self.second_decoder = UNetDecoder(joined, ExcitedStage, second_widths[::-1])
         self.head = nn.Conv2d(second_widths[0], num_classes, 1)
-        # other images than RGB: the same for every channel
-        mean, std = (v if in_channels == 3 else (sum(v) / 3,) * in_channels for v in (MEAN, STD))
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        image = (pad_to_multiple(image, self.encoder.strides[-1]) - self.mean) / self.std
+        image = pad_to_multiple(image, self.encoder.strides[-1])
         first = self.first_skip(self.encoder(image))
         again = self.second_skip(self.second_encoder(image * self.mask(self.first_decoder(first))))
         *shared, _ = self.shared_skip(first)

@@ -19,6 +19,7 @@ from lightning_seg.models._skeleton import Segmenter, UNetDecoder
 
 ENCODER = "mobilenetv2_100"
 WIDTHS = (256, 128, 64, 32, 16)
+LAST_WIDTH = 1280
 
 
 class ConvNormReLU6(nn.Sequential):
@@ -30,6 +31,24 @@ class ConvNormReLU6(nn.Sequential):
             nn.BatchNorm2d(out_channels),
             nn.ReLU6(inplace=True),
         )
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's: 1x1 to ``expansion`` times the channels, 3x3 depthwise, 1x1 linear; a residual if shapes agree."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, expansion: int = 6) -> None:
+        super().__init__()
+        inner = expansion * in_channels
+        self.residual = stride == 1 and in_channels == out_channels
+        self.body = nn.Sequential(
+            ConvNormReLU6(in_channels, inner, 1),
+            ConvNormReLU6(inner, inner, 3, stride, groups=inner),
+            nn.Conv2d(inner, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.residual else self.body(x)
 
 
 class LastLayer(nn.Module):
@@ -73,7 +92,7 @@ class MobileUNet(Segmenter):
         in_channels: int = 3,
         num_classes: int = 1,
         widths: Sequence[int] = WIDTHS,
-        last_width: int = 1280,
+        last_width: int = LAST_WIDTH,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         body = TimmEncoder(encoder or ENCODER, in_channels, encoder_options)

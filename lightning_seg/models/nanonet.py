@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.blocks import ConvNormAct, SqueezeExcite
+from lightning_seg.blocks import KERAS_EPSILON, KERAS_MOMENTUM, ConvNormAct, SqueezeExcite, use_keras_norms
 from lightning_seg.models._encoder import TimmEncoder
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
 
@@ -28,14 +28,15 @@ VARIANTS = {
     "b": ("mobilenetv2_035", 128, (96, 64, 32)),
     "c": ("mobilenetv2_035", 48, (32, 24, 16)),
 }
-KERAS = {"bn_eps": 1e-3, "bn_momentum": 0.01}
 
 
 class ExpansionEncoder(TimmEncoder):
     """MobileNetV2 up to the expansion of block 6; its pyramid: the image, the expansions of blocks 1, 3 and 6."""
 
     def __init__(self, name: str, in_channels: int) -> None:
-        super().__init__(name, in_channels, {"pad_type": "same", **KERAS})
+        super().__init__(
+            name, in_channels, {"pad_type": "same", "bn_eps": KERAS_EPSILON, "bn_momentum": KERAS_MOMENTUM}
+        )
         whole: Any = self.body
         layers: list[nn.Module] = [whole.conv_stem, whole.bn1, whole.blocks[0]]
         parts = []
@@ -105,9 +106,7 @@ class NanoDecoder(nn.Module):
         self.bottom = NanoBlock(channels[-1], bottom, shortcut)
         self.loop = UNetDecoder([*channels[:-1], bottom], partial(NanoStage, shortcut=shortcut), widths)
         self.channels = widths[-1]
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eps, module.momentum = KERAS["bn_eps"], KERAS["bn_momentum"]
+        use_keras_norms(self)
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         return self.loop([*pyramid[:-1], self.bottom(pyramid[-1])])

@@ -6,7 +6,7 @@ Differs from the paper: as in the authors' code, the multi-kernel block and the 
 (the text: on the skip, before a concatenation), each kernel has its own norm and swish (``kernel_norm="sum"``: one norm on the
 bare sum, as printed), and positions P_l are learned. The code stops at half resolution over a ConvNeXt; here a second step of
 the same width leads to the full one. Only this form has the paper's 52, 74 and 129 M parameters. Differs from the code: skips
-are the last maps of the encoder's stages (in ConvNeXt-S and B the code took the 9th of 27 blocks).
+are the last maps of the encoder's stages (``tap="repo"``: in ConvNeXt-S and B the code took the 9th of 27 blocks).
 """
 
 import math
@@ -17,16 +17,19 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import resize
-from lightning_seg.models._encoder import make_encoder
+from lightning_seg.blocks import resize, use_keras_norms
+from lightning_seg.errors import InputError
+from lightning_seg.models._encoder import TimmEncoder
+from lightning_seg.models._options import refuse
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
 
 PAPER_ENCODER = "convnext_tiny.fb_in22k_ft_in1k"
-EPSILON = 1e-3  # Keras' default
+BASE = 10000.0
+TAP = 9  # the block of 27 that the code takes in ConvNeXt-S and B
 
 
 def norm_swish(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.BatchNorm2d(channels, EPSILON), nn.SiLU(inplace=True))
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.SiLU(inplace=True))
 
 
 class MultiKernel(nn.Module):
@@ -39,7 +42,7 @@ class MultiKernel(nn.Module):
         self.branches = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, channels, k, padding=k // 2), after(channels)) for k in (1, 3, 5)
         )
-        self.norm = nn.Identity() if each else nn.BatchNorm2d(channels, EPSILON)
+        self.norm = nn.Identity() if each else nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = (branch(x) for branch in self.branches)
@@ -75,6 +78,34 @@ class SinePositions(nn.Module):
         if self.pairs:
             angle = angle + (channel % 2)[:, None] * (math.pi / 2)
         return x + angle.sin().reshape(1, self.channels, height, width).to(x.dtype)
+
+
+class EarlyTapEncoder(TimmEncoder):
+    """A ConvNeXt whose map at stride 16 is that after block 9 of its stage; the coarsest map still sees all of them."""
+
+    def __init__(self, name: str, in_channels: int, options: dict[str, Any] | None) -> None:
+        super().__init__(name, in_channels, options)
+        stage: Any = getattr(self.body, "stages_2", None)
+        if "convnext" not in name or len(stage.blocks) < TAP:
+            raise InputError(
+                f"tap 'repo' takes block {TAP} of the third stage of a ConvNeXt and encoder {name!r} has none; "
+                "take 'convnext_small' or 'convnext_base', or tap 'last'."
+            )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        pyramid, x = [], image
+        for name, layer in self.body.named_children():
+            if name == "stages_2":
+                x = layer.get_submodule("downsample")(x)
+                for number, block in enumerate(layer.get_submodule("blocks").children(), start=1):
+                    x = block(x)
+                    if number == TAP:
+                        pyramid.append(x)
+                continue
+            x = layer(x)
+            if name.startswith("stages"):
+                pyramid.append(x)
+        return pyramid
 
 
 class AddStage(nn.Module):
@@ -121,10 +152,11 @@ class PEFNet(Segmenter):
         in_channels: of the image.
         num_classes: output channels.
         image_size: side in pixels for which positions are learned.
+        tap: the last map of each stage as the skip, or ``repo``, block 9 in the third stage of a ConvNeXt.
         mpe: multi-kernel blocks and positions; without them plain 3x3 convolutions, the baseline of the paper's Table IV.
-        positions: learned; ``sincos`` in pairs; ``sine`` only, as the paper prints it; or none.
-        position_base: of the sines; the paper prints 1000.
-        kernel_norm: of the multi-kernel block: one norm per branch (the code) or one on the sum (the text).
+        positions: learned (default); ``sincos`` in pairs; ``sine`` only, as the paper prints it; or none.
+        position_base: of the sines (default: 10000); the paper prints 1000.
+        kernel_norm: of the multi-kernel block: one norm per branch (the code; default) or one on the sum (the text).
         coarsest_width: a 1x1 convolution widens the coarsest map to it; timm's pyramids of EfficientNets end before theirs.
         encoder_options: further arguments of the timm encoder; the code has ``{drop_path_rate: 0.1}``.
     """
@@ -137,23 +169,32 @@ class PEFNet(Segmenter):
         in_channels: int = 3,
         num_classes: int = 1,
         image_size: int = 256,
+        tap: Literal["last", "repo"] = "last",
         mpe: bool = True,
-        positions: Literal["learned", "sincos", "sine", "none"] = "learned",
-        position_base: float = 10000.0,
-        kernel_norm: Literal["branch", "sum"] = "branch",
+        positions: Literal["learned", "sincos", "sine", "none"] | None = None,
+        position_base: float | None = None,
+        kernel_norm: Literal["branch", "sum"] | None = None,
         coarsest_width: int | None = None,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
-        body = make_encoder(encoder or PAPER_ENCODER, in_channels, encoder_options)
+        if not mpe:
+            refuse("pefnet with mpe false", positions=positions, kernel_norm=kernel_norm)
+        if positions not in ("sincos", "sine"):
+            refuse("pefnet without sines as positions", position_base=position_base)
+        body = (EarlyTapEncoder if tap == "repo" else TimmEncoder)(
+            encoder or PAPER_ENCODER, in_channels, encoder_options
+        )
         widen = Widen(body.channels[-1], coarsest_width) if coarsest_width else None
         channels = (*body.channels[:-1], coarsest_width or body.channels[-1])
-        mix = partial(MultiKernel, kernel_norm=kernel_norm) if mpe else _conv_swish
+        mix = partial(MultiKernel, kernel_norm=kernel_norm or "branch") if mpe else _conv_swish
         steps = int(math.log2(body.strides[0]))
         strides = [*body.strides[-2::-1], *(2**step for step in reversed(range(steps)))]
-        place = _positions(positions if mpe else "none", [max(1, image_size // s) for s in strides], position_base)
+        kind = positions or ("learned" if mpe else "none")
+        place = _positions(kind, [max(1, image_size // s) for s in strides], position_base or BASE)
         tail = [channels[0] // 2] * steps
         decoder = UNetDecoder(channels, partial(AddStage, mix=mix, positions=place), tail=tail)
         super().__init__(body, decoder, num_classes, skip=widen)
+        use_keras_norms(self.skip, decoder)
 
 
 def _conv_swish(channels: int) -> nn.Module:

@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 
 from lightning_seg.blocks import ResidualBlock
 from lightning_seg.models._encoder import make_encoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
-from lightning_seg.models._skip import make_skip
-from lightning_seg.models.unet import UNetStage
+from lightning_seg.models._skeleton import Segmenter
+from lightning_seg.models.unet import UNetStage, around
 
 
 class ResUNet(Segmenter):
@@ -27,11 +26,9 @@ class ResUNet(Segmenter):
         encoder: str | None = None,
         in_channels: int = 3,
         num_classes: int = 1,
-        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        widths: Sequence[int] | None = None,
         skip: str | dict[str, Any] | None = None,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         body = make_encoder(encoder, in_channels, encoder_options, widths, ResidualBlock)
-        between = make_skip(skip, body.channels, body.strides)
-        decoder = UNetDecoder(body.channels, partial(UNetStage, block=ResidualBlock))
-        super().__init__(body, decoder, num_classes, between)
+        super().__init__(num_classes=num_classes, **around(body, partial(UNetStage, block=ResidualBlock), skip))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from lightning_seg.blocks import AttentionMap, ConvNormAct, NearestStage, ResidualBlock, SqueezeExcite
+from lightning_seg.blocks import AttentionMap, ConvNormAct, NearestStage, ResidualBlock, SqueezeExcite, norm_act_conv
 from lightning_seg.errors import InputError
 from lightning_seg.models._encoder import Level, TappedEncoder
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
@@ -46,19 +46,14 @@ def aspp(in_channels: int, out_channels: int, *after: nn.Module, relu: bool = Fa
     return nn.Sequential(Sum(branches), nn.Conv2d(out_channels, out_channels, 1), *after)
 
 
-def _norm_act_conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-    return nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU(), convolution)
-
-
 class AttendedStage(nn.Module):
     """The decoder map times attention that sees the skip, of ``maps`` channels (None: its own), then a `NearestStage` of ``block``."""
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int, block: Any, maps: int | None) -> None:
         super().__init__()
-        self.skip = nn.Sequential(_norm_act_conv(skip_channels, in_channels), nn.MaxPool2d(2))
-        self.below = _norm_act_conv(in_channels, in_channels)
-        self.weights = _norm_act_conv(in_channels, maps or in_channels, 1 if maps else 3)
+        self.skip = nn.Sequential(norm_act_conv(skip_channels, in_channels), nn.MaxPool2d(2))
+        self.below = norm_act_conv(in_channels, in_channels)
+        self.weights = norm_act_conv(in_channels, maps or in_channels, 1 if maps else 3)
         self.map = AttentionMap()
         self.join = NearestStage(in_channels, skip_channels, out_channels, block)
 

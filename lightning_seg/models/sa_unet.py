@@ -14,17 +14,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import DoublingConv, DropBlock, SpatialAttention
+from lightning_seg.blocks import KERAS_EPSILON, KERAS_MOMENTUM, DoublingConv, DropBlock, SpatialAttention
 from lightning_seg.errors import InputError
 from lightning_seg.models._encoder import ConvEncoder
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
 
 GROUPS = 8
-EPSILON = 1e-3  # Keras' default, as its momentum below
 
 
 def batch_relu(channels: int) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels, EPSILON, momentum=0.01), nn.ReLU(inplace=True)]
+    return [nn.BatchNorm2d(channels, KERAS_EPSILON, KERAS_MOMENTUM), nn.ReLU(inplace=True)]
 
 
 def group_silu(channels: int) -> list[nn.Module]:
@@ -32,7 +31,7 @@ def group_silu(channels: int) -> list[nn.Module]:
         raise InputError(
             f"width {channels} does not divide into {GROUPS} groups for the norm; take multiples of {GROUPS}."
         )
-    return [nn.GroupNorm(GROUPS, channels, EPSILON), nn.SiLU(inplace=True)]
+    return [nn.GroupNorm(GROUPS, channels, KERAS_EPSILON), nn.SiLU(inplace=True)]
 
 
 class DropUnits(nn.Sequential):

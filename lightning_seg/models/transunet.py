@@ -55,7 +55,7 @@ class TransUNet(Segmenter):
         encoder: str | None = None,
         in_channels: int = 3,
         num_classes: int = 1,
-        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        widths: Sequence[int] | None = None,
         image_size: int = 256,
         width: int = 512,
         depth: int = 6,

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.blocks import ConvNormAct, DoubleConv
-from lightning_seg.models._encoder import make_encoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+from lightning_seg.models._encoder import ConvEncoder, TimmEncoder, make_encoder
+from lightning_seg.models._skeleton import Segmenter, Stage, UNetDecoder
 from lightning_seg.models._skip import make_skip
 
 Layer = Callable[[int, int], nn.Module]  # (in_channels, out_channels)
@@ -55,6 +55,12 @@ class UNetStage(nn.Module):
         return self.block(x if skip is None else torch.cat([x, skip], 1))
 
 
+def around(body: ConvEncoder | TimmEncoder, stage: Stage, skip: str | dict[str, Any] | None) -> dict[str, Any]:
+    """The arguments of a `Segmenter` with encoder ``body``, the skip module ``skip`` and the U-Net loop over ``stage``."""
+    between = make_skip(skip, body.channels, body.strides)
+    return {"encoder": body, "decoder": UNetDecoder(body.channels, stage), "skip": between}
+
+
 class UNet(Segmenter):
     """U-Net over any encoder.
 
@@ -62,7 +68,7 @@ class UNet(Segmenter):
         encoder: timm name, or None for the paper's own, from scratch.
         in_channels: of the image.
         num_classes: output channels.
-        widths: channels of the own encoder, fine to coarse.
+        widths: channels of the own encoder, fine to coarse (default: 64 to 1024); a timm encoder takes none.
         form: of the convolution blocks and of the way up; ``leejunhyun`` from scratch has 34,527,041 parameters.
         skip: what the skips pass on their way, e.g. ``dca`` or ``{name: dca, sca: false}``; see `make_skip`.
         encoder_options: further arguments of the timm encoder, e.g. ``{drop_path_rate: 0.1}``.
@@ -75,13 +81,11 @@ class UNet(Segmenter):
         encoder: str | None = None,
         in_channels: int = 3,
         num_classes: int = 1,
-        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        widths: Sequence[int] | None = None,
         form: Literal["unet_a", "leejunhyun"] = "unet_a",
         skip: str | dict[str, Any] | None = None,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         block, up = FORMS[form]
         body = make_encoder(encoder, in_channels, encoder_options, widths, block)
-        between = make_skip(skip, body.channels, body.strides)
-        decoder = UNetDecoder(body.channels, partial(UNetStage, block=block, up=up))
-        super().__init__(body, decoder, num_classes, between)
+        super().__init__(num_classes=num_classes, **around(body, partial(UNetStage, block=block, up=up), skip))

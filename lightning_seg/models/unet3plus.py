@@ -112,7 +112,7 @@ class UNet3Plus(nn.Module):
         encoder: str | None = None,
         in_channels: int = 3,
         num_classes: int = 1,
-        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        widths: Sequence[int] | None = None,
         stream_width: int = 64,
         streams: Literal["unet_a", "paper"] = "unet_a",
         deep_supervision: bool = False,

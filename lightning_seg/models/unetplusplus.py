@@ -48,7 +48,7 @@ class UNetPlusPlus(Segmenter):
         encoder: str | None = None,
         in_channels: int = 3,
         num_classes: int = 1,
-        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        widths: Sequence[int] | None = None,
         skip: str | dict[str, Any] | None = None,
         encoder_options: dict[str, Any] | None = None,
     ) -> None:

@@ -1,0 +1,83 @@
+"""Splits that are made from a data set when it is opened, by a rule and a seed: for data without a file of ids.
+
+``auto``, ``auto-<seed>``: 80/10/10 % by group (seed 42), or ``auto``: as the source itself assigns its ids, where it does.
+``fold-<i>-of-<k>``: fold i of k tests, the next one validates (by group, seed 42). ``leave-<group>``: this group tests, a
+tenth of the others validates: leave one out. ``test-only``: everything tests a network that was trained elsewhere.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning_seg.data._source import Source
+from lightning_seg.data.splits import SPLITS, Split, group_split, k_fold, load_protocol, make_split
+from lightning_seg.errors import InputError, unknown
+
+Rule = Callable[[Any], Split]  # an opened source -> its split
+
+SEED = 42
+SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+def resolve(name: str, kind: type[Any]) -> Split | Rule:
+    """The protocol ``name`` of the data set's class ``kind``: its split, or the rule that makes it from an opened source.
+
+    A class may have rules of its own, ``rules: ClassVar[Mapping[str, Rule]]``.
+    """
+    own: Mapping[str, Rule] = getattr(kind, "rules", {})
+    return own.get(name) or _general(name) or load_protocol(name, others=[*own, "auto", "test-only"])
+
+
+def _general(name: str) -> Rule | None:
+    if name == "auto":
+        return lambda source: _assigned(source) or _drawn(name, source, SEED)
+    if name == "test-only":
+        return lambda source: for_testing(name, source)
+    if match := re.fullmatch(r"auto-(\d+)", name):
+        seed = int(match[1])
+        return lambda source: _drawn(name, source, seed)
+    if match := re.fullmatch(r"fold-(\d+)-of-(\d+)", name):
+        fold, count = int(match[1]), int(match[2])
+        if count < 3 or not 1 <= fold <= count:
+            raise InputError(f"protocol {name!r} does not exist; give fold-1-of-k to fold-k-of-k with k from 3.")
+        return lambda source: _fold(name, source, fold - 1, count)
+    if name.startswith("leave-"):
+        return lambda source: _leave(name, source, name.removeprefix("leave-"))
+    return None
+
+
+def for_testing(name: str, source: Source) -> Split:
+    """The split in which all ids of the source test."""
+    return make_split(name, "1", f"all {len(source.ids)} ids test", dict.fromkeys(source.ids, "test"))
+
+
+def _assigned(source: Source) -> Split | None:
+    assigned: Mapping[str, str] = getattr(source, "assigned", {})
+    return make_split("auto", "1", "as the data set's own table says", assigned) if assigned else None
+
+
+def _drawn(name: str, source: Source, seed: int) -> Split:
+    shares = "/".join(f"{100 * share:g}" for share in SHARES.values())
+    rule = f"{shares} % of {len(source.ids)} ids by group, seed {seed}"
+    return _of_parts(name, rule, group_split(source.groups, SHARES, seed))
+
+
+def _fold(name: str, source: Source, fold: int, count: int) -> Split:
+    folds = k_fold(source.groups, count, SEED)
+    test, val = folds[fold], folds[(fold + 1) % count]
+    train = sorted(set(source.ids) - {*test, *val})
+    return _of_parts(name, f"{count} folds by group, seed {SEED}", dict(zip(SPLITS, (train, val, test), strict=True)))
+
+
+def _leave(name: str, source: Source, group: str) -> Split:
+    if group not in source.groups.values():
+        raise unknown("group of the data set", group, set(source.groups.values()))
+    others = {id: home for id, home in source.groups.items() if home != group}
+    parts: dict[str, Any] = dict(group_split(others, {"train": 0.9, "val": 0.1}, SEED))
+    parts["test"] = [id for id in source.ids if source.groups[id] == group]
+    rule = f"group {group} tests; of the others 10 % validate, by group, seed {SEED}"
+    return _of_parts(re.sub(r"[/\\]", "_", name), rule, parts)  # the name becomes that of a folder
+
+
+def _of_parts(name: str, rule: str, parts: Mapping[str, Any]) -> Split:
+    return make_split(name, "1", rule, {id: split for split, ids in parts.items() for id in ids})

@@ -1,0 +1,123 @@
+"""What both variants of `PAMUNet` consist of: its attention over all pixels of a level, its step and its decoder."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.blocks import AttentionMap, lean_attention
+from lightning_seg.models.mobile_unet import InvertedResidual
+
+ENTRIES = 2**22  # of the attention maps of a batch that are held at once where no gradient needs the whole
+
+Nonlinearity = Literal["softmax", "sigmoid", "double_sigmoid"]
+_NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda scores: scores.softmax(-1),
+    "sigmoid": lambda scores: scores.sigmoid() / scores.shape[-1],
+    "double_sigmoid": lambda scores: scores.sigmoid().sigmoid(),
+}
+Attend = Callable[[int, int, int], nn.Module]  # (query_channels, key_channels, channels)
+
+
+class LuongAttention(nn.Module):
+    """``A V`` with one head over all pixels of a level, and the variance of ``A`` where ``regularized``, else None.
+
+    Args:
+        query_channels, key_channels: of the two maps it is called with; ``channels`` of its output.
+        scaled: divide the scores by the root of ``channels``.
+        scale_free: take the variance of ``A`` times its number of pixels.
+    """
+
+    def __init__(
+        self,
+        query_channels: int,
+        key_channels: int,
+        channels: int,
+        nonlinearity: str = "softmax",
+        regularized: bool = False,
+        scaled: bool = True,
+        scale_free: bool = False,
+    ) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(query_channels, channels, 1)
+        self.key = nn.Conv2d(key_channels, channels, 1)
+        self.value = nn.Conv2d(key_channels, channels, 1)
+        self.scale = channels**-0.5 if scaled else 1.0
+        self.nonlinearity = nonlinearity
+        self.regularized = regularized
+        self.scale_free = scale_free
+        self.map = AttentionMap("pixel_pairs")  # (B, H*W, H*W)
+
+    def forward(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | None]:
+        maps = self.query(queries), self.key(keys), self.value(keys)
+        # (B, H*W, C), contiguous: the kernels that never hold A refuse anything else, silently
+        q, k, v = (m.flatten(2).transpose(1, 2).contiguous() for m in maps)
+        if self.nonlinearity == "softmax" and not self.regularized:
+            out, variance = lean_attention(q, k, v, self.scale, self.map), None
+        else:
+            out, variance = self._by_rows(q, k, v)
+        return out.transpose(1, 2).reshape(maps[0].shape), variance
+
+    def _by_rows(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``A V`` and R(A), some rows of ``A`` at a time where no gradient needs the whole and nobody wants to see it."""
+        whole = torch.is_grad_enabled() or self.map.wanted
+        outs, moments = [], []
+        for rows in q.chunk(1 if whole else _pieces(*q.shape[:2]), 1):
+            weights = self.map(_NONLINEARITIES[self.nonlinearity](rows * self.scale @ k.transpose(1, 2)))
+            outs.append(weights @ v)
+            if self.regularized:
+                moments.append(torch.stack(torch.var_mean(weights.float(), (1, 2), correction=0)))
+        return torch.cat(outs, 1), self._variance(torch.stack(moments, 1), q.shape[1]) if moments else None
+
+    def _variance(self, moments: Tensor, pixels: int) -> Tensor:
+        """R(A): of all entries of an image's map, mean over the images; ``moments`` (2, pieces, B): variance and mean of pieces."""
+        variances, means = moments
+        # pieces are equally large: the variance of the whole is the mean of theirs plus that of their means
+        variance = (variances.mean(0) + means.var(0, correction=0)).mean()
+        return variance * pixels**2 if self.scale_free else variance
+
+
+def _pieces(batch: int, pixels: int) -> int:
+    """The least number of equal pieces that holds each to `ENTRIES`, or to one row."""
+    pieces = min(pixels, math.ceil(batch * pixels**2 / ENTRIES))
+    while pixels % pieces:
+        pieces += 1
+    return pieces
+
+
+class PAMStage(nn.Module):
+    """Upsampling, attention, concatenation, inverted residual; beside the map, the variance of its attention."""
+
+    def __init__(self, up: nn.Module, attention: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.up = up
+        self.attention = attention
+        self.block = InvertedResidual(2 * channels, channels)
+
+    def forward(self, x: Tensor, skip: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = self.up(x)
+        attended, variance = self.attention(skip, x)
+        return self.block(torch.cat([attended, x], 1)), variance
+
+
+class PAMDecoder(nn.Module):
+    """Stages from coarse to fine -> their map and, if regularized, ``regularizer`` times their mean variance."""
+
+    def __init__(self, bottleneck: nn.Module, stages: Sequence[PAMStage], regularizer: float) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+        self.stages = nn.ModuleList(stages)
+        self.channels = stages[-1].channels
+        self.regularizer = regularizer
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        *skips, x = pyramid
+        x = self.bottleneck(x)
+        variances = []
+        for stage, skip in zip(self.stages, reversed(skips), strict=True):
+            x, variance = stage(x, skip)
+            variances.append(variance)
+        return x if variances[0] is None else (x, self.regularizer * torch.stack(variances).mean())
