@@ -75,9 +75,10 @@ class MaskWriter(BasePredictionWriter):
             for channel, label in zip(mask, pl_module.classes, strict=True):
                 stem = name if len(mask) == 1 else f"{name}_{label}"
                 write_png(self.folder / f"{stem}.png", channel.cpu().numpy() * 255)
-        for row in zip(batch["image"], batch["mask"], masks, batch["id"], strict=True):
+        note = " (synthetic)" if getattr(trainer, "datamodule").synthetic else ""  # noqa: B009
+        for image, truth, mask, name in zip(batch["image"], batch["mask"], masks, batch["id"], strict=True):
             if len(self.rows) < EXAMPLES:
-                self.rows.append((row[0].cpu(), row[1].cpu(), row[2].cpu(), row[3]))
+                self.rows.append((image.cpu(), truth.cpu(), mask.cpu(), name + note))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not self.rows:
