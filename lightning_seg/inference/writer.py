@@ -45,7 +45,10 @@ def contact_sheet(images: list[Tensor], truths: list[Tensor], predictions: list[
 
 
 class MaskWriter(BasePredictionWriter):
-    """Writes ``<run>/predictions/<checkpoint>-<size>/<id>.png`` (0 background, 255 class; ``<id>_<class>.png`` for several) and ``contact_sheet.png``."""
+    """Writes ``<run>/predictions/<checkpoint>-<size>/<id>.png`` and a ``contact_sheet.png``.
+
+    A mask is 0 for background and 255 for the class; of several classes each has its ``<id>_<class>.png``.
+    """
 
     def __init__(self) -> None:
         super().__init__("batch")
