@@ -162,7 +162,7 @@ def print_scores(facts: dict[str, Any]) -> None:
 
     note = "[bold]SYNTHETIC data, says nothing about clinical performance[/]\n" if facts["synthetic"] else ""
     if facts["protocol_leaks"]:
-        note += "[bold]this protocol LEAKS: frames of one sequence stand in several splits[/]\n"
+        note += "[bold]this protocol LEAKS: images of one patient or sequence stand in several of its splits[/]\n"
     table = Table(
         title=f"{note}{facts['split']} scores: protocol {facts['protocol']} ({facts['protocol_digest']}), {facts['images']} images, "
         f"at network size {facts['size']}, threshold {facts['threshold']}",

@@ -17,6 +17,7 @@ DCA = {"skip": {"name": "dca", "patch_size": 8, "heads": 1}}
 # network, options, number of its maps over pixels and over pairs
 NETWORKS: list[tuple[str, dict[str, Any], int, int]] = [
     ("attention_unet", {}, 2, 0),
+    ("attention_unet", {"gate": "oktay_grid"}, 1, 0),
     ("sa_unet", {}, 1, 0),
     ("sa_unet_v2", {}, 2, 0),
     ("pam_unet", {"attention": "pla"}, 0, 4),
@@ -125,6 +126,42 @@ def test_attention_received_lights_up_the_pixel_that_all_look_at(axes: int) -> N
     assert overlay.shape == (2, 1, 32, 48)
     assert overlay[0, 0].argmax().item() in {r * 48 + c for r in range(16, 24) for c in range(40, 48)}
     torch.testing.assert_close(overlay[0, 0, 20, 44], torch.tensor(1.0), atol=0.2, rtol=0)
+
+
+class Pairs(nn.Module):
+    """A network in which all cells of 4 x 4 pixels of the padded image look at the brightest one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(4)
+        self.map = AttentionMap("pixel_pairs")
+        self.channels = AttentionMap("channel_pairs")
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = self.pool(pad_to_multiple(x, 8))[:, 0].flatten(1)
+        self.channels(torch.ones(1, 4, 4))
+        return self.map((1e4 * cells).softmax(-1)[:, None].expand(-1, cells.shape[1], -1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(13, 41), (33, 70), (16, 48)])
+def test_an_overlay_of_pairs_lies_where_the_padded_network_looked(height: int, width: int) -> None:
+    x = torch.zeros(1, 3, height, width)
+    x[..., 8:12, 32:36] = 1.0
+    maps = attention_maps(Pairs().eval(), x, overlay=True)
+    assert list(maps) == ["map"], "pairs of channels lie nowhere in the image"
+    assert maps["map"].shape == (1, 1, height, width)
+    row, column = divmod(int(maps["map"].argmax()), width)
+    assert (8 <= row < 12, 32 <= column < 36) == (True, True)
+    padded = (height + -height % 8, width + -width % 8)
+    pairs = attention_maps(Pairs().eval(), x)["map"]
+    assert torch.equal(received(pairs, (height, width), padded), maps["map"])
+
+
+@pytest.mark.parametrize("name", ["pam_unet", "dca_unet"])
+def test_overlays_of_a_network_fit_an_odd_image(name: str) -> None:
+    maps = attention_maps(build(name, {}), image(65, 100), overlay=True)
+    assert maps
+    assert all(m.shape == (2, 1, 65, 100) for m in maps.values())
 
 
 def test_a_map_that_fits_no_grid_is_refused() -> None:

@@ -33,6 +33,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("sa_unet", {"norm": "group"}),
     ("pefnet", {"encoder": "test_efficientnet", "coarsest_width": 96, "positions": "sincos", "kernel_norm": "sum"}),
     ("pefnet", {"mpe": False}),
+    ("pefnet", {"tap": "repo", "encoder_options": {"depths": [1, 1, 10, 1]}}),
     ("pam_unet", {"regularizer": 0.01}),
     ("pam_unet", {"variant": "repo", "encoder": None, "last_width": None}),
     ("attention_unet", {"gate": "oktay_grid"}),
@@ -82,8 +83,9 @@ def image(batch: int = 1, channels: int = 3, height: int = 64, width: int = 64) 
 def phantoms(size: int) -> tuple[Tensor, Tensor]:
     """Two images, about normed, and their masks, with a polyp each."""
     images, masks = zip(*(render("polyp", 0, index, size) for index in POLYPS), strict=True)
-    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-    return (batch - 0.5) / 0.25, torch.from_numpy(np.stack(masks)).permute(0, 3, 1, 2).float()
+    # contiguous: in channels_last, torch 2.15's CPU kernel of a strided 1x1 convolution of fewer than 16 channels corrupts memory
+    pixels, truth = (torch.from_numpy(np.stack(x).transpose(0, 3, 1, 2).copy()).float() for x in (images, masks))
+    return (pixels / 255 - 0.5) / 0.25, truth
 
 
 def logits(output: Tensor | models.Output) -> Tensor:

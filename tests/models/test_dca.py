@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lightning_seg import models
 from lightning_seg.errors import InputError
@@ -124,6 +126,25 @@ def test_a_hook_gets_attention_maps_that_sum_to_one_and_changes_no_output() -> N
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     for a, b in zip(before, after, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_no_map_over_cells_is_formed_on_the_cpu(gradient: bool) -> None:
+    attention, largest = SpatialCrossAttention(8, 240, heads=1), 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            largest = max([largest, *(t.numel() for t in tree_leaves(out) if isinstance(t, Tensor))])
+            return out
+
+    own, everything = torch.randn(1, 20**2, 8), torch.randn(1, 20**2, 240)
+    with torch.set_grad_enabled(gradient), Watch():
+        out = attention(own, everything)
+        if gradient:
+            out.sum().backward()
+    assert largest < 20**4
 
 
 @torch.no_grad()

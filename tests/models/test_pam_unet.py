@@ -5,11 +5,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lightning_seg import models
 from lightning_seg.blocks import AttentionMap
 from lightning_seg.errors import InputError
-from lightning_seg.models.pam_unet import AttendedSkip, GatedSkip, LuongAttention, ReleasedSkip
+from lightning_seg.models import _pam
+from lightning_seg.models._pam import LuongAttention
+from lightning_seg.models._pam_released import ReleasedSkip
+from lightning_seg.models.pam_unet import AttendedSkip, GatedSkip
 
 SMALL = {"encoder": "mobilenetv2_035", "last_width": 32}
 FORMS = [
@@ -48,14 +53,20 @@ NONLINEARITIES = {
 }
 
 
+@pytest.mark.parametrize("gradient", [True, False])
+@pytest.mark.parametrize("entries", [2**22, 100, 1], ids=lambda n: f"{n} entries at once")
 @pytest.mark.parametrize("regularized", [False, True])
 @pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
-def test_attention_and_its_variance_are_the_paper_s_equations(nonlinearity: str, regularized: bool) -> None:
+def test_attention_and_its_variance_are_the_paper_s_equations(
+    nonlinearity: str, regularized: bool, entries: int, gradient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pam, "ENTRIES", entries)
     torch.manual_seed(0)
     module = LuongAttention(6, 4, 5, nonlinearity, regularized)
     queries, keys = 3 * torch.randn(2, 6, 3, 4), 3 * torch.randn(2, 4, 3, 4)
-    with torch.no_grad():
+    with torch.set_grad_enabled(gradient):
         out, variance = module(queries, keys)
+    out, variance = out.detach(), None if variance is None else variance.detach()
     variances = []
     for q_map, k_map, result in zip(queries.numpy(), keys.numpy(), out.numpy(), strict=True):
         q, k, v = conv1x1(module.query, q_map), conv1x1(module.key, k_map), conv1x1(module.value, k_map)
@@ -139,11 +150,38 @@ def test_the_penalty_is_lambda_times_the_mean_variance_of_all_levels() -> None:
     np.testing.assert_allclose(output.penalty, expected, rtol=1e-3)
 
 
-def test_the_scale_free_penalty_does_not_shrink_with_the_number_of_pixels() -> None:
-    scores = torch.randn(1, 400, 400, generator=torch.Generator().manual_seed(0))
-    module = LuongAttention(4, 4, 4, scale_free=True)
-    small, large = (module.variance(scores[:, :n, :n].softmax(-1)) for n in (100, 400))
+def test_the_scale_free_penalty_is_the_variance_of_a_times_pixels_and_does_not_shrink_with_them() -> None:
+    torch.manual_seed(0)
+    bare, free = (LuongAttention(4, 4, 4, regularized=True, scale_free=flag) for flag in (False, True))
+    free.load_state_dict(bare.state_dict())
+    maps = [3 * torch.randn(1, 4, side, side) for side in (16, 32)]
+    small, large = (free(m, m)[1] for m in maps)
     torch.testing.assert_close(small, large, rtol=0.2, atol=0)
+    torch.testing.assert_close(large, bare(maps[1], maps[1])[1] * 1024**2)
+
+
+@pytest.mark.parametrize("scale_free", [False, True])
+def test_the_penalty_holds_one_map_for_the_backward_pass(scale_free: bool) -> None:
+    module, x = LuongAttention(8, 8, 8, regularized=True, scale_free=scale_free), torch.randn(1, 8, 24, 24)
+    held: dict[int, int] = {}  # numbers by address
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: held.update({t.data_ptr(): t.numel()}) or t, lambda t: t):
+        module(x, x)
+    assert sum(n >= 24**4 for n in held.values()) == 1
+
+
+def test_without_gradients_no_map_is_formed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pam, "ENTRIES", 24**3)
+    module, x, largest = LuongAttention(8, 8, 8, "sigmoid", regularized=True), torch.randn(2, 8, 24, 24), [0]
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = function(*args, **(kwargs or {}))
+            largest.extend(t.numel() for t in tree_leaves(out) if isinstance(t, Tensor))
+            return out
+
+    with torch.no_grad(), Watch():
+        module(x, x)
+    assert 24**2 < max(largest) <= 24**3
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(str(v) for v in form.values()))
@@ -192,6 +230,14 @@ def test_parameters_and_multiply_adds(
         {"regularizer": 0.01, "encoder_only": True},
         {"variant": "repo", "encoder": "mobilenetv2_050"},
         {"variant": "repo", "encoder_only": True},
+        {"variant": "repo", "attention": "pla"},
+        {"variant": "repo", "last_width": 1280},
+        {"variant": "repo", "encoder_options": {"drop_path_rate": 0.1}},
+        {"encoder_only": True, "attention": "pla"},
+        {"encoder_only": True, "nonlinearity": "sigmoid"},
+        {"attention": "none", "nonlinearity": "sigmoid"},
+        {"attention": "additive", "nonlinearity": "softmax"},
+        {"scale_free": True},
         {"attention": "luong"},
         {"nonlinearity": "tanh"},
     ],

@@ -9,6 +9,7 @@ from scipy.ndimage import correlate
 from torch import Tensor, nn
 
 from lightning_seg import models
+from lightning_seg.errors import InputError
 from lightning_seg.models._skeleton import UNetDecoder
 from lightning_seg.models.pefnet import AddStage, LearnedPositions, MultiKernel, SinePositions, _positions
 
@@ -84,6 +85,38 @@ def test_sine_positions_follow_their_formula(pairs: bool) -> None:
             angle = p / 1000 ** ((c - c % 2 if pairs else 2 * c) / 6)
             expected = np.cos(angle) if pairs and c % 2 else np.sin(angle)
             assert added[c, p // 3, p % 3] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_tap_of_the_code_is_block_9_and_changes_that_skip_alone() -> None:
+    options = {"encoder": "test_convnext", "image_size": 64, "encoder_options": {"depths": [1, 1, 12, 1]}}
+    last, repo = (models.create("pefnet", tap=tap, **options).eval().encoder for tap in ("last", "repo"))
+    repo.load_state_dict(last.state_dict())
+    image, seen = torch.rand(1, 3, 64, 64), []
+    last.body.stages_2.blocks[8].register_forward_hook(lambda _, __, out: seen.append(out))
+    with torch.no_grad():
+        expected, pyramid = last(image), repo(image)
+    assert [torch.equal(a, b) for a, b in zip(pyramid, expected, strict=True)] == [True, True, False, True]
+    assert torch.equal(pyramid[2], seen[0])
+
+
+@pytest.mark.parametrize("encoder", ["test_convnext", "test_efficientnet"])
+def test_the_tap_of_the_code_needs_a_convnext_with_nine_blocks(encoder: str) -> None:
+    with pytest.raises(InputError, match=f"block 9 of the third stage of a ConvNeXt and encoder '{encoder}' has none"):
+        models.create("pefnet", encoder=encoder, tap="repo")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mpe": False, "positions": "sincos"},
+        {"mpe": False, "kernel_norm": "sum"},
+        {"mpe": False, "position_base": 1000.0},
+        {"position_base": 1000.0},
+    ],
+)
+def test_options_without_effect_are_an_input_error(options: dict[str, Any]) -> None:
+    with torch.device("meta"), pytest.raises(InputError, match="has no use for"):
+        models.create("pefnet", **options)
 
 
 def test_learned_positions_are_added_as_they_are_at_their_size_and_interpolated_at_others() -> None:

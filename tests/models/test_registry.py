@@ -69,6 +69,14 @@ def test_a_network_with_its_own_encoder_takes_no_other() -> None:
     assert models.create("sa_unet", encoder=None, encoder_options={}, widths=(4, 8)) is not None
 
 
+@pytest.mark.parametrize("name", ["attention_unet", "resunet", "transunet", "unet", "unet3plus", "unetplusplus"])
+def test_widths_of_an_encoder_from_scratch_are_none_of_a_timm_encoder(name: str) -> None:
+    with pytest.raises(
+        InputError, match=r"widths \(4, 8\) are for an encoder from scratch and 'test_resnet' has its own"
+    ):
+        models.create(name, encoder="test_resnet", widths=(4, 8))
+
+
 def test_options_of_a_timm_encoder_need_one() -> None:
     with pytest.raises(InputError, match="name one in `encoder`"):
         models.create("unet", encoder_options={"drop_path_rate": 0.1})
@@ -92,3 +100,12 @@ def test_a_new_file_is_a_new_network_without_touching_another(plain_net: Path, m
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(plain_net.parent)])
     assert models.names() == ["plain_net"]
     assert models.create("plain_net", in_channels=1).in_channels == 1
+
+
+def test_a_file_whose_class_is_misspelt_is_a_sentence(plain_net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_registry, "__file__", str(plain_net.parent / "_registry.py"))
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(plain_net.parent)])
+    plain_net.rename(plain_net.with_name("plain_nett.py"))
+    importlib.invalidate_caches()
+    with pytest.raises(InputError, match=r"plain_nett.py holds no class whose name, in lower case, is 'plainnett'"):
+        models.create("plain_nett")
