@@ -13,9 +13,14 @@ KERAS_EPSILON, KERAS_MOMENTUM = (
 )  # of batch norm by Keras' defaults, whose momentum .99 is what torch calls 0.01
 
 
-def use_keras_norms(*modules: nn.Module) -> None:
-    """Give every batch norm in ``modules`` Keras' defaults, for networks whose published code is Keras."""
-    for norm in (m for module in modules for m in module.modules()):
+def keras_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm with Keras' defaults, for networks whose published code is Keras."""
+    return nn.BatchNorm2d(channels, KERAS_EPSILON, KERAS_MOMENTUM)
+
+
+def use_keras_norms(net: nn.Module) -> None:
+    """Give every batch norm in ``net`` Keras' defaults, as `keras_norm` has them."""
+    for norm in net.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.eps, norm.momentum = KERAS_EPSILON, KERAS_MOMENTUM
 

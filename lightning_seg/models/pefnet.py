@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import resize, use_keras_norms
+from lightning_seg.blocks import keras_norm, resize
 from lightning_seg.errors import InputError
 from lightning_seg.models._encoder import TimmEncoder
 from lightning_seg.models._options import refuse
@@ -29,7 +29,7 @@ TAP = 9  # the block of 27 that the code takes in ConvNeXt-S and B
 
 
 def norm_swish(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.BatchNorm2d(channels), nn.SiLU(inplace=True))
+    return nn.Sequential(keras_norm(channels), nn.SiLU(inplace=True))
 
 
 class MultiKernel(nn.Module):
@@ -42,7 +42,7 @@ class MultiKernel(nn.Module):
         self.branches = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, channels, k, padding=k // 2), after(channels)) for k in (1, 3, 5)
         )
-        self.norm = nn.Identity() if each else nn.BatchNorm2d(channels)
+        self.norm = nn.Identity() if each else keras_norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = (branch(x) for branch in self.branches)
@@ -194,7 +194,6 @@ class PEFNet(Segmenter):
         tail = [channels[0] // 2] * steps
         decoder = UNetDecoder(channels, partial(AddStage, mix=mix, positions=place), tail=tail)
         super().__init__(body, decoder, num_classes, skip=widen)
-        use_keras_norms(self.skip, decoder)
 
 
 def _conv_swish(channels: int) -> nn.Module:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import KERAS_EPSILON, KERAS_MOMENTUM, DoublingConv, DropBlock, SpatialAttention
+from lightning_seg.blocks import KERAS_EPSILON, DoublingConv, DropBlock, SpatialAttention, keras_norm
 from lightning_seg.errors import InputError
 from lightning_seg.models._encoder import ConvEncoder
 from lightning_seg.models._skeleton import Segmenter, UNetDecoder
@@ -23,7 +23,7 @@ GROUPS = 8
 
 
 def batch_relu(channels: int) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels, KERAS_EPSILON, KERAS_MOMENTUM), nn.ReLU(inplace=True)]
+    return [keras_norm(channels), nn.ReLU(inplace=True)]
 
 
 def group_silu(channels: int) -> list[nn.Module]:
