@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks._environment import environment
-from lightning_seg.errors import InputError, unknown
+from lightning_seg.errors import one_sentence, unknown
 
 BENCHMARKS = ("sa_unet_v2",)  # modules with run(smoke, compiled) -> Markdown
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -67,8 +67,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    try:
+    with one_sentence():
         main(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None

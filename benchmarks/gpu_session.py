@@ -31,7 +31,7 @@ import torch
 
 from benchmarks._environment import ROOT, environment
 from benchmarks._record import Record
-from lightning_seg.errors import InputError
+from lightning_seg.errors import InputError, one_sentence
 
 SHARES = {"architectures": 0.15, "throughput": 0.35, "recipe": 0.5}  # of the time
 RECIPE = ROOT / "experiments" / "unet_a.yaml"
@@ -134,8 +134,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    try:
+    with one_sentence():
         main(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None

@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from lightning_seg.errors import InputError, unknown
+from lightning_seg.errors import one_sentence, unknown
 
 RECIPES = Path(__file__).parent
 
@@ -41,8 +41,5 @@ def main(args: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_sentence():
         main(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None

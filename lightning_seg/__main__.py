@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from lightning_seg import __version__
-from lightning_seg.errors import InputError, unknown
+from lightning_seg.errors import one_sentence, unknown
 
 RUNS = {
     "fit": "train: lightning-seg fit -c experiments/quickstart.yaml [--any.key value]",
@@ -33,11 +33,8 @@ def main(args: list[str] | None = None) -> None:
 
         run(args)
     else:
-        try:
+        with one_sentence():
             _verb(args[0])(args[1:])
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
 
 
 def _help() -> str:

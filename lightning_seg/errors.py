@@ -1,6 +1,8 @@
 """The one exception for bad input: the command line prints its sentence and exits with code 2."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -15,3 +17,13 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     hint = f"did you mean {near[0]!r}? There" if near else "there"
     listing = ", ".join(names) if len(names) <= 40 else f"{len(names)} of them, {names[0]} to {names[-1]}"
     return InputError(f"no {kind} named {str(name)!r}; {hint} are {listing}.")
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Around a command: an InputError is printed as its sentence, and the process ends with exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -6,7 +6,7 @@ from textwrap import fill
 
 from lightning_seg.data.download import ARCHIVES, fetch
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
-from lightning_seg.errors import InputError
+from lightning_seg.errors import one_sentence
 
 
 def main(args: list[str]) -> None:
@@ -42,8 +42,5 @@ def table(protocols: list[Split]) -> str:
 
 
 if __name__ == "__main__":
-    try:
+    with one_sentence():
         main(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None

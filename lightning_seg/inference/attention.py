@@ -53,15 +53,14 @@ def attention_maps(net: nn.Module, image: Tensor, overlay: bool = False) -> dict
     return maps
 
 
-def received(pairs: Tensor, size: Size, padded: Size | None = None) -> Tensor:
+def received(pairs: Tensor, size: Size, padded: Size) -> Tensor:
     """How much attention each pixel gets, the mean over heads and over the pixels that look: pairs (B, [heads,] N, N) -> (B, 1, H, W).
 
     Args:
         size: H and W of the image.
-        padded: H and W that the network padded it to, at the bottom and on the right (default: ``size``, multiples of the coarsest
-            stride already); `attention_maps` with ``overlay`` knows them.
+        padded: H and W that the network padded it to, at the bottom and on the right: the next multiples of its coarsest stride;
+            `attention_maps` with ``overlay`` finds them out.
     """
-    padded = padded or size
     rows, pixels = pairs.shape[-2:]
     height = max(1, round(math.sqrt(pixels * padded[0] / padded[1])))
     width = pixels // height

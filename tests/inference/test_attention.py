@@ -122,7 +122,7 @@ def test_attention_received_lights_up_the_pixel_that_all_look_at(axes: int) -> N
     pairs = torch.zeros(2, axes, 4 * 6, 4 * 6)
     pairs[..., 2 * 6 + 5] = 1.0  # row 2, column 5 of a grid of 4 x 6
     pairs = pairs if axes > 1 else pairs[:, 0]
-    overlay = received(pairs, (32, 48))
+    overlay = received(pairs, (32, 48), (32, 48))
     assert overlay.shape == (2, 1, 32, 48)
     assert overlay[0, 0].argmax().item() in {r * 48 + c for r in range(16, 24) for c in range(40, 48)}
     torch.testing.assert_close(overlay[0, 0, 20, 44], torch.tensor(1.0), atol=0.2, rtol=0)
@@ -166,9 +166,9 @@ def test_overlays_of_a_network_fit_an_odd_image(name: str) -> None:
 
 def test_a_map_that_fits_no_grid_is_refused() -> None:
     with pytest.raises(InputError, match="not one over pairs"):
-        received(torch.zeros(1, 8, 12), (32, 32))
+        received(torch.zeros(1, 8, 12), (32, 32), (32, 32))
     with pytest.raises(InputError, match="not one over pairs"):
-        received(torch.zeros(1, 7, 7), (32, 32))
+        received(torch.zeros(1, 7, 7), (30, 32), (32, 32))
 
 
 def test_a_network_without_attention_or_in_training_is_refused() -> None:

@@ -154,7 +154,7 @@ def test_the_scale_free_penalty_is_the_variance_of_a_times_pixels_and_does_not_s
     torch.manual_seed(0)
     bare, free = (LuongAttention(4, 4, 4, regularized=True, scale_free=flag) for flag in (False, True))
     free.load_state_dict(bare.state_dict())
-    maps = [3 * torch.randn(1, 4, side, side) for side in (16, 32)]
+    maps = [torch.randn(4, 4, side, side) for side in (16, 32)]
     small, large = (free(m, m)[1] for m in maps)
     torch.testing.assert_close(small, large, rtol=0.2, atol=0)
     torch.testing.assert_close(large, bare(maps[1], maps[1])[1] * 1024**2)
