@@ -125,7 +125,8 @@ def _fitting(session: "Session", name: str, encoder: str | None, size: int, batc
 
 
 def _rates(session: "Session", name: str, encoder: str | None, size: int, batch: int) -> dict[str, Any]:
-    small = {k: v for k, v in models.find(name).tiny.items() if k != "encoder"} if session.smoke else {}  # type: ignore[attr-defined]
+    own = {"encoder", "widths"} if encoder else {"encoder"}  # the widths of its own encoder
+    small = {k: v for k, v in models.find(name).tiny.items() if k not in own} if session.smoke else {}  # type: ignore[attr-defined]
     training = Training(_build(session, name, encoder=encoder, **small), batch, size, session.device, torch.float16)
     rates: dict[str, Any] = {"parameters": sum(p.numel() for p in training.net.parameters())}
     for setting, deterministic in SETTINGS.items():

@@ -70,7 +70,7 @@ def _test(session: "Session", record: Record, checkpoint: str, place: list[str])
     tested = run(["test", "--ckpt_path", checkpoint, *place])
     scores = {key: float(value) for key, value in tested.trainer.callback_metrics.items()}
     record.update(test_seconds=round(time.monotonic() - start, 1), test=scores)
-    for file in Path(tested.trainer.log_dir or "").glob("test-*/*"):
+    for file in Path(tested.trainer.log_dir or "").glob("test-*/*/*"):
         _keep(file, session.out)
 
 

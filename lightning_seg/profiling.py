@@ -1,6 +1,6 @@
 """``lightning-seg profile``: what networks cost. Parameters, multiply-adds, memory and time of inference in float32, side by side.
 
-A network is named as ``unet``, or with options as ``pam_unet:attention=none`` and ``unet:encoder=resnet34,widths=[8,16]``.
+A network is named as ``unet``, or with options as ``pam_unet:attention=none`` and ``unet:widths=[8,16,32],skip=dca``.
 """
 
 import argparse
