@@ -45,7 +45,7 @@ def peek(command: str, args: list[str]) -> Given:
 def _recipe(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(
-            f"there is no recipe {str(path)!r}; give the path of a YAML file, such as experiments/quickstart.yaml."
+            f"there is no recipe {str(path.absolute())!r}; give the path of a YAML file, such as experiments/quickstart.yaml."
         )
     try:
         content = yaml.safe_load(path.read_text()) or {}

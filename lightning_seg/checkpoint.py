@@ -58,7 +58,9 @@ def find_checkpoint(run: Path, which: str) -> Path:
         file = last if which == "last" else _best(folder, last)
         if file is not None:
             return file
-    raise InputError(f"there is no {which!r} checkpoint in {run}; train it first, or give the path of a .ckpt file.")
+    raise InputError(
+        f"there is no {which!r} checkpoint in {run.resolve()}; train it first, or give the path of a .ckpt file."
+    )
 
 
 def _best(folder: Path, last: Path | None) -> Path | None:

@@ -72,6 +72,7 @@ class CLI(LightningCLI):
             trainer_defaults={
                 "callbacks": [Dashboard(), ScoreReport(), MaskWriter(), _last()],
                 "deterministic": "warn",
+                "enable_model_summary": False,  # `lightning-seg profile` counts what matters
                 "enable_progress_bar": sys.stdout.isatty(),  # a file gets one line an epoch instead
                 "log_every_n_steps": 10,
             },

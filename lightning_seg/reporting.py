@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,12 @@ class ScoreReport(L.Callback):
             ]
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {', '.join(scores)}", flush=True)
 
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        last = max((run_dir(trainer) / "checkpoints").glob("last*.ckpt"), default=None)
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero and trainer.state.fn == "fit":
+            again = f"go on with: lightning-seg fit --ckpt_path {last}" if last else "no epoch was finished"
+            print(f"interrupted in epoch {trainer.current_epoch + 1}; {again}", file=sys.stderr)
+
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         checkpoint: Any = trainer.checkpoint_callback
         if trainer.is_global_zero and checkpoint is not None and checkpoint.monitor and checkpoint.best_model_path:
@@ -103,6 +110,7 @@ class ScoreReport(L.Callback):
             "protocol": data.protocol_name,
             "protocol_digest": data.protocol_digest,
             "protocol_leaks": data.leaks,
+            "groups_known": data.grouped,
             "split": split,
             "images": len(table.ids),
             "size": data.hparams["size"] or "native",
@@ -163,6 +171,8 @@ def print_scores(facts: dict[str, Any]) -> None:
     note = "[bold]SYNTHETIC data, says nothing about clinical performance[/]\n" if facts["synthetic"] else ""
     if facts["protocol_leaks"]:
         note += "[bold]this protocol LEAKS: images of one patient or sequence stand in several of its splits[/]\n"
+    if not (facts["groups_known"] or facts["synthetic"]):
+        note += "no patients or sequences are known for these data: each image was split as if it stood for itself\n"
     table = Table(
         title=f"{note}{facts['split']} scores: protocol {facts['protocol']} ({facts['protocol_digest']}), {facts['images']} images, "
         f"at network size {facts['size']}, threshold {facts['threshold']}",

@@ -110,6 +110,11 @@ class SegmentationDataModule(LightningDataModule):
         return self.split.digest
 
     @property
+    def grouped(self) -> bool:
+        """True where patients, sequences or duplicates are known, which splits keep together."""
+        return any(group != id for id, group in self.source.groups.items())
+
+    @property
     def leaks(self) -> bool:
         """True where the protocol says that patients or sequences cross its splits."""
         return self.split.leaks

@@ -109,7 +109,8 @@ def check(split: Split, source: Source) -> None:
     if missing:
         raise InputError(
             f"protocol {split.name} names {len(missing)} of {len(wanted)} ids that the data set lacks, "
-            f"first {', '.join(missing[:3])}; complete the data or choose a protocol made for it."
+            f"first {', '.join(missing[:3])}; complete the data "
+            f"or choose a protocol made for it, such as {source.default_protocol!r}."
         )
     if split.leaks:
         return

@@ -4,6 +4,7 @@ The only file that knows timm. Weights come from ``$LIGHTNING_SEG_WEIGHTS/<timm 
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -133,6 +134,9 @@ class TimmEncoder(nn.Module):
             InputError: no weights on this machine and none to be had.
         """
         file = find_weights(self.name)
+        logging.getLogger("timm").setLevel(
+            logging.ERROR
+        )  # it lists the classifier's weights; what lacks is checked below
         self.body.load_state_dict(
             self._create(pretrained=True, pretrained_cfg_overlay={"file": str(file)}).state_dict()
         )
@@ -222,6 +226,7 @@ def make_encoder(
 ) -> ConvEncoder | TimmEncoder:
     """A timm encoder by name, or ``None`` for the network's own one, from scratch, of ``block`` at ``widths`` (None: U-Net's)."""
     if encoder is not None:
+        _size_options(encoder)  # a misspelt name is the first thing to say
         if widths is not None:
             raise InputError(
                 f"widths {tuple(widths)} are for an encoder from scratch and {encoder!r} has its own; leave widths or encoder out."
