@@ -81,6 +81,11 @@ class SegmentationModule(L.LightningModule):
             raise InputError(f"schedule {schedule!r} takes no schedule_options ({schedule_options}); leave them out.")
         if not 0 <= warmup < 1:
             raise InputError(f"warmup is {warmup}; give the share of all steps, at least 0 and below 1, such as 0.05.")
+        for name in ("encoder", "encoder_options", "in_channels", "num_classes"):
+            if name in (options or {}):
+                raise InputError(
+                    f"model.options holds {name!r}, which has a place of its own or follows from the data; move it."
+                )
         self.loss: Any = WeightedLoss(loss or {"bce": 0.5, "dice": 0.5})
         self.net = create(
             architecture,

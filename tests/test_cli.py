@@ -279,6 +279,7 @@ BAD = [
     (["--modl.lr", "0.1"], "did you mean 'model.lr'"),
     (["--model.lr", "fast"], "model.lr"),
     (["--trainer.max_epochs", "few"], "trainer.max_epochs does not take 'few'"),
+    (["--model.options", "{encoder: resnet34}"], "a place of its own"),
     (["--model.options", "{widht: [4, 8]}"], "did you mean 'widths'"),
     (["--model.options", "{widths: wide}"], "widths"),
     (["--model.schedule", "cosin"], "did you mean 'cosine'"),

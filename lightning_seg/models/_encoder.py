@@ -20,7 +20,7 @@ from lightning_seg.errors import InputError
 STRIDES = (2, 4, 8, 16, 32)
 WIDTHS = (64, 128, 256, 512, 1024)  # of the original U-Net
 # Families that need a word to accept any image size.
-_ANY_SIZE: dict[str, dict[str, Any]] = {"swin": {"strict_img_size": False}, "davit": {}, "hiera": {}}
+_ANY_SIZE: dict[str, dict[str, Any]] = {"swin": {"strict_img_size": False}}
 
 
 class ConvEncoder(nn.Module):
