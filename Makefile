@@ -10,6 +10,7 @@ install: .venv/installed
 	  { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); give make a Python 3.11, 3.12 or 3.13: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps pysodmetrics==1.6.2  # a reference of the tests; it would downgrade numpy and OpenCV
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -22,12 +22,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_seg._arguments import LINKED, Given, Parser, base_config, peek
 from lightning_seg.checkpoint import AtomicCheckpointIO, read_checkpoint, run_folder
+from lightning_seg.dashboard import Dashboard
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
 from lightning_seg.inference import MaskWriter
 from lightning_seg.module import NETWORK, OPTIMIZATION, SegmentationModule
-from lightning_seg.reporting import Dashboard, ScoreReport
+from lightning_seg.reporting import ScoreReport
 
 COMMANDS = ("fit", "validate", "test", "predict")
 
