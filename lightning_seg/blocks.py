@@ -63,6 +63,7 @@ class ResidualBlock(nn.Module):
         self, in_channels: int, out_channels: int, stride: int = 1, bias: bool = False, shortcut_norm: bool = True
     ) -> None:
         super().__init__()
+        self.stride = stride
         self.body = nn.Sequential(
             nn.BatchNorm2d(in_channels),
             nn.ReLU(),
@@ -72,12 +73,14 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=bias),
         )
         self.shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, stride, bias=bias),
+            nn.Conv2d(in_channels, out_channels, 1, bias=bias),
             nn.BatchNorm2d(out_channels) if shortcut_norm else nn.Identity(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x) + self.shortcut(x)
+        # sliced: with a stride in the convolution torch 2.15 writes beyond its buffers on the CPU (float32, channels_last, under
+        # 16 channels, backward)
+        return self.body(x) + self.shortcut(x[..., :: self.stride, :: self.stride])
 
 
 class AttentionMap(nn.Identity):
