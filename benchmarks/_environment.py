@@ -1,53 +1,5 @@
-"""Where and with what a number was measured: commit, hardware, versions."""
+"""With what a number was measured: the package's own account of commit, hardware and versions."""
 
-import os
-import platform
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from lightning_seg.environment import PACKAGES, ROOT, cpu_has, cpu_model, environment
 
-import torch
-
-ROOT = Path(__file__).parent.parent
-PACKAGES = ("torch", "timm", "lightning", "numpy")
-
-
-def environment(device: torch.device, commit: str | None = None) -> dict[str, str]:
-    """Facts in the order in which they are printed; ``commit`` where the folder is no checkout that could say it."""
-    cpu = f"{cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used"
-    hardware = {"gpu": torch.cuda.get_device_name(device), "cpu": cpu} if device.type == "cuda" else {"cpu": cpu}
-    cuda = {"cuda": str(torch.version.cuda)} if device.type == "cuda" else {}
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-    return {"commit": commit or _commit()} | hardware | versions | cuda
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
-
-
-def _commit() -> str:
-    """As `git describe` names it, ``-dirty`` where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def cpu_model() -> str:
-    return _cpu_info("model name") or platform.processor() or platform.machine()
-
-
-def cpu_has(flag: str) -> bool:
-    """Whether the processor says that it has ``flag``, such as ``avx512_bf16``; False where Linux does not tell."""
-    return flag in _cpu_info("flags").split()
-
-
-def _cpu_info(key: str) -> str:
-    """The value of ``key`` for the first core in Linux's /proc/cpuinfo, or an empty string."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+__all__ = ["PACKAGES", "ROOT", "cpu_has", "cpu_model", "environment"]

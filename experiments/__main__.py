@@ -1,12 +1,19 @@
-"""``python -m experiments demo``: train, test and predict on phantom, and say where everything is."""
+"""``python -m experiments <command>``: a demonstration, sweeps, what they found, and published results run again."""
 
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 from lightning_seg.errors import one_sentence, unknown
 
 RECIPES = Path(__file__).parent
+HOMES = {  # command -> the module whose `main` takes the arguments after it
+    "leaderboard": "experiments.leaderboard.__main__",
+    "record": "experiments.record",
+    "reproduce": "experiments.reproduce",
+    "sweep": "experiments.sweep",
+}
 
 
 def demo() -> None:
@@ -34,10 +41,12 @@ def demo() -> None:
 
 
 def main(args: list[str]) -> None:
-    commands = {"demo": demo}
-    if len(args) != 1 or args[0] not in commands:
-        raise unknown("command of experiments", " ".join(args), commands)
-    commands[args[0]]()
+    if args == ["demo"]:
+        demo()
+    elif args and args[0] in HOMES:
+        import_module(HOMES[args[0]]).main(args[1:])
+    else:
+        raise unknown("command of experiments", " ".join(args), ["demo", *HOMES])
 
 
 if __name__ == "__main__":

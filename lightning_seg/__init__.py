@@ -2,7 +2,8 @@
 
 >>> import lightning_seg as ls
 >>> net = ls.create("attention_unet", encoder="resnet34")          # any network, a torch module: image -> logits
->>> module = ls.load("runs/demo/version_0/checkpoints/best-....ckpt")  # a trained one, with its normalisation
+>>> model = ls.load("runs/demo/version_0/checkpoints/best-....ckpt")  # a trained one, with all that belongs to it
+>>> mask = model.predict("image.jpg").mask                         # (classes, H, W) bool, at the size of the image
 """
 
 from importlib import import_module
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from lightning_seg.data import load_protocol as load_protocol
     from lightning_seg.errors import InputError as InputError
     from lightning_seg.evaluation import ScoreTable as ScoreTable
+    from lightning_seg.inference import Prediction as Prediction
+    from lightning_seg.inference import Predictor as Predictor
+    from lightning_seg.inference import load as load
     from lightning_seg.models import create as create
     from lightning_seg.models import names as names
     from lightning_seg.module import SegmentationModule as SegmentationModule
-    from lightning_seg.module import load as load
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -25,7 +28,9 @@ _HOMES = {
     "SegmentationDataModule": "data",
     "SegmentationModule": "module",
     "create": "models",
-    "load": "module",
+    "Prediction": "inference",
+    "Predictor": "inference",
+    "load": "inference",
     "load_protocol": "data",
     "names": "models",
 }

@@ -12,7 +12,7 @@ RUNS = {
     "fit": "train: lightning-seg fit -c experiments/quickstart.yaml [--any.key value]",
     "validate": "score a checkpoint on the validation split: lightning-seg validate --ckpt_path X",
     "test": "score a checkpoint on the test split: lightning-seg test --ckpt_path X",
-    "predict": "write masks and a contact sheet of the test split: lightning-seg predict --ckpt_path X",
+    "predict": "masks of the test split, or of any files: lightning-seg predict --ckpt_path X [--input Y --output DIR]",
 }
 VERBS = {
     "models": "list the networks, their options and their costs: lightning-seg models [name] [--counts]",
@@ -29,6 +29,7 @@ _HOMES = {
     "cka": "lightning_seg.cka",
     "compare": "lightning_seg.evaluation.compare",
     "data": "lightning_seg.data.__main__",
+    "predict": "lightning_seg.inference.__main__",  # of files that --input names; without it, of the test split
     "profile": "lightning_seg.profiling",
     "report": "lightning_seg.run_report",
 }  # modules whose `main` takes the arguments after the verb
@@ -41,7 +42,7 @@ def main(args: list[str] | None = None) -> None:
         print(_help())
     elif args[0] == "--version":
         print(f"lightning_seg {__version__}")
-    elif args[0] in RUNS:
+    elif args[0] in RUNS and not (args[0] == "predict" and any(arg.partition("=")[0] == "--input" for arg in args)):
         from lightning_seg.cli import main as run
 
         run(args)

@@ -51,9 +51,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def find_checkpoint(run: Path, which: str) -> Path:
-    """The ``best`` or ``last`` checkpoint of the newest version of ``run`` (``runs/<name>``) that has one."""
+    """The ``best`` or ``last`` checkpoint of ``run`` (``runs/<name>/version_N``, or ``runs/<name>``: its newest version with one)."""
     versions = sorted(run.glob("version_*"), key=lambda path: int(path.name.rpartition("_")[2]), reverse=True)
-    for folder in (version / "checkpoints" for version in versions):
+    for folder in (version / "checkpoints" for version in (run, *versions)):
         last = max(folder.glob("last*.ckpt"), default=None)  # by name: the epoch stands in it
         file = last if which == "last" else _best(folder, last)
         if file is not None:

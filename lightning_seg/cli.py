@@ -9,8 +9,9 @@ import logging
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 import yaml
@@ -26,11 +27,14 @@ from lightning_seg.dashboard import Dashboard
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
+from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.inference import MaskWriter
+from lightning_seg.inference.volume_scores import VolumeScores
 from lightning_seg.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.reporting import ScoreReport
 
 COMMANDS = ("fit", "validate", "test", "predict")
+SCORING = ("validate", "test")
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # seeds, tips and device lists are not news
@@ -59,7 +63,7 @@ class SaveConfigOnce(SaveConfigCallback):
 class CLI(LightningCLI):
     """LightningCLI for this project's module and data."""
 
-    def __init__(self, args: list[str], given: Given) -> None:
+    def __init__(self, args: list[str], given: Given, callbacks: Sequence[Any] = ()) -> None:
         self.given = given
         self.content = read_checkpoint(given.checkpoint) if given.checkpoint else None
         super().__init__(
@@ -71,7 +75,7 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=SaveConfigOnce if args[:1] == ["fit"] else None,
             trainer_defaults={
-                "callbacks": [Dashboard(), ScoreReport(), MaskWriter(), _last()],
+                "callbacks": [Dashboard(), ScoreReport(), VolumeScores(), MaskWriter(), _last(), *callbacks],
                 "deterministic": "warn",
                 "enable_model_summary": False,  # `lightning-seg profile` counts what matters
                 "enable_progress_bar": sys.stdout.isatty(),  # a file gets one line an epoch instead
@@ -97,6 +101,23 @@ class CLI(LightningCLI):
             }
         )
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand in SCORING:
+            parser.add_argument(
+                "--score_at",
+                type=Literal["network", "native"],
+                default="network",
+                help="score at the network's size, or with probabilities scaled to the native size of each mask",
+            )
+            parser.add_argument(
+                "--measures",
+                type=str | list[str],
+                default="all",
+                help=f"families of measures beside the counts: all, none, or some of [{', '.join(FAMILIES)}]",
+            )
+        return parser
+
     def _parse_ckpt_path(self) -> None:
         """LightningCLI would silently put the checkpoint's settings over those of the command line."""
 
@@ -118,6 +139,9 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
+        if self.subcommand in SCORING:
+            config = self.config[self.subcommand]
+            self.model.scorer.score_at, self.model.scorer.families = config.score_at, _families(config.measures)
         if self.content is not None:
             self._check_data(self.content)
 
@@ -183,6 +207,15 @@ class CLI(LightningCLI):
             self.model.load_encoder_weights()  # before the data are read: a missing file is found at once
 
 
+def _families(given: str | list[str]) -> tuple[str, ...]:
+    """The families of measures that ``--measures`` names."""
+    named = {"all": tuple(FAMILIES), "none": ()}.get(given, (given,)) if isinstance(given, str) else tuple(given)
+    for name in named:
+        if name not in FAMILIES:
+            raise unknown("family of measures", name, [*FAMILIES, "all", "none"])
+    return named
+
+
 def _seed(value: bool | int) -> int:
     if isinstance(value, bool):
         raise InputError(f"seed_everything is {value}; give a whole number, such as 42.")
@@ -207,10 +240,13 @@ def _check_monitor(monitor: str | None) -> None:
         raise unknown("score to monitor", monitor, known)
 
 
-def run(args: list[str]) -> CLI:
-    """Parse ``args`` (``["fit", "-c", "recipe.yaml", ...]``) and do what they say; InputError where they are wrong."""
+def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
+    """Parse ``args`` (``["fit", "-c", "recipe.yaml", ...]``) and do what they say; InputError where they are wrong.
+
+    ``callbacks`` are Lightning callbacks that watch the run beside those of the recipe; nothing of them is saved in its config.
+    """
     if not args or args[0] not in COMMANDS or {"-h", "--help"} & set(args):
-        return CLI(args, Given())
+        return CLI(args, Given(), callbacks)
     given = peek(args[0], args)
     with tempfile.TemporaryDirectory() as folder:
         base = base_config(args[0], given)
@@ -218,7 +254,7 @@ def run(args: list[str]) -> CLI:
             file = Path(folder) / "checkpoint.yaml"
             file.write_text(yaml.safe_dump(base))
             args = [args[0], "--config", str(file), *args[1:]]
-        return CLI(args, given)
+        return CLI(args, given, callbacks)
 
 
 def main(args: list[str] | None = None) -> None:

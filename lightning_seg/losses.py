@@ -1,8 +1,9 @@
 """Losses on logits, and their weighted sum from YAML: ``loss: {bce: 0.5, dice: 0.5}``.
 
-A term takes ``logits (B, K, H, W)`` and ``mask (B, K, H, W)`` in {0, 1}, both float32, and returns a scalar. Overlap terms sum
-over the pixels of the batch (``per_image: false``, the field's habit) or of each image (jaccard's default, as PEFNet's), then average
-over classes (and images). Under several devices the batch is that of one device.
+A term takes ``logits (B, K, H, W)``, ``mask (B, K, H, W)`` in {0, 1}, both float32, and ``counted (B, 1, H, W)`` in {0., 1.} or
+None: pixels that are not counted leave the loss as if they did not exist. It returns a scalar. Overlap terms sum over the pixels
+of the batch (``per_image: false``, the field's habit) or of each image (jaccard's default, as PEFNet's), then average over classes
+(and images). Under several devices the batch is that of one device.
 """
 
 import inspect
@@ -15,27 +16,47 @@ from torch.nn import functional as F
 from lightning_seg.errors import InputError, unknown
 
 
-def _soft_counts(logits: Tensor, mask: Tensor, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _soft_counts(
+    logits: Tensor, mask: Tensor, counted: Tensor | None, per_image: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """Soft TP, FP, FN of shape (K,), or (B, K) per image."""
     axes = (2, 3) if per_image else (0, 2, 3)
     probability = logits.sigmoid()
+    if counted is not None:
+        probability, mask = probability * counted, mask * counted
     tp = (probability * mask).sum(axes)
     return tp, probability.sum(axes) - tp, mask.sum(axes) - tp
 
 
-def bce(logits: Tensor, mask: Tensor) -> Tensor:
+def _mean(values: Tensor, counted: Tensor | None) -> Tensor:
+    """Mean over the pixels (B, K, H, W) that count; 0 where none does."""
+    if counted is None:
+        return values.mean()
+    return (values * counted).sum() / (counted.sum() * values.shape[1]).clamp_min(1)
+
+
+def bce(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
     """Mean binary cross-entropy over pixels."""
-    return F.binary_cross_entropy_with_logits(logits, mask)
+    if counted is None:
+        return F.binary_cross_entropy_with_logits(logits, mask)
+    return _mean(F.binary_cross_entropy_with_logits(logits, mask, reduction="none"), counted)
 
 
-def dice(logits: Tensor, mask: Tensor, smooth: float = 1.0, per_image: bool = False) -> Tensor:
+def dice(
+    logits: Tensor, mask: Tensor, counted: Tensor | None = None, smooth: float = 1.0, per_image: bool = False
+) -> Tensor:
     """``1 - (2 TP + s) / (2 TP + FP + FN + s)`` with soft counts. Milletari et al. 2016."""
-    tp, fp, fn = _soft_counts(logits, mask, per_image)
+    tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
     return (1 - (2 * tp + smooth) / (2 * tp + fp + fn + smooth)).mean()
 
 
 def jaccard(
-    logits: Tensor, mask: Tensor, alpha: float = 1.0, per_image: bool = True, per_pixel: bool = False
+    logits: Tensor,
+    mask: Tensor,
+    counted: Tensor | None = None,
+    alpha: float = 1.0,
+    per_image: bool = True,
+    per_pixel: bool = False,
 ) -> Tensor:
     """``alpha * (1 - (TP + alpha) / (TP + FP + FN + alpha))`` with soft counts. PEFNet, eq. 2.
 
@@ -45,40 +66,50 @@ def jaccard(
         probability = logits.sigmoid()
         tp = (probability * mask).sum(1)
         union = (probability + mask).sum(1) - tp
-    else:
-        tp, fp, fn = _soft_counts(logits, mask, per_image)
-        union = tp + fp + fn
-    return alpha * (1 - (tp + alpha) / (union + alpha)).mean()
+        return _mean(alpha * (1 - (tp + alpha) / (union + alpha))[:, None], counted)
+    tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
+    return alpha * (1 - (tp + alpha) / (tp + fp + fn + alpha)).mean()
 
 
 def tversky(
-    logits: Tensor, mask: Tensor, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, per_image: bool = False
+    logits: Tensor,
+    mask: Tensor,
+    counted: Tensor | None = None,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    per_image: bool = False,
 ) -> Tensor:
     """``1 - (TP + s) / (TP + alpha FP + beta FN + s)``: alpha weighs false positives. Salehi et al. 2017."""
-    tp, fp, fn = _soft_counts(logits, mask, per_image)
+    tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
     return (1 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth)).mean()
 
 
-def focal(logits: Tensor, mask: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+def focal(
+    logits: Tensor, mask: Tensor, counted: Tensor | None = None, gamma: float = 2.0, alpha: float = 0.25
+) -> Tensor:
     """``alpha_t (1 - p_t)^gamma * BCE``, mean over pixels. Lin et al. 2017."""
     entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     weight = alpha * mask + (1 - alpha) * (1 - mask)
-    return (weight * (1 - torch.exp(-entropy)) ** gamma * entropy).mean()
+    return _mean(weight * (1 - torch.exp(-entropy)) ** gamma * entropy, counted)
 
 
-def mcc(logits: Tensor, mask: Tensor) -> Tensor:
+def mcc(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
     """``1 - MCC`` from soft counts of the whole batch. SA-UNetv2; Abhishek and Hamarneh 2021.
 
     Counts are divided by the number of pixels, which leaves the coefficient as it is and its products small.
     """
-    tp, fp, fn = (count / (mask.numel() / mask.shape[1]) for count in _soft_counts(logits, mask, per_image=False))
+    pixels = mask.numel() / mask.shape[1] if counted is None else counted.sum().clamp_min(1)
+    tp, fp, fn = (count / pixels for count in _soft_counts(logits, mask, counted, per_image=False))
     tn = 1 - tp - fp - fn
     variance = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
     return (1 - (tp * tn - fp * fn) / (variance.clamp_min(1e-14).sqrt() + 1e-7)).mean()
 
 
-def lovasz(logits: Tensor, mask: Tensor) -> Tensor:
+def lovasz(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
     """Lovasz hinge: the convex surrogate of the Jaccard index, per image and class. Berman et al. 2018."""
+    if counted is not None:  # as background beyond its margin, a pixel has no error and stands behind all that have one
+        logits, mask = torch.where(counted > 0, logits, -torch.inf), mask * counted
     truth = mask.flatten(2)
     errors, order = (1 - logits.flatten(2) * (2 * truth - 1)).sort(-1, descending=True)
     truth = truth.gather(-1, order)
@@ -95,7 +126,7 @@ TERMS: dict[str, Callable[..., Tensor]] = {
 
 
 class WeightedLoss(nn.Module):
-    """Sum of ``weight * term(logits, mask, **options)``.
+    """Sum of ``weight * term(logits, mask, counted, **options)``.
 
     Args:
         terms: name -> weight, or name -> ``{weight: w, option: value, ...}``.
@@ -117,7 +148,7 @@ class WeightedLoss(nn.Module):
         weight = options.pop("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
             raise InputError(f"the weight of loss {name!r} is {weight!r}; give a number of at least 0.")
-        known = list(inspect.signature(TERMS[name]).parameters)[2:]
+        known = list(inspect.signature(TERMS[name]).parameters)[3:]
         for option in options:
             if option not in known:
                 raise unknown(f"option of loss {name!r}", option, [*known, "weight"])
@@ -125,7 +156,9 @@ class WeightedLoss(nn.Module):
                 raise InputError(f"{option} of loss {name!r} is {options[option]!r}; give a number, or true or false.")
         return float(weight), TERMS[name], options
 
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
+        """logits, mask (B, K, H, W) and which pixels count (B, 1, H, W), None: all."""
         logits, mask = logits.float(), mask.float()
-        parts = [weight * term(logits, mask, **options) for weight, term, options in self.terms]
+        counted = None if counted is None else counted.float()
+        parts = [weight * term(logits, mask, counted, **options) for weight, term, options in self.terms]
         return torch.stack(parts).sum()

@@ -3,23 +3,22 @@
 import math
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import ScoreTable, scores
 from lightning_seg.losses import WeightedLoss
-from lightning_seg.metrics import SegmentationCounts
 from lightning_seg.models import Output, TimmEncoder, create
+from lightning_seg.optimization import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
+from lightning_seg.scoring import Scorer
 
-OPTIMIZERS = {name.lower(): name for name in ("Adam", "AdamW", "NAdam", "RMSprop", "SGD")}
-SCHEDULES = ("constant", "cosine", "multistep", "plateau")
 IMAGENET: tuple[tuple[float, ...], tuple[float, ...]] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What a checkpoint is the weights of: these cannot change once there are weights.
 NETWORK = ("architecture", "encoder", "encoder_options", "options", "classes", "in_channels", "normalization")
@@ -105,15 +104,10 @@ class SegmentationModule(L.LightningModule):
         mean, std = self._statistics(normalization, in_channels)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-        self.counts: Any = nn.ModuleDict(
-            {
-                f"{stage}_counts": SegmentationCounts(len(classes), stage != "train")
-                for stage in ("train", "val", "test")
-            }
-        )
+        self.scorer = Scorer(classes)
         self.origin: dict[str, str] = {}  # of the encoder's starting weights: name, file, sha256
         self.table: ScoreTable | None = None  # of the last validation or test epoch
-        self.histogram: Tensor | None = None
+        self.histogram: Tensor | None = None  # (K, 2, bins) its pixels of background and of foreground by probability
 
     @property
     def _data(self) -> Any:
@@ -147,26 +141,20 @@ class SegmentationModule(L.LightningModule):
         output = self.net((image - self.mean) / self.std)
         return output if isinstance(output, Output) else Output(output)
 
-    def _step(self, batch: dict[str, Any], stage: str) -> Tensor:
-        output = self(batch["image"])
-        loss = self.loss(output.logits, batch["mask"])
+    def _loss(self, output: Output, batch: dict[str, Any], stage: str) -> Tensor:
+        mask, counted = batch["mask"], batch["region"] > 0 if "region" in batch else None
+        loss = self.loss(output.logits, mask, counted)
         for deep in output.deep:
-            loss = loss + self.loss(deep, batch["mask"]) / len(output.deep)
+            loss = loss + self.loss(deep, mask, counted) / len(output.deep)
         if output.penalty is not None:
             loss = loss + output.penalty.float()
-            self.log(
-                f"{stage}/penalty",
-                output.penalty.detach(),
-                on_step=False,
-                on_epoch=True,
-                batch_size=len(batch["image"]),
-            )
-        self.counts[f"{stage}_counts"].update(output.logits.detach(), batch["mask"], batch["index"], loss)
+            value, name = output.penalty.detach(), f"{stage}/penalty"
+            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(mask))
         return loss
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         try:
-            return self._step(batch, "train")
+            output = self(batch["image"])
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -174,16 +162,32 @@ class SegmentationModule(L.LightningModule):
                 f"a batch of shape {tuple(batch['image'].shape)} leaves batch norm a single value per channel; "
                 "raise data.batch_size or data.size."
             ) from error
+        loss = self._loss(output, batch, "train")
+        self.scorer.train_batch(output.logits, batch, loss)
+        return loss
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        self._step(batch, "val")
+        self._score(batch, "val")
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        self._step(batch, "test")
+        self._score(batch, "test")
 
     def predict_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Probabilities (B, K, H, W), float32."""
-        return self(batch["image"]).logits.float().sigmoid()
+        return self.probabilities(batch)
+
+    def probabilities(self, batch: dict[str, Any], output: Output | None = None) -> Tensor:
+        """What is scored and what is predicted: (B, K, H, W), float32.
+
+        Args:
+            output: of the network for the batch, where the caller has it already.
+        """
+        return (output or self(batch["image"])).logits.float().sigmoid()
+
+    def _score(self, batch: dict[str, Any], stage: str) -> None:
+        output = self(batch["image"])
+        loss = self._loss(output, batch, stage)
+        self.scorer.batch(stage, self.probabilities(batch, output), batch, loss, self._data.source)
 
     def on_train_epoch_start(self) -> None:
         # Every epoch draws dropout from numbers of its own, so that a resumed run repeats an uninterrupted one.
@@ -193,6 +197,12 @@ class SegmentationModule(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         self._log_scores("train")
 
+    def on_validation_epoch_start(self) -> None:
+        self.scorer.measure(self.device if self.trainer.state.fn == "validate" else None)
+
+    def on_test_epoch_start(self) -> None:
+        self.scorer.measure(self.device)
+
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
 
@@ -200,57 +210,30 @@ class SegmentationModule(L.LightningModule):
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
-        metric = self.counts[f"{stage}_counts"]
-        index, counts, loss, histogram = metric.compute()
+        index, counts, inside, loss, histogram = self.scorer.finish(stage)
         if stage == "train" and not math.isfinite(loss):
             raise InputError(
                 f"the training loss is {loss} in epoch {self.current_epoch}; lower model.lr, or train with "
                 "--trainer.precision 32-true or --trainer.gradient_clip_val 1; the checkpoints before are intact."
             )
-        counts = counts.cpu().numpy()
         if stage != "train":  # where an image may stand several times, as augmented copies
             self.histogram = histogram
-            self.table = ScoreTable.collect(index.tolist(), counts, self._data.ids(stage), self.classes)
+            self.table = self.scorer.table(index, counts, inside, self._data.ids(stage), self._data.source.groups)
             counts = self.table.counts
-        values = {name: scores(counts[:, k]) for k, name in enumerate(self.classes)}
+        self._log_all(stage, loss, {name: scores(counts[:, k]) for k, name in enumerate(self.classes)})
+
+    def _log_all(self, stage: str, loss: float, values: dict[str, dict[str, float]]) -> None:
+        """``val/dice``, the mean over the classes, and of several classes ``val/dice_<class>``."""
         mean = {key: sum(v[key] for v in values.values()) / len(values) for key in values[self.classes[0]]}
         log = {f"{stage}/loss": loss} | {f"{stage}/{key}": value for key, value in mean.items()}
         if len(self.classes) > 1:
             log |= {f"{stage}/{key}_{name}": value for name, v in values.items() for key, value in v.items()}
         for key, value in log.items():
             self.log(key, float(value), prog_bar=key in ("train/loss", "val/dice", "val/dice_image"))
-        metric.reset()
 
     def configure_optimizers(self) -> Any:
-        hp = self.hparams
-        make = getattr(torch.optim, OPTIMIZERS[hp["optimizer"]])
-        try:
-            optimizer = make(
-                self.parameters(), lr=hp["lr"], weight_decay=hp["weight_decay"], **(hp["optimizer_options"] or {})
-            )
-        except (TypeError, ValueError) as error:
-            raise InputError(f"optimizer {hp['optimizer']} does not take these options: {error}.") from error
-        return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer)}
-
-    def _schedule(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        name, options = self.hparams["schedule"], self.hparams["schedule_options"] or {}
-        make = torch.optim.lr_scheduler
-        try:
-            if name == "plateau":
-                return {"scheduler": make.ReduceLROnPlateau(optimizer, **options), "monitor": "val/loss"}
-            if name == "multistep":
-                return {"scheduler": make.MultiStepLR(optimizer, **options), "interval": "epoch"}
-        except (TypeError, ValueError) as error:
-            raise InputError(f"schedule {name} does not take these options: {error}.") from error
-        total = self.trainer.estimated_stepping_batches
-        if math.isinf(total):
-            raise InputError(
-                f"schedule {name!r} must know the number of steps; set trainer.max_epochs or trainer.max_steps."
-            )
-        return {
-            "scheduler": make.LambdaLR(optimizer, _warmup(int(total), self.hparams["warmup"], name == "cosine")),
-            "interval": "step",
-        }
+        optimizer = make_optimizer(self.parameters(), self.hparams)
+        return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.hparams, self.trainer)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lightning_seg"] = {
@@ -272,21 +255,6 @@ class SegmentationModule(L.LightningModule):
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
         return module.eval()
-
-
-def _warmup(total: int, warmup: float, cosine: bool) -> Callable[[int], float]:
-    """Factor of the learning rate at a step: linear rise, then constant or half a cosine to zero.
-
-    A function, not an object: schedulers store the attributes of objects, and a run resumed with more epochs would keep the old total.
-    """
-    rise = round(total * warmup)
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, total - rise)))) if cosine else 1.0
-
-    return factor
 
 
 def load(path: str | Path) -> SegmentationModule:

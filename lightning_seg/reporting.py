@@ -10,8 +10,12 @@ from typing import Any
 
 import lightning as L
 
-from lightning_seg.evaluation import SCORES, ScoreTable, interval, per_image, pooled
-from lightning_seg.inference.writer import checkpoint_label, run_dir
+from lightning_seg.dashboard import add_scores
+from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
+from lightning_seg.evaluation.probability import roc_auc
+from lightning_seg.evaluation.summary import summarize, summarize_empty, summarize_measures, summarize_strata
+from lightning_seg.inference.writer import run_dir, score_folder
+from lightning_seg.printing import print_scores
 
 
 class ScoreReport(L.Callback):
@@ -48,36 +52,66 @@ class ScoreReport(L.Callback):
     def _report(trainer: Any, pl_module: Any, split: str) -> None:
         if not trainer.is_global_zero:
             return
-        data, table = trainer.datamodule, pl_module.table
-        folder = run_dir(trainer) / f"{split}-{data.protocol_name}" / checkpoint_label(trainer)
-        table.write(folder / "scores.csv")
-        facts = {
-            "checkpoint": str(trainer.ckpt_path),
-            "dataset": data.hparams["dataset"],
-            "synthetic": data.synthetic,
-            "protocol": data.protocol_name,
-            "protocol_digest": data.protocol_digest,
-            "protocol_leaks": data.leaks,
-            "groups_known": data.grouped,
-            "split": split,
-            "images": len(table.ids),
-            "size": data.hparams["size"] or "native",
-            "scored_at": "network size",
-            "threshold": 0.5,
-            "encoder_weights": pl_module.origin,
-            "scores": summarize(table),
-        }
+        folder = score_folder(trainer, pl_module, split)
+        pl_module.table.write(folder / "scores.csv")
+        facts = _facts(trainer, pl_module, split) | _scores(trainer, pl_module)
         if split == "test":
             facts["looks"] = _look(run_dir(trainer), facts)
         part = folder / "summary.part"
         part.write_text(json.dumps(facts, indent=1))
         os.replace(part, folder / "summary.json")
+        add_scores(trainer, facts)
         print_scores(facts)
-        print(f"per-image table:  {folder / 'scores.csv'}")
+        print(f"per-image table:  {folder / 'scores.csv'} (and scores.parquet)")
         if split == "test":
             print(
                 f"looks at this test split by the runs of this folder, this one included: {facts['looks']} (ledger.csv)"
             )
+
+
+def _facts(trainer: Any, pl_module: Any, split: str) -> dict[str, Any]:
+    """What was scored, on what, and how."""
+    data, table, native = trainer.datamodule, pl_module.table, pl_module.scorer.score_at == "native"
+    return {
+        "checkpoint": str(trainer.ckpt_path),
+        "dataset": data.hparams["dataset"],
+        "synthetic": data.synthetic,
+        "protocol": data.protocol_name,
+        "protocol_digest": data.protocol_digest,
+        "protocol_leaks": data.leaks,
+        "groups_known": data.grouped,
+        "split": split,
+        "images": len(table.ids),
+        "groups": len(set(table.groups)),
+        "resampled": f"{len(set(table.groups))} groups of images" if table.grouped else "images",
+        "size": data.hparams["size"] or "native",
+        "scored_at": "native size of each mask" if native else "network size",
+        "threshold": 0.5,
+        "encoder_weights": pl_module.origin,
+    }
+
+
+def _scores(trainer: Any, pl_module: Any) -> dict[str, Any]:
+    """Everything that follows from the table, and the maxima over thresholds and ROC areas, which need all images at once."""
+    table, found = pl_module.table, pl_module.scorer.measured
+    names, families = table.classes, pl_module.scorer.families
+    parts = ["all", "fov"] if table.fov_counts is not None else ["all"]
+    maxima = {
+        name: dict(zip(CURVES, curves.max(1).tolist(), strict=True))
+        for name, curves in zip(names, found.curves, strict=True)
+    }
+    areas = {
+        name: {part: roc_auc(found.roc[place, k]) for place, part in enumerate(parts)} for k, name in enumerate(names)
+    }
+    return {
+        "scores": summarize(table, trainer.datamodule.hparams["batch_size"]),
+        "measures": summarize_measures(table),
+        "nsd_tolerance": NSD_TOLERANCE,
+        "maxima": maxima if "saliency" in families else {},
+        "roc_auc": areas if "probability" in families else {},
+        "strata": summarize_strata(table),
+        "empty": summarize_empty(table),
+    }
 
 
 def _look(run: Path, facts: dict[str, Any]) -> int:
@@ -92,47 +126,3 @@ def _look(run: Path, facts: dict[str, Any]) -> int:
         writer.writerow([now, *(facts[key] for key in ("protocol", "protocol_digest", "dataset", "checkpoint"))])
     with ledger.open(newline="") as file:
         return sum(row["protocol_digest"] == facts["protocol_digest"] for row in csv.DictReader(file))
-
-
-def summarize(table: ScoreTable) -> dict[str, Any]:
-    """class -> score -> convention (``image``, ``pooled``) -> value and 95 % interval."""
-    return {
-        name: {
-            score: {
-                convention: {
-                    "value": float(per_image(counts, score).mean() if convention == "image" else pooled(counts, score)),
-                    "interval": interval(counts, score, convention),
-                }
-                for convention in ("image", "pooled")
-            }
-            for score in SCORES
-        }
-        for name, counts in ((name, table.of(name)) for name in table.classes)
-    }
-
-
-def print_scores(facts: dict[str, Any]) -> None:
-    """The table of scores, every column named by its convention."""
-    from rich.console import Console
-    from rich.table import Table
-
-    note = "[bold]SYNTHETIC data, says nothing about clinical performance[/]\n" if facts["synthetic"] else ""
-    if facts["protocol_leaks"]:
-        note += "[bold]this protocol LEAKS: images of one patient or sequence stand in several of its splits[/]\n"
-    if not (facts["groups_known"] or facts["synthetic"]):
-        note += "no patients or sequences are known for these data: each image was split as if it stood for itself\n"
-    table = Table(
-        title=f"{note}{facts['split']} scores: protocol {facts['protocol']} ({facts['protocol_digest']}), {facts['images']} images, "
-        f"at network size {facts['size']}, threshold {facts['threshold']}",
-        caption="95 % BCa bootstrap intervals over images; a 0/0 score counts 1 where truth and prediction are both empty, else 0",
-    )
-    for column in ("class", "score", "mean over images", "95 %", "pooled over pixels", "95 %"):
-        table.add_column(column, justify="left" if column in ("class", "score") else "right")
-    for name, scores in facts["scores"].items():
-        for score, values in scores.items():
-            cells = []
-            for convention in ("image", "pooled"):
-                low, high = values[convention]["interval"]
-                cells += [f"{values[convention]['value']:.4f}", f"{low:.3f} - {high:.3f}"]
-            table.add_row(name, score, *cells)
-    Console(width=None if os.isatty(1) else 120).print(table)

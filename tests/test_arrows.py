@@ -12,13 +12,18 @@ ALLOWED = {
     "lightning_seg.blocks": {"lightning_seg.errors"},
     "lightning_seg.models": {"lightning_seg.errors", "lightning_seg.blocks"},
     "lightning_seg.losses": {"lightning_seg.errors"},
-    "lightning_seg.metrics": {"lightning_seg.errors"},
+    "lightning_seg.metrics": {"lightning_seg.errors", "lightning_seg.evaluation"},
     "lightning_seg.data": {"lightning_seg.errors"},
     "lightning_seg.evaluation": {"lightning_seg.errors"},
+    "lightning_seg.optimization": {"lightning_seg.errors"},
+    "lightning_seg.scoring": {f"lightning_seg.{name}" for name in ("errors", "metrics", "evaluation")},
     "lightning_seg.module": {
-        f"lightning_seg.{name}" for name in ("errors", "checkpoint", "losses", "metrics", "models", "evaluation")
+        f"lightning_seg.{name}"
+        for name in ("errors", "checkpoint", "losses", "models", "evaluation", "optimization", "scoring")
     },
-    "lightning_seg.inference": {f"lightning_seg.{name}" for name in ("errors", "blocks", "module", "data")},
+    "lightning_seg.inference": {
+        f"lightning_seg.{name}" for name in ("errors", "blocks", "module", "data", "evaluation")
+    },
 }
 HOMES = {
     "timm": {"lightning_seg/models"},

@@ -28,20 +28,27 @@ DATASETS: dict[str, str] = {  # registry name -> "module:class", imported when u
     "glas": "lightning_seg.data.glas:GlaS",
     "kvasir_seg": "lightning_seg.data.kvasir_seg:KvasirSEG",
     "kvasir_sessile": "lightning_seg.data.kvasir_sessile:KvasirSessile",
+    "lits": "lightning_seg.data.lits:LiTS",
+    "lits_2d": "lightning_seg.data.lits_2d:LiTS2D",
     "medico": "lightning_seg.data.medico_endotect:Medico",
     "monuseg": "lightning_seg.data.monuseg:MoNuSeg",
     "phantom_polyp": "lightning_seg.data.phantom:PhantomPolyp",
     "phantom_ct": "lightning_seg.data.phantom:PhantomCT",
     "pranet": "lightning_seg.data.pranet:PraNet",
     "stare": "lightning_seg.data.stare:STARE",
+    "synapse": "lightning_seg.data.synapse:Synapse",
 }
 
 
 class Sample(NamedTuple):
-    """One image (H, W, C) uint8 and its masks (H, W, K) uint8 in {0, 1}."""
+    """One image (H, W, C) uint8, its masks (H, W, K) uint8 in {0, 1} and, where one is known, its region of interest.
+
+    region: (H, W) uint8, or None: 0 ignored, 1 counted but outside the field of view, 2 inside it.
+    """
 
     image: np.ndarray
     mask: np.ndarray
+    region: np.ndarray | None = None
 
 
 class Source(Protocol):
@@ -50,6 +57,14 @@ class Source(Protocol):
     ``classes``, ``in_channels`` and ``default_protocol`` are class attributes: they are known without opening any file. An
     argument ``classes`` or ``in_channels`` of the constructor takes their place. Where no file of ids can be shipped, a
     class names its own rules, ``rules``, or a source assigns its ids, ``assigned`` (see ``rules``).
+
+    A source may have more, each of which has its default:
+
+    * ``files(id) -> tuple[Path, ...]``: what ``read(id)`` opens; with it, samples can be kept in a cache on disk.
+    * ``regions``: True where its samples have regions (default: False).
+    * ``expand(id) -> tuple[str, ...]``: the samples of an id of the protocol, the slices of a scan; ``read`` takes those.
+    * ``store(ids, size, cache) -> Store``: its own store of the samples ``ids`` (see ``cache``).
+    * ``training_ids(ids) -> Sequence[str]``: which of the training samples an epoch visits, and how often each.
     """
 
     classes: tuple[str, ...]

@@ -1,31 +1,39 @@
-"""Random changes of an image and its masks that follow from a seed and a key alone. The only user of albumentations.
+"""Random changes of an image, its masks and its region, which follow from a seed and a key alone. The only user of albumentations.
 
 Albumentations 2.0.8 draws the same numbers in each DataLoader worker, and with ``seed=`` gives every transform the same
 stream (flips then always fire together). So each call here sets the state of all transforms anew, from (seed, key).
+
+A chain is a list of ``{name: <a class of albumentations>, <its arguments>}``. Of our own there are
+
+* ``{name: OneOf, transforms: [...], p: 0.5}``: one of its transforms, whose ``p`` are their weights (0.5 where left out);
+* ``{name: ByCopy, transforms: [...]}``: copy 1 of an image takes the first, copy 2 the second, ..., copy 0 none; each entry
+  is a transform or a list of them;
+* ``{name: MixedFlip, p: 0.5}``: turns the image left to right and its mask upside down, for the sake of results that had this bug.
 """
 
+import copy
 import inspect
 import os
 import random
 import zlib
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 
+from lightning_seg.data import _kernels
+from lightning_seg.data._source import Sample
 from lightning_seg.errors import InputError, unknown
 
 Transforms = list[dict[str, Any]]
-Key = tuple[int | str, ...]
+Key = tuple[int | str, ...]  # ends with (copy, id)
 
 PRESETS: dict[str, Transforms] = {
-    "none": [],
-    "unet_a": [
-        {"name": "HorizontalFlip", "p": 0.5},
-        {"name": "VerticalFlip", "p": 0.5},
-        {"name": "Rotate", "limit": 30, "p": 1.0},
-        {"name": "ColorJitter", "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0, "p": 1.0},
-    ],
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))
 }
 # The library's own defaults are strong: Rotate turns by 90 degrees, ColorJitter shifts the hue by half a turn.
 _REQUIRED = {
@@ -37,20 +45,47 @@ _DEFAULTS: dict[str, dict[str, Any]] = {"ColorJitter": {"hue": 0}, "HueSaturatio
 
 
 def transforms_of(augment: str | Transforms) -> Transforms:
-    """The transforms of a preset, or the given list itself."""
+    """The transforms of a preset or of a YAML file, or the given list itself."""
     if not isinstance(augment, str):
         return augment
+    if Path(augment).suffix in (".yaml", ".yml"):
+        return _read(Path(augment).expanduser())
     if augment not in PRESETS:
         raise unknown("augmentation preset", augment, PRESETS)
     return PRESETS[augment]
 
 
+def _read(path: Path) -> Transforms:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"the transforms in {path} cannot be read ({_first_reason(error)}); correct the file."
+        ) from None
+    if not isinstance(found, list):
+        raise InputError(
+            f"{path} holds no list of transforms; write lines such as '- {{name: HorizontalFlip, p: 0.5}}'."
+        )
+    return found
+
+
+class Draw(NamedTuple):
+    """Where the random numbers of one call come from, and which copy of the image is made."""
+
+    generator: np.random.Generator
+    python: random.Random
+    copy: int
+
+
+Step = Callable[[Sample, Draw], Sample]
+
+
 class Augmentation:
-    """A chain of albumentations transforms.
+    """A chain of transforms.
 
     Args:
-        transforms: ``{"name": <class in albumentations>, <its arguments>}``; ``p`` is the chance that it is
-            applied (where it is left out, the library's own: 0.5 for most).
+        transforms: see the module; ``p`` is the chance that a transform is applied (where it is left out, the library's
+            own: 0.5 for most).
         seed: with the key of a call, all that the random numbers depend on.
 
     Errors: InputError for an unknown transform, an unknown or missing argument, or an illegal value.
@@ -60,42 +95,147 @@ class Augmentation:
         if seed < 0:
             raise InputError(f"the seed of the augmentation is {seed}; give a whole number from 0.")
         self.transforms, self.seed = transforms, seed
-        self._chain = _compose(transforms) if transforms else None
+        self._steps = [_step(transform) for transform in transforms]
 
     def __reduce__(self) -> tuple[type["Augmentation"], tuple[Transforms, int]]:
         return Augmentation, (self.transforms, self.seed)  # for workers that are spawned: rebuilt from primitives
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, key: Key) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, C) uint8 and mask (H, W, K) in {0, 1}, changed alike; the same for the same seed and key."""
-        if self._chain is None:
-            return image, mask
+        image, mask, _ = self.change(Sample(image, mask), key)
+        return image, mask
+
+    def change(self, sample: Sample, key: Key) -> Sample:
+        """The sample changed: its region moves with the masks, and is 0 where nothing was before."""
+        if not self._steps:
+            return sample
         entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in (self.seed, *key)]
         first, second = np.random.SeedSequence(entropy).spawn(2)
-        self._chain.set_random_state(np.random.default_rng(first), random.Random(int(second.generate_state(1)[0])))
-        changed = self._chain(image=image, mask=mask)
-        if changed["image"].shape != image.shape or changed["image"].dtype != image.dtype:
+        python = random.Random(int(second.generate_state(1)[0]))
+        python.random()  # as the library's Compose, which decides whether to run at all
+        draw = Draw(np.random.default_rng(first), python, int(key[-2]) if len(key) > 1 else 0)
+        changed = _run(self._steps, sample, draw)
+        image, before = changed.image, sample.image
+        if image.shape != before.shape or image.dtype != before.dtype:
             raise InputError(
-                f"the transforms turn an image of {image.shape} {image.dtype} into {changed['image'].shape} "
-                f"{changed['image'].dtype}; use transforms that keep size and type."
+                f"the transforms turn an image of {before.shape} {before.dtype} into {image.shape} {image.dtype}; "
+                "use transforms that keep size and type."
             )
-        return changed["image"], changed["mask"]
+        return changed
 
 
-def _compose(transforms: Transforms) -> Any:
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import, which would ask PyPI for a newer version
-    import albumentations
+class _Transform:
+    """One transform of the library, without the checks and copies around each of its calls."""
 
-    return albumentations.Compose([_build(albumentations, transform) for transform in transforms])
+    def __init__(self, built: Any) -> None:
+        self.built, self.p = built, built.p
+        self.dual = hasattr(built, "apply_to_mask")
+        self.image, self.mask = _KERNELS.get(type(built).__name__, (_apply, _apply_to_mask))
+        if getattr(built, "crop_border", False):
+            self.image, self.mask = _apply, _apply_to_mask
+        self.twin = copy.copy(built)  # for the region: what comes in from outside is ignored
+        self.twin.fill_mask = self.twin.mask_interpolation = 0
+        self.moves = self.dual and ".dropout." not in type(built).__module__  # a hole in the image is still looked at
+
+    def __call__(self, sample: Sample, draw: Draw) -> Sample:
+        built = self.built
+        built.set_random_state(draw.generator, draw.python)
+        if not built.should_apply():
+            return sample
+        given = {"image": sample.image, "mask": sample.mask}
+        params = built.update_transform_params(built.get_params(), given)
+        params.update(built.get_params_dependent_on_data(params, given))
+        image, mask, region = self.image(built, sample.image, params), sample.mask, sample.region
+        if self.dual:
+            mask = self.mask(built, mask, params)
+        if self.moves and region is not None:
+            region = self.mask(self.twin, region[..., None], params | {"fill_mask": 0})[..., 0]
+        region = region if region is None else np.ascontiguousarray(region)
+        return Sample(np.ascontiguousarray(image), np.ascontiguousarray(mask), region)
 
 
-def _build(library: Any, transform: dict[str, Any]) -> Any:
+def _apply(transform: Any, image: np.ndarray, params: dict[str, Any]) -> np.ndarray:
+    return transform.apply(image, **params)
+
+
+def _apply_to_mask(transform: Any, mask: np.ndarray, params: dict[str, Any]) -> np.ndarray:
+    return transform.apply_to_mask(mask, **params)
+
+
+_KERNELS = {"Rotate": (_kernels.rotate, _kernels.rotate_mask), "ColorJitter": (_kernels.jitter, _apply_to_mask)}
+
+
+class _OneOf:
+    """One of several steps, with the chance of their weights."""
+
+    def __init__(self, steps: list[Step], weights: list[float], p: float) -> None:
+        self.steps, self.p = steps, p
+        self.weights = [weight / sum(weights) for weight in weights]
+
+    def __call__(self, sample: Sample, draw: Draw) -> Sample:
+        if draw.python.random() >= self.p:
+            return sample
+        return self.steps[draw.generator.choice(len(self.steps), p=self.weights)](sample, draw)
+
+
+class _ByCopy:
+    """The n-th of several chains for the n-th copy, from the start again after the last; copy 0 stays as it is."""
+
+    def __init__(self, chains: list[list[Step]]) -> None:
+        self.chains = chains
+
+    def __call__(self, sample: Sample, draw: Draw) -> Sample:
+        return _run(self.chains[(draw.copy - 1) % len(self.chains)], sample, draw) if draw.copy else sample
+
+
+def _run(steps: Iterable[Step], sample: Sample, draw: Draw) -> Sample:
+    for step in steps:
+        sample = step(sample, draw)
+    return sample
+
+
+def _mixed_flip(sample: Sample, draw: Draw) -> Sample:
+    image, mask, region = sample
+    return Sample(image[:, ::-1].copy(), mask[::-1].copy(), region if region is None else region[::-1].copy())
+
+
+_OWN = {"OneOf": ["transforms", "p"], "ByCopy": ["transforms"], "MixedFlip": ["p"]}
+
+
+def _step(transform: dict[str, Any]) -> Step:
     arguments = dict(transform)
     name = arguments.pop("name", None)
     if name is None:
         raise InputError(f"the transform {transform} has no name; write {{name: HorizontalFlip, p: 0.5}}.")
-    kinds = _kinds(library)
+    if name not in _OWN:
+        return _Transform(_build(name, arguments))
+    _check_arguments(name, arguments, _OWN[name])
+    p, entries = _chance(name, arguments.get("p", 0.5)), arguments.get("transforms")
+    if name == "MixedFlip":
+        return _OneOf([_mixed_flip], [1.0], p)
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"transform {name} needs transforms, a list of at least one; write them out.")
+    if name == "ByCopy":
+        return _ByCopy([list(map(_step, entry if isinstance(entry, list) else [entry])) for entry in entries])
+    weights = [_chance(name, entry.get("p", 0.5)) for entry in entries]
+    if not sum(weights):
+        raise InputError(f"transform {name} has entries of the chance 0 alone; give one of them a p above 0.")
+    return _OneOf([_step(entry | {"p": 1.0}) for entry in entries], weights, p)
+
+
+def _chance(name: str, p: Any) -> float:
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+        raise InputError(f"transform {name} refuses p = {p!r}; give a chance from 0 to 1.")
+    return float(p)
+
+
+def _build(name: str, arguments: dict[str, Any]) -> Any:
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import, which would ask PyPI for a newer version
+    import albumentations
+
+    kinds = _kinds(albumentations)
     if name not in kinds:
-        raise unknown("transform", name, kinds)
+        raise unknown("transform", name, [*kinds, *_OWN])
     arguments = _DEFAULTS.get(name, {}) | arguments
     _check_arguments(name, arguments, list(inspect.signature(kinds[name]).parameters))
     try:

@@ -3,6 +3,8 @@
 Fraz et al., An ensemble classification-based approach applied to retinal blood vessel segmentation, TBME 2012,
 https://blogs.kingston.ac.uk/retinal/chasedb1. The owners define no split; the usual one, which SA-UNet takes too, trains on
 the first 20 images and tests on the last 8. ``groups`` joins the two eyes of a child.
+
+The owners publish no fields of view, so samples have no region.
 """
 
 from pathlib import Path
@@ -39,6 +41,10 @@ class CHASEDB1:
         self._files = pair_files(images, masks, lambda stem: f"{stem}_{observer}", lambda stem: not stem.endswith("HO"))
         self.ids = list(self._files)
         self.groups = {id: _child(id) for id in self.ids}
+
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
 
     def read(self, id: str) -> Sample:
         """Image (960, 999, 3) RGB and mask (960, 999, 1)."""

@@ -61,6 +61,10 @@ class CVCClinicDB:
                 raise InputError(f"{self._files[id][0]} is no frame of CVC-ClinicDB, 1 to {len(known)}; remove it.")
         self.groups = {id: known[id] for id in self.ids}
 
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
+
     def read(self, id: str) -> Sample:
         """Image (288, 384, 3) RGB and mask (288, 384, 1)."""
         return read_pair(*self._files[id], self.mask_threshold)

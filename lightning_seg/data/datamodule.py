@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from lightning_seg.data._source import DATASETS, Source, source_class
 from lightning_seg.data.augment import Augmentation, transforms_of
-from lightning_seg.data.dataset import EpochSampler, SegmentationDataset
+from lightning_seg.data.cache import Cache
+from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
 from lightning_seg.data.rules import Rule, resolve
 from lightning_seg.data.splits import Split, check
 from lightning_seg.errors import InputError, unknown
@@ -26,7 +27,8 @@ _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "pr
 class SegmentationDataModule(LightningDataModule):
     """A data set under a protocol.
 
-    Batches: image (B, C, H, W) uint8, mask (B, K, H, W) uint8 in {0, 1}, index (B,) position in the split, id: list.
+    Batches: image (B, C, H, W) uint8, mask (B, K, H, W) uint8 in {0, 1}, index (B,) position in the split, id: list; where the
+    data set has regions, region (B, 1, H, W) uint8: 0 ignored, 1 counted but outside the field of view, 2 inside it.
 
     Args:
         dataset: a name in ``DATASETS``.
@@ -35,11 +37,13 @@ class SegmentationDataModule(LightningDataModule):
             None: the data set's own default.
         size: height and width in pixels to which images and masks are scaled; None: as they are, all of one size.
         batch_size: samples per optimiser step over all devices together.
-        augment: a preset or a list of transforms (see ``augment``), for training images.
+        augment: for training images: a preset, a YAML file or a list of transforms (see ``augment``).
         copies, online: see ``SegmentationDataset``; 6 and False are UNet-A's 800 -> 4,800 training images.
         num_workers: loading processes per device; None: one less than the cores, at most 8, and 0 on one or two cores.
         seed: of the order and the augmentation.
         dataset_options: further arguments of the data set's class.
+        cache: a folder for memory-mapped files of the decoded samples, which the next run finds again. None: memory, or
+            where they would take over a quarter of what is available, files in $XDG_CACHE_HOME/lightning_seg.
 
     Errors: InputError for an unknown name or an illegal value here, for missing or damaged data in ``setup``.
     """
@@ -57,6 +61,7 @@ class SegmentationDataModule(LightningDataModule):
         num_workers: int | None = None,
         seed: int = 42,
         dataset_options: dict[str, Any] | None = None,
+        cache: str | None = None,
     ) -> None:
         super().__init__()
         root = None if root is None else str(root)  # a Path in a checkpoint could not be loaded again
@@ -64,6 +69,12 @@ class SegmentationDataModule(LightningDataModule):
         for name, path in (("root", root), ("protocol", protocol)):
             if path is not None and Path(path).expanduser().exists():  # a checkpoint must find it from any folder
                 self.hparams[name] = str(Path(path).expanduser().resolve())
+        if isinstance(augment, str) and Path(augment).suffix in (".yaml", ".yml"):
+            self.hparams["augment"] = transforms_of(
+                augment
+            )  # a checkpoint holds the transforms, as the file may change
+        if cache is not None:
+            self.hparams["cache"] = str(Path(cache).expanduser().resolve())
         lowest = {
             "size": (1 if size is None else size, 1),
             "batch_size": (batch_size, 1),
@@ -80,6 +91,7 @@ class SegmentationDataModule(LightningDataModule):
         self._rule: Rule | None = None if isinstance(resolved, Split) else resolved
         self._augmentation = Augmentation(transforms_of(augment), seed)
         self._source: Source | None = None
+        self._ids: dict[str, tuple[str, ...]] = {}
         self._datasets: dict[str, SegmentationDataset] = {}
 
     @property
@@ -124,9 +136,22 @@ class SegmentationDataModule(LightningDataModule):
         """True where the images were made by a program, which every report must say."""
         return bool(getattr(self._kind, "synthetic", False))
 
+    @property
+    def regions(self) -> bool:
+        """True where batches hold a ``region``; the data set is opened."""
+        return bool(getattr(self.source, "regions", False))
+
     def ids(self, split: str) -> tuple[str, ...]:
-        """The ids of a split (``train``, ``val``, ``test``), in the order of a batch's ``index``."""
-        return self.split.ids[split]
+        """The ids of a split's samples (``train``, ``val``, ``test``), in the order of a batch's ``index``.
+
+        Those of the protocol; where these are scans and the samples slices (``expand``), the data set is opened.
+        """
+        if not hasattr(self._kind, "expand"):
+            return self.split.ids[split]
+        if split not in self._ids:
+            source: Any = self.source
+            self._ids[split] = tuple(sample for id in self.split.ids[split] for sample in source.expand(id))
+        return self._ids[split]
 
     @property
     def source(self) -> Source:
@@ -145,7 +170,7 @@ class SegmentationDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the splits of the stage; the test split is not opened before ``test`` or ``predict``."""
         for split in _STAGES[stage]:
-            if not self.ids(split):
+            if not self.split.ids[split]:
                 raise InputError(f"protocol {self.protocol_name} has no {split} ids; name another with data.protocol.")
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
@@ -153,10 +178,16 @@ class SegmentationDataModule(LightningDataModule):
     def _load(self, split: str) -> SegmentationDataset:
         side = self.hparams["size"]
         size = None if side is None else (side, side)
+        place, _ = self._place()
+        folder = self.hparams["cache"] and Path(self.hparams["cache"])
+        cache = Cache({"dataset": self.hparams["dataset"], **self._options}, folder, place)
         if split != "train":
-            return SegmentationDataset(self.source, self.ids(split), size, None)
+            return SegmentationDataset(self.source, self.ids(split), size, None, cache=cache)
+        choose = getattr(self.source, "training_ids", tuple)
         copies, online = self.hparams["copies"], self.hparams["online"]
-        return SegmentationDataset(self.source, self.ids(split), size, self._augmentation, copies, online)
+        return SegmentationDataset(
+            self.source, choose(self.ids(split)), size, self._augmentation, copies, online, cache
+        )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         data, (world, rank) = self._datasets["train"], self._place()
@@ -191,6 +222,7 @@ class SegmentationDataModule(LightningDataModule):
             data,
             batch_size=batch_size // world,  # by name: Lightning rebuilds the loader of predict from names
             sampler=sampler,
+            collate_fn=collate,
             num_workers=workers,
             drop_last=drop_last,
             pin_memory=torch.cuda.is_available(),

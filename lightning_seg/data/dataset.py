@@ -1,17 +1,16 @@
-"""Samples in memory, their copies and augmentation, and the order in which training visits them."""
+"""Samples of a store, their copies and augmentation, and the order in which training visits them."""
 
-import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, default_collate
 
-from lightning_seg.data._source import Sample, Source
+from lightning_seg.data._source import Source
 from lightning_seg.data.augment import Augmentation
+from lightning_seg.data.cache import Cache, store
 from lightning_seg.errors import InputError
 
 
@@ -19,11 +18,13 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     """The samples ``ids`` of a source, read and resized once, kept as uint8.
 
     Args:
+        ids: of the samples; one that stands there several times is changed differently each time.
         size: (height, width) of every sample; None keeps their own, which must then be the same for all.
         augmentation: None leaves every item as it was read.
         copies: each image stands so often in the data set: copy ``c`` of image ``i`` at index ``c * len(ids) + i``.
         online: True: each item is changed anew in each epoch, by the key (epoch, copy, id). False: copy 0 is the
             original and the others are changed by the key (copy, id), alike in each epoch, as if written to disk.
+        cache: see ``cache``; None keeps the samples in memory.
     """
 
     def __init__(
@@ -34,13 +35,17 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         augmentation: Augmentation | None,
         copies: int = 1,
         online: bool = True,
+        cache: Cache | None = None,
     ) -> None:
         if not ids:
             raise InputError("a data set needs at least one id; the list of ids is empty.")
         if copies < 1:
             raise InputError(f"copies is {copies}; give 1 for the images alone, or more.")
         self.ids = list(ids)
-        self.images, self.masks = _load(source, self.ids, size)  # (N, H, W, C), (N, H, W, K)
+        unique = {id: place for place, id in enumerate(dict.fromkeys(ids))}
+        self._places = [unique[id] for id in self.ids]
+        self._names = _distinct(self.ids)
+        self.store = store(source, list(unique), size, cache)
         self.augmentation, self.copies, self.online = augmentation, copies, online
 
     def __len__(self) -> int:
@@ -50,53 +55,40 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         """The item ``index`` (of epoch 0) or ``(epoch, index)``.
 
         Returns:
-            image (C, H, W) uint8, mask (K, H, W) uint8 in {0, 1}, index: the position in ``ids``, id.
+            image (C, H, W) uint8, mask (K, H, W) uint8 in {0, 1}, index: the position in ``ids``, id; and region (1, H, W)
+            uint8 where the samples have one.
         """
         epoch, item = key if isinstance(key, tuple) else (0, key)
         if not -len(self) <= item < len(self):
             raise IndexError(f"item {item} of {len(self)}")
         copy, index = divmod(item % len(self), len(self.ids))
-        image, mask, id = self.images[index], self.masks[index], self.ids[index]
+        sample = self.store[self._places[index]]
         if self.augmentation is not None and (self.online or copy > 0):
-            image, mask = self.augmentation(image, mask, (epoch, copy, id) if self.online else (copy, id))
-        return {"image": _tensor(image), "mask": _tensor(mask), "index": index, "id": id}
+            name = self._names[index]
+            sample = self.augmentation.change(sample, (epoch, copy, name) if self.online else (copy, name))
+        tensors = {name: _tensor(part) for name, part in sample._asdict().items() if part is not None}
+        return tensors | {"index": index, "id": self.ids[index]}
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array.transpose(2, 0, 1).copy())  # (H, W, C) -> (C, H, W); a copy: the store stays as it is
+    """(H, W, C) -> (C, H, W), or (H, W) -> (1, H, W): a copy in the same order of the memory."""
+    return torch.from_numpy(np.atleast_3d(array).copy()).permute(2, 0, 1)
 
 
-def _load(source: Source, ids: list[str], size: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
-    def sample(id: str) -> Sample:
-        return resize(source.read(id), size) if size else source.read(id)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and resizing release the interpreter's lock
-        samples = pool.map(sample, ids)
-        first = next(samples)
-        images, masks = (np.empty((len(ids), *part.shape), np.uint8) for part in first)
-        images[0], masks[0] = first
-        for index, (image, mask) in enumerate(samples, start=1):
-            if image.shape != first.image.shape or mask.shape != first.mask.shape:
-                raise InputError(
-                    f"sample {ids[index]!r} has the shape {image.shape} and {ids[0]!r} {first.image.shape}; "
-                    "give a size, to which all are scaled."
-                )
-            images[index], masks[index] = image, mask
-    return images, masks
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """The batch of items, as torch's own; images stay channels last, as networks want them, so no pixel moves twice."""
+    batch = default_collate([item | {"image": item["image"].permute(1, 2, 0)} for item in items])
+    return batch | {"image": batch["image"].permute(0, 3, 1, 2)}
 
 
-def resize(sample: Sample, size: tuple[int, int]) -> Sample:
-    """The sample at ``size`` (height, width): images by area when shrunk, else bilinear; masks by the nearest pixel."""
-    image, mask = sample
-    if image.shape[:2] == size:
-        return sample
-    height, width = size
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    planes = [
-        cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for plane in mask.transpose(2, 0, 1)
-    ]
-    return Sample(scaled.reshape(height, width, -1), np.stack(planes, axis=2))  # cv2 drops the axis of a single channel
+def _distinct(ids: Sequence[str]) -> list[str]:
+    """``a, b, a`` -> ``a, b, a#1``."""
+    seen: Counter[str] = Counter()
+    names = []
+    for id in ids:
+        names.append(f"{id}#{seen[id]}" if seen[id] else id)
+        seen[id] += 1
+    return names
 
 
 class EpochSampler(DistributedSampler[tuple[int, int]]):

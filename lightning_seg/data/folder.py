@@ -50,6 +50,8 @@ class Folder:
             for several classes (tumour inside liver: ``[[1, 2], 2]``). None: 1, 2, ... for several classes, and
             grey values above ``mask_threshold`` for a single one.
         background: further values that belong to no class, besides 0 and #000000. Any other value is an error.
+        ignore: further values of pixels that neither train nor score: the region of interest is 0 there. Needs ``labels``
+            where there is one class.
         in_channels: 3 (RGB) or 1 (grey).
         mask_threshold: for one class without ``labels``: 1 where the grey value is larger.
     """
@@ -68,6 +70,7 @@ class Folder:
         classes: Sequence[str] = ("foreground",),
         labels: Sequence[Label | Sequence[Label]] | None = None,
         background: Sequence[Label] = (),
+        ignore: Sequence[Label] = (),
         in_channels: int = 3,
         mask_threshold: int = 127,
     ) -> None:
@@ -81,6 +84,8 @@ class Folder:
         self._labels = _values(classes, labels)
         self._colours = any(value >> 24 for values in self._labels or [] for value in values)
         self._background = [_value(label) for label in background] + [0, _COLOUR]
+        self._ignore = self._ignored(ignore)
+        self.regions = bool(self._ignore)
         self._channels, self._threshold = in_channels, mask_threshold
         if root.is_file():
             self._rows = read_table(root)
@@ -91,17 +96,33 @@ class Folder:
         self.groups = {id: row.group for id, row in self._rows.items()}
         self.assigned = {id: row.split for id, row in self._rows.items() if row.split}
 
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._rows[id][:2]
+
     def read(self, id: str) -> Sample:
-        """Image (H, W, C) and masks (H, W, K), one for each class."""
+        """Image (H, W, C) and masks (H, W, K), one for each class; with ``ignore`` a region, 0 at those pixels."""
         row = self._rows[id]
         image = read_image(row.image) if self._channels == 3 else read_grey(row.image)
-        return joined(row.image, image, row.mask, self._masks(row.mask))
+        mask, region = self._masks(row.mask)
+        return joined(row.image, image, row.mask, mask)._replace(region=region)
 
-    def _masks(self, path: Path) -> np.ndarray:
+    def _ignored(self, ignore: Sequence[Label]) -> list[int]:
+        values = [_value(label) for label in ignore]
+        if values and self._labels is None:
+            raise InputError(f"ignore is {list(ignore)}, and the class has no labels; give labels, such as [1].")
+        taken = {value for group in self._labels or [] for value in group} & set(values)
+        if taken or any(bool(value >> 24) != self._colours for value in values):
+            raise InputError(
+                f"ignore is {list(ignore)}; give values that no class has, numbers or colours as in labels."
+            )
+        return values
+
+    def _masks(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         if self._labels is None:
-            return read_mask(path, self._threshold)[..., None]
+            return read_mask(path, self._threshold)[..., None], None
         values = _pack(read_image(path)) if self._colours else read_labels(path)
-        legal = {value for group in self._labels for value in group} | set(self._background)
+        legal = {value for group in self._labels for value in group} | {*self._background, *self._ignore}
         strange = sorted(set(np.unique(values).tolist()) - legal)
         if strange:
             listing = ", ".join(map(_name, strange[:4])) + (", ..." if len(strange) > 4 else "")
@@ -109,7 +130,8 @@ class Folder:
                 f"{path} holds {len(strange)} values that belong to no class ({listing}); name them in labels or background, "
                 "and store masks without loss (PNG)."
             )
-        return np.stack([np.isin(values, group) for group in self._labels], axis=2).astype(np.uint8)
+        masks = np.stack([np.isin(values, group) for group in self._labels], axis=2).astype(np.uint8)
+        return masks, np.where(np.isin(values, self._ignore), 0, 2).astype(np.uint8) if self.regions else None
 
 
 def _is_image(mask_suffix: str) -> Callable[[str], bool]:

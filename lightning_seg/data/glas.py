@@ -51,6 +51,10 @@ class GlaS:
                 raise InputError(f"{self._files[id][0]} is no picture of GlaS, train_1 to testB_20; remove it.")
         self.groups = {id: known[id] for id in self.ids}
 
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
+
     def read(self, id: str) -> Sample:
         """Image (H, W, 3) RGB and mask (H, W, 1): 1 on every gland."""
         image, labels = self._files[id]

@@ -51,6 +51,10 @@ class KvasirSessile:
         known = duplicate_groups()
         self.groups = {id: known.get(id, id) for id in self.ids}
 
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
+
     def read(self, id: str) -> Sample:
         """Image (H, W, 3) RGB and mask (H, W, 1), in the frame's own size."""
         return read_pair(*self._files[id], self.mask_threshold)

@@ -42,6 +42,10 @@ class _PolypTest:
         self.ids = list(self._files)
         self.groups = {id: id for id in self.ids}
 
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
+
     def read(self, id: str) -> Sample:
         """Image (H, W, 3) RGB and mask (H, W, 1), in the frame's own size."""
         return read_pair(*self._files[id], self.mask_threshold)

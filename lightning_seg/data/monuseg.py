@@ -55,6 +55,10 @@ class MoNuSeg:
         self.ids = list(self._files)
         self.groups = {id: "-".join(id.split("-")[:3]) for id in self.ids}
 
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
+
     def read(self, id: str) -> Sample:
         """Image (1000, 1000, 3) RGB and mask (1000, 1000, 1): 1 where a pixel's centre lies in a nucleus."""
         picture, truth = self._files[id]

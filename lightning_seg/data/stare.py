@@ -3,6 +3,8 @@
 Hoover et al., Locating blood vessels in retinal images by piecewise threshold probing, TMI 2000,
 https://cecas.clemson.edu/~ahoover/stare. The owners define no split: ``stare-16-4`` is SA-UNetv2's, and the rules
 ``leave-im0001`` to ``leave-im0324`` leave one out (see ``rules``).
+
+The owners publish no fields of view, so samples have no region.
 """
 
 from pathlib import Path
@@ -48,6 +50,10 @@ class STARE:
         self._files = pair_files(*folders, lambda stem: f"{stem}.{observer}")
         self.ids = list(self._files)
         self.groups = {id: id for id in self.ids}
+
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
 
     def read(self, id: str) -> Sample:
         """Image (605, 700, 3) RGB and mask (605, 700, 1)."""

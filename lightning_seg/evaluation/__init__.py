@@ -1,7 +1,25 @@
-"""From counts per image to scores under every convention, with intervals. Stands alone: numpy and scipy only."""
+"""From counts per image to scores under every convention, with intervals. Stands alone: numpy, scipy and scikit-image only."""
 
+from lightning_seg.evaluation.compare import Comparison, compare, holm
 from lightning_seg.evaluation.conventions import SCORES, per_image, pooled, scores
-from lightning_seg.evaluation.intervals import interval
+from lightning_seg.evaluation.intervals import bca, interval, statistic
+from lightning_seg.evaluation.ranking import Ranking, rank_intervals
+from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.table import ScoreTable
 
-__all__ = ["SCORES", "ScoreTable", "interval", "per_image", "pooled", "scores"]
+__all__ = [
+    "SCORES",
+    "Comparison",
+    "Ranking",
+    "ScoreTable",
+    "bca",
+    "compare",
+    "holm",
+    "interval",
+    "per_image",
+    "pooled",
+    "rank_intervals",
+    "scores",
+    "statistic",
+    "strata",
+]

@@ -1,40 +1,203 @@
-"""95 % intervals by the bootstrap over images."""
+"""95 % intervals and p-values by the bootstrap over images, or over groups where any group holds several images.
 
-import warnings
+Every score is a function of sums over independent units (`Statistic`), so that a resample is a vector of weights: how often
+each unit was drawn. Scores drawn with the same weights are paired. Several seeds of one model: the score of each seed, averaged.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.evaluation.conventions import Counts, per_image, pooled
+from lightning_seg.errors import InputError, unknown
+from lightning_seg.evaluation.conventions import SCORES, Counts, Values, add, per_image, positions, two_class, units
+from lightning_seg.evaluation.probability import ece
+from lightning_seg.evaluation.table import ScoreTable
+
+_CHUNK = 4_000_000  # weights held at once
 
 
-def interval(counts: Counts, score: str, convention: str, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap interval (95 %, BCa) of a score over the images of ``counts`` (N, 4). Efron 1987, by scipy.
+class Statistic(NamedTuple):
+    """A score of S seeds over U units."""
+
+    sums: Values  # (U, S, d): what each unit adds
+    form: Callable[[Values], Values]  # sums over units (..., S, d) -> the score (...), mean over the seeds
+
+    @property
+    def value(self) -> float:
+        return float(self.form(self.sums.sum(0)))
+
+    @property
+    def seeds(self) -> Values:
+        """(S,) the score of each seed."""
+        total = self.sums.sum(0)
+        return np.array([float(self.form(total[place : place + 1])) for place in range(total.shape[0])])
+
+    def resampled(self, resamples: int = 2000, seed: int = 0) -> Values:
+        """(resamples,) the score of each resample; paired with every other statistic of as many units."""
+        flat = self.sums.reshape(len(self.sums), -1)
+        parts = [self.form((w @ flat).reshape(-1, *self.sums.shape[1:])) for w in _weights(len(flat), resamples, seed)]
+        return np.concatenate(parts)
+
+    def minus(self, other: "Statistic") -> "Statistic":
+        """The paired difference, over the same units."""
+        here, sums = self.sums.shape[1], np.concatenate([self.sums, other.sums], 1)
+        return Statistic(sums, lambda s: self.form(s[..., :here, :]) - other.form(s[..., here:, :]))
+
+
+def _weights(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each unit is drawn, (part of the resamples, units) at a time."""
+    if units * resamples <= _CHUNK:
+        yield _few_weights(units, resamples, seed)
+        return
+    random, step = np.random.default_rng(seed), max(1, _CHUNK // units)
+    for start in range(0, resamples, step):
+        yield _draw(random, units, min(step, resamples - start))
+
+
+@lru_cache(maxsize=4)
+def _few_weights(units: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    return _draw(np.random.default_rng(seed), units, resamples)
+
+
+def _draw(random: np.random.Generator, units: int, resamples: int) -> NDArray[np.float64]:
+    drawn = random.integers(units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.float64)
+
+
+def statistic(tables: Sequence[ScoreTable], class_name: str, score: str, convention: str = "image") -> Statistic:
+    """A score of one model, of whom each table is a seed, all over the same images.
 
     Args:
-        convention: ``image`` or ``pooled``.
+        score: of ``SCORES``, ``mcc``, ``ece`` (pooled) or a measure of the tables (mean over images).
+        convention: see ``conventions``; ``_fov`` behind it counts inside the field of view.
+    """
+    first, groups = tables[0], _same_groups(tables)
+    if score == "ece":
+        sums = np.stack([_calibration(table)[:, table.index(class_name)] for table in tables], 1)
+        flat = sums.reshape(*sums.shape[:2], -1)  # (N, S, bins * 3)
+        return Statistic(add(flat, positions(groups)), lambda s: ece(s.reshape(*s.shape[:-1], -1, 3)).mean(-1))
+    base = convention.removesuffix("_fov")
+    if score in SCORES or score == "mcc":
+        counts = np.stack([_counts(table, convention)[:, table.index(class_name)] for table in tables], 1)
+        return of_counts(counts, score, base, groups)
+    for table in tables:
+        if score not in table.measures:
+            raise unknown("score", score, [*SCORES, "mcc", "ece", *first.measures])
+    if convention != "image":
+        raise InputError(f"{score} is a measure of single images, not {convention!r}; give the convention 'image'.")
+    return _mean(
+        np.stack([table.measures[score][:, table.index(class_name)] for table in tables], 1), positions(groups)
+    )
+
+
+def of_counts(counts: Counts, score: str, convention: str, groups: tuple[str, ...]) -> Statistic:
+    """Of counts (N, S, 4) of images and seeds."""
+    added = add(np.asarray(counts, dtype=np.int64), units(convention, groups))
+    if convention in ("pooled", "two_class"):
+        form: Callable[[Values, str], Values] = two_class if convention == "two_class" else per_image
+        sums = add(added.astype(np.float64), positions(groups))
+        return Statistic(sums, lambda s: form(s, score).mean(-1))
+    each = positions(groups) if convention == "image" else np.arange(len(added))
+    return _mean(per_image(added, score), each)
+
+
+def _mean(values: Values, unit: NDArray[np.intp]) -> Statistic:
+    """The mean of values (N, S) of which some belong to one unit."""
+    sums = add(np.stack([values, np.ones_like(values)], -1), unit)
+    return Statistic(sums, lambda s: (s[..., 0] / s[..., 1]).mean(-1))
+
+
+def _counts(table: ScoreTable, convention: str) -> Counts:
+    if not convention.endswith("_fov"):
+        return table.counts
+    if table.fov_counts is None:
+        raise InputError(
+            f"{convention!r} needs counts inside a field of view, which these data have not; leave out '_fov'."
+        )
+    return table.fov_counts
+
+
+def _calibration(table: ScoreTable) -> Values:
+    if table.calibration is None:
+        raise InputError("the score table holds no calibration sums; read scores.parquet, or test the run again.")
+    return table.calibration
+
+
+def _same_groups(tables: Sequence[ScoreTable]) -> tuple[str, ...]:
+    for table in tables[1:]:
+        if table.ids != tables[0].ids:
+            raise InputError(
+                f"the score tables hold other images ({len(table.ids)} against {len(tables[0].ids)}, or in another order); "
+                "compare runs over one split."
+            )
+    return tables[0].groups
+
+
+def interval(
+    counts: Counts,
+    score: str,
+    convention: str,
+    resamples: int = 2000,
+    seed: int = 0,
+    groups: tuple[str, ...] = (),
+) -> tuple[float, float]:
+    """`bca` of a score of counts (N, 4) over images, or over ``groups`` (N,)."""
+    counts = np.asarray(counts, dtype=np.int64)
+    return bca(
+        of_counts(counts[:, None], score, convention, groups or tuple(map(str, range(len(counts))))), resamples, seed
+    )
+
+
+def bca(statistic: Statistic, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval, bias-corrected and accelerated. Efron 1987.
 
     Returns:
-        Lower and upper bound; both the score itself where it does not vary, nan for fewer than two images.
+        Lower and upper bound; both the score itself where it does not vary, nan for fewer than two units.
     """
-    from scipy.stats import bootstrap
+    from scipy.special import ndtr, ndtri
 
-    counts = np.asarray(counts, dtype=np.int64)
-    if len(counts) < 2:
+    if len(statistic.sums) < 2:
         return float("nan"), float("nan")
-    values = per_image(counts, score)
+    drawn = statistic.resampled(resamples, seed)
+    if np.ptp(drawn) < 1e-12:
+        return statistic.value, statistic.value
+    bias, acceleration = _corrections(statistic, drawn)
+    z = bias + ndtri([0.025, 0.975])
+    low, high = np.quantile(drawn, ndtr(bias + z / (1 - acceleration * z)))
+    return float(low), float(high)
 
-    def statistic(rows: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
-        return values[rows].mean(axis) if convention == "image" else pooled(counts[rows], score)
 
-    rows = np.arange(len(counts))
-    if np.ptp(values) == 0:
-        return float(statistic(rows)), float(statistic(rows))
-    for method in ("BCa", "percentile"):  # BCa is undefined (nan) where single images do not move the score
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            random = np.random.default_rng(seed)
-            bounds = bootstrap((rows,), statistic, n_resamples=resamples, method=method, rng=random).confidence_interval
-        if np.isfinite([bounds.low, bounds.high]).all():
-            break
-    return float(bounds.low), float(bounds.high)
+def p_value(difference: Statistic, resamples: int = 2000, seed: int = 0) -> float:
+    """Two-sided p of a difference of 0: the level at which its BCa interval would end there; 1 where nothing differs."""
+    from scipy.special import ndtr, ndtri
+
+    drawn = difference.resampled(resamples, seed)
+    if len(difference.sums) < 2 or np.ptp(drawn) < 1e-12:
+        return 1.0 if abs(difference.value) < 1e-12 else float("nan")
+    bias, acceleration = _corrections(difference, drawn)
+    y = ndtri(_below(drawn, 0.0)) - bias
+    tail = float(ndtr(y / (1 + acceleration * y) - bias))
+    return min(1.0, max(2 * min(tail, 1 - tail), 2 / (resamples + 1)))
+
+
+def _corrections(statistic: Statistic, drawn: Values) -> tuple[float, float]:
+    """BCa's bias and acceleration; both 0 (the percentile interval) where they are undefined."""
+    from scipy.special import ndtri
+
+    bias = float(ndtri(_below(drawn, statistic.value)))
+    without = statistic.form(statistic.sums.sum(0) - statistic.sums)  # the jackknife
+    influence = without.mean() - without
+    spread = float((influence**2).sum()) ** 1.5
+    if spread < 1e-30 or abs(bias) > 1.5:
+        return 0.0, 0.0
+    return bias, float((influence**3).sum()) / (6 * spread)
+
+
+def _below(drawn: Values, value: float) -> float:
+    """Share of the resamples below ``value``, ties half, kept off 0 and 1."""
+    share = ((drawn < value).mean() + (drawn <= value).mean()) / 2
+    edge = 1 / (len(drawn) + 1)
+    return float(np.clip(share, edge, 1 - edge))

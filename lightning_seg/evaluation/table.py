@@ -1,52 +1,108 @@
-"""The table every score is made from: one row per image and class, integer counts, keyed by image id."""
+"""The table every score is made from: one row per image and class, integer counts and measures, keyed by image id."""
 
-import csv
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lightning_seg.errors import InputError, unknown
+from lightning_seg.evaluation import _columns
 from lightning_seg.evaluation.conventions import Counts
-
-HEADER = ("id", "class", "tp", "fp", "fn", "tn")
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Counts (N, K, 4) of N images, named by ``ids``, and K ``classes``."""
+    """What is known of N images under K classes.
+
+    Attributes:
+        ids: of the images, each once, in the order of the split.
+        classes: names of the mask's channels.
+        counts: (N, K, 4) pixels: TP, FP, FN, TN over the whole frame.
+        groups: the patient, sequence or scan of each image; its id where none is known.
+        measures: name -> (N, K) float64, such as ``hd95`` (see ``measures``).
+        fov_counts: (N, K, 4) inside the field of view, where the data set has one.
+        components: (N, K) lesions of the truth: its 8-connected components.
+        calibration: (N, K, bins, 3) by predicted probability: pixels, foreground pixels, sum of probabilities. In Parquet only.
+    """
 
     ids: tuple[str, ...]
     classes: tuple[str, ...]
     counts: Counts
+    groups: tuple[str, ...] = ()
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    fov_counts: Counts | None = None
+    components: NDArray[np.int64] | None = None
+    calibration: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            object.__setattr__(self, "groups", self.ids)
 
     def of(self, name: str) -> Counts:
         """The (N, 4) counts of one class."""
-        return self.counts[:, self.classes.index(name)]
+        return self.counts[:, self.index(name)]
+
+    def index(self, name: str) -> int:
+        """The position of a class; InputError where there is none of this name."""
+        if name not in self.classes:
+            raise unknown("class", name, self.classes)
+        return self.classes.index(name)
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """(N, K) pixels of the truth."""
+        return self.counts[..., 0] + self.counts[..., 2]
+
+    @property
+    def grouped(self) -> bool:
+        """True where any group holds more than one image: then groups, not images, are the independent units."""
+        return len(set(self.groups)) < len(self.ids)
+
+    def at(self, rows: NDArray[np.integer[Any]]) -> "ScoreTable":
+        """The images at these positions, in their order."""
+
+        def part(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: values[rows] for name, values in value.items()}
+            return tuple(value[row] for row in rows) if isinstance(value, tuple) else value[rows]
+
+        parts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        kept = {key: part(value) for key, value in parts.items() if key != "classes" and value is not None}
+        return ScoreTable(classes=self.classes, **kept)
+
+    @classmethod
+    def collect(
+        cls, index: Sequence[int], counts: Counts, ids: Sequence[str], classes: Sequence[str], **parts: Any
+    ) -> "ScoreTable":
+        """From rows in any order, in which an image may stand twice (distributed samplers repeat some): once each, sorted.
+
+        Args:
+            index: of each row, its position in ``ids``.
+            parts: further fields of the table, row by row.
+        """
+        _, first = np.unique(np.asarray(index), return_index=True)
+        rows = tuple(ids[i] for i in np.asarray(index))
+        return cls(rows, tuple(classes), np.asarray(counts, dtype=np.int64), **parts).at(first)
 
     def write(self, path: Path) -> None:
-        """Write as CSV; the file appears whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with part.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(HEADER)
-            for image, rows in zip(self.ids, self.counts, strict=True):
-                writer.writerows((image, name, *map(int, row)) for name, row in zip(self.classes, rows, strict=True))
-        os.replace(part, path)
+        """Write CSV and Parquet, of the name of ``path``, beside each other; each appears whole or not at all."""
+        _columns.write(path, _columns.of(self), self.calibration)
 
     @classmethod
     def read(cls, path: Path) -> "ScoreTable":
-        """Read what `write` wrote."""
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        ids, classes = tuple(dict.fromkeys(r["id"] for r in rows)), tuple(dict.fromkeys(r["class"] for r in rows))
-        counts = np.array([[int(r[c]) for c in HEADER[2:]] for r in rows], dtype=np.int64)
-        return cls(ids, classes, counts.reshape(len(ids), len(classes), 4))
-
-    @classmethod
-    def collect(cls, index: Sequence[int], counts: Counts, ids: Sequence[str], classes: Sequence[str]) -> "ScoreTable":
-        """From rows in any order, in which an image may stand twice (distributed samplers repeat some): once each, sorted."""
-        first = np.unique(np.asarray(index), return_index=True)
-        return cls(tuple(ids[i] for i in first[0]), tuple(classes), np.asarray(counts, dtype=np.int64)[first[1]])
+        """Read a CSV or Parquet file that `write` wrote; InputError where it is none."""
+        columns = _columns.read(path)
+        ids, classes = tuple(dict.fromkeys(columns["id"])), tuple(dict.fromkeys(columns["class"]))
+        rows = list(zip(columns["id"], columns["class"], strict=True))
+        if not rows or rows != [(id, name) for id in ids for name in classes]:
+            raise InputError(
+                f"{path} is not a whole score table: {len(rows)} rows for {len(ids)} images and {len(classes)} classes; "
+                "test the run again."
+            )
+        try:
+            return cls(ids, classes, **_columns.parts(columns, (len(ids), len(classes))))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path} is a damaged score table ({error}); test the run again.") from error

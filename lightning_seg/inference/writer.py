@@ -102,10 +102,21 @@ def checkpoint_label(trainer: L.Trainer) -> str:
     return f"{Path(str(trainer.ckpt_path)).stem}-{data.hparams['size'] or 'native'}"
 
 
-def write_png(path: Path, picture: Image) -> None:
-    """Write (H, W) or RGB (H, W, 3) as PNG, whole or not at all."""
-    ok, content = cv2.imencode(".png", picture if picture.ndim == 2 else picture[..., ::-1])
+def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
+    """Where the scores of a ``val`` or ``test`` split lie: ``<run>/<split>-<protocol>/<label of the checkpoint>``."""
+    data: Any = getattr(trainer, "datamodule")  # noqa: B009
+    native = "-native" if pl_module.scorer.score_at == "native" else ""
+    return run_dir(trainer) / f"{split}-{data.protocol_name}" / f"{checkpoint_label(trainer)}{native}"
+
+
+def write_png(path: Path, picture: Image | NDArray[np.uint16]) -> None:
+    """Write (H, W) or RGB (H, W, 3) as PNG, or as JPEG where the path ends so, whole or not at all."""
+    ok, content = cv2.imencode(path.suffix, picture if picture.ndim == 2 else picture[..., ::-1])
     assert ok, path
     part = path.with_suffix(".part")
-    part.write_bytes(content.tobytes())
-    part.replace(path)
+    try:
+        part.write_bytes(content.tobytes())
+        part.replace(path)
+    except BaseException:  # a full disk: what is there of the file is of no use
+        part.unlink(missing_ok=True)
+        raise

@@ -164,13 +164,13 @@ def _size_options(name: str) -> dict[str, Any]:
     return next((options for family, options in _ANY_SIZE.items() if family in stem), {})
 
 
-def find_weights(name: str) -> Path:
+def find_weights(name: str, download: bool = True) -> Path:
     """The file of pre-trained weights: in ``$LIGHTNING_SEG_WEIGHTS``, in timm's hub cache, or downloaded into it."""
     folder = os.environ.get("LIGHTNING_SEG_WEIGHTS")
     file = Path(folder or ".") / f"{name}.safetensors"
     if folder and file.is_file():
         return file
-    cached = _from_hub(name)
+    cached = _from_hub(name, download)
     if cached is None:
         raise InputError(
             f"no pre-trained weights for encoder {name!r}: {'no ' + str(file) if folder else 'LIGHTNING_SEG_WEIGHTS is not set'}, "
@@ -179,7 +179,7 @@ def find_weights(name: str) -> Path:
     return cached
 
 
-def _from_hub(name: str) -> Path | None:
+def _from_hub(name: str, download: bool) -> Path | None:
     """timm's published file from the local hub cache or, where the hub answers within 3 seconds, from the hub."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_OFFLINE
@@ -193,7 +193,7 @@ def _from_hub(name: str) -> Path | None:
         if isinstance(cached, str):
             return Path(cached)
     try:
-        if HF_HUB_OFFLINE:
+        if HF_HUB_OFFLINE or not download:
             return None
         get_hf_file_metadata(hf_hub_url(repo, "model.safetensors"), timeout=3)
         return Path(hf_hub_download(repo, "model.safetensors"))

@@ -36,7 +36,7 @@ def test_a_sample_is_the_frame_and_its_mask_in_either_layout(layout: str, tmp_pa
     source = CVCClinicDB(write(tmp_path, layout))
     assert source.ids == ["1", "10", "26", "612"]
     assert source.groups == {"1": "sequence 1", "10": "sequence 1", "26": "sequence 2", "612": "sequence 29"}
-    image, mask = source.read("612")
+    image, mask, _ = source.read("612")
     assert image.shape == (24, 32, 3)
     assert mask.shape == (24, 32, 1)
     assert image.dtype == mask.dtype == np.uint8

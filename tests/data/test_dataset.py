@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from lightning_seg.data._source import Sample
 from lightning_seg.data.augment import PRESETS, Augmentation
-from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, resize
+from lightning_seg.data.cache import resize
+from lightning_seg.data.dataset import EpochSampler, SegmentationDataset
 from lightning_seg.errors import InputError
 
 MakeSource = Callable[..., Any]
@@ -53,9 +54,9 @@ def test_only_the_given_ids_are_read_and_each_once(make_source: MakeSource) -> N
 
 def test_changing_an_item_leaves_the_store_as_it_was(make_source: MakeSource) -> None:
     data = SegmentationDataset(make_source(), ["s00"], None, None)
-    before = data.images.copy()
+    before = data.store[0].image.copy()
     data[0]["image"].zero_()
-    assert np.array_equal(data.images, before)
+    assert np.array_equal(data.store[0].image, before)
 
 
 @pytest.mark.parametrize("size", [(16, 24), (64, 48), (32, 32)])

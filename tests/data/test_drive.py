@@ -54,7 +54,7 @@ def test_a_sample_is_the_photograph_and_the_first_observers_vessels(folder: Path
     assert source.ids == sorted(IDS)
     assert source.groups == {id: id for id in IDS}
     for id, number in (("01_test", 1), ("21_training", 21), ("40_training", 40)):
-        image, mask = source.read(id)
+        image, mask, _ = source.read(id)
         assert image.shape == (*SHAPE, 3)
         assert mask.shape == (*SHAPE, 1)
         assert image.dtype == mask.dtype == np.uint8
@@ -137,7 +137,7 @@ def test_each_real_photograph_has_its_own_vessels() -> None:
     """Vessels are darker than their surroundings, and another photograph's mask does not lie on them."""
     source = real()
     samples = [source.read(id) for id in source.ids[::4]]
-    for index, (image, mask) in enumerate(samples):
+    for index, (image, mask, _) in enumerate(samples):
         green = image[..., 1].astype(float)
         darker = uniform_filter(green, 25) - green
         other = samples[index - 1].mask

@@ -37,7 +37,7 @@ def table(root: Path, text: str) -> Path:
 def test_one_class_is_what_exceeds_the_threshold(tmp_path: Path) -> None:
     source = Folder(write(tmp_path, 255 * (LABELS > 0).astype(np.uint8)))
     assert source.ids == ["a", "b"]
-    image, mask = source.read("b")
+    image, mask, _ = source.read("b")
     assert image.shape == (20, 30, 3)
     assert (image == 50).all()
     assert np.array_equal(mask[..., 0], LABELS > 0)

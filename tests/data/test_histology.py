@@ -40,7 +40,7 @@ def test_all_glands_are_one_class_whatever_their_number(tmp_path: Path) -> None:
     )
     assert source.ids == ["testA_12", "testB_20", "train_1"]
     assert source.groups == {"train_1": "patient 2", "testA_12": "patient 11", "testB_20": "patient 7"}
-    image, mask = source.read("train_1")
+    image, mask, _ = source.read("train_1")
     assert np.array_equal(image, picture(0))
     assert mask.shape == (*SHAPE, 1)
     assert mask.sum() == 8 * 17 + 10 * 17 + 6 * 4
@@ -138,7 +138,7 @@ def test_monuseg_is_read_as_its_two_archives_unpack(tmp_path: Path) -> None:
     assert source.groups["TCGA-G9-6336-01Z-00-DX1"] == "TCGA-G9-6336"
     check(split, source)
     for half, names in halves.items():
-        image, mask = source.read(names[2])
+        image, mask, _ = source.read(names[2])
         assert np.array_equal(image, picture(2)), half
         assert np.array_equal(mask[..., 0], rasterise([TRIANGLE, BOWTIE], SHAPE))
 

@@ -39,7 +39,7 @@ def test_a_sample_is_the_frame_and_its_mask_in_their_own_size(folder: Path) -> N
     source = KvasirSEG(folder)
     assert source.ids == ["a", "b", "c", "d"]
     assert source.groups == {id: id for id in source.ids}
-    image, mask = source.read("b")
+    image, mask, _ = source.read("b")
     assert image.shape == (64, 80, 3)
     assert mask.shape == (64, 80, 1)
     assert image.dtype == mask.dtype == np.uint8

@@ -54,7 +54,7 @@ def test_stare_is_read_as_its_archives_hold_it_or_unpacked(tmp_path: Path, packe
     assert source.ids == STARE_IDS
     assert source.groups == {id: id for id in STARE_IDS}
     for row, id in ((0, "im0001"), (19, "im0324")):
-        image, mask = source.read(id)
+        image, mask, _ = source.read(id)
         assert np.array_equal(image, photograph(row))
         assert np.array_equal(mask[..., 0], vessel(row) // 255)
     assert np.array_equal(STARE(tmp_path, "vk").read("im0001").mask[..., 0], vessel(1) // 255)
@@ -103,7 +103,7 @@ def test_chase_db1_is_read_from_one_folder_or_two(tmp_path: Path, parts: tuple[s
     source = CHASEDB1(write_chase(tmp_path / "CHASEDB1", *parts))
     assert source.ids == CHASE_IDS
     assert source.groups["Image_03L"] == source.groups["Image_03R"] == "child 03"
-    image, mask = source.read("Image_14R")
+    image, mask, _ = source.read("Image_14R")
     assert np.array_equal(image, photograph(27))
     assert np.array_equal(mask[..., 0], vessel(27) // 255)
     second = CHASEDB1(tmp_path, "2ndHO")

@@ -1,0 +1,127 @@
+"""What is kept of a scored run in ``experiments/results/scores/``: its per-image table, and beside it these facts."""
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation import ScoreTable
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is to be known of a scored run besides its table. Unknown: an empty string or None."""
+
+    recipe: str
+    changes: dict[str, Any]  # dotted key -> value, where the training departs from the recipe
+    training: str  # 8 hex digits over everything that decides the training but the seed
+    architecture: str
+    encoder: str
+    options: dict[str, Any]
+    pretrained: bool
+    encoder_weights: dict[str, str]  # name, file, sha256
+    dataset: str
+    protocol: str
+    protocol_digest: str
+    leaks: bool
+    grouped: bool
+    synthetic: bool
+    split: str
+    images: int
+    size: int | str  # "native": as the images are
+    scored_at: str
+    threshold: float
+    checkpoint: str
+    looks: int | None  # how often the test split had been scored by then, as the ledger of the runs' folder counted
+    seed: int
+    epochs: int
+    precision: str
+    commit: str
+    hardware: str
+    minutes: float | None
+    parameters: int | None
+    gmacs: float | None  # of one image of this size
+    latency_ms: float | None = None  # one image, eager float32, median
+    latency_on: str = ""
+
+    @property
+    def network(self) -> str:
+        """As `lightning-seg profile` takes it: ``unet:encoder="resnet34",skip="dca"``."""
+        given = ({"encoder": self.encoder} if self.encoder else {}) | self.options
+        text = ",".join(f"{key}={json.dumps(value)}" for key, value in given.items())
+        return f"{self.architecture}:{text}" if text else self.architecture
+
+    @property
+    def model(self) -> str:
+        """For people: ``unet x mobilenetv2_100, skip=dca``."""
+        name = f"{self.architecture} x {self.encoder}" if self.encoder else self.architecture
+        scratch = ["from scratch"] if self.encoder and not self.pretrained else []
+        return ", ".join([name, *(f"{key}={words(value)}" for key, value in self.options.items()), *scratch])
+
+    @property
+    def settings(self) -> str:
+        """The recipe, where the training departs from it, and the weights it began with."""
+        changes = ", ".join(f"{key}={words(value)}" for key, value in self.changes.items())
+        weights = f"; encoder weights {self.encoder_weights['sha256'][:8]}" if self.encoder_weights else ""
+        return f"{self.recipe or 'no recipe'}{f' with {changes}' if changes else ''}{weights}"
+
+    @property
+    def place(self) -> Path:
+        """Where the table lies below ``scores/``: runs in one folder were scored on the same images in the same way."""
+        at = "native" if self.scored_at.startswith("native") else "network"
+        folder = f"{self.protocol}-{self.protocol_digest}-{self.split}-{self.size}-{at}"
+        return Path(slug(folder)) / f"{slug(self.model)}-{self.training}-seed{self.seed}.csv"
+
+
+def words(value: Any) -> str:
+    """A value without quotes, as it is written on the command line."""
+    return json.dumps(value).replace('"', "")
+
+
+def slug(text: str) -> str:
+    """``text`` as part of a file's name."""
+    return re.sub(r"[^\w.=-]+", "-", text.replace(" x ", "-")).strip("-")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A scored run: its facts and the file of its per-image table."""
+
+    facts: Facts
+    file: Path
+
+    @cached_property
+    def table(self) -> ScoreTable:
+        return ScoreTable.read(self.file)
+
+
+def load_results(folder: Path) -> list[Result]:
+    """All that was recorded below ``folder``, in the order of the files' names."""
+    return [Result(read_facts(file), file.with_suffix(".csv")) for file in sorted((folder / "scores").glob("*/*.json"))]
+
+
+def read_facts(file: Path) -> Facts:
+    """Facts that `write_facts` wrote; InputError where the file holds something else."""
+    content = json.loads(file.read_text())
+    try:
+        return Facts(**content)
+    except TypeError as error:
+        raise InputError(f"{file} does not hold the facts of a run ({error}); record that run again.") from error
+
+
+def write_facts(facts: Facts, file: Path) -> None:
+    write_whole(file, json.dumps(asdict(facts), indent=1) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """The file appears whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text)
+    os.replace(part, file)

@@ -1,0 +1,1 @@
+"""``python -m experiments leaderboard``: what was recorded, as Markdown, CSV and one page of HTML."""

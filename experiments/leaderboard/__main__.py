@@ -1,0 +1,59 @@
+"""The command ``python -m experiments leaderboard``."""
+
+import argparse
+from pathlib import Path
+
+from experiments.facts import RESULTS, load_results, write_whole
+from experiments.leaderboard import page, text
+from experiments.leaderboard.boards import make_boards
+from experiments.leaderboard.elsewhere import set_beside
+from experiments.published import read_evaluations
+from experiments.record import read_rows
+from experiments.runs import find_runs, results_of
+from lightning_seg.errors import InputError
+
+
+def main(args: list[str]) -> None:
+    """Write LEADERBOARD.md and leaderboard.csv, and the page where one is asked for."""
+    options = _parser().parse_args(args)
+    content = collect(options.results, options.runs)
+    written = {"LEADERBOARD.md": text.markdown(content), "leaderboard.csv": text.table(content)}
+    for name, body in written.items():
+        file = (options.output or options.results) / name
+        write_whole(file, body)
+        print(file)
+    if options.html:
+        write_whole(options.html, page.html(content))
+        print(options.html)
+
+
+def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.Content:
+    """The boards and published results of what lies in ``results``, and of ``runs`` that are not recorded.
+
+    Raises:
+        InputError: there is nothing to show.
+    """
+    found = load_results(results) + [result for run in find_runs(runs or []) for result in results_of(run)]
+    rows, file = read_rows(results / "reproduced.csv"), results / "reported.csv"
+    evaluations = read_evaluations(file) if file.is_file() else []
+    boards = make_boards(found, rows, evaluations)
+    if not boards:
+        raise InputError(f"nothing is recorded in {str(results)!r}; first: python -m experiments record runs/<name>.")
+    shown = {board.key.dataset for board in boards}
+    return text.Content(boards, set_beside([e for e in evaluations if e.dataset in shown], found))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments leaderboard",
+        description="What was recorded, with intervals, ranks and ties, as Markdown, CSV and HTML.",
+    )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="where it is recorded (default experiments/results)"
+    )
+    parser.add_argument("--runs", type=Path, nargs="+", help="run folders to show besides, that are not recorded")
+    parser.add_argument(
+        "--output", type=Path, help="folder for LEADERBOARD.md and leaderboard.csv (default that of --results)"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page, with plots, that needs no network")
+    return parser

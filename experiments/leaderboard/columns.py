@@ -1,0 +1,165 @@
+"""The columns of a board, once for Markdown, CSV and HTML."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isnan
+from statistics import mean
+from typing import Any
+
+from experiments.leaderboard.boards import Board, Line, published_score
+
+SCORE_NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 px", "nsd": "NSD"}
+CONVENTIONS = {
+    "image": "mean over images",
+    "pooled": "pooled over pixels",
+    "image_fov": "mean over images, inside the field of view",
+    "pooled_fov": "pooled over pixels, inside the field of view",
+    "volume": "mean over scans",
+}
+OPTIONAL = ("published", "difference", "ms")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: what stands in it, a second line in small print, and by what it sorts."""
+
+    title: str
+    text: Callable[[Line], str]
+    small: Callable[[Line], str] = lambda line: ""
+    sort: Callable[[Line], Any] = lambda line: None  # a number; None: by the text
+    explained: str = ""
+
+
+def columns(board: Board) -> list[Column]:
+    """The columns of a board; of ``OPTIONAL`` those that say something of any line."""
+    beside = dict.fromkeys(score for line in board.lines for score in line.beside)
+    found = [
+        Column(
+            "rank", _rank, _ranks, lambda line: line.ranking.rank or 999, "below it the ranks in 95 % of the resamples"
+        ),
+        Column("model", lambda line: line.first.model, lambda line: line.first.settings),
+        Column(
+            "Dice",
+            lambda line: _score(line.ranking.value),
+            _interval,
+            lambda line: line.ranking.value,
+            "with its 95 % interval",
+        ),
+        Column("standing", lambda line: line.standing, sort=lambda line: line.ranking.rank or 999),
+        Column("seeds", lambda line: str(len(line.facts)), _spread, lambda line: len(line.facts), "SD over them below"),
+        *(_beside(score) for score in beside),
+        Column("published", _published, _source, _published_value, "same network, recipe, test images and convention"),
+        Column("difference", _difference, sort=_difference_value, explained="ours less published"),
+        Column("parameters", _parameters, sort=lambda line: line.first.parameters),
+        Column(
+            "GMACs",
+            lambda line: _number(line.first.gmacs, ".2f"),
+            sort=lambda line: line.first.gmacs,
+            explained="of one image",
+        ),
+        Column("ms", lambda line: _number(latency(line), ".1f"), _latency_on, latency, "latency of one image"),
+        Column(
+            "training",
+            _minutes,
+            lambda line: f"{line.first.epochs} epochs, {line.first.precision}",
+            _mean_minutes,
+            "mean over seeds",
+        ),
+        Column(
+            "looks", _looks, sort=_most_looks, explained="at this test split, as its ledger counted when it was scored"
+        ),
+        Column("commit", lambda line: _all(f.commit or "unknown" for f in line.facts), _hardware),
+    ]
+    return [c for c in found if c.title not in OPTIONAL or any(c.sort(line) is not None for line in board.lines)]
+
+
+def latency(line: Line) -> float | None:
+    measured = [facts.latency_ms for facts in line.facts if facts.latency_ms is not None]
+    return measured[0] if measured else None
+
+
+def _rank(line: Line) -> str:
+    return str(line.ranking.rank or "-")
+
+
+def _ranks(line: Line) -> str:
+    low, high = line.ranking.rank_low, line.ranking.rank_high
+    return f"{low} to {high}" if high > low else ""
+
+
+def _interval(line: Line) -> str:
+    return f"{line.ranking.low:.3f} to {line.ranking.high:.3f}"
+
+
+def _spread(line: Line) -> str:
+    return "" if isnan(line.ranking.sd_over_seeds) else f"SD {line.ranking.sd_over_seeds:.4f}"
+
+
+def _beside(score: str) -> Column:
+    digits = ".1f" if score == "hd95" else ".4f"
+    value = lambda line: line.beside.get(score)  # noqa: E731
+    return Column(SCORE_NAMES[score], lambda line: _number(value(line), digits), sort=value)
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _number(value: float | None, digits: str) -> str:
+    return "-" if value is None else f"{value:{digits}}"
+
+
+def _published_value(line: Line) -> float | None:
+    return next((v for v in map(published_score, line.published) if v is not None), None)
+
+
+def _published(line: Line) -> str:
+    return _number(_published_value(line), ".4f")
+
+
+def _source(line: Line) -> str:
+    return next((e.source for e in line.published if published_score(e) is not None), "")
+
+
+def _difference_value(line: Line) -> float | None:
+    value = _published_value(line)
+    return None if value is None else line.ranking.value - value
+
+
+def _difference(line: Line) -> str:
+    return _number(_difference_value(line), "+.4f")
+
+
+def _parameters(line: Line) -> str:
+    count = line.first.parameters
+    return "-" if count is None else f"{count / 1e6:.2f} M"
+
+
+def _latency_on(line: Line) -> str:
+    return next((facts.latency_on for facts in line.facts if facts.latency_ms is not None), "")
+
+
+def _mean_minutes(line: Line) -> float | None:
+    known = [facts.minutes for facts in line.facts if facts.minutes is not None]
+    return mean(known) if known else None
+
+
+def _minutes(line: Line) -> str:
+    value = _mean_minutes(line)
+    return "-" if value is None else f"{value:.1f} min"
+
+
+def _most_looks(line: Line) -> int | None:
+    return max((facts.looks for facts in line.facts if facts.looks is not None), default=None)
+
+
+def _looks(line: Line) -> str:
+    return str(_most_looks(line) or "-")
+
+
+def _hardware(line: Line) -> str:
+    return _all(facts.hardware or "hardware unknown" for facts in line.facts)
+
+
+def _all(values: Any) -> str:
+    return "; ".join(dict.fromkeys(values))

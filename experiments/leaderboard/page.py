@@ -1,0 +1,56 @@
+"""The leaderboard as one page of HTML: sortable, with plots, light and dark, without any network."""
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from experiments.leaderboard import plots, text
+from experiments.leaderboard.boards import Board
+from experiments.leaderboard.columns import CONVENTIONS, columns
+
+
+def html(content: text.Content) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=PackageLoader("experiments.leaderboard", "."), autoescape=True, undefined=StrictUndefined
+    )
+    environment.trim_blocks = environment.lstrip_blocks = True
+    sections = [
+        {
+            "title": text.title(key),
+            "facts": text.facts_of(boards[0]).replace("`", ""),
+            "boards": [_board(b) for b in boards],
+        }
+        for key, boards in content.by_images.items()
+    ]
+    return environment.get_template("page.html").render(
+        introduction=text.INTRODUCTION,
+        sections=sections,
+        elsewhere=text.ELSEWHERE,
+        published_head=text.PUBLISHED_HEAD,
+        published=[text.published_cells(row) for row in content.scored],
+    )
+
+
+def _board(board: Board) -> dict[str, Any]:
+    shown = columns(board)
+    return {
+        "convention": CONVENTIONS[board.key.convention],
+        "columns": shown,
+        "rows": [[_cell(column, line) for column in shown] for line in board.lines],
+        "standings": [line.standing for line in board.lines],
+        "plots": [
+            {"title": title, "svg": Markup(svg)}
+            for title, svg in (
+                ("Accuracy and cost", plots.pareto(board)),
+                ("Ranks, 95 % intervals", plots.ranks(board)),
+                ("Every test image", plots.strips(board) if board.key.convention == "image" else ""),
+            )
+            if svg
+        ],
+    }
+
+
+def _cell(column: Any, line: Any) -> dict[str, Any]:
+    return {"text": column.text(line), "small": column.small(line), "sort": column.sort(line)}

@@ -1,0 +1,177 @@
+"""Boards as Markdown and CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+from experiments.leaderboard.boards import Board, Key
+from experiments.leaderboard.columns import CONVENTIONS, Column, columns, latency
+from experiments.leaderboard.elsewhere import Beside
+
+INTRODUCTION = (
+    "Every table holds one set of test images, one class, one size and one convention; nothing in it is to be compared "
+    "with another table. Dice is the mean over all seeds that were run, of which none is picked; the epoch was chosen on "
+    "validation data. Intervals are of 95 %, by bootstrap over the images, or over patients, sequences or duplicates where "
+    "any are known; models are ranked by a paired bootstrap, and a model is tied with the leader unless the interval of "
+    "their difference, after Holm's correction, leaves out 0. Intervals show the choice of test images; the SD over seeds "
+    "shows that of training."
+)
+ELSEWHERE = (
+    "As published, by the convention that the figures were found to follow. Ours is the same network by the recipe of the same "
+    "source under the nearest protocol; where the test images are others, a difference does not say that a result was "
+    "or was not reproduced."
+)
+PUBLISHED_HEAD = (
+    "model",
+    "Dice",
+    "IoU",
+    "convention",
+    "data",
+    "protocol",
+    "test images",
+    "ours: Dice",
+    "difference",
+    "how ours was made",
+    "source",
+)
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a leaderboard shows."""
+
+    boards: Sequence[Board]
+    beside: Sequence[Beside]
+
+    @property
+    def by_images(self) -> dict[Key, list[Board]]:
+        """The boards over the same images, class and size: one per convention."""
+        found: dict[Key, list[Board]] = {}
+        for board in self.boards:
+            found.setdefault(board.key.images, []).append(board)
+        return found
+
+    @property
+    def scored(self) -> list[Beside]:
+        """The published results that have a Dice or an IoU, first those that have ours beside them."""
+        found = [row for row in self.beside if {"dice", "iou", "f1"} & set(row.evaluation.scores)]
+        return sorted(found, key=lambda row: not row.ours)
+
+
+def markdown(content: Content) -> str:
+    parts = ["# Leaderboard", "Written by `python -m experiments leaderboard`; do not edit.", INTRODUCTION]
+    for key, boards in content.by_images.items():
+        parts += [f"## {title(key)}", facts_of(boards[0])]
+        for board in boards:
+            shown = columns(board)
+            parts += [f"### {CONVENTIONS[board.key.convention].capitalize()}", _board(board, shown)]
+    if content.scored:
+        parts += ["## Published results", ELSEWHERE, _elsewhere(content.scored)]
+    return "\n\n".join(parts) + "\n"
+
+
+def title(key: Key) -> str:
+    size = f"{key.size} px" if isinstance(key.size, int) else f"{key.size} size"
+    return f"{key.dataset}, protocol {key.protocol}: {key.class_name}, {size}"
+
+
+def facts_of(board: Board) -> str:
+    """What the boards over one set of images have in common, as a sentence."""
+    key, first = board.key, board.lines[0].first
+    known = [f for f in board.facts if f.parameters is not None]  # recorded with all their facts
+    sentences = [
+        f"Protocol {key.protocol} (digest `{key.digest}`), split {key.split}, {first.images} images, scored at "
+        f"{key.scored_at} {key.size}, threshold {first.threshold}."
+    ]
+    if any(f.synthetic for f in known):
+        sentences.append("SYNTHETIC data: says nothing about clinical performance.")
+    if any(f.leaks for f in known):
+        sentences.append("This protocol LEAKS: images of one patient or sequence stand in several of its splits.")
+    if known and not any(f.grouped or f.synthetic for f in known):
+        sentences.append("No patients or sequences are known: each image counts for itself.")
+    looks = f"had been looked at {board.looks} times" if board.looks else "was looked at an unknown number of times"
+    return " ".join([*sentences, f"The test split {looks} when the last of these was scored."])
+
+
+def _board(board: Board, shown: list[Column]) -> str:
+    rows = [[_cell(column, line) for column in shown] for line in board.lines]
+    return pipes([column.title for column in shown], rows)
+
+
+def _cell(column: Column, line: Any) -> str:
+    small = column.small(line)
+    return f"{column.text(line)} ({small})" if small else column.text(line)
+
+
+def _elsewhere(beside: Sequence[Beside]) -> str:
+    return pipes(list(PUBLISHED_HEAD), [published_cells(row) for row in beside])
+
+
+def published_cells(row: Beside) -> list[str]:
+    """A published result as the texts of one row."""
+    e = row.evaluation
+    dice = e.scores.get("dice", e.scores.get("f1"))
+    shown = ["-" if value is None else f"{value:.4f}" for value in (dice, e.scores.get("iou"))]
+    ours = "; ".join(map(str, row.ours)) or "-"
+    difference = "-" if row.difference is None else f"{row.difference:+.4f}"
+    settings = row.settings or "-"
+    return [
+        e.name,
+        *shown,
+        e.convention,
+        e.dataset,
+        e.published_protocol,
+        row.images,
+        ours,
+        difference,
+        settings,
+        e.source,
+    ]
+
+
+def pipes(head: list[str], rows: list[list[str]]) -> str:
+    """A table of Markdown."""
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def table(content: Content) -> str:
+    """Every line of every board as a row of CSV."""
+    rows = [_row(board.key, line) for board in content.boards for line in board.lines]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _row(key: Key, line: Any) -> dict[str, Any]:
+    shown = {column.title: column.text(line) for column in columns(Board(key, (line,)))}
+    ranking = line.ranking
+    return {
+        **key._asdict(),
+        "model": line.first.model,
+        "settings": line.first.settings,
+        "dice": f"{ranking.value:.4f}",
+        "low": f"{ranking.low:.4f}",
+        "high": f"{ranking.high:.4f}",
+        "sd_over_seeds": "" if isnan(ranking.sd_over_seeds) else f"{ranking.sd_over_seeds:.4f}",
+        "seeds": " ".join(str(facts.seed) for facts in line.facts),
+        "rank": ranking.rank or "",
+        "rank_low": ranking.rank_low or "",
+        "rank_high": ranking.rank_high or "",
+        "standing": line.standing,
+        "iou": f"{line.beside['iou']:.4f}" if "iou" in line.beside else "",
+        "published": shown.get("published", ""),
+        "difference": shown.get("difference", ""),
+        "parameters": line.first.parameters or "",
+        "gmacs": line.first.gmacs or "",
+        "latency_ms": latency(line) or "",
+        "minutes": shown["training"],
+        "looks": shown["looks"],
+        "commit": shown["commit"],
+        "hardware": "; ".join(dict.fromkeys(facts.hardware for facts in line.facts)),
+    }

@@ -1,0 +1,222 @@
+"""``python -m experiments reproduce``: which published results can be reproduced with the data and weights at hand, and do it."""
+
+import argparse
+import textwrap
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from experiments import record, sweep
+from experiments.facts import RESULTS, slug, words, write_whole
+from experiments.leaderboard.boards import published_score
+from experiments.published import RECIPES, Evaluation, arguments, overrides, read_evaluations
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.errors import InputError
+from lightning_seg.models import TimmEncoder, create
+from lightning_seg.models._encoder import find_weights
+from lightning_seg.models._listing import count
+
+PASSES = 3  # forward and backward of an image, in forward passes
+
+
+@dataclass
+class Fit:
+    """A recipe with overrides, and the published results that it answers to."""
+
+    recipe: str
+    changes: dict[str, Any]
+    evaluations: list[Evaluation] = field(default_factory=list)
+    missing: str = ""  # why it cannot be run here; empty: it can
+    minutes: float | None = None  # of one seed on this machine, estimated
+
+    @property
+    def name(self) -> str:
+        """``dca_unet-skip=null``: the network, and the data set where it is not the recipe's."""
+        e = self.evaluations[0]
+        loss = "loss=" + "+".join(self.changes["model.loss"]) if "model.loss" in self.changes else ""
+        dataset = self.changes.get("data.dataset", "")
+        return slug("-".join(filter(None, (e.model, e.options, loss, dataset))))
+
+    @property
+    def point(self) -> str:
+        """By what ``--only`` chooses it: ``dca_unet_kvasir/dca_unet-skip=null``."""
+        return f"{self.recipe}/{self.name}"
+
+    @property
+    def published(self) -> str:
+        values = {f"{v:.4f} {e.convention}" for e in self.evaluations if (v := published_score(e)) is not None}
+        return ", ".join(sorted(values))
+
+
+def main(args: list[str]) -> None:
+    """List the fits, or run those asked for and record them."""
+    parser = _parser()
+    options, more = parser.parse_known_args(args)
+    more = [part for arg in more for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    if any(not arg.startswith(("--model.", "--data.", "--trainer.")) for arg in more[::2]):
+        raise InputError(
+            f"{' '.join(more)} is no option of reproduce; give --only, --fits-minutes, --run or keys of a recipe."
+        )
+    fits, refused = plan(read_evaluations(options.results / "reported.csv"))
+    chosen = [fit for fit in fits if fnmatchcase(fit.point, options.only or "*")]
+    if not chosen:
+        raise InputError(f"--only {options.only!r} chooses none of the {len(fits)} fits; leave it out to see them.")
+    rate = options.rate or measure_rate()
+    for fit in chosen:
+        _look(fit, rate)
+    ready = [fit for fit in chosen if not fit.missing and _short_enough(fit, options.fits_minutes)]
+    _print(chosen, ready, {} if options.only else refused, options.fits_minutes)
+    if options.run:
+        _run(ready, options, more)
+
+
+def plan(evaluations: Sequence[Evaluation]) -> tuple[list[Fit], dict[str, list[Evaluation]]]:
+    """The distinct fits behind published evaluations, and by reason those that no fit of ours answers to."""
+    fits: dict[str, Fit] = {}
+    refused: dict[str, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        try:
+            changes = overrides(evaluation)
+        except InputError as error:
+            refused.setdefault(str(error), []).append(evaluation)
+            continue
+        assert evaluation.paper is not None
+        recipe = evaluation.paper.recipes[0]
+        fits.setdefault(f"{recipe} {words(changes)}", Fit(recipe, changes)).evaluations.append(evaluation)
+    return list(fits.values()), refused
+
+
+def _look(fit: Fit, rate: float) -> None:
+    """Enter what is missing, or how long the fit takes."""
+    config = _config(fit)
+    data, model = config["data"], config["model"]
+    try:
+        images = _training_images(data["dataset"], data["protocol"])
+        options = (model.get("options") or {}) | {"encoder": model.get("encoder")}
+        if model.get("pretrained"):
+            _weights(model["architecture"], words(options))
+        side = data["size"] or 568  # only DRIVE's recipe keeps the size of the images
+        _, macs = count(model["architecture"], side, **options)
+    except InputError as error:
+        fit.missing = str(error)
+        return
+    passes = PASSES * images * data.get("copies", 1) * config["trainer"]["max_epochs"]
+    fit.minutes = passes * macs / rate / 60
+
+
+def _config(fit: Fit) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((RECIPES / f"{fit.recipe}.yaml").read_text())
+    for key, value in fit.changes.items():
+        part, _, name = key.partition(".")
+        config[part][name] = value
+    return config
+
+
+@cache
+def _training_images(dataset: str, protocol: str) -> int:
+    data = SegmentationDataModule(dataset=dataset, protocol=protocol)
+    _ = data.source
+    return len(data.ids("train"))
+
+
+@cache
+def _weights(architecture: str, options: str) -> None:
+    """InputError where the weights that the encoder starts from are not on this machine."""
+    with torch.device("meta"):
+        net = create(architecture, **yaml.safe_load(options))
+    encoder = next((module for module in net.modules() if isinstance(module, TimmEncoder)), None)
+    if encoder is not None:
+        find_weights(encoder.name, download=False)
+
+
+def measure_rate(seconds: float = 1.5) -> float:
+    """Multiply-adds per second that this machine trains with, on a small U-Net: good for a rough estimate."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net, image = create("unet", widths=[32, 64, 128]).to(device), torch.rand(4, 3, 128, 128, device=device)
+    _, macs = count("unet", 128, widths=[32, 64, 128])
+    steps, start = -1, time.monotonic()
+    while steps < 1 or time.monotonic() - start < seconds:
+        net(image).sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        steps += 1
+        start = time.monotonic() if steps == 0 else start  # the first step warms up
+    return PASSES * macs * len(image) * steps / (time.monotonic() - start)
+
+
+def _short_enough(fit: Fit, limit: float | None) -> bool:
+    return limit is None or (fit.minutes is not None and fit.minutes <= limit)
+
+
+def _print(chosen: list[Fit], ready: list[Fit], refused: dict[str, list[Evaluation]], limit: float | None) -> None:
+    lacks = [fit for fit in chosen if fit.missing]
+    slow = [fit for fit in chosen if not fit.missing and fit not in ready]
+    for title, fits in (
+        ("can be reproduced here (minutes of one seed, a rough estimate from multiply-adds)", ready),
+        (f"take longer than {limit:g} minutes" if limit else "", slow),
+    ):
+        if fits:
+            print(f"\n{len(fits)} fits {title}:")
+            for fit in sorted(fits, key=lambda fit: fit.minutes or 0.0):
+                print(f"  {fit.minutes:10,.0f} min  {fit.point:58}  published {fit.published}")
+                print(f"                  lightning-seg fit -c experiments/{fit.recipe}.yaml {_shell(fit)}".rstrip())
+    reasons: dict[str, list[str]] = {}
+    for fit in lacks:
+        reasons.setdefault(fit.missing, []).append(fit.point)
+    for reason, evaluations in refused.items():
+        reasons.setdefault(reason, []).extend(f"{e.name} ({e.source})" for e in evaluations)
+    if reasons:
+        print("\ncannot be reproduced here:")
+    for reason, names in reasons.items():
+        print(f"  {reason}")
+        print(textwrap.fill("; ".join(dict.fromkeys(names)), 118, initial_indent="      ", subsequent_indent="      "))
+
+
+def _shell(fit: Fit) -> str:
+    return " ".join(f"'{a}'" if set(a) & set(" {}[]") else a for a in arguments(fit.changes))
+
+
+def _run(fits: list[Fit], options: argparse.Namespace, more: list[str]) -> None:
+    """Run the fits as one sweep per recipe, which goes on where it was left, and record what has been tested."""
+    for recipe in dict.fromkeys(fit.recipe for fit in fits):
+        study = "_".join(["reproduce", recipe, *filter(None, [slug(" ".join(more))])])
+        models = [{"name": fit.name, "overrides": fit.changes} for fit in fits if fit.recipe == recipe]
+        file = Path(options.runs) / study / "sweep.yaml"
+        write_whole(
+            file, yaml.safe_dump({"recipe": str(RECIPES / f"{recipe}.yaml"), "models": models}, sort_keys=False)
+        )
+        limits = ["--limit-minutes", str(options.limit_minutes)] if options.limit_minutes else []
+        workers = ["--workers", options.workers] if options.workers else []
+        where = ["--sweep", str(file), "--study", study, "--runs", options.runs, "--seeds", options.seeds]
+        sweep.main([*where, *limits, *workers, *more])
+        record.main([str(file.parent), "--results", str(options.results)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments reproduce",
+        description="Which published results can be reproduced with the data and weights at hand; with --run, do it. Further keys "
+        "of a recipe (--trainer.max_epochs 12) make a reduced form of all, which the leaderboard says.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--fits-minutes", type=float, metavar="M", help="only fits that take at most so long, each seed"
+    )
+    parser.add_argument("--only", metavar="GLOB", help="only fits of such a name: 'dca_unet_kvasir/*'")
+    parser.add_argument("--run", action="store_true", help="run them, resumably, test each once and record it")
+    parser.add_argument("--seeds", default="42,43,44", help="of each fit (default 42,43,44)")
+    parser.add_argument(
+        "--limit-minutes", type=float, metavar="M", help="after which no training is started, per recipe"
+    )
+    parser.add_argument("--workers", help="how many train at a time, as `sweep` takes it")
+    parser.add_argument("--runs", default="runs", help="folder of all runs (default runs)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where to record (default experiments/results)")
+    parser.add_argument("--rate", type=float, help="multiply-adds per second of this machine (default: measured)")
+    return parser

@@ -1,0 +1,217 @@
+"""``python -m experiments sweep``: architectures x encoders x seeds (x folds) over one recipe, each trained and tested once.
+
+Every combination is a queued trial of an Optuna study (see `hpo`): workers draw from it, and the same command goes on after
+whatever ended it. A sweep is given by options, or as a file:
+
+    recipe: experiments/unet_a.yaml
+    seeds: [42, 43, 44]
+    overrides: {trainer.max_epochs: 12}
+    models:
+      - {name: unet, overrides: {model.architecture: unet}}
+"""
+
+import argparse
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hpo import search
+from hpo.options import add_engine_options, check_overrides
+from hpo.recipe import digest, dry_run
+from hpo.slots import slots
+from hpo.spec import Point, Spec
+from hpo.storage import resolve
+from hpo.study import launch
+from lightning_seg.errors import InputError, unknown
+
+_KEYS = ("recipe", "models", "seeds", "folds", "overrides")
+
+
+def main(args: list[str]) -> None:
+    """Run a sweep, or go on with it."""
+    options, fixed = _parser().parse_known_args(args)
+    check_overrides(fixed)
+    content = _read(Path(options.sweep)) if options.sweep else _content(options, fixed)
+    places = slots(options.workers, options.per_gpu, options.devices_per_trial)
+    stem = Path(options.sweep or content["recipe"]).stem
+    name = options.study or (stem if options.sweep else f"{stem}_sweep")
+    spec = _spec(content, options, fixed, name)
+    if options.slurm:
+        Path(options.slurm).write_text(slurm_array(spec, name))
+        print(f"sbatch {options.slurm}")
+    elif options.dry_run:
+        for slot in sorted(spec.wanted(options.only)):
+            print(search.command(spec, slot, []))
+    else:
+        storage = resolve(options.storage, Path(options.runs), name)
+        launch(spec, storage, name, places, options.limit_minutes, options.retry_failed, options.only)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A sweep file; InputError where it is not one."""
+    if not path.is_file():
+        raise InputError(
+            f"there is no sweep {str(path)!r}; give the path of one, such as experiments/sweeps/unet_a.yaml."
+        )
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not {"recipe", "models"} <= set(content):
+        raise InputError(f"{path} is not a sweep; it needs recipe: and models:, a list of {{name, overrides}}.")
+    for key in content:
+        if key not in _KEYS:
+            raise unknown("key of a sweep", key, _KEYS)
+    for model in content["models"]:
+        if not isinstance(model, dict) or set(model) != {"name", "overrides"}:
+            raise InputError(
+                f"{path} holds the model {model!r}; give {{name: unet, overrides: {{model.architecture: unet}}}}."
+            )
+    return content
+
+
+def _content(options: argparse.Namespace, fixed: Sequence[str]) -> dict[str, Any]:
+    """What a file would say, from the options."""
+    if not options.recipe:
+        raise InputError("a sweep needs --sweep FILE, or --recipe with --architectures, --encoders or --seeds.")
+    own = {key: _mapping(key, text) for key, text in (item.split(":", 1) for item in options.options)}
+    models: list[dict[str, Any]] = []
+    for architecture in _names(options.architectures) or [""]:
+        for encoder in _names(options.encoders) or [""]:
+            overrides: dict[str, Any] = {"model.architecture": architecture} if architecture else {}
+            if encoder:
+                overrides["model.encoder"] = None if encoder == "none" else encoder
+                if not any(part.startswith("--model.pretrained") for part in fixed):
+                    overrides["model.pretrained"] = encoder != "none"
+            if architecture in own:
+                overrides["model.options"] = own[architecture]
+            parts = [architecture, "" if encoder == "none" else encoder]
+            models.append({"name": "-".join(filter(None, parts)) or Path(options.recipe).stem, "overrides": overrides})
+    if set(own) - set(_names(options.architectures)):
+        raise unknown(
+            "architecture of this sweep",
+            next(iter(set(own) - set(_names(options.architectures)))),
+            _names(options.architectures),
+        )
+    return {"recipe": options.recipe, "models": models}
+
+
+def _mapping(name: str, text: str) -> dict[str, Any]:
+    value = yaml.safe_load(text)
+    if not isinstance(value, dict):
+        raise InputError(f"--options of {name} is {text.strip()!r}; give them as 'unet: {{widths: [16, 32]}}'.")
+    return value
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def numbers(text: str, what: str) -> list[int]:
+    """``42,43`` or ``1-5`` -> whole numbers."""
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        raise InputError(f"{what} is {text!r}; give whole numbers as 42,43,44 or 1-5.")
+    ranges = [[int(end) for end in part.split("-")] for part in text.split(",")]
+    return [number for ends in ranges for number in range(ends[0], ends[-1] + 1)]
+
+
+def _spec(content: dict[str, Any], options: argparse.Namespace, fixed: list[str], name: str) -> Spec:
+    """The study, with every model tried on the command line."""
+    recipe = str(Path(content["recipe"]).resolve())
+    args = [*_flags(content.get("overrides", {})), *fixed]
+    points = list(_points(content, options, dry_run(recipe, args)))
+    if not {point.key for point in points} or len({point.key for point in points}) < len(points):
+        raise InputError(
+            "two combinations of the sweep have one name; give each model a name of its own, each seed once."
+        )
+    spec = Spec(
+        recipe=recipe,
+        digest=digest(recipe),
+        args=args,
+        runs=str((Path(options.runs) / name).resolve()),
+        trials=len(points),
+        points=points,
+        sampler="random",
+        pruner="none",
+        retries=options.retries,
+        devices=options.devices_per_trial,
+        test=True,
+    )
+    if not spec.wanted(options.only):
+        raise InputError(f"--only {options.only!r} matches none of {', '.join(point.key for point in points)}.")
+    for model in {tuple(point.args) for slot, point in enumerate(points) if slot in spec.wanted(options.only)}:
+        dry_run(recipe, [*args, *model])
+    return spec
+
+
+def _points(content: dict[str, Any], options: argparse.Namespace, base: dict[str, Any]) -> Any:
+    seeds = numbers(options.seeds, "--seeds") if options.seeds else content.get("seeds", [base["seed_everything"]])
+    folds = numbers(options.folds, "--folds") if options.folds else content.get("folds", [None])
+    for fold in folds:
+        for model in content["models"]:
+            for seed in seeds:
+                overrides = dict(model["overrides"])
+                if fold is not None:
+                    overrides["data.protocol"] = f"fold-{fold}-of-{options.of or max(folds)}"
+                yield Point(model["name"] if fold is None else f"{model['name']} fold {fold}", seed, _flags(overrides))
+
+
+def _flags(overrides: dict[str, Any]) -> list[str]:
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in overrides.items()}
+    return [part for key, text in texts.items() for part in (f"--{key}", text)]
+
+
+def slurm_array(spec: Spec, name: str) -> str:
+    """The grid as a job array: one combination per task, which goes on from its last epoch when it is requeued."""
+    commands = [shlex.quote(search.command(spec, slot, [])) for slot in range(spec.trials)]
+    return _SLURM.format(name=name, last=spec.trials - 1, commands="\n  ".join(commands), runs=shlex.quote(spec.runs))
+
+
+_SLURM = """#!/bin/bash
+#SBATCH --job-name={name}
+#SBATCH --array=0-{last}
+#SBATCH --gpus=1
+#SBATCH --cpus-per-task=8
+#SBATCH --time=12:00:00
+#SBATCH --requeue
+#SBATCH --output={name}-%A_%a.out
+set -euo pipefail
+commands=(
+  {commands}
+)
+run={runs}/$(printf 'trial_%04d' "$SLURM_ARRAY_TASK_ID")
+export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1
+if compgen -G "$run/version_*/test-*" > /dev/null; then exit 0; fi  # tested already: not twice
+again=""
+if compgen -G "$run/version_*/checkpoints/last*.ckpt" > /dev/null; then again=" --ckpt_path last"; fi
+eval "${{commands[$SLURM_ARRAY_TASK_ID]}}$again"
+lightning-seg test --ckpt_path best --runs {runs} --name "$(basename "$run")"
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments sweep",
+        description="Train and test every combination; --any.key value holds for all.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--sweep", metavar="FILE", help="a sweep, such as experiments/sweeps/unet_a.yaml")
+    parser.add_argument("--recipe", help="or: a recipe, such as experiments/unet_a.yaml, with")
+    parser.add_argument("--architectures", help="names, with commas between them")
+    parser.add_argument("--encoders", help="timm names or none; a named one starts from its ImageNet weights")
+    parser.add_argument(
+        "--options", action="append", default=[], metavar="'NAME: {..}'", help="model.options of one architecture"
+    )
+    parser.add_argument("--seeds", help="such as 42,43,44 (default: the recipe's)")
+    parser.add_argument("--folds", help="such as 1-5: protocol fold-<i>-of-<k> by rule")
+    parser.add_argument("--of", type=int, metavar="K", help="the k of --folds (default: the highest fold)")
+    parser.add_argument("--only", metavar="GLOB", help="run only the combinations whose name matches")
+    parser.add_argument("--limit-minutes", type=float, help="after which no training is started")
+    parser.add_argument("--slurm", metavar="FILE", help="write the grid as a SLURM array script instead")
+    add_engine_options(parser)
+    return parser

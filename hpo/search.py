@@ -1,0 +1,115 @@
+"""From a study to its trials: samplers and pruners by name, and the command of one trial."""
+
+import shlex
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna import pruners, samplers
+from optuna.trial import Trial
+
+from hpo.space import overrides, parameters, suggest
+from hpo.spec import Spec
+from hpo.trial import Job, Result
+
+SAMPLERS = ("tpe", "gp", "cmaes", "random")
+PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "none")
+COSTS = ("gmacs", "latency")
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def sampler(spec: Spec, seed: int) -> samplers.BaseSampler:
+    """The sampler of one worker; ``seed`` differs between workers and starts, else they would all draw the same."""
+    conditional = any(parameter.condition for parameter in parameters(spec.space or {}))
+    match spec.sampler:
+        case "tpe":
+            return samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
+        case "gp":
+            return samplers.GPSampler(seed=seed)
+        case "cmaes":
+            return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    return samplers.RandomSampler(seed=seed)
+
+
+def pruner(spec: Spec) -> pruners.BasePruner:
+    """The pruner; epochs are counted from the recipe's ``trainer.max_epochs``."""
+    epochs = int(spec.base.get("trainer.max_epochs") or 0)
+    match spec.pruner:
+        case "hyperband":
+            least = max(1, min(5, epochs // 9))
+            return pruners.HyperbandPruner(min_resource=least, max_resource=epochs or "auto", reduction_factor=3)
+        case "asha":
+            return pruners.SuccessiveHalvingPruner(min_resource=max(1, min(5, epochs // 9)), reduction_factor=3)
+        case "median":
+            return pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 10))
+        case "wilcoxon":
+            return pruners.WilcoxonPruner()
+    return pruners.NopPruner()
+
+
+def job(spec: Spec, trial: Trial) -> Job:
+    """What the process of this trial is to do: the parameters are drawn here."""
+    params = suggest(trial, spec.space, spec.base) if spec.space else {}
+    slot = trial.user_attrs["slot"]
+    args = arguments(spec, slot, overrides(params, spec.base))
+    return Job(
+        folder=str(folder(spec, slot)),
+        args=args,
+        params=params,
+        objective=spec.objective,
+        maximize=spec.directions[0] == "maximize",
+        cost=spec.minimize,
+        replicas=spec.replicas,
+        devices=spec.devices,
+        test=spec.test,
+        function=spec.function,
+    )
+
+
+def arguments(spec: Spec, slot: int, own: list[str]) -> list[str]:
+    """What `fit` is told in the trial of that slot; ``own`` are the overrides from its parameters."""
+    if spec.points:
+        own = [*spec.points[slot].args, "--seed_everything", str(spec.points[slot].seed)]
+    return ["-c", spec.recipe, *spec.args, *own, *always(spec), "--runs", spec.runs, "--name", _name(slot)]
+
+
+def command(spec: Spec, slot: int, own: list[str]) -> str:
+    """The trial as a line for the shell."""
+    return shlex.join(["lightning-seg", "fit", *arguments(spec, slot, own)])
+
+
+def folder(spec: Spec, slot: int) -> Path:
+    """Where the trial of that slot keeps its log, its result and its run."""
+    return Path(spec.runs) / _name(slot)
+
+
+def _name(slot: int) -> str:
+    return f"trial_{slot:04d}"
+
+
+def always(spec: Spec) -> list[str]:
+    """What every trial is told: how many devices, and to keep the epoch that the objective likes best."""
+    args = ["--trainer.devices", str(spec.devices)]
+    if spec.devices > 1:
+        args += ["--trainer.strategy", "ddp"]
+    if spec.objective != "val/dice":
+        mode = "max" if spec.directions[0] == "maximize" else "min"
+        args += ["--checkpoint.monitor", spec.objective, "--checkpoint.mode", mode]
+    return args
+
+
+def labels(spec: Spec, trial: Trial, job: Job) -> dict[str, Any]:
+    """What stands beside the trial in the storage from its start."""
+    found = {"command": shlex.join(["lightning-seg", "fit", *job.args]), "run": str(Path(job.folder) / "version_0")}
+    if spec.points:
+        point = spec.points[trial.user_attrs["slot"]]
+        found |= {"model": point.name, "seed": point.seed}
+    return found
+
+
+def judged(spec: Spec, trial: Trial, result: Result) -> Result:
+    """The result with the constraint on memory entered."""
+    if spec.maximum is not None and "memory" in result.facts:
+        trial.set_constraint("memory", result.facts["memory"] - spec.maximum)
+    return result

@@ -1,0 +1,140 @@
+"""Where a study is kept: a journal file beside its runs, or a database. Both outlive kill -9, a full disk and a restart.
+
+Storage is a path (a journal file), ``postgresql://user@host/database``, ``sqlite:///file`` or ``grpc://host:port``.
+"""
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+
+from lightning_seg.errors import InputError
+
+PATIENCE = 600.0  # seconds for which a storage that went away, or a full disk, is waited for
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+_log = logging.getLogger("hpo")
+
+
+class _Flock(BaseJournalFileLock):
+    """A lock that the kernel takes from a dead process (Optuna's own ones stay for 30 seconds after kill -9).
+
+    Who gets it drops a half-written last line, which a full disk or kill -9 leaves and after which nothing could be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: Any = None
+
+    def acquire(self) -> bool:
+        self._file = open(f"{self._path}.flock", "a")  # noqa: SIM115  (held until release)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        _drop_torn_line(self._path)
+        return True
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def _drop_torn_line(path: str) -> None:
+    with open(path, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - 1_000_000)
+        file.seek(start)
+        tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            file.truncate(start + tail.rfind(b"\n") + 1)
+
+
+class _Patient:
+    """A storage whose every call is tried again while the database is away or the disk is full, for `PATIENCE` seconds."""
+
+    def __init__(self, storage: BaseStorage) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._storage, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return patiently(lambda: found(*args, **kwargs))
+
+        return call
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    """The result of ``call``, which is repeated while the storage is away; answers such as "no such study" are errors at once."""
+    end, pause, told = time.monotonic() + PATIENCE, 0.1, False
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not _away(error) or time.monotonic() > end:
+                raise
+            if not told:
+                _log.warning("the storage does not answer (%s); trying for %.0f s", _first_line(error), PATIENCE)
+            told = True
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+
+def _away(error: Exception) -> bool:
+    """Whether the storage could not be spoken to, as against an answer such as "no such study"."""
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError | StorageInternalError) or library in ("sqlalchemy", "psycopg", "grpc")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def resolve(storage: str | Path | None, runs: Path, study: str) -> str:
+    """The one name of a storage that every process can use: a URL, or the absolute path of a journal file."""
+    if storage is None:
+        return str((runs / study / "study.journal").resolve())
+    text = str(storage)
+    if text.startswith("sqlite:///"):
+        return f"sqlite:///{Path(text.removeprefix('sqlite:///')).resolve()}"
+    if "://" in text:
+        return text.replace("postgres://", "postgresql://", 1).replace("postgresql://", "postgresql+psycopg://", 1)
+    return str(Path(text).resolve())
+
+
+def open_storage(storage: str, create: bool = False) -> BaseStorage:
+    """The storage of that name; InputError where it cannot be reached. ``create`` makes the folder of a journal."""
+    try:
+        return _Patient(_open(storage, create))  # type: ignore[return-value]
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the storage {storage!r} cannot be reached ({_first_line(error)}); start its server, or leave --storage out "
+            "for a journal file."
+        ) from error
+
+
+def _open(storage: str, create: bool) -> BaseStorage:
+    if storage.startswith("grpc://"):
+        host, _, port = storage.removeprefix("grpc://").partition(":")
+        proxy = optuna.storages.GrpcStorageProxy(host=host, port=int(port or 13000))
+        proxy.wait_server_ready(timeout=20)
+        return proxy
+    if "://" in storage:
+        arguments = {"timeout": 60} if storage.startswith("sqlite") else {"connect_timeout": 10}
+        engine = {"pool_pre_ping": True, "connect_args": arguments}
+        return optuna.storages.get_storage(RDBStorage(storage, engine_kwargs=engine))
+    path = Path(storage)
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.is_file():
+        raise InputError(f"there is no study at {storage!r}; give the --storage that `run` was given.")
+    return JournalStorage(JournalFileBackend(str(path), _Flock(str(path))))

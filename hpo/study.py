@@ -1,0 +1,123 @@
+"""Studies as a whole: made, resumed, run on this machine, and told of."""
+
+import time
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from optuna.trial import TrialState
+
+from hpo import queue, search
+from hpo.launcher import Launcher
+from hpo.progress import describe
+from hpo.slots import Slot
+from hpo.spec import Spec
+from hpo.storage import open_storage
+from hpo.worker import load_spec
+from lightning_seg.errors import InputError
+
+
+def open_study(spec: Spec, storage: str, name: str) -> optuna.Study:
+    """The study, new or grown by what ``spec`` adds; InputError where there is another one of that name."""
+    opened = open_storage(storage, create=True)
+    old_runs = sorted(Path(spec.runs).glob("trial_*"))
+    try:
+        study = optuna.create_study(study_name=name, storage=opened, directions=spec.directions)
+    except DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=opened)
+        old = _spec_of(study)
+        if old is not None:
+            grown = old.resumed(spec, name)
+            _write(study, grown, fills=grown.trials > old.trials) if grown != old else None
+            return study
+        if study.trials:
+            raise InputError(
+                f"study {name!r} in this storage was not made by `python -m hpo run`; give another --study."
+            ) from None
+    if old_runs:
+        optuna.delete_study(study_name=name, storage=opened)
+        raise InputError(
+            f"{spec.runs} holds the runs of an earlier study, such as {old_runs[0].name}, but {storage} does not know it; "
+            "give another --study, or remove that folder."
+        )
+    _write(study, spec, fills=True)
+    return study
+
+
+def _spec_of(study: optuna.Study) -> Spec | None:
+    """None where whoever created the study died before it could say what it is; another may be about to."""
+    for _ in range(20):
+        if "spec" in study.user_attrs:
+            return load_spec(study)
+        if study.trials:
+            break
+        time.sleep(0.2)
+    return None
+
+
+def _write(study: optuna.Study, spec: Spec, fills: bool) -> None:
+    if fills:
+        study.set_user_attr("filler", queue.identity())
+    study.set_user_attr("spec", spec.dump())
+
+
+def retry_failed(study: optuna.Study, only: str | None = None) -> int:
+    """Queue the failed trials once more; how many there are."""
+    latest, wanted = queue.attempts(study.get_trials(deepcopy=False)), load_spec(study).wanted(only)
+    failed = [trial for slot, trial in latest.items() if slot in wanted and trial.state == TrialState.FAIL]
+    for trial in failed:  # a finished trial cannot be changed, so the new attempt is queued here
+        a = trial.user_attrs
+        queue.enqueue(study, [queue.Item(a["slot"], a["attempt"] + 1, 0, trial.params)])
+    return len(failed)
+
+
+def launch(
+    spec: Spec,
+    storage: str,
+    name: str,
+    places: list[Slot],
+    minutes: float | None = None,
+    again: bool = False,
+    only: str | None = None,
+) -> optuna.Study:
+    """Open or resume the study, run this machine's workers until it ends, and say how it ended."""
+    study = open_study(spec, storage, name)
+    if again:
+        print(f"{retry_failed(study, only)} failed trials are run again")
+    end = time.time() + 60 * minutes if minutes else None
+    print(f"study {name!r} in {storage}: {len(places)} workers", flush=True)
+    launcher = Launcher(storage, name, places, end, only)
+    study = launcher.run()
+    summarize(study, bool(launcher.stopping), end is not None and time.time() > end, only)
+    if launcher.stopping:
+        raise SystemExit(128 + launcher.stopping)
+    return study
+
+
+def summarize(study: optuna.Study, stopped: bool, late: bool, only: str | None = None) -> None:
+    """How the study stands, and why it goes on no further."""
+    spec = load_spec(study)
+    trials = queue.attempts(study.get_trials(deepcopy=False))
+    counts = {state: sum(t.state == state for t in trials.values()) for state in TrialState}
+    text = (
+        f"{counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned, {counts[TrialState.FAIL]} failed"
+    )
+    if not queue.done(spec, study.get_trials(deepcopy=False), only):
+        reason = (
+            "stopped"
+            if stopped
+            else "out of time"
+            if late
+            else "no improvement"
+            if queue.stalled(spec, study)
+            else "its workers died"
+        )
+        text += f" of {spec.trials}: {reason}; the same command goes on"
+    print(f"study {study.study_name!r}: {text}")
+    for trial in trials.values():
+        if trial.state == TrialState.FAIL:
+            folder = search.folder(spec, trial.user_attrs["slot"])
+            print(f"  {describe(trial, spec)}  (log: {folder / 'log.txt'})")
+    if not spec.points and counts[TrialState.COMPLETE]:
+        for best in study.best_trials[:20]:
+            print(f"best: {describe(best, spec)}\n  {best.user_attrs.get('command', '')}")

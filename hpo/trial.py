@@ -1,0 +1,148 @@
+"""One trial in a process of its own, which ends with its worker whatever happens to either."""
+
+import errno
+import importlib
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from lightning_seg.errors import InputError
+
+
+class TrainingError(RuntimeError):
+    """The training went wrong in a way that a retry would repeat; the message says how."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the process of a trial must know."""
+
+    folder: str  # of its log and result; its runs lie in version_0 or, with replicas, beside it
+    args: list[str]  # of `fit`
+    params: dict[str, Any]
+    objective: str
+    maximize: bool
+    cost: str | None = None
+    replicas: dict[str, list[str]] = field(default_factory=dict)
+    devices: int = 1
+    test: bool = False
+    function: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a trial ended: ``complete``, ``pruned`` or ``failed`` with a reason."""
+
+    state: str
+    values: list[float] = field(default_factory=list)
+    reason: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)  # seconds, epochs, memory
+    again: bool = False  # whether another attempt may end otherwise
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Result | None":
+        """That of a trial which ended before; its storage may not have heard of it."""
+        file = Path(folder) / "result.json"
+        return cls(**json.loads(file.read_text())) if file.is_file() else None
+
+    def write(self, folder: str | Path) -> None:
+        part = Path(folder) / "result.part"
+        part.write_text(json.dumps(asdict(self)))
+        os.replace(part, Path(folder) / "result.json")
+
+
+class Channel:
+    """How a trial speaks to its worker, which alone speaks to the storage."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def report(self, step: int, value: float) -> bool:
+        """Tell a value by the way; whether the trial is to stop."""
+        self._connection.send(("report", step, value))
+        return bool(self._connection.recv())
+
+    def facts(self, **facts: Any) -> None:
+        """Tell what stands beside the trial in the storage."""
+        self._connection.send(("facts", facts))
+
+    def done(self, result: Result) -> None:
+        self._connection.send(("done", result))
+
+
+def main(job: Job, connection: Connection, lifeline: Connection) -> None:
+    """The body of the process: run the job, log to its folder, send the result."""
+    os.setsid()  # one group with all its own processes, so that they end together
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(log, stream.fileno())
+    channel = Channel(connection)
+    result = _guarded(job, channel)
+    if not all(map(math.isfinite, result.values)):
+        result = Result("failed", reason=f"the objective is not a number ({result.values})", facts=result.facts)
+    if result.state != "failed":
+        result.write(folder)
+    channel.done(result)
+
+
+def _end_with(lifeline: Connection) -> None:
+    """Wait for the worker's end of the pipe to close, then end this process and its own ones at once."""
+    try:
+        lifeline.recv_bytes()
+    except EOFError:
+        os.killpg(0, signal.SIGKILL)
+
+
+def _guarded(job: Job, channel: Channel) -> Result:
+    start = time.monotonic()
+    try:
+        return _function(job, channel, start) if job.function else _training(job, channel)
+    except (InputError, TrainingError) as error:
+        return Result("failed", reason=str(error))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return Result("failed", reason=f"{type(error).__name__}: {error}", again=full)
+    except MemoryError:
+        return Result("failed", reason="out of memory")
+    except SystemExit as error:
+        return Result("failed", reason=f"it ended itself with code {error.code}", again=True)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        first = (str(error).strip() or "no message").splitlines()[0]
+        memory = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error)
+        return Result("failed", reason=f"out of memory ({first})" if memory else f"{type(error).__name__}: {first}")
+
+
+def _training(job: Job, channel: Channel) -> Result:
+    from hpo.training import train  # torch and Lightning, which the worker itself does without
+
+    return train(job, channel)
+
+
+def _function(job: Job, channel: Channel, start: float) -> Result:
+    module, _, name = str(job.function).partition(":")
+    stopped = False
+
+    def report(step: int, value: float) -> bool:
+        nonlocal stopped
+        stopped = channel.report(step, value)
+        return stopped
+
+    value = getattr(importlib.import_module(module), name)(job.params, report)
+    values = list(value) if isinstance(value, list | tuple) else [float(value)]
+    facts = {"seconds": round(time.monotonic() - start, 3)}
+    return Result("pruned", facts=facts) if stopped else Result("complete", values, facts=facts)

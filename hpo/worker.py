@@ -1,0 +1,180 @@
+"""A worker: takes trials from the queue of a study, one at a time, and runs each in a process of its own.
+
+    python -m hpo.worker '{"storage": ..., "study": ..., "number": 0, "end": null, "only": null}'
+
+``end``: seconds since 1970 after which no trial is started; ``only``: a glob of points of a sweep.
+
+It ends when the queue is done, on SIGTERM (its trial goes back to the queue), or when its launcher is gone.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import zlib
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import Trial, TrialState
+
+from hpo import queue, search
+from hpo.spec import Spec
+from hpo.storage import open_storage
+from hpo.trial import Job, Result
+from hpo.trial import main as trial_main
+
+IDLE = 0.3  # seconds between two looks into an empty queue
+
+
+class Worker:
+    """One slot of one machine."""
+
+    def __init__(
+        self, storage: str, study: str, number: int, end: float | None = None, only: str | None = None
+    ) -> None:
+        self.number, self.end, self.only = number, end, only
+        self.lifeline: Any = None  # readable once the launcher is gone
+        self.stopping = False
+        self.study = optuna.load_study(study_name=study, storage=open_storage(storage))
+        self.spec = load_spec(self.study)
+        seed = zlib.crc32(f"{study} {queue.identity()} {number} {len(self.study.trials)}".encode())
+        self.study.sampler = search.sampler(self.spec, seed)
+        self.study.pruner = search.pruner(self.spec)
+        self._context = multiprocessing.get_context("forkserver")
+        # children are forks of a process that has loaded torch but never run it: they start at once and share no state
+        self._context.set_forkserver_preload([] if self.spec.function else ["hpo.training"])
+
+    def run(self) -> None:
+        """Work until there is nothing left to do."""
+        while not self._ended():
+            trial = queue.claim(self.study, self.spec.wanted(self.only))
+            if trial is not None:
+                with suppress(
+                    UpdateFinishedTrialError
+                ):  # another worker, who thought this one dead, has ended the trial
+                    self._run(trial)
+            elif queue.done(self.spec, self.study.get_trials(deepcopy=False), self.only):
+                return
+            else:
+                time.sleep(IDLE)
+
+    def _ended(self) -> bool:
+        """Whether no further trial is to be started."""
+        self._listen()
+        self.spec = load_spec(self.study)
+        late = self.end is not None and time.time() > self.end
+        return self.stopping or late or queue.stalled(self.spec, self.study)
+
+    def _listen(self) -> None:
+        if self.lifeline is not None and self.lifeline in wait([self.lifeline], timeout=0):
+            self.stopping = True  # the launcher writes nothing: its end of the pipe has closed
+
+    def _run(self, trial: Trial) -> None:
+        job = search.job(self.spec, trial)
+        trial.set_user_attr("host", queue.host())
+        for key, value in search.labels(self.spec, trial, job).items():
+            trial.set_user_attr(key, value)
+        result = Result.read(job.folder)
+        if result is None:
+            result = self._in_child(trial, job)
+        if self.stopping and result.state == "failed":
+            queue.finish(self.study, trial, Result("failed", reason="interrupted"), again="interrupted")
+        else:
+            result = search.judged(self.spec, trial, result)
+            queue.finish(self.study, trial, result, again="died" if result.again else None)
+
+    def _in_child(self, trial: Trial, job: Job) -> Result:
+        ours, theirs = self._context.Pipe()
+        lifeline, held = self._context.Pipe(duplex=False)
+        child = self._context.Process(target=trial_main, args=(job, theirs, lifeline))
+        child.start()
+        theirs.close()
+        lifeline.close()
+        try:
+            return self._attend(trial, child, ours)
+        finally:
+            held.close()
+            _kill(child)
+
+    def _attend(self, trial: Trial, child: Any, connection: Connection) -> Result:
+        """Answer the child until its result is there, or it or the worker is to end."""
+        next_beat = 0.0
+        while not self.stopping:
+            if time.monotonic() >= next_beat:
+                if self.study._storage.get_trial(trial._trial_id).state != TrialState.RUNNING:
+                    return Result("failed", reason="another worker took it over")
+                trial.set_user_attr("beat", int(time.time()))
+                next_beat = time.monotonic() + self.spec.grace / 6
+            self._listen()
+            if not wait([connection, child.sentinel], timeout=min(0.5, self.spec.grace / 6)):
+                continue
+            try:
+                result = self._answer(trial, connection)
+            except (EOFError, ConnectionError):
+                child.join(10)
+                return Result("failed", reason=_cause(child.exitcode), again=True)
+            if result is not None:
+                return result
+        return Result("failed", reason="interrupted")
+
+    def _answer(self, trial: Trial, connection: Connection) -> Result | None:
+        if not connection.poll(1):
+            raise EOFError
+        kind, *content = connection.recv()
+        if kind == "facts":
+            for key, value in content[0].items():
+                trial.set_user_attr(key, value)
+        elif kind == "report":
+            step, value = content
+            connection.send(self._report(trial, step, value))
+        return content[0] if kind == "done" else None
+
+    def _report(self, trial: Trial, step: int, value: float) -> bool:
+        if self.spec.minimize:  # Optuna prunes no trial of two objectives
+            trial.set_user_attr("progress", step + 1)
+            return False
+        trial.report(value, step)
+        return trial.should_prune()
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        note = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return f"its process was ended by {signal.Signals(-code).name}{note}"
+    return f"its process ended with code {code}"
+
+
+def _kill(child: Any) -> None:
+    """End the child and all processes of its group."""
+    child.join(5 if child.exitcode is None and not child.is_alive() else 0.2)
+    for end in (os.killpg, os.kill):
+        try:
+            end(child.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+    child.join(10)
+
+
+def load_spec(study: optuna.Study) -> Spec:
+    return Spec.load(study.user_attrs["spec"])
+
+
+def main(args: list[str]) -> None:
+    worker = Worker(**json.loads(args[0]))
+    worker.lifeline = sys.stdin
+
+    def stop(signum: int, frame: Any) -> None:
+        worker.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    worker.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,98 @@
+"""The score tables and facts of runs that a command line names."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation.table import ScoreTable
+
+ALIKE = ("dataset", "protocol_digest", "split", "size", "scored_at")  # what scores must share to be compared
+
+
+class Run(NamedTuple):
+    """One model: a score table per seed, and what its summary says of them."""
+
+    name: str
+    paths: list[Path]
+    tables: list[ScoreTable]
+    facts: dict[str, Any]  # empty where a table lies without its summary.json
+
+
+def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Run]:
+    """Each argument is ``[name=]path[,path ...]``: run folders or score tables, of which commas join the seeds of one model."""
+    runs = []
+    for argument in arguments:
+        label, equals, rest = argument.rpartition("=")
+        paths = [find_scores(Path(part), split) for part in rest.split(",") if part]
+        if not paths:
+            raise InputError(f"{argument!r} names no run; give a folder such as runs/demo, or a scores.csv.")
+        found = [Run(label, [path], [ScoreTable.read(path)], _facts(path)) for path in paths]
+        check_alike(found)
+        tables = [run.tables[0] for run in found]
+        runs.append(Run(label if equals else _name(rest.split(",")[0]), paths, tables, found[0].facts))
+    names = [run.name for run in runs]
+    clash = next((name for name in names if names.count(name) > 1), None)
+    if clash is not None:
+        raise InputError(f"two runs are called {clash!r}; name them, such as first={arguments[names.index(clash)]}.")
+    return runs
+
+
+def _name(path: str) -> str:
+    """``demo`` for anything under runs/demo/version_N, else the last folder."""
+    parts = [part for part in Path(path).parts if not part.startswith("scores.")] or [path]
+    version = next((place for place, part in enumerate(parts) if part.startswith("version_") and place), len(parts))
+    return parts[version - 1]
+
+
+def find_scores(path: Path, split: str | None = None) -> Path:
+    """The score table that ``path`` names: a file, its folder, or a run with a single one of the split."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise InputError(f"there is no run {str(path)!r}; give a run folder such as runs/demo, or a scores.csv.")
+    if (path / "scores.csv").is_file():
+        return _fullest(path)
+    versions = sorted(path.glob("version_*"), key=lambda each: int(each.name.rpartition("_")[2]), reverse=True)
+    for folder in versions or [path]:
+        for wanted in [split] if split else ["test", "val"]:
+            found = sorted(folder.glob(f"{wanted}-*/*/scores.csv"))
+            if len(found) > 1:
+                names = ", ".join(str(each.parent.relative_to(folder)) for each in found)
+                raise InputError(f"{folder} holds several score tables ({names}); give the folder of one.")
+            if found:
+                return _fullest(found[0].parent)
+    raise InputError(f"{path} holds no {split or 'test or val'} scores; run `lightning-seg test` on it first.")
+
+
+def _fullest(folder: Path) -> Path:
+    parquet = folder / "scores.parquet"
+    return parquet if parquet.is_file() else folder / "scores.csv"
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    summary = path.parent / "summary.json"
+    facts: dict[str, Any] = json.loads(summary.read_text()) if summary.is_file() else {}
+    return facts
+
+
+def check_alike(runs: Sequence[Run]) -> None:
+    """InputError unless the runs were scored on the same images, under the same protocol, at the same size."""
+    first = runs[0]
+    for run in runs[1:]:
+        for key in ALIKE:
+            if key in first.facts and key in run.facts and first.facts[key] != run.facts[key]:
+                raise InputError(
+                    f"{run.paths[0]} and {first.paths[0]} differ in {key} ({run.facts[key]!r} and {first.facts[key]!r}); "
+                    "scores of unlike tests cannot be compared: test both alike."
+                )
+        if (run.tables[0].ids, run.tables[0].classes) != (first.tables[0].ids, first.tables[0].classes):
+            raise InputError(
+                f"{run.paths[0]} and {first.paths[0]} hold other images or classes ({_extent(run)} and {_extent(first)}); "
+                "compare runs over one split."
+            )
+
+
+def _extent(run: Run) -> str:
+    return f"{len(run.tables[0].ids)} images of {', '.join(run.tables[0].classes)}"

@@ -1,0 +1,199 @@
+"""``lightning-seg compare``: the difference of runs over the same images, paired, with Holm's correction over all pairs."""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation._runs import Run, check_alike, read_runs
+from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, SCORES
+from lightning_seg.evaluation.intervals import bca, p_value, statistic
+from lightning_seg.evaluation.strata import strata
+from lightning_seg.evaluation.table import ScoreTable
+
+DEFAULT_SCORES = ("dice", "iou", "hd95", "nsd")
+
+
+class Comparison(NamedTuple):
+    """Model a minus model b; the interval is of 95 % (BCa, paired)."""
+
+    difference: float
+    low: float
+    high: float
+    p_bootstrap: float
+    p_wilcoxon: float  # of the differences of single images (means of groups, where groups hold several)
+    images: int
+    groups: int
+
+
+def compare(
+    a: Sequence[ScoreTable],
+    b: Sequence[ScoreTable],
+    class_name: str,
+    score: str = "dice",
+    convention: str = "image",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """The paired difference of two models, each given by one table per seed, over the same images or groups.
+
+    Args:
+        score, convention: see `intervals.statistic`.
+    """
+    if a[0].ids != b[0].ids:
+        raise InputError(
+            f"the runs were scored on other images ({len(a[0].ids)} and {len(b[0].ids)}); compare runs over one split."
+        )
+    first, second = (statistic(tables, class_name, score, convention) for tables in (a, b))
+    difference = first.minus(second)
+    return Comparison(
+        first.value - second.value,
+        *bca(difference, resamples, seed),
+        p_value(difference, resamples, seed),
+        _wilcoxon(_units(a, class_name, score, convention) - _units(b, class_name, score, convention)),
+        len(a[0].ids),
+        len(set(a[0].groups)),
+    )
+
+
+def _units(tables: Sequence[ScoreTable], class_name: str, score: str, convention: str) -> NDArray[np.float64]:
+    """The mean score over seeds of each independent unit, whatever the convention adds up."""
+    if score == "ece":
+        return np.zeros(0)
+    fov = "image_fov" if convention.endswith("_fov") else "image"
+    sums = statistic(tables, class_name, score, fov).sums
+    return (sums[..., 0] / sums[..., 1]).mean(1)
+
+
+def _wilcoxon(differences: NDArray[np.float64]) -> float:
+    from scipy.stats import wilcoxon
+
+    differences = np.round(differences, 12)  # equal scores are ties, whatever the last bit
+    return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+
+
+def holm(p: Sequence[float]) -> NDArray[np.float64]:
+    """p-values corrected for their number, in their order. Holm 1979."""
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values)
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected
+
+
+# --- the command ---
+
+_HEADER = ("runs", "class", "score", "convention", "images", "difference", "95 %", "p", "p Wilcoxon", "in words")
+_NOTE = (
+    "Differences are the first run minus the second over the same images, intervals BCa bootstraps over {units}; p, of the bootstrap "
+    "and of Wilcoxon's signed ranks, are corrected by Holm over all pairs; `tied` is a corrected bootstrap p over .05."
+)
+
+
+def main(args: list[str]) -> None:
+    """``lightning-seg compare runs/a runs/b [...]``."""
+    parser = argparse.ArgumentParser(prog="lightning-seg compare", description="Paired differences of runs.")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        help="run folders or score tables; seeds of one model joined by commas, with a name if you like: unet=runs/a,runs/b",
+    )
+    parser.add_argument("--split", choices=("test", "val"), help="default: test where it was scored, else val")
+    parser.add_argument(
+        "--score", nargs="+", default=list(DEFAULT_SCORES), help="default: %(default)s, as far as stored"
+    )
+    parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap, default %(default)s")
+    options = parser.parse_args(args)
+    if options.resamples < 100:
+        raise InputError(f"--resamples is {options.resamples}; give 100 or more.")
+    runs = read_runs(options.runs, options.split)
+    if len(runs) < 2:
+        raise InputError("one run cannot be compared; give two or more.")
+    check_alike(runs)
+    scores = [score for score in options.score if options.score != list(DEFAULT_SCORES) or _stored(runs, score)]
+    _print(runs, [row for score in scores for row in _rows(runs, score, options.resamples)])
+
+
+def _stored(runs: Sequence[Run], score: str) -> bool:
+    return score in SCORES or all(score in table.measures for run in runs for table in run.tables)
+
+
+def _rows(runs: Sequence[Run], score: str, resamples: int) -> Iterator[tuple[str, ...]]:
+    """Lines of the table: per class and convention all pairs, of the mean over images also by size of the lesions."""
+    table = runs[0].tables[0]
+    for name in table.classes:
+        for convention in _conventions(table, score):
+            everything = np.ones(len(table.ids), dtype=bool)
+            yield from _pairs(runs, name, score, convention, "", everything, resamples)
+        if score not in SCORES or len(runs) > 2:
+            continue
+        for stratum in strata(table, name):
+            yield from _pairs(runs, name, score, "image", stratum.name, stratum.rows, resamples)
+
+
+def _conventions(table: ScoreTable, score: str) -> list[str]:
+    if score == "ece":
+        return ["pooled"]
+    if score in table.measures:
+        return ["image"]
+    fov = ["image_fov", "pooled_fov"] if table.fov_counts is not None else []
+    return ["image", "pooled", *(["volume"] if table.grouped else []), *fov]
+
+
+def _pairs(
+    runs: Sequence[Run], name: str, score: str, convention: str, part: str, rows: NDArray[np.bool_], resamples: int
+) -> Iterator[tuple[str, ...]]:
+    pairs, kept = list(combinations(runs, 2)), np.flatnonzero(rows)
+    resamples = max(resamples, 100 * len(pairs))  # or no difference could survive Holm's correction
+    tables = {run.name: [table.at(kept) for table in run.tables] for run in runs}
+    found = [compare(tables[a.name], tables[b.name], name, score, convention, resamples) for a, b in pairs]
+    bootstrap, ranks = (holm([getattr(each, p) for each in found]) for p in ("p_bootstrap", "p_wilcoxon"))
+    for (a, b), each, p, q in zip(pairs, found, bootstrap, ranks, strict=True):
+        yield (
+            f"{a.name} - {b.name}",
+            name,
+            score,
+            f"{convention}, {part}" if part else convention,
+            str(each.images),
+            f"{each.difference:+.4f}",
+            f"{each.low:+.4f} to {each.high:+.4f}",
+            _p(p),
+            _p(q),
+            _words(a.name, b.name, each.difference * (-1 if score in LOWER_IS_BETTER else 1), float(p)),
+        )
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def _words(a: str, b: str, gain: float, p: float) -> str:
+    if np.isnan(p):
+        return "too few images"
+    return "tied" if p > 0.05 else f"{a if gain > 0 else b} is better"
+
+
+def _print(runs: Sequence[Run], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    facts, table = runs[0].facts, runs[0].tables[0]
+    where = ", ".join(
+        f"{key} {facts[key]}" for key in ("dataset", "split", "protocol", "size", "scored_at") if key in facts
+    )
+    synthetic = "SYNTHETIC data, says nothing about clinical performance\n" if facts.get("synthetic") else ""
+    units = f"{len(set(table.groups))} groups of images" if table.grouped else "images"
+    shown = Table(title=f"{synthetic}{where}" or None, caption=_NOTE.format(units=units), caption_justify="left")
+    for column in _HEADER:
+        shown.add_column(column, justify="left" if column in ("runs", "class", "score", "in words") else "right")
+    for row in rows:
+        shown.add_row(*row)
+    for run in runs:
+        print(f"{run.name}: {', '.join(map(str, run.paths))}")
+    Console(width=None if os.isatty(1) else 150).print(shown)

@@ -1,0 +1,91 @@
+"""Which model is best, and how sure that is: ranks with intervals, ties with the leader."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation.compare import holm
+from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, Values
+from lightning_seg.evaluation.intervals import Statistic, bca, p_value, statistic
+from lightning_seg.evaluation.table import ScoreTable
+
+
+class Ranking(NamedTuple):
+    """A model among others. Intervals are of 95 %."""
+
+    value: float  # mean over the seeds
+    low: float
+    high: float
+    sd_over_seeds: float  # nan of a single seed
+    rank: int  # 1 is best; equal values share the better rank
+    rank_low: int
+    rank_high: int
+    tied_with_best: bool  # the paired interval of the difference to the leader, Holm-corrected, includes 0
+
+
+def rank_intervals(
+    tables: Mapping[str, Sequence[ScoreTable]],
+    class_name: str,
+    score: str = "dice",
+    convention: str = "image",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Ranking]:
+    """Models ranked by a paired bootstrap over the same images or groups.
+
+    Args:
+        tables: model -> one table per seed; all tables over the same images.
+        score, convention: see `intervals.statistic`.
+
+    Returns:
+        model -> Ranking, best first.
+    """
+    _check(tables)
+    models = {name: statistic(seeds, class_name, score, convention) for name, seeds in tables.items()}
+    resamples = max(resamples, 100 * len(models))  # or no difference could survive Holm's correction
+    sign = -1.0 if score in LOWER_IS_BETTER else 1.0
+    values = np.array([model.value for model in models.values()])
+    rank = _ranks(sign * values[:, None])[:, 0]
+    drawn = _ranks(sign * np.stack([model.resampled(resamples, seed) for model in models.values()]))
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=1, method="nearest").astype(int)
+    tied = _tied(list(models.values()), int(np.argmin(rank)), resamples, seed)
+    found = {
+        name: Ranking(
+            model.value,
+            *bca(model, resamples, seed),
+            _deviation(model.seeds),
+            int(rank[i]),
+            int(low[i]),
+            int(high[i]),
+            tied[i],
+        )
+        for i, (name, model) in enumerate(models.items())
+    }
+    return dict(sorted(found.items(), key=lambda item: item[1].rank))
+
+
+def _check(tables: Mapping[str, Sequence[ScoreTable]]) -> None:
+    ids = {name: seeds[0].ids for name, seeds in tables.items()}
+    first = next(iter(ids))
+    for name in ids:
+        if ids[name] != ids[first]:
+            raise InputError(f"{name} and {first} were scored on other images; rank models over one split.")
+
+
+def _ranks(values: Values) -> NDArray[np.int64]:
+    """(M, R) of values, larger is better: one more than the number of models that are better."""
+    return 1 + (values[None] > values[:, None] + 1e-12).sum(1)
+
+
+def _tied(models: list[Statistic], leader: int, resamples: int, seed: int) -> list[bool]:
+    others = [place for place in range(len(models)) if place != leader]
+    p = holm([p_value(models[leader].minus(models[place]), resamples, seed) for place in others])
+    tied = dict(zip(others, p > 0.05, strict=True))
+    return [bool(tied.get(place, True)) for place in range(len(models))]
+
+
+def _deviation(seeds: Values) -> float:
+    return float(seeds.std(ddof=1)) if len(seeds) > 1 else float("nan")

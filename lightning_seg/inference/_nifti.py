@@ -1,0 +1,132 @@
+"""NIfTI files slice by slice, read and written: memory does not grow with their number."""
+
+import gzip
+import mmap
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lightning_seg.data._volume import read_grid, to_canonical
+from lightning_seg.errors import InputError
+
+_CHUNK = 1 << 20
+
+
+class SliceReader:
+    """The slices of a NIfTI file in the canonical frame (see ``data._volume``), read when asked for.
+
+    Args:
+        path: ``.nii``, or ``.nii.gz``, which is unpacked first.
+        scratch: a folder for the unpacked file.
+
+    Errors: InputError for a damaged file, or values that are not finite.
+    """
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        import nibabel
+
+        self.grid = read_grid(path)
+        self.path = path
+        plain = _unpacked(path, scratch) if path.name.endswith(".gz") else path
+        self.image: Any = nibabel.load(plain, mmap=False)  # mapped pages would count as memory of the process
+        orientation = nibabel.io_orientation(self.grid.affine)
+        self._axis = int(np.flatnonzero(orientation[:, 0] == 2)[0])  # of the file, from feet to head or back
+        self._falls = orientation[self._axis, 1] < 0
+
+    def __len__(self) -> int:
+        return self.grid.canonical_shape[0]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """(rows, columns), in HU where the file holds a CT."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"slice {index} of {len(self)}")
+        place: list[Any] = [slice(None)] * 3 + [0] * (len(self.image.shape) - 3)
+        first = len(self) - 1 - index if self._falls else index
+        place[self._axis] = slice(first, first + 1)
+        try:
+            plane = to_canonical(np.asarray(self.image.dataobj[tuple(place)]), self.grid.affine)[0]
+        except (OSError, EOFError, ValueError) as error:
+            raise InputError(f"{self.path} ends before slice {index}; fetch or copy this file again.") from error
+        if plane.dtype.kind == "f" and not np.isfinite(plane).all():
+            raise InputError(f"{self.path} holds NaN or infinity in slice {index}; convert the scan again.")
+        if plane.dtype.kind not in "fiu":
+            raise InputError(f"{self.path} holds values of the type {plane.dtype}, not one number a voxel; convert it.")
+        return plane
+
+
+def _unpacked(path: Path, scratch: Path) -> Path:
+    target = scratch / "unpacked.nii"
+    try:
+        with gzip.open(path) as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file, _CHUNK)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} cannot be decoded ({error}); fetch or copy this file again.") from error
+    return target
+
+
+class SliceFile:
+    """A volume in a file of bytes that is filled slice by slice, to become a NIfTI file like the one that was read.
+
+    Args:
+        file: to be made; its room on the disk is taken at once.
+        like: the volume whose shape, affine and header it has.
+        kind: of its values, ``np.uint8`` or ``np.float32``.
+    """
+
+    def __init__(self, file: Path, like: SliceReader, kind: DTypeLike) -> None:
+        self.path, self.like = file, like
+        self.kind = np.dtype(kind).newbyteorder(like.image.header.endianness)
+        shape = like.grid.shape
+        size = self.kind.itemsize * int(np.prod(shape, dtype=np.int64))
+        with file.open("wb+") as opened:
+            os.posix_fallocate(opened.fileno(), 0, size)  # a full disk is an error here, and a crash below
+            self._pages = mmap.mmap(opened.fileno(), size)
+        stored = np.frombuffer(self._pages, self.kind).reshape(shape, order="F")
+        self._slices = to_canonical(stored, like.grid.affine)
+
+    def __setitem__(self, index: int, plane: np.ndarray) -> None:
+        self._slices[index] = plane
+        self._release()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for plane in self._slices:
+            yield np.array(plane)
+            self._release()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """(slices, rows, columns), all of it."""
+        return np.array(self._slices, dtype)
+
+    def _release(self) -> None:
+        """The pages stay in the file; the process gives up its view of them, which would count as its memory."""
+        self._pages.madvise(mmap.MADV_DONTNEED)
+
+    def save(self, path: Path) -> None:
+        """As NIfTI, ``.nii.gz``, with the affine and header of the volume that was read; whole or not at all."""
+        self._pages.flush()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with gzip.open(part, "wb", compresslevel=1) as packed, self.path.open("rb") as file:
+                _write_header(packed, self.like.image, self.kind)
+                shutil.copyfileobj(file, packed, _CHUNK)
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def _write_header(file: gzip.GzipFile, image: Any, kind: np.dtype[Any]) -> None:
+    """That of ``image``, for values of another kind."""
+    header = image.header.copy()
+    header.set_data_dtype(kind)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0  # of the CT's grey values
+    header.write_to(file)
+    file.write(b"\0" * (header.get_data_offset() - file.tell()))

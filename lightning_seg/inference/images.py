@@ -1,0 +1,256 @@
+"""Pictures to masks: decoding and writing in threads beside the network, in batches, on any number of devices."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from lightning_seg.errors import InputError
+from lightning_seg.inference.ahead import ahead
+from lightning_seg.inference.inputs import Input, read_picture
+from lightning_seg.inference.network import Network, find_batch_size
+from lightning_seg.inference.prediction import Prediction, Rule, Size
+from lightning_seg.inference.results import Row, Table
+from lightning_seg.inference.writer import overlay, write_png
+
+COLUMNS = ("file", "height", "width", "class", "area", "share", "components", "confidence")
+READERS = WRITERS = 4
+TILES = 4  # windows at once
+_AHEAD = 16  # pictures that are decoded, or written, beside the network
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is written of each picture besides its masks, and how it reaches the network.
+
+    Attributes:
+        tile: side of the windows in which a picture is predicted at its own resolution; None: scaled as in training.
+        overlap: of neighbouring windows, as a share of their side.
+        batch_size: None: found.
+    """
+
+    probabilities: bool = False
+    overlays: bool = False
+    tile: int | None = None
+    overlap: float = 0.5
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("tile", self.tile), ("batch_size", self.batch_size)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; give a whole number from 1.")
+        if not 0 <= self.overlap < 1:
+            raise InputError(f"the overlap is {self.overlap}; give a share of the window from 0, below 1, such as 0.5.")
+
+
+class Failure(NamedTuple):
+    """An input of which nothing could be made, and why."""
+
+    path: Path
+    reason: str
+
+
+class _Loaded(NamedTuple):
+    input: Input
+    size: Size  # of the picture
+    picture: np.ndarray | None  # kept where it is needed later
+    scaled: np.ndarray  # what the network sees
+
+
+def predict_images(
+    inputs: Sequence[Input],
+    networks: Sequence[Network],
+    rule: Rule,
+    options: Options,
+    folder: Path,
+    table: Table,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Failure]:
+    """Write masks, and what ``options`` says, into ``folder``, and the rows of the pictures into ``table``, in their order.
+
+    Args:
+        networks: copies of one, one for each device.
+        tick: called after each picture.
+
+    Returns the pictures that could not be read or predicted. An OSError of writing ends it; what is in the table stays.
+    """
+    free: SimpleQueue[Network] = SimpleQueue()
+    for network in networks:
+        free.put(network)
+    failures = []
+    with (
+        ThreadPoolExecutor(READERS) as readers,
+        ThreadPoolExecutor(len(networks)) as devices,
+        ThreadPoolExecutor(WRITERS) as writers,
+    ):
+        loaded = _sized(
+            ahead(readers, lambda one: _load(one, networks[0], options), inputs, _AHEAD), networks[0], options
+        )
+        predicted = ahead(devices, lambda batch: _predict(batch, free, options), loaded, len(networks) + 1)
+        singles = itertools.chain.from_iterable(predicted)
+        for outcome in ahead(writers, lambda one: _finish(one, rule, options, folder), singles, _AHEAD):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                table.add(outcome)
+            tick()
+    return failures
+
+
+def predicted(
+    pictures: Iterable[np.ndarray], network: Network, options: Options
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures (H, W, C) of one size, such as frames and slices, each with its probabilities (K, h, w)."""
+    pictures, size = iter(pictures), options.batch_size
+    for first in pictures:
+        if size is None:
+            size = 1 if options.tile else find_batch_size(network, network.scale(first).shape)
+        batch = [first, *itertools.islice(pictures, size - 1)]
+        seen = batch if options.tile else [network.scale(one) for one in batch]
+        yield from zip(batch, _probabilities(seen, network, options), strict=True)
+
+
+def _probabilities(pictures: Sequence[np.ndarray], network: Network, options: Options) -> list[np.ndarray]:
+    """(K, h, w) of each of several pictures of one shape."""
+    if options.tile is None:
+        return list(network(np.stack(pictures)))
+    windows = options.batch_size or TILES
+    return [network.tiled(one, options.tile, options.overlap, windows) for one in pictures]
+
+
+def _load(one: Input, network: Network, options: Options) -> _Loaded | Failure:
+    try:
+        picture = read_picture(one.path, network.trained.in_channels)
+    except (InputError, MemoryError) as error:
+        return Failure(one.path, str(error) or "not enough memory")
+    scaled = picture if options.tile else network.scale(picture)
+    return _Loaded(one, picture.shape[:2], picture if options.overlays else None, scaled)
+
+
+def _sized(
+    items: Iterable[_Loaded | Failure], network: Network, options: Options
+) -> Iterator[list[_Loaded] | list[Failure]]:
+    """In batches of the given size, or of one that is found with the first picture."""
+    items = iter(items)
+    size = 1 if options.tile else options.batch_size
+    while size is None:
+        item = next(items, None)
+        if item is None:
+            return
+        if isinstance(item, Failure):
+            yield [item]
+        else:
+            size = find_batch_size(network, item.scaled.shape)
+            items = itertools.chain([item], items)
+    yield from batches(items, size)
+
+
+def batches(items: Iterable[_Loaded | Failure], size: int) -> Iterator[list[_Loaded] | list[Failure]]:
+    """Neighbours of one shape together, up to ``size`` of them; each failure by itself."""
+    batch: list[_Loaded] = []
+    for item in items:
+        if batch and (isinstance(item, Failure) or item.scaled.shape != batch[0].scaled.shape):
+            yield batch
+            batch = []
+        if isinstance(item, Failure):
+            yield [item]
+            continue
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _predict(
+    batch: list[_Loaded] | list[Failure], free: "SimpleQueue[Network]", options: Options
+) -> list[tuple[_Loaded, np.ndarray] | Failure]:
+    network = free.get()
+    try:
+        return _forward(batch, network, options)
+    finally:
+        free.put(network)
+
+
+def _forward(
+    batch: list[_Loaded] | list[Failure], network: Network, options: Options
+) -> list[tuple[_Loaded, np.ndarray] | Failure]:
+    """Each picture with its probabilities (K, h, w); where a batch fails, its pictures one by one."""
+    good = [item for item in batch if isinstance(item, _Loaded)]
+    if not good:
+        return [item for item in batch if isinstance(item, Failure)]
+    try:
+        found = _probabilities([item.scaled for item in good], network, options)
+        return list(zip(good, found, strict=True))
+    except (RuntimeError, ValueError, MemoryError) as error:
+        if len(good) == 1:
+            return [Failure(good[0].input.path, f"{good[0].input.path} cannot be predicted: {_first_line(error)}")]
+    return [outcome for item in good for outcome in _forward([item], network, options)]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["not enough memory"])[0]
+
+
+def _finish(
+    one: tuple[_Loaded, np.ndarray] | Failure, rule: Rule, options: Options, folder: Path
+) -> list[Row] | Failure:
+    if isinstance(one, Failure):
+        return one
+    item, probability = one
+    try:
+        prediction = rule(probability, item.size)
+        _write(item, prediction, options, folder)
+        return rows(item.input.file, prediction)
+    except MemoryError:
+        return Failure(item.input.path, f"{item.input.path} is too large for the memory at {item.size} pixels")
+
+
+def rows(file: str, prediction: Prediction) -> list[Row]:
+    """The rows of a picture in the table, one for each class."""
+    height, width = prediction.mask.shape[1:]
+    return [
+        {
+            "file": file,
+            "height": height,
+            "width": width,
+            "class": found.name,
+            "area": found.area,
+            "share": f"{found.share:.6f}",
+            "components": found.components,
+            "confidence": f"{found.confidence:.4f}",
+        }
+        for found in prediction.findings()
+    ]
+
+
+def _write(item: _Loaded, prediction: Prediction, options: Options, folder: Path) -> None:
+    masks = mask_files(folder, item.input.name, prediction.classes)
+    for name, mask, probability in zip(prediction.classes, prediction.mask, prediction.probability, strict=True):
+        write_new(masks[name], mask.astype(np.uint8) * 255)
+        if options.probabilities:
+            file = folder / "probabilities" / masks[name].relative_to(folder / "masks")
+            write_new(file, np.rint(probability * 65535).astype(np.uint16))
+    if item.picture is not None:
+        picture = torch.from_numpy(item.picture.transpose(2, 0, 1))
+        if prediction.mask.shape[1:] != item.size:  # masks at the network's size
+            picture = torch.from_numpy(item.scaled.transpose(2, 0, 1))
+        write_new(folder / "overlays" / f"{item.input.name}.jpg", overlay(picture, torch.from_numpy(prediction.mask)))
+
+
+def write_new(path: Path, picture: np.ndarray) -> None:
+    """`write_png`, making the folders above."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, picture)
+
+
+def mask_files(folder: Path, name: str, classes: Sequence[str]) -> dict[str, Path]:
+    """class -> where its mask lies: ``masks/<name>.png``, or of several classes ``masks/<name>_<class>.png``."""
+    return {label: folder / "masks" / f"{name}{f'_{label}' if len(classes) > 1 else ''}.png" for label in classes}

@@ -1,0 +1,109 @@
+"""`load`: a trained network as one object of the library, from a picture to its masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from lightning_seg.inference.inputs import as_picture, read_picture
+from lightning_seg.inference.network import Network, find_devices, load_network
+from lightning_seg.inference.postprocess import Postprocess
+from lightning_seg.inference.prediction import Prediction, Rule
+from lightning_seg.module import SegmentationModule
+
+Picture = str | Path | Image.Image | np.ndarray
+_BATCH = 8
+
+
+class Predictor:
+    """A trained network with the rule that makes masks of its probabilities; `load` makes it from a checkpoint.
+
+    Args:
+        network: one network or an ensemble.
+        rule: threshold and post-processing.
+    """
+
+    def __init__(self, network: Network, rule: Rule) -> None:
+        self.network, self.rule = network, rule
+
+    @property
+    def module(self) -> SegmentationModule:
+        """The (first) LightningModule, in evaluation mode."""
+        return self.network.modules[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the masks' channels."""
+        return self.network.trained.classes
+
+    def __call__(self, image: Tensor) -> Any:
+        """``module(image)``: image (B, C, H, W), uint8 or float in [0, 1] -> `Output` with logits (B, K, H, W)."""
+        return self.module(image)
+
+    @overload
+    def predict(self, image: Picture) -> Prediction: ...
+    @overload
+    def predict(self, image: list[Any]) -> list[Prediction]: ...
+    def predict(self, image: Picture | list[Any]) -> Prediction | list[Prediction]:
+        """The masks of a picture, or of each of several: what ``test`` scores, scaled to the size of the picture.
+
+        Args:
+            image: a path, a PIL image, or an array of uint8, (H, W) grey or (H, W, 3) RGB; or a list of these.
+
+        Returns:
+            `Prediction` with ``mask`` (K, H, W) bool and ``probability`` (K, H, W) float32, at the size of the picture
+            (turned as its EXIF orientation says).
+
+        Errors: InputError for a file that is no picture, and an array of another type or shape.
+        """
+        if isinstance(image, str | Path | Image.Image | np.ndarray):
+            return self._predict([image])[0]
+        return [
+            prediction
+            for start in range(0, len(image), _BATCH)
+            for prediction in self._predict(image[start : start + _BATCH])
+        ]
+
+    def _predict(self, images: Sequence[Picture]) -> list[Prediction]:
+        pictures = [self._read(image) for image in images]
+        scaled = [self.network.scale(picture) for picture in pictures]
+        if len({picture.shape for picture in scaled}) == 1:
+            found = list(self.network(np.stack(scaled)))
+        else:  # of a network that takes pictures as they are
+            found = [self.network(picture[None])[0] for picture in scaled]
+        return [self.rule(one, picture.shape[:2]) for one, picture in zip(found, pictures, strict=True)]
+
+    def _read(self, image: Picture) -> np.ndarray:
+        channels = self.network.trained.in_channels
+        return read_picture(Path(image), channels) if isinstance(image, str | Path) else as_picture(image, channels)
+
+
+def load(
+    path: str | Path | Sequence[str | Path],
+    *,
+    device: str = "cpu",
+    tta: str = "none",
+    threshold: float = 0.5,
+    postprocess: str = "",
+) -> Predictor:
+    """The trained network of a checkpoint: ``load(path).predict("image.jpg").mask``.
+
+    The checkpoint decides size, channels, normalisation and classes.
+
+    Args:
+        path: a ``.ckpt`` file, the folder of a run (its best checkpoint), or several of them: an ensemble.
+        device: such as ``cpu`` or ``cuda``.
+        tta: test-time augmentation, a name of ``inference.tta.PASSES``.
+        threshold: above which a probability belongs to the mask.
+        postprocess: a chain of steps, such as ``fill_holes,min_area=50`` (see ``inference.postprocess``).
+
+    Errors: InputError for a file that is no checkpoint, an unknown name, checkpoints that do not fit together.
+    """
+    network = load_network([path] if isinstance(path, str | Path) else path, tta)
+    classes = network.trained.classes
+    rule = Rule(classes, threshold, postprocess=Postprocess(postprocess, classes))
+    [target] = find_devices(device)
+    return Predictor(Network(network.modules, network.trained, tta, target), rule)

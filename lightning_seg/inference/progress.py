@@ -1,0 +1,53 @@
+"""A progress bar with the time that is left; one line where there is no terminal."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+
+class Progress:
+    """Of ``total`` equal pieces of work, as a context.
+
+    Args:
+        unit: what the pieces are, in the plural.
+        total: None where it is not known.
+    """
+
+    def __init__(self, unit: str, total: int | None) -> None:
+        self.unit, self.total, self.count = unit, total, 0
+        self._bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        self._start = time.perf_counter()
+        if sys.stdout.isatty() and self.total != 0:
+            self._bar = _bar(self.unit)
+            self._task = self._bar.add_task(self.unit, total=self.total)
+            self._bar.start()
+        return self
+
+    def tick(self) -> None:
+        """One piece is done."""
+        self.count += 1
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+    @property
+    def rate(self) -> float:
+        """Pieces per second since the start."""
+        return self.count / max(time.perf_counter() - self._start, 1e-9)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self.count:
+            print(f"{self.count} {self.unit}, {self.rate:.1f} per second", flush=True)
+
+
+def _bar(unit: str) -> Any:
+    from rich import progress as rich
+
+    columns = (rich.MofNCompleteColumn(), rich.TextColumn(unit), rich.BarColumn(), rich.TimeElapsedColumn())
+    return rich.Progress(*columns, rich.TextColumn("left:"), rich.TimeRemainingColumn())

@@ -1,0 +1,243 @@
+"""CT volumes to masks, slice by slice as the network was trained, in memory that does not grow with the number of slices.
+
+A slice goes through the window, spacing, padding and neighbours that the checkpoint's data set was made with; probabilities
+go the way back to the voxels of the file.
+"""
+
+import inspect
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.data._slice_store import around, stacked
+from lightning_seg.data._slices import Settings, neighbours, padded, window
+from lightning_seg.data._slices import scaled as scaled_plane
+from lightning_seg.data._slices import settings as checked_settings
+from lightning_seg.data._source import source_class
+from lightning_seg.errors import InputError
+from lightning_seg.inference._nifti import SliceFile, SliceReader
+from lightning_seg.inference.ahead import background
+from lightning_seg.inference.images import Options, predicted
+from lightning_seg.inference.inputs import Input
+from lightning_seg.inference.network import Network, Trained
+from lightning_seg.inference.parts import PartCounter
+from lightning_seg.inference.postprocess import Postprocess
+from lightning_seg.inference.prediction import Rule, scaled
+from lightning_seg.inference.results import Row
+
+COLUMNS = ("file", "slices", "rows", "columns", "class", "voxels", "ml", "components", "confidence")
+_AHEAD = 4  # slices that are read beside the network
+Planes = Iterator[np.ndarray]  # of uint8
+
+
+class View(NamedTuple):
+    """How a slice of a volume becomes a picture of the data set that the network was trained on."""
+
+    settings: Settings
+    turns: int = 0  # by a quarter, counterclockwise
+
+
+def view_of(trained: Trained, given: Sequence[float] | None = None) -> View:
+    """What the checkpoint's data set says; InputError where it says no window and none is given.
+
+    Args:
+        given: lowest and highest HU, in place of the data set's window.
+    """
+    kind = source_class(trained.dataset)
+    values = {name: one.default for name, one in inspect.signature(kind).parameters.items()} | trained.dataset_options
+    chosen = given or values.get("window") or getattr(kind, "window", None)
+    if chosen is None:
+        raise InputError(
+            f"the network was trained on pictures of {trained.dataset!r}, whose window is not known; give --window with the HU "
+            "that are black and white in them, such as --window -200 250."
+        )
+    settings = checked_settings(chosen, trained.in_channels, values.get("spacing"), values.get("pad"))
+    return View(settings, getattr(kind, "quarter_turns", 0))
+
+
+def volume_files(folder: Path, name: str, classes: Sequence[str]) -> dict[str, Path]:
+    """class -> where its mask lies: ``masks/<name>.nii.gz``, or of several classes ``masks/<name>_<class>.nii.gz``."""
+    return {label: folder / "masks" / f"{name}{f'_{label}' if len(classes) > 1 else ''}.nii.gz" for label in classes}
+
+
+def predict_volume(
+    one: Input,
+    network: Network,
+    rule: Rule,
+    options: Options,
+    view: View,
+    folder: Path,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Row]:
+    """Write the masks of a volume as NIfTI with its affine and header; its rows of the table, one for each class.
+
+    Args:
+        tick: called after each slice.
+
+    Errors: InputError for a damaged volume. Post-processing, where there is some, takes the masks into memory.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".volume-") as scratch:
+        path = _from_dicom(one.path, Path(scratch)) if one.kind == "dicom" else one.path
+        reader = SliceReader(path, Path(scratch))
+        channels = range(len(rule.classes))
+        masks = [SliceFile(Path(scratch) / f"mask{k}", reader, np.uint8) for k in channels]
+        kept = channels if options.probabilities else ()
+        maps = [SliceFile(Path(scratch) / f"map{k}", reader, np.float32) for k in kept]
+        trust = [_Trust() for _ in rule.classes]
+        plain = replace(rule, native=True, postprocess=Postprocess("", ()))
+        for index, probability in enumerate(_probabilities(reader, network, view, options)):
+            found = plain(probability, reader.grid.canonical_shape[1:])
+            for k, mask in enumerate(found.mask):
+                masks[k][index] = mask
+                trust[k].add(found.probability[k], mask)
+                if maps:
+                    maps[k][index] = found.probability[k]
+            tick()
+        _postprocess(masks, rule.postprocess)
+        rows = [_row(one, reader, *each) for each in zip(rule.classes, masks, trust, strict=True)]
+        for k, target in enumerate(volume_files(folder, one.name, rule.classes).values()):
+            if maps:
+                maps[k].save(folder / "probabilities" / target.relative_to(folder / "masks"))
+            masks[k].save(target)
+    return rows
+
+
+def _postprocess(masks: Sequence[SliceFile], steps: Postprocess) -> None:
+    """All classes together, in three dimensions."""
+    if steps:
+        for file, mask in zip(masks, steps(np.stack([np.asarray(file) > 0 for file in masks])), strict=True):
+            for index, plane in enumerate(mask):
+                file[index] = plane
+
+
+@dataclass
+class _Trust:
+    """The confidence of a mask, slice by slice, as `prediction.finding` has it."""
+
+    total: float = 0
+    voxels: int = 0
+    highest: float = 0
+
+    def add(self, probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+        self.total += float(probability[mask].sum(dtype=np.float64))
+        self.voxels += int(mask.sum())
+        self.highest = max(self.highest, float(probability.max()))
+
+    @property
+    def confidence(self) -> float:
+        """The mean over the mask before post-processing."""
+        return self.total / self.voxels if self.voxels else 1 - self.highest
+
+
+def _row(one: Input, reader: SliceReader, label: str, mask: SliceFile, trust: _Trust) -> Row:
+    parts, voxels = PartCounter(), 0
+    for plane in mask:
+        parts.add(plane > 0)
+        voxels += int(np.count_nonzero(plane))
+    volume = voxels * float(np.prod(reader.grid.canonical_spacing)) / 1000  # mm^3 -> ml
+    place = [one.file, *reader.grid.canonical_shape, label]
+    values = [*place, voxels, f"{volume:.3f}", parts.count, f"{trust.confidence:.4f}"]
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _probabilities(
+    reader: SliceReader, network: Network, view: View, options: Options
+) -> Iterator[NDArray[np.float32]]:
+    """(K, h, w) of each slice of the file, in the canonical frame, at any size."""
+    shape = _resampled(reader, view.settings.spacing)
+    pictures = background(_pictures(reader, shape, view), _AHEAD)
+    found = predicted(pictures, network, options)
+    back = (_turned_back(one, picture.shape[:2], shape, view) for picture, one in found)
+    yield from _between(back, shape[0], len(reader))
+
+
+def _resampled(reader: SliceReader, spacing: tuple[float, float, float] | None) -> tuple[int, int, int]:
+    """Slices, rows and columns at a spacing, as `data._slices.Scan.resampled` has them."""
+    own = reader.grid.canonical_shape
+    if spacing is None:
+        return own
+    extent = np.multiply(own, reader.grid.canonical_spacing)
+    slices, height, width = np.maximum(np.rint(extent / spacing), 1).astype(int).tolist()
+    return slices, height, width
+
+
+def _pictures(reader: SliceReader, shape: tuple[int, int, int], view: View) -> Planes:
+    """The pictures (H, W, C) of all resampled slices, before they are brought to the network's size."""
+    chosen, count = view.settings, shape[0]
+    planes = (np.rot90(plane, view.turns) for plane in _planes(reader, shape, chosen))
+    held: deque[tuple[int, np.ndarray]] = deque()
+    numbered = enumerate(planes)
+    for index in range(count):
+        wanted = around(index, count, chosen.in_channels)
+        while not held or held[-1][0] < wanted[-1]:
+            held.append(next(numbered))
+        while held[0][0] < wanted[0]:
+            held.popleft()
+        known = dict(held)
+        yield stacked([np.ascontiguousarray(known[place]) for place in wanted])
+
+
+def _planes(reader: SliceReader, shape: tuple[int, int, int], chosen: Settings) -> Planes:
+    """The resampled slices (H, W), as `data._slices.Planes` has them."""
+    count, height, width = shape
+    grey: dict[int, np.ndarray] = {}  # the two slices in use
+    for index in range(count):
+        low, share = neighbours(index, count, len(reader))
+        wanted = (low, low + 1) if share > 0 else (low,)
+        grey = {place: grey[place] if place in grey else window(reader[place], *chosen.window) for place in wanted}
+        plane = cv2.addWeighted(grey[low], 1 - share, grey[low + 1], share, 0) if share > 0 else grey[low]
+        plane = scaled_plane(np.ascontiguousarray(plane), (height, width))
+        yield plane if chosen.pad is None else padded(plane, (chosen.pad, chosen.pad))
+
+
+def _turned_back(
+    one: NDArray[np.float32], size: tuple[int, int], shape: tuple[int, int, int], view: View
+) -> NDArray[np.float32]:
+    """(K, h, w) of a picture of ``size`` as a resampled slice, at any size; without its padding, for which it is scaled."""
+    pad = view.settings.pad
+    back = np.rot90(one if pad is None else scaled(one, size), -view.turns, (1, 2))
+    if pad is None:
+        return back
+    top, left = (pad - shape[1]) // 2, (pad - shape[2]) // 2
+    return back[:, top : top + shape[1], left : left + shape[2]]
+
+
+def _between(found: Iterator[NDArray[np.float32]], count: int, slices: int) -> Iterator[NDArray[np.float32]]:
+    """``count`` resampled slices as the ``slices`` of the file: between two of them their weighted mean."""
+    numbered = enumerate(found)
+    held: dict[int, NDArray[np.float32]] = {}
+    for index in range(slices):
+        low, share = neighbours(index, slices, count)
+        last = low + 1 if share > 0 else low
+        held = {place: one for place, one in held.items() if place >= low}
+        while not held or max(held) < last:
+            place, one = next(numbered)
+            held |= {place: one} if place >= low else {}
+        yield held[low] * np.float32(1 - share) + held[last] * np.float32(share) if share > 0 else held[low]
+
+
+def _from_dicom(folder: Path, scratch: Path) -> Path:
+    """The (largest) DICOM series of a folder as NIfTI; this takes all of it into memory once."""
+    try:
+        import SimpleITK
+    except ImportError:
+        raise InputError(f"{folder} holds DICOM files, which SimpleITK reads: pip install SimpleITK.") from None
+    reader = SimpleITK.ImageSeriesReader()
+    series = [reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))]
+    if not series:
+        raise InputError(f"{folder} holds DICOM files, but no series of slices; give the folder of one CT series.")
+    reader.SetFileNames(max(series, key=len))
+    target = scratch / "dicom.nii"
+    try:
+        SimpleITK.WriteImage(reader.Execute(), str(target))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"the DICOM series in {folder} cannot be read ({reason}); copy it again.") from error
+    return target

@@ -1,0 +1,23 @@
+"""``python drive.py '{"storage": ..., "trials": 8, ...}'``: a launcher of a study over a stand-in, without the checks of a recipe."""
+
+import json
+import sys
+
+from hpo.slots import Slot
+from hpo.spec import Spec
+from hpo.study import launch
+
+
+def make_spec(runs, trials, function="objectives:nap", **settings):
+    space = {"x": {"float": [0.0, 1.0]}}
+    settings = {"space": space, "sampler": "random", "pruner": "none", "grace": 3.0} | settings
+    return Spec(recipe="none.yaml", digest="0", args=[], runs=runs, trials=trials, function=function, **settings)
+
+
+def main(storage, study, runs, trials, workers=2, minutes=None, again=False, **settings):
+    places = [Slot(number, {"OMP_NUM_THREADS": "1"}) for number in range(workers)]
+    launch(make_spec(runs, trials, **settings), storage, study, places, minutes, again)
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))

@@ -1,0 +1,393 @@
+"""What tested runs leave in results/ and what the leaderboard makes of it: on generated runs, whose right order is known."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from experiments import __main__ as front
+from experiments.facts import RESULTS, load_results
+from experiments.leaderboard import __main__ as leaderboard
+from experiments.leaderboard import page, text
+from experiments.leaderboard.boards import make_boards
+from experiments.leaderboard.columns import columns
+from experiments.published import PAPERS, arguments, overrides, read_evaluations
+from experiments.record import main as record
+from experiments.record import read_rows
+from experiments.runs import results_of
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation import ScoreTable, interval, per_image, pooled
+
+PIXELS = 160 * 160
+CONFIG: dict[str, Any] = {
+    "seed_everything": 42,
+    "trainer": {"max_epochs": 60, "precision": None, "callbacks": None, "devices": "auto"},
+    "model": {
+        "architecture": "unet",
+        "encoder": "mobilenetv2_100",
+        "pretrained": True,
+        "options": None,
+        "encoder_options": None,
+        "loss": {"bce": 0.5, "dice": 0.5},
+        "lr": 0.0005,
+        "weight_decay": 0.01,
+    },
+    "data": {
+        "dataset": "kvasir_seg",
+        "protocol": "kvasir-unet-a",
+        "size": 160,
+        "batch_size": 16,
+        "augment": "unet_a",
+        "root": None,
+        "num_workers": None,
+    },
+    "checkpoint": {"monitor": "val/dice", "mode": "max"},
+}
+
+
+def make_table(dice: float, seed: int, images: int = 60, name: str = "polyp") -> ScoreTable:
+    """Images of lesions of many sizes, whose Dice lies about ``dice``; which images are hard does not depend on the seed."""
+    hard = np.random.default_rng(7)
+    area = hard.integers(300, 9000, images)
+    skill = np.clip(dice + 0.12 * hard.standard_normal(images) - 0.35 * (hard.random(images) < 0.06), 0.02, 0.99)
+    own = np.random.default_rng(int(1000 * dice)).standard_normal(
+        images
+    )  # what this model finds hard, whatever its seed
+    skill += 0.05 * own + 0.02 * np.random.default_rng(seed).standard_normal(images)
+    skill = np.clip(skill, 0.01, 0.995)
+    tp = np.round(skill * area).astype(int)
+    wrong = area - tp
+    counts = np.stack([tp, wrong, wrong, PIXELS - tp - 2 * wrong], -1)[:, None]
+    return ScoreTable(tuple(f"image{i:03d}" for i in range(images)), (name,), counts.astype(np.int64))
+
+
+def make_run(folder: Path, dice: float, seed: int = 42, changes: dict[str, Any] | None = None, **summary: Any) -> Path:
+    """A folder as `fit` and `test` leave it. ``changes``: dotted keys of the configuration."""
+    config = json.loads(json.dumps(CONFIG)) | {"seed_everything": seed}
+    for key, value in (changes or {}).items():
+        part, _, name = key.partition(".")
+        config[part][name] = value
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    sitting = {"commit": "27c2e10", "cpu": "AMD EPYC, 2 cores", "devices": 1, "precision": "32-true", "minutes": 13.2}
+    command = ["fit", "-c", "experiments/unet_mobilenetv2_kvasir_cpu.yaml"]
+    sittings = [sitting | {"started": "a"}, sitting | {"started": "b", "minutes": 6.0}]
+    (folder / "environment.json").write_text(json.dumps({"command": command, "sittings": sittings}))
+    table = make_table(dice, seed, name=summary.get("class_name", "polyp"))
+    tested = folder / "test-kvasir-unet-a" / f"best-epoch=011-dice=0.9000-{config['data']['size']}"
+    table.write(tested / "scores.csv")
+    facts = {
+        "checkpoint": str(folder / "checkpoints" / "best-epoch=011-dice=0.9000.ckpt"),
+        "dataset": config["data"]["dataset"],
+        "synthetic": False,
+        "protocol": config["data"]["protocol"],
+        "protocol_digest": "f1d10e535545",
+        "protocol_leaks": False,
+        "groups_known": True,
+        "split": "test",
+        "images": len(table.ids),
+        "size": config["data"]["size"] or "native",
+        "scored_at": "network size",
+        "threshold": 0.5,
+        "encoder_weights": {"name": "mobilenetv2_100", "file": "m.safetensors", "sha256": "7f82"},
+        "scores": {name: _scores(table, name) for name in table.classes},
+        "looks": 3,
+    } | summary
+    (tested / "summary.json").write_text(json.dumps(facts))
+    return folder
+
+
+def _scores(table: ScoreTable, name: str) -> dict[str, Any]:
+    counts = table.of(name)
+    return {
+        score: {
+            "image": {"value": float(per_image(counts, score).mean()), "interval": interval(counts, score, "image")},
+            "pooled": {"value": float(pooled(counts, score)), "interval": interval(counts, score, "pooled")},
+        }
+        for score in ("dice", "iou")
+    }
+
+
+MODELS: list[tuple[float, dict[str, Any]]] = [
+    (0.88, {"model.architecture": "unetplusplus"}),
+    (0.876, {}),
+    (0.872, {"model.architecture": "attention_unet"}),
+    (0.87, {"model.options": {"skip": "dca"}}),
+    (0.84, {"model.architecture": "resunet"}),
+    (0.79, {"model.architecture": "unet", "model.encoder": None, "model.pretrained": False}),
+]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """results/ of a sweep of six models over three seeds."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for number, (dice, changes) in enumerate(MODELS):
+        for seed in (42, 43, 44):
+            make_run(folder / "runs" / f"trial_{number}{seed}" / "version_0", dice, seed, changes)
+    record([str(folder / "runs"), "--results", str(folder / "results")])
+    return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def content(recorded: Path) -> text.Content:
+    return leaderboard.collect(recorded)
+
+
+def names(rows: list[Any]) -> list[str]:
+    return [line.first.model for line in rows]
+
+
+def test_a_recorded_table_is_the_run_s_own_and_its_facts_say_how_it_was_made(recorded: Path) -> None:
+    results = load_results(recorded)
+    assert len(results) == 18
+    dca = next(r for r in results if r.facts.options == {"skip": "dca"} and r.facts.seed == 43)
+    assert np.array_equal(dca.table.counts, make_table(0.87, 43).counts)
+    assert dca.facts.model == "unet x mobilenetv2_100, skip=dca"
+    assert dca.facts.recipe == "unet_mobilenetv2_kvasir_cpu"
+    assert dca.facts.changes == {}
+    assert (dca.facts.commit, dca.facts.hardware, dca.facts.minutes) == ("27c2e10", "AMD EPYC, 2 cores", 19.2)
+    assert (dca.facts.looks, dca.facts.epochs, dca.facts.precision) == (3, 60, "32-true")
+    assert (dca.facts.parameters or 0) > 2_000_000
+    scratch = next(r for r in results if not r.facts.encoder)
+    assert scratch.facts.parameters == 31_037_633  # of the U-Net with batch norm and three colours
+
+
+def test_seeds_share_a_training_and_everything_else_that_is_trained_differently_does_not(tmp_path: Path) -> None:
+    def training(number: int, seed: int, **changes: Any) -> str:
+        dotted = {key.replace("__", "."): value for key, value in changes.items()}
+        return next(results_of(make_run(tmp_path / str(number), 0.8, seed, dotted))).facts.training
+
+    base = training(0, 42)
+    assert training(1, 43, data__root="/elsewhere", data__num_workers=4, trainer__devices=2) == base
+    others = [
+        {"trainer__max_epochs": 12},
+        {"model__lr": 0.001},
+        {"data__augment": "none"},
+        {"model__options": {"skip": "dca"}},
+    ]
+    assert len({base, *(training(2 + i, 42, **change) for i, change in enumerate(others))}) == 5
+
+
+def test_where_a_training_departs_from_its_recipe_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 0.8, 42, {"trainer.max_epochs": 12, "data.size": 128, "model.optimizer": "sgd"})
+    facts = next(results_of(run)).facts
+    assert facts.changes == {"trainer.max_epochs": 12, "data.size": 128, "model.optimizer": "sgd"}
+    assert "with data.size=128, model.optimizer=sgd, trainer.max_epochs=12" in facts.settings
+
+
+def test_the_same_run_recorded_twice_stands_once_and_older_rows_stay(recorded: Path, tmp_path: Path) -> None:
+    (tmp_path / "reproduced.csv").write_bytes((RESULTS / "reproduced.csv").read_bytes())
+    before = read_rows(tmp_path / "reproduced.csv")
+    run = make_run(tmp_path / "run" / "version_0", 0.8)
+    for _ in range(2):
+        record([str(run), "--results", str(tmp_path)])
+    rows = read_rows(tmp_path / "reproduced.csv")
+    assert rows[: len(before)] == before
+    new = {(r["class"], r["convention"], r["score"]): r for r in rows[len(before) :]}
+    assert len(new) == len(rows) - len(before) == 4
+    dice = per_image(make_table(0.8, 42).of("polyp"), "dice")
+    assert float(new["polyp", "image", "dice"]["value"]) == pytest.approx(dice.mean(), abs=5e-5)
+    assert len(load_results(tmp_path)) == 1
+
+
+def test_another_run_of_the_same_training_and_seed_does_not_replace_the_first(tmp_path: Path) -> None:
+    first, second = (make_run(tmp_path / name, dice) for name, dice in (("a", 0.8), ("b", 0.9)))
+    record([str(first), "--results", str(tmp_path)])
+    with pytest.raises(InputError, match="the better of two is no result"):
+        record([str(second), "--results", str(tmp_path)])
+    assert np.array_equal(load_results(tmp_path)[0].table.counts, make_table(0.8, 42).counts)
+    record([str(second), "--results", str(tmp_path), "--replace"])
+    assert np.array_equal(load_results(tmp_path)[0].table.counts, make_table(0.9, 42).counts)
+    assert len(read_rows(tmp_path / "reproduced.csv")) == 4
+
+
+def test_a_run_that_was_not_tested_and_one_that_kept_no_environment_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "runs" / "a", 0.8)
+    (run / "environment.json").unlink()
+    untested = tmp_path / "runs" / "b"
+    untested.mkdir()
+    (untested / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    record([str(tmp_path / "runs"), "--results", str(tmp_path), "--commit", "abc1234"])
+    said = capsys.readouterr().out
+    assert f"{untested}: its best checkpoint was not tested" in said
+    assert "hardware is not known" in said
+    assert "commit is not known" not in said
+    assert load_results(tmp_path)[0].facts.commit == "abc1234"
+    with pytest.raises(InputError, match="no run lies in"):
+        record([str(tmp_path / "nothing")])
+
+
+def test_the_order_and_the_ties_are_those_that_were_made(content: text.Content) -> None:
+    image = content.boards[0]
+    assert image.key.convention == "image"
+    assert set(names(list(image.lines[:4]))) == {
+        "unetplusplus x mobilenetv2_100",
+        "unet x mobilenetv2_100",
+        "attention_unet x mobilenetv2_100",
+        "unet x mobilenetv2_100, skip=dca",
+    }
+    standings = {line.first.model: line.standing for line in image.lines}
+    assert [line.standing for line in image.lines].count("leader") == 1
+    assert "tied with the leader" in standings.values()
+    assert standings["unet"] == standings["resunet x mobilenetv2_100"] == "behind the leader"
+
+
+def test_a_line_is_the_mean_of_its_seeds_and_states_their_spread(content: text.Content) -> None:
+    for board, form in zip(
+        content.boards, (lambda c: per_image(c, "dice").mean(), lambda c: pooled(c, "dice")), strict=True
+    ):
+        line = next(line for line in board.lines if line.first.model == "unet")
+        each = [float(form(make_table(0.79, seed).of("polyp"))) for seed in (42, 43, 44)]
+        assert line.ranking.value == pytest.approx(np.mean(each))
+        assert line.ranking.sd_over_seeds == pytest.approx(np.std(each, ddof=1))
+        assert [facts.seed for facts in line.facts] == [42, 43, 44]
+
+
+@pytest.mark.parametrize(
+    ("changes", "summary"),
+    [
+        ({"data.size": 128}, {}),
+        ({}, {"protocol_digest": "000000000000"}),
+        ({}, {"scored_at": "native size of the mask"}),
+        ({}, {"split": "val"}),
+        ({"data.dataset": "cvc_clinicdb"}, {}),
+        ({}, {"class_name": "other"}),
+    ],
+)
+def test_what_cannot_be_compared_never_shares_a_table(
+    changes: dict[str, Any], summary: dict[str, Any], tmp_path: Path
+) -> None:
+    runs = [make_run(tmp_path / "a", 0.8), make_run(tmp_path / "b", 0.8, 42, changes, **summary)]
+    results = [result for run in runs for result in results_of(run)]
+    boards = make_boards(results)
+    assert len(boards) == 4
+    assert all(len(board.lines) == 1 for board in boards)
+    assert len({result.facts.place for result in results}) == (1 if "class_name" in summary else 2)
+
+
+def test_every_column_of_a_board_has_one_convention_and_its_published_values_too(
+    recorded: Path, tmp_path: Path
+) -> None:
+    drive = {"data.dataset": "drive", "data.protocol": "drive", "model.encoder": None, "model.pretrained": False}
+    changes = drive | {"model.architecture": "sa_unet_v2", "data.size": None, "model.loss": {"bce": 0.5, "mcc": 0.5}}
+    run = make_run(tmp_path / "a", 0.8, 42, changes, size="native", class_name="vessel", encoder_weights={})
+    (run / "environment.json").write_text(json.dumps({"command": ["fit", "-c", "experiments/sa_unet_v2_drive.yaml"]}))
+    boards = {b.key.convention: b for b in make_boards(results_of(run), [], read_evaluations())}
+    shown = {c.title: c.text(boards["image"].lines[0]) for c in columns(boards["image"])}
+    assert shown["published"] == "0.8282"
+    value = per_image(make_table(0.8, 42).of("polyp"), "dice").mean()
+    assert shown["difference"] == f"{value - 0.8282:+.4f}"
+    assert "published" not in {c.title for c in columns(boards["pooled"])}, "it was published as a mean over images"
+
+
+def test_published_results_on_other_images_stand_apart_with_the_nearest_protocol(tmp_path: Path) -> None:
+    changes = {
+        "model.architecture": "dca_unet",
+        "model.options": {"skip": "dca"},
+        "model.encoder": None,
+        "model.pretrained": False,
+        "model.loss": {"dice": 1.0},
+        "data.protocol": "kvasir-800-200",
+    }
+    run = make_run(tmp_path / "runs" / "a", 0.8, 42, changes)
+    (run / "environment.json").write_text(json.dumps({"command": ["fit", "-c", "experiments/dca_unet_kvasir.yaml"]}))
+    (tmp_path / "reported.csv").write_bytes((RESULTS / "reported.csv").read_bytes())
+    content = leaderboard.collect(tmp_path, [tmp_path / "runs"])
+    assert all(not line.published for board in content.boards for line in board.lines)
+    found = [row for row in content.beside if row.ours]
+    assert [(row.evaluation.convention, row.images) for row in found] == [
+        ("batch25", "others; nearest is kvasir-800-200")
+    ]
+    counts = make_table(0.8, 42).of("polyp")
+    batches = [pooled(counts[i : i + 25], "dice") for i in range(0, 60, 25)]
+    assert found[0].difference == pytest.approx(np.mean(batches) - 0.8403)
+    assert f"| {np.mean(batches):.4f} (" in text.markdown(content)
+    unclear = [row for row in content.beside if row.evaluation.convention == "unclear"]
+    assert unclear
+    assert all(row.difference is None for row in unclear)
+
+
+def test_csv_holds_every_line_of_every_board(content: text.Content) -> None:
+    rows = list(csv.DictReader(text.table(content).splitlines()))
+    assert len(rows) == sum(len(board.lines) for board in content.boards) == 12
+    best = content.boards[0].lines[0]
+    assert rows[0]["model"] == best.first.model
+    assert float(rows[0]["dice"]) == pytest.approx(best.ranking.value, abs=5e-5)
+    assert {row["digest"] for row in rows} == {"f1d10e535545"}
+    assert {row["convention"] for row in rows} == {"image", "pooled"}
+
+
+def test_the_page_names_every_model_escapes_what_it_shows_and_loads_nothing(content: text.Content) -> None:
+    html = page.html(content)
+    assert all(line.first.model in html for board in content.boards for line in board.lines)
+    assert html.count("<svg") == 5  # cost, ranks and strips of one board, cost and ranks of the other
+    assert "http" not in html.replace("http-equiv", "")
+    assert "src=" not in html
+    assert "<script>alert" not in page.html(_with_script(content))
+
+
+def _with_script(content: text.Content) -> text.Content:
+    from dataclasses import replace
+
+    board = content.boards[0]
+    facts = replace(board.lines[0].first, architecture="<script>alert(1)</script>")
+    line = replace(board.lines[0], facts=(facts,))
+    return text.Content([replace(board, lines=(line, *board.lines[1:]))], [])
+
+
+def test_the_committed_leaderboard_is_the_one_that_its_results_make() -> None:
+    content = leaderboard.collect()
+    assert (RESULTS / "LEADERBOARD.md").read_text() == text.markdown(content)
+    assert (RESULTS / "leaderboard.csv").read_text() == text.table(content)
+
+
+def test_committed_scores_are_those_of_their_tables() -> None:
+    """reproduced.csv says of a recorded run what its per-image table says."""
+    rows = [row for row in read_rows(RESULTS / "reproduced.csv") if row["table"]]
+    tables = {result.facts.place.as_posix(): result.table for result in load_results(RESULTS)}
+    assert {row["table"] for row in rows} == set(tables)
+    for row in rows:
+        if row["score"] in ("dice", "iou") and row["convention"] in ("image", "pooled"):
+            counts = tables[row["table"]].of(row["class"])
+            value = (
+                per_image(counts, row["score"]).mean() if row["convention"] == "image" else pooled(counts, row["score"])
+            )
+            assert float(row["value"]) == pytest.approx(float(value), abs=6e-5)
+
+
+def test_the_commands_are_known_and_nothing_to_show_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing is recorded"):
+        front.main(["leaderboard", "--results", str(tmp_path)])
+    with pytest.raises(InputError, match="did you mean 'leaderboard'"):
+        front.main(["leaderbord"])
+
+
+def test_each_published_row_with_a_paper_of_ours_gives_overrides_of_its_recipe() -> None:
+    built = 0
+    for evaluation in read_evaluations():
+        if evaluation.paper is None:
+            continue
+        try:
+            changes = overrides(evaluation)
+        except InputError:
+            continue
+        built += 1
+        assert all(isinstance(part, str) for part in arguments(changes))
+    assert built > 80
+    assert all((RESULTS.parent / f"{recipe}.yaml").is_file() for paper in PAPERS.values() for recipe in paper.recipes)
+
+
+def test_a_test_of_a_part_of_the_images_is_not_recorded_among_others(tmp_path: Path) -> None:
+    whole, part = make_run(tmp_path / "a", 0.8), make_run(tmp_path / "b", 0.8, 43)
+    table = make_table(0.8, 43)
+    table.at(np.arange(20)).write(next(part.glob("test-*/*")) / "scores.csv")
+    record([str(whole), "--results", str(tmp_path)])
+    with pytest.raises(InputError, match=r"holds 20 images.*test the whole split"):
+        record([str(part), "--results", str(tmp_path)])
