@@ -13,7 +13,7 @@ import torch
 from benchmarks._environment import environment
 from lightning_seg.errors import one_sentence, unknown
 
-BENCHMARKS = ("loader", "sa_unet_v2", "volumes")  # modules with run(smoke, compiled) -> Markdown
+BENCHMARKS = ("hpo", "loader", "predict", "sa_unet_v2", "volumes")  # modules with run(smoke, compiled) -> Markdown
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = "# Measured\n\nEach section is written by `python -m benchmarks <its name>`, on an otherwise idle machine.\n"
 

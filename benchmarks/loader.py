@@ -76,19 +76,19 @@ def _pictures(scratch: Path, smoke: bool) -> tuple[Path, str]:
     if real and real.is_dir() and not smoke:
         return real, "Kvasir-SEG"
     source = PhantomPolyp(count=12 if smoke else 200, resolution=64 if smoke else 560)
-    for part, index in (("images", 0), ("masks", 1)):
+    for part in ("images", "masks"):
         (scratch / "phantom" / part).mkdir(parents=True)
-        for id in source.ids:
-            pixels = source.read(id)[index] * (255 if index else 1)
-            Image.fromarray(pixels.squeeze()).save(scratch / "phantom" / part / f"{id}.jpg", quality=95)
+    for id in source.ids:
+        image, mask, _ = source.read(id)
+        Image.fromarray(image).save(scratch / "phantom" / "images" / f"{id}.jpg", quality=95)
+        Image.fromarray(255 * mask[..., 0]).save(scratch / "phantom" / "masks" / f"{id}.jpg", quality=95)
     return scratch / "phantom", "phantoms (SYNTHETIC), 560 x 560, as JPEG"
 
 
 def _loaders(root: Path, scratch: Path, size: int, batch: int) -> tuple[Loaders, str]:
-    def module(workers: int, cache: str | None) -> SegmentationDataModule:
-        found = SegmentationDataModule(
-            "folder", str(root), size=size, batch_size=batch, augment=PRESET, num_workers=workers, cache=cache
-        )
+    def module(workers: int, cache: str | None, place: Any = "workers") -> SegmentationDataModule:
+        options = {"size": size, "batch_size": batch, "augment": PRESET, "augment_on": place}
+        found = SegmentationDataModule("folder", str(root), num_workers=workers, cache=cache, **options)
         found.setup("fit")
         return found
 
@@ -101,6 +101,7 @@ def _loaders(root: Path, scratch: Path, size: int, batch: int) -> tuple[Loaders,
         "plain": lambda workers: DataLoader(Plain(root, ids, size), batch, shuffle=True, num_workers=workers),
         "ours, in memory": lambda workers: module(workers, None).train_dataloader(),
         "ours, mapped cache": lambda workers: module(workers, folder).train_dataloader(),
+        "ours, augment_on: device": lambda workers: module(workers, folder, "device").train_dataloader(),
     }
     return loaders, f"Before the first step, for training and validation together: {', '.join(starts)}."
 
@@ -160,7 +161,7 @@ def _caption(pictures: str, size: int, batch: int, repetitions: int) -> str:
     return (
         f"{pictures} at {size} x {size}, preset {PRESET}, batches of {batch}, after the first epoch. Images per second of one "
         f"core's time, no workers: median [quartiles] of {repetitions} repetitions in turn. Waiting: the share of a made-up "
-        "network's time (a pause) that it waits for one worker."
+        "network's time (a pause) that it waits for one worker. With augment_on: device the pixels are changed later, elsewhere."
     )
 
 

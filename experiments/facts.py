@@ -86,7 +86,7 @@ def words(value: Any) -> str:
 
 def slug(text: str) -> str:
     """``text`` as part of a file's name."""
-    return re.sub(r"[^\w.=-]+", "-", text.replace(" x ", "-")).strip("-")
+    return re.sub(r"[^\w.=-]+", "-", text.replace(" x ", "-")).strip("-").replace("=-", "=")
 
 
 @dataclass(frozen=True)

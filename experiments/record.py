@@ -53,7 +53,7 @@ def main(args: list[str]) -> None:
     options = _parser().parse_args(args)
     done, refused = 0, []
     for run in find_runs(options.folders):
-        found = list(results_of(run, options.commit, options.hardware))
+        found = list(results_of(run, {name: getattr(options, name) for name in ("recipe", "commit", "hardware")}))
         if not found:
             print(f"{run}: its best checkpoint was not tested (lightning-seg test --ckpt_path ...); passed over")
         for result in found:
@@ -170,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--replace", action="store_true", help="in place of a faulty run of the same training and seed")
     parser.add_argument("--latency", action="store_true", help="measure here how long one image takes each network")
+    parser.add_argument("--recipe", default="", help="of runs that have not kept it and are not named after it")
     parser.add_argument("--commit", default="", help="of the code, for runs that have not kept it")
     parser.add_argument("--hardware", default="", help="that trained them, for runs that have not kept it")
     return parser

@@ -196,7 +196,7 @@ def _run(fits: list[Fit], options: argparse.Namespace, more: list[str]) -> None:
         workers = ["--workers", options.workers] if options.workers else []
         where = ["--sweep", str(file), "--study", study, "--runs", options.runs, "--seeds", options.seeds]
         sweep.main([*where, *limits, *workers, *more])
-        record.main([str(file.parent), "--results", str(options.results)])
+        record.main([str(file.parent), "--results", str(options.results), "--recipe", recipe])
 
 
 def _parser() -> argparse.ArgumentParser:

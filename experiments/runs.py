@@ -3,10 +3,11 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lightning as L
@@ -14,6 +15,7 @@ import yaml
 
 from experiments.facts import Facts, Result
 from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data._source import source_class
 from lightning_seg.environment import hardware, read_environment
 from lightning_seg.errors import InputError
 from lightning_seg.models._listing import count
@@ -64,13 +66,16 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def results_of(run: Path, commit: str = "", on: str = "") -> Iterator[Result]:
-    """The tests of the run's best checkpoint, each with its facts; ``commit`` and hardware ``on`` where it has not kept them.
+def results_of(run: Path, known: Mapping[str, str] = MappingProxyType({})) -> Iterator[Result]:
+    """The tests of the run's best checkpoint, each with its facts.
 
     The best checkpoint is the one that its validation scores chose; others were tested to look, not to report.
+
+    Args:
+        known: recipe, commit and hardware of a run that has not kept them.
     """
     for summary in sorted(run.glob("test-*/best*/summary.json")):
-        yield Result(_facts(run, json.loads(summary.read_text()), commit, on), summary.with_name("scores.csv"))
+        yield Result(_facts(run, json.loads(summary.read_text()), known), summary.with_name("scores.csv"))
 
 
 def summary_of(result: Result) -> dict[str, Any]:
@@ -79,14 +84,14 @@ def summary_of(result: Result) -> dict[str, Any]:
     return content["scores"]
 
 
-def _facts(run: Path, summary: dict[str, Any], commit: str, on: str) -> Facts:
+def _facts(run: Path, summary: dict[str, Any], known: Mapping[str, str]) -> Facts:
     config = yaml.safe_load((run / "config.yaml").read_text())
     kept = read_environment(run)
     sittings: list[dict[str, Any]] = kept.get("sittings", [])
-    recipe = _recipe(run, kept.get("command", []))
-    settings = training(config)
+    recipe = _recipe(run, kept.get("command", ["-c", known["recipe"]] if known.get("recipe") else []))
+    settings = training(config) | {"data.protocol": summary["protocol"]}  # its name, where a path or nothing was given
     model = config["model"]
-    parameters, gmacs = _cost(model, summary)
+    parameters, gmacs = _cost(config, summary)
     return Facts(
         recipe=recipe.stem if recipe else "",
         changes=_changes(settings, recipe) if recipe else {},
@@ -103,13 +108,20 @@ def _facts(run: Path, summary: dict[str, Any], commit: str, on: str) -> Facts:
         seed=config["seed_everything"],
         epochs=config["trainer"]["max_epochs"],
         precision=sittings[-1]["precision"] if sittings else config["trainer"]["precision"] or "32-true",
-        commit=_joined(s["commit"] for s in sittings) or commit,
-        hardware=_joined(map(hardware, sittings)) or on,
-        minutes=round(sum(s["minutes"] for s in sittings), 1) if sittings else None,
+        commit=_joined(s["commit"] for s in sittings) or known.get("commit", ""),
+        hardware=_joined(map(hardware, sittings)) or known.get("hardware", ""),
+        minutes=round(sum(s["minutes"] for s in sittings), 1) if sittings else _minutes_of_trial(run),
         parameters=parameters,
         gmacs=gmacs,
         **{key: summary[key] for key in COPIED},
     )
+
+
+def _minutes_of_trial(run: Path) -> float | None:
+    """As the engine of sweeps took them, the test included; None for a run of another origin."""
+    file = run.parent / "result.json"
+    seconds = json.loads(file.read_text())["facts"].get("seconds") if file.is_file() else None
+    return None if seconds is None else round(seconds / 60, 1)
 
 
 def _joined(values: Iterable[str]) -> str:
@@ -155,15 +167,21 @@ def _changes(settings: dict[str, Any], recipe: Path) -> dict[str, Any]:
     return {key: settings.get(key) for key in keys if settings.get(key) != theirs.get(key)}
 
 
-def _cost(model: dict[str, Any], summary: dict[str, Any]) -> tuple[int, float | None]:
+def _cost(config: dict[str, Any], summary: dict[str, Any]) -> tuple[int, float | None]:
     """Parameters, and GMACs for one image where its size is a number."""
-    size = summary["size"]
+    model, size = config["model"], summary["size"]
+    given = config["data"].get("dataset_options") or {}
+    channels = given.get("in_channels", source_class(config["data"]["dataset"]).in_channels)
     options = (model["options"] or {}) | {"encoder": model["encoder"], "encoder_options": model["encoder_options"]}
     side = size if isinstance(size, int) else 256
-    parameters, macs = _count(model["architecture"], side, len(summary["scores"]), json.dumps(options))
+    parameters, macs = _count(
+        model["architecture"],
+        side,
+        json.dumps(options | {"num_classes": len(summary["scores"]), "in_channels": channels}),
+    )
     return parameters, round(macs / 1e9, 4) if isinstance(size, int) else None
 
 
 @cache
-def _count(architecture: str, side: int, classes: int, options: str) -> tuple[int, int]:
-    return count(architecture, side, num_classes=classes, **json.loads(options))
+def _count(architecture: str, side: int, options: str) -> tuple[int, int]:
+    return count(architecture, side, **json.loads(options))

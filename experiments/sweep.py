@@ -144,8 +144,11 @@ def _spec(content: dict[str, Any], options: argparse.Namespace, fixed: list[str]
     )
     if not spec.wanted(options.only):
         raise InputError(f"--only {options.only!r} matches none of {', '.join(point.key for point in points)}.")
-    for model in {tuple(point.args) for slot, point in enumerate(points) if slot in spec.wanted(options.only)}:
-        dry_run(recipe, [*args, *model])
+    for model, name in {tuple(points[slot].args): points[slot].name for slot in spec.wanted(options.only)}.items():
+        try:
+            dry_run(recipe, [*args, *model])
+        except InputError as error:
+            raise InputError(f"{name} of the sweep does not work: {error}") from error
     return spec
 
 

@@ -1,51 +1,20 @@
-"""``python -m hpo run``: tune a recipe over a search space with Optuna, one worker process per GPU or share of the cores."""
+"""``python -m hpo <command>``: tune recipes with Optuna."""
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from importlib import import_module
 
-from hpo import search
-from hpo.options import check_names, check_overrides, make_spec, run_parser
-from hpo.slots import slots
-from hpo.space import overrides
-from hpo.spec import Spec
-from hpo.storage import resolve
-from hpo.study import launch
 from lightning_seg.errors import one_sentence, unknown
 
-
-def run(args: list[str]) -> None:
-    """Tune; taken up again with the same command after whatever ended it."""
-    options, fixed = run_parser().parse_known_args(args)
-    check_overrides(fixed)
-    check_names(options)
-    places = slots(options.workers, options.per_gpu, options.devices_per_trial)
-    name = options.study or f"{Path(options.recipe).stem}_{Path(options.space).stem}"
-    storage = resolve(options.storage, Path(options.runs), name)
-    spec = make_spec(options, fixed, name, storage)
-    if options.dry_run:
-        _show(spec, name)
-        return
-    launch(spec, storage, name, places, options.minutes, options.retry_failed)
-
-
-def _show(spec: Spec, name: str) -> None:
-    """What would be run: the commands of the trials whose parameters are known, the rest in words."""
-    print(
-        f"study {name!r}: {spec.trials} trials, {spec.sampler} sampler, {spec.pruner} pruner, objective {spec.objective}"
-    )
-    for slot, params in enumerate(spec.start[: spec.trials]):
-        print(search.command(spec, slot, overrides(params, spec.base)))
-    print(f"and {max(0, spec.trials - len(spec.start))} more, drawn from {', '.join(spec.space or {})}")
-
-
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"run": run}
+HOMES = {  # command -> the module whose `main` takes the arguments after it
+    "run": "hpo.run",
+    "serve-storage": "hpo.serve",
+}
 
 
 def main(args: list[str]) -> None:
-    if not args or args[0] not in COMMANDS:
-        raise unknown("command of hpo", " ".join(args[:1]), COMMANDS)
-    COMMANDS[args[0]](args[1:])
+    if not args or args[0] not in HOMES:
+        raise unknown("command of hpo", " ".join(args[:1]), HOMES)
+    import_module(HOMES[args[0]]).main(args[1:])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,15 @@ from hpo.storage import open_storage
 from hpo.worker import load_spec
 
 RESTARTS = 5  # of a worker that dies, before its place is given up
-ROUND = 1.0  # seconds between two looks
+ROUND = 0.5  # seconds between two looks
+
+
+def environment(slot: Slot) -> dict[str, str]:
+    """Of a worker. A trial is no task of the Slurm job, or process of the group, that this launcher may be one of."""
+    foreign = ("SLURM_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "NODE_RANK")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    paths = [str(Path(hpo.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **slot.environment}
 
 
 @dataclass
@@ -46,7 +54,9 @@ class Launcher:
 
     def run(self) -> optuna.Study:
         """Until the queue is done, the time is over, or a signal comes; then the workers have ended too."""
-        study = optuna.load_study(study_name=self.name, storage=open_storage(self.storage))
+        study = optuna.load_study(
+            study_name=self.name, storage=open_storage(self.storage, stop=lambda: bool(self.stopping))
+        )
         self._workers = [_Place(slot) for slot in self.places]
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -85,17 +95,10 @@ class Launcher:
                 place.restarts += 1
 
     def _start(self, slot: Slot) -> subprocess.Popen[bytes]:
-        root = str(Path(hpo.__file__).parent.parent)
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         job = {"storage": self.storage, "study": self.name, "number": slot.number, "end": self.end, "only": self.only}
         command = [sys.executable, "-m", "hpo.worker", json.dumps(job)]
         # stdin: a pipe that closes when this process is gone; a session of its own: Ctrl-C is for the launcher
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, **slot.environment},
-        )
+        return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=environment(slot))
 
     def _end(self) -> None:
         processes = [place.process for place in self._workers if place.process]

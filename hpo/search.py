@@ -1,11 +1,9 @@
 """From a study to its trials: samplers and pruners by name, and the command of one trial."""
 
 import shlex
-import warnings
 from pathlib import Path
 from typing import Any
 
-import optuna
 from optuna import pruners, samplers
 from optuna.trial import Trial
 
@@ -16,7 +14,6 @@ from hpo.trial import Job, Result
 SAMPLERS = ("tpe", "gp", "cmaes", "random")
 PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "none")
 COSTS = ("gmacs", "latency")
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def sampler(spec: Spec, seed: int) -> samplers.BaseSampler:

@@ -180,7 +180,7 @@ def _ends(distribution: BaseDistribution) -> list[Any]:
 def overrides(values: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     """``["--model.lr", "0.001", ...]``. A key inside a dictionary, such as model.loss.dice, changes that of ``base``."""
     found: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in ((key, _round(value)) for key, value in values.items()):
         outer, (*path, last) = ".".join(key.split(".")[:2]), key.split(".")[2:] or [""]
         if not last:  # such as model.lr
             found[key] = value
@@ -193,9 +193,12 @@ def overrides(values: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return repr(value)
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _round(value: Any) -> Any:
+    """Without the last digits, which are those of a step that binary numbers cannot hold: 0.7000000000000001."""
+    return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,9 @@ Storage is a path (a journal file), ``postgresql://user@host/database``, ``sqlit
 import fcntl
 import logging
 import os
+import re
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from lightning_seg.errors import InputError
 
 PATIENCE = 600.0  # seconds for which a storage that went away, or a full disk, is waited for
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 _log = logging.getLogger("hpo")
 
 
@@ -54,11 +57,18 @@ def _drop_torn_line(path: str) -> None:
             file.truncate(start + tail.rfind(b"\n") + 1)
 
 
-class _Patient:
-    """A storage whose every call is tried again while the database is away or the disk is full, for `PATIENCE` seconds."""
+class StorageAwayError(InputError):
+    """The storage has not answered for too long, or the process was to end meanwhile."""
 
-    def __init__(self, storage: BaseStorage) -> None:
-        self._storage = storage
+
+class _Patient:
+    """A storage whose every call is tried again while the database is away or the disk is full, for `PATIENCE` seconds.
+
+    ``stop`` says whether the process is to end, with which its patience does too.
+    """
+
+    def __init__(self, storage: BaseStorage, stop: Callable[[], bool]) -> None:
+        self._storage, self._stop = storage, stop
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._storage, name)
@@ -66,20 +76,24 @@ class _Patient:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return patiently(lambda: found(*args, **kwargs))
+            return _patiently(lambda: found(*args, **kwargs), self._stop)
 
         return call
 
 
-def patiently(call: Callable[[], Any]) -> Any:
+def _patiently(call: Callable[[], Any], stop: Callable[[], bool]) -> Any:
     """The result of ``call``, which is repeated while the storage is away; answers such as "no such study" are errors at once."""
     end, pause, told = time.monotonic() + PATIENCE, 0.1, False
     while True:
         try:
             return call()
         except Exception as error:
-            if not _away(error) or time.monotonic() > end:
+            if not _away(error):
                 raise
+            if stop() or time.monotonic() > end:
+                raise StorageAwayError(
+                    f"the storage does not answer ({_first_line(error)}); once it does, the same command goes on."
+                ) from error
             if not told:
                 _log.warning("the storage does not answer (%s); trying for %.0f s", _first_line(error), PATIENCE)
             told = True
@@ -109,10 +123,10 @@ def resolve(storage: str | Path | None, runs: Path, study: str) -> str:
     return str(Path(text).resolve())
 
 
-def open_storage(storage: str, create: bool = False) -> BaseStorage:
+def open_storage(storage: str, create: bool = False, stop: Callable[[], bool] = lambda: False) -> BaseStorage:
     """The storage of that name; InputError where it cannot be reached. ``create`` makes the folder of a journal."""
     try:
-        return _Patient(_open(storage, create))  # type: ignore[return-value]
+        return _Patient(_made_once(storage, create), stop)  # type: ignore[return-value]
     except InputError:
         raise
     except Exception as error:
@@ -120,6 +134,18 @@ def open_storage(storage: str, create: bool = False) -> BaseStorage:
             f"the storage {storage!r} cannot be reached ({_first_line(error)}); start its server, or leave --storage out "
             "for a journal file."
         ) from error
+
+
+def _made_once(storage: str, create: bool) -> BaseStorage:
+    """Two processes that make the tables of a database at once hinder each other: the second look finds them."""
+    for _ in range(5):
+        try:
+            return _open(storage, create)
+        except Exception as error:
+            if not re.search("already exists|duplicate key|UNIQUE constraint", str(error)):
+                raise
+            time.sleep(0.5)
+    return _open(storage, create)
 
 
 def _open(storage: str, create: bool) -> BaseStorage:

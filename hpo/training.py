@@ -45,7 +45,7 @@ class Reporter(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.channel is not None and trainer.is_global_zero:
-            self.channel.facts(max_epochs=trainer.max_epochs, run=trainer.log_dir)
+            self.channel.facts(max_epochs=trainer.max_epochs)
             for epoch, value in enumerate(self.history):
                 self.channel.report(epoch, value)
 
@@ -88,7 +88,7 @@ def train(job: Job, channel: Channel) -> Result:
     if not job.replicas:
         cli, reporter = _fit(job, Path(job.folder), job.args, channel)
         if job.test and not reporter.pruned:
-            _test(cli, job.devices)
+            _test(cli, Path(job.folder) / "version_0", job.devices)
         return _result(job, cli, [reporter], reporter.pruned)
     reporters: list[Reporter] = []
     for number, (name, own) in enumerate(job.replicas.items()):
@@ -114,18 +114,17 @@ def _fit(job: Job, folder: Path, args: list[str], channel: Any) -> tuple[CLI, Re
     return run(command, callbacks=[reporter]), reporter
 
 
-def _test(cli: CLI, devices: int) -> None:
+def _test(cli: CLI, version: Path, devices: int) -> None:
     """Once: a trial that died after its test does not look again."""
-    assert cli.trainer.log_dir is not None
-    if any(Path(cli.trainer.log_dir).glob("test-*/**/summary.json")):
+    if any(version.glob("test-*/**/summary.json")):
         return
     checkpoint: Any = cli.trainer.checkpoint_callback
     command = ["test", "--ckpt_path", checkpoint.best_model_path]
     if devices == 1:
         run(command)
         return
-    ddp = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
-    environment = {key: value for key, value in os.environ.items() if key not in ddp}
+    group = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(group)}
     command = [sys.executable, "-m", "lightning_seg", *command, "--trainer.devices", "1"]
     subprocess.run(command, env=environment, check=True)
 

@@ -27,6 +27,7 @@ from hpo.spec import Spec
 from hpo.storage import open_storage
 from hpo.trial import Job, Result
 from hpo.trial import main as trial_main
+from lightning_seg.errors import one_sentence
 
 IDLE = 0.3  # seconds between two looks into an empty queue
 
@@ -35,12 +36,17 @@ class Worker:
     """One slot of one machine."""
 
     def __init__(
-        self, storage: str, study: str, number: int, end: float | None = None, only: str | None = None
+        self,
+        storage: str,
+        study: str,
+        number: int,
+        end: float | None = None,
+        only: str | None = None,
+        lifeline: Any = None,  # readable once the launcher is gone
     ) -> None:
-        self.number, self.end, self.only = number, end, only
-        self.lifeline: Any = None  # readable once the launcher is gone
+        self.number, self.end, self.only, self.lifeline = number, end, only, lifeline
         self.stopping = False
-        self.study = optuna.load_study(study_name=study, storage=open_storage(storage))
+        self.study = optuna.load_study(study_name=study, storage=open_storage(storage, stop=self._is_over))
         self.spec = load_spec(self.study)
         seed = zlib.crc32(f"{study} {queue.identity()} {number} {len(self.study.trials)}".encode())
         self.study.sampler = search.sampler(self.spec, seed)
@@ -65,14 +71,17 @@ class Worker:
 
     def _ended(self) -> bool:
         """Whether no further trial is to be started."""
-        self._listen()
+        if self._is_over():
+            return True
         self.spec = load_spec(self.study)
         late = self.end is not None and time.time() > self.end
-        return self.stopping or late or queue.stalled(self.spec, self.study)
+        return late or queue.stalled(self.spec, self.study)
 
-    def _listen(self) -> None:
-        if self.lifeline is not None and self.lifeline in wait([self.lifeline], timeout=0):
+    def _is_over(self) -> bool:
+        """Whether this worker was told to end, or has lost its launcher."""
+        if self.lifeline is not None and wait([self.lifeline], timeout=0):
             self.stopping = True  # the launcher writes nothing: its end of the pipe has closed
+        return self.stopping
 
     def _run(self, trial: Trial) -> None:
         job = search.job(self.spec, trial)
@@ -104,13 +113,12 @@ class Worker:
     def _attend(self, trial: Trial, child: Any, connection: Connection) -> Result:
         """Answer the child until its result is there, or it or the worker is to end."""
         next_beat = 0.0
-        while not self.stopping:
+        while not self._is_over():
             if time.monotonic() >= next_beat:
                 if self.study._storage.get_trial(trial._trial_id).state != TrialState.RUNNING:
                     return Result("failed", reason="another worker took it over")
                 trial.set_user_attr("beat", int(time.time()))
                 next_beat = time.monotonic() + self.spec.grace / 6
-            self._listen()
             if not wait([connection, child.sentinel], timeout=min(0.5, self.spec.grace / 6)):
                 continue
             try:
@@ -165,8 +173,7 @@ def load_spec(study: optuna.Study) -> Spec:
 
 
 def main(args: list[str]) -> None:
-    worker = Worker(**json.loads(args[0]))
-    worker.lifeline = sys.stdin
+    worker = Worker(**json.loads(args[0]), lifeline=sys.stdin)
 
     def stop(signum: int, frame: Any) -> None:
         worker.stopping = True
@@ -177,4 +184,5 @@ def main(args: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with one_sentence():
+        main(sys.argv[1:])

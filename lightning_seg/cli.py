@@ -29,6 +29,10 @@ from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
 from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.inference import MaskWriter
+from lightning_seg.inference.in_scoring import score_with
+from lightning_seg.inference.network import checkpoint_file
+from lightning_seg.inference.postprocess import STEPS
+from lightning_seg.inference.tta import PASSES
 from lightning_seg.inference.volume_scores import VolumeScores
 from lightning_seg.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.reporting import ScoreReport
@@ -104,18 +108,7 @@ class CLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand in SCORING:
-            parser.add_argument(
-                "--score_at",
-                type=Literal["network", "native"],
-                default="network",
-                help="score at the network's size, or with probabilities scaled to the native size of each mask",
-            )
-            parser.add_argument(
-                "--measures",
-                type=str | list[str],
-                default="all",
-                help=f"families of measures beside the counts: all, none, or some of [{', '.join(FAMILIES)}]",
-            )
+            _add_scoring(parser)
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -142,12 +135,16 @@ class CLI(LightningCLI):
         if self.subcommand in SCORING:
             config = self.config[self.subcommand]
             self.model.scorer.score_at, self.model.scorer.families = config.score_at, _families(config.measures)
+            ensemble = [config.ensemble] if isinstance(config.ensemble, str) else config.ensemble
+            for path in ensemble:
+                self._check_data(read_checkpoint(checkpoint_file(path)), path)
+            score_with(self.model, Path(config.ckpt_path), config.tta, config.postprocess, ensemble)
         if self.content is not None:
-            self._check_data(self.content)
+            self._check_data(self.content, self.given.checkpoint)
 
-    def _check_data(self, content: dict[str, Any]) -> None:
-        """The data must fit the network of the checkpoint, and hold nothing that it was trained on."""
-        saved, data, name = content["hyper_parameters"], self.datamodule, self.given.checkpoint
+    def _check_data(self, content: dict[str, Any], name: str | Path | None) -> None:
+        """The data must fit the network of a checkpoint, and hold nothing that it was trained on."""
+        saved, data = content["hyper_parameters"], self.datamodule
         ours, theirs = list(data.classes), list(saved["classes"])
         reordered = ours != theirs and sorted(ours) == sorted(theirs)
         if len(ours) != len(theirs) or reordered or data.in_channels != saved["in_channels"]:
@@ -205,6 +202,19 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         if self.content is None:
             self.model.load_encoder_weights()  # before the data are read: a missing file is found at once
+
+
+def _add_scoring(parser: LightningArgumentParser) -> None:
+    """The options of `test` and `validate`."""
+    add = parser.add_argument
+    at = "score at the network's size, or with probabilities scaled to the native size of each mask"
+    add("--score_at", type=Literal["network", "native"], default="network", help=at)
+    families = f"families of measures beside the counts: all, none, or some of [{', '.join(FAMILIES)}]"
+    add("--measures", type=str | list[str], default="all", help=families)
+    add("--tta", type=str, default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
+    steps = f"what follows the threshold, such as fill_holes,min_area=50, of {', '.join(STEPS)}"
+    add("--postprocess", type=str, default="", help=steps)
+    add("--ensemble", type=str | list[str], default=[], help="further checkpoints, whose probabilities are averaged")
 
 
 def _families(given: str | list[str]) -> tuple[str, ...]:

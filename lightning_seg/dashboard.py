@@ -32,7 +32,8 @@ class Dashboard(L.Callback):
     reliability diagrams, the last two at a test also; the hyper-parameters with the best validation score and the test's."""
 
     def __init__(self) -> None:
-        self.examples: dict[str, torch.Tensor] = {}
+        self.examples: dict[str, torch.Tensor] = {}  # of a validation's first batch: image, mask, prediction
+        self.hook: Any = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         writer = _writer(trainer)
@@ -45,18 +46,27 @@ class Dashboard(L.Callback):
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if batch_idx == 0:
-            self.examples = {key: batch[key][:EXAMPLES] for key in ("image", "mask")}
+            self.examples = {key: batch[key][:EXAMPLES].cpu() for key in ("image", "mask")}
+            self.hook = pl_module.register_forward_hook(self._keep)
+
+    def _keep(self, module: Any, inputs: Any, output: Any) -> None:
+        """The prediction as it is scored: another forward pass would cost as much as the first batch."""
+        self.examples["prediction"] = output.logits[:EXAMPLES].detach().cpu() > 0
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 0:
+            self.hook.remove()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         writer = _writer(trainer)
         if writer is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         step = trainer.global_step
-        with torch.inference_mode():
-            prediction = pl_module.eval()(self.examples["image"]).logits > 0
-        images, truths = list(self.examples["image"]), list(self.examples["mask"])
+        images, truths, predictions = (list(self.examples[key]) for key in ("image", "mask", "prediction"))
         titles = [f"epoch {trainer.current_epoch}"] * len(images)
-        sheet = contact_sheet(images, truths, list(prediction), titles)
+        sheet = contact_sheet(images, truths, predictions, titles)
         writer.add_image("val/overlays", sheet, step, dataformats="HWC")
         _add_probabilities(writer, "val", pl_module, step)
 

@@ -3,7 +3,7 @@
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +105,7 @@ class SegmentationModule(L.LightningModule):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.scorer = Scorer(classes)
+        self.predictor: Callable[[Tensor], Tensor] | None = None  # in place of one pass, where `test` is told so
         self.origin: dict[str, str] = {}  # of the encoder's starting weights: name, file, sha256
         self.table: ScoreTable | None = None  # of the last validation or test epoch
         self.histogram: Tensor | None = None  # (K, 2, bins) its pixels of background and of foreground by probability
@@ -182,6 +183,8 @@ class SegmentationModule(L.LightningModule):
         Args:
             output: of the network for the batch, where the caller has it already.
         """
+        if self.predictor is not None:
+            return self.predictor(batch["image"])
         return (output or self(batch["image"])).logits.float().sigmoid()
 
     def _score(self, batch: dict[str, Any], stage: str) -> None:

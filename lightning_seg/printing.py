@@ -45,7 +45,7 @@ def _overlap(facts: dict[str, Any]) -> Any:
     note = "".join(f"[bold]{text}[/]\n" for text in cautions(facts))
     table = Table(
         title=f"{note}{facts['split']} scores: protocol {facts['protocol']} ({facts['protocol_digest']}), {facts['images']} images, "
-        f"at {facts['scored_at']} ({facts['size']}), threshold {facts['threshold']}",
+        f"at {facts['scored_at']} ({facts['size']}), threshold {facts['threshold']}{_more(facts)}",
         caption=f"95 % BCa bootstrap intervals over {facts['resampled']}; a 0/0 score counts 1 where truth and prediction are both "
         "empty, else 0",
     )
@@ -55,6 +55,15 @@ def _overlap(facts: dict[str, Any]) -> Any:
         for score, values in scores.items():
             table.add_row(name, score, *(cell for key in ("image", "pooled") for cell in _cells(values[key])))
     return table
+
+
+def _more(facts: dict[str, Any]) -> str:
+    """What made the probabilities besides one pass of one network."""
+    found = facts.get("inference", {})
+    tta = [f"test-time augmentation {found['tta']}"] if found.get("tta", "none") != "none" else []
+    ensemble = [f"mean of {len(found['ensemble']) + 1} checkpoints"] if found.get("ensemble") else []
+    steps = [f"post-processing {found['postprocess']}"] if found.get("postprocess") else []
+    return "".join(f", {part}" for part in (*tta, *ensemble, *steps))
 
 
 def _others(facts: dict[str, Any]) -> Any:

@@ -87,6 +87,7 @@ def _facts(trainer: Any, pl_module: Any, split: str) -> dict[str, Any]:
         "size": data.hparams["size"] or "native",
         "scored_at": "native size of each mask" if native else "network size",
         "threshold": 0.5,
+        "inference": pl_module.scorer.inference,
         "encoder_weights": pl_module.origin,
     }
 
@@ -106,6 +107,7 @@ def _scores(trainer: Any, pl_module: Any) -> dict[str, Any]:
     return {
         "scores": summarize(table, trainer.datamodule.hparams["batch_size"]),
         "measures": summarize_measures(table),
+        "distance_unit": "pixels of the scored size",
         "nsd_tolerance": NSD_TOLERANCE,
         "maxima": maxima if "saliency" in families else {},
         "roc_auc": areas if "probability" in families else {},

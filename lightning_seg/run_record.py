@@ -13,7 +13,7 @@ from lightning_seg.inference.writer import run_dir
 
 
 class RunRecord(L.Callback):
-    """Keeps ``<run>/environment.json``: the command, and each sitting of `fit` (a resumed run has several).
+    """Keeps ``<run>/environment.json``: the command that began it, and each sitting of `fit` (a resumed run has several).
 
     The file is written anew after every epoch, so that a kill loses the minutes of one epoch at most.
 
@@ -29,6 +29,7 @@ class RunRecord(L.Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.start = time.monotonic()
         self.sitting = environment(trainer.strategy.root_device) | {
+            "command": self.command,
             "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "devices": trainer.world_size,
             "precision": str(trainer.precision),
@@ -48,8 +49,10 @@ class RunRecord(L.Callback):
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
         folder = run_dir(trainer)
-        before = [s for s in read_environment(folder).get("sittings", []) if s["started"] != self.sitting["started"]]
+        kept = read_environment(folder)
+        before = [s for s in kept.get("sittings", []) if s["started"] != self.sitting["started"]]
+        content = {"command": kept.get("command", self.command), "sittings": [*before, self.sitting]}
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f"{FILE}.part"
-        part.write_text(json.dumps({"command": self.command, "sittings": [*before, self.sitting]}, indent=1) + "\n")
+        part.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(part, folder / FILE)

@@ -23,6 +23,9 @@ class Scorer(nn.Module):
         score_at: the size at which `test` and `validate` score: ``network``, or ``native``, that of each mask as it was read:
             probabilities are scaled to it (bilinear), then cut at 0.5.
         families: of the measures that `test` and `validate` add (see ``evaluation/measures.py``).
+        refine: what happens to the probabilities (B, K, H, W) at this size before they are cut.
+        inference: what else than one pass of one network made the probabilities, for the summary.
+        label: the same in short, for the name of the folder.
         watchers: called in `test` and `validate` with what is scored: prediction (B, K, H, W) bool, mask, index.
     """
 
@@ -34,6 +37,9 @@ class Scorer(nn.Module):
         )
         self.score_at: Literal["network", "native"] = "network"
         self.families: tuple[str, ...] = tuple(FAMILIES)
+        self.refine: Callable[[Tensor], Tensor] | None = None
+        self.inference: dict[str, Any] = {}
+        self.label = ""
         self.watchers: list[Callable[[Tensor, Tensor, Tensor], None]] = []
         self.measures: ImageMeasures | None = None  # while `test` or `validate` runs
         self.measured: Measurements | None = None  # by the last of them
@@ -54,7 +60,8 @@ class Scorer(nn.Module):
         parts: Iterator[Part] = iter([(probability, batch["mask"], batch["index"], batch.get("region"))])
         if self.measures is not None and self.score_at == "native":
             parts = _native(probability, batch, source)
-        for maps, mask, index, region in parts:
+        for found, mask, index, region in parts:
+            maps = found if self.refine is None else self.refine(found)
             self.counts[f"{stage}_counts"].update(maps > 0.5, mask, index, loss, region, maps)
             if self.measures is not None:
                 self.measures.update(maps, mask, index, region)

@@ -17,12 +17,22 @@ ALLOWED = {
     "lightning_seg.evaluation": {"lightning_seg.errors"},
     "lightning_seg.optimization": {"lightning_seg.errors"},
     "lightning_seg.scoring": {f"lightning_seg.{name}" for name in ("errors", "metrics", "evaluation")},
+    "lightning_seg.environment": set(),
+    "lightning_seg.run_record": {"lightning_seg.environment", "lightning_seg.inference"},
     "lightning_seg.module": {
         f"lightning_seg.{name}"
         for name in ("errors", "checkpoint", "losses", "models", "evaluation", "optimization", "scoring")
     },
     "lightning_seg.inference": {
         f"lightning_seg.{name}" for name in ("errors", "blocks", "module", "data", "evaluation")
+    },
+    "lightning_seg.dashboard": {f"lightning_seg.{name}" for name in ("evaluation", "inference", "printing")},
+    "lightning_seg.run_report": {
+        f"lightning_seg.{name}"
+        for name in (
+            *("__version__", "errors", "checkpoint", "environment", "evaluation", "printing"),
+            *("blocks", "data", "module", "inference"),
+        )
     },
 }
 HOMES = {

@@ -116,6 +116,42 @@ def test_the_checkpoint_alone_is_tested_and_its_scores_follow_from_the_table(tra
             np.testing.assert_array_equal(row, [(p & t).sum(), (p & ~t).sum(), (~p & t).sum(), (~p & ~t).sum()])
 
 
+def test_scores_at_native_size_stand_beside_those_at_network_size_by_name(recipe, tmp_path, capsys):
+    native = ["--data.dataset_options", "{resolution: 48}"]
+    done = cli.run(["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.max_epochs", "1", *native])
+    run = Path(done.trainer.logger.log_dir)
+    options = ["test", "--ckpt_path", str(checkpoint(run)), "--trainer.accelerator", "cpu"]
+    cli.run([*options, "--measures", "none"])
+    assert "at network size (32)" in capsys.readouterr().out
+    cli.run([*options, "--score_at", "native", "--measures", "[boundary]"])
+    printed = capsys.readouterr().out
+    assert "at native size of each mask" in printed
+    assert "hd95" in printed
+    tables = {folder.name: ScoreTable.read(folder / "scores.csv") for folder in (run / "test-tiny").iterdir()}
+    stem = checkpoint(run).stem
+    assert set(tables) == {f"{stem}-32", f"{stem}-32-native"}
+    assert set(tables[f"{stem}-32"].counts.sum(-1).ravel()) == {32 * 32}
+    assert set(tables[f"{stem}-32-native"].counts.sum(-1).ravel()) == {48 * 48}
+    assert not tables[f"{stem}-32"].measures
+    assert set(tables[f"{stem}-32-native"].measures) == {"hd95", "nsd"}
+    facts = json.loads((run / "test-tiny" / f"{stem}-32-native" / "summary.json").read_text())
+    assert facts["scored_at"] == "native size of each mask"
+    with pytest.raises(InputError, match="did you mean 'boundary'"):
+        cli.run([*options, "--measures", "[boundry]"])
+    with pytest.raises(InputError, match="score_at"):
+        cli.run([*options, "--score_at", "somewhere"])
+
+
+def test_a_validation_after_training_repeats_the_score_in_the_name_of_the_checkpoint(trained):
+    best = checkpoint(trained)
+    cli.run(["validate", "--ckpt_path", str(best), "--trainer.accelerator", "cpu"])
+    facts = json.loads((trained / "val-tiny" / f"{best.stem}-32" / "summary.json").read_text())
+    assert f"{facts['scores']['polyp']['dice']['pooled']['value']:.4f}" == best.stem.partition("dice=")[2]
+    assert {"hd95", "nsd", "s_measure", "weighted_f", "cldice", "brier", "ece"} <= set(facts["measures"]["polyp"])
+    assert {"image", "pooled", "batch4", "two_class"} <= set(facts["scores"]["polyp"]["dice"])
+    assert [part["name"] for part in facts["strata"]["polyp"]][:3] == ["small", "medium", "large"]
+
+
 def test_predict_writes_the_masks_and_a_contact_sheet(trained):
     cli.run(["predict", "--ckpt_path", str(checkpoint(trained)), "--trainer.accelerator", "cpu"])
     from PIL import Image
@@ -255,20 +291,23 @@ def test_two_processes_train_the_same_steps_and_score_every_image_once(recipe, t
     call("fit", "-c", recipe, "--runs", tmp_path, "--name", "ddp", "--trainer.max_epochs", "1", *ddp)
     content = torch.load(checkpoint(tmp_path / "ddp" / "version_0", "last"), weights_only=True)
     assert content["global_step"] == 3  # 12 images, global batch 4
-    best = checkpoint(trained)
-    one = (
-        ScoreTable.read(trained / "test-tiny" / f"{checkpoint(trained).stem}-32" / "scores.csv")
-        if (trained / "test-tiny" / f"{checkpoint(trained).stem}-32").exists()
-        else None
-    )
-    if one is None:
-        cli.run(["test", "--ckpt_path", str(best)])
-        one = ScoreTable.read(trained / "test-tiny" / f"{checkpoint(trained).stem}-32" / "scores.csv")
-    (trained / "test-tiny" / f"{checkpoint(trained).stem}-32" / "scores.csv").unlink()
-    call("test", "--ckpt_path", best, *ddp)
-    two = ScoreTable.read(trained / "test-tiny" / f"{checkpoint(trained).stem}-32" / "scores.csv")
-    assert (one.ids, one.classes) == (two.ids, two.classes)
+    folder = trained / "test-tiny" / f"{checkpoint(trained).stem}-32"
+    cli.run(["test", "--ckpt_path", str(checkpoint(trained))])
+    one = ScoreTable.read(folder / "scores.parquet")
+    facts = json.loads((folder / "summary.json").read_text())
+    (folder / "scores.parquet").unlink()
+    call("test", "--ckpt_path", checkpoint(trained), *ddp)
+    two = ScoreTable.read(folder / "scores.parquet")
+    assert (one.ids, one.classes, one.groups) == (two.ids, two.classes, two.groups)
+    assert len(one.ids) % 2
     np.testing.assert_array_equal(one.counts, two.counts)
+    np.testing.assert_array_equal(one.components, two.components)
+    np.testing.assert_allclose(one.calibration, two.calibration, rtol=1e-6)
+    for name, values in one.measures.items():
+        np.testing.assert_allclose(values, two.measures[name], rtol=1e-6, err_msg=name)
+    again = json.loads((folder / "summary.json").read_text())
+    for key in ("maxima", "roc_auc"):
+        assert again[key]["polyp"] == pytest.approx(facts[key]["polyp"], rel=1e-6)
 
 
 BAD = [

@@ -1,5 +1,7 @@
 """Losses against plain numpy, and their behaviour as a weighted sum."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,32 @@ def test_every_loss_is_low_for_the_truth_and_finite_with_gradient_on_empty_masks
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"per_image": True}, {"per_pixel": True}], ids=["default", "image", "pixel"])
+@pytest.mark.parametrize("name", sorted(TERMS))
+def test_ignored_pixels_leave_a_loss_as_if_they_were_cut_away(name, options, pair):
+    if not set(options) <= set(inspect.signature(TERMS[name]).parameters):
+        options = {}
+    logits, mask = pair[0].clone().requires_grad_(), pair[1]
+    counted = torch.zeros(len(mask), 1, *mask.shape[2:])
+    counted[..., :5] = 1
+    found = TERMS[name](logits, mask, counted, **options)
+    expected = TERMS[name](logits[..., :5].contiguous(), mask[..., :5].contiguous(), **options)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+    assert not gradients[0][..., 5:].any()
+    everything = TERMS[name](logits, mask, torch.ones_like(counted), **options)
+    assert everything.item() == pytest.approx(TERMS[name](logits, mask, **options).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(TERMS))
+def test_a_batch_of_which_no_pixel_counts_has_a_finite_loss_and_no_gradient(name, pair):
+    logits = pair[0].clone().requires_grad_()
+    loss = TERMS[name](logits, pair[1], torch.zeros(len(logits), 1, *logits.shape[2:]))
+    assert torch.isfinite(loss)
+    assert not torch.autograd.grad(loss, logits)[0].any()
 
 
 def test_the_weighted_sum_adds_its_terms_in_float32(pair):

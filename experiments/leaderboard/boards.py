@@ -44,6 +44,7 @@ class Line:
 
     facts: tuple[Facts, ...]  # by seed
     ranking: Ranking  # rank 0 where there is no per-image table
+    seeds: NDArray[np.float64]  # the score of each
     beside: dict[str, float]
     images: NDArray[np.float64]  # the score of each image, mean over the seeds; empty without a table
     published: tuple[Evaluation, ...]  # of the same network, on the same images, under the same convention
@@ -68,6 +69,14 @@ class Board:
 
     key: Key
     lines: tuple[Line, ...]
+
+    @property
+    def leader(self) -> Line:
+        return min(self.lines, key=lambda line: line.ranking.rank or len(self.lines) + 1)
+
+    def seeds_overlap(self, line: Line) -> bool:
+        """Whether a seed of a line that is behind is as good as one of the leader's: then training is a matter of luck."""
+        return line.standing == "behind the leader" and bool(line.seeds.max() >= self.leader.seeds.min())
 
     @property
     def facts(self) -> list[Facts]:
@@ -117,6 +126,7 @@ def _ranked(key: Key, models: dict[str, list[Result]], evaluations: Sequence[Eva
     lines = []
     for name, results in models.items():
         facts = tuple(sorted((result.facts for result in results), key=lambda facts: facts.seed))
+        seeds = statistic(tables[name], key.class_name, SCORE, key.convention).seeds
         images = np.mean([per_image(table.of(key.class_name), SCORE) for table in tables[name]], 0)
         beside = {
             score: statistic(tables[name], key.class_name, score, key.convention).value
@@ -126,7 +136,7 @@ def _ranked(key: Key, models: dict[str, list[Result]], evaluations: Sequence[Eva
         published = tuple(
             e for e in evaluations if e.same_images and e.convention == key.convention and e.reproduced_by(facts[0])
         )
-        lines.append(Line(facts, ranking[name], beside, images, published))
+        lines.append(Line(facts, ranking[name], seeds, beside, images, published))
     return lines
 
 
@@ -170,7 +180,7 @@ def _unranked(row: dict[str, str]) -> Line:
         parameters=None,
         gmacs=None,
     )
-    return Line((facts,), Ranking(value, low, high, nan, 0, 0, 0, False), {}, np.array([]), ())
+    return Line((facts,), Ranking(value, low, high, nan, 0, 0, 0, False), np.array([value]), {}, np.array([]), ())
 
 
 def published_score(evaluation: Evaluation, score: str = SCORE) -> float | None:

@@ -45,7 +45,12 @@ def columns(board: Board) -> list[Column]:
             lambda line: line.ranking.value,
             "with its 95 % interval",
         ),
-        Column("standing", lambda line: line.standing, sort=lambda line: line.ranking.rank or 999),
+        Column(
+            "standing",
+            lambda line: line.standing,
+            lambda line: "seeds overlap" if board.seeds_overlap(line) else "",
+            sort=lambda line: line.ranking.rank or 999,
+        ),
         Column("seeds", lambda line: str(len(line.facts)), _spread, lambda line: len(line.facts), "SD over them below"),
         *(_beside(score) for score in beside),
         Column("published", _published, _source, _published_value, "same network, recipe, test images and convention"),

@@ -57,7 +57,8 @@ class Beside:
         if not self.facts:
             return ""
         seeds = f"{len(self.facts)} seed{'s' if len(self.facts) > 1 else ''}"
-        return f"{self.facts[0].settings}, {self.facts[0].size} px, {seeds}"
+        size = self.facts[0].size
+        return f"{self.facts[0].settings}, {f'{size} px' if isinstance(size, int) else f'{size} size'}, {seeds}"
 
 
 def set_beside(evaluations: Sequence[Evaluation], results: Sequence[Result]) -> list[Beside]:

@@ -22,8 +22,9 @@ def pareto(board: Board) -> str:
     values = [line.ranking.value for line in lines]
     bottom, top = 260, 14
     x = _log_scale(min(costs) / 1.4, max(costs) * 1.4)
-    y = _scale(min(values), max(values), bottom - 12, top + 8)
-    body = [_tick_y(value, y) for value in _steps(min(values), max(values))]
+    low, high = _at_least(0.02, min(values), max(values))
+    y = _scale(low, high, bottom - 12, top + 8)
+    body = [_tick_y(value, y) for value in _steps(low, high)]
     body += [_tick_x(cost, x, bottom) for cost in _log_steps(min(costs) / 1.4, max(costs) * 1.4)]
     body.append(f'<polyline class="front" points="{_front(costs, values, x, y)}"/>')
     for line, cost in sorted(zip(lines, costs, strict=True), key=lambda pair: -pair[0].ranking.rank):
@@ -97,6 +98,12 @@ def _front(costs: Sequence[float], values: Sequence[float], x: Scale, y: Scale) 
     return " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
 
 
+def _at_least(span: float, low: float, high: float) -> tuple[float, float]:
+    """The range, widened on both sides where it is narrower than ``span``."""
+    more = max(0.0, span - (high - low)) / 2
+    return low - more, high + more
+
+
 def _class(line: Line) -> str:
     return {"leader": "best", "tied with the leader": "tied"}.get(line.standing, "behind")
 
@@ -122,8 +129,9 @@ def _steps(low: float, high: float) -> list[float]:
 
 
 def _log_steps(low: float, high: float) -> list[float]:
-    found = [f * 10.0**p for p in range(floor(log10(low)), ceil(log10(high)) + 1) for f in (1, 2, 5)]
-    return [value for value in found if low <= value <= high]
+    powers = [10.0**p for p in range(floor(log10(low)), ceil(log10(high)) + 1)]
+    factors = (1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 4, 6, 8)
+    return [f * power for power in powers for f in factors if low <= f * power <= high]
 
 
 def _tick_x(value: float, x: Scale, bottom: float, digits: str = "g") -> str:
@@ -131,7 +139,8 @@ def _tick_x(value: float, x: Scale, bottom: float, digits: str = "g") -> str:
 
 
 def _tick_y(value: float, y: Scale) -> str:
-    return f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>{_text(LEFT - 5, y(value) + 4, f"{value:.2f}", "end")}'
+    label = _text(LEFT - 5, y(value) + 4, f"{value:.3f}".removesuffix("0"), "end")
+    return f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>{label}'
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:

@@ -17,7 +17,7 @@ INTRODUCTION = (
     "validation data. Intervals are of 95 %, by bootstrap over the images, or over patients, sequences or duplicates where "
     "any are known; models are ranked by a paired bootstrap, and a model is tied with the leader unless the interval of "
     "their difference, after Holm's correction, leaves out 0. Intervals show the choice of test images; the SD over seeds "
-    "shows that of training."
+    "shows that of training. Where seeds overlap, one of a model behind the leader is as good as one of the leader's."
 )
 ELSEWHERE = (
     "As published, by the convention that the figures were found to follow. Ours is the same network by the recipe of the same "
@@ -75,7 +75,8 @@ def markdown(content: Content) -> str:
 
 def title(key: Key) -> str:
     size = f"{key.size} px" if isinstance(key.size, int) else f"{key.size} size"
-    return f"{key.dataset}, protocol {key.protocol}: {key.class_name}, {size}"
+    native = ", scored at native size" if key.scored_at.startswith("native") and isinstance(key.size, int) else ""
+    return f"{key.dataset}, protocol {key.protocol}: {key.class_name}, {size}{native}"
 
 
 def facts_of(board: Board) -> str:
@@ -84,7 +85,7 @@ def facts_of(board: Board) -> str:
     known = [f for f in board.facts if f.parameters is not None]  # recorded with all their facts
     sentences = [
         f"Protocol {key.protocol} (digest `{key.digest}`), split {key.split}, {first.images} images, scored at "
-        f"{key.scored_at} {key.size}, threshold {first.threshold}."
+        f"{key.scored_at if isinstance(key.size, int) else 'the size of the images'}, threshold {first.threshold}."
     ]
     if any(f.synthetic for f in known):
         sentences.append("SYNTHETIC data: says nothing about clinical performance.")

@@ -1,32 +1,130 @@
-"""``lightning-seg data``: list the protocols, download data. Loads no torch."""
+"""``lightning-seg data``: protocols, check, show, prepare and download data. Loads no torch but to show and to prepare."""
 
 import argparse
+import inspect
 import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from textwrap import fill
+from typing import Any
 
+import yaml
+
+from lightning_seg.data._source import DATASETS, Source, source_class
 from lightning_seg.data.download import ARCHIVES, fetch
+from lightning_seg.data.rules import SEED, resolve
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
-from lightning_seg.errors import one_sentence
+from lightning_seg.errors import InputError, one_sentence, unknown
+
+RULES = """
+Rules that split any data set when it is opened (see lightning_seg.data.rules), each keeping groups whole:
+  auto, auto-<seed>   80/10/10 % (seed 42); auto: as the data set's own table says, where it does
+  fold-<i>-of-<k>     fold i of k tests, the next one validates: fold-1-of-5
+  leave-<group>       this group tests, a tenth of the others validates: leave one out
+  test-only           everything tests a network that was trained elsewhere"""
+_EXIT = """exit code: 0 clean; 1 where something leaks (a group, or two samples that show the same, in two splits), is damaged or
+missing (undecodable or mismatched files, ids of the protocol, another number of images than the owners state); 2 bad input"""
 
 
 def main(args: list[str]) -> None:
-    """Run ``protocols [name]`` or ``download <dataset> [--root DIR]``; InputError where they are wrong."""
+    """Run one verb; InputError where its arguments are wrong. ``check`` ends with exit code 1 where it finds a fault."""
     options = _parser().parse_args(args)
-    if options.verb == "download":
-        print(fetch(options.dataset, options.root))
-    else:
-        print(table([load_protocol(name) for name in ([options.name] if options.name else protocol_names())]))
+    options.run(options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lightning-seg data", description="List protocols, download data.")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="protocols|download")
+    parser = argparse.ArgumentParser(prog="lightning-seg data", description=__doc__.split(": ", 1)[1].split(".")[0])
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="protocols|check|show|prepare|download")
     protocols = verbs.add_parser("protocols", help="list the named splits, with their digests, sizes and rules")
     protocols.add_argument("name", nargs="?", help="one of them, or a CSV file of your own")
+    protocols.set_defaults(run=_protocols)
     download = verbs.add_parser("download", help="fetch a data set from its owners")
     download.add_argument("dataset", help=", ".join(ARCHIVES))
     download.add_argument("--root", metavar="DIR", help="folder for it (default: $LIGHTNING_SEG_DATA)")
+    download.set_defaults(run=lambda options: print(fetch(options.dataset, options.root)))
+    _add_check(verbs)
+    _add_show(verbs)
+    _add_prepare(verbs)
     return parser
+
+
+def _add_check(verbs: Any) -> None:
+    check = verbs.add_parser(
+        "check", help="is a data set what it claims? files, masks, duplicates, leaks", epilog=_EXIT
+    )
+    check.add_argument("dataset", help=", ".join(sorted(DATASETS)))
+    _add_source(check)
+    check.add_argument("--protocol", nargs="+", action="extend", help="names, rules or CSV files (default: its own)")
+    check.add_argument("--html", type=Path, metavar="FILE", help="also write a page with thumbnails of what was found")
+    check.add_argument("--no_near", action="store_true", help="look for identical pictures alone, which is faster")
+    check.set_defaults(run=_check)
+
+
+def _add_show(verbs: Any) -> None:
+    show = verbs.add_parser("show", help="a contact sheet of what the network sees")
+    show.add_argument("dataset", nargs="?", help="a data set; or give a recipe with -c")
+    show.add_argument("-c", "--config", type=Path, help="a recipe: its data: section is shown")
+    _add_source(show)
+    show.add_argument("--protocol", help="a name, rule or CSV file")
+    show.add_argument("--augment", help="a preset or a YAML file")
+    show.add_argument("--size", type=_count, help="height and width in pixels")
+    show.add_argument("--split", default="train", choices=SPLITS)
+    show.add_argument("--count", type=_count, default=12, help="images (default 12)")
+    show.add_argument("--epoch", type=int, default=0, help="the first epoch shown (default 0)")
+    show.add_argument(
+        "--epochs", type=_count, default=5, help="epochs, or offline copies, beside each image (default 5)"
+    )
+    show.add_argument("--output", type=Path, default=Path("sheet.png"), metavar="FILE")
+    show.set_defaults(run=_show)
+
+
+def _add_prepare(verbs: Any) -> None:
+    prepare = verbs.add_parser("prepare", help="write a data set with augmented copies of its training images")
+    prepare.add_argument("dataset", help=", ".join(sorted(DATASETS)))
+    _add_source(prepare)
+    prepare.add_argument("--protocol", help="a name, rule or CSV file (default: the data set's own)")
+    prepare.add_argument("--size", type=_count, default=256, help="height and width in pixels (default 256)")
+    prepare.add_argument(
+        "--augment", type=_count, default=1, metavar="N", help="copies of each image, itself among them"
+    )
+    prepare.add_argument("--preset", default="unet_a", help="of the copies: a preset or a YAML file (default unet_a)")
+    prepare.add_argument("--seed", type=int, default=SEED, help=f"of the copies (default {SEED})")
+    prepare.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="a new or empty folder, or one begun before"
+    )
+    prepare.set_defaults(run=_prepare)
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", metavar="DIR", help="where its files lie (default: in $LIGHTNING_SEG_DATA)")
+    parser.add_argument(
+        "--dataset_options",
+        type=_mapping,
+        metavar="YAML",
+        help="further arguments of the data set: '{mask_threshold: 60}'",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no mapping; write '{{name: value}}'")
+    return found
+
+
+def _protocols(options: argparse.Namespace) -> None:
+    print(table([load_protocol(name) for name in ([options.name] if options.name else protocol_names())]))
+    if not options.name:
+        print(RULES)
 
 
 def table(protocols: list[Split]) -> str:
@@ -39,6 +137,94 @@ def table(protocols: list[Split]) -> str:
         lines.append(line(protocol.name, protocol.version, protocol.digest, *sizes, warning).rstrip())
         lines.append(fill(f"rule: {protocol.rule or 'not stated'}", 110, initial_indent="  ", subsequent_indent="  "))
     return "\n".join(lines)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from lightning_seg.data.integrity import USUAL, examine, page, summary
+
+    kind = source_class(options.dataset)
+    resolved = [resolve(name, kind) for name in options.protocol or [kind.default_protocol]]
+    source, given = _opened(kind, options), options.dataset_options or {}
+    protocols = [one if isinstance(one, Split) else one(source) for one in resolved]
+    threshold = given.get("mask_threshold", getattr(source, "mask_threshold", USUAL))
+    report = examine(options.dataset, source, protocols, threshold, not options.no_near, _progress)
+    summary.print_lines(report)
+    if options.html:
+        page.write_page(report, source, options.html)
+        print(f"page: {options.html}")
+    if report.exit_code:
+        raise SystemExit(report.exit_code)
+
+
+def _opened(kind: type[Any], options: argparse.Namespace) -> Source:
+    given = options.dataset_options or {}
+    legal = [name for name in inspect.signature(kind).parameters if name != "root"]
+    for name in given:
+        if name not in legal:
+            raise unknown(f"option of {options.dataset}", name, legal)
+    opened: Source = kind(root=Path(options.root).expanduser() if options.root else None, **given)
+    return opened
+
+
+def _progress(title: str, total: int) -> Callable[[Iterable], Iterable]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return lambda items: track(
+        items, title, total or None, console=console, transient=True, disable=not console.is_terminal
+    )
+
+
+def _show(options: argparse.Namespace) -> None:
+    from lightning_seg.data.show import show
+
+    if (options.config is None) == (options.dataset is None):
+        raise InputError("`data show` needs a data set or a recipe (-c), and not both; give one.")
+    if options.epoch < 0:
+        raise InputError(f"--epoch is {options.epoch}; give a whole number from 0.")
+    data = _recipe(options.config) if options.config else {"dataset": options.dataset}
+    data |= {
+        key: value
+        for key in ("root", "protocol", "augment", "size", "dataset_options")
+        if (value := getattr(options, key))
+    }
+    epochs = range(options.epoch, options.epoch + options.epochs)
+    rows, columns = show(data, options.split, options.count, epochs, options.output)
+    print(f"{options.output}: {rows} {options.split} images in rows, as read and then {columns - 1} times augmented")
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    """The arguments of the data module in a recipe."""
+    from lightning_seg.data.datamodule import SegmentationDataModule
+
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"the recipe {path} cannot be read ({' '.join(str(error).split())}); give a YAML file."
+        ) from error
+    data = recipe.get("data") if isinstance(recipe, dict) else None
+    if not isinstance(data, dict):
+        raise InputError(f"{path} has no section data:; give a recipe such as experiments/quickstart.yaml.")
+    legal = list(inspect.signature(SegmentationDataModule).parameters)
+    for key in data:
+        if key not in legal:
+            raise unknown(f"option data. in {path}", key, legal)
+    return {"seed": recipe.get("seed_everything", SEED)} | data
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from lightning_seg.data.prepare import MANIFEST, prepare
+
+    data = {key: getattr(options, key) for key in ("dataset", "root", "protocol", "size", "seed", "dataset_options")}
+    manifest = prepare(data | {"augment": options.preset}, options.augment, options.output)
+    print(
+        f"{options.output}: {manifest['images']} images and masks, digest {manifest['files_digest'][:12]} ({MANIFEST})"
+    )
+    if manifest["regions_left_out"]:
+        print("regions of interest (fields of view) are not carried along: the data set `folder` knows none")
+    print(f"train on them: lightning-seg fit -c <recipe> -c {options.output / 'data.yaml'}")
 
 
 if __name__ == "__main__":

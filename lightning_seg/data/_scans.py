@@ -19,7 +19,7 @@ import numpy as np
 from lightning_seg.data._slice_store import ScanFile, SliceStore, around, masks, stacked, table, whole
 from lightning_seg.data._slices import Planes, Scan, Settings, Size, neighbours
 from lightning_seg.data._source import Sample
-from lightning_seg.data.cache import _lock, default_folder
+from lightning_seg.data.cache import default_folder, lock
 from lightning_seg.errors import InputError, unknown
 
 FORMAT = 1  # another number where the same files and settings give other pixels
@@ -142,7 +142,7 @@ class ScanSource:
     def _build(self, scan: str, size: Size, file: ScanFile) -> None:
         target = file.path
         try:
-            with _lock(target.parent, target.stem) as alone:
+            with lock(target.parent, target.stem) as alone:
                 if file.complete():
                     return  # another process was faster
                 same = target.stem.rpartition("-")[0]

@@ -154,7 +154,7 @@ def read_labels_volume(path: Path) -> Volume:
             f"{path} holds values from {low:g} to {high:g} that are no label numbers (whole, 0 to 255); restore the file, "
             "or see that volumes and segmentations are not exchanged."
         )
-    return Volume(array.astype(np.uint8), volume.affine, volume.header, path)
+    return Volume(array.astype(np.uint8, copy=False), volume.affine, volume.header, path)
 
 
 def _open(path: Path) -> Any:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from lightning_seg.data import _kernels
+from lightning_seg.data._kernels import kernel
 from lightning_seg.data._source import Sample
 from lightning_seg.errors import InputError, unknown
 
@@ -59,9 +59,8 @@ def _read(path: Path) -> Transforms:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"the transforms in {path} cannot be read ({_first_reason(error)}); correct the file."
-        ) from None
+        reason = getattr(error, "strerror", None) or _first_reason(error)
+        raise InputError(f"the transforms in {path} cannot be read ({reason}); correct the file.") from None
     if not isinstance(found, list):
         raise InputError(
             f"{path} holds no list of transforms; write lines such as '- {{name: HorizontalFlip, p: 0.5}}'."
@@ -109,12 +108,7 @@ class Augmentation:
         """The sample changed: its region moves with the masks, and is 0 where nothing was before."""
         if not self._steps:
             return sample
-        entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in (self.seed, *key)]
-        first, second = np.random.SeedSequence(entropy).spawn(2)
-        python = random.Random(int(second.generate_state(1)[0]))
-        python.random()  # as the library's Compose, which decides whether to run at all
-        draw = Draw(np.random.default_rng(first), python, int(key[-2]) if len(key) > 1 else 0)
-        changed = _run(self._steps, sample, draw)
+        changed = _run(self._steps, sample, self._numbers(key))
         image, before = changed.image, sample.image
         if image.shape != before.shape or image.dtype != before.dtype:
             raise InputError(
@@ -123,46 +117,41 @@ class Augmentation:
             )
         return changed
 
+    def draws(self, sample: Sample, key: Key) -> list[dict[str, Any] | None]:
+        """What ``change`` would draw for each transform of the library: its parameters, or None where it is not applied."""
+        numbers = self._numbers(key)
+        return [step.draw(sample, numbers) for step in self._steps if isinstance(step, _Transform)]
+
+    def _numbers(self, key: Key) -> Draw:
+        entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in (self.seed, *key)]
+        first, second = np.random.SeedSequence(entropy).spawn(2)
+        python = random.Random(int(second.generate_state(1)[0]))
+        python.random()  # as the library's Compose, which decides whether to run at all
+        return Draw(np.random.default_rng(first), python, int(key[-2]) if len(key) > 1 else 0)
+
 
 class _Transform:
     """One transform of the library, without the checks and copies around each of its calls."""
 
     def __init__(self, built: Any) -> None:
-        self.built, self.p = built, built.p
-        self.dual = hasattr(built, "apply_to_mask")
-        self.image, self.mask = _KERNELS.get(type(built).__name__, (_apply, _apply_to_mask))
-        if getattr(built, "crop_border", False):
-            self.image, self.mask = _apply, _apply_to_mask
-        self.twin = copy.copy(built)  # for the region: what comes in from outside is ignored
-        self.twin.fill_mask = self.twin.mask_interpolation = 0
-        self.moves = self.dual and ".dropout." not in type(built).__module__  # a hole in the image is still looked at
+        self.built, self.kernel = built, kernel(built)
+        moves = hasattr(built, "apply_to_mask") and ".dropout." not in type(built).__module__
+        self.twin = copy.copy(built) if moves else None  # for the region, in which holes of the image still count
+        if self.twin:
+            self.twin.fill_mask = self.twin.mask_interpolation = 0  # what comes in from outside is ignored
+
+    def draw(self, sample: Sample, draw: Draw) -> dict[str, Any] | None:
+        """The parameters of the transform, or None where chance has it that it is not applied."""
+        self.built.set_random_state(draw.generator, draw.python)
+        return self.kernel.draw(self.built, sample.image, sample.mask) if self.built.should_apply() else None
 
     def __call__(self, sample: Sample, draw: Draw) -> Sample:
-        built = self.built
-        built.set_random_state(draw.generator, draw.python)
-        if not built.should_apply():
+        params, (image, mask, region) = self.draw(sample, draw), sample
+        if params is None:
             return sample
-        given = {"image": sample.image, "mask": sample.mask}
-        params = built.update_transform_params(built.get_params(), given)
-        params.update(built.get_params_dependent_on_data(params, given))
-        image, mask, region = self.image(built, sample.image, params), sample.mask, sample.region
-        if self.dual:
-            mask = self.mask(built, mask, params)
-        if self.moves and region is not None:
-            region = self.mask(self.twin, region[..., None], params | {"fill_mask": 0})[..., 0]
-        region = region if region is None else np.ascontiguousarray(region)
-        return Sample(np.ascontiguousarray(image), np.ascontiguousarray(mask), region)
-
-
-def _apply(transform: Any, image: np.ndarray, params: dict[str, Any]) -> np.ndarray:
-    return transform.apply(image, **params)
-
-
-def _apply_to_mask(transform: Any, mask: np.ndarray, params: dict[str, Any]) -> np.ndarray:
-    return transform.apply_to_mask(mask, **params)
-
-
-_KERNELS = {"Rotate": (_kernels.rotate, _kernels.rotate_mask), "ColorJitter": (_kernels.jitter, _apply_to_mask)}
+        if self.twin and region is not None:
+            region = self.kernel.mask(self.twin, region[..., None], params | {"fill_mask": 0})[..., 0]
+        return Sample(self.kernel.image(self.built, image, params), self.kernel.mask(self.built, mask, params), region)
 
 
 class _OneOf:
@@ -202,7 +191,9 @@ def _mixed_flip(sample: Sample, draw: Draw) -> Sample:
 _OWN = {"OneOf": ["transforms", "p"], "ByCopy": ["transforms"], "MixedFlip": ["p"]}
 
 
-def _step(transform: dict[str, Any]) -> Step:
+def _step(transform: Any) -> Step:
+    if not isinstance(transform, dict):
+        raise InputError(f"{transform!r} is no transform; write {{name: HorizontalFlip, p: 0.5}}.")
     arguments = dict(transform)
     name = arguments.pop("name", None)
     if name is None:
@@ -217,10 +208,11 @@ def _step(transform: dict[str, Any]) -> Step:
         raise InputError(f"transform {name} needs transforms, a list of at least one; write them out.")
     if name == "ByCopy":
         return _ByCopy([list(map(_step, entry if isinstance(entry, list) else [entry])) for entry in entries])
-    weights = [_chance(name, entry.get("p", 0.5)) for entry in entries]
+    weights = [_chance(name, entry.get("p", 0.5)) if isinstance(entry, dict) else 0.0 for entry in entries]
+    steps = [_step(entry | {"p": 1.0} if isinstance(entry, dict) else entry) for entry in entries]
     if not sum(weights):
         raise InputError(f"transform {name} has entries of the chance 0 alone; give one of them a p above 0.")
-    return _OneOf([_step(entry | {"p": 1.0}) for entry in entries], weights, p)
+    return _OneOf(steps, weights, p)
 
 
 def _chance(name: str, p: Any) -> float:

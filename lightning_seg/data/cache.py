@@ -55,16 +55,19 @@ class ArrayStore:
 
     def __init__(self, images: np.ndarray, masks: np.ndarray, regions: np.ndarray | None = None) -> None:
         self.images, self.masks, self.regions = images, masks, regions
+        self.folder: Path | None = None
 
     @classmethod
     def mapped(cls, folder: Path) -> "ArrayStore":
         """The store in the files ``images.npy``, ``masks.npy`` and ``regions.npy``, where it is, of a folder."""
-        found = [folder / f"{part}s.npy" for part in Sample._fields]
-        return cls(*(np.load(path, mmap_mode="r") for path in found if path.exists()))
+        paths = [path for name in Sample._fields if (path := folder / f"{name}s.npy").exists()]
+        found = cls(*(np.asarray(np.load(path, mmap_mode="r")) for path in paths))  # the plain array is faster to index
+        found.folder = folder
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if isinstance(self.images, np.memmap):  # a worker that is spawned maps the files anew; pickle would copy them
-            return ArrayStore.mapped, (Path(self.images.filename).parent,)  # type: ignore[arg-type]
+        if self.folder:  # a worker that is spawned maps the files anew; pickle would copy them
+            return ArrayStore.mapped, (self.folder,)
         return ArrayStore, (self.images, self.masks, self.regions)
 
     def __len__(self) -> int:
@@ -185,7 +188,7 @@ def _found(folder: Path, count: int) -> ArrayStore | None:
 def _on_disk(parent: Path, what: str, state: str, ids: Sequence[str], samples: Iterator[Sample]) -> ArrayStore:
     folder = parent / f"{what}-{state}"
     try:
-        with _lock(parent, what) as alone:
+        with lock(parent, what) as alone:
             if (found := _found(folder, len(ids))) is None:  # else another process was faster
                 if alone:
                     for old in [*parent.glob(f"{what}-*"), *parent.glob(f".{what}-*")]:
@@ -203,7 +206,7 @@ def _on_disk(parent: Path, what: str, state: str, ids: Sequence[str], samples: I
 
 
 @contextlib.contextmanager
-def _lock(parent: Path, what: str) -> Iterator[bool]:
+def lock(parent: Path, what: str) -> Iterator[bool]:
     """Wait until no other process builds the same; False where the folder allows no lock."""
     import fcntl
 

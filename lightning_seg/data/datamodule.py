@@ -3,7 +3,7 @@
 import inspect
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import torch
@@ -15,6 +15,7 @@ from lightning_seg.data._source import DATASETS, Source, source_class
 from lightning_seg.data.augment import Augmentation, transforms_of
 from lightning_seg.data.cache import Cache
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
+from lightning_seg.data.on_device import DeviceAugmentation
 from lightning_seg.data.rules import Rule, resolve
 from lightning_seg.data.splits import Split, check
 from lightning_seg.errors import InputError, unknown
@@ -38,6 +39,7 @@ class SegmentationDataModule(LightningDataModule):
         size: height and width in pixels to which images and masks are scaled; None: as they are, all of one size.
         batch_size: samples per optimiser step over all devices together.
         augment: for training images: a preset, a YAML file or a list of transforms (see ``augment``).
+        augment_on: ``workers``, or ``device``: there workers only draw the random numbers (see ``on_device``).
         copies, online: see ``SegmentationDataset``; 6 and False are UNet-A's 800 -> 4,800 training images.
         num_workers: loading processes per device; None: one less than the cores, at most 8, and 0 on one or two cores.
         seed: of the order and the augmentation.
@@ -62,6 +64,7 @@ class SegmentationDataModule(LightningDataModule):
         seed: int = 42,
         dataset_options: dict[str, Any] | None = None,
         cache: str | None = None,
+        augment_on: Literal["workers", "device"] = "workers",
     ) -> None:
         super().__init__()
         root = None if root is None else str(root)  # a Path in a checkpoint could not be loaded again
@@ -89,7 +92,11 @@ class SegmentationDataModule(LightningDataModule):
         resolved = resolve(protocol or self._kind.default_protocol, self._kind)
         self._split: Split | None = resolved if isinstance(resolved, Split) else None
         self._rule: Rule | None = None if isinstance(resolved, Split) else resolved
-        self._augmentation = Augmentation(transforms_of(augment), seed)
+        self._augmentation: Augmentation | DeviceAugmentation = Augmentation(transforms_of(augment), seed)
+        if augment_on not in ("workers", "device"):
+            raise unknown("place for the augmentation (data.augment_on)", augment_on, ("workers", "device"))
+        if augment_on == "device":
+            self._augmentation = DeviceAugmentation(self._augmentation)
         self._source: Source | None = None
         self._ids: dict[str, tuple[str, ...]] = {}
         self._datasets: dict[str, SegmentationDataset] = {}
@@ -123,8 +130,8 @@ class SegmentationDataModule(LightningDataModule):
 
     @property
     def grouped(self) -> bool:
-        """True where patients, sequences or duplicates are known, which splits keep together."""
-        return any(group != id for id, group in self.source.groups.items())
+        """True where patients, sequences, scans or duplicates are known, which splits keep together."""
+        return hasattr(self._kind, "expand") or any(group != id for id, group in self.source.groups.items())
 
     @property
     def leaks(self) -> bool:
@@ -188,6 +195,12 @@ class SegmentationDataModule(LightningDataModule):
         return SegmentationDataset(
             self.source, choose(self.ids(split)), size, self._augmentation, copies, online, cache
         )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Where the augmentation is the device's: a batch of training, changed."""
+        if isinstance(batch, dict) and "draw" in batch and isinstance(self._augmentation, DeviceAugmentation):
+            return self._augmentation(batch)
+        return batch
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         data, (world, rank) = self._datasets["train"], self._place()

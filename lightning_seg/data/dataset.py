@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler, default_collate
 
-from lightning_seg.data._source import Source
-from lightning_seg.data.augment import Augmentation
+from lightning_seg.data._source import Sample, Source
+from lightning_seg.data.augment import Augmentation, Key
 from lightning_seg.data.cache import Cache, store
+from lightning_seg.data.on_device import DeviceAugmentation
 from lightning_seg.errors import InputError
 
 
@@ -20,7 +21,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     Args:
         ids: of the samples; one that stands there several times is changed differently each time.
         size: (height, width) of every sample; None keeps their own, which must then be the same for all.
-        augmentation: None leaves every item as it was read.
+        augmentation: None leaves every item as it was read; one for the device only draws (``draw`` in the item).
         copies: each image stands so often in the data set: copy ``c`` of image ``i`` at index ``c * len(ids) + i``.
         online: True: each item is changed anew in each epoch, by the key (epoch, copy, id). False: copy 0 is the
             original and the others are changed by the key (copy, id), alike in each epoch, as if written to disk.
@@ -32,7 +33,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         source: Source,
         ids: Sequence[str],
         size: tuple[int, int] | None,
-        augmentation: Augmentation | None,
+        augmentation: Augmentation | DeviceAugmentation | None,
         copies: int = 1,
         online: bool = True,
         cache: Cache | None = None,
@@ -62,17 +63,27 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         if not -len(self) <= item < len(self):
             raise IndexError(f"item {item} of {len(self)}")
         copy, index = divmod(item % len(self), len(self.ids))
-        sample = self.store[self._places[index]]
-        if self.augmentation is not None and (self.online or copy > 0):
-            name = self._names[index]
-            sample = self.augmentation.change(sample, (epoch, copy, name) if self.online else (copy, name))
-        tensors = {name: _tensor(part) for name, part in sample._asdict().items() if part is not None}
-        return tensors | {"index": index, "id": self.ids[index]}
+        sample = stored = self.store[self._places[index]]
+        draw: dict[str, Any] = {}
+        if isinstance(self.augmentation, DeviceAugmentation):
+            draw = {"draw": self.augmentation.draw(stored, self._key(epoch, copy, index))}
+        elif self.augmentation is not None and (seed := self._key(epoch, copy, index)) is not None:
+            sample = self.augmentation.change(stored, seed)
+        parts = zip(Sample._fields, sample, stored, strict=True)
+        tensors = {name: _tensor(part, kept) for name, part, kept in parts if part is not None and kept is not None}
+        return tensors | {"index": index, "id": self.ids[index]} | draw
+
+    def _key(self, epoch: int, copy: int, index: int) -> Key | None:
+        """What the change of an item depends on; None where it stays as it is."""
+        if self.online:
+            return epoch, copy, self._names[index]
+        return (copy, self._names[index]) if copy else None
 
 
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    """(H, W, C) -> (C, H, W), or (H, W) -> (1, H, W): a copy in the same order of the memory."""
-    return torch.from_numpy(np.atleast_3d(array).copy()).permute(2, 0, 1)
+def _tensor(array: np.ndarray, stored: np.ndarray) -> torch.Tensor:
+    """(H, W, C) -> (C, H, W), or (H, W) -> (1, H, W), in the same order of the memory, which the store does not share."""
+    array = array.copy() if np.may_share_memory(array, stored) else array
+    return torch.from_numpy(np.atleast_3d(array)).permute(2, 0, 1)
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:

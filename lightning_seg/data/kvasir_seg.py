@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lightning_seg.data._source import Sample, check_threshold, find_root, pair_files, read_pair
-from lightning_seg.data.download import extract_zip
+from lightning_seg.data.extract import extract
 from lightning_seg.data.splits import PROTOCOLS, SPLITS, group_split, protocol_text
 from lightning_seg.errors import InputError
 
@@ -79,7 +79,7 @@ def _extract(place: Path) -> Path:
     archive = place if place.suffix == ".zip" else place / "kvasir-seg.zip"
     if not archive.is_file():
         raise InputError(f"{place} holds neither images/ and masks/ nor kvasir-seg.zip; give the folder of Kvasir-SEG.")
-    return extract_zip(archive, archive.parent / "Kvasir-SEG", check=verify)
+    return extract(archive, archive.parent / "Kvasir-SEG", check=verify)
 
 
 def verify(folder: Path) -> None:

@@ -24,19 +24,26 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Run]:
     """Each argument is ``[name=]path[,path ...]``: run folders or score tables, of which commas join the seeds of one model."""
     runs = []
     for argument in arguments:
-        label, equals, rest = argument.rpartition("=")
+        label, rest = _label(argument)
         paths = [find_scores(Path(part), split) for part in rest.split(",") if part]
         if not paths:
             raise InputError(f"{argument!r} names no run; give a folder such as runs/demo, or a scores.csv.")
         found = [Run(label, [path], [ScoreTable.read(path)], _facts(path)) for path in paths]
         check_alike(found)
         tables = [run.tables[0] for run in found]
-        runs.append(Run(label if equals else _name(rest.split(",")[0]), paths, tables, found[0].facts))
+        runs.append(Run(label or _name(rest.split(",")[0]), paths, tables, found[0].facts))
     names = [run.name for run in runs]
     clash = next((name for name in names if names.count(name) > 1), None)
     if clash is not None:
         raise InputError(f"two runs are called {clash!r}; name them, such as first={arguments[names.index(clash)]}.")
     return runs
+
+
+def _label(argument: str) -> tuple[str, str]:
+    """The name and the rest of ``name=path,path``; no name where there is none (the folders of scores have = in theirs)."""
+    label, equals, rest = argument.partition("=")
+    named = equals and "/" not in label and not Path(argument).exists()
+    return (label, rest) if named else ("", argument)
 
 
 def _name(path: str) -> str:

@@ -68,7 +68,10 @@ def boundary_scores(
     if not len(distances.to_truth) or not len(distances.to_prediction):
         extent = (np.array(truth.shape) - 1) * _scale(spacing, truth.ndim)
         return float(np.linalg.norm(extent)), 0.0
-    within = sum(int((each <= tolerance).sum()) for each in distances)
+    reach = tolerance + 1e-9 * float(
+        _scale(spacing, truth.ndim).max()
+    )  # a distance of the tolerance itself is within it
+    within = sum(int((each <= reach).sum()) for each in distances)
     return max(float(np.percentile(each, 95)) for each in distances), within / sum(map(len, distances))
 
 

@@ -26,7 +26,9 @@ class Comparison(NamedTuple):
     low: float
     high: float
     p_bootstrap: float
-    p_wilcoxon: float  # of the differences of single images (means of groups, where groups hold several)
+    p_wilcoxon: (
+        float  # of differences of single images (means of groups, where they hold several); nan of pooled measures
+    )
     images: int
     groups: int
 
@@ -73,6 +75,8 @@ def _units(tables: Sequence[ScoreTable], class_name: str, score: str, convention
 def _wilcoxon(differences: NDArray[np.float64]) -> float:
     from scipy.stats import wilcoxon
 
+    if not len(differences):
+        return float("nan")
     differences = np.round(differences, 12)  # equal scores are ties, whatever the last bit
     return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
 
@@ -133,7 +137,7 @@ def _rows(runs: Sequence[Run], score: str, resamples: int) -> Iterator[tuple[str
             yield from _pairs(runs, name, score, convention, "", everything, resamples)
         if score not in SCORES or len(runs) > 2:
             continue
-        for stratum in strata(table, name):
+        for stratum in (each for each in strata(table, name) if not each.rows.all()):
             yield from _pairs(runs, name, score, "image", stratum.name, stratum.rows, resamples)
 
 
@@ -170,6 +174,8 @@ def _pairs(
 
 
 def _p(value: float) -> str:
+    if np.isnan(value):
+        return "-"
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 

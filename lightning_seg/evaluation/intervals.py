@@ -171,12 +171,17 @@ def bca(statistic: Statistic, resamples: int = 2000, seed: int = 0) -> tuple[flo
 
 
 def p_value(difference: Statistic, resamples: int = 2000, seed: int = 0) -> float:
-    """Two-sided p of a difference of 0: the level at which its BCa interval would end there; 1 where nothing differs."""
+    """Two-sided p of a difference of 0: the level at which its BCa interval would end there; at least 2 / (resamples + 1).
+
+    1 where nothing differs, nan for fewer than two units.
+    """
     from scipy.special import ndtr, ndtri
 
+    if len(difference.sums) < 2:
+        return float("nan")
     drawn = difference.resampled(resamples, seed)
-    if len(difference.sums) < 2 or np.ptp(drawn) < 1e-12:
-        return 1.0 if abs(difference.value) < 1e-12 else float("nan")
+    if np.ptp(drawn) < 1e-12:
+        return 1.0 if abs(difference.value) < 1e-12 else 2 / (resamples + 1)
     bias, acceleration = _corrections(difference, drawn)
     y = ndtri(_below(drawn, 0.0)) - bias
     tail = float(ndtr(y / (1 + acceleration * y) - bias))

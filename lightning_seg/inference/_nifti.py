@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from lightning_seg.data._volume import read_grid, to_canonical
 from lightning_seg.errors import InputError
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 
 
 class SliceReader:

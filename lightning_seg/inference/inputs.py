@@ -1,6 +1,7 @@
 """What ``--input`` names: pictures, videos and volumes, in files, folders and patterns; and how a picture is read for a network."""
 
 import glob
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,7 @@ def allow_pixels(count: int) -> None:
     if count < 1:
         raise InputError(f"max_pixels is {count}; give a whole number from 1.")
     Image.MAX_IMAGE_PIXELS = (count + 1) // 2  # Pillow warns above it, and refuses above twice that
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def read_picture(path: Path, channels: int) -> np.ndarray:

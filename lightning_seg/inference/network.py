@@ -84,17 +84,14 @@ class Network:
     @torch.inference_mode()
     def probabilities(self, image: Tensor) -> Tensor:
         """image (B, C, H, W) uint8 -> probabilities (B, K, H, W) float32."""
-        return augmented(self._mean, image, self.tta)
-
-    def _mean(self, image: Tensor) -> Tensor:
         with self._autocast():
-            found = [module.predict_step({"image": image}, 0) for module in self.modules]
-        return found[0] if len(found) == 1 else torch.stack(found).mean(0)
+            return mean_probabilities(self.modules, image, self.tta)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         dtype = PRECISIONS[self.precision]
         return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
 
+    @torch.inference_mode()
     def tiled(self, image: np.ndarray, tile: int, overlap: float, batch_size: int) -> np.ndarray:
         """image (H, W, C) uint8 at its own resolution -> (K, H, W), by windows of ``tile`` pixels, blended by Gaussians."""
         from monai.inferers import sliding_window_inference  # takes seconds to import
@@ -113,12 +110,28 @@ class Network:
         return found[0].numpy()  # type: ignore[union-attr, index]
 
 
+def mean_probabilities(modules: Sequence[SegmentationModule], image: Tensor, tta: str) -> Tensor:
+    """image (B, C, H, W) -> probabilities (B, K, H, W) float32, averaged over passes of ``tta`` and networks."""
+
+    def mean(image: Tensor) -> Tensor:
+        found = [module(image).logits.float().sigmoid() for module in modules]
+        return found[0] if len(found) == 1 else torch.stack(found).mean(0)
+
+    return augmented(mean, image, tta)
+
+
 def load_network(paths: Sequence[str | Path], tta: str = "none", precision: str = "32") -> Network:
     """The network of a checkpoint, or the ensemble of several, on the CPU.
 
     InputError where they do not agree on classes, channels and size. A folder of a run stands for its best checkpoint.
     """
     files = [checkpoint_file(path) for path in paths]
+    trained = read_trained(files)
+    return Network([SegmentationModule.load(file) for file in files], trained, tta, precision=precision)
+
+
+def read_trained(files: Sequence[Path]) -> Trained:
+    """What the first checkpoint says; InputError where the others do not agree on classes, channels and size."""
     facts = [_trained(file) for file in files]
     for file, fact in zip(files[1:], facts[1:], strict=True):
         for name in ("classes", "in_channels", "size"):
@@ -127,7 +140,7 @@ def load_network(paths: Sequence[str | Path], tta: str = "none", precision: str 
                 raise InputError(
                     f"{files[0]} was trained with {name} {first} and {file} with {other}; an ensemble needs the same."
                 )
-    return Network([SegmentationModule.load(file) for file in files], facts[0], tta, precision=precision)
+    return facts[0]
 
 
 def checkpoint_file(path: str | Path) -> Path:

@@ -55,12 +55,11 @@ def _touching(last: NDArray[np.int32], labels: NDArray[np.int32]) -> list[tuple[
     """Pairs of labels, of this slice and the one before, that are neighbours in any of the nine directions."""
     height, width = last.shape
     wide = np.pad(last, 1)
-    pairs: set[tuple[int, int]] = set()
-    inside = np.nonzero(labels)
-    new = labels[inside]
+    pairs: set[int] = set()
+    inside, radix = np.nonzero(labels), int(labels.max()) + 1
+    new = labels[inside].astype(np.int64)
     for down in range(3):
         for right in range(3):
             old = wide[down : down + height, right : right + width][inside]
-            both = np.stack([old, new], axis=1)[old > 0]
-            pairs.update(map(tuple, np.unique(both, axis=0).tolist()))
-    return sorted(pairs)
+            pairs.update(np.unique((radix * old + new)[old > 0]).tolist())  # one number a pair: sorted much faster
+    return [divmod(pair, radix) for pair in sorted(pairs)]

@@ -103,16 +103,21 @@ def checkpoint_label(trainer: L.Trainer) -> str:
 
 
 def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
-    """Where the scores of a ``val`` or ``test`` split lie: ``<run>/<split>-<protocol>/<label of the checkpoint>``."""
+    """Where the scores of a ``val`` or ``test`` split lie: ``<run>/<split>-<protocol>/<label of the checkpoint>``.
+
+    Scores of more than the network alone come before it: ``tta=flips-best-epoch=...``.
+    """
     data: Any = getattr(trainer, "datamodule")  # noqa: B009
     native = "-native" if pl_module.scorer.score_at == "native" else ""
-    return run_dir(trainer) / f"{split}-{data.protocol_name}" / f"{checkpoint_label(trainer)}{native}"
+    more = f"{pl_module.scorer.label}-" if pl_module.scorer.label else ""
+    return run_dir(trainer) / f"{split}-{data.protocol_name}" / f"{more}{checkpoint_label(trainer)}{native}"
 
 
 def write_png(path: Path, picture: Image | NDArray[np.uint16]) -> None:
     """Write (H, W) or RGB (H, W, 3) as PNG, or as JPEG where the path ends so, whole or not at all."""
     ok, content = cv2.imencode(path.suffix, picture if picture.ndim == 2 else picture[..., ::-1])
     assert ok, path
+    path.parent.mkdir(parents=True, exist_ok=True)  # the id of a slice names its scan before a slash
     part = path.with_suffix(".part")
     try:
         part.write_bytes(content.tobytes())

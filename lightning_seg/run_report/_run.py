@@ -91,16 +91,20 @@ class Run:
 
         TensorBoard holds those of every validation and test of the run, so the one that has the result's own pixel counts is taken.
         """
+        split = result.facts["split"] if result else "val"
+        here = self.content["global_step"]
+        known = sorted(self.events.histograms.get(f"{split}/pr_{name}", []), key=lambda each: each[0] == here)
         if result is None:
-            step = self.content["global_step"]
-            return next((h for at, h in reversed(self.events.histograms.get(f"val/pr_{name}", [])) if at == step), None)
-        tp, fp, fn, _ = result.table.of(name).sum(0)
-        for _, histogram in reversed(self.events.histograms.get(f"{result.facts['split']}/pr_{name}", [])):
-            above = histogram[:, histogram.shape[1] // 2 :].sum(1)
-            off = abs(above[1] - tp) + abs(above[0] - fp) + abs(histogram[1].sum() - tp - fn)
-            if off <= 1e-3 * max(tp + fp + fn, 1):  # another device or precision moves a few pixels
-                return histogram
-        return None
+            return known[-1][1] if known and known[-1][0] == here else None
+        return next((each for _, each in reversed(known) if _fits(each, result.table.of(name))), None)
+
+
+def _fits(histogram: Histogram, counts: NDArray[np.int64]) -> bool:
+    """Whether these are the pixels of ``counts`` (N, 4), but for the few that another device or precision moves."""
+    tp, fp, fn, _ = counts.sum(0)
+    background, foreground = histogram[:, histogram.shape[1] // 2 :].sum(1)
+    off = abs(foreground - tp) + abs(background - fp) + abs(histogram[1].sum() - tp - fn)
+    return bool(off <= 1e-3 * max(tp + fp + fn, 1))
 
 
 def open_run(place: Path, which: str = "best") -> Run:

@@ -1,17 +1,22 @@
 """Augmentation: strict about its arguments, a function of (seed, key) alone, alike for image and mask."""
 
 import pickle
+import random
 import subprocess
 import sys
+import zlib
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_seg.data.augment import PRESETS, Augmentation, transforms_of
+from lightning_seg.data._source import Sample
+from lightning_seg.data.augment import PRESETS, Augmentation, Key, transforms_of
 from lightning_seg.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -160,13 +165,201 @@ def test_it_survives_pickling() -> None:
     assert np.array_equal(again(IMAGE, MASK, (1, "x"))[0], change(IMAGE, MASK, (1, "x"))[0])
 
 
-def test_albumentations_is_imported_by_the_constructor_only() -> None:
+def test_albumentations_is_imported_when_a_transform_is_built_only() -> None:
     code = """
 import sys
 from lightning_seg.data.augment import PRESETS, Augmentation
 Augmentation([], 0)
+assert PRESETS
 assert "albumentations" not in sys.modules
-Augmentation(PRESETS["unet_a"], 0)
-assert "albumentations" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def library(transforms: list[dict[str, Any]], image: np.ndarray, mask: np.ndarray, key: Key) -> dict[str, np.ndarray]:
+    """The same chain, run by albumentations' own Compose with the same random numbers (seed 3)."""
+    import albumentations
+
+    def build(transform: dict[str, Any]) -> Any:
+        arguments = {name: value for name, value in transform.items() if name != "name"}
+        if transform["name"] == "OneOf":
+            arguments["transforms"] = [build(entry) for entry in arguments["transforms"]]
+        return getattr(albumentations, transform["name"])(**arguments)
+
+    chain = albumentations.Compose([build(transform) for transform in transforms])
+    entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in (3, *key)]
+    first, second = np.random.SeedSequence(entropy).spawn(2)
+    chain.set_random_state(np.random.default_rng(first), random.Random(int(second.generate_state(1)[0])))
+    found: dict[str, np.ndarray] = chain(image=image, mask=mask)
+    return found
+
+
+LIBRARY_CHAINS = [
+    *(PRESETS[name] for name in ("unet_a", "pefnet", "pefnet_released", "pam_unet", "dca")),
+    [{"name": "Rotate", "limit": 180, "interpolation": 2, "border_mode": 1, "p": 0.9}],
+    [{"name": "Rotate", "limit": 60, "fill": [10, 20, 30], "fill_mask": 1, "p": 0.9}],
+    [{"name": "Rotate", "limit": 60, "border_mode": 2, "mask_interpolation": 1, "p": 0.9}],
+    [{"name": "ColorJitter", "brightness": [0, 3], "contrast": [0, 3], "saturation": [0, 3], "hue": 0.5, "p": 0.9}],
+    [{"name": "Affine", "scale": [0.5, 2], "shear": 20, "p": 0.9}, {"name": "GaussNoise", "p": 0.5}],
+    [
+        {
+            "name": "OneOf",
+            "p": 0.8,
+            "transforms": [{"name": "VerticalFlip", "p": 0.5}, {"name": "Transpose", "p": 0.25}],
+        },
+        {"name": "Rotate", "limit": 30, "p": 0.5},
+    ],
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    chain=st.sampled_from(LIBRARY_CHAINS),
+    key=st.integers(0, 10_000),
+    height=st.integers(17, 70),
+    width=st.integers(17, 70),
+    seed=st.integers(0, 9),
+)
+def test_a_chain_changes_every_pixel_as_the_library_does(
+    chain: list[dict[str, Any]], key: int, height: int, width: int, seed: int
+) -> None:
+    """Random numbers, rotation and colours are drawn and computed here, faster; albumentations' Compose is the truth."""
+    if any(transform["name"] == "OneOf" for transform in chain):
+        height = width  # a transposed picture keeps its size
+    rng = np.random.default_rng(seed)
+    image = cv2.resize(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8), (width, height))
+    mask = (rng.random((height, width, 1)) > 0.5).astype(np.uint8)
+    expected = library(chain, image, mask, (key, 0, "a"))
+    changed, moved = Augmentation(chain, 3)(image, mask, (key, 0, "a"))
+    assert np.array_equal(changed, expected["image"])
+    assert np.array_equal(moved, expected["mask"].reshape(moved.shape))
+
+
+def test_grey_pictures_are_changed_as_the_library_does() -> None:
+    chain = [
+        {"name": "Rotate", "limit": 90, "p": 0.7},
+        {"name": "ColorJitter", "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0, "p": 0.7},
+    ]
+    grey = cv2.resize(IMAGE[..., :1], (50, 40))[..., None]
+    mask = (grey > 120).astype(np.uint8)
+    for key in range(40):
+        expected = library(chain, grey, mask, (key, 0, "a"))
+        changed, moved = Augmentation(chain, 3)(grey, mask, (key, 0, "a"))
+        assert np.array_equal(changed, expected["image"].reshape(grey.shape))
+        assert np.array_equal(moved, expected["mask"].reshape(mask.shape))
+
+
+SPATIAL = {"HorizontalFlip", "VerticalFlip", "Rotate", "CropAndPad", "GridDistortion"}
+
+
+def spatial(transforms: list[Any]) -> list[dict[str, Any]]:
+    """The transforms of a preset that move pixels, those within others too."""
+    flat: list[dict[str, Any]] = []
+    for transform in transforms:
+        inner = transform if isinstance(transform, list) else transform.get("transforms", [])
+        flat += spatial(inner) if inner else [transform]
+    return [transform for transform in flat if transform["name"] in SPATIAL]
+
+
+@settings(max_examples=60, deadline=None)
+@given(preset=st.sampled_from(sorted(set(PRESETS) - {"none"})), key=st.integers(0, 10_000))
+def test_masks_and_region_follow_the_image_under_every_geometric_transform_of_every_preset(
+    preset: str, key: int
+) -> None:
+    """Painted into the image they stay where they are, but for the interpolated outline."""
+    mask = np.zeros((64, 64, 1), np.uint8)
+    mask[12:30, 20:52] = 1
+    region = np.where(np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 28, 2, 1).astype(np.uint8)
+    image = np.concatenate([mask * 200, mask * 200, region[..., None] * 100], axis=2)
+    chain = [transform | {"p": 1.0} for transform in spatial(PRESETS[preset])][:6]
+    found = Augmentation(chain, 5).change(Sample(image, mask, region), (key, 0, "a"))
+    assert found.region is not None
+    assert set(np.unique(found.mask)) <= {0, 1}
+    assert ((found.image[..., 0] > 100) != found.mask[..., 0]).mean() < 0.03
+    assert ((found.image[..., 2] > 150) != (found.region == 2)).mean() < 0.03
+    assert ((found.image[..., 2] > 50) != (found.region > 0)).mean() < 0.03
+
+
+def test_one_of_takes_each_transform_with_the_chance_of_its_p() -> None:
+    one_of = {
+        "name": "OneOf",
+        "p": 0.8,
+        "transforms": [{"name": "HorizontalFlip", "p": 0.9}, {"name": "VerticalFlip", "p": 0.3}],
+    }
+    change = Augmentation([one_of], 0)
+    known = {IMAGE.tobytes(): "none", IMAGE[:, ::-1].tobytes(): "h", IMAGE[::-1].tobytes(): "v"}
+    seen = Counter(known[np.ascontiguousarray(change(IMAGE, MASK, (0, key))[0]).tobytes()] for key in range(1000))
+    assert abs(seen["none"] - 200) < 50
+    assert abs(seen["h"] - 600) < 60
+    assert abs(seen["v"] - 200) < 50
+
+
+def test_by_copy_takes_the_transforms_in_turn() -> None:
+    flips = [{"name": "HorizontalFlip", "p": 1.0}, {"name": "VerticalFlip", "p": 1.0}]
+    change = Augmentation([{"name": "ByCopy", "transforms": [*flips, flips]}], 0)
+    expected = [IMAGE, IMAGE[:, ::-1], IMAGE[::-1], IMAGE[::-1, ::-1], IMAGE[:, ::-1]]
+    for number, image in enumerate(expected):
+        assert np.array_equal(change(IMAGE, MASK, (number, "a"))[0], image)
+        assert np.array_equal(change(IMAGE, MASK, (7, number, "a"))[0], image)
+
+
+def test_sa_unets_twelve_copies_hold_three_of_each_kind() -> None:
+    change = Augmentation(PRESETS["sa_unet"], 0)
+    image = np.full((40, 40, 3), (120, 60, 30), np.uint8)
+    image[:20, :10] = 90
+    copies = [change(image, image[..., :1] // 100, (number, "a"))[0] for number in range(13)]
+    assert np.array_equal(copies[0], image)
+    flips = [image[:, ::-1], image[::-1], image[::-1, ::-1]]
+    assert all(np.array_equal(*pair) for pair in zip(copies[10:], flips, strict=True))
+    assert all((copy[0, 0] == 0).all() or (copy[-1, -1] == 0).all() for copy in copies[1:4])  # the corners turn in
+    assert all(0 < np.abs(copy.astype(int) - image).max() <= 2 for copy in copies[4:7])
+    assert all(np.ptp(copy[20:].reshape(-1, 3), axis=0).max() == 0 for copy in copies[7:10])
+    assert all(copy.mean() > image.mean() for copy in copies[7:10])
+
+
+def test_the_released_dca_turns_mask_and_image_differently() -> None:
+    change = Augmentation([PRESETS["dca_released"][1] | {"p": 1.0}], 0)
+    found = change.change(Sample(IMAGE, MASK, MASK[..., 0]), (0, "a"))
+    assert np.array_equal(found.image, IMAGE[:, ::-1])
+    assert np.array_equal(found.mask, MASK[::-1])
+    assert np.array_equal(found.region, MASK[::-1, :, 0])
+
+
+def test_pefnets_cutout_blanks_image_and_mask_in_one_box() -> None:
+    (hole,) = (transform for transform in PRESETS["pefnet"] if transform["name"] == "CoarseDropout")
+    ones = np.ones((256, 256, 1), np.uint8)
+    for key in range(20):
+        image, mask = Augmentation([hole | {"p": 1.0}], 0)(ones, ones, (key,))
+        assert np.array_equal(image, mask)
+        rows, columns = (np.flatnonzero((mask == 0).any(axis=(1 - axis, 2))) for axis in (0, 1))
+        assert 32 <= len(rows) <= 64
+        assert 32 <= len(columns) <= 64
+        assert (mask == 0).sum() == len(rows) * len(columns)
+
+
+def test_a_file_of_transforms_is_read_and_its_faults_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("# mine\n- {name: HorizontalFlip, p: 1.0}\n")
+    assert transforms_of(str(file)) == [{"name": "HorizontalFlip", "p": 1.0}]
+    for content in ("a: 1", "{", "just text"):
+        file.write_text(content)
+        with pytest.raises(InputError, match=r"mine\.yaml (holds no list|cannot be read)"):
+            transforms_of(str(file))
+    with pytest.raises(InputError, match=r"gone\.yaml cannot be read \(No such file"):
+        transforms_of(str(tmp_path / "gone.yaml"))
+
+
+def test_faults_of_our_own_transforms_are_refused() -> None:
+    assert "OneOf needs transforms" in error({"name": "OneOf"})
+    assert "OneOf has no argument 'transform'; did you mean 'transforms'" in error({"name": "OneOf", "transform": []})
+    assert "ByCopy needs transforms" in error({"name": "ByCopy", "transforms": []})
+    assert "OneOf refuses p = 2" in error({"name": "OneOf", "p": 2, "transforms": [{"name": "HorizontalFlip"}]})
+    assert "did you mean 'VerticalFlip'" in error({"name": "ByCopy", "transforms": [[{"name": "VertcalFlip"}]]})
+    assert "chance 0 alone" in error({"name": "OneOf", "transforms": [{"name": "VerticalFlip", "p": 0}]})
+    assert "'HorizontalFlip' is no transform" in error({"name": "OneOf", "transforms": ["HorizontalFlip"]})
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_a_preset_says_where_it_comes_from(preset: str) -> None:
+    file = Path(__file__).parents[2] / "lightning_seg" / "data" / "presets" / f"{preset}.yaml"
+    assert file.read_text().startswith("# ")

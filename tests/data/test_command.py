@@ -65,7 +65,7 @@ def test_download_fetches_below_root_and_prints_the_folder(
     monkeypatch.setattr(kvasir_seg, "COUNT", 4)
     monkeypatch.setattr(kvasir_seg, "FINGERPRINT", kvasir_seg.fingerprint(folder))
     archive = Path(shutil.make_archive(str(tmp_path / "kvasir-seg"), "zip", folder.parent, folder.name))
-    monkeypatch.setitem(download.ARCHIVES, "kvasir_seg", archive.as_uri())
+    monkeypatch.setitem(download.ARCHIVES, "kvasir_seg", (download.Part(archive.as_uri()),))
     root = tmp_path / "root"
     main(["download", "kvasir_seg", "--root", str(root)])
     assert capsys.readouterr().out.splitlines()[-1] == str(root / "Kvasir-SEG")

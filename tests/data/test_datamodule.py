@@ -1,10 +1,12 @@
 """The DataModule: names are checked at once, data are opened when needed, batches are uint8."""
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -12,6 +14,7 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 
 from lightning_seg.data import DATASETS, SegmentationDataModule, load_protocol
 from lightning_seg.data import datamodule as implementation
+from lightning_seg.data._source import Sample
 from lightning_seg.errors import InputError
 
 PROTOCOL = "# name: fake\nid,split\n" + "".join(
@@ -178,6 +181,87 @@ def test_the_default_number_of_workers_follows_the_cores(
 ) -> None:
     monkeypatch.setattr(implementation.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert implementation._default_workers() == workers
+
+
+def test_a_file_of_transforms_goes_into_the_hyper_parameters(opened: list[Any], protocol: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("- {name: HorizontalFlip, p: 1.0}")
+    module = make(protocol, augment=str(file))
+    assert module.hparams["augment"] == [{"name": "HorizontalFlip", "p": 1.0}]
+
+
+def test_a_cache_is_named_from_the_root_of_the_file_system(
+    opened: list[Any], protocol: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert make(protocol, cache="here").hparams["cache"] == str(tmp_path / "here")
+    assert make(protocol).hparams["cache"] is None
+
+
+@pytest.fixture
+def volumes(opened: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The data set "volumes": each id of the protocol is three slices, of which training visits the middle one twice."""
+
+    class Volumes:
+        classes = ("left", "right")
+        in_channels = 3
+        default_protocol = "auto"
+        regions = True
+
+        def __init__(self, root: Path | None = None) -> None:
+            self.ids = [f"s{index:02d}" for index in range(12)]
+            self.groups = {id: id for id in self.ids}
+            self.stored: list[list[str]] = []
+            opened.append(self)
+
+        def expand(self, id: str) -> tuple[str, ...]:
+            return tuple(f"{id}-{number}" for number in range(3))
+
+        def training_ids(self, ids: Sequence[str]) -> list[str]:
+            return [id for id in ids if id.endswith("-1")] * 2
+
+        def store(self, ids: list[str], size: tuple[int, int], cache: Path | None) -> list[Sample]:
+            self.stored.append(ids)
+            part = np.zeros((*size, 3), np.uint8)
+            return [Sample(part, part[..., :2], part[..., 0] + np.uint8(2))] * len(ids)
+
+    monkeypatch.setitem(DATASETS, "volumes", "lightning_seg.data.phantom:Volumes")
+    monkeypatch.setattr("lightning_seg.data.phantom.Volumes", Volumes, raising=False)
+    return opened
+
+
+def test_the_samples_of_an_id_stay_in_its_split(volumes: list[Any], protocol: str) -> None:
+    module = make(protocol, dataset="volumes")
+    split = load_protocol(protocol)
+    for name in ("train", "val", "test"):
+        assert module.ids(name) == tuple(f"{id}-{number}" for id in split.ids[name] for number in range(3))
+    assert module.protocol_digest == split.digest
+    module.setup("fit")
+    seen = [id for batch in module.val_dataloader() for id in batch["id"]]
+    assert tuple(seen) == module.ids("val")
+    assert len(volumes) == 1
+
+
+def test_a_source_chooses_the_samples_of_training(volumes: list[Any], protocol: str) -> None:
+    module = make(protocol, dataset="volumes")
+    module.setup("fit")
+    train, val = volumes[0].stored
+    assert train == [f"s{index:02d}-1" for index in range(7)]
+    assert val == list(module.ids("val"))
+    assert len(module._datasets["train"]) == 14
+
+
+def test_regions_travel_in_the_batch_of_data_sets_that_have_them(
+    volumes: list[Any], protocol: str, opened: list[Any]
+) -> None:
+    module = make(protocol, dataset="volumes", augment="none")
+    module.setup("fit")
+    batch = next(iter(module.train_dataloader()))
+    assert batch["region"].shape == (2, 1, 16, 16)
+    assert batch["region"].dtype == torch.uint8
+    assert (batch["region"] == 2).all()
+    assert module.regions
+    assert not make(protocol).regions
 
 
 class Record(LightningModule):

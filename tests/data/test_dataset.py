@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_seg.data._source import Sample
 from lightning_seg.data.augment import PRESETS, Augmentation
 from lightning_seg.data.cache import resize
-from lightning_seg.data.dataset import EpochSampler, SegmentationDataset
+from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
 from lightning_seg.errors import InputError
 
 MakeSource = Callable[..., Any]
@@ -220,3 +220,63 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
     assert all(sorted(found) == list(range(50)) for found in orders.values())
     assert len({tuple(found) for found in orders.values()}) == 4  # torch's seed + epoch would repeat one
     assert orders[1, 1] == order(1, 1)
+
+
+def test_a_region_is_resized_and_moved_with_the_masks_and_ignored_where_nothing_was(make_source: MakeSource) -> None:
+    source = make_source()
+    read = source.read
+
+    def with_region(id: str) -> Sample:
+        image, mask, _ = read(id)
+        return Sample(image, mask[..., :1], mask[..., 0] + np.uint8(1))  # OpenCV rounds ties differently for two planes
+
+    source.read = with_region
+    turn = Augmentation([{"name": "Rotate", "limit": [45, 45], "p": 1.0}, {"name": "HorizontalFlip", "p": 0.5}], 1)
+    data = SegmentationDataset(source, ["s00", "s01"], (64, 64), turn)
+    assert data.store[0].region is not None
+    assert np.array_equal(data.store[0].region, data.store[0].mask[..., 0] + 1)
+    for key in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        item = data[key]
+        region, mask = item["region"], item["mask"][:1]
+        assert region.shape == (1, 64, 64)
+        assert region.dtype == torch.uint8
+        assert torch.equal(region == 2, mask == 1)
+        corners = region[0, [0, 0, -1, -1], [0, -1, 0, -1]]
+        assert (corners == 0).all()
+        assert 0.1 < (region == 0).float().mean() < 0.25  # a square turned by 45 degrees leaves 17 % of its frame empty
+
+
+def test_holes_in_the_image_leave_the_region_as_it_is() -> None:
+    hole = {"name": "CoarseDropout", "hole_height_range": [0.5, 0.5], "hole_width_range": [0.5, 0.5], "p": 1.0}
+    ones = np.ones((16, 16, 1), np.uint8)
+    sample = Augmentation([hole | {"fill": 0, "fill_mask": 0}], 0).change(Sample(ones, ones, ones[..., 0]), (0, "a"))
+    assert np.array_equal(sample.image, sample.mask)
+    assert sample.mask.sum() < 256
+    assert sample.region is not None
+    assert sample.region.all()
+
+
+def test_samples_without_a_region_have_no_such_key(make_source: MakeSource) -> None:
+    assert "region" not in SegmentationDataset(make_source(), ["s00"], None, None)[0]
+
+
+def test_an_id_that_stands_twice_is_read_once_and_changed_differently(make_source: MakeSource) -> None:
+    source = make_source()
+    data = SegmentationDataset(source, ["s00", "s01", "s00"], None, AUGMENTATION)
+    alone = SegmentationDataset(source, ["s00"], None, AUGMENTATION)
+    assert len(data.store) == 2
+    assert [data[index]["id"] for index in range(3)] == ["s00", "s01", "s00"]
+    assert [data[index]["index"] for index in range(3)] == [0, 1, 2]
+    assert same(data[0], alone[0])
+    assert not same(data[2], data[0])
+
+
+def test_a_batch_holds_the_items_and_its_images_lie_channels_last(make_source: MakeSource) -> None:
+    data = SegmentationDataset(make_source(), ["s00", "s01", "s02"], None, AUGMENTATION)
+    items = [data[index] for index in range(3)]
+    batch = collate(items)
+    assert torch.equal(batch["image"], torch.stack([item["image"] for item in items]))
+    assert torch.equal(batch["mask"], torch.stack([item["mask"] for item in items]))
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["mask"].is_contiguous()
+    assert (batch["id"], batch["index"].tolist()) == (["s00", "s01", "s02"], [0, 1, 2])

@@ -1,8 +1,12 @@
 """Downloads from a local server, and archives that are not what they should be."""
 
+import gzip
 import hashlib
+import io
 import re
+import shutil
 import stat
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -12,9 +16,12 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from lightning_seg.data import fetch
-from lightning_seg.data.download import ARCHIVES, download, extract_zip
+from lightning_seg.data import DATASETS, fetch
+from lightning_seg.data.download import ARCHIVES, BY_HAND, FOLDERS, download
+from lightning_seg.data.extract import extract
+from lightning_seg.data.stare import STARE
 from lightning_seg.errors import InputError
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -128,7 +135,7 @@ def archive(path: Path, *members: str | zipfile.ZipInfo) -> Path:
     "members", [("Set/a.txt", "Set/sub/b.txt"), ("a.txt", "sub/b.txt"), ("S/a.txt", "S/sub/b.txt", "__MACOSX/._a")]
 )
 def test_an_archive_is_extracted_without_its_outer_folder(tmp_path: Path, members: tuple[str, ...]) -> None:
-    target = extract_zip(archive(tmp_path / "x.zip", *members), tmp_path / "target")
+    target = extract(archive(tmp_path / "x.zip", *members), tmp_path / "target")
     assert (target / "a.txt").read_bytes() == b"content"
     assert sorted(path.name for path in target.iterdir()) == ["a.txt", "sub"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["target", "x.zip"]
@@ -139,7 +146,7 @@ def test_a_member_outside_the_target_is_refused_before_anything_is_written(tmp_p
     home = tmp_path / "home"
     home.mkdir()
     with pytest.raises(InputError, match="outside its target"):
-        extract_zip(archive(home / "x.zip", "good.txt", member), home / "target")
+        extract(archive(home / "x.zip", "good.txt", member), home / "target")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["home", "x.zip"]
 
 
@@ -147,7 +154,7 @@ def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with pytest.raises(InputError, match="symbolic link 'link'"):
-        extract_zip(archive(tmp_path / "x.zip", link), tmp_path / "target")
+        extract(archive(tmp_path / "x.zip", link), tmp_path / "target")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "no archive", "wrong content"])
@@ -160,7 +167,7 @@ def test_a_damaged_archive_leaves_no_target(tmp_path: Path, damage: str) -> None
         ]
     )
     with pytest.raises(InputError, match=r"x\.zip cannot be extracted"):
-        extract_zip(path, tmp_path / "target")
+        extract(path, tmp_path / "target")
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
 
 
@@ -169,7 +176,7 @@ def test_a_failing_check_leaves_no_target(tmp_path: Path) -> None:
         raise InputError("not the data set")
 
     with pytest.raises(InputError, match="not the data set"):
-        extract_zip(archive(tmp_path / "x.zip", "a.txt"), tmp_path / "target", check)
+        extract(archive(tmp_path / "x.zip", "a.txt"), tmp_path / "target", check)
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
 
 
@@ -178,7 +185,7 @@ def test_the_folder_of_a_faster_process_is_kept(tmp_path: Path) -> None:
         (tmp_path / "target").mkdir()
         (tmp_path / "target" / "theirs").touch()
 
-    extract_zip(archive(tmp_path / "x.zip", "a.txt"), tmp_path / "target", other_process_finishes)
+    extract(archive(tmp_path / "x.zip", "a.txt"), tmp_path / "target", other_process_finishes)
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["theirs"]
 
 
@@ -188,4 +195,134 @@ def test_only_data_sets_with_a_known_address_can_be_fetched(tmp_path: Path, monk
     monkeypatch.delenv("LIGHTNING_SEG_DATA", raising=False)
     with pytest.raises(InputError, match="give root or set LIGHTNING_SEG_DATA"):
         fetch("kvasir_seg")
-    assert ARCHIVES["kvasir_seg"].startswith("https://datasets.simula.no/")
+    assert ARCHIVES["kvasir_seg"][0].url.startswith("https://datasets.simula.no/")
+
+
+def tar(members: dict[str, bytes], *others: tarfile.TarInfo) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+        for info in others:
+            file.addfile(info)
+    return buffer.getvalue()
+
+
+def test_a_tar_is_extracted_as_a_zip_is(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(tar({"Set/a.txt": b"content", "Set/sub/b.txt": b"more"}))
+    target = extract(tmp_path / "x.tar", tmp_path / "target")
+    assert (target / "a.txt").read_bytes() == b"content"
+    assert (target / "sub" / "b.txt").read_bytes() == b"more"
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_a_tar_with_a_link_or_a_device_is_refused(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("odd")
+    info.type, info.linkname = kind, "../secret"
+    (tmp_path / "x.tar").write_bytes(tar({"a.txt": b"content"}, info))
+    with pytest.raises(InputError, match="link or device 'odd'"):
+        extract(tmp_path / "x.tar", tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+
+
+@pytest.mark.parametrize("member", ["../evil.txt", "/evil.txt", "a/../../evil.txt"])
+def test_a_tar_that_leads_outside_is_refused(tmp_path: Path, member: str) -> None:
+    (tmp_path / "x.tar").write_bytes(tar({"good.txt": b"", member: b"evil"}))
+    with pytest.raises(InputError, match="outside its target"):
+        extract(tmp_path / "x.tar", tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+
+
+def test_a_truncated_tar_leaves_no_target(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(tar({"a.txt": bytes(9000)})[:4000])
+    with pytest.raises(InputError, match=r"x\.tar cannot be extracted"):
+        extract(tmp_path / "x.tar", tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+
+
+def picture(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 4), value, np.uint8)).convert("RGB").save(buffer, "PPM")
+    return gzip.compress(buffer.getvalue())
+
+
+@pytest.fixture
+def stare(server: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """STARE as its owners pack it, on the local server, with the checksums of these files; their names."""
+    content = {
+        "stare-images.tar": tar({f"im{number:04d}.ppm.gz": picture(90) for number in (1, 2)}),
+        "labels-ah.tar": tar({f"im{number:04d}.ah.ppm.gz": picture(255) for number in (1, 2)}),
+        "labels-vk.tar": tar({f"im{number:04d}.vk.ppm.gz": picture(255) for number in (1, 2)}),
+    }
+    monkeypatch.setattr(Handler, "files", {f"/{name}": data for name, data in content.items()})
+    parts = [
+        part._replace(url=f"{server}/{name}", sha256=hashlib.sha256(content[name]).hexdigest())
+        for part, name in zip(ARCHIVES["stare"], content, strict=True)
+    ]
+    monkeypatch.setitem(ARCHIVES, "stare", tuple(parts))
+    return tuple(content)
+
+
+def test_a_data_set_of_several_archives_is_fetched_once_and_opens(stare: tuple[str, ...], tmp_path: Path) -> None:
+    folder = fetch("stare", tmp_path, progress=False)
+    assert folder == tmp_path / "STARE"
+    assert STARE(folder).ids == STARE(tmp_path, observer="vk").ids == ["im0001", "im0002"]
+    assert STARE(folder).read("im0001").mask.all()
+    assert len(Handler.seen) == 3
+    assert fetch("stare", tmp_path, progress=False) == folder
+    assert len(Handler.seen) == 3
+
+
+def test_a_fetch_that_broke_off_goes_on(
+    stare: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = dict(Handler.files)
+    monkeypatch.setattr(Handler, "files", {name: data for name, data in files.items() if "labels-ah" not in name})
+    with pytest.raises(InputError, match=r"could not download .*labels-ah\.tar"):
+        fetch("stare", tmp_path, progress=False)
+    monkeypatch.setattr(Handler, "files", files)
+    assert STARE(fetch("stare", tmp_path, progress=False)).ids == ["im0001", "im0002"]
+    assert len(Handler.seen) == 4
+
+
+def test_an_archive_that_is_there_but_not_the_owners_is_refused(stare: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / stare[0]).write_bytes(b"something else")
+    with pytest.raises(InputError, match=r"stare-images\.tar has not the sha256 .*; remove it"):
+        fetch("stare", tmp_path, progress=False)
+
+
+def test_where_no_checksum_is_published_the_first_download_sets_it(
+    stare: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = tuple(part._replace(sha256=None) for part in ARCHIVES["stare"])
+    monkeypatch.setitem(ARCHIVES, "stare", parts)
+    fetch("stare", tmp_path, progress=False)
+    record = tmp_path / "stare-images.tar.sha256"
+    assert record.read_text() == f"{hashlib.sha256(Handler.files['/stare-images.tar']).hexdigest()}  stare-images.tar\n"
+    shutil.rmtree(tmp_path / "STARE")
+    (tmp_path / "stare-images.tar").unlink()
+    changed = tar({"im0001.ppm.gz": picture(1)})
+    monkeypatch.setattr(Handler, "files", Handler.files | {"/stare-images.tar": changed})
+    with pytest.raises(InputError, match=r"fetch it again, or delete .*stare-images\.tar\.sha256 if its owners"):
+        fetch("stare", tmp_path, progress=False)
+    record.unlink()
+    assert STARE(fetch("stare", tmp_path, progress=False)).ids == ["im0001"]
+
+
+@pytest.mark.parametrize("name", sorted(BY_HAND))
+def test_where_only_people_get_the_data_the_layout_is_said(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        fetch(name, tmp_path)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{name} is not to be had by program, its ")
+    assert f"below {tmp_path}." in sentence
+    assert "\n" not in sentence
+
+
+def test_every_data_set_on_disk_is_fetched_or_explained() -> None:
+    made = {"folder", "lits_2d", "phantom_ct", "phantom_polyp"}
+    assert ARCHIVES.keys() | BY_HAND.keys() == DATASETS.keys() - made
+    assert ARCHIVES.keys() == FOLDERS.keys()
+    assert all(len(part.sha256 or "0" * 64) == 64 for parts in ARCHIVES.values() for part in parts)

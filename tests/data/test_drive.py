@@ -26,13 +26,20 @@ def vessels(number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
     return mask
 
 
+def view(number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """(H, W) bool: the field of view, narrower for each number."""
+    inside = np.zeros(shape, bool)
+    inside[:, 1 + number // 8 : -1] = True
+    return inside
+
+
 def write(parent: Path, numbers: range, shape: tuple[int, int] = SHAPE) -> Path:
     """``<parent>/DRIVE`` as its owners pack it: 21_training.tif, 21_manual1.gif, 21_training_mask.gif, ..."""
     folder = parent / "DRIVE"
     for number in numbers:
         half, stem = ("test", f"{number:02d}_test") if number <= 20 else ("training", f"{number:02d}_training")
         truth = vessels(number, shape)
-        parts = {"1st_manual": (f"{number:02d}_manual1", truth), "mask": (f"{stem}_mask", np.ones(shape))}
+        parts = {"1st_manual": (f"{number:02d}_manual1", truth), "mask": (f"{stem}_mask", view(number, shape))}
         if half == "test":
             parts["2nd_manual"] = (f"{number:02d}_manual2", ~truth)
         for part, (name, pixels) in parts.items():
@@ -60,6 +67,38 @@ def test_a_sample_is_the_photograph_and_the_first_observers_vessels(folder: Path
         assert image.dtype == mask.dtype == np.uint8
         assert (image[..., 1] == number).all()
         assert np.array_equal(mask[..., 0], vessels(number))
+
+
+def test_the_region_is_the_owners_field_of_view(folder: Path) -> None:
+    source = DRIVE(folder)
+    assert source.regions
+    for id, number in (("01_test", 1), ("40_training", 40)):
+        region = source.read(id).region
+        assert region is not None
+        assert region.dtype == np.uint8
+        assert np.array_equal(region, np.where(view(number), 2, 1))
+        assert all(path.is_file() for path in source.files(id))
+        assert len(source.files(id)) == 3
+
+
+def test_copies_without_fields_of_view_are_refused_unless_told(tmp_path: Path) -> None:
+    folder = write(tmp_path, range(20, 22))
+    (folder / "test" / "mask" / "20_test_mask.gif").unlink()
+    with pytest.raises(InputError, match=r"20_test\.tif has no mask in .*test/mask"):
+        DRIVE(folder)
+    (folder / "test" / "mask").rmdir()
+    with pytest.raises(InputError, match=r"without their fields of view, mask/; .* field_of_view: false"):
+        DRIVE(folder)
+    source = DRIVE(folder, field_of_view=False)
+    assert not source.regions
+    assert source.read("20_test").region is None
+
+
+def test_a_field_of_view_of_another_size_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, range(20, 22))
+    Image.fromarray(np.full((9, 9), 255, np.uint8)).save(folder / "test" / "mask" / "20_test_mask.gif")
+    with pytest.raises(InputError, match=r"20_test_mask\.gif differ in size \(30x37 and 9x9\)"):
+        DRIVE(folder).read("20_test")
 
 
 def test_folder_parent_and_data_variable_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +181,13 @@ def test_each_real_photograph_has_its_own_vessels() -> None:
         darker = uniform_filter(green, 25) - green
         other = samples[index - 1].mask
         assert darker[mask[..., 0] == 1].mean() > 4 * abs(darker[other[..., 0] == 1].mean())
+
+
+def test_real_fields_of_view_hold_two_thirds_of_the_frame_and_every_vessel() -> None:
+    source = real()
+    for id in source.ids[::8]:
+        _, mask, region = source.read(id)
+        assert region is not None
+        assert set(np.unique(region)) == {1, 2}
+        assert 0.66 < (region == 2).mean() < 0.71  # about 227,000 of 329,960 pixels
+        assert (region[mask[..., 0] == 1] == 2).mean() > 0.99

@@ -197,3 +197,42 @@ def test_a_root_must_be_given_and_exist(tmp_path: Path) -> None:
         Folder()
     with pytest.raises(InputError, match="gone' does not exist"):
         Folder(tmp_path / "gone")
+
+
+def test_ignored_values_make_a_region_of_0_and_belong_to_no_class(tmp_path: Path) -> None:
+    picture = LABELS.copy()
+    picture[:2] = 255
+    source = Folder(write(tmp_path, picture), classes=("liver", "tumour"), ignore=[255])
+    sample = source.read("a")
+    assert source.regions
+    assert np.array_equal(sample.region, np.where(picture == 255, 0, 2))
+    assert np.array_equal(sample.mask, np.stack([LABELS == 1, LABELS == 2], axis=2))
+    single = Folder(tmp_path, labels=[[1, 2]], ignore=[255]).read("a")
+    assert np.array_equal(single.mask[..., 0], LABELS > 0)
+    assert np.array_equal(single.region, sample.region)
+
+
+def test_ignored_colours_are_told_as_those_of_classes(tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [255, 255, 255]], np.uint8)
+    source = Folder(write(tmp_path, colours[LABELS]), labels=["#ff0000"], ignore=["#FFFFFF"])
+    assert np.array_equal(source.read("a").region, np.where(LABELS == 2, 0, 2))
+
+
+def test_without_ignored_values_there_is_no_region(tmp_path: Path) -> None:
+    source = Folder(write(tmp_path, LABELS), classes=("liver", "tumour"))
+    assert not source.regions
+    assert source.read("a").region is None
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"ignore": [255]}, r"ignore is \[255\], and the class has no labels; give labels"),
+        ({"ignore": [2], "labels": [2]}, "give values that no class has"),
+        ({"ignore": ["#ffffff"], "labels": [1]}, "numbers or colours as in labels"),
+        ({"ignore": ["white"], "labels": [1]}, "the label 'white' is neither"),
+    ],
+)
+def test_ignored_values_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Folder(write(tmp_path, LABELS), **options)

@@ -120,7 +120,7 @@ def test_known_duplicates_form_groups(make_kvasir: MakeKvasir, tmp_path: Path) -
 def test_fetch_downloads_extracts_and_does_neither_twice(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(download.ARCHIVES, "kvasir_seg", archive.as_uri())
+    monkeypatch.setitem(download.ARCHIVES, "kvasir_seg", (download.Part(archive.as_uri()),))
     root = tmp_path / "root"
     assert fetch("kvasir_seg", root, progress=False) == root / "Kvasir-SEG"
     assert len(KvasirSEG(root).ids) == 4

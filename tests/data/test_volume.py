@@ -1,6 +1,7 @@
 """NIfTI volumes: the canonical frame, the exact way back, and files that are damaged."""
 
 import gzip
+import os
 from pathlib import Path
 
 import nibabel
@@ -21,6 +22,7 @@ from lightning_seg.data._volume import (
 )
 from lightning_seg.errors import InputError
 
+REAL = Path(os.environ.get("LIGHTNING_SEG_DATA", "/nowhere")) / "ct-example"
 X, Y, Z = np.eye(3)
 DIRECTIONS = {"R": X, "L": -X, "A": Y, "P": -Y, "S": Z, "I": -Z}
 AXES = ["RAS", "LPS", "LAI", "PIR", "SLA", "AIL"]
@@ -173,3 +175,25 @@ def test_labels_of_another_shape_or_name_are_not_written(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"end with \.nii"):
         write_like(tmp_path / "labels.png", np.zeros((3, 4, 5), bool), ct)
     assert not (tmp_path / "labels.nii").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["lits-volume-0/volume-0.nii.gz", "ct-example/example_ct_sm.nii.gz", "ct-example/example_seg.nii.gz"]
+)
+@pytest.mark.skipif(not REAL.is_dir(), reason="no folder $LIGHTNING_SEG_DATA/ct-example")
+def test_real_scans_turn_and_come_back_exactly(tmp_path: Path, name: str) -> None:
+    volume = read_volume(REAL.parent / name)
+    canonical = to_canonical(volume.array, volume.affine)
+    reference = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(volume.path)), "LPS")
+    assert np.array_equal(canonical, SimpleITK.GetArrayFromImage(reference))
+    assert np.allclose(read_grid(volume.path).canonical_spacing, reference.GetSpacing()[::-1], rtol=1e-5)
+    assert np.array_equal(from_canonical(canonical, volume.affine), volume.array)
+    write_like(tmp_path / "labels.nii.gz", volume.array > 100, volume)
+    back, first = (SimpleITK.ReadImage(str(path)) for path in (tmp_path / "labels.nii.gz", volume.path))
+    assert np.array_equal(SimpleITK.GetArrayFromImage(back), SimpleITK.GetArrayFromImage(first) > 100)
+    assert (back.GetOrigin(), back.GetSpacing(), back.GetDirection()) == (
+        first.GetOrigin(),
+        first.GetSpacing(),
+        first.GetDirection(),
+    )
+    assert np.array_equal(nibabel.load(tmp_path / "labels.nii.gz").affine, volume.affine)

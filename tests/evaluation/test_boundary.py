@@ -22,7 +22,8 @@ def reference(prediction, truth, spacing, tolerance):
     ours, theirs = edge(prediction), edge(truth)
     a = ndimage.distance_transform_edt(~theirs, spacing)[ours]
     b = ndimage.distance_transform_edt(~ours, spacing)[theirs]
-    near = (a <= tolerance).sum() + (b <= tolerance).sum()
+    reach = tolerance + 1e-9 * max(spacing)  # at the tolerance itself the last bit would decide
+    near = (a <= reach).sum() + (b <= reach).sum()
     return max(np.percentile(a, 95), np.percentile(b, 95)), near / (len(a) + len(b))
 
 
@@ -61,6 +62,16 @@ def test_hd95_and_nsd_are_those_of_monai(shape):
         assert hd95(a, b, spacing) == pytest.approx(float(expected), rel=1e-5)
         dice = compute_surface_dice(*tensors, [2.0], include_background=True, spacing=None)
         assert nsd(a, b, 1.0, 2.0) == pytest.approx(float(dice), abs=1e-6)
+
+
+def test_a_distance_of_the_tolerance_itself_is_within_it_whatever_the_spacing():
+    a, b = np.zeros((9, 1), bool), np.zeros((9, 1), bool)
+    for step in (0.1, 0.7, 1 / 3, 2.0472732722291753):
+        for place in range(8):
+            a[:], b[:] = False, False
+            a[place], b[place + 1] = True, True
+            assert nsd(a, b, (step, 1.0), tolerance=step) == 1
+            assert nsd(a, b, (step, 1.0), tolerance=step * 0.999) == 0
 
 
 def test_two_pixels_are_as_far_apart_as_their_spacing_says():

@@ -7,11 +7,21 @@ from hpo.slots import Slot
 from hpo.spec import Spec
 from hpo.study import launch
 
+DEFAULTS = {
+    "recipe": "none.yaml",
+    "digest": "0",
+    "args": [],
+    "points": [],
+    "sampler": "random",
+    "pruner": "none",
+    "grace": 3.0,
+}
+
 
 def make_spec(runs, trials, function="objectives:nap", **settings):
-    space = {"x": {"float": [0.0, 1.0]}}
-    settings = {"space": space, "sampler": "random", "pruner": "none", "grace": 3.0} | settings
-    return Spec(recipe="none.yaml", digest="0", args=[], runs=runs, trials=trials, function=function, **settings)
+    space = None if settings.get("points") else {"x": {"float": [0.0, 1.0]}}
+    content = {"runs": runs, "trials": trials, "function": function, "space": space}
+    return Spec.load(json.dumps(DEFAULTS | content | settings))
 
 
 def main(storage, study, runs, trials, workers=2, minutes=None, again=False, **settings):

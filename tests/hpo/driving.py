@@ -123,7 +123,14 @@ class Postgres:
     def start(self):
         options = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c fsync=off -c max_connections=200"
         log = str(self.folder / "log.txt")
-        self._do(["pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", log, "-w", "start"], close_fds=True)
+        command = ["pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", log, "-w", "start"]
+        for attempt in range(20):  # the processes of a killed server may hold its memory for a moment
+            try:
+                return self._do(command, stderr=subprocess.DEVNULL)
+            except subprocess.CalledProcessError:
+                if attempt == 19:
+                    raise
+                time.sleep(0.5)
 
     def kill(self):
         """kill -9 of the server; its children see that and end."""
@@ -131,7 +138,6 @@ class Postgres:
         os.kill(pid, signal.SIGKILL)
         while is_alive(pid):
             time.sleep(0.05)
-        time.sleep(0.5)
 
     def stop(self):
         with contextlib.suppress(subprocess.CalledProcessError):

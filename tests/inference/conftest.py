@@ -14,7 +14,9 @@ from lightning_seg.module import SegmentationModule
 WIDTHS = {"widths": [4, 8]}
 
 
-def write_checkpoint(path: Path, dataset: str = "kvasir_seg", size: int | None = 32, seed: int = 0, **changes: Any) -> Path:
+def write_checkpoint(
+    path: Path, dataset: str = "kvasir_seg", size: int | None = 32, seed: int = 0, **changes: Any
+) -> Path:
     """A file as `fit` writes it, of a tiny network; ``dataset_options`` and arguments of the module may be changed."""
     options = changes.pop("dataset_options", None)
     given = {"architecture": "unet", "options": WIDTHS, "classes": ["polyp"], "normalization": "symmetric", **changes}

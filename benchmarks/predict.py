@@ -1,0 +1,119 @@
+"""Images per second from a folder of pictures to a folder of masks, against a plain loop with the same network.
+
+Plain is what most repositories ship: one picture after the other is opened with Pillow, scaled, run through the network, its
+probabilities scaled back to the picture's size, cut, and saved with Pillow. The project's way also writes its table.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from lightning_seg.data._source import DATA_VARIABLE, Sample
+from lightning_seg.data.cache import resize
+from lightning_seg.data.phantom import render
+from lightning_seg.inference.images import COLUMNS, Options, predict_images
+from lightning_seg.inference.inputs import Input, find_inputs
+from lightning_seg.inference.network import Network, Trained
+from lightning_seg.inference.postprocess import Postprocess
+from lightning_seg.inference.prediction import Rule
+from lightning_seg.inference.results import Table
+from lightning_seg.module import SegmentationModule
+
+NETWORKS = (("unet", "mobilenetv2_100"), ("unet", "resnet34"), ("attention_unet", "convnext_tiny.fb_in1k"))
+SMOKE_NETWORKS = (("unet", "test_resnet.r160_in1k"),)
+CLASSES = ("polyp",)
+
+
+def run(smoke: bool = False, compiled: bool = False) -> str:
+    """The section of the results, in Markdown; ``smoke``: a few tiny phantoms, ``compiled`` changes nothing."""
+    size, count, repetitions = (32, 6, 1) if smoke else (256, 100, 3)
+    device = torch.device("cuda" if torch.cuda.is_available() and not smoke else "cpu")
+    lines = ["| network | precision | plain, images/s | ours, images/s | times as fast | masks' pixels that differ |"]
+    lines.append("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs, kind = _inputs(Path(scratch), count, smoke)
+        for architecture, encoder in SMOKE_NETWORKS if smoke else NETWORKS:
+            torch.manual_seed(0)
+            module = SegmentationModule(architecture, encoder=encoder, classes=CLASSES, normalization="imagenet").eval()
+            for precision in ("32", "bf16"):
+                network = Network([module], Trained(CLASSES, 3, size, "", {}), device=device, precision=precision)
+                lines.append(_row(f"{architecture} x {encoder}", network, inputs, Path(scratch), repetitions))
+    return f"{_caption(kind, len(inputs), size, device, repetitions)}\n\n" + "\n".join(lines)
+
+
+def _inputs(scratch: Path, count: int, smoke: bool) -> tuple[list[Input], str]:
+    folder = os.environ.get(DATA_VARIABLE)
+    real = Path(folder) / "kvasir-seg" / "images" if folder else None
+    if real and real.is_dir() and not smoke:
+        return find_inputs(str(real), scratch)[:count], "Kvasir-SEG"
+    (scratch / "phantom").mkdir()
+    for number in range(count):
+        image, _ = render("polyp", 42, number, 64 if smoke else 560)
+        Image.fromarray(image).save(scratch / "phantom" / f"{number:03d}.jpg", quality=92)
+    return find_inputs(str(scratch / "phantom"), scratch / "out"), "phantoms"
+
+
+def _row(name: str, network: Network, inputs: list[Input], scratch: Path, repetitions: int) -> str:
+    """Both in turn; the ratio is that within a repetition."""
+    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+    folders = {way: Path(tempfile.mkdtemp(dir=scratch)) for way in seconds}
+    for repetition in range(-1, repetitions):
+        some = inputs[: max(2, len(inputs) // 8)] if repetition < 0 else inputs  # warms up
+        for way, work in (("plain", plain), ("ours", ours)):
+            begin = time.perf_counter()
+            work(network, some, folders[way])
+            if repetition >= 0:
+                seconds[way].append(time.perf_counter() - begin)
+    first, second = (np.array(seconds[way]) for way in ("plain", "ours"))
+    different = _difference(inputs, *folders.values())
+    cells = [_spread(len(inputs) / first, 1), _spread(len(inputs) / second, 1), _spread(first / second, 2)]
+    return f"| {' | '.join([name, network.precision, *cells])} | {different:.1e} |"
+
+
+def plain(network: Network, inputs: list[Input], folder: Path) -> None:
+    """A loop, as short as it is usually written; always in float32."""
+    module, size, device = network.modules[0], network.trained.size or 0, network.device
+    (folder / "masks").mkdir(exist_ok=True)
+    for one in inputs:
+        image = np.array(Image.open(one.path).convert("RGB"))
+        small = resize(Sample(image, image[..., :1]), (size, size)).image
+        tensor = torch.from_numpy(small).permute(2, 0, 1)[None].contiguous().to(device)
+        with torch.no_grad():
+            probability = module(tensor).logits.sigmoid()
+            probability = F.interpolate(probability, image.shape[:2], mode="bilinear", align_corners=False)
+        mask = (probability[0, 0] > 0.5).cpu().numpy().astype(np.uint8) * 255
+        Image.fromarray(mask).save(folder / "masks" / f"{one.name}.png")
+
+
+def ours(network: Network, inputs: list[Input], folder: Path) -> None:
+    """As `lightning-seg predict` does it."""
+    rule = Rule(CLASSES, postprocess=Postprocess("", CLASSES))
+    predict_images(inputs, [network], rule, Options(), folder, Table(folder / "predictions.csv", COLUMNS))
+
+
+def _difference(inputs: list[Input], first: Path, second: Path) -> float:
+    """Share of the pixels."""
+    pairs = [
+        [np.asarray(Image.open(folder / "masks" / f"{one.name}.png")) for folder in (first, second)] for one in inputs
+    ]
+    return float(np.mean([(one != other).mean() for one, other in pairs]))
+
+
+def _spread(values: np.ndarray, digits: int) -> str:
+    lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
+    return f"{median:.{digits}f} [{lower:.{digits}f}, {upper:.{digits}f}]"
+
+
+def _caption(kind: str, count: int, size: int, device: torch.device, repetitions: int) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return (
+        f"{count} pictures ({kind}) at {size} x {size} on {name}, random weights; from JPEG files to PNG masks at the size of each "
+        f"picture. Plain is a loop in float32, picture by picture; ours writes the table too. Median [quartiles] of {repetitions} "
+        "repetitions in turn. bf16: mixed precision, an option that may move pixels near the threshold."
+    )

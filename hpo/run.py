@@ -1,0 +1,36 @@
+"""``python -m hpo run``: tune a recipe over a search space, one worker process per GPU or share of the cores."""
+
+from pathlib import Path
+
+from hpo import search
+from hpo.options import check_names, check_overrides, make_spec, run_parser
+from hpo.slots import slots
+from hpo.space import overrides
+from hpo.spec import Spec
+from hpo.storage import resolve
+from hpo.study import launch
+
+
+def main(args: list[str]) -> None:
+    """Tune; taken up again with the same command after whatever ended it."""
+    options, fixed = run_parser().parse_known_args(args)
+    check_overrides(fixed)
+    check_names(options)
+    places = slots(options.workers, options.per_gpu, options.devices_per_trial)
+    name = options.study or f"{Path(options.recipe).stem}_{Path(options.space).stem}"
+    storage = resolve(options.storage, Path(options.runs), name)
+    spec = make_spec(options, fixed, name, storage)
+    if options.dry_run:
+        _show(spec, name)
+        return
+    launch(spec, storage, name, places, options.minutes, options.retry_failed)
+
+
+def _show(spec: Spec, name: str) -> None:
+    """What would be run: the commands of the trials whose parameters are known, the rest in words."""
+    print(
+        f"study {name!r}: {spec.trials} trials, {spec.sampler} sampler, {spec.pruner} pruner, objective {spec.objective}"
+    )
+    for slot, params in enumerate(spec.start[: spec.trials]):
+        print(search.command(spec, slot, overrides(params, spec.base)))
+    print(f"and {max(0, spec.trials - len(spec.start))} more, drawn from {', '.join(spec.space or {})}")

@@ -1,0 +1,220 @@
+"""The queue of a study: what it lacks, who takes what, when a worker counts as dead."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+import pytest
+from drive import make_spec
+from optuna.trial import TrialState
+
+from hpo import queue, search
+from hpo.spec import Point, Spec
+from hpo.storage import open_storage
+from hpo.study import open_study
+from hpo.trial import Result
+from lightning_seg.errors import InputError
+
+
+@pytest.fixture
+def spec(tmp_path):
+    return make_spec(str(tmp_path / "runs"), 4, grace=90.0)
+
+
+@pytest.fixture
+def study(spec, tmp_path):
+    return open_study(spec, str(tmp_path / "s.journal"), "s")
+
+
+def fill(study, spec):
+    queue.tend(study, spec, queue.Watch(spec.grace))
+
+
+def take(study, spec):
+    return queue.claim(study, spec.wanted())
+
+
+def test_the_queue_is_filled_once_and_each_trial_taken_once(study, spec):
+    fill(study, spec)
+    fill(study, spec)
+    taken = [take(study, spec) for _ in range(5)]
+    assert [trial.number for trial in taken[:4]] == [0, 1, 2, 3]
+    assert taken[4] is None
+
+
+def test_a_trial_is_done_when_it_is_complete_pruned_or_failed_for_good(study, spec):
+    fill(study, spec)
+    ends = [
+        (Result("complete", [0.5]), None),
+        (Result("pruned"), None),
+        (Result("failed", reason="out of memory"), None),
+        (Result("failed", reason="its worker died"), "died"),
+    ]
+    for result, again in ends:
+        assert not queue.done(spec, study.trials)
+        assert queue.finish(study, take(study, spec), result, again)
+    assert not queue.done(spec, study.trials)
+    fill(study, spec)
+    retry = take(study, spec)
+    assert (retry.user_attrs["slot"], retry.user_attrs["attempt"], retry.user_attrs["deaths"]) == (3, 1, 1)
+    queue.finish(study, retry, Result("failed", reason="its worker died"), "died")
+    assert queue.done(spec, study.trials)
+    fill(study, spec)
+    assert take(study, spec) is None
+
+
+def test_an_interrupted_trial_goes_back_as_often_as_it_is_interrupted(study, spec):
+    fill(study, spec)
+    for attempt in range(4):
+        trial = next(t for t in iter(lambda: take(study, spec), None) if t.user_attrs["slot"] == 3)
+        assert trial.user_attrs["attempt"] == attempt
+        queue.finish(study, trial, Result("failed", reason="interrupted"), "interrupted")
+        fill(study, spec)
+
+
+def test_a_trial_that_was_queued_twice_is_run_once(study, spec):
+    queue.enqueue(study, [queue.Item(0), queue.Item(0), queue.Item(1)])
+    taken = [take(study, spec), take(study, spec)]
+    assert [trial.user_attrs["slot"] for trial in taken] == [0, 1]
+    assert study.trials[1].user_attrs["reason"] == "queued twice, see trial 0"
+    assert not queue.done(spec, study.trials)
+
+
+def test_many_takers_never_share_a_trial(study, spec, tmp_path):
+    spec = dataclasses.replace(spec, trials=24)
+    queue.enqueue(study, map(queue.Item, range(24)))
+
+    def work(_):
+        own = optuna.load_study(study_name="s", storage=open_storage(str(tmp_path / "s.journal")))
+        return [trial.number for trial in iter(lambda: take(own, spec), None)]
+
+    with ThreadPoolExecutor(6) as pool:
+        taken = [number for numbers in pool.map(work, range(6)) for number in numbers]
+    assert sorted(taken) == list(range(24))
+
+
+def test_a_worker_of_another_machine_counts_as_dead_after_its_silence_and_not_before(study, spec, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(queue.time, "monotonic", lambda: now)
+    watch = queue.Watch(90)
+    fill(study, spec)
+    trial = take(study, spec)
+    trial.set_user_attr("worker", "elsewhere 1 2")
+    for beat in range(8):
+        trial.set_user_attr("beat", beat)
+        now += 20
+        queue.tend(study, spec, watch)
+    assert study.trials[0].state == TrialState.RUNNING
+    for _ in range(5):
+        now += 20
+        queue.tend(study, spec, watch)
+    assert study.trials[0].state == TrialState.FAIL
+
+
+def test_a_pause_of_the_looker_is_no_silence_of_the_worker(study, spec, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(queue.time, "monotonic", lambda: now)
+    watch = queue.Watch(90)
+    fill(study, spec)
+    take(study, spec).set_user_attr("worker", "elsewhere 1 2")
+    for _ in range(3):
+        queue.tend(study, spec, watch)
+        now += 600
+    assert study.trials[0].state == TrialState.RUNNING
+
+
+def test_a_worker_of_this_machine_is_alive_only_if_its_process_is(study, spec):
+    fill(study, spec)
+    take(study, spec)
+    fill(study, spec)
+    assert study.trials[0].state == TrialState.RUNNING
+    host, pid, started = queue.identity().split(" ")
+    take(study, spec).set_user_attr("worker", f"{host} {pid} {int(started) - 1}")  # the id of a process of before
+    fill(study, spec)
+    assert study.trials[1].state == TrialState.FAIL
+
+
+def test_a_study_stalls_after_so_many_trials_without_a_better_one(study, spec):
+    spec = dataclasses.replace(spec, patience=2)
+    fill(study, spec)
+    for value, stalled in [(0.5, False), (0.6, False), (0.6, False), (0.1, True)]:
+        queue.finish(study, take(study, spec), Result("complete", [value]))
+        assert queue.stalled(spec, study) == stalled
+
+
+def test_a_study_is_taken_up_only_as_it_was(study, spec, tmp_path):
+    def again(**changes):
+        return open_study(dataclasses.replace(spec, **changes), str(tmp_path / "s.journal"), "s")
+
+    for changes, word in [
+        ({"space": {"x": {"float": [0.0, 2.0]}}}, "space"),
+        ({"objective": "val/loss"}, "objective"),
+        ({"minimize": "gmacs"}, "minimize"),
+        ({"args": ["--model.lr", "1"]}, "args"),
+        ({"digest": "1"}, "the recipe of study 's' has changed"),
+    ]:
+        with pytest.raises(InputError, match=word):
+            again(**changes)
+    assert again(trials=9).user_attrs["filler"] == queue.identity()
+    assert Spec.load(again(trials=2).user_attrs["spec"]).trials == 9
+
+
+def test_a_sweep_grows_by_points_and_keeps_the_numbers_of_those_it_has(spec):
+    def points(*names):
+        return [Point(name, 1, ["--model.architecture", name]) for name in names]
+
+    old = dataclasses.replace(spec, space=None, points=points("unet", "resunet"), trials=2)
+    new = old.resumed(dataclasses.replace(old, points=points("vnet", "resunet"), trials=2), "s")
+    assert [point.name for point in new.points] == ["unet", "resunet", "vnet"]
+    assert new.trials == 3
+    with pytest.raises(InputError, match="exists with another unet seed 1"):
+        old.resumed(dataclasses.replace(old, points=[Point("unet", 1, [])]), "s")
+
+
+def test_runs_of_a_study_that_the_storage_does_not_know_are_not_touched(spec, tmp_path):
+    (tmp_path / "runs" / "trial_0000").mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(InputError, match="holds the runs of an earlier study, such as trial_0000"):
+            open_study(spec, str(tmp_path / "new.journal"), "s")
+
+
+def test_a_study_of_someone_else_is_refused(spec, tmp_path):
+    storage = str(tmp_path / "other.journal")
+    made = optuna.create_study(study_name="s", storage=open_storage(storage, create=True))
+    made.ask()
+    with pytest.raises(InputError, match=r"was not made by `python -m hpo run`"):
+        open_study(spec, storage, "s")
+
+
+def test_workers_draw_differently(spec, tmp_path):
+    drawn = set()
+    for seed in range(8):
+        study = optuna.create_study(sampler=search.sampler(dataclasses.replace(spec, sampler="tpe"), seed))
+        drawn.add(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).params["x"])
+    assert len(drawn) == 8
+
+
+@pytest.mark.parametrize("name", search.SAMPLERS)
+def test_every_sampler_finds_the_better_half(spec, name):
+    chosen = search.sampler(dataclasses.replace(spec, sampler=name), 0)
+    study = optuna.create_study(sampler=chosen, direction="maximize")
+    study.optimize(lambda trial: -((trial.suggest_float("x", 0, 1) - 0.3) ** 2), 14)
+    assert abs(study.best_params["x"] - 0.3) < 0.25
+
+
+@pytest.mark.parametrize("name", [name for name in search.PRUNERS if name not in ("none", "wilcoxon")])
+def test_every_pruner_stops_what_is_worse(spec, name):
+    spec = dataclasses.replace(spec, pruner=name, base={"trainer.max_epochs": 27})
+    study = optuna.create_study(pruner=search.pruner(spec), direction="maximize", study_name="s")
+    stopped = []
+    for number in range(30):
+        trial, quality = study.ask(), (number * 7 % 30) / 30
+        for epoch in range(27):
+            trial.report(quality, epoch)
+            if trial.should_prune():
+                stopped.append(quality)
+                break
+        study.tell(trial, quality, state=None) if epoch == 26 else study.tell(trial, state=TrialState.PRUNED)
+    assert len(stopped) > 8
+    assert max(stopped) < 29 / 30
+    assert sum(stopped) / len(stopped) < 0.5

@@ -1,0 +1,237 @@
+"""The training of a trial: what it reports, that it stops where it is told to, goes on where it was, and tests once."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from driving import Driven, stop
+
+from hpo import options, training
+from hpo.recipe import check_space, dry_run
+from hpo.search import arguments
+from hpo.space import read_space
+from hpo.trial import Job, TrainingError
+from lightning_seg.checkpoint import read_checkpoint
+from lightning_seg.errors import InputError
+from lightning_seg.module import SegmentationModule
+
+TINY = """
+trainer: {accelerator: cpu, max_epochs: 4}
+data: {dataset: phantom_polyp, protocol: %s, size: 32, batch_size: 4, num_workers: 0, dataset_options: {resolution: 32}}
+model: {architecture: unet, options: {widths: [4, 8]}, lr: 0.01}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """A recipe that trains in seconds: 12 / 6 / 5 phantoms of 32 pixels."""
+    folder = tmp_path_factory.mktemp("recipe")
+    rows = [f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)]
+    head = "# name: tiny\n# version: 1\n# rule: the first 23\nid,split\n"
+    (folder / "tiny.csv").write_text(head + "\n".join(rows) + "\n")
+    (folder / "tiny.yaml").write_text(TINY % (folder / "tiny.csv"))
+    return folder / "tiny.yaml"
+
+
+class Listener:
+    """A channel that remembers, and says stop at a step."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at, self.reports, self.told = stop_at, [], {}
+
+    def report(self, step, value):
+        self.reports.append((step, value))
+        return step == self.stop_at
+
+    def facts(self, **facts):
+        self.told |= facts
+
+
+def job(recipe, folder, *args, **settings):
+    path = folder / "trial_0000"
+    own = ["-c", str(recipe), *args, "--runs", str(folder), "--name", path.name]
+    return Job(
+        **{"folder": str(path), "args": own, "params": {}, "objective": "val/dice", "maximize": True, **settings}
+    )
+
+
+def test_a_trial_is_an_ordinary_run_judged_by_its_best_epoch(recipe, tmp_path):
+    listener = Listener()
+    result = training.train(job(recipe, tmp_path), listener)
+    assert result.state == "complete"
+    assert [step for step, _ in listener.reports] == [0, 1, 2, 3]
+    assert result.values == [max(value for _, value in listener.reports)]
+    assert result.facts["epochs"] == 4
+    best = next((tmp_path / "trial_0000" / "version_0").glob("checkpoints/best*.ckpt"))
+    assert f"{result.values[0]:.4f}" in best.name
+    assert read_checkpoint(best)["hyper_parameters"]["lr"] == 0.01
+    assert not list(tmp_path.glob("**/test-*"))
+
+
+def test_a_trial_stops_after_the_epoch_in_which_it_is_pruned(recipe, tmp_path):
+    listener = Listener(stop_at=1)
+    result = training.train(job(recipe, tmp_path, test=True), listener)
+    assert (result.state, result.facts["epochs"]) == ("pruned", 2)
+    assert not list(tmp_path.glob("**/test-*"))
+
+
+def test_a_trial_that_died_goes_on_from_its_last_epoch_to_the_same_end(recipe, tmp_path):
+    calm = training.train(job(recipe, tmp_path / "calm"), Listener())
+
+    class DeathError(Exception):
+        pass
+
+    class Mortal(Listener):
+        def report(self, step, value):
+            if step == 2:
+                raise DeathError
+            return super().report(step, value)
+
+    with pytest.raises(DeathError):
+        training.train(job(recipe, tmp_path / "wild"), Mortal())
+    listener = Listener()
+    result = training.train(job(recipe, tmp_path / "wild"), listener)
+    assert result.values == calm.values
+    assert [step for step, _ in listener.reports] == [0, 1, 2, 3]
+    assert [path.name for path in (tmp_path / "wild" / "trial_0000").iterdir()] == ["version_0"]
+
+
+def test_a_sweep_point_is_tested_once_however_often_it_is_taken_up(recipe, tmp_path):
+    for _ in range(2):
+        assert training.train(job(recipe, tmp_path, test=True), Listener()).state == "complete"
+    assert len(list(tmp_path.glob("trial_0000/version_0/test-*/*/scores.csv"))) == 1
+    assert len((tmp_path / "ledger.csv").read_text().splitlines()) == 1 + 1
+
+
+def test_a_loss_that_is_not_a_number_fails_the_trial_with_its_epoch(recipe, tmp_path):
+    with pytest.raises(TrainingError, match=r"val/loss is not a number in epoch 1"):
+        training.train(job(recipe, tmp_path, "--model.lr", "1e30", "--model.optimizer", "sgd"), Listener())
+
+
+def test_an_objective_that_is_not_logged_is_named_with_those_that_are(recipe, tmp_path):
+    with pytest.raises(
+        InputError, match=r"the objective 'val/dice_tumour' is not logged in this run; there are .*val/dice"
+    ):
+        training.train(job(recipe, tmp_path, objective="val/dice_tumour"), Listener())
+
+
+def test_replicas_are_runs_of_their_own_and_the_trial_is_their_mean(recipe, tmp_path):
+    replicas = {f"seed{seed}": ["--seed_everything", str(seed)] for seed in (1, 2)}
+    listener = Listener()
+    result = training.train(job(recipe, tmp_path, "--trainer.max_epochs", "2", replicas=replicas), listener)
+    assert [step for step, _ in listener.reports] == [0, 1]
+    assert result.values == [pytest.approx(sum(value for _, value in listener.reports) / 2)]
+    assert {path.name for path in tmp_path.iterdir()} == {"trial_0000-seed1", "trial_0000-seed2"}
+    listener = Listener(stop_at=0)
+    (tmp_path / "again").mkdir()
+    assert training.train(job(recipe, tmp_path / "again", replicas=replicas), listener).state == "pruned"
+    assert len(listener.reports) == 1
+
+
+def test_the_cost_beside_the_score_is_that_of_the_network(recipe, tmp_path):
+    result = training.train(job(recipe, tmp_path, "--trainer.max_epochs", "1", cost="gmacs"), Listener())
+    net = SegmentationModule("unet", options={"widths": [4, 8]}).net
+    macs = sum(macs_of(net))
+    assert result.values[1] == pytest.approx(macs / 1e9)
+
+
+def macs_of(net):
+    """Multiply-adds of the convolutions on 32 pixels, by hand."""
+    found = []
+
+    def hook(module, inputs, output):
+        weight = module.weight
+        area = inputs[0] if isinstance(module, torch.nn.ConvTranspose2d) else output
+        found.append(weight.numel() * area.shape[-1] * area.shape[-2])
+
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            module.register_forward_hook(hook)
+    net.eval()(torch.zeros(1, 3, 32, 32))
+    return found
+
+
+def parsed(recipe, space, *args):
+    parser = options.run_parser()
+    found, fixed = parser.parse_known_args(["--recipe", str(recipe), "--space", str(space), *args])
+    options.check_overrides(fixed)
+    options.check_names(found)
+    return options.make_spec(found, fixed, "s", "/nowhere/s.journal")
+
+
+@pytest.fixture
+def space(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text("model.lr: {float: [0.001, 0.1], log: true}\nmodel.options.widths: {categorical: [[4], [4, 8]]}\n")
+    return path
+
+
+def test_a_study_starts_with_the_recipe_itself_and_its_command_can_be_pasted(recipe, space):
+    spec = parsed(recipe, space, "--data.batch_size", "2", "--trials", "3")
+    assert spec.start[0] == {"model.lr": 0.01, "model.options.widths": "[4, 8]"}
+    args = arguments(spec, 0, ["--model.lr", "0.02"])
+    values = dry_run(args[1], args[2:])
+    assert (values["model.lr"], values["data.batch_size"], values["name"]) == (0.02, 2, "trial_0000")
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--objective", "test/dice"], "the objective is 'test/dice', but the test set is sealed"),
+        (["--objective", "val/dise"], "no score to monitor named 'val/dise'; did you mean 'val/dice'"),
+        (["--objective", "train/dice"], "give a validation score"),
+        (["--sampler", "tpi"], "no sampler named 'tpi'; did you mean 'tpe'"),
+        (["--pruner", "medain"], "no pruner named 'medain'; did you mean 'median'"),
+        (["--pruner", "median", "--seeds-per-trial", "3"], "--pruner median does not fit"),
+        (["--pruner", "median", "--and-minimize", "gmacs"], "cannot weigh two objectives"),
+        (["--seeds-per-trial", "2", "--folds-per-trial", "2"], "not both"),
+        (["--checkpoint.monitor", "val/loss"], "use --objective"),
+        (["--model.architecture", "unett"], "no architecture named 'unett'"),
+        (["--trials", "0"], "at least 1"),
+        (["--trails", "9"], "there is no option '--trails'"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused_in_a_sentence(recipe, space, args, sentence):
+    with pytest.raises(InputError, match=sentence):
+        parsed(recipe, space, *args)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("model.lrr: {float: [0.001, 0.1]}", "there is no option 'model.lrr'; did you mean 'model.lr'"),
+        (
+            "model.architecture: {categorical: [unet, resunett]}",
+            "no architecture named 'resunett'; did you mean 'resunet'",
+        ),
+        ("model.options.width: {int: [1, 2]}", "width"),
+        ("data.batch_size: {categorical: [two]}", "data.batch_size"),
+        ("model.warmup: {float: [0.0, 2.0]}", "warmup is 2.0"),
+    ],
+)
+def test_every_key_choice_and_end_of_a_space_is_tried_before_the_first_trial(recipe, tmp_path, line, sentence):
+    (tmp_path / "space.yaml").write_text(line)
+    with pytest.raises(InputError, match=sentence) as caught:
+        check_space(str(recipe), [], read_space(tmp_path / "space.yaml"))
+    assert "the space does not fit" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_trials_of_two_devices_prune_and_finish_together(recipe, tmp_path):
+    driven = Driven(tmp_path)
+    space = {"model.lr": {"float": [1e-3, 1e-1], "log": True}}
+    settings = {
+        "function": None,
+        "recipe": str(recipe),
+        "args": ["--trainer.devices", "2", "--trainer.strategy", "ddp"],
+    }
+    try:
+        driven.finish(2, seconds=300, workers=1, devices=2, space=space, pruner="asha", **settings)
+    finally:
+        stop(driven)
+    trials = driven.trials("COMPLETE", "PRUNED")
+    assert len(trials) == 2, driven.log()
+    result = json.loads((Path(driven.folder) / "runs/s/trial_0000/result.json").read_text())
+    assert result["facts"]["epochs"] == 4
+    assert len(trials[0].intermediate_values) == 4
