@@ -38,6 +38,7 @@ class Facts:
     scored_at: str
     threshold: float
     checkpoint: str
+    inference: str  # what came to the network alone: test-time augmentation, an ensemble, post-processing
     looks: int | None  # how often the test split had been scored by then, as the ledger of the runs' folder counted
     seed: int
     epochs: int
@@ -62,7 +63,8 @@ class Facts:
         """For people: ``unet x mobilenetv2_100, skip=dca``."""
         name = f"{self.architecture} x {self.encoder}" if self.encoder else self.architecture
         scratch = ["from scratch"] if self.encoder and not self.pretrained else []
-        return ", ".join([name, *(f"{key}={words(value)}" for key, value in self.options.items()), *scratch])
+        more = [self.inference] if self.inference else []
+        return ", ".join([name, *(f"{key}={words(value)}" for key, value in self.options.items()), *scratch, *more])
 
     @property
     def settings(self) -> str:

@@ -43,12 +43,13 @@ class Paper:
     recipes: tuple[str, ...]  # the first is the one to run; the others are parts of it
     pretrained: bool = False  # the timm encoders of its networks
     changes: dict[str, Any] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)  # data set -> its own recipe
 
 
 PAPERS = {  # by the beginning of the source; the longest one that fits counts
     "model card of Attention U-Net ConvNeXt (UNet-A)": Paper(("unet_a", "attention_unet_convnext"), pretrained=True),
     "PEFNet, RIVF 2022, Table IV": Paper(("pefnet_kvasir",), pretrained=True),
-    "PAM-UNet, 2024": Paper(("pam_unet_kvasir",)),
+    "PAM-UNet, 2024": Paper(("pam_unet_kvasir",), elsewhere={"lits": "pam_unet_lits"}),
     "Dual Cross-Attention": Paper(("dca_unet_kvasir",)),
     "SA-UNet": Paper(("sa_unet_v2_drive",)),
     "SA-UNetv2, 2025, loss ablation, BCE": Paper(("sa_unet_v2_drive",), changes={"model.loss": {"bce": 1}}),
@@ -93,12 +94,20 @@ class Evaluation:
         known = [start for start in PAPERS if self.source.startswith(start)]
         return PAPERS[max(known, key=len)] if known else None
 
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes that train as the source does, the one to run first."""
+        if self.paper is None:
+            return ()
+        own = self.paper.elsewhere.get(self.dataset)
+        return (own,) if own else self.paper.recipes
+
     def reproduced_by(self, facts: Facts) -> bool:
         """True where a run trained the same network by the recipe of this source, under its nearest protocol."""
         return (
             self.paper is not None
             and self.model in names()
-            and facts.recipe in self.paper.recipes
+            and facts.recipe in self.recipes
             and (facts.dataset, facts.protocol) == (self.dataset, self.protocol)
             and facts.changes.get("model.loss") == self.paper.changes.get("model.loss")
             and _same_network(self, facts)
@@ -134,7 +143,7 @@ def overrides(evaluation: Evaluation) -> dict[str, Any]:
         raise InputError("its source does not say how it was trained.")
     if not evaluation.protocol:
         raise InputError(f"no protocol of ours is near {evaluation.published_protocol!r} of {evaluation.dataset}.")
-    recipe = yaml.safe_load((RECIPES / f"{paper.recipes[0]}.yaml").read_text())
+    recipe = yaml.safe_load((RECIPES / f"{evaluation.recipes[0]}.yaml").read_text())
     options = _options(evaluation)
     encoder = options.pop("encoder", None)
     pretrained = paper.pretrained and (evaluation.model, options.get("variant")) not in _SCRATCH
@@ -150,7 +159,7 @@ def overrides(evaluation: Evaluation) -> dict[str, Any]:
         "model.pretrained": pretrained,
         "model.options": options,
     } | paper.changes
-    if (evaluation.model, paper.recipes[0]) == ("double_unet", "dca_unet_kvasir"):
+    if (evaluation.model, evaluation.recipes[0]) == ("double_unet", "dca_unet_kvasir"):
         wanted["model.normalization"] = "imagenet"  # as its code normalises
     return {key: value for key, value in wanted.items() if value != _get(recipe, key)}
 

@@ -87,8 +87,7 @@ def plan(evaluations: Sequence[Evaluation]) -> tuple[list[Fit], dict[str, list[E
         except InputError as error:
             refused.setdefault(str(error), []).append(evaluation)
             continue
-        assert evaluation.paper is not None
-        recipe = evaluation.paper.recipes[0]
+        recipe = evaluation.recipes[0]
         fits.setdefault(f"{recipe} {words(changes)}", Fit(recipe, changes)).evaluations.append(evaluation)
     return list(fits.values()), refused
 

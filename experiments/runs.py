@@ -74,8 +74,12 @@ def results_of(run: Path, known: Mapping[str, str] = MappingProxyType({})) -> It
     Args:
         known: recipe, commit and hardware of a run that has not kept them.
     """
-    for summary in sorted(run.glob("test-*/best*/summary.json")):
-        yield Result(_facts(run, json.loads(summary.read_text()), known), summary.with_name("scores.csv"))
+    for file in sorted(run.glob("test-*/*/summary.json")):
+        summary = json.loads(file.read_text())
+        checkpoint = Path(summary["checkpoint"]).stem
+        if checkpoint.startswith("best"):
+            inference = file.parent.name.partition(checkpoint)[0].strip("-")
+            yield Result(_facts(run, summary, inference, known), file.with_name("scores.csv"))
 
 
 def summary_of(result: Result) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def summary_of(result: Result) -> dict[str, Any]:
     return content["scores"]
 
 
-def _facts(run: Path, summary: dict[str, Any], known: Mapping[str, str]) -> Facts:
+def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[str, str]) -> Facts:
     config = yaml.safe_load((run / "config.yaml").read_text())
     kept = read_environment(run)
     sittings: list[dict[str, Any]] = kept.get("sittings", [])
@@ -104,6 +108,7 @@ def _facts(run: Path, summary: dict[str, Any], known: Mapping[str, str]) -> Fact
         leaks=summary.get("protocol_leaks", False),
         grouped=summary.get("groups_known", False),
         checkpoint=Path(summary["checkpoint"]).name,
+        inference=inference,
         looks=summary.get("looks"),
         seed=config["seed_everything"],
         epochs=config["trainer"]["max_epochs"],

@@ -52,7 +52,14 @@ def make_table(dice: float, seed: int, images: int = 60, name: str = "polyp") ->
     return ScoreTable(tuple(f"image{i:03d}" for i in range(images)), (name,), counts.astype(np.int64))
 
 
-def make_run(folder: Path, dice: float, seed: int = 42, changes: dict[str, Any] | None = None, **summary: Any) -> Path:
+def make_run(
+    folder: Path,
+    dice: float,
+    seed: int = 42,
+    changes: dict[str, Any] | None = None,
+    inference: str = "",
+    **summary: Any,
+) -> Path:
     """A folder as `fit` and `test` leave it. ``changes``: dotted keys of the configuration."""
     config = json.loads(json.dumps(CONFIG)) | {"seed_everything": seed}
     for key, value in (changes or {}).items():
@@ -65,7 +72,7 @@ def make_run(folder: Path, dice: float, seed: int = 42, changes: dict[str, Any] 
     sittings = [sitting | {"started": "a"}, sitting | {"started": "b", "minutes": 6.0}]
     (folder / "environment.json").write_text(json.dumps({"command": command, "sittings": sittings}))
     table = make_table(dice, seed, name=summary.get("class_name", "polyp"))
-    tested = folder / "test-kvasir-unet-a" / f"best-epoch=011-dice=0.9000-{config['data']['size']}"
+    tested = folder / "test-kvasir-unet-a" / f"{inference}best-epoch=011-dice=0.9000-{config['data']['size']}"
     table.write(tested / "scores.csv")
     facts = {
         "checkpoint": str(folder / "checkpoints" / "best-epoch=011-dice=0.9000.ckpt"),

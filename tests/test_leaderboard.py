@@ -293,7 +293,8 @@ def test_each_published_row_with_a_paper_of_ours_gives_overrides_of_its_recipe()
         built += 1
         assert all(isinstance(part, str) for part in arguments(changes))
     assert built > 80
-    assert all((RESULTS.parent / f"{recipe}.yaml").is_file() for paper in PAPERS.values() for recipe in paper.recipes)
+    recipes = {name for paper in PAPERS.values() for name in (*paper.recipes, *paper.elsewhere.values())}
+    assert all((RESULTS.parent / f"{recipe}.yaml").is_file() for recipe in recipes)
 
 
 def test_a_test_of_a_part_of_the_images_is_not_recorded_among_others(tmp_path: Path) -> None:
@@ -303,3 +304,17 @@ def test_a_test_of_a_part_of_the_images_is_not_recorded_among_others(tmp_path: P
     record([str(whole), "--results", str(tmp_path)])
     with pytest.raises(InputError, match=r"holds 20 images.*test the whole split"):
         record([str(part), "--results", str(tmp_path)])
+
+
+def test_the_same_network_with_test_time_augmentation_is_a_line_of_its_own(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", 0.8)
+    more = make_run(tmp_path / "b", 0.85, inference="tta=flips-post=largest-")
+    next(more.glob("test-*/tta*")).rename(
+        next(run.glob("test-*")) / "tta=flips-post=largest-best-epoch=011-dice=0.9000-160"
+    )
+    last = next(run.glob("test-*/best*")).with_name("last-epoch=059-dice=0.8000-160")
+    last.mkdir()
+    summary = json.loads(next(run.glob("test-*/best*/summary.json")).read_text())
+    (last / "summary.json").write_text(json.dumps(summary | {"checkpoint": "last-epoch=059-dice=0.8000.ckpt"}))
+    board = make_boards(results_of(run))[0]
+    assert names(list(board.lines)) == ["unet x mobilenetv2_100, tta=flips-post=largest", "unet x mobilenetv2_100"]

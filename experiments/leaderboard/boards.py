@@ -170,6 +170,7 @@ def _unranked(row: dict[str, str]) -> Line:
         scored_at=key.scored_at,
         threshold=0.5,
         checkpoint="",
+        inference="",
         looks=int(row["looks"]) if row["looks"] else None,
         seed=int(row["seed"]),
         epochs=int(row["epochs"]),
