@@ -23,6 +23,7 @@ from lightning_seg.inference.network import Network, Trained
 from lightning_seg.inference.postprocess import Postprocess
 from lightning_seg.inference.prediction import Rule
 from lightning_seg.inference.results import Table
+from lightning_seg.inference.workers import Workers, find_devices
 from lightning_seg.module import SegmentationModule
 
 NETWORKS = (("unet", "mobilenetv2_100"), ("unet", "resnet34"), ("attention_unet", "convnext_tiny.fb_in1k"))
@@ -94,7 +95,9 @@ def plain(network: Network, inputs: list[Input], folder: Path) -> None:
 def ours(network: Network, inputs: list[Input], folder: Path) -> None:
     """As `lightning-seg predict` does it."""
     rule = Rule(CLASSES, postprocess=Postprocess("", CLASSES))
-    predict_images(inputs, [network], rule, Options(), folder, Table(folder / "predictions.csv", COLUMNS))
+    devices = find_devices("cpu") if network.device.type == "cpu" else [network.device]
+    table = Table(folder / "predictions.csv", COLUMNS)
+    predict_images(inputs, Workers(network, devices), rule, Options(), folder, table)
 
 
 def _difference(inputs: list[Input], first: Path, second: Path) -> float:

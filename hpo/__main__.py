@@ -7,6 +7,10 @@ from lightning_seg.errors import one_sentence, unknown
 
 HOMES = {  # command -> the module whose `main` takes the arguments after it
     "run": "hpo.run",
+    "best": "hpo.best",
+    "export": "hpo.export",
+    "repeat": "hpo.repeat",
+    "plot": "hpo.plots",
     "serve-storage": "hpo.serve",
 }
 

@@ -56,7 +56,9 @@ class Progress:
             self.before = finished
         parts = [f"{finished} of {len(spec.wanted(self.only))} done"]
         parts += [f"{states[name]} {text}" for name, text in _STATES.items() if states[name]]
-        return ", ".join([*parts, f"{workers} workers", self._left(spec, trials, workers, finished)])
+        if finished < len(spec.wanted(self.only)):
+            parts += [f"{workers} workers", self._left(spec, trials, workers, finished)]
+        return ", ".join(parts)
 
     def _left(self, spec: Spec, trials: list[FrozenTrial], workers: int, finished: int) -> str:
         seconds = [t.user_attrs["seconds"] for t in trials if t.state.is_finished() and "seconds" in t.user_attrs]
@@ -104,7 +106,8 @@ def _standing(trial: FrozenTrial, spec: Spec) -> str:
         return f"failed: {a.get('reason', '')}"
     value = f", {spec.objective} {last[max(last)]:.4f}" if last else ""
     epochs = a.get("progress", len(last))
-    return f"{trial.state.name.lower()}, epoch {epochs} of {a.get('max_epochs', '?')}{value}"
+    epoch = f", epoch {epochs} of {a['max_epochs']}" if "max_epochs" in a else ""
+    return f"{trial.state.name.lower()}{epoch}{value}"
 
 
 def _short(value: Any) -> str:

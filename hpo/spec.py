@@ -86,7 +86,9 @@ class Spec:
 
     @classmethod
     def load(cls, text: str) -> "Spec":
-        content = json.loads(text)
+        """The study of that JSON; fields that another version of this project wrote are left out."""
+        known = {f.name for f in fields(cls)}
+        content = {key: value for key, value in json.loads(text).items() if key in known}
         return cls(**content | {"points": [Point(**point) for point in content["points"]]})
 
     def resumed(self, other: "Spec", study: str) -> "Spec":

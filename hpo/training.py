@@ -106,7 +106,7 @@ def _fit(job: Job, folder: Path, args: list[str], channel: Any) -> tuple[CLI, Re
     last = max(version.glob("checkpoints/last*.ckpt"), default=None)
     if last is None:
         shutil.rmtree(version, ignore_errors=True)  # it died within its first epoch
-    command = ["fit", *args, *(["--ckpt_path", str(last)] if last else [])]
+    command = ["fit", *args, *(["--ckpt_path", str(last), "--trust_code"] if last else [])]
     if job.devices > 1:  # Lightning starts the other processes with the arguments of this one: see `main` below
         sys.argv = ["hpo.training", job.objective, *command]
         sys.modules["__main__"].__spec__ = importlib.util.find_spec("hpo.training")
@@ -119,7 +119,7 @@ def _test(cli: CLI, version: Path, devices: int) -> None:
     if any(version.glob("test-*/**/summary.json")):
         return
     checkpoint: Any = cli.trainer.checkpoint_callback
-    command = ["test", "--ckpt_path", checkpoint.best_model_path]
+    command = ["test", "--ckpt_path", checkpoint.best_model_path, "--trust_code"]
     if devices == 1:
         run(command)
         return

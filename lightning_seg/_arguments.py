@@ -80,7 +80,7 @@ def base_config(command: str, given: Given) -> dict[str, Any]:
         if given.configs:
             return {}
         if folder and (folder / "config.yaml").is_file():
-            return yaml.safe_load((folder / "config.yaml").read_text()) | {"ckpt_path": None}
+            return yaml.safe_load((folder / "config.yaml").read_text()) | {"ckpt_path": None, "trust_code": False}
     content = read_checkpoint(given.checkpoint)
     model = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_") and k not in LINKED}
     data = {k: v for k, v in content.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}

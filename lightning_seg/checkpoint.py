@@ -50,6 +50,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def check_trust(checkpoint: dict[str, Any], path: str | Path | None, trust_code: bool) -> None:
+    """InputError where the network is a class outside lightning_seg, whose module would be imported, unless that is allowed."""
+    architecture = checkpoint["hyper_parameters"]["architecture"]
+    if ":" in architecture and not trust_code:
+        raise InputError(
+            f"{str(path)!r} holds the network {architecture!r}, for which code outside lightning_seg would run; give "
+            "--trust_code (in Python trust_code=True) if you trust that code and this file."
+        )
+
+
 def find_checkpoint(run: Path, which: str) -> Path:
     """The ``best`` or ``last`` checkpoint of ``run`` (``runs/<name>/version_N``, or ``runs/<name>``: its newest version with one)."""
     versions = sorted(run.glob("version_*"), key=lambda path: int(path.name.rpartition("_")[2]), reverse=True)

@@ -158,8 +158,8 @@ def main(args: list[str]) -> None:
             f"give 1 batch or more, and {LEAST} images or more."
         )
     device, paths = find_device(options.device), (options.checkpoint, options.other or options.checkpoint)
-    first = SegmentationModule.load(paths[0]).to(device)
-    second = SegmentationModule.load(paths[1]).to(device) if options.other else first
+    first = SegmentationModule.load(paths[0], options.trust_code).to(device)
+    second = SegmentationModule.load(paths[1], options.trust_code).to(device) if options.other else first
     channels = [module.hparams["in_channels"] for module in (first, second)]
     if channels[0] != channels[1]:
         raise InputError(f"the networks take {channels[0]} and {channels[1]} channels; compare networks of one input.")
@@ -193,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=16, help="images of a batch (default 16)")
     parser.add_argument("--layers", default="*", metavar="GLOB", help="names of layers, such as 'decoder.*'")
     parser.add_argument("--root", help="where the data lies, if not where it was in training")
+    parser.add_argument("--trust_code", action="store_true", help="let networks outside lightning_seg run their code")
     parser.add_argument("--device", help="such as cpu or cuda (default: the GPU where there is one)")
     parser.add_argument("--output", default="cka.png", help="the heat map; the numbers go beside it as .csv")
     return parser

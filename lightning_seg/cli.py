@@ -22,7 +22,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_seg._arguments import LINKED, Given, Parser, base_config, peek
-from lightning_seg.checkpoint import AtomicCheckpointIO, read_checkpoint, run_folder
+from lightning_seg.checkpoint import AtomicCheckpointIO, check_trust, read_checkpoint, run_folder
 from lightning_seg.dashboard import Dashboard
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
@@ -36,6 +36,7 @@ from lightning_seg.inference.tta import PASSES
 from lightning_seg.inference.volume_scores import VolumeScores
 from lightning_seg.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.reporting import ScoreReport
+from lightning_seg.run_record import RunRecord
 
 COMMANDS = ("fit", "validate", "test", "predict")
 SCORING = ("validate", "test")
@@ -92,6 +93,8 @@ class CLI(LightningCLI):
             "--name", type=str | None, default=None, help="name of the run (default: that of the recipe)"
         )
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
+        trust = "let the network of a checkpoint that is not of lightning_seg, package.module:Class, run its code"
+        parser.add_argument("--trust_code", action="store_true", help=trust)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         for key in LINKED:
             parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")
@@ -120,6 +123,7 @@ class CLI(LightningCLI):
         _check_monitor(config.checkpoint.monitor)
         if self.content is None:
             return
+        check_trust(self.content, self.given.checkpoint, config.trust_code)
         config.ckpt_path = str(self.given.checkpoint)
         fixed = (*NETWORK, *OPTIMIZATION) if self.subcommand == "fit" else NETWORK
         for key in (key for key in fixed if key not in LINKED):
@@ -138,7 +142,7 @@ class CLI(LightningCLI):
             ensemble = [config.ensemble] if isinstance(config.ensemble, str) else config.ensemble
             for path in ensemble:
                 self._check_data(read_checkpoint(checkpoint_file(path)), path)
-            score_with(self.model, Path(config.ckpt_path), config.tta, config.postprocess, ensemble)
+            score_with(self.model, Path(config.ckpt_path), config.tta, config.postprocess, ensemble, config.trust_code)
         if self.content is not None:
             self._check_data(self.content, self.given.checkpoint)
 
@@ -258,6 +262,8 @@ def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
     if not args or args[0] not in COMMANDS or {"-h", "--help"} & set(args):
         return CLI(args, Given(), callbacks)
     given = peek(args[0], args)
+    if args[0] == "fit":
+        callbacks = [*callbacks, RunRecord(args)]
     with tempfile.TemporaryDirectory() as folder:
         base = base_config(args[0], given)
         if base:

@@ -51,7 +51,8 @@ class Dashboard(L.Callback):
 
     def _keep(self, module: Any, inputs: Any, output: Any) -> None:
         """The prediction as it is scored: another forward pass would cost as much as the first batch."""
-        self.examples["prediction"] = output.logits[:EXAMPLES].detach().cpu() > 0
+        if output is not None:  # under DDP the validation step passes through here too
+            self.examples["prediction"] = output.logits[:EXAMPLES].detach().cpu() > 0
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from lightning_seg.checkpoint import read_checkpoint
+from lightning_seg.checkpoint import check_trust, read_checkpoint
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import ScoreTable, scores
 from lightning_seg.losses import WeightedLoss
@@ -250,16 +250,16 @@ class SegmentationModule(L.LightningModule):
         self.origin = checkpoint.get("lightning_seg", {}).get("encoder_weights", {})
 
     @classmethod
-    def load(cls, path: str | Path) -> "SegmentationModule":
-        """The trained module of a checkpoint, in evaluation mode, on the CPU."""
+    def load(cls, path: str | Path, trust_code: bool = False) -> "SegmentationModule":
+        """The trained module of a checkpoint, in evaluation mode, on the CPU.
+
+        Args:
+            trust_code: let an architecture ``package.module:Class`` import its module.
+        """
         checkpoint = read_checkpoint(path)
+        check_trust(checkpoint, path, trust_code)
         hparams = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
         module = cls(**hparams)
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
         return module.eval()
-
-
-def load(path: str | Path) -> SegmentationModule:
-    """The trained module of a checkpoint: ``load(path)(image).logits`` for uint8 images (B, C, H, W)."""
-    return SegmentationModule.load(path)

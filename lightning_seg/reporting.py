@@ -3,7 +3,6 @@
 import csv
 import datetime
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import lightning as L
 
 from lightning_seg.dashboard import add_scores
+from lightning_seg.data._atomic import write_whole
 from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
 from lightning_seg.evaluation.probability import roc_auc
 from lightning_seg.evaluation.summary import summarize, summarize_empty, summarize_measures, summarize_strata
@@ -52,14 +52,12 @@ class ScoreReport(L.Callback):
     def _report(trainer: Any, pl_module: Any, split: str) -> None:
         if not trainer.is_global_zero:
             return
-        folder = score_folder(trainer, pl_module, split)
-        pl_module.table.write(folder / "scores.csv")
-        facts = _facts(trainer, pl_module, split) | _scores(trainer, pl_module)
-        if split == "test":
+        folder, facts = score_folder(trainer, pl_module, split), _facts(trainer, pl_module, split)
+        if split == "test":  # before any score of it can be seen
             facts["looks"] = _look(run_dir(trainer), facts)
-        part = folder / "summary.part"
-        part.write_text(json.dumps(facts, indent=1))
-        os.replace(part, folder / "summary.json")
+        pl_module.table.write(folder / "scores.csv")
+        facts |= _scores(trainer, pl_module)
+        write_whole(folder / "summary.json", json.dumps(facts, indent=1).encode())
         add_scores(trainer, facts)
         print_scores(facts)
         print(f"per-image table:  {folder / 'scores.csv'} (and scores.parquet)")
@@ -119,6 +117,7 @@ def _scores(trainer: Any, pl_module: Any) -> dict[str, Any]:
 def _look(run: Path, facts: dict[str, Any]) -> int:
     """Enter a test into the ledger of all runs; how often its test split has been scored, this time included."""
     ledger = (run.parent.parent if run.name.startswith("version_") else run) / "ledger.csv"
+    ledger.parent.mkdir(parents=True, exist_ok=True)
     new = not ledger.exists()
     with ledger.open("a", newline="") as file:
         writer = csv.writer(file)

@@ -93,7 +93,9 @@ class Scorer(nn.Module):
             row = {int(i): place for place, i in enumerate(found.images)}
             order = np.array([row[i] for i in index])
             parts["measures"] = {name: values[order] for name, values in found.measures.items()}
-            parts["components"], parts["calibration"] = found.components[order], found.calibration[order]
+            parts["components"] = found.components[order]
+            if "probability" in self.families:
+                parts["calibration"] = found.calibration[order]
             self.measures = None
         return ScoreTable.collect(index, counts, ids, self.classes, **parts)
 

@@ -21,6 +21,7 @@ from lightning_seg.run_report._run import Result, open_run
 from lightning_seg.run_report._sizes import by_size
 from lightning_seg.run_report._svg import Axis, Plot
 
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")  # runs are copied
 VOID = {"meta", "img", "link", "br", "input", "hr"}
 RECIPE = {
     "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1, "max_epochs": 2},

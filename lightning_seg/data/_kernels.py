@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from stringzilla import translate  # as albumentations does
 
 Params = dict[str, Any]
 Change = Callable[[Any, np.ndarray, Params], np.ndarray]  # (transform, image (H, W, C) uint8, its parameters)
@@ -84,6 +85,7 @@ def _warp(image: np.ndarray, matrix: np.ndarray, interpolation: int, border: int
 
 
 def _jitter(transform: Any, image: np.ndarray, params: Params) -> np.ndarray:
+    image = image.copy()  # then changed in place
     for number in params["order"]:
         name, change = _COLOUR[number]
         neutral = 0 if name == "hue" else 1
@@ -106,14 +108,14 @@ def _contrasted(transform: Any, image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _looked_up(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    from albucore import sz_lut  # a tenth of the time of cv2.LUT
-
-    return sz_lut(image, values.clip(0, 255).astype(np.uint8), inplace=False)
+    table = values.clip(0, 255).astype(np.uint8)
+    translate(memoryview(image), memoryview(table), inplace=True)  # type: ignore[arg-type]  # a tenth of cv2.LUT's time
+    return image
 
 
 def _saturated(transform: Any, image: np.ndarray, factor: float) -> np.ndarray:
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return grey if factor == 0 else cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+    return grey if factor == 0 else cv2.addWeighted(image, factor, grey, 1 - factor, 0, dst=image)
 
 
 def _hue(transform: Any, image: np.ndarray, factor: float) -> np.ndarray:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -158,6 +159,33 @@ class ScanSource:
                 f"cannot keep {scan} in the cache {target.parent} ({error.strerror or error}); give data.cache a folder that "
                 "can be written and has room, or make data.size smaller."
             ) from error
+
+
+def find_pairs(
+    place: Path, ct: str, segmentation: str, layout: str, known: Sequence[int] | None = None
+) -> dict[int, tuple[Path, Path]]:
+    """Number of a scan -> its CT and segmentation, ``<prefix><number>.nii[.gz]`` anywhere below ``place``.
+
+    Args:
+        ct, segmentation: the two prefixes.
+        layout: what the sentence says where there are none.
+        known: the only numbers that count; None: all.
+    """
+    found: dict[str, dict[int, Path]] = {ct: {}, segmentation: {}}
+    for path in sorted(place.rglob("*.nii*")):
+        match = re.fullmatch(rf"({ct}|{segmentation})(\d+)\.nii(\.gz)?", path.name)
+        if match is None or (known is not None and int(match[2]) not in known):
+            continue
+        other = found[match[1]].setdefault(int(match[2]), path)
+        if other != path:
+            raise InputError(f"{other} and {path} bear one name; keep one of them.")
+    if not found[ct]:
+        raise InputError(f"no scans below {place}; {layout}.")
+    for number, path in found[ct].items():
+        if number not in found[segmentation]:
+            name = path.name.replace(ct, segmentation).partition(".")[0]
+            raise InputError(f"{path} has no {name}.nii[.gz]; restore it or remove the scan.")
+    return {number: (path, found[segmentation][number]) for number, path in found[ct].items()}
 
 
 def oversampled(ids: Sequence[str], marked: Sequence[bool], share: float) -> list[str]:

@@ -86,7 +86,7 @@ class Scan:
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """HU and labels, (slices, rows, columns) each, decoded."""
-        ct, labels = read_volume(self.files[0]).array, self._label_volume()
+        ct, labels = read_volume(self.files[0]), self._label_volume()
         return to_canonical(ct, self.grid.affine), to_canonical(labels, self.grid.affine)
 
     def shown(self) -> list[list[int]]:
@@ -95,11 +95,10 @@ class Scan:
         return [np.flatnonzero(np.bincount(plane.ravel(), minlength=256)).tolist() for plane in labels]
 
     def _label_volume(self) -> np.ndarray:
-        path = self.files[1]
-        labels = read_labels_volume(path).array
+        labels = read_labels_volume(self.files[1])
         if labels.max() > self.highest:
             raise InputError(
-                f"{path} holds the label {labels.max()}, but they end at {self.highest}; restore the file."
+                f"{self.files[1]} holds the label {labels.max()}, but they end at {self.highest}; restore the file."
             )
         return labels
 

@@ -1,12 +1,11 @@
-"""Volumes in NIfTI files: reading, the canonical frame and its exact inverse, writing labels like the CT they belong to.
+"""Volumes in NIfTI files: reading, and the canonical frame.
 
 The canonical frame is that in which slices are looked at: axes (slice, row, column) that run to the patient's head, back and
 left (S, P, L), so that a slice shows the patient from the feet, front up. Axes are permuted and flipped, never interpolated:
-of an oblique volume they run to the nearest of these directions. A voxel's value and the way back are exact.
+of an oblique volume they run to the nearest of these directions. A voxel's value is exact.
 """
 
 import gzip
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,33 +19,6 @@ from lightning_seg.errors import InputError
 
 CANONICAL = ("S", "P", "L")
 Affine = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A volume as its file holds it.
-
-    Attributes:
-        array: (I, J, K), in the file's own orientation; float where the file has a scale, else the type as stored.
-        affine: (4, 4), from voxel indices to mm in RAS+.
-        header: of the file, for `write_like`.
-        path: of the file, for messages.
-    """
-
-    array: np.ndarray
-    affine: Affine
-    header: Any
-    path: Path
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Size of a voxel along the axes of ``array``, in mm."""
-        return _spacing(self.affine)
-
-    @property
-    def orientation(self) -> str:
-        """Where the axes of ``array`` run to, such as ``LPS``."""
-        return axis_codes(self.affine, self.path)
 
 
 @dataclass(frozen=True)
@@ -70,7 +42,7 @@ class Grid:
     @property
     def canonical_spacing(self) -> tuple[float, float, float]:
         """Between slices, rows and columns, in mm."""
-        return _permuted(_spacing(self.affine), self.affine)
+        return _permuted(np.sqrt((self.affine[:3, :3] ** 2).sum(0)).tolist(), self.affine)
 
 
 def axis_codes(affine: Affine, path: Path) -> str:
@@ -83,23 +55,11 @@ def axis_codes(affine: Affine, path: Path) -> str:
     return "".join(codes)
 
 
-def _spacing(affine: Affine) -> tuple[float, ...]:
-    return tuple(np.sqrt((affine[:3, :3] ** 2).sum(0)).tolist())
-
-
 def to_canonical(array: np.ndarray, affine: Affine) -> np.ndarray:
     """(I, J, K) of a file with this affine as (slices, rows, columns): a view."""
     import nibabel
 
     return nibabel.orientations.apply_orientation(array, _turn(affine))
-
-
-def from_canonical(array: np.ndarray, affine: Affine) -> np.ndarray:
-    """(slices, rows, columns) as the (I, J, K) of a file with this affine: the inverse of `to_canonical`."""
-    import nibabel
-
-    own, canonical = nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(CANONICAL)
-    return nibabel.orientations.apply_orientation(array, nibabel.orientations.ornt_transform(canonical, own))
 
 
 def _turn(affine: Affine) -> np.ndarray:
@@ -122,14 +82,13 @@ def read_grid(path: Path) -> Grid:
     return Grid(shape, image.affine, path)
 
 
-def read_volume(path: Path) -> Volume:
-    """The volume of a NIfTI file (.nii, .nii.gz).
+def read_volume(path: Path) -> np.ndarray:
+    """The voxels (I, J, K) of a NIfTI file (.nii, .nii.gz), as they lie in it; float32 where it has a scale, else the type as stored.
 
     InputError for a damaged or truncated file, one that is not 3-D, and values that are not finite.
     """
     image = _open(path)
     shape = _three(image.shape, path)
-    axis_codes(image.affine, path)
     try:
         scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
         array = np.asarray(image.dataobj, np.float32 if scaled else None)
@@ -141,20 +100,19 @@ def read_volume(path: Path) -> Volume:
         raise InputError(f"{path} holds NaN or infinity in {count} of {array.size} voxels; convert the scan again.")
     if array.dtype.kind not in "fiu":
         raise InputError(f"{path} holds values of the type {array.dtype}, not one number a voxel; convert it.")
-    return Volume(array, image.affine, image.header, path)
+    return array
 
 
-def read_labels_volume(path: Path) -> Volume:
+def read_labels_volume(path: Path) -> np.ndarray:
     """As `read_volume`, of whole numbers from 0 to 255, as uint8; InputError for other values."""
-    volume = read_volume(path)
-    array = volume.array
+    array = read_volume(path)
     low, high = array.min(), array.max()
     if low < 0 or high > 255 or (array.dtype.kind == "f" and (array != np.rint(array)).any()):
         raise InputError(
             f"{path} holds values from {low:g} to {high:g} that are no label numbers (whole, 0 to 255); restore the file, "
             "or see that volumes and segmentations are not exchanged."
         )
-    return Volume(array.astype(np.uint8, copy=False), volume.affine, volume.header, path)
+    return array.astype(np.uint8, copy=False)
 
 
 def _open(path: Path) -> Any:
@@ -187,30 +145,3 @@ def _three(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
     if len(shape) < 3 or 0 in shape or any(length > 1 for length in shape[3:]):
         raise InputError(f"{path} has the shape {shape}, not that of one volume (I, J, K); extract one volume from it.")
     return shape[0], shape[1], shape[2]
-
-
-def write_like(path: Path, labels: np.ndarray, reference: Volume) -> None:
-    """Write labels (I, J, K) as NIfTI with the affine, header and orientation of ``reference``, whole or not at all.
-
-    Args:
-        path: ``.nii`` or ``.nii.gz``.
-        labels: in the orientation of ``reference.array`` (see `from_canonical`); bool or whole numbers from 0 to 255.
-    """
-    import nibabel
-
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path} does not end with .nii or .nii.gz; name the volume so.")
-    if labels.shape != reference.array.shape:
-        raise InputError(f"the labels for {path} have the shape {labels.shape}, not {reference.array.shape}.")
-    header = nibabel.Nifti1Header.from_header(reference.header)
-    header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1, 0)
-    header["cal_min"] = header["cal_max"] = 0  # of the CT's grey values
-    suffix = ".nii.gz" if path.name.endswith(".gz") else ".nii"
-    part = path.with_name(f".{path.name.removesuffix(suffix)}.part{suffix}")
-    try:
-        nibabel.Nifti1Image(labels.astype(np.uint8), reference.affine, header).to_filename(part)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -124,7 +124,7 @@ class Augmentation:
 
     def _numbers(self, key: Key) -> Draw:
         entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in (self.seed, *key)]
-        first, second = np.random.SeedSequence(entropy).spawn(2)
+        first, second = (np.random.SeedSequence(entropy, spawn_key=(child,)) for child in (0, 1))
         python = random.Random(int(second.generate_state(1)[0]))
         python.random()  # as the library's Compose, which decides whether to run at all
         return Draw(np.random.default_rng(first), python, int(key[-2]) if len(key) > 1 else 0)

@@ -7,12 +7,11 @@ published labels. Each scan is its own group: which of them show one patient is 
 The window -200 to 250 HU is that of H-DenseUNet (Li et al. 2018); PAM-UNet states none.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lightning_seg.data._scans import Labels, ScanSource, Slices, chosen_labels
+from lightning_seg.data._scans import Labels, ScanSource, Slices, chosen_labels, find_pairs
 from lightning_seg.data._slices import Scan, settings
 from lightning_seg.data._source import find_root
 from lightning_seg.data.splits import k_fold, protocol_text
@@ -20,7 +19,10 @@ from lightning_seg.errors import InputError, unknown
 
 NAMES = ("LiTS", "lits", "LITS17", "LiTS17")
 COUNT, FOLDS = 131, 5
-LAYOUT = "volume-N.nii and segmentation-N.nii (or .nii.gz), N from 0 to 130, also in 'Training Batch 1' and 'Training Batch 2'"
+LAYOUT = (
+    "LiTS is given after registration and holds volume-N.nii and segmentation-N.nii (or .nii.gz), N from 0 to 130, also in "
+    "'Training Batch 1' and 'Training Batch 2'"
+)
 # what of a segmentation belongs to each class: a tumour lies in the liver, or besides it
 LABELS: dict[str, Labels] = {
     "nested": {"liver": (1, 2), "tumor": (2,)},
@@ -67,8 +69,8 @@ class LiTS(ScanSource):
         if labels not in LABELS:
             raise unknown("kind of labels", labels, LABELS)
         chosen = chosen_labels(classes, LABELS[labels])
-        pairs = find_pairs(find_root("lits", root, NAMES))
-        scans = {name: Scan(*files, highest=2, align=align) for name, files in pairs.items()}
+        pairs = find_pairs(find_root("lits", root, NAMES), "volume-", "segmentation-", LAYOUT)
+        scans = {f"volume-{number}": Scan(*files, highest=2, align=align) for number, files in pairs.items()}
         super().__init__(scans, chosen, settings(window, in_channels, spacing, pad), slices)
 
 
@@ -82,25 +84,3 @@ def protocol(fold: int) -> str:
     train = [scan for scan in scans if scan not in {*test, *val}]
     rule = _RULE.format(fold=fold)
     return protocol_text(f"lits-fold-{fold}", 1, rule, {"train": train, "val": val, "test": test})
-
-
-def find_pairs(place: Path) -> dict[str, tuple[Path, Path]]:
-    """``volume-N`` -> its CT and segmentation, which lie anywhere below ``place``."""
-    found: dict[tuple[str, str], Path] = {}
-    for path in sorted(place.rglob("*.nii*")):
-        match = re.fullmatch(r"(volume|segmentation)-(\d+)\.nii(\.gz)?", path.name)
-        if match is None:
-            continue
-        key = match[1], str(int(match[2]))
-        if key in found:
-            raise InputError(f"{found[key]} and {path} are both {key[0]} {key[1]}; keep one of them.")
-        found[key] = path
-    pairs = {}
-    for (part, number), path in found.items():
-        if part == "volume":
-            if ("segmentation", number) not in found:
-                raise InputError(f"{path} has no segmentation-{number}.nii[.gz]; restore it or remove the volume.")
-            pairs[f"volume-{number}"] = path, found["segmentation", number]
-    if not pairs:
-        raise InputError(f"no scans below {place}; LiTS is given after registration and holds {LAYOUT}.")
-    return pairs

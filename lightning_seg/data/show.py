@@ -28,7 +28,7 @@ def outlined(sample: Sample, size: tuple[int, int]) -> np.ndarray:
     image = sample.image if sample.image.shape[2] == 3 else sample.image[..., sample.image.shape[2] // 2, None]
     shrinks = height * width < image.shape[0] * image.shape[1]
     picture = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
-    picture = np.ascontiguousarray(np.broadcast_to(picture.reshape(height, width, -1), (height, width, 3)))
+    picture = np.array(np.broadcast_to(picture.reshape(height, width, -1), (height, width, 3)))
     if sample.region is not None:
         region = cv2.resize(sample.region, (width, height), interpolation=cv2.INTER_NEAREST)
         picture[region < 2] = picture[region < 2] // 2

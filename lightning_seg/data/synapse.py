@@ -6,20 +6,19 @@ for training and 12 for testing (``lists_Synapse`` of its code). The slices here
 TransUNet's authors handed on as .npz and .h5, without spacing, are not read.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lightning_seg.data._scans import Labels, ScanSource, Slices, chosen_labels
+from lightning_seg.data._scans import Labels, ScanSource, Slices, chosen_labels, find_pairs
 from lightning_seg.data._slices import Scan, settings
 from lightning_seg.data._source import find_root
 from lightning_seg.data.splits import group_split, protocol_text
-from lightning_seg.errors import InputError
 
 NAMES = ("Synapse", "synapse", "BTCV", "btcv")
 LAYOUT = (
-    "img/img0001.nii.gz and label/label0001.nii.gz to 0010 and 0021 to 0040 (RawData/Training of the owners' archive)"
+    "Synapse is given after registration and holds img/img0001.nii.gz and label/label0001.nii.gz to 0010 and 0021 to 0040 "
+    "(RawData/Training of the owners' archive)"
 )
 ORGANS: Labels = {  # the owners' numbers
     "spleen": (1,),
@@ -37,7 +36,8 @@ ORGANS: Labels = {  # the owners' numbers
     "left_adrenal_gland": (13,),
 }
 TRANSUNET = ("aorta", "gallbladder", "left_kidney", "right_kidney", "liver", "pancreas", "spleen", "stomach")
-SCANS = tuple(f"{number:04d}" for number in (*range(1, 11), *range(21, 41)))
+NUMBERS = (*range(1, 11), *range(21, 41))  # the owners' other scans have no labels
+SCANS = tuple(f"{number:04d}" for number in NUMBERS)
 TEST = ("0001", "0002", "0003", "0004", "0008", "0022", "0025", "0029", "0032", "0035", "0036", "0038")
 _RULE = (
     "TransUNet's 12 scans test; of its 18 scans for training 2 validate: the ids sorted, shuffled by Python's "
@@ -76,8 +76,8 @@ class Synapse(ScanSource):
         align: Literal["headers", "voxels"] = "headers",
     ) -> None:
         labels = chosen_labels(classes, ORGANS)
-        pairs = find_pairs(find_root("synapse", root, NAMES))
-        scans = {name: Scan(*files, highest=len(ORGANS), align=align) for name, files in pairs.items()}
+        pairs = find_pairs(find_root("synapse", root, NAMES), "img", "label", LAYOUT, NUMBERS)
+        scans = {f"{number:04d}": Scan(*files, len(ORGANS), align) for number, files in pairs.items()}
         super().__init__(scans, labels, settings(window, in_channels, spacing, pad), slices)
 
 
@@ -86,21 +86,3 @@ def protocol() -> str:
     training = {scan: scan for scan in SCANS if scan not in TEST}
     split = group_split(training, {"train": 16 / 18, "val": 2 / 18}, seed=42)
     return protocol_text("synapse-18-12", 1, _RULE, {**split, "test": TEST})
-
-
-def find_pairs(place: Path) -> dict[str, tuple[Path, Path]]:
-    """``0001`` -> its CT and labels, which lie anywhere below ``place``; the owners' scans without labels are left aside."""
-    found: dict[str, dict[str, Path]] = {"img": {}, "label": {}}
-    for path in sorted(place.rglob("*.nii*")):
-        match = re.fullmatch(r"(img|label)(\d{4})\.nii(\.gz)?", path.name)
-        if match is None or match[2] not in SCANS:
-            continue
-        if match[2] in found[match[1]]:
-            raise InputError(f"{found[match[1]][match[2]]} and {path} bear one name; keep one of them.")
-        found[match[1]][match[2]] = path
-    if not found["img"]:
-        raise InputError(f"no scans below {place}; Synapse is given after registration and holds {LAYOUT}.")
-    for name, path in found["img"].items():
-        if name not in found["label"]:
-            raise InputError(f"{path} has no label{name}.nii.gz; restore it or remove the scan.")
-    return {name: (path, found["label"][name]) for name, path in found["img"].items()}

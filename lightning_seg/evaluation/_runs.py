@@ -80,7 +80,10 @@ def _fullest(folder: Path) -> Path:
 
 def _facts(path: Path) -> dict[str, Any]:
     summary = path.parent / "summary.json"
-    facts: dict[str, Any] = json.loads(summary.read_text()) if summary.is_file() else {}
+    try:
+        facts: dict[str, Any] = json.loads(summary.read_text()) if summary.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{summary} is damaged ({error}); test the run again.") from error
     return facts
 
 

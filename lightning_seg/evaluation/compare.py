@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation._runs import Run, check_alike, read_runs
 from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, SCORES
-from lightning_seg.evaluation.intervals import bca, p_value, statistic
+from lightning_seg.evaluation.intervals import bca, p_value, same_groups, statistic
 from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.table import ScoreTable
 
@@ -26,9 +26,7 @@ class Comparison(NamedTuple):
     low: float
     high: float
     p_bootstrap: float
-    p_wilcoxon: (
-        float  # of differences of single images (means of groups, where they hold several); nan of pooled measures
-    )
+    p_wilcoxon: float  # of differences of the units: images, or groups where any holds several; nan of ece
     images: int
     groups: int
 
@@ -47,10 +45,7 @@ def compare(
     Args:
         score, convention: see `intervals.statistic`.
     """
-    if a[0].ids != b[0].ids:
-        raise InputError(
-            f"the runs were scored on other images ({len(a[0].ids)} and {len(b[0].ids)}); compare runs over one split."
-        )
+    groups = same_groups([*a, *b])
     first, second = (statistic(tables, class_name, score, convention) for tables in (a, b))
     difference = first.minus(second)
     return Comparison(
@@ -58,17 +53,18 @@ def compare(
         *bca(difference, resamples, seed),
         p_value(difference, resamples, seed),
         _wilcoxon(_units(a, class_name, score, convention) - _units(b, class_name, score, convention)),
-        len(a[0].ids),
-        len(set(a[0].groups)),
+        len(groups),
+        len(set(groups)),
     )
 
 
 def _units(tables: Sequence[ScoreTable], class_name: str, score: str, convention: str) -> NDArray[np.float64]:
-    """The mean score over seeds of each independent unit, whatever the convention adds up."""
+    """The mean score over seeds of each independent unit: of a volume, or of images where a convention adds all of them up."""
     if score == "ece":
         return np.zeros(0)
-    fov = "image_fov" if convention.endswith("_fov") else "image"
-    sums = statistic(tables, class_name, score, fov).sums
+    base = convention.removesuffix("_fov")
+    each = convention if base == "volume" else convention.replace(base, "image")
+    sums = statistic(tables, class_name, score, each).sums
     return (sums[..., 0] / sums[..., 1]).mean(1)
 
 

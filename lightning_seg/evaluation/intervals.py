@@ -74,7 +74,7 @@ def statistic(tables: Sequence[ScoreTable], class_name: str, score: str, convent
         score: of ``SCORES``, ``mcc``, ``ece`` (pooled) or a measure of the tables (mean over images).
         convention: see ``conventions``; ``_fov`` behind it counts inside the field of view.
     """
-    first, groups = tables[0], _same_groups(tables)
+    first, groups = tables[0], same_groups(tables)
     if score == "ece":
         sums = np.stack([_calibration(table)[:, table.index(class_name)] for table in tables], 1)
         flat = sums.reshape(*sums.shape[:2], -1)  # (N, S, bins * 3)
@@ -88,7 +88,7 @@ def statistic(tables: Sequence[ScoreTable], class_name: str, score: str, convent
             raise unknown("score", score, [*SCORES, "mcc", "ece", *first.measures])
     if convention != "image":
         raise InputError(f"{score} is a measure of single images, not {convention!r}; give the convention 'image'.")
-    return _mean(
+    return mean_of(
         np.stack([table.measures[score][:, table.index(class_name)] for table in tables], 1), positions(groups)
     )
 
@@ -101,10 +101,10 @@ def of_counts(counts: Counts, score: str, convention: str, groups: tuple[str, ..
         sums = add(added.astype(np.float64), positions(groups))
         return Statistic(sums, lambda s: form(s, score).mean(-1))
     each = positions(groups) if convention == "image" else np.arange(len(added))
-    return _mean(per_image(added, score), each)
+    return mean_of(per_image(added, score), each)
 
 
-def _mean(values: Values, unit: NDArray[np.intp]) -> Statistic:
+def mean_of(values: Values, unit: NDArray[np.intp]) -> Statistic:
     """The mean of values (N, S) of which some belong to one unit."""
     sums = add(np.stack([values, np.ones_like(values)], -1), unit)
     return Statistic(sums, lambda s: (s[..., 0] / s[..., 1]).mean(-1))
@@ -126,12 +126,18 @@ def _calibration(table: ScoreTable) -> Values:
     return table.calibration
 
 
-def _same_groups(tables: Sequence[ScoreTable]) -> tuple[str, ...]:
+def same_groups(tables: Sequence[ScoreTable]) -> tuple[str, ...]:
+    """The group of each image; InputError where the tables are not over the same images in the same groups."""
     for table in tables[1:]:
         if table.ids != tables[0].ids:
             raise InputError(
                 f"the score tables hold other images ({len(table.ids)} against {len(tables[0].ids)}, or in another order); "
                 "compare runs over one split."
+            )
+        if table.groups != tables[0].groups:
+            raise InputError(
+                f"the score tables put the images into other groups ({len(set(table.groups))} against "
+                f"{len(set(tables[0].groups))}); test the older runs again."
             )
     return tables[0].groups
 
@@ -184,7 +190,7 @@ def p_value(difference: Statistic, resamples: int = 2000, seed: int = 0) -> floa
         return 1.0 if abs(difference.value) < 1e-12 else 2 / (resamples + 1)
     bias, acceleration = _corrections(difference, drawn)
     y = ndtri(_below(drawn, 0.0)) - bias
-    tail = float(ndtr(y / (1 + acceleration * y) - bias))
+    tail = float(ndtr(y / max(1 + acceleration * y, 1e-6) - bias))  # |acceleration| is at most 1/6
     return min(1.0, max(2 * min(tail, 1 - tail), 2 / (resamples + 1)))
 
 

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.errors import InputError
 from lightning_seg.evaluation.compare import holm
 from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, Values
-from lightning_seg.evaluation.intervals import Statistic, bca, p_value, statistic
+from lightning_seg.evaluation.intervals import Statistic, bca, p_value, same_groups, statistic
 from lightning_seg.evaluation.table import ScoreTable
 
 
@@ -23,7 +22,7 @@ class Ranking(NamedTuple):
     rank: int  # 1 is best; equal values share the better rank
     rank_low: int
     rank_high: int
-    tied_with_best: bool  # the paired interval of the difference to the leader, Holm-corrected, includes 0
+    tied_with_best: bool  # Holm-corrected p of the paired difference to the leader over .05, or unknown: a single unit
 
 
 def rank_intervals(
@@ -43,7 +42,7 @@ def rank_intervals(
     Returns:
         model -> Ranking, best first.
     """
-    _check(tables)
+    same_groups([table for seeds in tables.values() for table in seeds])
     models = {name: statistic(seeds, class_name, score, convention) for name, seeds in tables.items()}
     resamples = max(resamples, 100 * len(models))  # or no difference could survive Holm's correction
     sign = -1.0 if score in LOWER_IS_BETTER else 1.0
@@ -67,14 +66,6 @@ def rank_intervals(
     return dict(sorted(found.items(), key=lambda item: item[1].rank))
 
 
-def _check(tables: Mapping[str, Sequence[ScoreTable]]) -> None:
-    ids = {name: seeds[0].ids for name, seeds in tables.items()}
-    first = next(iter(ids))
-    for name in ids:
-        if ids[name] != ids[first]:
-            raise InputError(f"{name} and {first} were scored on other images; rank models over one split.")
-
-
 def _ranks(values: Values) -> NDArray[np.int64]:
     """(M, R) of values, larger is better: one more than the number of models that are better."""
     return 1 + (values[None] > values[:, None] + 1e-12).sum(1)
@@ -83,7 +74,7 @@ def _ranks(values: Values) -> NDArray[np.int64]:
 def _tied(models: list[Statistic], leader: int, resamples: int, seed: int) -> list[bool]:
     others = [place for place in range(len(models)) if place != leader]
     p = holm([p_value(models[leader].minus(models[place]), resamples, seed) for place in others])
-    tied = dict(zip(others, p > 0.05, strict=True))
+    tied = dict(zip(others, ~(p <= 0.05), strict=True))
     return [bool(tied.get(place, True)) for place in range(len(models))]
 
 

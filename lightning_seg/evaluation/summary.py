@@ -42,7 +42,7 @@ def summarize_measures(table: ScoreTable) -> dict[str, Any]:
     """class -> measure -> value (mean over images) and interval."""
     return {
         name: {measure: _value(table, name, measure, "image") for measure in table.measures}
-        | ({"ece": _value(table, name, "ece", "pooled")} if _calibrated(table) else {})
+        | ({"ece": _value(table, name, "ece", "pooled")} if table.calibration is not None else {})
         for name in table.classes
     }
 
@@ -68,10 +68,6 @@ def summarize_empty(table: ScoreTable) -> dict[str, dict[str, float | None]]:
         alarms = float((empty[:, 1] > 0).mean()) if len(empty) else None
         found[name] = {"images": len(empty), "false_positive_rate": alarms}
     return found
-
-
-def _calibrated(table: ScoreTable) -> bool:
-    return table.calibration is not None and bool(table.calibration.any())
 
 
 def _value(table: ScoreTable, name: str, score: str, convention: str) -> dict[str, Any]:

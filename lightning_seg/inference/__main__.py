@@ -15,7 +15,7 @@ import torch
 from lightning_seg.errors import InputError, one_sentence
 from lightning_seg.inference.images import COLUMNS, Failure, Options, mask_files, predict_images
 from lightning_seg.inference.inputs import MAX_PIXELS, Input, allow_pixels, check_channels, find_inputs
-from lightning_seg.inference.network import PRECISIONS, Network, checkpoint_file, find_devices, load_network
+from lightning_seg.inference.network import PRECISIONS, Network, checkpoint_file, load_network
 from lightning_seg.inference.postprocess import STEPS, Postprocess
 from lightning_seg.inference.prediction import Rule
 from lightning_seg.inference.progress import Progress
@@ -24,6 +24,7 @@ from lightning_seg.inference.tta import PASSES
 from lightning_seg.inference.video import Video, predict_video, video_files
 from lightning_seg.inference.volume import COLUMNS as VOLUME_COLUMNS
 from lightning_seg.inference.volume import View, predict_volume, view_of, volume_files
+from lightning_seg.inference.workers import Workers, find_devices
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
 
@@ -36,19 +37,19 @@ def main(args: list[str]) -> None:
     options = Options(given.probabilities, given.overlays, given.tile, given.overlap, _batch_size(given.batch_size))
     torch.set_float32_matmul_precision("high")  # as `test` computes
     checkpoints = [checkpoint_file(path) for path in given.ckpt_path]
-    network = load_network(checkpoints, given.tta, given.precision)
+    network = load_network(checkpoints, given.tta, given.precision, given.trust_code)
     classes = network.trained.classes
     rule = Rule(classes, given.threshold, given.masks_at == "native", Postprocess(given.postprocess, classes))
     inputs = find_inputs(given.input, output)
     kinds = {kind: [one for one in inputs if one.kind in kind] for kind in ("image", "video", "volume dicom")}
     view = _view(given, network) if kinds["volume dicom"] else None
-    networks = [network.copy_to(device) for device in find_devices(given.devices)]
+    workers = Workers(network, find_devices(given.devices))
     open_folder(output, _settings(given, checkpoints))
     try:
-        failures = _images(kinds["image"], networks, rule, options, output)
-        failures += _videos(kinds["video"], networks[0], rule, options, output)
+        failures = _images(kinds["image"], workers, rule, options, output)
+        failures += _videos(kinds["video"], workers, rule, options, output)
         if view is not None:
-            failures += _volumes(kinds["volume dicom"], networks[0], rule, options, view, output)
+            failures += _volumes(kinds["volume dicom"], workers, rule, options, view, output)
         if given.coco:
             _write_coco(kinds["image"], classes, output)
     except OSError as error:
@@ -77,12 +78,10 @@ def report(failures: Sequence[Failure], count: int, output: Path) -> None:
         raise SystemExit(1)
 
 
-def _images(
-    inputs: list[Input], networks: Sequence[Network], rule: Rule, options: Options, output: Path
-) -> list[Failure]:
+def _images(inputs: list[Input], workers: Workers, rule: Rule, options: Options, output: Path) -> list[Failure]:
     if not inputs:
         return []
-    check_channels(networks[0].trained.in_channels)
+    check_channels(workers.first.trained.in_channels)
     table = Table(output / "predictions.csv", COLUMNS)
     finished = done(inputs, table, rule.classes, lambda one: mask_files(output, one.name, rule.classes).values())
     table.keep(finished)
@@ -90,7 +89,7 @@ def _images(
     if finished:
         print(f"{len(finished)} of {len(inputs)} pictures are done already")
     with Progress("pictures", len(left)) as progress:
-        return predict_images(left, networks, rule, options, output, table, progress.tick)
+        return predict_images(left, workers, rule, options, output, table, progress.tick)
 
 
 def done(
@@ -110,7 +109,7 @@ def done(
     return {one.file for one in inputs if is_done(one)}
 
 
-def _videos(inputs: list[Input], network: Network, rule: Rule, options: Options, output: Path) -> list[Failure]:
+def _videos(inputs: list[Input], workers: Workers, rule: Rule, options: Options, output: Path) -> list[Failure]:
     failures = []
     for one in inputs:
         if all(
@@ -120,14 +119,14 @@ def _videos(inputs: list[Input], network: Network, rule: Rule, options: Options,
             continue
         try:
             with Progress(f"frames of {one.file}", Video(one.path).facts.frames or None) as progress:
-                predict_video(one, network, rule, options, output, progress.tick)
+                predict_video(one, workers, rule, options, output, progress.tick)
         except InputError as error:
             failures.append(Failure(one.path, str(error)))
     return failures
 
 
 def _volumes(
-    inputs: list[Input], network: Network, rule: Rule, options: Options, view: View, output: Path
+    inputs: list[Input], workers: Workers, rule: Rule, options: Options, view: View, output: Path
 ) -> list[Failure]:
     table, failures = Table(output / "volumes.csv", VOLUME_COLUMNS), []
     finished = done(inputs, table, rule.classes, lambda one: volume_files(output, one.name, rule.classes).values())
@@ -138,7 +137,7 @@ def _volumes(
             continue
         try:
             with Progress(f"slices of {one.file}", None) as progress:
-                table.add(predict_volume(one, network, rule, options, view, output, progress.tick))
+                table.add(predict_volume(one, workers, rule, options, view, output, progress.tick))
         except InputError as error:
             failures.append(Failure(one.path, str(error)))
     return failures
@@ -227,6 +226,11 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         default="32",
         help=f"{', '.join(PRECISIONS)}: mixed precision may move single pixels (default 32)",
+    )
+    add(
+        "--trust_code",
+        action="store_true",
+        help="let a network outside lightning_seg, package.module:Class, run its code",
     )
     add("--max_pixels", type=int, default=MAX_PIXELS, help=f"a larger picture is refused (default {MAX_PIXELS})")
     return parser

@@ -1,11 +1,11 @@
 """Pictures to masks: decoding and writing in threads beside the network, in batches, on any number of devices."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +17,11 @@ from lightning_seg.inference.inputs import Input, read_picture
 from lightning_seg.inference.network import Network, find_batch_size
 from lightning_seg.inference.prediction import Prediction, Rule, Size
 from lightning_seg.inference.results import Row, Table
+from lightning_seg.inference.workers import Workers
 from lightning_seg.inference.writer import overlay, write_png
 
 COLUMNS = ("file", "height", "width", "class", "area", "share", "components", "confidence")
-READERS = WRITERS = 4
+READERS = WRITERS = max(2, min(16, os.cpu_count() or 1))
 TILES = 4  # windows at once
 _AHEAD = 16  # pictures that are decoded, or written, beside the network
 
@@ -65,7 +66,7 @@ class _Loaded(NamedTuple):
 
 def predict_images(
     inputs: Sequence[Input],
-    networks: Sequence[Network],
+    workers: Workers,
     rule: Rule,
     options: Options,
     folder: Path,
@@ -75,24 +76,15 @@ def predict_images(
     """Write masks, and what ``options`` says, into ``folder``, and the rows of the pictures into ``table``, in their order.
 
     Args:
-        networks: copies of one, one for each device.
+        workers: copies of the network.
         tick: called after each picture.
 
     Returns the pictures that could not be read or predicted. An OSError of writing ends it; what is in the table stays.
     """
-    free: SimpleQueue[Network] = SimpleQueue()
-    for network in networks:
-        free.put(network)
-    failures = []
-    with (
-        ThreadPoolExecutor(READERS) as readers,
-        ThreadPoolExecutor(len(networks)) as devices,
-        ThreadPoolExecutor(WRITERS) as writers,
-    ):
-        loaded = _sized(
-            ahead(readers, lambda one: _load(one, networks[0], options), inputs, _AHEAD), networks[0], options
-        )
-        predicted = ahead(devices, lambda batch: _predict(batch, free, options), loaded, len(networks) + 1)
+    failures, network = [], workers.first
+    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
+        loaded = _sized(ahead(readers, lambda one: _load(one, network, options), inputs, _AHEAD), network, options)
+        predicted = workers.map(lambda network, batch: _forward(batch, network, options), loaded)
         singles = itertools.chain.from_iterable(predicted)
         for outcome in ahead(writers, lambda one: _finish(one, rule, options, folder), singles, _AHEAD):
             if isinstance(outcome, Failure):
@@ -104,16 +96,23 @@ def predict_images(
 
 
 def predicted(
-    pictures: Iterable[np.ndarray], network: Network, options: Options
+    pictures: Iterable[np.ndarray], workers: Workers, options: Options
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pictures (H, W, C) of one size, such as frames and slices, each with its probabilities (K, h, w)."""
+
+    def work(network: Network, batch: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        seen = batch if options.tile else [network.scale(one) for one in batch]
+        return list(zip(batch, _probabilities(seen, network, options), strict=True))
+
+    yield from itertools.chain.from_iterable(workers.map(work, _of_one_size(pictures, workers.first, options)))
+
+
+def _of_one_size(pictures: Iterable[np.ndarray], network: Network, options: Options) -> Iterator[list[np.ndarray]]:
     pictures, size = iter(pictures), options.batch_size
     for first in pictures:
         if size is None:
             size = 1 if options.tile else find_batch_size(network, network.scale(first).shape)
-        batch = [first, *itertools.islice(pictures, size - 1)]
-        seen = batch if options.tile else [network.scale(one) for one in batch]
-        yield from zip(batch, _probabilities(seen, network, options), strict=True)
+        yield [first, *itertools.islice(pictures, size - 1)]
 
 
 def _probabilities(pictures: Sequence[np.ndarray], network: Network, options: Options) -> list[np.ndarray]:
@@ -167,16 +166,6 @@ def batches(items: Iterable[_Loaded | Failure], size: int) -> Iterator[list[_Loa
             batch = []
     if batch:
         yield batch
-
-
-def _predict(
-    batch: list[_Loaded] | list[Failure], free: "SimpleQueue[Network]", options: Options
-) -> list[tuple[_Loaded, np.ndarray] | Failure]:
-    network = free.get()
-    try:
-        return _forward(batch, network, options)
-    finally:
-        free.put(network)
 
 
 def _forward(

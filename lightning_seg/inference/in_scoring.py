@@ -15,7 +15,7 @@ from lightning_seg.module import SegmentationModule
 
 
 def score_with(
-    module: SegmentationModule, checkpoint: Path, tta: str, postprocess: str, ensemble: Sequence[str]
+    module: SegmentationModule, checkpoint: Path, tta: str, postprocess: str, ensemble: Sequence[str], trust_code: bool
 ) -> None:
     """Let ``module`` score what `predict` would write with these settings; nothing changes where they are all empty.
 
@@ -24,6 +24,7 @@ def score_with(
         tta: a name of ``tta.PASSES``.
         postprocess: a chain of ``postprocess.STEPS``, on each image by itself, also of the slices of a volume.
         ensemble: further checkpoints.
+        trust_code: see `SegmentationModule.load`.
 
     Errors: InputError for unknown names, and checkpoints that do not fit together.
     """
@@ -35,7 +36,7 @@ def score_with(
         digest = hashlib.sha256("".join(map(_digest, members)).encode()).hexdigest()[:6]
         label.append(f"ensemble={len(members) + 1}-{digest}")
     if label:
-        others = [SegmentationModule.load(file) for file in members]
+        others = [SegmentationModule.load(file, trust_code) for file in members]
         module.predictor = lambda image: mean_probabilities(
             [module, *(other.to(image.device) for other in others)], image, tta
         )

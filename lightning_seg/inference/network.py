@@ -120,14 +120,16 @@ def mean_probabilities(modules: Sequence[SegmentationModule], image: Tensor, tta
     return augmented(mean, image, tta)
 
 
-def load_network(paths: Sequence[str | Path], tta: str = "none", precision: str = "32") -> Network:
-    """The network of a checkpoint, or the ensemble of several, on the CPU.
+def load_network(
+    paths: Sequence[str | Path], tta: str = "none", precision: str = "32", trust_code: bool = False
+) -> Network:
+    """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see `SegmentationModule.load`.
 
     InputError where they do not agree on classes, channels and size. A folder of a run stands for its best checkpoint.
     """
     files = [checkpoint_file(path) for path in paths]
     trained = read_trained(files)
-    return Network([SegmentationModule.load(file) for file in files], trained, tta, precision=precision)
+    return Network([SegmentationModule.load(file, trust_code) for file in files], trained, tta, precision=precision)
 
 
 def read_trained(files: Sequence[Path]) -> Trained:
@@ -155,23 +157,6 @@ def _trained(path: Path) -> Trained:
         raise InputError(f"{path} holds no data settings, such as the size of its images; train it with `fit`.")
     options = dict(data.get("dataset_options") or {})
     return Trained(tuple(model["classes"]), model["in_channels"], data["size"], data["dataset"], options)
-
-
-def find_devices(text: str) -> list[torch.device]:
-    """``auto`` (all GPUs, or else the CPU), or devices as torch names them, such as ``cuda:0,cuda:1`` or ``cpu``."""
-    if text == "auto":
-        count = torch.cuda.device_count()
-        return [torch.device(f"cuda:{index}") for index in range(count)] or [torch.device("cpu")]
-    try:
-        devices = [torch.device(name.strip()) for name in text.split(",")]
-        for device in devices:
-            torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"there is no device {text!r} ({reason}); give auto, cpu, or such as cuda:0,cuda:1."
-        ) from error
-    return devices
 
 
 def find_batch_size(network: Network, shape: tuple[int, ...]) -> int:

@@ -91,7 +91,7 @@ def crf(mask: Mask, certainty: float = 0.7, sigma: float = 3.0, weight: float = 
     """The conditional random field of ResUNet++ (Jha et al. 2021), which smooths outlines; of a volume slice by slice.
 
     Fully connected, two labels, mean field: each pixel believes its label with ``certainty``, and a Gaussian of ``sigma``
-    pixels pulls it to its neighbours' label with ``weight``, normalised symmetrically (Krähenbühl and Koltun 2011). As in
+    pixels pulls it to its neighbours' label with ``weight``, normalised symmetrically (Kraehenbuehl and Koltun 2011). As in
     the published code there is no term of colours. Exact Gaussians take the place of that code's permutohedral lattice.
     """
     if mask.ndim > 2:

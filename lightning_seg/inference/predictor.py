@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_seg.inference.inputs import as_picture, read_picture
-from lightning_seg.inference.network import Network, find_devices, load_network
+from lightning_seg.inference.network import Network, load_network
 from lightning_seg.inference.postprocess import Postprocess
 from lightning_seg.inference.prediction import Prediction, Rule
+from lightning_seg.inference.workers import find_devices
 from lightning_seg.module import SegmentationModule
 
 Picture = str | Path | Image.Image | np.ndarray
@@ -88,6 +89,7 @@ def load(
     tta: str = "none",
     threshold: float = 0.5,
     postprocess: str = "",
+    trust_code: bool = False,
 ) -> Predictor:
     """The trained network of a checkpoint: ``load(path).predict("image.jpg").mask``.
 
@@ -99,11 +101,13 @@ def load(
         tta: test-time augmentation, a name of ``inference.tta.PASSES``.
         threshold: above which a probability belongs to the mask.
         postprocess: a chain of steps, such as ``fill_holes,min_area=50`` (see ``inference.postprocess``).
+        trust_code: let a network that is not of lightning_seg, ``package.module:Class``, import its module.
 
-    Errors: InputError for a file that is no checkpoint, an unknown name, checkpoints that do not fit together.
+    Errors: InputError for a file that is no checkpoint, code that is not trusted, an unknown name, checkpoints that do not
+    fit together.
     """
-    network = load_network([path] if isinstance(path, str | Path) else path, tta)
+    network = load_network([path] if isinstance(path, str | Path) else path, tta, trust_code=trust_code)
     classes = network.trained.classes
     rule = Rule(classes, threshold, postprocess=Postprocess(postprocess, classes))
-    [target] = find_devices(device)
+    [target, *_] = find_devices(device)
     return Predictor(Network(network.modules, network.trained, tta, target), rule)

@@ -15,9 +15,9 @@ from lightning_seg.errors import InputError
 from lightning_seg.inference.ahead import ahead, background
 from lightning_seg.inference.images import Options, predicted
 from lightning_seg.inference.inputs import Input, as_picture
-from lightning_seg.inference.network import Network
 from lightning_seg.inference.prediction import Prediction, Rule
 from lightning_seg.inference.results import Row, Table
+from lightning_seg.inference.workers import Workers
 from lightning_seg.inference.writer import overlay
 
 COLUMNS = ("frame", "seconds", "class", "area", "share", "components", "confidence")
@@ -70,7 +70,7 @@ def video_files(folder: Path, one: Input) -> tuple[Path, Path]:
 
 def predict_video(
     one: Input,
-    network: Network,
+    workers: Workers,
     rule: Rule,
     options: Options,
     folder: Path,
@@ -87,7 +87,7 @@ def predict_video(
     part, rows = target.with_name(f".part-{target.name}"), listing.with_name(f".part-{listing.name}")
     try:
         rows.unlink(missing_ok=True)
-        count = _write(video, part, Table(rows, COLUMNS), network, rule, options, tick)
+        count = _write(video, part, Table(rows, COLUMNS), workers, rule, options, tick)
         if count == 0:
             raise InputError(f"{one.path} holds no frame that can be decoded; fetch or copy this file again.")
         part.replace(target)
@@ -98,10 +98,10 @@ def predict_video(
 
 
 def _write(
-    video: Video, target: Path, table: Table, network: Network, rule: Rule, options: Options, tick: Callable[[], None]
+    video: Video, target: Path, table: Table, workers: Workers, rule: Rule, options: Options, tick: Callable[[], None]
 ) -> int:
     """The number of frames; an OSError where they are not all in the file."""
-    facts, channels = video.facts, network.trained.in_channels
+    facts, channels = video.facts, workers.first.trained.in_channels
     writer = cv2.VideoWriter(str(target), _codec(target), facts.per_second, (facts.width, facts.height))
 
     def draw(numbered: tuple[int, tuple[np.ndarray, np.ndarray]]) -> list[Row]:
@@ -112,7 +112,7 @@ def _write(
 
     count = 0
     pictures = (as_picture(frame, channels) for frame in background(video, _AHEAD))
-    found = enumerate(predicted(pictures, network, options))
+    found = enumerate(predicted(pictures, workers, options))
     with ThreadPoolExecutor(1) as thread:  # one: frames are encoded in their order
         try:
             for rows in ahead(thread, draw, found, _AHEAD):

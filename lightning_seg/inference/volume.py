@@ -26,11 +26,12 @@ from lightning_seg.inference._nifti import SliceFile, SliceReader
 from lightning_seg.inference.ahead import background
 from lightning_seg.inference.images import Options, predicted
 from lightning_seg.inference.inputs import Input
-from lightning_seg.inference.network import Network, Trained
+from lightning_seg.inference.network import Trained
 from lightning_seg.inference.parts import PartCounter
 from lightning_seg.inference.postprocess import Postprocess
 from lightning_seg.inference.prediction import Rule, scaled
 from lightning_seg.inference.results import Row
+from lightning_seg.inference.workers import Workers
 
 COLUMNS = ("file", "slices", "rows", "columns", "class", "voxels", "ml", "components", "confidence")
 _AHEAD = 4  # slices that are read beside the network
@@ -69,7 +70,7 @@ def volume_files(folder: Path, name: str, classes: Sequence[str]) -> dict[str, P
 
 def predict_volume(
     one: Input,
-    network: Network,
+    workers: Workers,
     rule: Rule,
     options: Options,
     view: View,
@@ -92,7 +93,7 @@ def predict_volume(
         maps = [SliceFile(Path(scratch) / f"map{k}", reader, np.float32) for k in kept]
         trust = [_Trust() for _ in rule.classes]
         plain = replace(rule, native=True, postprocess=Postprocess("", ()))
-        for index, probability in enumerate(_probabilities(reader, network, view, options)):
+        for index, probability in enumerate(_probabilities(reader, workers, view, options)):
             found = plain(probability, reader.grid.canonical_shape[1:])
             for k, mask in enumerate(found.mask):
                 masks[k][index] = mask
@@ -148,12 +149,12 @@ def _row(one: Input, reader: SliceReader, label: str, mask: SliceFile, trust: _T
 
 
 def _probabilities(
-    reader: SliceReader, network: Network, view: View, options: Options
+    reader: SliceReader, workers: Workers, view: View, options: Options
 ) -> Iterator[NDArray[np.float32]]:
     """(K, h, w) of each slice of the file, in the canonical frame, at any size."""
     shape = _resampled(reader, view.settings.spacing)
     pictures = background(_pictures(reader, shape, view), _AHEAD)
-    found = predicted(pictures, network, options)
+    found = predicted(pictures, workers, options)
     back = (_turned_back(one, picture.shape[:2], shape, view) for picture, one in found)
     yield from _between(back, shape[0], len(reader))
 

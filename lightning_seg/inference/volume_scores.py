@@ -8,12 +8,12 @@ Empty masks: Dice and IoU as in ``evaluation.conventions``, HD95 and NSD as in `
 """
 
 import csv
+import io
 import json
 import os
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_seg.data._atomic import write_whole
 from lightning_seg.evaluation import bca, per_image
 from lightning_seg.evaluation.boundary import boundary_scores
-from lightning_seg.evaluation.intervals import Statistic
+from lightning_seg.evaluation.intervals import mean_of
 from lightning_seg.inference.writer import score_folder
 
 TOLERANCE = 2.0  # mm, of NSD
@@ -134,17 +135,14 @@ def _gathered(content: Any) -> list[Any]:
 def summarize_volumes(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """class -> measure -> mean over scans and its 95 % interval (BCa bootstrap over scans)."""
     return {
-        name: {
-            measure: _mean(np.array([getattr(row, measure) for row in rows if row.label == name]))
-            for measure in MEASURES
-        }
+        name: {measure: _summary([getattr(row, measure) for row in rows if row.label == name]) for measure in MEASURES}
         for name in dict.fromkeys(row.label for row in rows)
     }
 
 
-def _mean(values: NDArray[np.float64]) -> dict[str, Any]:
-    sums = np.stack([values, np.ones_like(values)], -1)[:, None]
-    return {"value": float(values.mean()), "interval": bca(Statistic(sums, lambda s: (s[..., 0] / s[..., 1]).mean(-1)))}
+def _summary(values: Sequence[float]) -> dict[str, Any]:
+    found = mean_of(np.array(values)[:, None], np.arange(len(values)))
+    return {"value": found.value, "interval": bca(found)}
 
 
 class VolumeScores(L.Callback):
@@ -200,26 +198,16 @@ class VolumeScores(L.Callback):
             return
         folder = score_folder(trainer, pl_module, split)
         rows = [row for scan in sorted(volumes.rows) for row in volumes.rows[scan]]
-        _write(folder / "volumes.csv", rows)
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([HEADER, *rows])
+        write_whole(folder / "volumes.csv", text.getvalue().encode())
         facts = {"scans": len(volumes.rows), "incomplete": volumes.incomplete, "nsd_tolerance_mm": TOLERANCE}
         facts["scores"] = summarize_volumes(rows)
         summary = folder / "summary.json"
         content = json.loads(summary.read_text()) if summary.is_file() else {}
-        part = summary.with_suffix(".part")
-        part.write_text(json.dumps(content | {"volumes": facts}, indent=1))
-        os.replace(part, summary)
+        write_whole(summary, json.dumps(content | {"volumes": facts}, indent=1).encode())
         print_volumes(facts)
         print(f"per-scan table:   {folder / 'volumes.csv'}")
-
-
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADER)
-        writer.writerows(rows)
-    os.replace(part, path)
 
 
 def print_volumes(facts: dict[str, Any]) -> None:

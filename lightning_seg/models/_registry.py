@@ -31,7 +31,7 @@ def find(architecture: str) -> type[nn.Module]:
             sys.path.insert(0, os.getcwd())  # as `python -m` does
         try:
             cls = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: '.module' and ''
             raise InputError(f"no architecture {architecture!r}: {error}.") from error
         if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
             raise InputError(f"{architecture!r} is no torch.nn.Module class; name one as package.module:Class.")

@@ -32,22 +32,24 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument(
         "--no-predictions", action="store_true", help="leave the gallery out, for which images are read"
     )
+    parser.add_argument("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
     options = parser.parse_args(args)
     run = open_run(options.run, options.ckpt)
     output = options.output or run.folder / "report.html"
     if not output.parent.is_dir():
         raise InputError(f"the folder {str(output.parent)!r} does not exist; make it, or give another --output.")
     part = output.with_name(f"{output.name}.part")
-    part.write_text(report(run, predictions=not options.no_predictions), encoding="utf-8")
+    part.write_text(report(run, not options.no_predictions, options.trust_code), encoding="utf-8")
     os.replace(part, output)
     print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
 
 
-def report(run: Run, predictions: bool = True) -> str:
+def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
     """The page of a run (`open_run`).
 
     Args:
         predictions: show the worst, median and best images, which are read from the data set and predicted again.
+        trust_code: see `SegmentationModule.load`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -60,7 +62,9 @@ def report(run: Run, predictions: bool = True) -> str:
     )
     environment.globals |= {"anchor": anchor, "colour": colour}
     main_result = run.results[0] if run.results else None
-    shown, reason = gallery(run, main_result) if predictions else ([], "It was left out by --no-predictions.")
+    shown, reason = (
+        gallery(run, main_result, trust_code) if predictions else ([], "It was left out by --no-predictions.")
+    )
     return environment.get_template("page.html.j2").render(
         run=run,
         result=main_result,
@@ -77,7 +81,7 @@ def report(run: Run, predictions: bool = True) -> str:
     )
 
 
-def gallery(run: Run, result: Result | None) -> tuple[list[Example], str]:
+def gallery(run: Run, result: Result | None, trust_code: bool = False) -> tuple[list[Example], str]:
     """Its images, or none and the reason. The split of the first result is shown, so test images only where they were scored."""
     if result is None:
         return [], "No image was scored; `lightning-seg test` or `validate` does it."
@@ -88,7 +92,7 @@ def gallery(run: Run, result: Result | None) -> tuple[list[Example], str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = SegmentationModule.load(run.checkpoint)
+            module = SegmentationModule.load(run.checkpoint, trust_code)
             size = result.facts["size"]
             settings = run.data | {"size": size if isinstance(size, int) else None}
             return examples(module, settings, result.table), ""

@@ -1,4 +1,4 @@
-"""``lightning-seg data``: the protocols, downloads, and that neither loads torch."""
+"""``lightning-seg data``: protocols, downloads, check and show, and that torch is loaded only to show."""
 
 import shutil
 import subprocess
@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lightning_seg import __main__ as front
 from lightning_seg.data import download, kvasir_seg, load_protocol
@@ -17,7 +19,8 @@ from lightning_seg.errors import InputError
 
 def test_all_protocols_are_listed_with_digest_sizes_and_rule(capsys: pytest.CaptureFixture[str]) -> None:
     main(["protocols"])
-    printed = capsys.readouterr().out
+    printed, _, rules = capsys.readouterr().out.partition("\n\n")
+    assert all(rule in rules for rule in ("auto", "fold-<i>-of-<k>", "leave-<group>", "test-only"))
     rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if not line.startswith(" ")}
     assert rows.pop("name") == ["version", "digest", "train", "val", "test"]
     assert list(rows) == protocol_names()
@@ -83,7 +86,102 @@ def test_neither_torch_nor_albumentations_is_loaded(make_kvasir: Callable[..., P
     code = (
         "import sys; from lightning_seg.__main__ import main; main(['data', 'protocols']); "
         f"main(['data', 'download', 'kvasir_seg', '--root', {str(tmp_path)!r}]); "
+        "from lightning_seg.data import integrity; from lightning_seg.data.integrity import page, summary; "
         "print({'torch', 'lightning', 'albumentations', 'timm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def checked(args: list[str]) -> int:
+    try:
+        front.main(["data", "check", *args])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def protocol_file(path: Path, assigned: dict[str, str]) -> str:
+    path.write_text("id,split\n" + "".join(f"{id},{split}\n" for id, split in assigned.items()))
+    return str(path)
+
+
+def test_check_ends_with_0_when_clean_1_on_a_leak_or_damage_and_2_on_bad_input(
+    make_kvasir: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_kvasir(tmp_path, ("a", "b", "c", "d", "e"))
+    Image.open(folder / "images" / "a.jpg").save(folder / "images" / "e.jpg", quality=98)
+    Image.open(folder / "masks" / "b.jpg").resize((80, 60)).save(folder / "masks" / "e.jpg")
+    base = ["folder", "--root", str(folder), "--dataset_options", "{mask_threshold: 100}", "--protocol"]
+    splits = {"a": "train", "b": "train", "c": "val", "d": "test"}
+    apart = protocol_file(tmp_path / "apart.csv", splits | {"e": "test"})
+    together = protocol_file(tmp_path / "together.csv", splits | {"e": "train"})
+    page = tmp_path / "page.html"
+    assert checked([*base, together, "--html", str(page)]) == 0
+    printed = capsys.readouterr().out
+    assert "nothing crosses its splits" in printed
+    assert f"page: {page}" in printed
+    assert "a (together: train)" in page.read_text()
+    assert checked([*base, together, apart]) == 1
+    assert "a (train) and e (test)" in " ".join(capsys.readouterr().out.split())
+    assert checked([*base, apart, "--no_near"]) == 0
+    (folder / "images" / "d.jpg").write_bytes(b"")
+    assert checked([*base, together, "--no_near"]) == 1
+    assert "d.jpg (0 bytes)" in " ".join(capsys.readouterr().out.split())
+    for args, sentence in (
+        (["folders"], "no data set named 'folders'; did you mean 'folder'?"),
+        (["folder", "--root", str(tmp_path / "gone")], "does not exist"),
+        (
+            ["folder", "--root", str(folder), "--dataset_options", "{mask_treshold: 1}"],
+            "did you mean 'mask_threshold'?",
+        ),
+        (["kvasir_seg", "--protocol", "kvasir-unet"], "no protocol named 'kvasir-unet'"),
+        ([*base, together, "--no_near", "--html", str(folder)], "cannot be written"),
+    ):
+        capsys.readouterr()
+        assert checked(args) == 2
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert error.count("\n") == 1
+
+
+def test_show_writes_one_row_an_image_and_one_column_an_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "seed_everything: 3\ndata:\n  dataset: phantom_polyp\n  protocol: auto-1\n  size: 64\n  augment: unet_a\n"
+        "  dataset_options: {count: 20, resolution: 64}\n"
+    )
+    sheet = tmp_path / "sheets" / "sheet.png"
+    base = ["data", "show", "-c", str(recipe), "--output", str(sheet), "--count", "3"]
+    front.main([*base, "--epochs", "2"])
+    assert "3 train images in rows, as read and then 2 times augmented" in capsys.readouterr().out
+    first = np.asarray(Image.open(sheet)).reshape(3, 244, 3, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
+    assert not np.array_equal(first[0, 1], first[0, 2])  # another epoch, another change
+    front.main([*base, "--epochs", "1", "--epoch", "1"])
+    later = np.asarray(Image.open(sheet)).reshape(3, 244, 2, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
+    assert np.array_equal(later[:, 0], first[:, 0])
+    assert np.array_equal(later[:, 1], first[:, 2])
+    front.main([*base, "--split", "test"])
+    assert np.asarray(Image.open(sheet)).shape[1] == 228  # what is tested on is not changed
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        ([], "needs a data set or a recipe"),
+        (["phantom_polyp", "--output", "sheet.bmpx"], "ends with .png or .jpg"),
+        (["phantom_polyp", "--augment", "unet_b"], "no augmentation preset named 'unet_b'"),
+        (["-c", "gone.yaml"], "gone.yaml cannot be read"),
+        (["phantom_polyp", "--epoch", "-1"], "--epoch is -1"),
+    ],
+)
+def test_show_refuses_in_one_sentence(
+    args: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        main(["show", *args])
+    assert sentence in str(caught.value)
+    assert not list(tmp_path.iterdir())

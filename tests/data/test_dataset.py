@@ -145,12 +145,13 @@ def test_an_item_depends_on_its_id_and_not_on_its_position(make_source: MakeSour
     assert same(one[2, 1], other[2, 0])
 
 
-def batches(data: SegmentationDataset, workers: int, world: int = 1, rank: int = 0) -> list[dict[str, Any]]:
+def batches(
+    data: SegmentationDataset, workers: int, world: int = 1, rank: int = 0, **options: Any
+) -> list[dict[str, Any]]:
     """Two epochs, through a loader that lives on between them."""
     sampler = EpochSampler(data, world, rank, seed=3, drop_last=True)
-    loader = DataLoader(
-        data, 4 // world, sampler=sampler, num_workers=workers, drop_last=True, persistent_workers=workers > 0
-    )
+    options |= {"num_workers": workers, "persistent_workers": workers > 0}
+    loader = DataLoader(data, 4 // world, sampler=sampler, drop_last=True, collate_fn=collate, **options)
     found = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
@@ -158,12 +159,12 @@ def batches(data: SegmentationDataset, workers: int, world: int = 1, rank: int =
     return found
 
 
-def test_the_number_of_workers_changes_no_pixel(make_source: MakeSource) -> None:
+def test_the_number_of_workers_and_what_they_prefetch_change_no_pixel(make_source: MakeSource) -> None:
     data = SegmentationDataset(make_source(), [f"s{index:02d}" for index in range(10)], None, AUGMENTATION)
     alone = batches(data, 0)
     assert len(alone) == 4
-    for workers in (1, 2):
-        others = batches(data, workers)
+    for workers, prefetched in ((1, 1), (2, 3)):
+        others = batches(data, workers, prefetch_factor=prefetched)
         assert all(same(*pair) and pair[0]["id"] == pair[1]["id"] for pair in zip(alone, others, strict=True))
 
 

@@ -1,9 +1,10 @@
 """``data check``: duplicates however they are disguised, leaks, damaged files, masks; on pictures drawn here."""
 
+import base64
 import io
-import json
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lightning_seg.errors import InputError
 HEIGHT, WIDTH = 200, 256
 
 
+@cache
 def scene(seed: int) -> np.ndarray:
     """(H, W, 3) uint8: folds, vessels and blobs of a made-up view, in the black frame of an endoscope."""
     rng = np.random.default_rng(seed)
@@ -109,7 +111,7 @@ def test_unrelated_pictures_are_no_pair_even_under_one_overlay() -> None:
 DISGUISES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "recompressed": recompressed,
     "smaller": lambda p: cv2.resize(p, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA),
-    "cropped": lambda p: recompressed(p[10:-24, 30:-16]),
+    "cropped": lambda p: recompressed(p[24:, 40:230]),
     "cropped by a third": lambda p: p[:, 84:].copy(),
     "a quarter turn": lambda p: np.rot90(p).copy(),
     "half a turn": lambda p: recompressed(np.rot90(p, 2)),
@@ -302,7 +304,7 @@ def test_the_page_needs_no_other_file_and_shows_both_pictures_of_a_pair(tmp_path
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", section[0])
     assert captions == ["&lt;b&gt;a (mine: train)", "é b (mine: test)"]
     pictures = re.findall(r"base64,([^\"]+)", section[0])
-    shown = [cv2.imdecode(np.frombuffer(__import__("base64").b64decode(one), np.uint8), 1) for one in pictures]
+    shown = [cv2.imdecode(np.frombuffer(base64.b64decode(one), np.uint8), 1) for one in pictures]
     assert [picture.shape for picture in shown] == [(219, 280, 3)] * 2
     assert list((tmp_path / "sub").iterdir()) == [tmp_path / "sub" / "check.html"]
 
@@ -312,7 +314,7 @@ def test_a_page_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_pa
     report = examine("mine", source, [], duplicates=False)
     (tmp_path / "file").write_text("mine")
     for target in (tmp_path / "file" / "page.html", tmp_path):
-        with pytest.raises(InputError, match="cannot be written .*; give another place"):
+        with pytest.raises(InputError, match=r"cannot be written .*; give another place"):
             page.write_page(report, source, target)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert json.dumps((tmp_path / "file").read_text()) == '"mine"'
+    assert (tmp_path / "file").read_text() == "mine"

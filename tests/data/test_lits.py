@@ -341,7 +341,7 @@ def test_damaged_scans_are_named(tmp_path: Path) -> None:
     refused(
         "segmentation-0.nii.gz", values, "run to LAI and those of .* to RAI", labels.affine @ np.diag([-1, 1, 1, 1])
     )
-    refused("segmentation-0.nii", values, "are both segmentation 0")
+    refused("segmentation-0.nii", values, "bear one name")
 
 
 def test_voxels_pair_one_by_one_where_a_header_is_known_to_be_wrong(tmp_path: Path) -> None:

@@ -79,5 +79,5 @@ def test_what_is_not_synapse_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="bear one name"):
         Synapse(tmp_path)
     (tmp_path / "label0005.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"img0006\.nii\.gz has no label0006\.nii\.gz"):
+    with pytest.raises(InputError, match=r"img0006\.nii\.gz has no label0006\.nii"):
         Synapse(tmp_path)

@@ -23,6 +23,11 @@ def nap(params, report):
     return value
 
 
+def pair(params, report):
+    report(0, params["x"])
+    return params["x"], params["x"] ** 2
+
+
 def nan(params, report):
     return float("nan")
 

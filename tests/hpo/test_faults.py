@@ -38,6 +38,15 @@ def test_a_study_ends_with_exactly_its_trials_and_each_is_described(driven):
         assert len(trial.intermediate_values) == 5
 
 
+@pytest.mark.slow
+def test_two_objectives_end_in_a_pareto_front(driven):
+    driven.finish(6, function="objectives:pair", minimize="gmacs")
+    assert len(driven.trials("COMPLETE")) == 6
+    assert len(driven.open().best_trials) == 6  # more score costs more, by this objective
+    assert driven.log().count("best: ") == 6
+
+
+@pytest.mark.slow
 def test_more_trials_are_added_to_a_finished_study_and_none_is_run_again(driven):
     driven.finish(3)
     driven.finish(5)
@@ -69,6 +78,7 @@ def test_a_killed_launcher_takes_its_workers_along_and_the_same_command_goes_on(
     assert_whole(driven, 4)
 
 
+@pytest.mark.slow
 def test_everything_killed_at_once_is_noticed_at_the_next_start(driven):
     launcher = driven.start(4, nap=2.0)
     driven.wait_for(running(driven, 2))
@@ -81,6 +91,7 @@ def test_everything_killed_at_once_is_noticed_at_the_next_start(driven):
     assert_whole(driven, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_puts_running_trials_back_into_the_queue(driven, number):
     launcher = driven.start(4, nap=2.0)
@@ -100,12 +111,14 @@ def test_a_trial_whose_process_crashes_is_retried_once_and_the_rest_goes_on(driv
     assert all("SIGSEGV" in trial.user_attrs["reason"] for trial in driven.trials())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "reason"), [("out_of_memory", "out of memory"), ("nan", "not a number")])
 def test_a_failure_that_would_repeat_is_recorded_with_its_reason_and_not_retried(driven, function, reason):
     driven.finish(2, function=f"objectives:{function}")
     assert [reason in trial.user_attrs["reason"] for trial in driven.trials("FAIL")] == [True, True]
 
 
+@pytest.mark.slow
 def test_failed_trials_are_run_again_where_one_asks_for_it(driven):
     driven.finish(2, function="objectives:broken")
     assert len(driven.trials("FAIL")) == 2
@@ -116,6 +129,7 @@ def test_failed_trials_are_run_again_where_one_asks_for_it(driven):
     assert {trial.user_attrs["slot"] for trial in driven.trials("COMPLETE")} == {0, 1}
 
 
+@pytest.mark.slow
 def test_two_launchers_share_one_study(driven):
     launchers = [driven.start(6, nap=0.5), driven.start(6, nap=0.5)]
     assert [launcher.wait(60) for launcher in launchers] == [0, 0], driven.log()
@@ -123,6 +137,7 @@ def test_two_launchers_share_one_study(driven):
     assert not driven.trials("FAIL")
 
 
+@pytest.mark.slow
 def test_a_time_limit_stops_the_start_of_trials_and_nothing_else(driven):
     driven.finish(50, nap=0.3, minutes=3 / 60)
     finished = len(driven.trials("COMPLETE"))
@@ -131,6 +146,7 @@ def test_a_time_limit_stops_the_start_of_trials_and_nothing_else(driven):
     assert len(driven.ends()) == finished
 
 
+@pytest.mark.slow
 def test_a_study_stops_when_it_no_longer_improves(driven):
     driven.finish(60, nap=0.05, patience=4, workers=1)
     values = [trial.value for trial in driven.trials("COMPLETE")]
@@ -150,6 +166,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_the_journal_holds_the_study_up_and_loses_nothing(tmp_path, small_disk):
     driven = Driven(tmp_path, storage=str(small_disk / "study.journal"))
     launcher = driven.start(8, nap=0.4)
@@ -174,6 +191,7 @@ def fill(path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_a_half_written_line_at_the_end_of_the_journal_is_dropped(driven):
     driven.finish(2)
     with Path(driven.storage).open("a") as file:

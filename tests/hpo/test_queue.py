@@ -1,6 +1,7 @@
 """The queue of a study: what it lacks, who takes what, when a worker counts as dead."""
 
 import dataclasses
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import optuna
@@ -159,6 +160,12 @@ def test_a_study_is_taken_up_only_as_it_was(study, spec, tmp_path):
     assert Spec.load(again(trials=2).user_attrs["spec"]).trials == 9
 
 
+def test_a_study_of_another_version_can_be_read(spec):
+    content = json.loads(spec.dump())
+    del content["maximum"]
+    assert Spec.load(json.dumps(content | {"of_later": 1})) == spec
+
+
 def test_a_sweep_grows_by_points_and_keeps_the_numbers_of_those_it_has(spec):
     def points(*names):
         return [Point(name, 1, ["--model.architecture", name]) for name in names]
@@ -184,6 +191,16 @@ def test_a_study_of_someone_else_is_refused(spec, tmp_path):
     made.ask()
     with pytest.raises(InputError, match=r"was not made by `python -m hpo run`"):
         open_study(spec, storage, "s")
+
+
+def test_a_trial_above_the_memory_limit_is_infeasible(spec):
+    spec = dataclasses.replace(spec, maximum=2.0)
+    study = optuna.create_study(direction="maximize")
+    for memory, value in [(1.5, 0.5), (2.5, 0.9)]:
+        trial = study.ask()
+        result = search.judged(spec, trial, Result("complete", [value], facts={"memory": memory}))
+        study.tell(trial, result.values)
+    assert study.best_trial.number == 0
 
 
 def test_workers_draw_differently(spec, tmp_path):

@@ -106,11 +106,10 @@ def counted(masks, data, ids, size=None):
     "options",
     [
         [],
-        ["--tta", "flips"],
-        ["--postprocess", "fill_holes,min_area=12"],
+        ["--tta", "flips", "--postprocess", "fill_holes,min_area=12"],
         ["--tta", "resunet_plus_plus", "--postprocess", "crf"],
     ],
-    ids=["plain", "tta", "postprocess", "both"],
+    ids=["plain", "flips", "resunet_plus_plus"],
 )
 @pytest.mark.parametrize("size", ["network", "native"])
 def test_masks_give_the_counts_that_test_reported(runs, data, tmp_path, options, size):

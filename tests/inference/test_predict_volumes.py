@@ -20,6 +20,7 @@ from lightning_seg.inference.__main__ import main
 from lightning_seg.inference._nifti import SliceReader
 from lightning_seg.inference.network import Trained, load_network
 from lightning_seg.inference.volume import view_of
+from lightning_seg.inference.workers import Workers
 from lightning_seg.module import SegmentationModule
 from tests.inference.conftest import write_checkpoint
 
@@ -162,9 +163,10 @@ def test_resampled_slices_go_back_to_the_voxels_of_the_file(tmp_path):
     bright = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(40, 36, 12)), 4) > 0
     path = save(tmp_path / "scan.nii", np.where(bright, 200, -150).astype(np.int16))
     network = load_network([file])
-    network.probabilities = lambda image: image.float() / 255  # type: ignore[method-assign]
+    network.probabilities = lambda image: image.float() / 255
+    workers = Workers(network, [network.device])
     reader = SliceReader(path, tmp_path)
-    found = list(volume._probabilities(reader, network, view_of(network.trained), volume.Options()))
+    found = list(volume._probabilities(reader, workers, view_of(network.trained), volume.Options()))
     planes = [volume.scaled(one, reader.grid.canonical_shape[1:])[0] > 0.5 for one in found]
     expected = np.stack([reader[index] > 0 for index in range(len(reader))])
     assert (np.stack(planes) != expected).mean() < 0.03
@@ -180,8 +182,9 @@ def test_pictures_of_slices_bring_their_window_and_their_turn(tmp_path):
     reader = SliceReader(save(tmp_path / "scan.nii", hu), tmp_path)
     pictures = list(volume._pictures(reader, (2, 32, 32), view))
     np.testing.assert_array_equal(pictures[0][..., 0], np.rot90(reader[0]))
-    network.probabilities = lambda image: image.float() / 255  # type: ignore[method-assign]
-    found = list(volume._probabilities(reader, network, view, volume.Options()))
+    network.probabilities = lambda image: image.float() / 255
+    workers = Workers(network, [network.device])
+    found = list(volume._probabilities(reader, workers, view, volume.Options()))
     np.testing.assert_allclose(found[1][0] * 255, reader[1], atol=1e-3)
 
 

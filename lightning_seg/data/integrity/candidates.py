@@ -39,6 +39,7 @@ def by_features(plain: Sequence[Features], mirrored: Sequence[Features]) -> set[
             ours = voices[start : start + 1024]
             likeness[ours[:, None] == owners] = -1
             np.add.at(votes, (ours, owners[likeness.argmax(axis=1)]), 1)
+        np.fill_diagonal(votes, 0)  # of a picture that alone has features
         pairs = zip(*np.nonzero(votes >= _VOTES), strict=True)
         found |= {Candidate(int(min(pair)), int(max(pair)), flipped) for pair in pairs}
     return found

@@ -1,0 +1,96 @@
+"""``python -m hpo best``: the trial that a study chose, with its interval, and its parameters beside the recipe's."""
+
+import argparse
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+
+from hpo.outcome import Outcome, add_outcome_options, name_of, open_outcome, validation
+from hpo.progress import duration
+from hpo.space import inside
+
+
+def main(args: list[str]) -> None:
+    """Tell of the study and of its best trial, which is validated once more for its table of images."""
+    parser = argparse.ArgumentParser(prog="python -m hpo best", description=__doc__, allow_abbrev=False)
+    add_outcome_options(parser)
+    options = parser.parse_args(args)
+    outcome = open_outcome(options)
+    trial = outcome.choose(options.trial)
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    print(account(outcome))
+    if outcome.spec.minimize:
+        console.print(_front(outcome))
+    print(f"{'chosen' if options.trial is not None else 'best'}: {name_of(trial)}, {scores(outcome, trial)}")
+    console.print(_parameters(outcome, trial))
+    print(f"run:      {', '.join(map(str, outcome.folders(trial)))}")
+    print(f"command:  {trial.user_attrs.get('command', '')}")
+    print(caution(outcome))
+
+
+def account(outcome: Outcome) -> str:
+    """How many trials there are, how they ended, and what they cost."""
+    spec, trials = outcome.spec, outcome.trials
+    counts = {state: outcome.count(state) for state in TrialState}
+    parts = [f"{counts[TrialState.COMPLETE]} complete", f"{counts[TrialState.PRUNED]} pruned"]
+    parts += [f"{counts[TrialState.FAIL]} failed"]
+    open_ = counts[TrialState.RUNNING] + counts[TrialState.WAITING]
+    parts += [f"{open_} not finished"] if open_ else []
+    seconds = sum(trial.user_attrs.get("seconds", 0) for trial in trials.values())
+    epochs = sum(trial.user_attrs.get("epochs", 0) for trial in trials.values())
+    return (
+        f"study {outcome.study.study_name!r}: {len(trials)} of {spec.trials} trials: {', '.join(parts)}; "
+        f"{spec.sampler} sampler, {spec.pruner} pruner; {epochs} epochs, {duration(seconds)} of training"
+    )
+
+
+def scores(outcome: Outcome, trial: FrozenTrial) -> str:
+    """The values of a trial in words, with the interval over the validation images."""
+    spec, facts = outcome.spec, trial.user_attrs
+    logged = f"{trial.values[0]:.4f}, Dice " if spec.objective == "val/loss" else ""
+    parts = [f"{spec.objective} {logged}{validation(outcome.folders(trial), spec.objective)}"]
+    if spec.minimize:
+        parts.append(f"{spec.minimize} {trial.values[1]:.4g}")
+    if "seconds" in facts:
+        parts.append(f"{facts['epochs']} epochs in {duration(facts['seconds'])}")
+    return ", ".join(parts)
+
+
+def caution(outcome: Outcome) -> str:
+    """What to think of the score of the best of many."""
+    judged, spec = outcome.count(TrialState.COMPLETE) + outcome.count(TrialState.PRUNED), outcome.spec
+    start, own = outcome.trials.get(0), ""
+    if start and start.state == TrialState.COMPLETE and start.params == inside(spec.space or {}, spec.base):
+        own = f" The recipe itself (trial_0000) has {start.values[0]:.4f}."
+    return (
+        f"The best of {judged} validation scores is optimistic: it was chosen for being high, and so was its epoch.{own} "
+        f"Whether tuning helped, the test set says: python -m hpo repeat --study {outcome.study.study_name}"
+    )
+
+
+def changes(outcome: Outcome, trial: FrozenTrial) -> dict[str, tuple[Any, Any]]:
+    """key -> the trial's value and the recipe's (with the overrides of the study), None where it has none."""
+    return {key: (value, outcome.spec.base.get(key)) for key, value in trial.params.items()}
+
+
+def text_of(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "null" if value is None else str(value)
+
+
+def _parameters(outcome: Outcome, trial: FrozenTrial) -> Table:
+    table = Table("parameter", "tuned", "recipe")
+    for key, (ours, theirs) in changes(outcome, trial).items():
+        table.add_row(key, text_of(ours), text_of(theirs))
+    return table
+
+
+def _front(outcome: Outcome) -> Table:
+    spec = outcome.spec
+    keys = sorted({key for trial in outcome.front for key in trial.params})
+    table = Table("trial", spec.objective, str(spec.minimize), *keys, title="Pareto front", title_justify="left")
+    for trial in outcome.front:
+        values = [f"{value:.4g}" for value in trial.values]
+        table.add_row(name_of(trial), *values, *(text_of(trial.params.get(key)) for key in keys))
+    return table

@@ -1,0 +1,130 @@
+"""``python -m hpo export``: the recipe of a study's best trial."""
+
+import argparse
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo import search
+from hpo.best import changes, scores, text_of
+from hpo.outcome import Outcome, add_outcome_options, name_of, open_outcome
+from hpo.progress import duration
+from hpo.recipe import digest, dry_run
+from hpo.space import overrides
+from hpo.spec import Spec
+from lightning_seg.environment import hardware, read_environment
+from lightning_seg.errors import InputError
+
+# of the machine that trains, not of the training
+MACHINE = (
+    "data.root",
+    "data.cache",
+    "data.num_workers",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.strategy",
+    "trainer.num_nodes",
+)
+
+
+def main(args: list[str]) -> None:
+    """Write the recipe."""
+    parser = argparse.ArgumentParser(prog="python -m hpo export", description=__doc__, allow_abbrev=False)
+    add_outcome_options(parser)
+    parser.add_argument("--output", type=Path, help="the recipe (default: experiments/<recipe>_tuned.yaml)")
+    parser.add_argument("--replace", action="store_true", help="where there is another recipe of that name")
+    parser.add_argument("--repeat", type=int, metavar="N", help="then compare with the untuned one over N seeds")
+    options = parser.parse_args(args)
+    outcome = open_outcome(options)
+    trial = outcome.choose(options.trial)
+    output = options.output or Path("experiments") / f"{Path(outcome.spec.recipe).stem}_tuned.yaml"
+    write(output, text(outcome, trial, output), options.replace)
+    print(f"{output}: {name_of(trial)} of study {outcome.study.study_name!r}\n  lightning-seg fit -c {output}")
+    if options.repeat is not None:
+        from hpo.repeat import main as repeat
+
+        place = ["--storage", options.storage] if options.storage else []
+        chosen = ["--trial", str(trial.user_attrs["slot"]), "--seeds", str(options.repeat), "--runs", options.runs]
+        repeat(["--study", outcome.study.study_name, *place, *chosen])
+
+
+def write(output: Path, content: str, replace: bool) -> None:
+    if output.is_file() and output.read_text() != content and not replace:
+        raise InputError(f"{output} holds another recipe; give another --output, or --replace to write over it.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(content)
+
+
+def text(outcome: Outcome, trial: FrozenTrial, output: Path) -> str:
+    """The recipe with its header: where it comes from, its command, its score and what it cost."""
+    return "\n".join([*_header(outcome, trial, output), *_lines(content_of(outcome.spec, trial)), ""])
+
+
+def content_of(spec: Spec, trial: FrozenTrial) -> dict[str, Any]:
+    """The study's recipe with the overrides of all its trials and of this one; InputError where that recipe has changed."""
+    recipe = Path(spec.recipe)
+    if not recipe.is_file() or digest(recipe) != spec.digest:
+        raise InputError(f"{recipe}, the recipe of the study, is not there or has changed since; restore it first.")
+    args = [*spec.args, *own_overrides(spec, trial), *search.always(spec)]
+    values = dry_run(spec.recipe, args)
+    content: dict[str, Any] = yaml.safe_load(recipe.read_text())
+    for key in dict.fromkeys(_keys(args)):
+        if key not in MACHINE:
+            section, _, name = key.partition(".")
+            place = content.setdefault(section, {}) if name else content
+            place[name or section] = values[key]
+    return content
+
+
+def own_overrides(spec: Spec, trial: FrozenTrial) -> list[str]:
+    """What the trial's parameters add to the command line."""
+    return overrides(trial.params, spec.base)
+
+
+def _keys(args: Sequence[str]) -> Iterator[str]:
+    """``model.loss`` for --model.loss, --model.loss=... and --model.loss.dice: the keys of a recipe have two parts."""
+    for part in args:
+        if part.startswith("--"):
+            yield ".".join(part[2:].partition("=")[0].split(".")[:2])
+
+
+def _header(outcome: Outcome, trial: FrozenTrial, output: Path) -> list[str]:
+    spec, study = outcome.spec, outcome.study.study_name
+    changed = [f"{key} {text_of(ours)} ({text_of(theirs)})" for key, (ours, theirs) in changes(outcome, trial).items()]
+    counts = {state: outcome.count(state) for state in (TrialState.PRUNED, TrialState.FAIL)}
+    machine = next((hardware(s) for run in outcome.folders(trial) for s in _sittings(run)), "hardware not known")
+    seconds = [t.user_attrs.get("seconds", 0) for t in outcome.trials.values()]
+    paragraphs = [
+        f"{Path(spec.recipe).stem}.yaml, tuned: the values of {name_of(trial)} of study {study}.",
+        f"  lightning-seg fit -c {output}",
+        f"Tuned (untuned): {', '.join(changed)}.",
+        f"Chosen as the best of {len(outcome.trials)} trials ({counts[TrialState.PRUNED]} pruned, "
+        f"{counts[TrialState.FAIL]} failed; {spec.sampler}) by {spec.objective}, the best epoch of each.",
+        f"Validation: {scores(outcome, trial)}. The best of many is optimistic: python -m hpo repeat compares on the test set.",
+        f"Cost of all trials: {duration(sum(seconds))} of training, {machine}.",
+    ]
+    return [line for p in paragraphs for line in textwrap.wrap(p, 140, initial_indent="# ", subsequent_indent="# ")]
+
+
+def _sittings(folder: Path) -> list[dict[str, Any]]:
+    return read_environment(folder / "version_0").get("sittings", [])
+
+
+def _lines(content: dict[str, Any]) -> Iterator[str]:
+    """As recipes are written: one key a line below its section, dictionaries in braces."""
+    for section, values in content.items():
+        if not isinstance(values, dict):
+            yield _entry(section, values)
+            continue
+        yield f"{section}:"
+        for key, value in values.items():
+            yield textwrap.indent(_entry(key, value), "  ")
+
+
+def _entry(key: str, value: Any) -> str:
+    style = None if isinstance(value, dict | list) else False
+    return yaml.safe_dump({key: value}, default_flow_style=style, width=140, sort_keys=False).rstrip("\n")

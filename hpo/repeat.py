@@ -1,0 +1,152 @@
+"""``python -m hpo repeat``: whether tuning helped. The tuned and the untuned recipe under the same new seeds, each tested once."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+
+from hpo import queue, search
+from hpo.export import content_of, own_overrides
+from hpo.options import add_engine_options
+from hpo.outcome import add_outcome_options, convention_of, name_of, open_outcome
+from hpo.slots import slots
+from hpo.spec import Point, Spec
+from hpo.storage import resolve
+from hpo.study import launch
+from hpo.worker import load_spec
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation import Comparison, ScoreTable, compare, statistic
+from lightning_seg.evaluation._runs import find_scores
+
+TUNED, UNTUNED = "tuned", "untuned"
+
+
+def main(args: list[str]) -> None:
+    """Train and test what is not there yet, then compare; the same command goes on after whatever ended it."""
+    options = _parser().parse_args(args)
+    if options.seeds < 2:
+        raise InputError(f"--seeds is {options.seeds}; give at least 2, as a single training says little.")
+    outcome = open_outcome(options)
+    trial = outcome.choose(options.trial)
+    first = int(content_of(outcome.spec, trial).get("seed_everything", 42)) + max(1, len(outcome.spec.replicas))
+    name = f"{outcome.study.study_name}_repeat_{trial.user_attrs['slot']:04d}"
+    places = slots(options.workers, options.per_gpu, options.devices_per_trial)
+    seeds = range(first, first + options.seeds)  # none of them served the search
+    settings = {"runs": str((Path(options.runs) / name).resolve()), "retries": options.retries}
+    spec = spec_of(outcome.spec, trial, seeds, devices=options.devices_per_trial, **settings)
+    if options.dry_run:
+        print("\n".join(search.command(spec, slot, []) for slot in range(spec.trials)))
+        return
+    storage = resolve(options.storage, Path(options.runs), name)
+    study = launch(spec, storage, name, places, options.minutes, options.retry_failed)
+    tables, done = tables_of(study)
+    rows = list(differences(tables))
+    print(
+        f"{name_of(trial)} of study {outcome.study.study_name!r} against its recipe, seeds {', '.join(map(str, done))}:"
+    )
+    Console(width=None if Console().is_terminal else 120, highlight=False).print(_table(rows))
+    print(verdict(next(row for row in rows if row.is_objective(spec.objective)), len(tables[TUNED][0].ids)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hpo repeat", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--seeds", type=int, default=3, help="how many, other ones than those of the search")
+    parser.add_argument("--minutes", type=float, help="after which no training is started")
+    add_engine_options(parser)
+    add_outcome_options(parser, place=False)
+    return parser
+
+
+def spec_of(tuned: Spec, trial: FrozenTrial, seeds: Iterable[int], **settings: Any) -> Spec:
+    """Both recipes under each seed, as a sweep."""
+    own = {UNTUNED: [], TUNED: own_overrides(tuned, trial)}
+    points = [Point(name, seed, args) for seed in seeds for name, args in own.items()]
+    same = {name: getattr(tuned, name) for name in ("recipe", "digest", "args", "objective")}
+    alike = {"sampler": "random", "pruner": "none", "test": True}
+    return Spec(**same, **alike, **settings, trials=len(points), points=points)
+
+
+def tables_of(study: optuna.Study) -> tuple[dict[str, list[ScoreTable]], list[int]]:
+    """The test's tables of both recipes, one for each seed that both have finished; InputError for fewer than two."""
+    spec = load_spec(study)
+    done: dict[tuple[str, int], Path] = {}
+    for slot, trial in queue.attempts(study.get_trials(deepcopy=False)).items():
+        if trial.state == TrialState.COMPLETE:
+            done[spec.points[slot].name, spec.points[slot].seed] = search.folder(spec, slot)
+    seeds = sorted({seed for _, seed in done if {(TUNED, seed), (UNTUNED, seed)} <= set(done)})
+    if len(seeds) < 2:
+        raise InputError(
+            f"{len(done)} of {spec.trials} trainings of study {study.study_name!r} are done, under fewer than two common "
+            "seeds; the same command goes on, with --retry-failed also where they failed."
+        )
+    files = {name: [find_scores(done[name, seed], "test") for seed in seeds] for name in (TUNED, UNTUNED)}
+    return {name: [ScoreTable.read(file) for file in found] for name, found in files.items()}, seeds
+
+
+class Difference(NamedTuple):
+    """A score of both recipes by seed, and the paired difference over the test images."""
+
+    class_name: str
+    score: str
+    convention: str
+    tuned: list[float]
+    untuned: list[float]
+    found: Comparison
+    classes: tuple[str, ...]
+
+    def is_objective(self, objective: str) -> bool:
+        """Whether this is the score that was tuned for (of several classes that of the first)."""
+        score, convention, chosen = convention_of(objective, self.classes)
+        return (self.score, self.convention, self.class_name) == (score, convention, chosen[0])
+
+
+def differences(tables: dict[str, list[ScoreTable]]) -> Iterator[Difference]:
+    """Of each class and overlap score, under both conventions."""
+    classes = tables[TUNED][0].classes
+    for name in classes:
+        for score in ("dice", "iou", "precision", "recall", "specificity", "accuracy"):
+            for convention in ("pooled", "image"):
+                by_seed = [
+                    [statistic([table], name, score, convention).value for table in tables[kind]]
+                    for kind in (TUNED, UNTUNED)
+                ]
+                found = compare(tables[TUNED], tables[UNTUNED], name, score, convention)
+                yield Difference(name, score, convention, *by_seed, found, classes)
+
+
+def verdict(row: Difference, images: int) -> str:
+    """Whether tuning helped, in words: by the score that was tuned for, on the test images."""
+    found, seeds = row.found, len(row.tuned)
+    better = sum(ours > theirs for ours, theirs in zip(row.tuned, row.untuned, strict=True))
+    sure = found.low > 0 or found.high < 0
+    word = ("helped" if found.difference > 0 else "did harm") if sure else "made no difference that these images show"
+    return (
+        f"Tuning {word}: test {row.score} ({row.convention}) {found.difference:+.4f}, 95 % {found.low:+.4f} to {found.high:+.4f} "
+        f"over {images} images; the tuned recipe is ahead under {better} of {seeds} seeds."
+    )
+
+
+def _table(rows: Sequence[Difference]) -> Table:
+    header = ("class", "score", "convention", "tuned", "untuned", "difference", "95 %", "p")
+    note = (
+        "Mean and SD over seeds. The difference is that of the means, its interval a paired BCa bootstrap over test images: "
+        "it says nothing of further seeds. p is not corrected for the number of rows."
+    )
+    table = Table(*header, caption=note, caption_justify="left")
+    for row in rows:
+        found = row.found
+        p = "<0.001" if found.p_bootstrap < 0.0005 else f"{found.p_bootstrap:.3f}"
+        interval = f"{found.low:+.4f} to {found.high:+.4f}"
+        cells = (_spread(row.tuned), _spread(row.untuned), f"{found.difference:+.4f}", interval, p)
+        table.add_row(row.class_name, row.score, row.convention, *cells)
+    return table
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"

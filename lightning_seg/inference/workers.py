@@ -1,0 +1,71 @@
+"""Where networks run: copies on several GPUs, or threads of the CPU with a batch each."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TypeVar
+
+import torch
+
+from lightning_seg.errors import InputError
+from lightning_seg.inference.ahead import ahead
+from lightning_seg.inference.network import Network
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Workers:
+    """Copies of a network, one for each device.
+
+    Threads of the CPU share one copy, and get a part of the threads of torch: pictures side by side use cores better than
+    the threads within one small convolution.
+
+    Args:
+        network: on the CPU.
+        devices: may name a device several times.
+    """
+
+    def __init__(self, network: Network, devices: Sequence[torch.device]) -> None:
+        self.networks = [network if device.type == "cpu" else network.copy_to(device) for device in devices]
+        self._threads = max(1, torch.get_num_threads() // len(devices))
+        self._free: SimpleQueue[Network] = SimpleQueue()
+        for one in self.networks:
+            self._free.put(one)
+
+    @property
+    def first(self) -> Network:
+        """One of them."""
+        return self.networks[0]
+
+    def map(self, work: Callable[[Network, A], B], items: Iterable[A]) -> Iterator[B]:
+        """``work(network, item)`` of each item, in order, as many at once as there are devices."""
+
+        def one(item: A) -> B:
+            network = self._free.get()
+            try:
+                return work(network, item)
+            finally:
+                self._free.put(network)
+
+        count = len(self.networks)
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(self._threads,)) as pool:
+            yield from ahead(pool, one, items, count + 1)
+
+
+def find_devices(text: str) -> list[torch.device]:
+    """``auto``: all GPUs, or else the CPU; ``cpu``: each thread that torch may use; or a list such as ``cuda:0,cuda:1``."""
+    if text == "auto":
+        text = ",".join(f"cuda:{index}" for index in range(torch.cuda.device_count())) or "cpu"
+    if text == "cpu":
+        return [torch.device("cpu")] * torch.get_num_threads()
+    try:
+        devices = [torch.device(name.strip()) for name in text.split(",")]
+        for device in devices:
+            torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"there is no device {text!r} ({reason}); give auto, cpu, or such as cuda:0,cuda:1."
+        ) from error
+    return devices
