@@ -1,44 +1,48 @@
 """What is kept of a scored run in ``experiments/results/scores/``: its per-image table, and beside it these facts."""
 
 import json
-import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lightning_seg.data._atomic import write_whole
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 
-RESULTS = Path(__file__).parent / "results"
+RECIPES = Path(__file__).parent
+RESULTS = RECIPES / "results"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """All that is to be known of a scored run besides its table. Unknown: an empty string or None."""
 
     recipe: str
-    changes: dict[str, Any]  # dotted key -> value, where the training departs from the recipe
-    training: str  # 8 hex digits over everything that decides the training but the seed
+    changes: dict[str, Any] = field(
+        default_factory=dict
+    )  # dotted key -> value, where the training departs from the recipe
+    training: str = ""  # 8 hex digits over everything that decides the training but the seed
+    trained_on: str = ""  # data set and protocol, where it was tested elsewhere
     architecture: str
     encoder: str
-    options: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
     pretrained: bool
     encoder_weights: dict[str, str]  # name, file, sha256
     dataset: str
     protocol: str
     protocol_digest: str
-    leaks: bool
-    grouped: bool
-    synthetic: bool
+    leaks: bool = False
+    grouped: bool = False
+    synthetic: bool = False
     split: str
     images: int
     size: int | str  # "native": as the images are
     scored_at: str
-    threshold: float
-    checkpoint: str
-    inference: str  # what came to the network alone: test-time augmentation, an ensemble, post-processing
+    threshold: float = 0.5
+    checkpoint: str = ""
+    inference: str = ""  # what came to the network alone: test-time augmentation, an ensemble, post-processing
     looks: int | None  # how often the test split had been scored by then, as the ledger of the runs' folder counted
     seed: int
     epochs: int
@@ -46,8 +50,8 @@ class Facts:
     commit: str
     hardware: str
     minutes: float | None
-    parameters: int | None
-    gmacs: float | None  # of one image of this size
+    parameters: int | None = None
+    gmacs: float | None = None  # of one image of this size
     latency_ms: float | None = None  # one image, eager float32, median
     latency_on: str = ""
 
@@ -71,7 +75,8 @@ class Facts:
         """The recipe, where the training departs from it, and the weights it began with."""
         changes = ", ".join(f"{key}={words(value)}" for key, value in self.changes.items())
         weights = f"; encoder weights {self.encoder_weights['sha256'][:8]}" if self.encoder_weights else ""
-        return f"{self.recipe or 'no recipe'}{f' with {changes}' if changes else ''}{weights}"
+        elsewhere = f"; trained on {self.trained_on}" if self.trained_on else ""
+        return f"{self.recipe or 'no recipe'}{f' with {changes}' if changes else ''}{weights}{elsewhere}"
 
     @property
     def place(self) -> Path:
@@ -110,20 +115,11 @@ def load_results(folder: Path) -> list[Result]:
 
 def read_facts(file: Path) -> Facts:
     """Facts that `write_facts` wrote; InputError where the file holds something else."""
-    content = json.loads(file.read_text())
     try:
-        return Facts(**content)
-    except TypeError as error:
+        return Facts(**json.loads(file.read_text()))
+    except (TypeError, ValueError) as error:
         raise InputError(f"{file} does not hold the facts of a run ({error}); record that run again.") from error
 
 
 def write_facts(facts: Facts, file: Path) -> None:
-    write_whole(file, json.dumps(asdict(facts), indent=1) + "\n")
-
-
-def write_whole(file: Path, text: str) -> None:
-    """The file appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(text)
-    os.replace(part, file)
+    write_whole(file, f"{json.dumps(asdict(facts), indent=1)}\n".encode())

@@ -8,13 +8,12 @@ from typing import Any
 
 import yaml
 
-from experiments.facts import RESULTS, Facts, words
+from experiments.facts import RECIPES, RESULTS, Facts, words
 from lightning_seg.errors import InputError
 from lightning_seg.models import names
 from lightning_seg.models._registry import options as constructor_options
 from lightning_seg.profiling import parse
 
-RECIPES = Path(__file__).parent
 COSTS = ("parameters", "gflops", "seconds", "loss")
 # Published divisions whose test images are exactly those of a protocol of ours, by data set. Of all others at most the counts agree.
 SAME_TEST_IMAGES = {
@@ -22,15 +21,8 @@ SAME_TEST_IMAGES = {
     ("glas", "owners' train/test"): "glas",
     ("monuseg", "owners' train/test"): "monuseg",
 }
-SHARED = (
-    "model",
-    "options",
-    "dataset",
-    "protocol",
-    "nearest",
-    "convention",
-    "source",
-)  # by the scores of one evaluation
+# by the scores of one evaluation
+SHARED = ("model", "options", "dataset", "protocol", "nearest", "convention", "source")
 _FIELDS = tuple("published_protocol" if column == "protocol" else column for column in SHARED)
 LOSS_OPTIONS = ("regularizer", "reconstruction")  # model options that only training knows
 _SCRATCH = {("nanonet", "b"), ("nanonet", "c")}  # variants of whose encoder there are no weights anywhere
@@ -107,6 +99,7 @@ class Evaluation:
         return (
             self.paper is not None
             and self.model in names()
+            and not facts.trained_on
             and facts.recipe in self.recipes
             and (facts.dataset, facts.protocol) == (self.dataset, self.protocol)
             and facts.changes.get("model.loss") == self.paper.changes.get("model.loss")

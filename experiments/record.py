@@ -6,14 +6,14 @@ Of each run: its per-image table and its facts below ``scores/``, and its scores
 import argparse
 import csv
 import io
-import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.facts import RESULTS, Facts, Result, read_facts, words, write_facts, write_whole
+from experiments.facts import RESULTS, Facts, Result, read_facts, words, write_facts
 from experiments.runs import find_runs, results_of, summary_of
+from lightning_seg.data._atomic import write_whole
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 
@@ -73,7 +73,8 @@ def record(result: Result, results: Path, replaced: bool = False, latency: bool 
         InputError: another run of the same training and seed is there, and ``replaced`` is False.
     """
     file = results / "scores" / result.facts.place
-    before = read_facts(file.with_suffix(".json")) if file.is_file() else None
+    kept = file.with_suffix(".json")  # is written last: where it is, the table and the rows are
+    before = read_facts(kept) if kept.is_file() else None
     if before and not replaced:
         if file.read_bytes() != result.file.read_bytes():
             raise InputError(
@@ -81,18 +82,17 @@ def record(result: Result, results: Path, replaced: bool = False, latency: bool 
                 "keep it, or give --replace if that run was faulty: the better of two is no result."
             )
         if latency and before.latency_ms is None:
-            write_facts(_with_latency(before), file.with_suffix(".json"))
+            write_facts(_with_latency(before), kept)
         return False
     _check_images(result, file)
     facts = _with_latency(result.facts) if latency else result.facts
     for name in (name for name in ("commit", "hardware", "minutes") if not getattr(facts, name)):
         print(f"{result.file.parent}: {name} is not known, for the run kept no environment.json")
     scores = summary_of(result)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(result.file, file.with_suffix(".part"))
-    file.with_suffix(".part").replace(file)
-    write_facts(facts, file.with_suffix(".json"))
+    kept.unlink(missing_ok=True)
+    write_whole(file, result.file.read_bytes())
     _write_rows(results / "reproduced.csv", facts, scores)
+    write_facts(facts, kept)
     print(f"recorded {facts.model}, seed {facts.seed}: {file}")
     return True
 
@@ -115,7 +115,7 @@ def _write_rows(file: Path, facts: Facts, scores: dict[str, Any]) -> None:
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows([*kept, *new])
-    write_whole(file, text.getvalue())
+    write_whole(file, text.getvalue().encode())
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:

@@ -3,21 +3,23 @@
 import argparse
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 import yaml
 
 from experiments import record, sweep
-from experiments.facts import RESULTS, slug, words, write_whole
+from experiments.facts import RECIPES, RESULTS, slug, words
 from experiments.leaderboard.boards import published_score
-from experiments.published import RECIPES, Evaluation, arguments, overrides, read_evaluations
+from experiments.published import Evaluation, arguments, overrides, read_evaluations
 from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data._atomic import write_whole
 from lightning_seg.errors import InputError
 from lightning_seg.models import TimmEncoder, create
 from lightning_seg.models._encoder import find_weights
@@ -60,7 +62,7 @@ def main(args: list[str]) -> None:
     parser = _parser()
     options, more = parser.parse_known_args(args)
     more = [part for arg in more for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    if any(not arg.startswith(("--model.", "--data.", "--trainer.")) for arg in more[::2]):
+    if len(more) % 2 or any(not arg.startswith(("--model.", "--data.", "--trainer.")) for arg in more[::2]):
         raise InputError(
             f"{' '.join(more)} is no option of reproduce; give --only, --fits-minutes, --run or keys of a recipe."
         )
@@ -69,8 +71,9 @@ def main(args: list[str]) -> None:
     if not chosen:
         raise InputError(f"--only {options.only!r} chooses none of the {len(fits)} fits; leave it out to see them.")
     rate = options.rate or measure_rate()
+    reduced = {key[2:]: yaml.safe_load(text) for key, text in zip(more[::2], more[1::2], strict=True)}
     for fit in chosen:
-        _look(fit, rate)
+        _look(fit, rate, reduced)
     ready = [fit for fit in chosen if not fit.missing and _short_enough(fit, options.fits_minutes)]
     _print(chosen, ready, {} if options.only else refused, options.fits_minutes)
     if options.run:
@@ -92,9 +95,9 @@ def plan(evaluations: Sequence[Evaluation]) -> tuple[list[Fit], dict[str, list[E
     return list(fits.values()), refused
 
 
-def _look(fit: Fit, rate: float) -> None:
-    """Enter what is missing, or how long the fit takes."""
-    config = _config(fit)
+def _look(fit: Fit, rate: float, reduced: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Enter what is missing, or how long the fit takes; ``reduced``: keys of the recipe in another form of all."""
+    config = _config(fit.recipe, {**reduced, **fit.changes})
     data, model = config["data"], config["model"]
     try:
         images = _training_images(data["dataset"], data["protocol"])
@@ -110,9 +113,9 @@ def _look(fit: Fit, rate: float) -> None:
     fit.minutes = passes * macs / rate / 60
 
 
-def _config(fit: Fit) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((RECIPES / f"{fit.recipe}.yaml").read_text())
-    for key, value in fit.changes.items():
+def _config(recipe: str, changes: dict[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())
+    for key, value in changes.items():
         part, _, name = key.partition(".")
         config[part][name] = value
     return config
@@ -188,9 +191,8 @@ def _run(fits: list[Fit], options: argparse.Namespace, more: list[str]) -> None:
         study = "_".join(["reproduce", recipe, *filter(None, [slug(" ".join(more))])])
         models = [{"name": fit.name, "overrides": fit.changes} for fit in fits if fit.recipe == recipe]
         file = Path(options.runs) / study / "sweep.yaml"
-        write_whole(
-            file, yaml.safe_dump({"recipe": str(RECIPES / f"{recipe}.yaml"), "models": models}, sort_keys=False)
-        )
+        content = {"recipe": str(RECIPES / f"{recipe}.yaml"), "models": models}
+        write_whole(file, yaml.safe_dump(content, sort_keys=False).encode())
         limits = ["--limit-minutes", str(options.limit_minutes)] if options.limit_minutes else []
         workers = ["--workers", options.workers] if options.workers else []
         where = ["--sweep", str(file), "--study", study, "--runs", options.runs, "--seeds", options.seeds]

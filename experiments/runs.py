@@ -5,6 +5,7 @@ import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -13,20 +14,21 @@ from typing import Any
 import lightning as L
 import yaml
 
-from experiments.facts import Facts, Result
+from experiments.facts import RECIPES, Facts, Result
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data._source import source_class
+from lightning_seg.data.splits import load_protocol
 from lightning_seg.environment import hardware, read_environment
 from lightning_seg.errors import InputError
 from lightning_seg.models._listing import count
 from lightning_seg.module import SegmentationModule
 
-RECIPES = Path(__file__).parent
 # What says which network it is, where files lie, or how fast it goes: no part of how a network is trained.
 NETWORK = {f"model.{name}" for name in ("architecture", "encoder", "options", "pretrained")}
 COPIED = ("dataset", "synthetic", "protocol", "protocol_digest", "split", "images", "size", "scored_at", "threshold")
 NOT_TRAINING = {
     "data.root",
+    "data.cache",
     "data.num_workers",
     "data.seed",
     "trainer.devices",
@@ -93,13 +95,14 @@ def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[st
     kept = read_environment(run)
     sittings: list[dict[str, Any]] = kept.get("sittings", [])
     recipe = _recipe(run, kept.get("command", ["-c", known["recipe"]] if known.get("recipe") else []))
-    settings = training(config) | {"data.protocol": summary["protocol"]}  # its name, where a path or nothing was given
-    model = config["model"]
+    settings, model = training(config), config["model"]
+    trained_on = (config["data"]["dataset"], settings["data.protocol"])
     parameters, gmacs = _cost(config, summary)
     return Facts(
         recipe=recipe.stem if recipe else "",
         changes=_changes(settings, recipe) if recipe else {},
         training=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8],
+        trained_on="" if trained_on == (summary["dataset"], summary["protocol"]) else ", ".join(trained_on),
         architecture=model["architecture"],
         encoder=model["encoder"] or "",
         options=model["options"] or {},
@@ -136,23 +139,44 @@ def _joined(values: Iterable[str]) -> str:
 def training(config: dict[str, Any]) -> dict[str, Any]:
     """dotted key -> value of everything that decides a training but its seed, where it is not the default."""
     classes = {"model": SegmentationModule, "data": SegmentationDataModule, "trainer": L.Trainer}
-    defaults = {
-        f"{part}.{name}": parameter.default
+    found = {
+        f"{part}.{name}": value
         for part, kind in classes.items()
-        for name, parameter in inspect.signature(kind).parameters.items()
+        for name, value in _not_default(kind, config.get(part) or {}).items()
     }
-    given = {f"{part}.{name}": value for part in classes for name, value in (config.get(part) or {}).items()}
-    given |= {
-        f"checkpoint.{name}": config["checkpoint"][name] for name in ("monitor", "mode") if "checkpoint" in config
-    }
-    given["trainer.callbacks"] = [
-        c["class_path"].rpartition(".")[2] for c in given.get("trainer.callbacks") or []
-    ] or None
-    return {
-        key: value
-        for key, value in given.items()
-        if key not in NOT_TRAINING and value not in (defaults.get(key), None, {}, False)
-    }
+    monitor = {"monitor": "val/dice", "mode": "max"} | (config.get("checkpoint") or {})
+    found |= {f"checkpoint.{name}": monitor[name] for name in ("monitor", "mode")}
+    found["data.protocol"] = _protocol(config["data"])
+    if "trainer.callbacks" in found:
+        found["trainer.callbacks"] = [_callback(each) for each in found["trainer.callbacks"]]
+    return {key: value for key, value in found.items() if key not in NOT_TRAINING}
+
+
+def _not_default(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a class that are not its defaults; an empty dictionary or list is as good as None."""
+    parameters = inspect.signature(kind).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return {k: v for k, v in given.items() if v != defaults.get(k) and not (v in ({}, []) and defaults.get(k) is None)}
+
+
+def _callback(entry: dict[str, Any]) -> dict[str, Any]:
+    """A callback of the recipe or the configuration, which holds its defaults too."""
+    module, _, name = entry["class_path"].rpartition(".")
+    given = entry.get("init_args") or {}
+    try:
+        kind = getattr(import_module(module or "lightning.pytorch.callbacks"), name)
+    except ImportError:  # of code that is not at hand
+        return {name: given}
+    return {name: _not_default(kind, given)}
+
+
+def _protocol(data: Mapping[str, Any]) -> str:
+    """The name of the protocol of a configuration, which may give a file or leave it to the data set."""
+    given = data.get("protocol") or source_class(data["dataset"]).default_protocol
+    path = Path(given).expanduser()
+    if path.suffix != ".csv":
+        return str(given)
+    return load_protocol(path).name if path.is_file() else path.stem
 
 
 def _recipe(run: Path, command: list[str]) -> Path | None:
@@ -165,9 +189,7 @@ def _recipe(run: Path, command: list[str]) -> Path | None:
 
 def _changes(settings: dict[str, Any], recipe: Path) -> dict[str, Any]:
     """Where ``settings`` depart from those of the recipe, besides the network."""
-    content = yaml.safe_load(recipe.read_text())
-    content["checkpoint"] = {"monitor": "val/dice", "mode": "max"} | content.get("checkpoint", {})
-    theirs = training(content)
+    theirs = training(yaml.safe_load(recipe.read_text()))
     keys = sorted((set(settings) | set(theirs)) - NETWORK)
     return {key: settings.get(key) for key in keys if settings.get(key) != theirs.get(key)}
 

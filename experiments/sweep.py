@@ -14,7 +14,7 @@ import argparse
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,23 @@ from hpo.storage import resolve
 from hpo.study import launch
 from lightning_seg.errors import InputError, unknown
 
-_KEYS = ("recipe", "models", "seeds", "folds", "overrides")
+_KEYS = {"recipe": str, "models": list, "seeds": list, "folds": list, "overrides": dict}
 
 
 def main(args: list[str]) -> None:
     """Run a sweep, or go on with it."""
     options, fixed = _parser().parse_known_args(args)
     check_overrides(fixed)
+    beside = [name for name in ("recipe", "architectures", "encoders", "options") if getattr(options, name)]
+    if options.sweep and beside:
+        raise InputError(f"--sweep {options.sweep} says what is trained; leave --{beside[0]} out, or --sweep.")
     content = _read(Path(options.sweep)) if options.sweep else _content(options, fixed)
     places = slots(options.workers, options.per_gpu, options.devices_per_trial)
     stem = Path(options.sweep or content["recipe"]).stem
     name = options.study or (stem if options.sweep else f"{stem}_sweep")
     spec = _spec(content, options, fixed, name)
     if options.slurm:
-        Path(options.slurm).write_text(slurm_array(spec, name))
+        Path(options.slurm).write_text(slurm_array(spec, name, sorted(spec.wanted(options.only))))
         print(f"sbatch {options.slurm}")
     elif options.dry_run:
         for slot in sorted(spec.wanted(options.only)):
@@ -64,9 +67,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not {"recipe", "models"} <= set(content):
         raise InputError(f"{path} is not a sweep; it needs recipe: and models:, a list of {{name, overrides}}.")
-    for key in content:
+    for key, value in content.items():
         if key not in _KEYS:
-            raise unknown("key of a sweep", key, _KEYS)
+            raise unknown("key of a sweep", key, list(_KEYS))
+        if not value or not isinstance(value, _KEYS[key]):
+            raise InputError(f"{path} holds {key}: {value!r}; give a {_KEYS[key].__name__} that is not empty.")
     for model in content["models"]:
         if not isinstance(model, dict) or set(model) != {"name", "overrides"}:
             raise InputError(
@@ -79,9 +84,13 @@ def _content(options: argparse.Namespace, fixed: Sequence[str]) -> dict[str, Any
     """What a file would say, from the options."""
     if not options.recipe:
         raise InputError("a sweep needs --sweep FILE, or --recipe with --architectures, --encoders or --seeds.")
-    own = {key: _mapping(key, text) for key, text in (item.split(":", 1) for item in options.options)}
+    own = dict(map(_own_options, options.options))
+    names = _names(options.architectures)
+    for name in own:
+        if name not in names:
+            raise unknown("architecture of this sweep", name, names)
     models: list[dict[str, Any]] = []
-    for architecture in _names(options.architectures) or [""]:
+    for architecture in names or [""]:
         for encoder in _names(options.encoders) or [""]:
             overrides: dict[str, Any] = {"model.architecture": architecture} if architecture else {}
             if encoder:
@@ -92,20 +101,19 @@ def _content(options: argparse.Namespace, fixed: Sequence[str]) -> dict[str, Any
                 overrides["model.options"] = own[architecture]
             parts = [architecture, "" if encoder == "none" else encoder]
             models.append({"name": "-".join(filter(None, parts)) or Path(options.recipe).stem, "overrides": overrides})
-    if set(own) - set(_names(options.architectures)):
-        raise unknown(
-            "architecture of this sweep",
-            next(iter(set(own) - set(_names(options.architectures)))),
-            _names(options.architectures),
-        )
     return {"recipe": options.recipe, "models": models}
 
 
-def _mapping(name: str, text: str) -> dict[str, Any]:
-    value = yaml.safe_load(text)
+def _own_options(text: str) -> tuple[str, dict[str, Any]]:
+    """``unet: {widths: [16, 32]}`` -> the architecture and its options."""
+    name, _, own = text.partition(":")
+    try:
+        value = yaml.safe_load(own)
+    except yaml.YAMLError:
+        value = None
     if not isinstance(value, dict):
-        raise InputError(f"--options of {name} is {text.strip()!r}; give them as 'unet: {{widths: [16, 32]}}'.")
-    return value
+        raise InputError(f"--options is {text!r}; give it as 'unet: {{widths: [16, 32]}}'.")
+    return name.strip(), value
 
 
 def _names(text: str | None) -> list[str]:
@@ -117,6 +125,8 @@ def numbers(text: str, what: str) -> list[int]:
     if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
         raise InputError(f"{what} is {text!r}; give whole numbers as 42,43,44 or 1-5.")
     ranges = [[int(end) for end in part.split("-")] for part in text.split(",")]
+    if backwards := next((ends for ends in ranges if ends[0] > ends[-1]), None):
+        raise InputError(f"{what} holds {backwards[0]}-{backwards[1]}; give the lower number first.")
     return [number for ends in ranges for number in range(ends[0], ends[-1] + 1)]
 
 
@@ -125,7 +135,7 @@ def _spec(content: dict[str, Any], options: argparse.Namespace, fixed: list[str]
     recipe = str(Path(content["recipe"]).resolve())
     args = [*_flags(content.get("overrides", {})), *fixed]
     points = list(_points(content, options, dry_run(recipe, args)))
-    if not {point.key for point in points} or len({point.key for point in points}) < len(points):
+    if len({point.key for point in points}) < len(points):
         raise InputError(
             "two combinations of the sweep have one name; give each model a name of its own, each seed once."
         )
@@ -144,15 +154,15 @@ def _spec(content: dict[str, Any], options: argparse.Namespace, fixed: list[str]
     )
     if not spec.wanted(options.only):
         raise InputError(f"--only {options.only!r} matches none of {', '.join(point.key for point in points)}.")
-    for model, name in {tuple(points[slot].args): points[slot].name for slot in spec.wanted(options.only)}.items():
+    for own, model in {tuple(points[slot].args): points[slot].name for slot in spec.wanted(options.only)}.items():
         try:
-            dry_run(recipe, [*args, *model])
+            dry_run(recipe, [*args, *own])
         except InputError as error:
-            raise InputError(f"{name} of the sweep does not work: {error}") from error
+            raise InputError(f"{model} of the sweep does not work: {error}") from error
     return spec
 
 
-def _points(content: dict[str, Any], options: argparse.Namespace, base: dict[str, Any]) -> Any:
+def _points(content: dict[str, Any], options: argparse.Namespace, base: dict[str, Any]) -> Iterator[Point]:
     seeds = numbers(options.seeds, "--seeds") if options.seeds else content.get("seeds", [base["seed_everything"]])
     folds = numbers(options.folds, "--folds") if options.folds else content.get("folds", [None])
     for fold in folds:
@@ -169,16 +179,19 @@ def _flags(overrides: dict[str, Any]) -> list[str]:
     return [part for key, text in texts.items() for part in (f"--{key}", text)]
 
 
-def slurm_array(spec: Spec, name: str) -> str:
-    """The grid as a job array: one combination per task, which goes on from its last epoch when it is requeued."""
-    commands = [shlex.quote(search.command(spec, slot, [])) for slot in range(spec.trials)]
-    return _SLURM.format(name=name, last=spec.trials - 1, commands="\n  ".join(commands), runs=shlex.quote(spec.runs))
+def slurm_array(spec: Spec, name: str, slots: Sequence[int]) -> str:
+    """Those combinations as a job array: one per task, which goes on from its last epoch when it is requeued."""
+    commands = [f"[{slot}]={shlex.quote(search.command(spec, slot, []))}" for slot in slots]
+    every = list(slots) == list(range(len(slots)))
+    tasks = f"0-{len(slots) - 1}" if every else ",".join(map(str, slots))
+    runs = shlex.quote(spec.runs)
+    return _SLURM.format(name=name, tasks=tasks, gpus=spec.devices, commands="\n  ".join(commands), runs=runs)
 
 
 _SLURM = """#!/bin/bash
 #SBATCH --job-name={name}
-#SBATCH --array=0-{last}
-#SBATCH --gpus=1
+#SBATCH --array={tasks}
+#SBATCH --gpus={gpus}
 #SBATCH --cpus-per-task=8
 #SBATCH --time=12:00:00
 #SBATCH --requeue
@@ -189,7 +202,7 @@ commands=(
 )
 run={runs}/$(printf 'trial_%04d' "$SLURM_ARRAY_TASK_ID")
 export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1
-if compgen -G "$run/version_*/test-*" > /dev/null; then exit 0; fi  # tested already: not twice
+if compgen -G "$run/version_*/test-*/*/summary.json" > /dev/null; then exit 0; fi  # tested already: not twice
 again=""
 if compgen -G "$run/version_*/checkpoints/last*.ckpt" > /dev/null; then again=" --ckpt_path last"; fi
 eval "${{commands[$SLURM_ARRAY_TASK_ID]}}$again"

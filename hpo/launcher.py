@@ -96,7 +96,7 @@ class Launcher:
 
     def _start(self, slot: Slot) -> subprocess.Popen[bytes]:
         job = {"storage": self.storage, "study": self.name, "number": slot.number, "end": self.end, "only": self.only}
-        command = [sys.executable, "-m", "hpo.worker", json.dumps(job)]
+        command = [sys.executable, "-c", "from hpo.worker import start; start()", json.dumps(job)]
         # stdin: a pipe that closes when this process is gone; a session of its own: Ctrl-C is for the launcher
         return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=environment(slot))
 

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from hpo import recipe, search
 from hpo.space import inside, read_space
 from hpo.spec import Spec
-from hpo.storage import open_storage
+from hpo.storage import open_storage, shown
 from lightning_seg.errors import InputError, unknown
 
 
@@ -142,7 +142,7 @@ def _best_of(study: str | None, storage: str, number: int) -> list[dict[str, Any
     try:
         other = optuna.load_study(study_name=name, storage=open_storage(where))
     except KeyError:
-        raise InputError(f"--warm-start names the study {study!r}, which is not in {where}.") from None
+        raise InputError(f"--warm-start names the study {study!r}, which is not in {shown(where)}.") from None
     trials = [t for t in other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.values]
     trials.sort(key=lambda t: t.values[0], reverse=other.directions[0] == optuna.study.StudyDirection.MAXIMIZE)
     return [trial.params for trial in trials[:number]]

@@ -165,9 +165,11 @@ class Watch:
         self.grace = grace
         self._seen: dict[Any, tuple[Any, float]] = {}
         self._looked = time.monotonic()
+        self.rounds = 0
 
     def look(self) -> None:
         """Call before each round: after a pause, such as one of the storage, all starts anew."""
+        self.rounds += 1
         if time.monotonic() - self._looked > self.grace / 3:
             self._seen.clear()
         self._looked = time.monotonic()
@@ -188,7 +190,9 @@ def tend(study: optuna.Study, spec: Spec, watch: Watch) -> None:
     watch.look()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _is_dead(trial, watch):
-            finish(study, trial, Result("failed", reason="its worker died"), again="died")
+            # whoever was dead before this launcher's first look died with its own, which is no sign against the trial
+            again = "interrupted" if watch.rounds == 1 else "died"
+            finish(study, trial, Result("failed", reason="its worker died"), again)
     filler = study.user_attrs.get("filler", "")
     ours = filler == identity() or (filler.startswith(f"{host()} ") and not _is_alive(filler))
     items = missing(spec, study.get_trials(deepcopy=False))

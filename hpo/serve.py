@@ -5,7 +5,7 @@ from pathlib import Path
 
 import optuna
 
-from hpo.storage import open_storage, resolve
+from hpo.storage import open_storage, resolve, shown
 
 
 def main(args: list[str]) -> None:
@@ -16,5 +16,5 @@ def main(args: list[str]) -> None:
     parser.add_argument("--port", type=int, default=13000)
     options = parser.parse_args(args)
     storage = open_storage(resolve(options.storage, Path("runs"), ""), create=True)
-    print(f"serving {options.storage} as grpc://{options.host}:{options.port}", flush=True)
+    print(f"serving {shown(options.storage)} as grpc://{options.host}:{options.port}", flush=True)
     optuna.storages.run_grpc_proxy_server(storage, host=options.host, port=options.port)

@@ -149,9 +149,7 @@ def inside(space: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]
     """Those values of ``found``, such as the recipe's own or those of another study, that lie inside the space."""
     values = {}
     for parameter in parameters(space):
-        if parameter.key not in found:
-            continue
-        value = _name(found[parameter.key])
+        value = _name(found.get(parameter.key))  # what is not said is null: the default
         try:
             if parameter.distribution._contains(parameter.distribution.to_internal_repr(value)):
                 values[parameter.key] = value

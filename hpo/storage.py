@@ -123,6 +123,11 @@ def resolve(storage: str | Path | None, runs: Path, study: str) -> str:
     return str(Path(text).resolve())
 
 
+def shown(storage: str) -> str:
+    """The storage without its password, and as the user writes it."""
+    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", storage.replace("postgresql+psycopg://", "postgresql://"))
+
+
 def open_storage(storage: str, create: bool = False, stop: Callable[[], bool] = lambda: False) -> BaseStorage:
     """The storage of that name; InputError where it cannot be reached. ``create`` makes the folder of a journal."""
     try:
@@ -131,7 +136,7 @@ def open_storage(storage: str, create: bool = False, stop: Callable[[], bool] = 
         raise
     except Exception as error:
         raise InputError(
-            f"the storage {storage!r} cannot be reached ({_first_line(error)}); start its server, or leave --storage out "
+            f"the storage {shown(storage)!r} cannot be reached ({_first_line(error)}); start its server, or leave --storage out "
             "for a journal file."
         ) from error
 

@@ -12,7 +12,7 @@ from hpo.launcher import Launcher
 from hpo.progress import describe
 from hpo.slots import Slot
 from hpo.spec import Spec
-from hpo.storage import open_storage
+from hpo.storage import open_storage, shown
 from hpo.worker import load_spec
 from lightning_seg.errors import InputError
 
@@ -37,7 +37,7 @@ def open_study(spec: Spec, storage: str, name: str) -> optuna.Study:
     if old_runs:
         optuna.delete_study(study_name=name, storage=opened)
         raise InputError(
-            f"{spec.runs} holds the runs of an earlier study, such as {old_runs[0].name}, but {storage} does not know it; "
+            f"{spec.runs} holds the runs of an earlier study, such as {old_runs[0].name}, but {shown(storage)} does not know it; "
             "give another --study, or remove that folder."
         )
     _write(study, spec, fills=True)
@@ -85,7 +85,7 @@ def launch(
     if again:
         print(f"{retry_failed(study, only)} failed trials are run again")
     end = time.time() + 60 * minutes if minutes else None
-    print(f"study {name!r} in {storage}: {len(places)} workers", flush=True)
+    print(f"study {name!r} in {shown(storage)}: {len(places)} workers", flush=True)
     launcher = Launcher(storage, name, places, end, only)
     study = launcher.run()
     summarize(study, bool(launcher.stopping), end is not None and time.time() > end, only)

@@ -88,8 +88,10 @@ def main(job: Job, connection: Connection, lifeline: Connection) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(log, stream.fileno())
+        stream.reconfigure(line_buffering=True)  # type: ignore[attr-defined, union-attr]
     channel = Channel(connection)
     result = _guarded(job, channel)
+    sys.stdout.flush()  # once the result is told, this process may be ended at any time
     if not all(map(math.isfinite, result.values)):
         result = Result("failed", reason=f"the objective is not a number ({result.values})", facts=result.facts)
     if result.state != "failed":

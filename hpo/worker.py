@@ -1,6 +1,6 @@
 """A worker: takes trials from the queue of a study, one at a time, and runs each in a process of its own.
 
-    python -m hpo.worker '{"storage": ..., "study": ..., "number": 0, "end": null, "only": null}'
+    python -c 'from hpo.worker import start; start()' '{"storage": ..., "study": ..., "number": 0, "end": null, "only": null}'
 
 ``end``: seconds since 1970 after which no trial is started; ``only``: a glob of points of a sweep.
 
@@ -53,16 +53,15 @@ class Worker:
         self.study.pruner = search.pruner(self.spec)
         self._context = multiprocessing.get_context("forkserver")
         # children are forks of a process that has loaded torch but never run it: they start at once and share no state
-        self._context.set_forkserver_preload([] if self.spec.function else ["hpo.training"])
+        module = self.spec.function.partition(":")[0] if self.spec.function else "hpo.training"
+        self._context.set_forkserver_preload([module])
 
     def run(self) -> None:
         """Work until there is nothing left to do."""
         while not self._ended():
             trial = queue.claim(self.study, self.spec.wanted(self.only))
             if trial is not None:
-                with suppress(
-                    UpdateFinishedTrialError
-                ):  # another worker, who thought this one dead, has ended the trial
+                with suppress(UpdateFinishedTrialError):  # someone who thought this worker dead has ended the trial
                     self._run(trial)
             elif queue.done(self.spec, self.study.get_trials(deepcopy=False), self.only):
                 return
@@ -159,7 +158,7 @@ def _cause(code: int | None) -> str:
 
 def _kill(child: Any) -> None:
     """End the child and all processes of its group."""
-    child.join(5 if child.exitcode is None and not child.is_alive() else 0.2)
+    child.join(0.2)
     for end in (os.killpg, os.kill):
         try:
             end(child.pid, signal.SIGKILL)
@@ -183,6 +182,7 @@ def main(args: list[str]) -> None:
     worker.run()
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """The worker as a process. It has no main module, for each trial's process would import that anew."""
     with one_sentence():
         main(sys.argv[1:])

@@ -62,7 +62,8 @@ def check_trust(checkpoint: dict[str, Any], path: str | Path | None, trust_code:
 
 def find_checkpoint(run: Path, which: str) -> Path:
     """The ``best`` or ``last`` checkpoint of ``run`` (``runs/<name>/version_N``, or ``runs/<name>``: its newest version with one)."""
-    versions = sorted(run.glob("version_*"), key=lambda path: int(path.name.rpartition("_")[2]), reverse=True)
+    numbered = [path for path in run.glob("version_*") if path.name.removeprefix("version_").isdecimal()]
+    versions = sorted(numbered, key=lambda path: int(path.name.removeprefix("version_")), reverse=True)
     for folder in (version / "checkpoints" for version in (run, *versions)):
         last = max(folder.glob("last*.ckpt"), default=None)  # by name: the epoch stands in it
         file = last if which == "last" else _best(folder, last)

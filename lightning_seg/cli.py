@@ -40,6 +40,7 @@ from lightning_seg.run_record import RunRecord
 
 COMMANDS = ("fit", "validate", "test", "predict")
 SCORING = ("validate", "test")
+_SUBSETS = {"kvasir_sessile": "kvasir_seg"}  # data set -> the one whose images it holds, under the same ids
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # seeds, tips and device lists are not news
@@ -162,10 +163,8 @@ class CLI(LightningCLI):
                 f"protocol {data.protocol_name!r} is not the one {name} was trained under: its digest was "
                 f"{facts['protocol_digest']} and is now {data.protocol_digest}; restore the file, or train again."
             )
-        if (
-            self.subcommand in ("fit", "predict")
-            or content["datamodule_hyper_parameters"]["dataset"] != data.hparams["dataset"]
-        ):
+        here, there = data.hparams["dataset"], content["datamodule_hyper_parameters"]["dataset"]
+        if self.subcommand in ("fit", "predict") or _SUBSETS.get(here, here) != _SUBSETS.get(there, there):
             return
         split = "val" if self.subcommand == "validate" else "test"
         known = set(facts.get("trained_on", ())) & set(data.ids(split))
@@ -184,9 +183,12 @@ class CLI(LightningCLI):
             slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
             kwargs["plugins"] = [AtomicCheckpointIO(), *slurm]
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer: Any = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise InputError(f"these trainer options do not work: {' '.join(str(error).split())}") from error
+        for callback in trainer.callbacks:
+            _check_sealed(f"the monitor of {type(callback).__name__}", getattr(callback, "monitor", None))
+        return trainer
 
     def _logger(self) -> TensorBoardLogger:
         """``runs/<name>/version_N``: that of the checkpoint unless another place is named, or a new one."""
@@ -243,12 +245,15 @@ def _last() -> ModelCheckpoint:
     )
 
 
-def _check_monitor(monitor: str | None) -> None:
-    """The best epoch is chosen by a validation score: the test set is sealed."""
+def _check_sealed(what: str, monitor: str | None) -> None:
+    """No test score decides anything: not the best epoch, not when training ends."""
     if monitor and monitor.startswith("test/"):
-        raise InputError(
-            f"checkpoint.monitor is {monitor!r}, but the test set is sealed; monitor a val/ score such as 'val/dice'."
-        )
+        raise InputError(f"{what} is {monitor!r}, but the test set is sealed; monitor a val/ score such as 'val/dice'.")
+
+
+def _check_monitor(monitor: str | None) -> None:
+    """The best epoch is chosen by a validation score."""
+    _check_sealed("checkpoint.monitor", monitor)
     known = ["val/loss", "val/f1", *(f"val/{score}{kind}" for score in SCORES for kind in ("", "_image"))]
     if monitor and not any(monitor == name or monitor.startswith(f"{name}_") for name in known):
         raise unknown("score to monitor", monitor, known)

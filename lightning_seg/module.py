@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from lightning_seg.checkpoint import check_trust, read_checkpoint
-from lightning_seg.errors import InputError, unknown
+from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, scores
 from lightning_seg.losses import WeightedLoss
 from lightning_seg.models import Output, TimmEncoder, create
-from lightning_seg.optimization import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
+from lightning_seg.optimization import check_optimization, make_optimizer, make_schedule
 from lightning_seg.scoring import Scorer
 
 IMAGENET: tuple[tuple[float, ...], tuple[float, ...]] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -72,14 +72,7 @@ class SegmentationModule(L.LightningModule):
         classes = list(classes)
         self.save_hyperparameters()
         self.classes = classes
-        if optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", optimizer, OPTIMIZERS)
-        if schedule not in SCHEDULES:
-            raise unknown("schedule", schedule, SCHEDULES)
-        if schedule_options and schedule in ("constant", "cosine"):
-            raise InputError(f"schedule {schedule!r} takes no schedule_options ({schedule_options}); leave them out.")
-        if not 0 <= warmup < 1:
-            raise InputError(f"warmup is {warmup}; give the share of all steps, at least 0 and below 1, such as 0.05.")
+        check_optimization(self.hparams)
         for name in ("encoder", "encoder_options", "in_channels", "num_classes"):
             if name in (options or {}):
                 raise InputError(
@@ -218,6 +211,11 @@ class SegmentationModule(L.LightningModule):
             raise InputError(
                 f"the training loss is {loss} in epoch {self.current_epoch}; lower model.lr, or train with "
                 "--trainer.precision 32-true or --trainer.gradient_clip_val 1; the checkpoints before are intact."
+            )
+        if not math.isfinite(loss) and self.trainer.state.fn != "fit":
+            raise InputError(
+                f"the {stage} loss is {loss}: the network gives no finite numbers, which no score would show; score with "
+                "--trainer.precision 32-true, or another checkpoint."
             )
         if stage != "train":  # where an image may stand several times, as augmented copies
             self.histogram = histogram

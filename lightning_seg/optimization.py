@@ -6,10 +6,25 @@ from typing import Any
 
 import torch
 
-from lightning_seg.errors import InputError
+from lightning_seg.errors import InputError, unknown
 
 OPTIMIZERS = {name.lower(): name for name in ("Adam", "AdamW", "NAdam", "RMSprop", "SGD")}
 SCHEDULES = ("constant", "cosine", "multistep", "plateau")
+
+
+def check_optimization(hp: Mapping[str, Any]) -> None:
+    """InputError for unknown names of the optimiser and the schedule, and options of the schedule that it does not take."""
+    for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        if hp[kind] not in known:
+            raise unknown(kind, hp[kind], known)
+    if hp["schedule_options"] and hp["schedule"] in ("constant", "cosine"):
+        raise InputError(
+            f"schedule {hp['schedule']!r} takes no schedule_options ({hp['schedule_options']}); leave them out."
+        )
+    if not 0 <= hp["warmup"] < 1:
+        raise InputError(
+            f"warmup is {hp['warmup']}; give the share of all steps, at least 0 and below 1, such as 0.05."
+        )
 
 
 def make_optimizer(parameters: Iterable[torch.nn.Parameter], hp: Mapping[str, Any]) -> torch.optim.Optimizer:

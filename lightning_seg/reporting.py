@@ -53,7 +53,7 @@ class ScoreReport(L.Callback):
         if not trainer.is_global_zero:
             return
         folder, facts = score_folder(trainer, pl_module, split), _facts(trainer, pl_module, split)
-        if split == "test":  # before any score of it can be seen
+        if split == "test":  # before its scores are written, so that a kill hides no look
             facts["looks"] = _look(run_dir(trainer), facts)
         pl_module.table.write(folder / "scores.csv")
         facts |= _scores(trainer, pl_module)

@@ -24,7 +24,7 @@ ALLOWED = {
         for name in ("errors", "checkpoint", "losses", "models", "evaluation", "optimization", "scoring")
     },
     "lightning_seg.inference": {
-        f"lightning_seg.{name}" for name in ("errors", "blocks", "module", "data", "evaluation")
+        f"lightning_seg.{name}" for name in ("errors", "blocks", "checkpoint", "module", "data", "evaluation")
     },
     "lightning_seg.dashboard": {f"lightning_seg.{name}" for name in ("evaluation", "inference", "printing")},
     "lightning_seg.run_report": {

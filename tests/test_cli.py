@@ -346,6 +346,7 @@ BAD = [
         "does not exist",
     ),
     (["--checkpoint.monitor", "test/dice"], "sealed"),
+    (["--trainer.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: test/dice}}]"], "sealed"),
     (["--checkpoint.monitor", "val/dise"], "did you mean 'val/dice"),
     (["--trainer.max_epochs", "-1"], "must know the number of steps"),
     (["--ckpt_path", "last"], "no 'last' checkpoint"),
@@ -357,6 +358,7 @@ BAD = [
     (["--model.schedule", "plateau", "--model.schedule_options", "{factor: 2}"], "plateau does not take"),
     (["--model.loss", "{dice: {smooth: big}}"], "'big'"),
     (["--model.architecture", "subprocess:Popen"], "no torch.nn.Module"),
+    (["--model.architecture", ":Net"], "no architecture ':Net'"),
     (["--ckpt_path", __file__], "not a checkpoint"),
 ]
 
@@ -409,6 +411,25 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_a_sentence(recipe, tmp_pa
     options = ["--model.optimizer", "sgd", "--model.lr", "1e30", "--model.warmup", "0"]
     with pytest.raises(InputError, match=r"the training loss is (nan|inf)"):
         cli.run(["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.max_epochs", "2", *options])
+
+
+def test_a_network_that_gives_no_finite_numbers_has_no_scores(trained, tmp_path):
+    content = torch.load(checkpoint(trained), weights_only=True)
+    next(iter(content["state_dict"].values()))[:] = torch.nan  # the mean of the images
+    torch.save(content, tmp_path / "broken.ckpt")
+    for command in ("validate", "test"):
+        with pytest.raises(InputError, match="loss is nan"):
+            cli.run([command, "--ckpt_path", str(tmp_path / "broken.ckpt"), "--runs", str(tmp_path)])
+    assert not list(tmp_path.rglob("scores.csv"))
+
+
+def test_images_of_a_subset_that_were_trained_on_are_not_tested_on(trained, tmp_path):
+    content = torch.load(checkpoint(trained), weights_only=True)
+    content["datamodule_hyper_parameters"] |= {"dataset": "kvasir_seg", "protocol": None, "dataset_options": None}
+    content["lightning_seg"]["trained_on"] = load_protocol("kvasir-unet-a").ids["train"]
+    torch.save(content, tmp_path / "kvasir.ckpt")
+    with pytest.raises(InputError, match=r"of the 20 test images of protocol 'kvasir-sessile' were trained on"):
+        cli.run(["test", "--ckpt_path", str(tmp_path / "kvasir.ckpt"), "--data.dataset", "kvasir_sessile"])
 
 
 def test_a_batch_too_small_for_batch_norm_is_one_sentence(recipe, tmp_path):

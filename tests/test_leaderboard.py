@@ -73,15 +73,26 @@ def test_seeds_share_a_training_and_everything_else_that_is_trained_differently_
         dotted = {key.replace("__", "."): value for key, value in changes.items()}
         return next(results_of(make_run(tmp_path / str(number), 0.8, seed, dotted))).facts.training
 
+    def stopped(patience: int) -> dict[str, Any]:
+        path = "lightning.pytorch.callbacks.EarlyStopping"
+        return {
+            "trainer__callbacks": [{"class_path": path, "init_args": {"monitor": "val/loss", "patience": patience}}]
+        }
+
     base = training(0, 42)
-    assert training(1, 43, data__root="/elsewhere", data__num_workers=4, trainer__devices=2) == base
+    machine = {"data__root": "/elsewhere", "data__cache": "/fast", "data__num_workers": 4, "trainer__devices": 2}
+    assert training(1, 43, **machine) == base
     others = [
+        stopped(5),
+        stopped(20),
+        {"model__weight_decay": 0.0},
+        {"data__online": False},
         {"trainer__max_epochs": 12},
         {"model__lr": 0.001},
         {"data__augment": "none"},
         {"model__options": {"skip": "dca"}},
     ]
-    assert len({base, *(training(2 + i, 42, **change) for i, change in enumerate(others))}) == 5
+    assert len({base, *(training(2 + i, 42, **change) for i, change in enumerate(others))}) == 9
 
 
 def test_where_a_training_departs_from_its_recipe_is_said(tmp_path: Path) -> None:
@@ -89,6 +100,55 @@ def test_where_a_training_departs_from_its_recipe_is_said(tmp_path: Path) -> Non
     facts = next(results_of(run)).facts
     assert facts.changes == {"trainer.max_epochs": 12, "data.size": 128, "model.optimizer": "sgd"}
     assert "with data.size=128, model.optimizer=sgd, trainer.max_epochs=12" in facts.settings
+
+
+def test_a_run_that_was_tested_on_other_data_says_on_which_it_was_trained_and_reproduces_nothing(
+    tmp_path: Path,
+) -> None:
+    changes = {"model.architecture": "dca_unet", "model.encoder": None, "model.pretrained": False, "model.loss": None}
+    changes |= {"data.protocol": "kvasir-800-200"}
+    elsewhere = {"dataset": "cvc_clinicdb", "protocol": "clinicdb-459-153", "protocol_digest": "000000000000"}
+    runs = [make_run(tmp_path / "a", 0.8, 42, changes), make_run(tmp_path / "b", 0.8, 42, changes, **elsewhere)]
+    home, away = (next(results_of(run, {"recipe": "dca_unet_kvasir"})).facts for run in runs)
+    assert home.trained_on == ""
+    assert away.trained_on == "kvasir_seg, kvasir-800-200"
+    assert "trained on kvasir_seg, kvasir-800-200" in away.settings
+    assert home.training == away.training
+    assert "data.protocol" not in away.changes
+    published = [e for e in read_evaluations() if (e.dataset, e.nearest) == ("cvc_clinicdb", "clinicdb-459-153")]
+    assert published
+    assert not any(evaluation.reproduced_by(away) for evaluation in published)
+
+
+def test_a_protocol_given_as_a_file_or_left_to_the_data_set_has_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("# name: my-split\n# version: 1\nid,split\na,train\nb,val\nc,test\n")
+    for number, (given, name) in enumerate(((str(file), "my-split"), (None, "phantom-polyp"), ("auto", "auto"))):
+        changes = {"data.dataset": "phantom_polyp", "data.protocol": given}
+        facts = next(results_of(make_run(tmp_path / str(number), 0.8, 42, changes, protocol=name))).facts
+        assert (facts.trained_on, facts.protocol) == ("", name)
+
+
+def test_a_record_that_was_cut_short_is_completed_by_the_next_one(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 0.8)
+    record([str(run), "--results", str(tmp_path)])
+    whole = {file: file.read_bytes() for file in tmp_path.rglob("*.[cj]s*") if run not in file.parents}
+    assert len(whole) == 3
+    facts = next(file for file in whole if file.suffix == ".json")
+    for lost in ([facts], [facts, facts.with_suffix(".csv")], [facts, tmp_path / "reproduced.csv"]):
+        for file in lost:
+            file.unlink()
+        record([str(run), "--results", str(tmp_path)])
+        assert {file: file.read_bytes() for file in whole} == whole
+
+
+def test_a_run_that_is_recorded_and_shown_besides_counts_once(recorded: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "again", 0.876)
+    board = leaderboard.collect(recorded, [run]).boards[0]
+    assert sum(len(line.facts) for line in board.lines) == 18
+    other = make_run(tmp_path / "other", 0.9)
+    with pytest.raises(InputError, match="two runs of the same training and seed"):
+        leaderboard.collect(recorded, [other])
 
 
 def test_the_same_run_recorded_twice_stands_once_and_older_rows_stay(recorded: Path, tmp_path: Path) -> None:

@@ -86,6 +86,12 @@ def test_minutes_follow_from_images_epochs_and_multiply_adds(everything: None, f
     assert fit.minutes == pytest.approx(3 * 100 * 200 * macs / 1e9 / 60, rel=0.01)
 
 
+def test_a_reduced_form_takes_its_own_minutes(everything: None, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--only", "pam_unet_kvasir/pam_unet-attention=pla", *RATE, "--trainer.max_epochs=2"])
+    said = capsys.readouterr().out
+    assert float(said.split(" min ")[0].split()[-1]) == pytest.approx(3 * 100 * 2 * 1.31e9 / 1e9 / 60, abs=0.6)
+
+
 def test_fits_that_take_too_long_are_listed_apart(everything: None, capsys: pytest.CaptureFixture[str]) -> None:
     main(["--only", "pam_unet_kvasir/[mu]*", "--fits-minutes", "1500", *RATE])
     short, slow = capsys.readouterr().out.split("take longer than 1500 minutes")

@@ -1,7 +1,6 @@
 """The report of one run, made of a real tiny one."""
 
 import dataclasses
-import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -221,21 +220,16 @@ def test_the_probabilities_are_those_of_the_scored_pixels(run, trained):
     assert (own.histogram("polyp", None) == run.histogram("polyp", result(run, "val"))).all()
 
 
-def test_the_commands_make_the_run_and_its_scores_again(run, recipe, tested):
-    text = Page(report(run, predictions=False)).text
+def test_the_commands_make_the_run_and_its_scores_again(run, recipe):
     where = f"--name tested --runs {recipe.parent}"
+    text = Page(report(run, predictions=False)).text
+    assert f"lightning-seg fit -c {recipe} lightning-seg test {where} --ckpt_path best" in text
+    assert f"commit {run.environment['sittings'][0]['commit']}" in text
+    text = Page(report(dataclasses.replace(run, environment={}), predictions=False)).text
     assert f"lightning-seg fit -c config.yaml {where}" in text
-    assert f"lightning-seg test {where} --ckpt_path best" in text
-    (tested / "version_0" / "environment.json").write_text(
-        json.dumps(
-            {
-                "command": ["fit", "-c", "my recipe.yaml"],
-                "sittings": [{"commit": "abc1234-dirty", "cpu": "a processor", "minutes": 2.0, "devices": 1}],
-            }
-        )
-    )
-    text = Page(report(open_run(tested), predictions=False)).text
-    (tested / "version_0" / "environment.json").unlink()
+    sitting = {"commit": "abc1234-dirty", "cpu": "a processor", "minutes": 2.0, "devices": 1}
+    elsewhere = {"command": ["fit", "-c", "my recipe.yaml"], "sittings": [sitting]}
+    text = Page(report(dataclasses.replace(run, environment=elsewhere), predictions=False)).text
     assert "git checkout abc1234 lightning-seg fit -c 'my recipe.yaml'" in text
     assert "commit abc1234-dirty" in text
     assert "hardware a processor" in text

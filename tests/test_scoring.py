@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from lightning_seg.errors import InputError
 from lightning_seg.evaluation import measures, per_image, statistic
 from lightning_seg.module import SegmentationModule
 from lightning_seg.scoring import Scorer
@@ -101,6 +102,8 @@ def test_measures_in_the_table_are_those_of_each_image():
 def test_families_that_were_not_asked_for_are_not_in_the_table():
     table, _, _ = scored(batches(), families=("boundary",))
     assert list(table.measures) == ["hd95", "nsd"]
+    with pytest.raises(InputError, match="holds no calibration sums"):
+        statistic([table], "vessel", "ece", "pooled")  # not 0, which would be perfect
     assert not scored(batches(), families=())[0].measures
 
 

@@ -1,10 +1,12 @@
 """`python -m experiments sweep`: what it would run, and that what it ran is the same whatever happened meanwhile."""
 
+import contextlib
 import json
 import os
 import random
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import yaml
 
 from experiments import sweep
+from hpo import queue
 from lightning_seg.errors import InputError
 
 sys.path.append(str(Path(__file__).parent / "hpo"))
@@ -22,7 +25,7 @@ SWEEPS = sorted((Path(sweep.__file__).parent / "sweeps").glob("*.yaml"))
 TINY = """
 trainer: {accelerator: cpu, max_epochs: %d}
 data: {dataset: phantom_polyp, protocol: %s, size: 32, batch_size: 4, num_workers: 0, dataset_options: {resolution: 32}}
-model: {architecture: unet, options: {widths: [4, 8]}, lr: 0.01}
+model: {architecture: unet, options: {widths: [4, 8]}, lr: 0.02, loss: {dice: 1.0}}
 """
 
 
@@ -93,6 +96,10 @@ def test_only_runs_what_matches(recipe, capsys):
         (["--architectures", "unet", "--sede", "1"], "there is no option '--sede'"),
         (["--architectures", "unet", "--trainer.devices", "2"], "--devices-per-trial"),
         (["--architectures", "unet", "--options", "resunet: {}"], "no architecture of this sweep named 'resunet'"),
+        (["--architectures", "unet", "--options", "unet"], "--options is 'unet'; give it as"),
+        (["--architectures", "unet", "--options", "unet: {widths"], "--options is 'unet: {widths'; give it as"),
+        (["--architectures", "unet", "--seeds", "5-1"], "--seeds holds 5-1; give the lower number first"),
+        (["--sweep", str(SWEEPS[0])], "leave --recipe out, or --sweep"),
         (["--architectures", "unet", "--workers", "some"], "--workers is 'some'"),
     ],
 )
@@ -102,10 +109,16 @@ def test_a_sweep_that_cannot_be_is_refused_in_a_sentence_before_anything_runs(re
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sweep_file_with_an_unknown_key_is_refused(tmp_path):
-    (tmp_path / "s.yaml").write_text("recipe: r.yaml\nmodels: []\nseed: [1]")
-    with pytest.raises(InputError, match="no key of a sweep named 'seed'; did you mean 'seeds'"):
-        sweep.main(["--sweep", str(tmp_path / "s.yaml")])
+def test_a_sweep_file_that_is_none_is_refused(tmp_path):
+    model = "{name: unet, overrides: {}}"
+    for models, rest, sentence in [
+        (f"[{model}]", "seed: [1]", "no key of a sweep named 'seed'; did you mean 'seeds'"),
+        ("[]", "", "models: []; give a list that is not empty"),
+        (f"[{model}]", "seeds: 42", "seeds: 42; give a list"),
+    ]:
+        (tmp_path / "s.yaml").write_text(f"recipe: r.yaml\nmodels: {models}\n{rest}")
+        with pytest.raises(InputError, match=sentence.replace("[", r"\[")):
+            sweep.main(["--sweep", str(tmp_path / "s.yaml")])
 
 
 @pytest.mark.slow
@@ -125,6 +138,11 @@ def test_the_slurm_array_holds_each_combination_once(recipe, tmp_path, capsys):
     assert "#SBATCH --array=0-3" in text
     assert text.count("lightning-seg fit -c") == 4
     assert os.system(f"bash -n {script}") == 0
+    sweep.main(["--recipe", str(recipe), "--seeds", "1-4", "--only", "*seed [24]", "--slurm", str(script)])
+    assert "#SBATCH --array=1,3\n" in script.read_text()
+    commands = script.read_text().partition("run=")[0]
+    shown = subprocess.run(["bash", "-c", f'{commands}echo "${{commands[3]}}"'], capture_output=True, text=True)
+    assert "--seed_everything 4 " in shown.stdout
 
 
 def points(seeds):
@@ -139,24 +157,39 @@ def scores(driven):
     return found, [(result["state"], result["values"], result["facts"]["epochs"]) for result in results]
 
 
+def epochs(driven):
+    """How many lines about an epoch all trials have logged."""
+    return sum(path.read_text().count("epoch ") for path in driven.folder.glob("runs/s/*/log.txt"))
+
+
 @pytest.mark.slow
 def test_a_sweep_killed_at_ten_random_moments_finds_what_an_undisturbed_one_finds(recipe, tmp_path):
     settings = {"function": None, "recipe": str(recipe), "points": points([1, 2]), "workers": 1, "test": True}
     calm, wild = (Driven(tmp_path / name) for name in ("calm", "wild"))
     for driven in (calm, wild):
         driven.folder.mkdir()
-    calm.finish(2, seconds=120, **settings)
+    calm.finish(2, seconds=600, **settings)
     moments = random.Random(0)
     for kill in range(10):
         launcher = wild.start(2, **settings)
-        time.sleep(moments.uniform(3, 9) if kill % 2 else moments.uniform(0, 6))
-        victims = [launcher.pid, *(int(t.user_attrs["worker"].split()[1]) for t in wild.trials("RUNNING"))]
+        if kill % 2:
+            time.sleep(moments.uniform(0, 6))
+        else:
+            target = epochs(wild) + moments.randint(1, 4)
+            wild.wait_for(lambda: epochs(wild) >= target or launcher.poll() is not None, 300)  # noqa: B023
+            time.sleep(moments.uniform(0, 0.3))
+        workers = [
+            owner
+            for t in wild.trials("RUNNING")
+            if queue._is_alive(owner := t.user_attrs.get("worker", "- 999999999 -"))
+        ]
+        victims = [launcher.pid, *(int(owner.split()[1]) for owner in workers)]
         for victim in moments.sample(victims, moments.randint(1, len(victims))):
-            if launcher.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
         launcher.kill()
         launcher.wait()
-    wild.finish(2, seconds=120, **settings)
+    wild.finish(2, seconds=600, **settings)
     assert scores(wild) == scores(calm)
     assert len(scores(calm)[0]) == 2
     ledger = tmp_path / "wild" / "runs" / "s" / "ledger.csv"

@@ -1,15 +1,17 @@
 """The command ``python -m experiments leaderboard``."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.facts import RESULTS, load_results, write_whole
+from experiments.facts import RESULTS, Result, load_results
 from experiments.leaderboard import page, text
 from experiments.leaderboard.boards import make_boards
 from experiments.leaderboard.elsewhere import set_beside
 from experiments.published import read_evaluations
 from experiments.record import read_rows
 from experiments.runs import find_runs, results_of
+from lightning_seg.data._atomic import write_whole
 from lightning_seg.errors import InputError
 
 
@@ -20,10 +22,10 @@ def main(args: list[str]) -> None:
     written = {"LEADERBOARD.md": text.markdown(content), "leaderboard.csv": text.table(content)}
     for name, body in written.items():
         file = (options.output or options.results) / name
-        write_whole(file, body)
+        write_whole(file, body.encode())
         print(file)
     if options.html:
-        write_whole(options.html, page.html(content))
+        write_whole(options.html, page.html(content).encode())
         print(options.html)
 
 
@@ -31,9 +33,9 @@ def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.Con
     """The boards and published results of what lies in ``results``, and of ``runs`` that are not recorded.
 
     Raises:
-        InputError: there is nothing to show.
+        InputError: there is nothing to show, or there are two runs of one training and seed.
     """
-    found = load_results(results) + [result for run in find_runs(runs or []) for result in results_of(run)]
+    found = _once(load_results(results), (result for run in find_runs(runs or []) for result in results_of(run)))
     rows, file = read_rows(results / "reproduced.csv"), results / "reported.csv"
     evaluations = read_evaluations(file) if file.is_file() else []
     boards = make_boards(found, rows, evaluations)
@@ -41,6 +43,19 @@ def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.Con
         raise InputError(f"nothing is recorded in {str(results)!r}; first: python -m experiments record runs/<name>.")
     shown = {board.key.dataset for board in boards}
     return text.Content(boards, set_beside([e for e in evaluations if e.dataset in shown], found))
+
+
+def _once(recorded: Iterable[Result], others: Iterable[Result]) -> list[Result]:
+    """Each run once, also where it is recorded already: twice it would pass for two seeds."""
+    found = {result.facts.place: result for result in recorded}
+    for result in others:
+        known = found.setdefault(result.facts.place, result)
+        if known.file.read_bytes() != result.file.read_bytes():
+            raise InputError(
+                f"{known.file} and {result.file} are two runs of the same training and seed; show one of them: "
+                "the better of two is no result."
+            )
+    return list(found.values())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -151,26 +151,17 @@ def _unranked(row: dict[str, str]) -> Line:
     key = _row_key(row)
     facts = Facts(
         recipe=row["recipe"],
-        changes={},
-        training="",
         architecture=row["architecture"],
         encoder=row["encoder"],
-        options={},
         pretrained=bool(row["encoder_weights_sha256"]),
         encoder_weights={"sha256": row["encoder_weights_sha256"]},
         dataset=key.dataset,
         protocol=key.protocol,
         protocol_digest=key.digest,
-        leaks=False,
-        grouped=False,
-        synthetic=False,
         split=key.split,
         images=int(row["images"]),
         size=key.size,
         scored_at=key.scored_at,
-        threshold=0.5,
-        checkpoint="",
-        inference="",
         looks=int(row["looks"]) if row["looks"] else None,
         seed=int(row["seed"]),
         epochs=int(row["epochs"]),
@@ -178,8 +169,6 @@ def _unranked(row: dict[str, str]) -> Line:
         commit=row["commit"],
         hardware=row["hardware"],
         minutes=float(row["minutes"]) if row["minutes"] else None,
-        parameters=None,
-        gmacs=None,
     )
     return Line((facts,), Ranking(value, low, high, nan, 0, 0, 0, False), np.array([value]), {}, np.array([]), ())
 

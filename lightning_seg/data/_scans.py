@@ -92,13 +92,18 @@ class ScanSource:
         """The slices that an epoch of training visits, as the option ``slices`` says."""
         if self._slices == "all":
             return ids
+        names = list(self._labels if isinstance(self._slices, str) else self._slices)
+        numbers = {number for name in names for number in self._labels[name]}
         shown = {scan: self._shown(scan) for scan in dict.fromkeys(self.groups[id] for id in ids)}
-        labels = [shown[self.groups[id]][_index(id)] for id in ids]
+        marked = [bool(numbers & shown[self.groups[id]][_index(id)]) for id in ids]
+        if not any(marked):
+            raise InputError(
+                f"dataset_options.slices is {self._slices!r}, but none of the {len(ids)} slices to train on shows "
+                f"{' or '.join(names)}; give 'all'."
+            )
         if isinstance(self._slices, str):
-            numbers = {number for group in self._labels.values() for number in group}
-            return [id for id, found in zip(ids, labels, strict=True) if numbers & found]
-        [(name, share)] = self._slices.items()
-        return oversampled(ids, [bool(found & set(self._labels[name])) for found in labels], share)
+            return list(itertools.compress(ids, marked))
+        return oversampled(ids, marked, *self._slices.values())
 
     def _shown(self, scan: str) -> list[set[int]]:
         """The label numbers in each slice; known from the last time where the segmentation has not changed."""
@@ -189,10 +194,8 @@ def find_pairs(
 
 
 def oversampled(ids: Sequence[str], marked: Sequence[bool], share: float) -> list[str]:
-    """All ids, the marked ones repeated in turn until they are ``share`` of the list; none is left out."""
-    chosen = [id for id, mark in zip(ids, marked, strict=True) if mark]
-    if not chosen:
-        return list(ids)
+    """All ids, the marked ones (one at least) repeated in turn until they are ``share`` of the list; none is left out."""
+    chosen = list(itertools.compress(ids, marked))
     wanted = round(share / (1 - share) * (len(ids) - len(chosen)))
     return [*ids, *itertools.islice(itertools.cycle(chosen), max(wanted - len(chosen), 0))]
 

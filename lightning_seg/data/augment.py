@@ -123,7 +123,8 @@ class Augmentation:
         return [step.draw(sample, numbers) for step in self._steps if isinstance(step, _Transform)]
 
     def _numbers(self, key: Key) -> Draw:
-        entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in (self.seed, *key)]
+        words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in (self.seed, *key)]
+        entropy = np.array(words, np.uint32) if max(words) < 1 << 32 else words  # the same numbers, in less time
         first, second = (np.random.SeedSequence(entropy, spawn_key=(child,)) for child in (0, 1))
         python = random.Random(int(second.generate_state(1)[0]))
         python.random()  # as the library's Compose, which decides whether to run at all

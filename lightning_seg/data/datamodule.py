@@ -219,6 +219,10 @@ class SegmentationDataModule(LightningDataModule):
 
     def _in_order(self, split: str) -> DataLoader[dict[str, Any]]:
         data, (world, rank) = self._datasets[split], self._place()
+        if len(data) < world:
+            raise InputError(
+                f"the {len(data)} {split} samples cannot be shared by {world} devices; give --trainer.devices {len(data)} or less."
+            )
         # the usual DistributedSampler repeats samples to fill the last batch, and the scores would count them twice
         sampler = UnrepeatedDistributedSampler(data, world, rank, shuffle=False) if world > 1 else None
         return self._loader(data, sampler, drop_last=False)

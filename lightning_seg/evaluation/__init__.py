@@ -1,4 +1,4 @@
-"""From counts per image to scores under every convention, with intervals. Stands alone: numpy, scipy and scikit-image only."""
+"""From counts per image to scores under every convention, with intervals. Stands alone: nothing of torch or the data."""
 
 from lightning_seg.evaluation.compare import Comparison, compare, holm
 from lightning_seg.evaluation.conventions import SCORES, per_image, pooled, scores

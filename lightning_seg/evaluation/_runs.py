@@ -61,7 +61,8 @@ def find_scores(path: Path, split: str | None = None) -> Path:
         raise InputError(f"there is no run {str(path)!r}; give a run folder such as runs/demo, or a scores.csv.")
     if (path / "scores.csv").is_file():
         return _fullest(path)
-    versions = sorted(path.glob("version_*"), key=lambda each: int(each.name.rpartition("_")[2]), reverse=True)
+    numbered = [each for each in path.glob("version_*") if each.name.removeprefix("version_").isdecimal()]
+    versions = sorted(numbered, key=lambda each: int(each.name.removeprefix("version_")), reverse=True)
     for folder in versions or [path]:
         for wanted in [split] if split else ["test", "val"]:
             found = sorted(folder.glob(f"{wanted}-*/*/scores.csv"))

@@ -43,7 +43,7 @@ class Figure(NamedTuple):
         if not 0 <= value <= 100:
             raise InputError(f"{name} is {text!r}; give a score such as .9411, or 94.11 in percent.")
         scale = 100 if value > 1 else 1
-        unit = 10.0 ** -len(text.partition(".")[2]) / scale
+        unit = 10.0 ** -len(text.strip().partition(".")[2]) / scale
         return cls(max(0.0, value / scale - unit / 2), min(1.0, value / scale + unit))
 
     @property

@@ -62,15 +62,12 @@ def boundary_scores(
     prediction: Mask, truth: Mask, spacing: Sequence[float] | float = 1.0, tolerance: float = 1.0
 ) -> tuple[float, float]:
     """`hd95` and `nsd` from one set of distances."""
-    distances = surface_distances(prediction, truth, spacing)
+    distances, scale = surface_distances(prediction, truth, spacing), _scale(spacing, truth.ndim)
     if not len(distances.to_truth) and not len(distances.to_prediction):
         return 0.0, 1.0
     if not len(distances.to_truth) or not len(distances.to_prediction):
-        extent = (np.array(truth.shape) - 1) * _scale(spacing, truth.ndim)
-        return float(np.linalg.norm(extent)), 0.0
-    reach = tolerance + 1e-9 * float(
-        _scale(spacing, truth.ndim).max()
-    )  # a distance of the tolerance itself is within it
+        return float(np.linalg.norm((np.array(truth.shape) - 1) * scale)), 0.0
+    reach = tolerance + 1e-9 * scale.max()  # a distance of the tolerance itself is within it
     within = sum(int((each <= reach).sum()) for each in distances)
     return max(float(np.percentile(each, 95)) for each in distances), within / sum(map(len, distances))
 

@@ -1,4 +1,5 @@
-"""95 % intervals and p-values by the bootstrap over images, or over groups where any group holds several images.
+"""95 % intervals and p-values by the bootstrap over images, or over groups where any group holds several images; of the
+convention ``batch<n>`` over its batches, whatever they mix.
 
 Every score is a function of sums over independent units (`Statistic`), so that a resample is a vector of weights: how often
 each unit was drawn. Scores drawn with the same weights are paired. Several seeds of one model: the score of each seed, averaged.

@@ -97,10 +97,10 @@ class Network:
         from monai.inferers import sliding_window_inference  # takes seconds to import
 
         found = sliding_window_inference(
-            torch.from_numpy(image).permute(2, 0, 1)[None],
+            torch.from_numpy(image).permute(2, 0, 1)[None].float(),  # the type in which windows are summed
             (tile, tile),
             batch_size,
-            self.probabilities,
+            lambda window: self.probabilities(window.to(torch.uint8)),
             overlap,
             mode="gaussian",
             padding_mode="replicate" if min(image.shape[:2]) > 1 else "constant",

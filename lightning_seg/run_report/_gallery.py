@@ -82,7 +82,7 @@ def _panels(module: SegmentationModule, item: dict[str, Any], prediction: torch.
     image, truth, predicted = (_enlarged(item["image"]), *(_enlarged(m, False) for m in (item["mask"], prediction)))
     outlined = _outline(overlay(image, predicted), truth)
     pictures = {"image": overlay(image, truth[:0]), "truth": overlay(image, truth), "prediction": outlined}
-    if any(isinstance(layer, AttentionMap) for layer in module.net.modules()):
+    if any(isinstance(layer, AttentionMap) and layer.over != "channel_pairs" for layer in module.net.modules()):
         pictures["attention"] = _attention(module, item["image"], pictures["image"])
     return [Panel(title, _uri(picture), f"{item['id']}: {title}") for title, picture in pictures.items()]
 

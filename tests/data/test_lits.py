@@ -268,20 +268,21 @@ def test_training_visits_the_slices_that_are_asked_for_and_tests_all(tmp_path: P
     assert set(often) == train
     assert sum(id in tumor for id in often) / len(often) == pytest.approx(0.75, abs=0.02)
     assert LiTS(root, slices="organ").training_ids(sorted(train)) == sorted(organ)  # known from the last time
+    with pytest.raises(InputError, match=r"none of the .* slices to train on shows tumor"):
+        LiTS(root, slices={"tumor": 0.5}).training_ids(sorted(train - tumor))
 
 
-@given(marks=st.lists(st.booleans(), min_size=1, max_size=40), share=st.floats(0.05, 0.9))
+@given(marks=st.lists(st.booleans(), min_size=1, max_size=40).filter(any), share=st.floats(0.05, 0.9))
 def test_oversampling_loses_no_slice_and_repeats_evenly(marks: list[bool], share: float) -> None:
     ids = [str(index) for index in range(len(marks))]
     counts = Counter(oversampled(ids, marks, share))
     assert set(counts) == set(ids)
     assert all(counts[id] == 1 for id, mark in zip(ids, marks, strict=True) if not mark)
     repeats = [counts[id] for id, mark in zip(ids, marks, strict=True) if mark]
-    if repeats:
-        assert max(repeats) - min(repeats) <= 1
-        found, one = sum(repeats) / counts.total(), 1 / counts.total()
-        assert found >= min(share - one, 1) or sum(marks) == len(marks)
-        assert found <= share + one or max(repeats) == 1
+    assert max(repeats) - min(repeats) <= 1
+    found, one = sum(repeats) / counts.total(), 1 / counts.total()
+    assert found >= min(share - one, 1) or sum(marks) == len(marks)
+    assert found <= share + one or max(repeats) == 1
 
 
 def test_each_scan_tests_in_one_of_five_folds(tmp_path: Path) -> None:

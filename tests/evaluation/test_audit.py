@@ -72,7 +72,7 @@ def test_the_convention_that_made_the_figures_is_possible(convention, seed):
 
 def test_percent_rounding_and_cutting_off_are_understood():
     assert Figure.parse("dice", "94.1").meets(0.9405, 0.9405)
-    assert Figure.parse("dice", ".94").meets(0.9499, 0.95)
+    assert Figure.parse("dice", ".94 ").meets(0.9499, 0.95)
     assert not Figure.parse("dice", ".94").meets(0.9501, 0.96)
     assert verdicts(dice="94.11", iou="88.89") == verdicts(dice="0.9411", iou="0.8889")
     assert verdicts(dice=".94", iou=".89")["pooled"]

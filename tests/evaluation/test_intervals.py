@@ -147,6 +147,32 @@ def test_other_images_are_not_compared():
         rank_intervals({"a": [table(images=60)], "b": [table(images=61)]}, "polyp")
 
 
+def test_images_in_other_groups_are_not_compared():
+    """As many groups, but other ones: the units of the bootstrap would not be paired."""
+    one, other = table(groups=tuple("abc" * 20)), table(groups=tuple("aabbcc" * 10))
+    for score in (lambda: compare([one], [other], "polyp"), lambda: statistic([one, other], "polyp", "dice"),
+                  lambda: rank_intervals({"a": [one], "b": [other]}, "polyp")):  # fmt: skip
+        with pytest.raises(InputError, match="other groups"):
+            score()
+
+
+def test_wilcoxon_of_volumes_is_over_their_scores():
+    groups = tuple(f"scan {i // 5}" for i in range(60))
+    a, b = table(0.91, seed=1, groups=groups), table(0.9, seed=2, groups=groups)
+    sums = [per_image(each.of("polyp").reshape(12, 5, 4).sum(1), "dice") for each in (a, b)]
+    found = compare([a], [b], "polyp", convention="volume")
+    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(np.round(sums[0] - sums[1], 12)).pvalue)
+    means = [per_image(each.of("polyp"), "dice").reshape(12, 5).mean(1) for each in (a, b)]
+    pooled_p = compare([a], [b], "polyp", convention="pooled").p_wilcoxon
+    assert pooled_p == pytest.approx(stats.wilcoxon(np.round(means[0] - means[1], 12)).pvalue)
+
+
+def test_of_a_single_image_no_model_is_said_to_be_worse():
+    found = rank_intervals({"a": [table(0.95, images=1)], "b": [table(0.5, images=1)]}, "polyp")
+    assert found["b"].rank == 2
+    assert found["b"].tied_with_best
+
+
 def test_holm_multiplies_each_p_by_the_number_of_those_not_smaller():
     p = [0.01, 0.04, 0.03, 0.005]
     expected = {

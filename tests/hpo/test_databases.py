@@ -77,7 +77,8 @@ def test_workers_share_a_storage_through_the_proxy(tmp_path):
 
 
 def test_a_storage_that_cannot_be_reached_is_named_in_one_sentence():
-    with pytest.raises(InputError, match=r"storage 'postgresql\+psycopg://u@127.0.0.1:9/x' cannot be reached"):
-        open_storage(resolve("postgresql://u@127.0.0.1:9/x", Path("runs"), "s"))
+    with pytest.raises(InputError, match=r"storage 'postgresql://u:\*\*\*@127.0.0.1:9/x' cannot be reached") as caught:
+        open_storage(resolve("postgresql://u:secret@127.0.0.1:9/x", Path("runs"), "s"))
+    assert "secret" not in str(caught.value)
     with pytest.raises(InputError, match="there is no study at"):
         open_storage("/nowhere/study.journal")

@@ -235,3 +235,20 @@ def test_every_pruner_stops_what_is_worse(spec, name):
     assert len(stopped) > 8
     assert max(stopped) < 29 / 30
     assert sum(stopped) / len(stopped) < 0.5
+
+
+def test_only_deaths_under_a_launcher_that_lived_on_count_against_a_trial(study, spec):
+    def die():
+        trial = take(study, spec)
+        trial.set_user_attr("worker", queue.identity().rpartition(" ")[0] + " 1")
+        return trial
+
+    fill(study, spec)
+    watch = queue.Watch(spec.grace)
+    die()
+    queue.tend(study, spec, watch)
+    die()
+    queue.tend(study, spec, watch)
+    failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
+    assert [trial.user_attrs["again"] for trial in failed] == ["interrupted", "died"]
+    assert [t.user_attrs["deaths"] for t in study.trials[4:]] == [0, 1]

@@ -7,6 +7,7 @@ not with that of their pairs.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 from lightning_seg.data.integrity.candidates import by_crops, by_features
@@ -19,7 +20,7 @@ KINDS = ("identical", "same picture", "same view")
 # at most 0.43, 18 frozen frames 0.95 and 0.03; of the other 2,000 pairs that could be laid over each other, and of those of
 # CVC-ClinicDB, DRIVE and the CT slices that belong to different sequences, patients and scans, none keeps both bounds.
 SAME_PICTURE, RIGID = 0.95, 0.035
-SAME_VIEW, ELASTIC, COMMON, ENOUGH = 0.4, 0.45, 0.3, 60  # 60 blocks are a tenth of a frame
+SAME_VIEW, ELASTIC, COMMON, ENOUGH = 0.4, 0.45, 0.5, 60  # 60 blocks are a tenth of a frame
 
 
 class Pair(NamedTuple):
@@ -50,8 +51,12 @@ def _likenesses(views: Sequence[View], progress: Callable[[Iterable], Iterable])
         found = affine_map((mirror if mirrored else plain)[first], plain[second])
         for matrix in [*maps, *([] if found is None else [found])]:
             likeness = compare(views[first], views[second], matrix)
-            best[first, second] = max(likeness, best.get((first, second), likeness))
+            best[first, second] = max(likeness, best.get((first, second), likeness), key=_rank)
     return best
+
+
+def _rank(likeness: Likeness) -> tuple[bool, float]:
+    return bool(_kind(likeness)), likeness.detail  # text alone that agrees in a corner must not hide the picture
 
 
 def _kind(likeness: Likeness) -> str:
@@ -65,4 +70,4 @@ def _identical(facts: Sequence[Facts]) -> dict[tuple[str, str], tuple[str, float
     members: dict[str, list[str]] = defaultdict(list)
     for fact in facts:
         members[fact.image_hash].append(fact.id)
-    return {(ids[0], id): ("identical", 1.0) for ids in members.values() for id in ids[1:]}
+    return {pair: ("identical", 1.0) for ids in members.values() for pair in combinations(ids, 2)}

@@ -1,0 +1,367 @@
+"""After a study: the best trial with its interval, its recipe, its repetition beside the untuned recipe, pictures, spaces."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from hpo import best, export, options, outcome, plots, queue, repeat, search, training
+from hpo.recipe import check_space, dry_run
+from hpo.space import inside, overrides, parameters, read_space, suggest
+from hpo.spec import Spec
+from hpo.study import open_study
+from hpo.worker import load_spec
+from lightning_seg.cli import run
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation import ScoreTable
+
+ROOT = Path(__file__).parent.parent.parent
+SPACES = {
+    "kvasir_cpu": ["unet_mobilenetv2_kvasir_cpu"],
+    "pam_unet": ["pam_unet_kvasir", "pam_unet_lits"],
+    "pefnet": ["pefnet_kvasir"],
+    "sa_unet_v2": ["sa_unet_v2_drive"],
+    "unet3plus_efficientnet": ["unet3plus_efficientnet"],
+    "unet_a": ["attention_unet_convnext", "unet3plus_efficientnet"],
+}
+PAIRS = [(space, recipe) for space, recipes in SPACES.items() for recipe in recipes]
+TINY = """# A tiny recipe.
+seed_everything: 42
+trainer:
+  max_epochs: 5
+data:
+  dataset: phantom_polyp
+  protocol: %s
+  size: 32
+  batch_size: 4
+  augment: unet_a
+  dataset_options: {resolution: 32}
+model:
+  architecture: unet
+  options: {widths: [4, 8]}
+  loss: {bce: 0.5, dice: 0.5}
+  lr: 0.01
+"""
+SPACE = """
+model.lr: {float: [1.0e-3, 1.0e-1], log: true}
+model.loss.dice: {float: [0.1, 1.0], step: 0.1}
+model.options.widths: {categorical: [[4, 8], [4, 8, 8]]}
+"""
+
+
+class Listener:
+    """A channel that says stop after its first epoch in the trials that are to be pruned."""
+
+    def __init__(self, study, trial, pruned):
+        self.study, self.trial, self.pruned = study, trial, pruned
+
+    def report(self, step, value):
+        self.trial.report(value, step)
+        return self.pruned
+
+    def facts(self, **facts):
+        for key, value in facts.items():
+            self.trial.set_user_attr(key, value)
+
+
+def work(study, pruned=()):
+    """Run what is queued, here: as a worker does, without its processes."""
+    spec = load_spec(study)
+    queue.tend(study, spec, queue.Watch(spec.grace))
+    while (trial := queue.claim(study, set(range(spec.trials)))) is not None:
+        job = search.job(spec, trial)
+        for key, value in search.labels(spec, trial, job).items():
+            trial.set_user_attr(key, value)
+        queue.finish(study, trial, training.train(job, Listener(study, trial, trial.number in pruned)))
+    return study
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A study "tiny" of four trials of two epochs, the last of which is pruned."""
+    folder = tmp_path_factory.mktemp("tuned")
+    rows = [f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(24)]
+    head = "# name: tiny\n# version: 1\n# rule: the first 24\nid,split\n"
+    (folder / "tiny.csv").write_text(head + "\n".join(rows) + "\n")
+    (folder / "tiny.yaml").write_text(TINY % (folder / "tiny.csv"))
+    (folder / "space.yaml").write_text(SPACE)
+    study = begin(folder, "tiny", "--trials", "4")
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    work(study, pruned=[3])
+    return folder
+
+
+def begin(folder, name, *args):
+    given = [
+        "--recipe",
+        str(folder / "tiny.yaml"),
+        "--space",
+        str(folder / "space.yaml"),
+        "--runs",
+        str(folder / "runs"),
+    ]
+    given += ["--trainer.max_epochs", "2", "--data.num_workers", "0", "--trainer.accelerator", "cpu", *args]
+    parsed, fixed = options.run_parser().parse_known_args(given)
+    options.check_names(parsed)
+    storage = str(folder / "runs" / name / "study.journal")
+    return open_study(options.make_spec(parsed, fixed, name, storage), storage, name)
+
+
+def opened(folder, study="tiny"):
+    return outcome.open_outcome(best_options("--runs", str(folder / "runs"), "--study", study))
+
+
+def best_options(*args):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    outcome.add_outcome_options(parser)
+    return parser.parse_args(args)
+
+
+def pooled_dice(file):
+    table = ScoreTable.read(file)
+    tp, fp, fn, _ = table.counts[:, 0].sum(0)
+    return 2 * tp / (2 * tp + fp + fn)
+
+
+def test_best_tells_the_trial_its_interval_its_parameters_beside_the_recipe_and_its_command(folder, capsys):
+    best.main(["--runs", str(folder / "runs")])
+    text = capsys.readouterr().out
+    found = opened(folder)
+    trial = max((t for t in found.trials.values() if t.state.name == "COMPLETE"), key=lambda t: t.value)
+    assert "4 of 4 trials: 3 complete, 1 pruned, 0 failed" in text
+    assert f"best: {outcome.name_of(trial)}, val/dice {trial.value:.4f} (95 %" in text
+    assert "6 validation images" in text
+    assert re.search(rf"model.lr .*{trial.params['model.lr']:.4g} .*0\.01", text)
+    assert trial.user_attrs["command"] in text
+    assert "optimistic" in text
+    assert "The recipe itself (trial_0000)" in text
+
+
+def test_the_interval_is_over_the_images_of_validation_and_the_test_set_stays_sealed(folder):
+    found = opened(folder)
+    trial = found.choose()
+    score = outcome.validation(found.folders(trial), "val/dice")
+    file = outcome.validated(found.folders(trial)[0])
+    assert score.value == pytest.approx(trial.value) == pytest.approx(pooled_dice(file))
+    assert score.low < score.value < score.high
+    assert not list((folder / "runs" / "tiny").glob("**/test-*"))
+    assert not list((folder / "runs").glob("**/ledger.csv"))
+    image = outcome.validation(found.folders(trial), "val/dice_image").value
+    tp, fp, fn, _ = np.moveaxis(ScoreTable.read(file).counts[:, 0], -1, 0)
+    assert image == pytest.approx((2 * tp / (2 * tp + fp + fn)).mean())
+
+
+def test_an_objective_over_several_classes_is_their_mean():
+    counts = np.random.default_rng(0).integers(1, 50, (7, 2, 4))
+    table = ScoreTable(tuple("abcdefg"), ("liver", "tumour"), counts)
+    tp, fp, fn, _ = np.moveaxis(counts.sum(0), -1, 0)
+    dice = 2 * tp / (2 * tp + fp + fn)
+    assert outcome.objective_statistic("val/dice", [table]).value == pytest.approx(dice.mean())
+    assert outcome.objective_statistic("val/dice_tumour", [table]).value == pytest.approx(dice[1])
+    assert outcome.convention_of("val/iou_image_liver", table.classes) == ("iou", "image", ["liver"])
+    assert outcome.convention_of("val/loss", table.classes)[0] == "dice"
+
+
+def test_the_exported_recipe_reruns_the_best_trial(folder, tmp_path):
+    path = tmp_path / "tiny_tuned.yaml"
+    found = opened(folder)
+    trial = found.choose(1)
+    export.main(["--runs", str(folder / "runs"), "--trial", "1", "--output", str(path)])
+    content = yaml.safe_load(path.read_text())
+    assert content["trainer"]["max_epochs"] == 2
+    assert content["model"]["lr"] == pytest.approx(trial.params["model.lr"])
+    assert content["model"]["loss"] == {"bce": 0.5, "dice": pytest.approx(trial.params["model.loss.dice"])}
+    assert content["model"]["options"]["widths"] == json.loads(trial.params["model.options.widths"])
+    assert "num_workers" not in content["data"]
+    assert "accelerator" not in content["trainer"]
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in (
+        "trial_0001 of study tiny",
+        f"lightning-seg fit -c {path}",
+        "95 %",
+        "4 trials (1 pruned, 0 failed",
+        "Cost",
+    ):
+        assert any(word in line for line in head), word
+    again = ["--trainer.accelerator", "cpu", "--runs", str(tmp_path), "--data.num_workers", "0"]
+    checkpoint = run(["fit", "-c", str(path), *again]).trainer.checkpoint_callback
+    assert float(checkpoint.best_model_score) == trial.value
+
+
+def test_a_recipe_is_written_as_recipes_are(folder, tmp_path):
+    path = tmp_path / "tuned.yaml"
+    for _ in range(2):  # the same recipe twice is no clash
+        export.main(["--runs", str(folder / "runs"), "--output", str(path)])
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "seed_everything: 42",
+        "trainer:",
+        "data:",
+        "model:",
+    ]
+    assert any(re.fullmatch(r"  loss: \{bce: 0\.5, dice: [\d.]+\}", line) for line in lines)
+    with pytest.raises(InputError, match="holds another recipe; give another --output, or --replace"):
+        export.main(["--runs", str(folder / "runs"), "--trial", "1", "--output", str(path)])
+
+
+def test_a_recipe_that_has_changed_since_the_study_is_refused(folder, tmp_path):
+    found = opened(folder)
+    other = tmp_path / "tiny.yaml"
+    other.write_text("model: {}")
+    spec = Spec(**found.spec.__dict__ | {"recipe": str(other)})
+    with pytest.raises(InputError, match="is not there or has changed since"):
+        export.content_of(spec, found.choose())
+
+
+def test_repeat_trains_both_recipes_under_the_same_new_seeds_and_tests_each_once(folder, monkeypatch, capsys):
+    launched = []
+
+    def launch(spec, storage, name, *_):
+        launched.append(spec)
+        return work(open_study(spec, storage, name))
+
+    monkeypatch.setattr(repeat, "launch", launch)
+    for _ in range(2):
+        repeat.main(["--runs", str(folder / "runs"), "--study", "tiny", "--seeds", "2", "--trial", "1"])
+    text = capsys.readouterr().out
+    spec = launched[0]
+    assert [(point.name, point.seed) for point in spec.points] == [
+        (name, seed) for seed in (43, 44) for name in ("untuned", "tuned")
+    ]
+    runs = folder / "runs" / "tiny_repeat_0001"
+    assert len((runs / "ledger.csv").read_text().splitlines()) == 1 + 4
+    dice = [pooled_dice(next(runs.glob(f"trial_{slot:04d}/version_0/test-*/*/scores.csv"))) for slot in range(4)]
+    for ours in (dice[1::2], dice[::2]):
+        assert f"{np.mean(ours):.4f} ± {np.std(ours, ddof=1):.4f}" in text
+    assert f"test dice (pooled) {np.mean(dice[1::2]) - np.mean(dice[::2]):+.4f}, 95 %" in text
+    assert re.search(r"Tuning (helped|did harm|made no difference).* under [012] of 2 seeds", text)
+
+
+def tables(shift):
+    """Two seeds of 40 images; ``shift`` more true positives than there would be."""
+    drawn = np.random.default_rng(1).integers(100, 200, (2, 40, 1, 4))
+    drawn[..., 0] += shift
+    return [ScoreTable(tuple(map(str, range(40))), ("polyp",), counts) for counts in drawn]
+
+
+@pytest.mark.parametrize(
+    ("shift", "words", "ahead"),
+    [
+        (60, "Tuning helped: test dice (pooled) +0", 2),
+        (-60, "Tuning did harm: test dice (pooled) -0", 0),
+        (0, "no difference", 0),
+    ],
+)
+def test_whether_tuning_helped_is_said_in_words(shift, words, ahead):
+    rows = repeat.differences({"tuned": tables(shift), "untuned": tables(0)})
+    text = repeat.verdict(next(row for row in rows if row.is_objective("val/dice")), 40)
+    assert words in text
+    assert f"under {ahead} of 2 seeds" in text
+
+
+def test_pictures_are_drawn_and_the_page_needs_no_network(folder, tmp_path):
+    plots.main(["--runs", str(folder / "runs"), "--study", "tiny", "--output", str(tmp_path)])
+    pictures = sorted(path.stem for path in tmp_path.glob("*.png"))
+    assert pictures == sorted(plots.PICTURES)
+    page = (tmp_path / "study.html").read_text()
+    assert page.count("Plotly.newPlot(") >= len(pictures)
+    assert not re.search(r"<(script|link)[^>]*(src|href)=", page)
+
+
+def made(folder, name, values, **settings):
+    """A study of finished trials without runs."""
+    spec = Spec("none.yaml", "0", [], str(folder / name), len(values), space={"x": {"float": [0.0, 1.0]}}, **settings)
+    study = open_study(spec, str(folder / name / "study.journal"), name)
+    for slot, value in enumerate(values):
+        trial = optuna.trial.create_trial(
+            values=value,
+            params={"x": slot / 10},
+            distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+            user_attrs={"slot": slot, "attempt": 0, "deaths": 0},
+        )
+        study.add_trial(trial)
+    return outcome.open_outcome(best_options("--runs", str(folder), "--study", name))
+
+
+def test_of_two_objectives_the_front_is_told_best_first_and_drawn(tmp_path):
+    found = made(tmp_path, "two", [(0.7, 5.0), (0.9, 9.0), (0.8, 9.5), (0.8, 4.0)], minimize="gmacs")
+    assert [outcome.name_of(trial) for trial in found.front] == ["trial_0001", "trial_0003"]
+    written = {path.name for path in plots.draw(found, tmp_path)}
+    assert {"pareto.png", "importances_dice.png", "slices_gmacs.png", "study.html"} <= written
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--study", "tinny"], "no study below .* named 'tinny'; did you mean 'tiny'"),
+        (["--study", "empty"], r"no trial of study 'empty' is complete yet \(none has begun\)"),
+        (["--study", "grid"], "'grid' is a sweep, which has no search space"),
+        (["--study", "tiny", "--trial", "3"], "trial 3 of study 'tiny' is not complete; those are 0, 1, 2"),
+        ([], r"there are \d studies below .*; give --study, one of empty, grid, tiny"),
+        (["--storage", "nowhere.journal"], "there is no study at .*nowhere.journal"),
+    ],
+)
+def test_what_cannot_be_told_is_refused_in_a_sentence(folder, args, sentence):
+    for name, settings in {"empty": {}, "grid": {"points": [], "space": None}}.items():
+        spec = Spec("none.yaml", "0", [], str(folder / "runs" / name), 1)
+        if settings:
+            spec = Spec.load(json.dumps(json.loads(spec.dump()) | {"points": [{"name": "a", "seed": 1, "args": []}]}))
+        open_study(spec, str(folder / "runs" / name / "study.journal"), name)
+    for command in (best, export, plots, repeat):
+        with pytest.raises(InputError, match=sentence):
+            command.main(["--runs", str(folder / "runs"), *args])
+
+
+def test_no_study_at_all_and_a_single_seed_are_refused(tmp_path):
+    with pytest.raises(InputError, match="there is no study below"):
+        best.main(["--runs", str(tmp_path)])
+    with pytest.raises(InputError, match="--seeds is 1; give at least 2"):
+        repeat.main(["--runs", str(tmp_path), "--seeds", "1"])
+
+
+def test_tensorboard_shows_the_hyperparameters_of_every_trial_with_its_best_score(folder):
+    for slot, trial in opened(folder).trials.items():
+        events = EventAccumulator(str(folder / "runs" / "tiny" / f"trial_{slot:04d}" / "version_0"))
+        events.Reload()
+        start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        parameters = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info.hparams
+        assert parameters["lr"].number_value == pytest.approx(trial.params["model.lr"])
+        assert events.Scalars("best/val/dice")[0].value == pytest.approx(max(trial.intermediate_values.values()))
+
+
+# --- the spaces that ship ---
+
+
+def test_every_space_has_a_recipe_and_says_which():
+    files = {path.stem: path.read_text() for path in (ROOT / "hpo" / "spaces").glob("*.yaml")}
+    assert set(files) == set(SPACES)
+    for space, recipe in PAIRS:
+        assert f"{recipe}.yaml" in files[space], space
+
+
+@pytest.mark.parametrize(("space", "recipe"), PAIRS)
+def test_a_space_fits_its_recipe_and_starts_with_it(space, recipe, monkeypatch):
+    monkeypatch.delenv("LIGHTNING_SEG_DATA", raising=False)
+    content = read_space(ROOT / "hpo" / "spaces" / f"{space}.yaml")
+    path = str(ROOT / "experiments" / f"{recipe}.yaml")
+    base = dry_run(path, [])
+    assert set(inside(content, base)) == {p.key for p in parameters(content)}, "trial 0 is not the recipe itself"
+    values = suggest(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask(), content, base)
+    found = dry_run(path, overrides(values, base))
+    for key, value in values.items():
+        if isinstance(value, int | float) and key in found:
+            assert found[key] == pytest.approx(value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("space", "recipe"), PAIRS)
+def test_every_end_of_a_space_fits_its_recipe(space, recipe):
+    check_space(str(ROOT / "experiments" / f"{recipe}.yaml"), [], read_space(ROOT / "hpo" / "spaces" / f"{space}.yaml"))
