@@ -11,7 +11,6 @@ whatever ended it. A sweep is given by options, or as a file:
 """
 
 import argparse
-import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from hpo import search
 from hpo.options import add_engine_options, check_overrides
 from hpo.recipe import digest, dry_run
 from hpo.slots import slots
+from hpo.space import flags
 from hpo.spec import Point, Spec
 from hpo.storage import resolve
 from hpo.study import launch
@@ -133,8 +133,9 @@ def numbers(text: str, what: str) -> list[int]:
 def _spec(content: dict[str, Any], options: argparse.Namespace, fixed: list[str], name: str) -> Spec:
     """The study, with every model tried on the command line."""
     recipe = str(Path(content["recipe"]).resolve())
-    args = [*_flags(content.get("overrides", {})), *fixed]
-    points = list(_points(content, options, dry_run(recipe, args)))
+    args = [*flags(content.get("overrides", {})), *fixed]
+    base = dry_run(recipe, args)
+    points = list(_points(content, options, base))
     if len({point.key for point in points}) < len(points):
         raise InputError(
             "two combinations of the sweep have one name; give each model a name of its own, each seed once."
@@ -146,6 +147,7 @@ def _spec(content: dict[str, Any], options: argparse.Namespace, fixed: list[str]
         runs=str((Path(options.runs) / name).resolve()),
         trials=len(points),
         points=points,
+        objective=base["checkpoint.monitor"] or "val/dice",
         sampler="random",
         pruner="none",
         retries=options.retries,
@@ -171,12 +173,7 @@ def _points(content: dict[str, Any], options: argparse.Namespace, base: dict[str
                 overrides = dict(model["overrides"])
                 if fold is not None:
                     overrides["data.protocol"] = f"fold-{fold}-of-{options.of or max(folds)}"
-                yield Point(model["name"] if fold is None else f"{model['name']} fold {fold}", seed, _flags(overrides))
-
-
-def _flags(overrides: dict[str, Any]) -> list[str]:
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in overrides.items()}
-    return [part for key, text in texts.items() for part in (f"--{key}", text)]
+                yield Point(model["name"] if fold is None else f"{model['name']} fold {fold}", seed, flags(overrides))
 
 
 def slurm_array(spec: Spec, name: str, slots: Sequence[int]) -> str:
@@ -226,7 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", help="such as 42,43,44 (default: the recipe's)")
     parser.add_argument("--folds", help="such as 1-5: protocol fold-<i>-of-<k> by rule")
     parser.add_argument("--of", type=int, metavar="K", help="the k of --folds (default: the highest fold)")
-    parser.add_argument("--only", metavar="GLOB", help="run only the combinations whose name matches")
+    parser.add_argument(
+        "--only", metavar="GLOB", help="run only the combinations whose whole name matches: 'unet seed*'"
+    )
     parser.add_argument("--limit-minutes", type=float, help="after which no training is started")
     parser.add_argument("--slurm", metavar="FILE", help="write the grid as a SLURM array script instead")
     add_engine_options(parser)

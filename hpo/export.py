@@ -94,7 +94,8 @@ def _keys(args: Sequence[str]) -> Iterator[str]:
 
 def _header(outcome: Outcome, trial: FrozenTrial, output: Path) -> list[str]:
     spec, study = outcome.spec, outcome.study.study_name
-    changed = [f"{key} {text_of(ours)} ({text_of(theirs)})" for key, (ours, theirs) in changes(outcome, trial).items()]
+    pairs = {key: tuple(map(text_of, pair)) for key, pair in changes(outcome, trial).items()}
+    changed = [f"{key} {ours} ({theirs})" for key, (ours, theirs) in pairs.items() if ours != theirs] or ["nothing"]
     counts = {state: outcome.count(state) for state in (TrialState.PRUNED, TrialState.FAIL)}
     machine = next((hardware(s) for run in outcome.folders(trial) for s in _sittings(run)), "hardware not known")
     seconds = [t.user_attrs.get("seconds", 0) for t in outcome.trials.values()]
@@ -126,5 +127,6 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _entry(key: str, value: Any) -> str:
-    style = None if isinstance(value, dict | list) else False
-    return yaml.safe_dump({key: value}, default_flow_style=style, width=140, sort_keys=False).rstrip("\n")
+    if not isinstance(value, dict | list):
+        return yaml.safe_dump({key: value}).rstrip("\n")
+    return f"{key}: " + yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).rstrip("\n")

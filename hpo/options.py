@@ -1,6 +1,7 @@
 """The command line of a study: what it says, checked before the first trial, as a `Spec`."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def check_overrides(fixed: Sequence[str]) -> None:
     """What the engine itself sets cannot be overridden; options must look like options."""
     for part in fixed:
         key = part.partition("=")[0].lstrip("-")
-        if part.startswith("--") and ("." not in key and key != "seed_everything"):
+        short = re.match(r"-[a-zA-Z]", part)  # not a negative number
+        if short or (part.startswith("--") and "." not in key and key != "seed_everything"):
             raise InputError(
                 f"there is no option {part!r}; see --help, and give keys of the recipe as --model.lr 0.001."
             )

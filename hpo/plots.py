@@ -1,7 +1,7 @@
 """``python -m hpo plot``: pictures of a study, as PNG and as one HTML page that needs no network."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from lightning_seg.errors import InputError
 
 PICTURES = {  # name -> the function of optuna.visualization and of optuna.visualization.matplotlib
     "history": "plot_optimization_history",
-    "curves": "plot_intermediate_values",
     "importances": "plot_param_importances",
     "parallel": "plot_parallel_coordinate",
     "slices": "plot_slice",
@@ -48,24 +47,26 @@ def draw(outcome: Outcome, folder: Path) -> list[Path]:
     return [*written, _html(outcome.study.study_name, parts, folder / "study.html")]
 
 
-def _pictures(outcome: Outcome) -> list[tuple[str, str, dict[str, Any]]]:
+def _pictures(outcome: Outcome) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, function and arguments; of two objectives each has pictures of its own."""
     spec = outcome.spec
     if not spec.minimize:
-        kinds = PICTURES if spec.pruner != "wilcoxon" else {k: v for k, v in PICTURES.items() if k != "curves"}
-        named: dict[str, dict[str, Any]] = {name: {"target_name": spec.objective} for name in kinds if name != "curves"}
-        return [(name, function, named.get(name, {})) for name, function in kinds.items()]
-    names = [spec.objective, spec.minimize]
-    found: list[tuple[str, str, dict[str, Any]]] = [("pareto", "plot_pareto_front", {"target_names": names})]
-    for place, objective in enumerate(names):
-        settings = {"target": _value(place), "target_name": objective}
-        kind = objective.rpartition("/")[2]
-        found += [(f"{name}_{kind}", function, settings) for name, function in PICTURES.items() if name != "curves"]
-    return found
+        yield "curves", "plot_intermediate_values", {}
+        for name, function in PICTURES.items():
+            yield name, function, {"target_name": spec.objective}
+        return
+    objectives = [spec.objective, spec.minimize]
+    yield "pareto", "plot_pareto_front", {"target_names": objectives}
+    for place, objective in enumerate(objectives):
+        for name, function in PICTURES.items():
+            best_is_high = name == "importances" and spec.directions[place] == "maximize"
+            settings = {"target": _value(place, -1 if best_is_high else 1), "target_name": objective}
+            yield f"{name}_{objective.rpartition('/')[2]}", function, settings
 
 
-def _value(place: int) -> Callable[[optuna.trial.FrozenTrial], float]:
-    return lambda trial: trial.values[place]
+def _value(place: int, sign: int) -> Callable[[optuna.trial.FrozenTrial], float]:
+    """What is drawn of a trial; Optuna takes the importance for a low value of it."""
+    return lambda trial: sign * trial.values[place]
 
 
 def _png(function: str, study: optuna.Study, settings: dict[str, Any], path: Path) -> Path:

@@ -19,6 +19,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from hpo import search
 from hpo.spec import Spec
 from hpo.trial import Result
 
@@ -190,8 +191,10 @@ def tend(study: optuna.Study, spec: Spec, watch: Watch) -> None:
     watch.look()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _is_dead(trial, watch):
-            # whoever was dead before this launcher's first look died with its own, which is no sign against the trial
-            again = "interrupted" if watch.rounds == 1 else "died"
+            # no sign against the trial: who was dead before this launcher's first look died with its own; who left a
+            # result died before it could enter that, which the next attempt does
+            ended = Result.read(search.folder(spec, trial.user_attrs["slot"]))
+            again = "interrupted" if watch.rounds == 1 or ended else "died"
             finish(study, trial, Result("failed", reason="its worker died"), again)
     filler = study.user_attrs.get("filler", "")
     ours = filler == identity() or (filler.startswith(f"{host()} ") and not _is_alive(filler))

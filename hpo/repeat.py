@@ -34,7 +34,8 @@ def main(args: list[str]) -> None:
         raise InputError(f"--seeds is {options.seeds}; give at least 2, as a single training says little.")
     outcome = open_outcome(options)
     trial = outcome.choose(options.trial)
-    first = int(content_of(outcome.spec, trial).get("seed_everything", 42)) + max(1, len(outcome.spec.replicas))
+    own = [args[1] for args in outcome.spec.replicas.values() if args[0] == "--seed_everything"]
+    first = 1 + max(map(int, [content_of(outcome.spec, trial).get("seed_everything", 42), *own]))
     name = f"{outcome.study.study_name}_repeat_{trial.user_attrs['slot']:04d}"
     places = slots(options.workers, options.per_gpu, options.devices_per_trial)
     seeds = range(first, first + options.seeds)  # none of them served the search

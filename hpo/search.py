@@ -87,18 +87,17 @@ def _name(slot: int) -> str:
 
 def always(spec: Spec) -> list[str]:
     """What every trial is told: how many devices, and to keep the epoch that the objective likes best."""
-    args = ["--trainer.devices", str(spec.devices)]
-    if spec.devices > 1:
-        args += ["--trainer.strategy", "ddp"]
-    if spec.objective != "val/dice":
-        mode = "max" if spec.directions[0] == "maximize" else "min"
-        args += ["--checkpoint.monitor", spec.objective, "--checkpoint.mode", mode]
-    return args
+    devices = ["--trainer.devices", str(spec.devices), *(["--trainer.strategy", "ddp"] if spec.devices > 1 else [])]
+    mode = "max" if spec.directions[0] == "maximize" else "min"
+    return [*devices, "--checkpoint.monitor", spec.objective, "--checkpoint.mode", mode]
 
 
 def labels(spec: Spec, trial: Trial, job: Job) -> dict[str, Any]:
     """What stands beside the trial in the storage from its start."""
-    found = {"command": shlex.join(["lightning-seg", "fit", *job.args]), "run": str(Path(job.folder) / "version_0")}
+    replicas = [[*own, "--name", f"{Path(job.folder).name}-{name}"] for name, own in job.replicas.items()]
+    commands = [shlex.join(["lightning-seg", "fit", *job.args, *own]) for own in replicas or [[]]]
+    folders = [f"{job.folder}-{name}" for name in job.replicas] or [job.folder]
+    found = {"command": " && ".join(commands), "run": " ".join(f"{folder}/version_0" for folder in folders)}
     if spec.points:
         point = spec.points[trial.user_attrs["slot"]]
         found |= {"model": point.name, "seed": point.seed}

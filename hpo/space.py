@@ -187,11 +187,13 @@ def overrides(values: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
         for part in path:
             content = content.setdefault(part, {})
         content[last] = json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
-    return [part for key, value in found.items() for part in (f"--{key}", _text(value))]
+    return flags(found)
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def flags(values: Mapping[str, Any]) -> list[str]:
+    """``{"model.lr": 0.001}`` -> ``["--model.lr", "0.001"]``."""
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return [part for key, text in texts.items() for part in (f"--{key}", text)]
 
 
 def _round(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from lightning_seg.errors import InputError
@@ -77,9 +77,9 @@ class Spec:
         return [first, "minimize"] if self.minimize else [first]
 
     def wanted(self, only: str | None = None) -> set[int]:
-        """The slots whose point matches the glob ``only``; all without one."""
+        """The slots whose point is matched, as a whole, by the glob ``only``; all without one."""
         slots = range(self.trials)
-        return {i for i in slots if not (only and self.points) or fnmatch(self.points[i].key, f"*{only}*")}
+        return {i for i in slots if not (only and self.points) or fnmatchcase(self.points[i].key, only)}
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

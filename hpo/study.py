@@ -97,22 +97,16 @@ def launch(
 def summarize(study: optuna.Study, stopped: bool, late: bool, only: str | None = None) -> None:
     """How the study stands, and why it goes on no further."""
     spec = load_spec(study)
-    trials = queue.attempts(study.get_trials(deepcopy=False))
+    wanted = spec.wanted(only)
+    trials = {slot: t for slot, t in queue.attempts(study.get_trials(deepcopy=False)).items() if slot in wanted}
     counts = {state: sum(t.state == state for t in trials.values()) for state in TrialState}
     text = (
         f"{counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned, {counts[TrialState.FAIL]} failed"
     )
     if not queue.done(spec, study.get_trials(deepcopy=False), only):
-        reason = (
-            "stopped"
-            if stopped
-            else "out of time"
-            if late
-            else "no improvement"
-            if queue.stalled(spec, study)
-            else "its workers died"
-        )
-        text += f" of {spec.trials}: {reason}; the same command goes on"
+        reasons = {"stopped": stopped, "out of time": late, "no improvement": queue.stalled(spec, study)}
+        reason = next((reason for reason, holds in reasons.items() if holds), "its workers died")
+        text += f" of {len(wanted)}: {reason}; the same command goes on"
     print(f"study {study.study_name!r}: {text}")
     for trial in trials.values():
         if trial.state == TrialState.FAIL:

@@ -68,12 +68,11 @@ def _add_show(verbs: Any) -> None:
     show.add_argument("--protocol", help="a name, rule or CSV file")
     show.add_argument("--augment", help="a preset or a YAML file")
     show.add_argument("--size", type=_count, help="height and width in pixels")
+    show.add_argument("--copies", type=_count, help="of each image, which then are the columns")
     show.add_argument("--split", default="train", choices=SPLITS)
     show.add_argument("--count", type=_count, default=12, help="images (default 12)")
     show.add_argument("--epoch", type=int, default=0, help="the first epoch shown (default 0)")
-    show.add_argument(
-        "--epochs", type=_count, default=5, help="epochs, or offline copies, beside each image (default 5)"
-    )
+    show.add_argument("--epochs", type=_count, default=5, help="epochs, or copies, beside each image (default 5)")
     show.add_argument("--output", type=Path, default=Path("sheet.png"), metavar="FILE")
     show.set_defaults(run=_show)
 
@@ -186,7 +185,7 @@ def _show(options: argparse.Namespace) -> None:
     data = _recipe(options.config) if options.config else {"dataset": options.dataset}
     data |= {
         key: value
-        for key in ("root", "protocol", "augment", "size", "dataset_options")
+        for key in ("root", "protocol", "augment", "size", "copies", "dataset_options")
         if (value := getattr(options, key))
     }
     epochs = range(options.epoch, options.epoch + options.epochs)

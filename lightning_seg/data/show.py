@@ -67,7 +67,7 @@ def show(data: dict[str, Any], split: str, count: int, epochs: range, output: Pa
 
     Args:
         data: the arguments of `SegmentationDataModule`, as under ``data:`` in a recipe.
-        epochs: numbered from 0. Where copies are made offline (``online: false``) a column is a copy.
+        epochs: numbered from 0. Where ``data`` asks for copies the columns are those of the first epoch.
         output: a .png or .jpg file.
 
     Returns:
@@ -102,12 +102,17 @@ def _rows(data: dict[str, Any], split: str, count: int, epochs: range) -> list[l
     augmentation = Augmentation(transforms_of(module.hparams["augment"]), module.hparams["seed"])
     changed = SegmentationDataset(module.source, chosen, size, augmentation, copies, online)
     for row, cells in enumerate(rows):
-        for number in epochs:
-            epoch, copy = (number, 0) if online else (0, number)
-            if copy < copies:
-                item = changed[epoch, copy * len(chosen) + row]
-                cells.append(Cell(_sample(item), f"epoch {epoch}" if online else f"copy {copy}"))
+        for epoch, copy in _columns(epochs, copies, online):
+            item = changed[epoch, copy * len(chosen) + row]
+            cells.append(Cell(_sample(item), f"epoch {epoch}" if copies == 1 else f"copy {copy}"))
     return rows
+
+
+def _columns(epochs: range, copies: int, online: bool) -> list[tuple[int, int]]:
+    """The (epoch, copy) of each column: where images have copies, those of the first epoch."""
+    if copies == 1:
+        return [(epoch, 0) for epoch in epochs] if online else [(0, 0)]
+    return [(epochs.start if online else 0, copy) for copy in range(min(copies, len(epochs)))]
 
 
 def _sample(item: dict[str, Any]) -> Sample:

@@ -163,6 +163,10 @@ def test_show_writes_one_row_an_image_and_one_column_an_epoch(
     later = np.asarray(Image.open(sheet)).reshape(3, 244, 2, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
     assert np.array_equal(later[:, 0], first[:, 0])
     assert np.array_equal(later[:, 1], first[:, 2])
+    front.main([*base, "--copies", "2", "--epoch", "1"])
+    copies = np.asarray(Image.open(sheet)).reshape(3, 244, 3, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
+    assert np.array_equal(copies[:, 1], first[:, 2])
+    assert not np.array_equal(copies[:, 2], first[:, 2])
     front.main([*base, "--split", "test"])
     assert np.asarray(Image.open(sheet)).shape[1] == 228  # what is tested on is not changed
 
