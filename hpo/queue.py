@@ -193,7 +193,8 @@ def tend(study: optuna.Study, spec: Spec, watch: Watch) -> None:
         if _is_dead(trial, watch):
             # no sign against the trial: who was dead before this launcher's first look died with its own; who left a
             # result died before it could enter that, which the next attempt does
-            ended = Result.read(search.folder(spec, trial.user_attrs["slot"]))
+            slot = trial.user_attrs.get("slot")
+            ended = slot is not None and Result.read(search.folder(spec, slot))
             again = "interrupted" if watch.rounds == 1 or ended else "died"
             finish(study, trial, Result("failed", reason="its worker died"), again)
     filler = study.user_attrs.get("filler", "")

@@ -29,7 +29,7 @@ class Reporter(L.Callback):
 
     def __init__(self, objective: str, channel: Channel | None) -> None:
         self.objective, self.channel = objective, channel
-        self.history: list[float] = []
+        self.history: dict[int, float] = {}  # epoch -> value
         self.seconds = 0.0
         self.pruned = False
         self._start = time.monotonic()
@@ -38,7 +38,7 @@ class Reporter(L.Callback):
         return {"history": self.history, "seconds": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history, self.seconds = list(state_dict["history"]), state_dict["seconds"]
+        self.history, self.seconds = dict(state_dict["history"]), state_dict["seconds"]
 
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self._start
@@ -46,7 +46,7 @@ class Reporter(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.channel is not None and trainer.is_global_zero:
             self.channel.facts(max_epochs=trainer.max_epochs)
-            for epoch, value in enumerate(self.history):
+            for epoch, value in self.history.items():
                 self.channel.report(epoch, value)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -56,8 +56,8 @@ class Reporter(L.Callback):
         if not (math.isfinite(value) and math.isfinite(loss)):
             name = self.objective if not math.isfinite(value) else "val/loss"
             raise TrainingError(f"{name} is not a number in epoch {trainer.current_epoch + 1}")
-        del self.history[trainer.current_epoch :]
-        self.history.append(value)
+        self.history = {epoch: kept for epoch, kept in self.history.items() if epoch < trainer.current_epoch}
+        self.history[trainer.current_epoch] = value
         stop = self.channel.report(trainer.current_epoch, value) if self.channel is not None else False
         at_end = trainer.current_epoch + 1 == trainer.max_epochs  # then there is nothing left to save
         if trainer.strategy.broadcast(stop) and not at_end:
@@ -130,14 +130,14 @@ def _test(cli: CLI, version: Path, devices: int) -> None:
 
 
 def _best(reporter: Reporter, job: Job) -> float:
-    return max(reporter.history) if job.maximize else min(reporter.history)
+    return max(reporter.history.values()) if job.maximize else min(reporter.history.values())
 
 
 def _result(job: Job, cli: CLI, reporters: list[Reporter], pruned: bool) -> Result:
     values = [_best(reporter, job) for reporter in reporters]
     facts = {
         "seconds": round(sum(reporter._elapsed() for reporter in reporters), 1),
-        "epochs": sum(len(reporter.history) for reporter in reporters),
+        "epochs": sum(max(reporter.history) + 1 for reporter in reporters),
         "memory": round(_memory(), 3),
     }
     if pruned:

@@ -78,6 +78,14 @@ def test_options_reach_their_architecture_alone_and_overrides_reach_all(recipe, 
     assert [command["--model.lr"] for command in commands] == ["0.5", "0.5"]
 
 
+def test_a_sweep_keeps_the_epoch_that_its_recipe_keeps(recipe, capsys):
+    other = recipe.with_name("by_loss.yaml")
+    other.write_text(recipe.read_text() + "checkpoint: {monitor: val/loss, mode: min}\n")
+    for path, monitor in ((recipe, ("val/dice", "max")), (other, ("val/loss", "min"))):
+        command = dry(capsys, "--recipe", path)[0]
+        assert (command["--checkpoint.monitor"], command["--checkpoint.mode"]) == monitor
+
+
 def test_only_runs_what_matches(recipe, capsys):
     commands = dry(
         capsys, "--recipe", recipe, "--architectures", "unet,resunet", "--seeds", "1,2", "--only", "resunet*2"

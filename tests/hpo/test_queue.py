@@ -135,6 +135,29 @@ def test_a_worker_of_this_machine_is_alive_only_if_its_process_is(study, spec):
     assert study.trials[1].state == TrialState.FAIL
 
 
+def test_a_worker_that_died_with_its_result_on_disk_costs_the_trial_no_retry(study, spec):
+    watch = queue.Watch(spec.grace)
+    queue.tend(study, spec, watch)
+    for result in (None, Result("complete", [0.5])):
+        trial = take(study, spec)
+        trial.set_user_attr("worker", queue.identity().rpartition(" ")[0] + " 1")
+        if result:
+            place = search.folder(spec, trial.user_attrs["slot"])
+            place.mkdir(parents=True)
+            result.write(place)
+        queue.tend(study, spec, watch)
+    assert [trial.user_attrs["again"] for trial in study.trials[:2]] == ["died", "interrupted"]
+
+
+def test_a_glob_chooses_the_points_of_a_sweep_by_their_whole_name(spec):
+    names = ("unet", "attention_unet", "unet fold 1")
+    sweep = dataclasses.replace(spec, space=None, points=[Point(name, 42, []) for name in names], trials=3)
+    assert sweep.wanted("unet seed 42") == {0}
+    assert sweep.wanted("unet*") == {0, 2}
+    assert sweep.wanted("*unet seed*") == {0, 1}
+    assert sweep.wanted() == {0, 1, 2}
+
+
 def test_a_study_stalls_after_so_many_trials_without_a_better_one(study, spec):
     spec = dataclasses.replace(spec, patience=2)
     fill(study, spec)

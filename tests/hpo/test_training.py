@@ -1,14 +1,16 @@
 """The training of a trial: what it reports, that it stops where it is told to, goes on where it was, and tests once."""
 
 import json
+import shlex
 
+import optuna
 import pytest
 import torch
 from driving import Driven, stop
 
-from hpo import options, training
+from hpo import options, search, training
 from hpo.recipe import check_space, dry_run
-from hpo.search import arguments
+from hpo.search import arguments, labels
 from hpo.space import read_space
 from hpo.trial import Job, TrainingError
 from lightning_seg.checkpoint import read_checkpoint
@@ -174,9 +176,32 @@ def test_a_study_starts_with_the_recipe_itself_and_its_command_can_be_pasted(rec
     assert (values["model.lr"], values["data.batch_size"], values["name"]) == (0.02, 2, "trial_0000")
 
 
+def test_the_epoch_that_is_kept_is_the_one_that_the_objective_likes_best_whatever_the_recipe_says(recipe, space):
+    other = recipe.with_name("by_loss.yaml")
+    other.write_text(recipe.read_text() + "checkpoint: {monitor: val/loss, mode: min}\n")
+    for objective, mode in (("val/dice", "max"), ("val/iou", "max"), ("val/loss", "min")):
+        spec = parsed(other, space, "--objective", objective)
+        args = arguments(spec, 0, [])
+        values = dry_run(args[1], args[2:])
+        assert (values["checkpoint.monitor"], values["checkpoint.mode"]) == (objective, mode)
+
+
+def test_the_commands_of_replicas_are_those_of_their_runs(recipe, space):
+    study = optuna.create_study()
+    study.enqueue_trial({}, {"slot": 3})
+    spec, trial = parsed(recipe, space, "--seeds-per-trial", "2"), study.ask()
+    found = labels(spec, trial, search.job(spec, trial))
+    assert found["run"].split() == [f"{spec.runs}/trial_0003-seed{seed}/version_0" for seed in (42, 43)]
+    for command, seed in zip(found["command"].split(" && "), (42, 43), strict=True):
+        words = shlex.split(command)
+        values = dry_run(words[3], words[4:])
+        assert (values["seed_everything"], values["name"]) == (seed, f"trial_0003-seed{seed}")
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
+        (["-c", "other.yaml"], "there is no option '-c'"),
         (["--objective", "test/dice"], "the objective is 'test/dice', but the test set is sealed"),
         (["--objective", "val/dise"], "no score to monitor named 'val/dise'; did you mean 'val/dice'"),
         (["--objective", "train/dice"], "give a validation score"),
