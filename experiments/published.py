@@ -95,11 +95,11 @@ class Evaluation:
         return (own,) if own else self.paper.recipes
 
     def reproduced_by(self, facts: Facts) -> bool:
-        """True where a run trained the same network by the recipe of this source, under its nearest protocol."""
+        """True where a run trained and tested the same network, alone, by the recipe of this source under its nearest protocol."""
         return (
             self.paper is not None
             and self.model in names()
-            and not facts.trained_on
+            and not (facts.trained_on or facts.inference)
             and facts.recipe in self.recipes
             and (facts.dataset, facts.protocol) == (self.dataset, self.protocol)
             and facts.changes.get("model.loss") == self.paper.changes.get("model.loss")

@@ -20,6 +20,7 @@ from lightning_seg.data._source import source_class
 from lightning_seg.data.splits import load_protocol
 from lightning_seg.environment import hardware, read_environment
 from lightning_seg.errors import InputError
+from lightning_seg.evaluation._runs import read_summary
 from lightning_seg.models._listing import count
 from lightning_seg.module import SegmentationModule
 
@@ -77,7 +78,7 @@ def results_of(run: Path, known: Mapping[str, str] = MappingProxyType({})) -> It
         known: recipe, commit and hardware of a run that has not kept them.
     """
     for file in sorted(run.glob("test-*/*/summary.json")):
-        summary = json.loads(file.read_text())
+        summary = read_summary(file.parent)
         checkpoint = Path(summary["checkpoint"]).stem
         if checkpoint.startswith("best"):
             inference = file.parent.name.partition(checkpoint)[0].strip("-")
@@ -86,8 +87,8 @@ def results_of(run: Path, known: Mapping[str, str] = MappingProxyType({})) -> It
 
 def summary_of(result: Result) -> dict[str, Any]:
     """The scores beside the table of a run that is not yet recorded: class -> score -> convention -> value, interval."""
-    content: dict[str, Any] = json.loads(result.file.with_name("summary.json").read_text())
-    return content["scores"]
+    scores: dict[str, Any] = read_summary(result.file.parent)["scores"]
+    return scores
 
 
 def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[str, str]) -> Facts:
@@ -181,7 +182,7 @@ def _protocol(data: Mapping[str, Any]) -> str:
 
 def _recipe(run: Path, command: list[str]) -> Path | None:
     """The recipe that the run's command named, or of which it has the name; None where it is none of ours."""
-    pairs = pairwise(command)
+    pairs = pairwise(part for given in command for part in given.split("=", 1))
     named = [Path(value).stem for option, value in pairs if option in ("-c", "--config")] or [run.parent.name]
     file = RECIPES / f"{named[-1]}.yaml"
     return file if file.is_file() else None

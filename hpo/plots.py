@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,6 @@ def _html(title: str, parts: list[str], path: Path) -> Path:
         raise InputError(f"there is nothing to draw of study {title!r} yet; let `hpo run` finish more trials.")
     body = "\n".join(parts)
     path.write_text(
-        f'<!doctype html><html><head><meta charset="utf-8"><title>{title}</title></head><body>{body}</body></html>'
+        f'<!doctype html><html><head><meta charset="utf-8"><title>{escape(title)}</title></head><body>{body}</body></html>'
     )
     return path

@@ -50,11 +50,10 @@ class _Flock(BaseJournalFileLock):
 def _drop_torn_line(path: str) -> None:
     with open(path, "rb+") as file:
         size = file.seek(0, os.SEEK_END)
-        start = max(0, size - 1_000_000)
-        file.seek(start)
-        tail = file.read()
-        if tail and not tail.endswith(b"\n"):
-            file.truncate(start + tail.rfind(b"\n") + 1)
+        file.seek(max(0, size - 1))
+        if file.read() not in (b"", b"\n"):
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 class StorageAwayError(InputError):

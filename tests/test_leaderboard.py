@@ -125,8 +125,10 @@ def test_a_run_that_was_tested_on_other_data_says_on_which_it_was_trained_and_re
     assert "trained on kvasir_seg, kvasir-800-200" in away.settings
     assert (away.training, away.changes) == (home.training, home.changes)
     published = read_evaluations()
-    assert any(evaluation.reproduced_by(replace(away, trained_on="")) for evaluation in published)
-    assert not any(evaluation.reproduced_by(away) for evaluation in published)
+    here = replace(away, trained_on="")
+    assert any(evaluation.reproduced_by(here) for evaluation in published)
+    for other in (away, replace(here, inference="tta=flips")):
+        assert not any(evaluation.reproduced_by(other) for evaluation in published)
 
 
 def test_a_protocol_given_as_a_file_or_left_to_the_data_set_has_its_name(tmp_path: Path) -> None:
@@ -259,7 +261,9 @@ def test_every_column_of_a_board_has_one_convention_and_its_published_values_too
     drive = {"data.dataset": "drive", "data.protocol": "drive", "model.encoder": None, "model.pretrained": False}
     changes = drive | {"model.architecture": "sa_unet_v2", "data.size": None, "model.loss": {"bce": 0.5, "mcc": 0.5}}
     run = make_run(tmp_path / "a", 0.8, 42, changes, size="native", class_name="vessel", encoder_weights={})
-    (run / "environment.json").write_text(json.dumps({"command": ["fit", "-c", "experiments/sa_unet_v2_drive.yaml"]}))
+    (run / "environment.json").write_text(
+        json.dumps({"command": ["fit", "--config=experiments/sa_unet_v2_drive.yaml"]})
+    )
     boards = {b.key.convention: b for b in make_boards(results_of(run), [], read_evaluations())}
     shown = {c.title: c.text(boards["image"].lines[0]) for c in columns(boards["image"])}
     assert shown["published"] == "0.8282"

@@ -28,7 +28,7 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Run]:
         paths = [find_scores(Path(part), split) for part in rest.split(",") if part]
         if not paths:
             raise InputError(f"{argument!r} names no run; give a folder such as runs/demo, or a scores.csv.")
-        found = [Run(label, [path], [ScoreTable.read(path)], _facts(path)) for path in paths]
+        found = [Run(label, [path], [ScoreTable.read(path)], read_summary(path.parent)) for path in paths]
         check_alike(found)
         tables = [run.tables[0] for run in found]
         runs.append(Run(label or _name(rest.split(",")[0]), paths, tables, found[0].facts))
@@ -60,7 +60,7 @@ def find_scores(path: Path, split: str | None = None) -> Path:
     if not path.is_dir():
         raise InputError(f"there is no run {str(path)!r}; give a run folder such as runs/demo, or a scores.csv.")
     if (path / "scores.csv").is_file():
-        return _fullest(path)
+        return scores_file(path)
     numbered = [each for each in path.glob("version_*") if each.name.removeprefix("version_").isdecimal()]
     versions = sorted(numbered, key=lambda each: int(each.name.removeprefix("version_")), reverse=True)
     for folder in versions or [path]:
@@ -70,21 +70,23 @@ def find_scores(path: Path, split: str | None = None) -> Path:
                 names = ", ".join(str(each.parent.relative_to(folder)) for each in found)
                 raise InputError(f"{folder} holds several score tables ({names}); give the folder of one.")
             if found:
-                return _fullest(found[0].parent)
+                return scores_file(found[0].parent)
     raise InputError(f"{path} holds no {split or 'test or val'} scores; run `lightning-seg test` on it first.")
 
 
-def _fullest(folder: Path) -> Path:
+def scores_file(folder: Path) -> Path:
+    """The table in a folder of scores: the Parquet file, which also holds the sums of calibration, where it is there."""
     parquet = folder / "scores.parquet"
     return parquet if parquet.is_file() else folder / "scores.csv"
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    summary = path.parent / "summary.json"
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What ``summary.json`` beside a table says of it; empty where there is none."""
+    file = folder / "summary.json"
     try:
-        facts: dict[str, Any] = json.loads(summary.read_text()) if summary.is_file() else {}
+        facts: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     except ValueError as error:
-        raise InputError(f"{summary} is damaged ({error}); test the run again.") from error
+        raise InputError(f"{file} is damaged ({error}); test the run again.") from error
     return facts
 
 

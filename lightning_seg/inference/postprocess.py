@@ -59,6 +59,9 @@ def _parse(part: str, classes: list[str]) -> tuple[Sequence[int], Callable[[Mask
 
 def components(mask: Mask) -> NDArray[np.int64]:
     """The sizes in pixels of the connected parts of a mask; pixels that touch at a corner are connected."""
+    if mask.ndim == 2:  # without `bincount`, which takes 8 bytes a pixel
+        _, _, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+        return boxes[1:, cv2.CC_STAT_AREA].astype(np.int64)
     return _sizes(_label(mask))[1:]
 
 
@@ -119,7 +122,7 @@ STEPS: dict[str, Callable[..., Mask]] = {
 
 def _label(mask: Mask) -> NDArray[np.int32]:
     if mask.ndim == 2:  # a fifth of the time
-        _, found = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+        _, found = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
         return found.astype(np.int32, copy=False)
     labels, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))
     return labels

@@ -1,6 +1,5 @@
 """A run as it lies on disk: checkpoint, configuration, curves, and what its tests and validations left."""
 
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from lightning_seg.checkpoint import find_checkpoint, read_checkpoint, run_folde
 from lightning_seg.environment import read_environment
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
+from lightning_seg.evaluation._runs import read_summary, scores_file
 from lightning_seg.evaluation.curves import counted
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]  # where, what
@@ -137,9 +137,8 @@ def _of(summary: Path, checkpoint: Path) -> bool:
 
 
 def _result(summary: Path) -> Result:
-    table = summary.with_name("scores.parquet")  # which also holds the sums of calibration
-    table = table if table.is_file() else summary.with_name("scores.csv")
-    return Result(json.loads(summary.read_text()), ScoreTable.read(table), summary.parent)
+    folder = summary.parent
+    return Result(read_summary(folder), ScoreTable.read(scores_file(folder)), folder)
 
 
 def read_events(folder: Path) -> Events:
