@@ -70,10 +70,10 @@ def content_of(spec: Spec, trial: FrozenTrial) -> dict[str, Any]:
     if not recipe.is_file() or digest(recipe) != spec.digest:
         raise InputError(f"{recipe}, the recipe of the study, is not there or has changed since; restore it first.")
     args = [*spec.args, *own_overrides(spec, trial), *search.always(spec)]
-    values = dry_run(spec.recipe, args)
+    before, values = (dry_run(spec.recipe, each) for each in ([], args))
     content: dict[str, Any] = yaml.safe_load(recipe.read_text())
     for key in dict.fromkeys(_keys(args)):
-        if key not in MACHINE:
+        if key not in MACHINE and values[key] != before[key]:
             section, _, name = key.partition(".")
             place = content.setdefault(section, {}) if name else content
             place[name or section] = values[key]

@@ -36,7 +36,8 @@ def main(args: list[str]) -> None:
 
 def draw(outcome: Outcome, folder: Path) -> list[Path]:
     """Every picture that the study has enough trials for; what was left out is said."""
-    written, parts = [], []
+    written: list[Path] = []
+    parts: list[str] = []
     for name, function, settings in _pictures(outcome):
         try:
             written.append(_png(function, outcome.study, settings, folder / f"{name}.png"))

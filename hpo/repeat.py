@@ -69,8 +69,7 @@ def spec_of(tuned: Spec, trial: FrozenTrial, seeds: Iterable[int], **settings: A
     own = {UNTUNED: [], TUNED: own_overrides(tuned, trial)}
     points = [Point(name, seed, args) for seed in seeds for name, args in own.items()]
     same = {name: getattr(tuned, name) for name in ("recipe", "digest", "args", "objective")}
-    alike = {"sampler": "random", "pruner": "none", "test": True}
-    return Spec(**same, **alike, **settings, trials=len(points), points=points)
+    return Spec(**same, **settings, trials=len(points), points=points, sampler="random", pruner="none", test=True)
 
 
 def tables_of(study: optuna.Study) -> tuple[dict[str, list[ScoreTable]], list[int]]:
@@ -113,23 +112,23 @@ def differences(tables: dict[str, list[ScoreTable]]) -> Iterator[Difference]:
     for name in classes:
         for score in ("dice", "iou", "precision", "recall", "specificity", "accuracy"):
             for convention in ("pooled", "image"):
-                by_seed = [
+                tuned, untuned = (
                     [statistic([table], name, score, convention).value for table in tables[kind]]
                     for kind in (TUNED, UNTUNED)
-                ]
+                )
                 found = compare(tables[TUNED], tables[UNTUNED], name, score, convention)
-                yield Difference(name, score, convention, *by_seed, found, classes)
+                yield Difference(name, score, convention, tuned, untuned, found, classes)
 
 
 def verdict(row: Difference, images: int) -> str:
-    """Whether tuning helped, in words: by the score that was tuned for, on the test images."""
-    found, seeds = row.found, len(row.tuned)
-    better = sum(ours > theirs for ours, theirs in zip(row.tuned, row.untuned, strict=True))
-    sure = found.low > 0 or found.high < 0
-    word = ("helped" if found.difference > 0 else "did harm") if sure else "made no difference that these images show"
+    """Whether tuning helped, in words: by the score that was tuned for. It did where both the images and all seeds say so."""
+    found = row.found
+    by_seed = np.subtract(row.tuned, row.untuned)
+    sure = (found.low > 0 and (by_seed > 0).all()) or (found.high < 0 and (by_seed < 0).all())
+    word = ("helped" if found.difference > 0 else "did harm") if sure else "made no sure difference"
     return (
         f"Tuning {word}: test {row.score} ({row.convention}) {found.difference:+.4f}, 95 % {found.low:+.4f} to {found.high:+.4f} "
-        f"over {images} images; the tuned recipe is ahead under {better} of {seeds} seeds."
+        f"over {images} images; by seed {', '.join(f'{value:+.4f}' for value in by_seed)}."
     )
 
 

@@ -44,7 +44,7 @@ class Driven:
         self.processes.append(process)
         return process
 
-    def finish(self, trials, seconds=60, **settings):
+    def finish(self, trials, seconds=180, **settings):
         """Run to the end; the launcher must say that all went well."""
         assert self.start(trials, **settings).wait(seconds) == 0, self.log()
 
@@ -61,7 +61,7 @@ class Driven:
             return []
         return [trial for trial in trials if not states or trial.state.name in states]
 
-    def wait_for(self, condition, seconds=30):
+    def wait_for(self, condition, seconds=120):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, self.log()

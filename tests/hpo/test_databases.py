@@ -36,7 +36,7 @@ def on_postgres(tmp_path, postgres):
 
 
 def test_sixteen_workers_lose_and_double_no_trial(on_postgres):
-    on_postgres.finish(48, seconds=110, nap=0.2, workers=16)
+    on_postgres.finish(48, seconds=300, nap=0.2, workers=16)
     assert_whole(on_postgres, 48)
     assert not on_postgres.trials("FAIL", "RUNNING", "WAITING")
     assert len({trial.user_attrs["worker"] for trial in on_postgres.trials()}) > 8
@@ -48,14 +48,14 @@ def test_a_killed_server_holds_the_study_up_until_it_is_back(on_postgres, postgr
     postgres.kill()
     assert launcher.poll() is None
     postgres.start()
-    assert launcher.wait(60) == 0, on_postgres.log()
+    assert launcher.wait(180) == 0, on_postgres.log()
     assert_whole(on_postgres, 8)
     assert not on_postgres.trials("FAIL")
 
 
 def test_two_machines_start_the_same_command_at_once(on_postgres):
     launchers = [on_postgres.start(8, nap=0.3), on_postgres.start(8, nap=0.3)]
-    assert [launcher.wait(60) for launcher in launchers] == [0, 0], on_postgres.log()
+    assert [launcher.wait(180) for launcher in launchers] == [0, 0], on_postgres.log()
     assert_whole(on_postgres, 8)
 
 

@@ -11,7 +11,10 @@ from lightning_seg.data.integrity.views import View, crops
 
 _SIDE, _NEAREST, _ALIKE = 24, 8, 0.7  # small copies; candidates for each picture and crop; least correlation
 _TURNED_NEAREST, _TURNED_ALIKE = 3, 0.85
-_AS_IT_LIES = 0.95  # correlation from which the crops are also compared as they lie, without features
+_AS_IT_LIES, _FIRST = (
+    0.95,
+    2,
+)  # correlation from which the nearest crops are also compared as they lie, without features
 _STRONGEST, _AXES, _VOTES = 32, 32, 3  # features of a picture that vote; principal axes; votes that make a candidate
 
 
@@ -52,22 +55,24 @@ def _strongest(features: Sequence[Features]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(parts) if parts else np.zeros((0, 128), np.float32), owners
 
 
-def by_crops(views: Sequence[View]) -> dict[Candidate, list[np.ndarray]]:
-    """Pairs worth a registration -> the maps of crops that agree as they lie."""
+def by_crops(views: Sequence[View]) -> dict[Candidate, np.ndarray | None]:
+    """Pairs of which crops look alike -> the map (2, 3) of the crops that agree as they lie, best of all; None where none do."""
     parts = [crops(picture) for picture in views]
-    found: dict[Candidate, list[np.ndarray]] = {}
+    found: dict[Candidate, np.ndarray | None] = {}
+    best: dict[Candidate, float] = {}
     for crop in parts[0] if parts else ():
         plain = _unit([_small(part[crop][0]) for part in parts])
         corners = [part[crop][1] for part in parts]
         for turn in range(8 if crop in ("whole", "content") else 1):
             nearest, alike = (_TURNED_NEAREST, _TURNED_ALIKE) if turn else (_NEAREST, _ALIKE)
             turned = plain if turn == 0 else _unit([_turned(_small(part[crop][0]), turn) for part in parts])
-            for i, j, value in _neighbours(turned, plain, nearest, alike):
-                first, second = min(i, j), max(i, j)
-                maps = found.setdefault(Candidate(first, second, turn >= 4), [])
-                if value >= _AS_IT_LIES:
+            for i, j, rank, value in _neighbours(turned, plain, nearest, alike):
+                candidate = Candidate(min(i, j), max(i, j), turn >= 4)
+                found.setdefault(candidate, None)
+                if rank < _FIRST and value >= best.get(candidate, _AS_IT_LIES):
                     matrix = cv2.getAffineTransform(_turned_corners(corners[i], turn), corners[j])
-                    maps.append(matrix if i == first else cv2.invertAffineTransform(matrix))
+                    found[candidate] = matrix if i == candidate.first else cv2.invertAffineTransform(matrix)
+                    best[candidate] = value
     return found
 
 
@@ -96,13 +101,15 @@ def _turned_corners(corners: np.ndarray, turn: int) -> np.ndarray:
     return np.ascontiguousarray(np.stack([after[0, 0], after[0, 1], after[1, 0]]), np.float32)
 
 
-def _neighbours(turned: np.ndarray, plain: np.ndarray, nearest: int, alike: float) -> Iterable[tuple[int, int, float]]:
-    """(i, j, correlation of the turned i with j), for the nearest others of each i."""
+def _neighbours(
+    turned: np.ndarray, plain: np.ndarray, nearest: int, alike: float
+) -> Iterable[tuple[int, int, int, float]]:
+    """(i, j, rank, correlation of the turned i with j), for the nearest others of each i."""
     for start in range(0, len(turned), 1024):
         likeness = turned[start : start + 1024] @ plain.T
         rows = np.arange(len(likeness))
         likeness[rows, rows + start] = -2
         top = np.argsort(-likeness, axis=1)[:, :nearest]
         for row, columns in enumerate(top):
-            for column in columns[likeness[row, columns] >= alike]:
-                yield row + start, int(column), float(likeness[row, column])
+            for rank, column in enumerate(columns[likeness[row, columns] >= alike]):
+                yield row + start, int(column), rank, float(likeness[row, column])

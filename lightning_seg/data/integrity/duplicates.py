@@ -45,11 +45,11 @@ def find_pairs(
 
 def _likenesses(views: Sequence[View], progress: Callable[[Iterable], Iterable]) -> dict[tuple[int, int], Likeness]:
     plain, mirror = ([features(picture, mirrored) for picture in views] for mirrored in (False, True))
-    candidates = dict.fromkeys(by_features(plain, mirror), ()) | by_crops(views)
+    candidates = dict.fromkeys(by_features(plain, mirror)) | by_crops(views)
     best: dict[tuple[int, int], Likeness] = {}
-    for (first, second, mirrored), maps in progress(sorted(candidates.items())):
+    for (first, second, mirrored), as_it_lies in progress(sorted(candidates.items())):
         found = affine_map((mirror if mirrored else plain)[first], plain[second])
-        for matrix in [*maps, *([] if found is None else [found])]:
+        for matrix in (one for one in (as_it_lies, found) if one is not None):
             likeness = compare(views[first], views[second], matrix)
             best[first, second] = max(likeness, best.get((first, second), likeness), key=_rank)
     return best
