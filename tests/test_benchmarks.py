@@ -112,7 +112,7 @@ def test_a_session_runs_all_phases_and_leaves_a_few_flat_files(tmp_path: Path) -
     assert [row["epoch"] for row in epochs] == [0, 1]
     assert all(0 < row["train_seconds"] < row["seconds"] and "val/dice" in row for row in epochs)
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    kept = {"recipe-config.yaml", "recipe-scores.csv", "recipe-summary.json"}
+    kept = {"recipe-config.yaml", "recipe-scores.csv", "recipe-scores.parquet", "recipe-summary.json"}
     assert names == kept | {f"{name}.json" for name in ("architectures", "throughput", "recipe", "recipe-epochs")}
 
 

@@ -57,6 +57,12 @@ def _add_check(verbs: Any) -> None:
     check.add_argument("--protocol", nargs="+", action="extend", help="names, rules or CSV files (default: its own)")
     check.add_argument("--html", type=Path, metavar="FILE", help="also write a page with thumbnails of what was found")
     check.add_argument("--no_near", action="store_true", help="look for identical pictures alone, which is faster")
+    check.add_argument(
+        "--likeness",
+        type=float,
+        metavar="X",
+        help="from which two pictures are one view, 0 to 1 (default 0.4; CT: higher)",
+    )
     check.set_defaults(run=_check)
 
 
@@ -139,14 +145,17 @@ def table(protocols: list[Split]) -> str:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from lightning_seg.data.integrity import USUAL, examine, page, summary
+    from lightning_seg.data.integrity import SAME_VIEW, USUAL, examine, page, summary
 
     kind = source_class(options.dataset)
     resolved = [resolve(name, kind) for name in options.protocol or [kind.default_protocol]]
     source, given = _opened(kind, options), options.dataset_options or {}
     protocols = [one if isinstance(one, Split) else one(source) for one in resolved]
     threshold = given.get("mask_threshold", getattr(source, "mask_threshold", USUAL))
-    report = examine(options.dataset, source, protocols, threshold, not options.no_near, _progress)
+    likeness = SAME_VIEW if options.likeness is None else options.likeness
+    if not 0 < likeness <= 1:
+        raise InputError(f"--likeness is {likeness:g}; give a number above 0 and up to 1.")
+    report = examine(options.dataset, source, protocols, threshold, not options.no_near, likeness, _progress)
     summary.print_lines(report)
     if options.html:
         page.write_page(report, source, options.html)

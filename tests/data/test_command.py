@@ -135,6 +135,7 @@ def test_check_ends_with_0_when_clean_1_on_a_leak_or_damage_and_2_on_bad_input(
             ["folder", "--root", str(folder), "--dataset_options", "{mask_treshold: 1}"],
             "did you mean 'mask_threshold'?",
         ),
+        ([*base, together, "--likeness", "40"], "--likeness is 40; give a number above 0 and up to 1"),
         (["kvasir_seg", "--protocol", "kvasir-unet"], "no protocol named 'kvasir-unet'"),
         ([*base, together, "--no_near", "--html", str(folder)], "cannot be written"),
     ):

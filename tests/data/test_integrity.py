@@ -76,6 +76,7 @@ class Scenes:
     classes = ("lesion",)
     in_channels = 3
     default_protocol = "none"
+    synthetic = False
 
     def __init__(self, images: dict[str, np.ndarray], groups: dict[str, str] | None = None) -> None:
         self.images, self.ids = images, sorted(images)
@@ -141,7 +142,21 @@ def test_pictures_equal_in_each_pixel_are_identical_however_their_masks_differ()
 
 def test_two_frames_of_one_view_are_told_from_two_copies_and_from_two_views() -> None:
     view = scene(2)
-    assert kinds(strangers() | {"a": labelled(view), "b": labelled(moved(view, 4), "14:05:37")}) == {"a-b": "same view"}
+    images = strangers() | {"a": labelled(view), "b": labelled(moved(view, 4), "14:05:37")}
+    assert kinds(images) == {"a-b": "same view"}
+    (pair,) = find_pairs(facts_of({id: images[id] for id in "ab"}))
+    for bound, found in ((pair.likeness - 0.01, 1), (pair.likeness + 0.01, 0)):
+        assert len(find_pairs(facts_of({id: images[id] for id in "ab"}), least=bound)) == found
+
+
+def test_in_images_drawn_by_a_program_only_identical_ones_are_pairs() -> None:
+    source = Scenes({"a": scene(1), "b": scene(1), "c": recompressed(scene(1))})
+    assert len(examine("mine", source, []).pairs) == 3
+    source.synthetic = True
+    report = examine("mine", source, [])
+    assert [pair[:3] for pair in report.pairs] == [("a", "b", "identical")]
+    source.images["b"] = scene(2)
+    assert "were not sought" in str(summary.lines(examine("mine", source, [])))
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -267,7 +282,7 @@ def test_empty_full_and_repeated_masks_are_listed() -> None:
     source = Scenes({id: scene(seed) for seed, id in enumerate("abcdef")})
     source.masks = {"a": np.zeros((HEIGHT, WIDTH), np.uint8), "b": np.ones((HEIGHT, WIDTH), np.uint8)}
     source.masks |= {"d": source.read("c").mask[..., 0], "e": source.masks["a"]}
-    report = examine("mine", source, [], duplicates=False)
+    report = examine("mine", source, [], near=False)
     assert (report.empty, report.full, report.same_masks) == (["a", "e"], ["b"], [("c", "d")])
     shares = {fact.id: fact.foreground[0] for fact in report.facts}
     assert shares["c"] == pytest.approx(source.read("c").mask.mean())
@@ -311,7 +326,7 @@ def test_the_page_needs_no_other_file_and_shows_both_pictures_of_a_pair(tmp_path
 
 def test_a_page_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     source = Scenes(strangers(2))
-    report = examine("mine", source, [], duplicates=False)
+    report = examine("mine", source, [], near=False)
     (tmp_path / "file").write_text("mine")
     for target in (tmp_path / "file" / "page.html", tmp_path):
         with pytest.raises(InputError, match=r"cannot be written .*; give another place"):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lightning_seg.data._source import Source
-from lightning_seg.data.integrity.duplicates import Pair, find_pairs
+from lightning_seg.data.integrity.duplicates import SAME_VIEW, Pair, find_pairs
 from lightning_seg.data.integrity.facts import Damage, Facts, gather, sample_ids
 from lightning_seg.data.integrity.masks import USUAL, Greys, greys
 from lightning_seg.data.splits import Split
 
-__all__ = ["OFFICIAL", "Crossings", "Damage", "Facts", "Greys", "Pair", "Report", "examine"]
+__all__ = ["OFFICIAL", "SAME_VIEW", "USUAL", "Crossings", "Damage", "Facts", "Greys", "Pair", "Report", "examine"]
 
 Progress = Callable[[Iterable], Iterable]
 
@@ -58,6 +58,7 @@ class Report:
     facts: list[Facts]
     damages: list[Damage]
     greys: Greys | None
+    near: bool  # near duplicates were searched for
     pairs: list[Pair]
     groups: dict[str, str]
     protocols: list[Crossings]
@@ -93,7 +94,8 @@ def examine(
     source: Source,
     protocols: Sequence[Split],
     threshold: int = USUAL,
-    duplicates: bool = True,
+    near: bool = True,
+    likeness: float = SAME_VIEW,
     progress: Callable[[str, int], Progress] = lambda _, __: iter,
 ) -> Report:
     """Read the whole data set and hold it against the protocols.
@@ -101,13 +103,16 @@ def examine(
     Args:
         dataset: its name in the registry.
         threshold: of its masks.
-        duplicates: look for near duplicates too, which takes most of the time.
+        near: look for near duplicates too, which takes most of the time; not in images drawn by a program, which repeat
+            their shapes by design.
+        likeness: from which two pictures are frames of one view (see ``duplicates.find_pairs``).
         progress: (what is done, how often) -> a wrapper of the loop that does it.
     """
     ids = sample_ids(source)
     found = list(progress("reading", len(ids))(gather(source, ids)))
     facts = [one for one in found if isinstance(one, Facts)]
-    pairs = find_pairs(facts, progress("comparing", 0), near=duplicates)
+    near = near and not getattr(source, "synthetic", False)
+    pairs = find_pairs(facts, progress("comparing", 0), near, likeness)
     return Report(
         dataset,
         tuple(source.classes),
@@ -117,6 +122,7 @@ def examine(
         facts,
         [one for one in found if isinstance(one, Damage)],
         greys(facts, threshold),
+        near,
         pairs,
         source.groups,
         [_crossings(protocol, source, pairs) for protocol in protocols],

@@ -33,11 +33,17 @@ class Pair(NamedTuple):
 
 
 def find_pairs(
-    facts: Sequence[Facts], progress: Callable[[Iterable], Iterable] = iter, near: bool = True
+    facts: Sequence[Facts], progress: Callable[[Iterable], Iterable] = iter, near: bool = True, least: float = SAME_VIEW
 ) -> list[Pair]:
-    """All pairs of samples that show the same, the most alike first; without ``near`` those equal in each pixel alone."""
+    """All pairs of samples that show the same, the most alike first; without ``near`` those equal in each pixel alone.
+
+    ``least``: the likeness from which two pictures are frames of one view. Where anatomy and position are standard, as in
+    slices of CT, those of different patients may be as alike as frames of one colonoscopy, and it should be raised.
+    """
     found = _likenesses([fact.view for fact in facts], progress) if near else {}
-    pairs = {(facts[i].id, facts[j].id): (_kind(likeness), likeness.detail) for (i, j), likeness in found.items()}
+    pairs = {
+        (facts[i].id, facts[j].id): (_kind(likeness, least), likeness.detail) for (i, j), likeness in found.items()
+    }
     pairs |= _identical(facts)
     listed = [Pair(*ids, kind, detail) for ids, (kind, detail) in pairs.items() if kind]
     return sorted(listed, key=lambda pair: (KINDS.index(pair.kind), -pair.likeness))
@@ -59,10 +65,10 @@ def _rank(likeness: Likeness) -> tuple[bool, float]:
     return bool(_kind(likeness)), likeness.detail  # text alone that agrees in a corner must not hide the picture
 
 
-def _kind(likeness: Likeness) -> str:
+def _kind(likeness: Likeness, least: float = SAME_VIEW) -> str:
     if likeness.detail >= SAME_PICTURE and likeness.strain <= RIGID:
         return "same picture"
-    alike = likeness.detail >= SAME_VIEW and likeness.strain <= ELASTIC
+    alike = likeness.detail >= least and likeness.strain <= ELASTIC
     return "same view" if alike and likeness.overlap >= COMMON and likeness.blocks >= ENOUGH else ""
 
 

@@ -111,7 +111,10 @@ def _odd(report: Report) -> list[Line]:
 
 def _duplicates(report: Report) -> Line:
     if not report.pairs:
-        return Line("ok", "duplicates", "no two samples show the same")
+        none = "no two samples show the same"
+        return Line(
+            "ok", "duplicates", none if report.near else "no two images are identical; look-alikes were not sought"
+        )
     counts = Counter(pair.kind for pair in report.pairs)
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
     unknown = sum(report.groups.get(pair.first) != report.groups.get(pair.second) for pair in report.pairs)
