@@ -149,4 +149,4 @@ def _table(rows: Sequence[Difference]) -> Table:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.4f} +- {np.std(values, ddof=1):.4f}"
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
