@@ -1,3 +1,6 @@
+# a library may set another locale in the middle of a run
+export PYTHONUTF8 := 1
+
 PYTHON ?= python3
 BIN := .venv/bin
 

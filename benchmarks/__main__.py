@@ -44,7 +44,7 @@ def _origin(smoke: bool) -> str:
 
 def write_section(file: Path, name: str, section: str) -> None:
     """Put ``section`` under ``## name``, in place of what stood there; the other sections stay."""
-    text = file.read_text() if file.is_file() else HEAD
+    text = file.read_text(encoding="utf-8") if file.is_file() else HEAD
     head, *parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
     sections = dict(zip(parts[::2], parts[1::2], strict=True)) | {name: section}
     content = [head.strip(), *(f"## {key}\n\n{value.strip()}" for key, value in sections.items())]

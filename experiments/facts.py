@@ -116,7 +116,7 @@ def load_results(folder: Path) -> list[Result]:
 def read_facts(file: Path) -> Facts:
     """Facts that `write_facts` wrote; InputError where the file holds something else."""
     try:
-        return Facts(**json.loads(file.read_text()))
+        return Facts(**json.loads(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise InputError(f"{file} does not hold the facts of a run ({error}); record that run again.") from error
 

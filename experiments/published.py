@@ -110,7 +110,7 @@ class Evaluation:
 def read_evaluations(file: Path = RESULTS / "reported.csv") -> list[Evaluation]:
     """All published evaluations, in the order of the table; what is no score of a network is left out."""
     found: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    with file.open(newline="") as content:
+    with file.open(newline="", encoding="utf-8") as content:
         for row in csv.DictReader(content):
             if row["score"] not in COSTS and row["dataset"] != "-":
                 found.setdefault(tuple(row[column] for column in SHARED), []).append(row)
@@ -136,7 +136,7 @@ def overrides(evaluation: Evaluation) -> dict[str, Any]:
         raise InputError("its source does not say how it was trained.")
     if not evaluation.protocol:
         raise InputError(f"no protocol of ours is near {evaluation.published_protocol!r} of {evaluation.dataset}.")
-    recipe = yaml.safe_load((RECIPES / f"{evaluation.recipes[0]}.yaml").read_text())
+    recipe = yaml.safe_load((RECIPES / f"{evaluation.recipes[0]}.yaml").read_text(encoding="utf-8"))
     options = _options(evaluation)
     encoder = options.pop("encoder", None)
     pretrained = paper.pretrained and (evaluation.model, options.get("variant")) not in _SCRATCH

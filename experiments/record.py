@@ -122,7 +122,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     """The rows of ``reproduced.csv``; none where there is no such file yet."""
     if not file.is_file():
         return []
-    with file.open(newline="") as content:
+    with file.open(newline="", encoding="utf-8") as content:
         return list(csv.DictReader(content))
 
 

@@ -114,7 +114,7 @@ def _look(fit: Fit, rate: float, reduced: Mapping[str, Any] = MappingProxyType({
 
 
 def _config(recipe: str, changes: dict[str, Any]) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"))
     for key, value in changes.items():
         part, _, name = key.partition(".")
         config[part][name] = value

@@ -92,7 +92,7 @@ def summary_of(result: Result) -> dict[str, Any]:
 
 
 def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[str, str]) -> Facts:
-    config = yaml.safe_load((run / "config.yaml").read_text())
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     kept = read_environment(run)
     sittings: list[dict[str, Any]] = kept.get("sittings", [])
     recipe = _recipe(run, kept.get("command", ["-c", known["recipe"]] if known.get("recipe") else []))
@@ -129,7 +129,7 @@ def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[st
 def _minutes_of_trial(run: Path) -> float | None:
     """As the engine of sweeps took them, the test included; None for a run of another origin."""
     file = run.parent / "result.json"
-    seconds = json.loads(file.read_text())["facts"].get("seconds") if file.is_file() else None
+    seconds = json.loads(file.read_text(encoding="utf-8"))["facts"].get("seconds") if file.is_file() else None
     return None if seconds is None else round(seconds / 60, 1)
 
 
@@ -190,7 +190,7 @@ def _recipe(run: Path, command: list[str]) -> Path | None:
 
 def _changes(settings: dict[str, Any], recipe: Path) -> dict[str, Any]:
     """Where ``settings`` depart from those of the recipe, besides the network."""
-    theirs = training(yaml.safe_load(recipe.read_text()))
+    theirs = training(yaml.safe_load(recipe.read_text(encoding="utf-8")))
     keys = sorted((set(settings) | set(theirs)) - NETWORK)
     return {key: settings.get(key) for key in keys if settings.get(key) != theirs.get(key)}
 

@@ -62,7 +62,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"there is no sweep {str(path)!r}; give the path of one, such as experiments/sweeps/unet_a.yaml."
         )
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not {"recipe", "models"} <= set(content):

@@ -53,7 +53,7 @@ def main(args: list[str]) -> None:
 
 
 def write(output: Path, content: str, replace: bool) -> None:
-    if output.is_file() and output.read_text() != content and not replace:
+    if output.is_file() and output.read_text(encoding="utf-8") != content and not replace:
         raise InputError(f"{output} holds another recipe; give another --output, or --replace to write over it.")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(content)
@@ -71,7 +71,7 @@ def content_of(spec: Spec, trial: FrozenTrial) -> dict[str, Any]:
         raise InputError(f"{recipe}, the recipe of the study, is not there or has changed since; restore it first.")
     args = [*spec.args, *own_overrides(spec, trial), *search.always(spec)]
     before, values = (dry_run(spec.recipe, each) for each in ([], args))
-    content: dict[str, Any] = yaml.safe_load(recipe.read_text())
+    content: dict[str, Any] = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     for key in dict.fromkeys(_keys(args)):
         if key not in MACHINE and values[key] != before[key]:
             section, _, name = key.partition(".")

@@ -99,8 +99,10 @@ def stalled(spec: Spec, study: optuna.Study) -> bool:
     return bool(values) and len(values) - 1 - values.index(max(values)) >= spec.patience
 
 
-def claim(study: optuna.Study, slots: Collection[int]) -> Trial | None:
+def claim(study: optuna.Study, slots: Collection[int], launcher: str = "") -> Trial | None:
     """Take the next trial of the queue in one of ``slots``, which is then this worker's; None where none is waiting.
+
+    ``launcher`` is the `identity` of the process that started this worker.
 
     `Study.ask` would make up a further trial where the last one has just been taken by another worker.
     """
@@ -113,6 +115,7 @@ def claim(study: optuna.Study, slots: Collection[int]) -> Trial | None:
         except UpdateFinishedTrialError:
             continue
         if won and not _is_duplicate(study, frozen):
+            study._storage.set_trial_user_attr(frozen._trial_id, "launcher", launcher)
             study._storage.set_trial_user_attr(frozen._trial_id, "worker", identity())
             return Trial(study, frozen._trial_id)
     return None
@@ -191,11 +194,11 @@ def tend(study: optuna.Study, spec: Spec, watch: Watch) -> None:
     watch.look()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _is_dead(trial, watch):
-            # no sign against the trial: who was dead before this launcher's first look died with its own; who left a
-            # result died before it could enter that, which the next attempt does
+            # no sign against the trial: who was dead before this launcher's first look, or whose own launcher is dead, died
+            # with that; who left a result died before it could enter that, which the next attempt does
             slot = trial.user_attrs.get("slot")
             ended = slot is not None and Result.read(search.folder(spec, slot))
-            again = "interrupted" if watch.rounds == 1 or ended else "died"
+            again = "interrupted" if watch.rounds == 1 or ended or _is_orphaned(trial) else "died"
             finish(study, trial, Result("failed", reason="its worker died"), again)
     filler = study.user_attrs.get("filler", "")
     ours = filler == identity() or (filler.startswith(f"{host()} ") and not _is_alive(filler))
@@ -214,23 +217,29 @@ def _is_dead(trial: FrozenTrial, watch: Watch) -> bool:
     return watch.stale(trial.number, trial.user_attrs.get("beat"))
 
 
+def _is_orphaned(trial: FrozenTrial) -> bool:
+    launcher = trial.user_attrs.get("launcher", "")
+    return launcher.split(" ")[0] == host() and not _is_alive(launcher)
+
+
 @cache
 def host() -> str:
     """This machine, for as long as it runs, and in it this set of process ids: a container has its own."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     space = Path("/proc/self/ns/pid")
-    parts = [socket.gethostname(), boot.read_text()[:8] if boot.is_file() else ""]
+    parts = [socket.gethostname(), boot.read_text(encoding="utf-8")[:8] if boot.is_file() else ""]
     return "/".join([*parts, os.readlink(space)[5:-1] if space.is_symlink() else ""]).replace(" ", "_")
 
 
-def identity() -> str:
-    """This process: machine, process id, and when it started, as ids are used again."""
-    return f"{host()} {os.getpid()} {_started(os.getpid())}"
+def identity(pid: int | None = None) -> str:
+    """A process, by default this one: machine, process id, and when it started, as ids are used again."""
+    pid = pid or os.getpid()
+    return f"{host()} {pid} {_started(pid)}"
 
 
 def _started(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
         return ""
 

@@ -35,7 +35,7 @@ def read_space(path: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"there is no space file {str(file)!r}; give the path of one, such as hpo/spaces/unet_a.yaml.")
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:

@@ -51,7 +51,7 @@ class Result:
     def read(cls, folder: str | Path) -> "Result | None":
         """That of a trial which ended before; its storage may not have heard of it."""
         file = Path(folder) / "result.json"
-        return cls(**json.loads(file.read_text())) if file.is_file() else None
+        return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
     def write(self, folder: str | Path) -> None:
         part = Path(folder) / "result.part"

@@ -45,7 +45,7 @@ class Worker:
         lifeline: Any = None,  # readable once the launcher is gone
     ) -> None:
         self.number, self.end, self.only, self.lifeline = number, end, only, lifeline
-        self.stopping = False
+        self.stopping, self.launcher = False, queue.identity(os.getppid())
         self.study = optuna.load_study(study_name=study, storage=open_storage(storage, stop=self._is_over))
         self.spec = load_spec(self.study)
         seed = zlib.crc32(f"{study} {queue.identity()} {number} {len(self.study.trials)}".encode())
@@ -59,7 +59,7 @@ class Worker:
     def run(self) -> None:
         """Work until there is nothing left to do."""
         while not self._ended():
-            trial = queue.claim(self.study, self.spec.wanted(self.only))
+            trial = queue.claim(self.study, self.spec.wanted(self.only), self.launcher)
             if trial is not None:
                 with suppress(UpdateFinishedTrialError):  # someone who thought this worker dead has ended the trial
                     self._run(trial)

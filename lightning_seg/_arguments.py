@@ -48,7 +48,7 @@ def _recipe(path: Path) -> dict[str, Any]:
             f"there is no recipe {str(path.absolute())!r}; give the path of a YAML file, such as experiments/quickstart.yaml."
         )
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -80,7 +80,10 @@ def base_config(command: str, given: Given) -> dict[str, Any]:
         if given.configs:
             return {}
         if folder and (folder / "config.yaml").is_file():
-            return yaml.safe_load((folder / "config.yaml").read_text()) | {"ckpt_path": None, "trust_code": False}
+            return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) | {
+                "ckpt_path": None,
+                "trust_code": False,
+            }
     content = read_checkpoint(given.checkpoint)
     model = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_") and k not in LINKED}
     data = {k: v for k, v in content.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}

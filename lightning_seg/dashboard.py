@@ -123,7 +123,11 @@ def _cell(score: dict[str, Any]) -> tuple[str, str]:
 def _recipe(trainer: Any, pl_module: Any) -> str:
     """The run's configuration without what is left to defaults, as a block of YAML."""
     file = run_dir(trainer) / "config.yaml"
-    config = yaml.safe_load(file.read_text()) if file.is_file() else {"model": _primitives(pl_module.hparams)}
+    config = (
+        yaml.safe_load(file.read_text(encoding="utf-8"))
+        if file.is_file()
+        else {"model": _primitives(pl_module.hparams)}
+    )
     return f"```yaml\n{yaml.safe_dump(_given(config), sort_keys=False)}```"
 
 

@@ -27,7 +27,7 @@ def environment(device: torch.device, commit: str | None = None) -> dict[str, st
 def read_environment(run: Path) -> dict[str, Any]:
     """``command`` and ``sittings`` of a run; empty for a run that was made before they were kept."""
     file = run / FILE
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def hardware(sitting: dict[str, Any]) -> str:
@@ -64,5 +64,5 @@ def cpu_has(flag: str) -> bool:
 def _cpu_info(key: str) -> str:
     """The value of ``key`` for the first core in Linux's /proc/cpuinfo, or an empty string."""
     file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")

@@ -125,5 +125,5 @@ def _look(run: Path, facts: dict[str, Any]) -> int:
             writer.writerow(["time", "protocol", "protocol_digest", "dataset", "checkpoint"])
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         writer.writerow([now, *(facts[key] for key in ("protocol", "protocol_digest", "dataset", "checkpoint"))])
-    with ledger.open(newline="") as file:
+    with ledger.open(newline="", encoding="utf-8") as file:
         return sum(row["protocol_digest"] == facts["protocol_digest"] for row in csv.DictReader(file))

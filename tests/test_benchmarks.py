@@ -25,7 +25,7 @@ def session(tmp_path: Path, *args: str) -> dict[str, dict[str, Any]]:
     """The JSON files of a smoke session."""
     out, runs = tmp_path / "out", tmp_path / "runs"
     gpu_session.main(["--smoke", "--device", "cpu", "--out", str(out), "--runs", str(runs), *args])
-    return {file.stem: json.loads(file.read_text()) for file in out.glob("*.json")}
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in out.glob("*.json")}
 
 
 @pytest.mark.parametrize("name", front.BENCHMARKS)
@@ -37,7 +37,7 @@ def test_every_benchmark_writes_its_section(
     assert f"## {name}\n" in capsys.readouterr().out
     assert not front.RESULTS.exists(), "a smoke run is no result"
     front.main([name, "--smoke", "--results", str(tmp_path / "smoke.md")])
-    text = (tmp_path / "smoke.md").read_text()
+    text = (tmp_path / "smoke.md").read_text(encoding="utf-8")
     assert text.startswith(front.HEAD)
     assert f"## {name}\n" in text
     assert "SMOKE RUN, no measurement: commit " in text
@@ -48,7 +48,7 @@ def test_a_section_replaces_its_former_self_and_leaves_the_others(tmp_path: Path
     file = tmp_path / "RESULTS.md"
     for name, text in (("one", "1"), ("two", "2"), ("one", "3\n\n### part\n\n4")):
         front.write_section(file, name, text)
-    assert file.read_text() == f"{front.HEAD.strip()}\n\n## one\n\n3\n\n### part\n\n4\n\n## two\n\n2\n"
+    assert file.read_text(encoding="utf-8") == f"{front.HEAD.strip()}\n\n## one\n\n3\n\n### part\n\n4\n\n## two\n\n2\n"
 
 
 def test_a_misspelt_benchmark_is_a_sentence() -> None:
@@ -127,7 +127,7 @@ def test_the_first_phases_do_without_the_packages_of_the_command_line(tmp_path: 
         f"gpu_session.main(['--smoke', '--device', 'cpu', '--out', {str(tmp_path)!r}])\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-    files = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in gpu_session.SHARES}
+    files = {name: json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in gpu_session.SHARES}
     assert files["architectures"]["failed"] == []
     assert files["throughput"]["status"] == "done"
     assert all("error" not in row for row in files["throughput"]["rows"])
@@ -193,10 +193,10 @@ def test_a_recipe_that_fails_is_recorded_with_its_sentence_and_the_next_phase_ru
 def test_a_record_is_whole_on_disk_after_every_row(tmp_path: Path) -> None:
     file = tmp_path / "phase.json"
     record = Record(file, {"commit": "abc"})
-    assert json.loads(file.read_text()) == {"commit": "abc", "rows": []}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"commit": "abc", "rows": []}
     record.add(value=1)
     record.update(status="done")
-    assert json.loads(file.read_text()) == {"commit": "abc", "rows": [{"value": 1}], "status": "done"}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"commit": "abc", "rows": [{"value": 1}], "status": "done"}
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -69,7 +69,7 @@ def call(*args, check=True, **kwargs):
 def test_fit_leaves_checkpoints_with_their_score_the_config_and_the_dashboards(trained):
     best = checkpoint(trained)
     assert checkpoint(trained, "last")
-    config = yaml.safe_load((trained / "config.yaml").read_text())
+    config = yaml.safe_load((trained / "config.yaml").read_text(encoding="utf-8"))
     assert config["model"]["lr"] == 0.01
     assert config["seed_everything"] == 42
     events = EventAccumulator(str(trained)).Reload()
@@ -97,7 +97,7 @@ def test_the_checkpoint_alone_is_tested_and_its_scores_follow_from_the_table(tra
     for words in ("SYNTHETIC", "mean over images", "pooled over pixels", "protocol tiny", "5 images"):
         assert words in printed
     folder = next((trained / "test-tiny").glob("best*"))
-    facts = json.loads((folder / "summary.json").read_text())
+    facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     table = ScoreTable.read(folder / "scores.csv")
     assert table.ids == load_protocol(done.datamodule.hparams["protocol"]).ids["test"]
     expected = scores(table.of("polyp"))
@@ -134,7 +134,7 @@ def test_scores_at_native_size_stand_beside_those_at_network_size_by_name(recipe
     assert set(tables[f"{stem}-32-native"].counts.sum(-1).ravel()) == {48 * 48}
     assert not tables[f"{stem}-32"].measures
     assert set(tables[f"{stem}-32-native"].measures) == {"hd95", "nsd"}
-    facts = json.loads((run / "test-tiny" / f"{stem}-32-native" / "summary.json").read_text())
+    facts = json.loads((run / "test-tiny" / f"{stem}-32-native" / "summary.json").read_text(encoding="utf-8"))
     assert facts["scored_at"] == "native size of each mask"
     with pytest.raises(InputError, match="did you mean 'boundary'"):
         cli.run([*options, "--measures", "[boundry]"])
@@ -145,7 +145,7 @@ def test_scores_at_native_size_stand_beside_those_at_network_size_by_name(recipe
 def test_a_validation_after_training_repeats_the_score_in_the_name_of_the_checkpoint(trained):
     best = checkpoint(trained)
     cli.run(["validate", "--ckpt_path", str(best), "--trainer.accelerator", "cpu"])
-    facts = json.loads((trained / "val-tiny" / f"{best.stem}-32" / "summary.json").read_text())
+    facts = json.loads((trained / "val-tiny" / f"{best.stem}-32" / "summary.json").read_text(encoding="utf-8"))
     assert f"{facts['scores']['polyp']['dice']['pooled']['value']:.4f}" == best.stem.partition("dice=")[2]
     assert {"hd95", "nsd", "s_measure", "weighted_f", "cldice", "brier", "ece"} <= set(facts["measures"]["polyp"])
     assert {"image", "pooled", "batch4", "two_class"} <= set(facts["scores"]["polyp"]["dice"])
@@ -253,7 +253,13 @@ def test_what_a_resumed_run_cannot_change_and_what_a_test_must_not_score_is_refu
         cli.run(["fit", "-c", str(recipe), "--ckpt_path", str(checkpoint(trained, "last")), "--model.lr", "0.5"])
     with pytest.raises(InputError, match=r"model.normalization"):
         cli.run(["test", "--ckpt_path", str(checkpoint(trained)), "--model.normalization", "unit"])
-    rows = recipe.with_name("tiny.csv").read_text().replace("train", "x").replace("test", "train").replace("x", "test")
+    rows = (
+        recipe.with_name("tiny.csv")
+        .read_text(encoding="utf-8")
+        .replace("train", "x")
+        .replace("test", "train")
+        .replace("x", "test")
+    )
     (tmp_path / "swapped.csv").write_text(rows.replace("# name: tiny", "# name: swapped"))
     with pytest.raises(InputError, match=r"12 of the 12 test images .* were trained on"):
         cli.run(["test", "--ckpt_path", str(checkpoint(trained)), "--data.protocol", str(tmp_path / "swapped.csv")])
@@ -294,7 +300,7 @@ def test_two_processes_train_the_same_steps_and_score_every_image_once(recipe, t
     folder = trained / "test-tiny" / f"{checkpoint(trained).stem}-32"
     cli.run(["test", "--ckpt_path", str(checkpoint(trained))])
     one = ScoreTable.read(folder / "scores.parquet")
-    facts = json.loads((folder / "summary.json").read_text())
+    facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     (folder / "scores.parquet").unlink()
     call("test", "--ckpt_path", checkpoint(trained), *ddp)
     two = ScoreTable.read(folder / "scores.parquet")
@@ -305,7 +311,7 @@ def test_two_processes_train_the_same_steps_and_score_every_image_once(recipe, t
     np.testing.assert_allclose(one.calibration, two.calibration, rtol=1e-6)
     for name, values in one.measures.items():
         np.testing.assert_allclose(values, two.measures[name], rtol=1e-6, err_msg=name)
-    again = json.loads((folder / "summary.json").read_text())
+    again = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     for key in ("maxima", "roc_auc"):
         assert again[key]["polyp"] == pytest.approx(facts[key]["polyp"], rel=1e-6)
 

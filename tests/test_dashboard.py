@@ -57,14 +57,14 @@ def test_the_recipe_stands_there_without_what_is_left_to_defaults(events):
 
 
 def test_the_data_are_named_with_protocol_digest_and_that_they_are_synthetic(run, events):
-    facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text())
+    facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text(encoding="utf-8"))
     lines = text(events, "run/data")
     for words in ("phantom_polyp (SYNTHETIC)", "| tiny |", facts["protocol_digest"], "train 8, val 4, test 5"):
         assert words in lines
 
 
 def test_the_scores_of_the_test_are_a_table_that_names_its_conventions(run, events):
-    facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text())
+    facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text(encoding="utf-8"))
     lines = text(events, "test/scores")
     dice = facts["scores"]["polyp"]["dice"]
     assert lines.startswith("**SYNTHETIC")
@@ -87,7 +87,7 @@ def test_the_hyper_parameters_come_with_the_best_validation_score_and_the_test_o
     named = {info.name.tag for info in experiment.metric_infos}
     assert named == {"best/val/dice", "test/dice", "test/dice_image", "test/iou", "test/iou_image"}
     assert named <= set(events.Tags()["scalars"])
-    facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text())
+    facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text(encoding="utf-8"))
     logged = events.Scalars("test/dice_image")[-1].value
     assert logged == pytest.approx(facts["scores"]["polyp"]["dice"]["image"]["value"])
     content = events.summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content

@@ -319,8 +319,8 @@ def _with_script(content: text.Content) -> text.Content:
 
 def test_the_committed_leaderboard_is_the_one_that_its_results_make() -> None:
     content = leaderboard.collect()
-    assert (RESULTS / "LEADERBOARD.md").read_text() == text.markdown(content)
-    assert (RESULTS / "leaderboard.csv").read_text() == text.table(content)
+    assert (RESULTS / "LEADERBOARD.md").read_text(encoding="utf-8") == text.markdown(content)
+    assert (RESULTS / "leaderboard.csv").read_text(encoding="utf-8") == text.table(content)
 
 
 def test_committed_scores_are_those_of_their_tables() -> None:
@@ -377,7 +377,7 @@ def test_the_same_network_with_test_time_augmentation_is_a_line_of_its_own(tmp_p
     )
     last = next(run.glob("test-*/best*")).with_name("last-epoch=059-dice=0.8000-160")
     last.mkdir()
-    summary = json.loads(next(run.glob("test-*/best*/summary.json")).read_text())
+    summary = json.loads(next(run.glob("test-*/best*/summary.json")).read_text(encoding="utf-8"))
     (last / "summary.json").write_text(json.dumps(summary | {"checkpoint": "last-epoch=059-dice=0.8000.ckpt"}))
     board = make_boards(results_of(run))[0]
     assert names(list(board.lines)) == ["unet x mobilenetv2_100, tta=flips-post=largest", "unet x mobilenetv2_100"]

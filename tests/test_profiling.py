@@ -89,7 +89,7 @@ def test_a_table_a_file_of_numbers_and_a_plot_come_of_one_call(tmp_path: Path, c
     numbers, picture = tmp_path / "profile.json", tmp_path / "plot.png"
     args = [TINY, "nanonet:variant=c", "--size", "32", "--device", "cpu", "--repeats", "3", "--max-batch", "2"]
     main(["profile", *args, "--json", str(numbers), "--plot", str(picture)])
-    content = json.loads(numbers.read_text())
+    content = json.loads(numbers.read_text(encoding="utf-8"))
     unet, nanonet = content["profiles"]
     assert (unet["model"], nanonet["model"]) == (TINY, "nanonet:variant=c")
     # DoubleConvs 3-4, 4-8 and 8-4, transposed convolution, head

@@ -53,7 +53,9 @@ VARIANTS: list[tuple[str, dict[str, str], int | None]] = [
 
 
 def header(recipe: Path) -> str:
-    return " ".join(line[1:].strip() for line in recipe.read_text().splitlines() if line.startswith("#"))
+    return " ".join(
+        line[1:].strip() for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+    )
 
 
 def commands(recipe: Path) -> list[dict[str, str]]:
@@ -96,7 +98,7 @@ def test_a_recipe_builds_network_loss_optimizer_and_data(recipe: Path, tmp_path:
     module._trainer = SimpleNamespace(estimated_stepping_batches=1000)  # all that the schedule asks of it
     optimizer = module.configure_optimizers()["optimizer"]
     module._trainer = None
-    content = yaml.safe_load(recipe.read_text())
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     assert optimizer.param_groups[0]["lr"] > 0
     assert weights_exist(module)
     assert module.hparams["architecture"] == content["model"]["architecture"]
@@ -107,7 +109,7 @@ def test_a_recipe_builds_network_loss_optimizer_and_data(recipe: Path, tmp_path:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_the_augmentation_of_a_recipe_keeps_the_size_and_moves_image_and_mask_alike(recipe: Path) -> None:
-    data = yaml.safe_load(recipe.read_text())["data"]
+    data = yaml.safe_load(recipe.read_text(encoding="utf-8"))["data"]
     height, width = (data["size"],) * 2 if data["size"] else NATIVE[data["dataset"]]
     mask = np.zeros((height, width, 1), np.uint8)
     mask[height // 4 : height // 2, width // 3 : width // 2] = 1
@@ -124,7 +126,7 @@ def test_the_augmentation_of_a_recipe_keeps_the_size_and_moves_image_and_mask_al
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_states_its_command(recipe: Path) -> None:
-    head = [line for line in recipe.read_text().splitlines() if line.startswith("#")]
+    head = [line for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     assert any(f"lightning-seg fit -c experiments/{recipe.name}" in line for line in head)
 
 
@@ -155,7 +157,7 @@ def test_no_dictionary_of_a_header_goes_unbuilt() -> None:
 
 
 def reported() -> list[dict[str, str]]:
-    with (EXPERIMENTS / "results" / "reported.csv").open(newline="") as file:
+    with (EXPERIMENTS / "results" / "reported.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -113,7 +113,7 @@ def test_fits_are_run_as_a_sweep_and_recorded_once(
         """Trains what the file asks for, unless it is there."""
         calls.append(args)
         given = dict(zip(args[::2], args[1::2], strict=True))
-        content = yaml.safe_load(Path(given["--sweep"]).read_text())
+        content = yaml.safe_load(Path(given["--sweep"]).read_text(encoding="utf-8"))
         assert Path(content["recipe"]).is_file()
         for number, model in enumerate(content["models"]):
             for seed in map(int, given["--seeds"].split(",")):

@@ -237,7 +237,7 @@ def test_the_commands_make_the_run_and_its_scores_again(run, recipe):
 
 def test_the_command_writes_the_page_into_the_run_or_where_it_is_told(tested, tmp_path, capsys):
     main([str(tested / "version_0"), "--no-predictions"])
-    written = (tested / "version_0" / "report.html").read_text()
+    written = (tested / "version_0" / "report.html").read_text(encoding="utf-8")
     main([str(tested), "--no-predictions", "--output", str(tmp_path / "a.html"), "--ckpt", "last"])
     assert "There is none. It was left out by --no-predictions." in written
     assert (tmp_path / "a.html").is_file()

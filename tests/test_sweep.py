@@ -80,7 +80,7 @@ def test_options_reach_their_architecture_alone_and_overrides_reach_all(recipe, 
 
 def test_a_sweep_keeps_the_epoch_that_its_recipe_keeps(recipe, capsys):
     other = recipe.with_name("by_loss.yaml")
-    other.write_text(recipe.read_text() + "checkpoint: {monitor: val/loss, mode: min}\n")
+    other.write_text(recipe.read_text(encoding="utf-8") + "checkpoint: {monitor: val/loss, mode: min}\n")
     for path, monitor in ((recipe, ("val/dice", "max")), (other, ("val/loss", "min"))):
         command = dry(capsys, "--recipe", path)[0]
         assert (command["--checkpoint.monitor"], command["--checkpoint.mode"]) == monitor
@@ -133,22 +133,22 @@ def test_a_sweep_file_that_is_none_is_refused(tmp_path):
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_a_sweep_that_ships_names_models_that_build(path, capsys, monkeypatch):
     monkeypatch.chdir(Path(sweep.__file__).parent.parent)
-    content = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     commands = dry(capsys, "--sweep", path, "--workers", 1)
     assert len(commands) == len(content["models"]) * len(content.get("seeds", [0])) * len(content.get("folds", [0]))
-    assert f"--sweep experiments/sweeps/{path.name}" in path.read_text()
+    assert f"--sweep experiments/sweeps/{path.name}" in path.read_text(encoding="utf-8")
 
 
 def test_the_slurm_array_holds_each_combination_once(recipe, tmp_path, capsys):
     script = tmp_path / "array.sh"
     sweep.main(["--recipe", str(recipe), "--architectures", "unet,resunet", "--seeds", "1,2", "--slurm", str(script)])
-    text = script.read_text()
+    text = script.read_text(encoding="utf-8")
     assert "#SBATCH --array=0-3" in text
     assert text.count("lightning-seg fit -c") == 4
     assert os.system(f"bash -n {script}") == 0
     sweep.main(["--recipe", str(recipe), "--seeds", "1-4", "--only", "*seed [24]", "--slurm", str(script)])
-    assert "#SBATCH --array=1,3\n" in script.read_text()
-    commands = script.read_text().partition("run=")[0]
+    assert "#SBATCH --array=1,3\n" in script.read_text(encoding="utf-8")
+    commands = script.read_text(encoding="utf-8").partition("run=")[0]
     shown = subprocess.run(["bash", "-c", f'{commands}echo "${{commands[3]}}"'], capture_output=True, text=True)
     assert "--seed_everything 4 " in shown.stdout
 
@@ -160,14 +160,14 @@ def points(seeds):
 def scores(driven):
     """Everything that a sweep found: per-image tables and results."""
     runs = driven.folder / "runs" / driven.study
-    found = {str(p.relative_to(runs)): p.read_text() for p in sorted(runs.glob("**/scores.csv"))}
-    results = [json.loads(path.read_text()) for path in sorted(runs.glob("*/result.json"))]
+    found = {str(p.relative_to(runs)): p.read_text(encoding="utf-8") for p in sorted(runs.glob("**/scores.csv"))}
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/result.json"))]
     return found, [(result["state"], result["values"], result["facts"]["epochs"]) for result in results]
 
 
 def epochs(driven):
     """How many lines about an epoch all trials have logged."""
-    return sum(path.read_text().count("epoch ") for path in driven.folder.glob("runs/s/*/log.txt"))
+    return sum(path.read_text(encoding="utf-8").count("epoch ") for path in driven.folder.glob("runs/s/*/log.txt"))
 
 
 @pytest.mark.slow
@@ -201,5 +201,5 @@ def test_a_sweep_killed_at_ten_random_moments_finds_what_an_undisturbed_one_find
     assert scores(wild) == scores(calm)
     assert len(scores(calm)[0]) == 2
     ledger = tmp_path / "wild" / "runs" / "s" / "ledger.csv"
-    assert len(ledger.read_text().splitlines()) == 1 + 2
+    assert len(ledger.read_text(encoding="utf-8").splitlines()) == 1 + 2
     stop(wild)

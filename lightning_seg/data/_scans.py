@@ -110,7 +110,7 @@ class ScanSource:
         chosen = self._scans[scan]
         file = default_folder() / "labels" / f"{scan}-{_state(chosen.files[1:])}.json"
         try:
-            native = json.loads(file.read_text())
+            native = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             native = chosen.shown()
             with contextlib.suppress(OSError):  # then it is found out again next time

@@ -108,13 +108,17 @@ def default_folder() -> Path:
 def available_memory() -> int:
     """Bytes that can be had without swapping, within the limit of a container (cgroup v2)."""
     try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):  # no Linux
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
         group = Path("/sys/fs/cgroup")
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+        free = min(
+            free,
+            int((group / "memory.max").read_text(encoding="utf-8"))
+            - int((group / "memory.current").read_text(encoding="utf-8")),
+        )
     return max(free, 0)
 
 
@@ -160,7 +164,7 @@ def _names(
     scale = "x".join(map(str, size)) if size else "as-is"
     what = [kind.__name__, settings, scale, list(ids), files]
     stats = [path.stat() for path in files if path.exists()]  # what is missing, read() names
-    code = [Path(inspect.getfile(part)).read_text() for part in (kind, Sample, resize)]
+    code = [Path(inspect.getfile(part)).read_text(encoding="utf-8") for part in (kind, Sample, resize)]
     state = [[(stat.st_size, stat.st_mtime_ns) for stat in stats], code, [_version(name) for name in _DECODERS]]
     return f"{kind.__name__}-{scale}-{_digest(what)}", _digest(state)
 

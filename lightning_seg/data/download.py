@@ -127,7 +127,7 @@ def _opens(source: type[Any], place: Path) -> bool:
 def _install(part: Part, place: Path, target: Path, name: str, progress: bool) -> None:
     archive = place / unquote(part.url.rpartition("/")[2])
     record = archive.with_name(f"{archive.name}.sha256")
-    known = part.sha256 or (record.read_text().split()[0] if record.is_file() else None)
+    known = part.sha256 or (record.read_text(encoding="utf-8").split()[0] if record.is_file() else None)
     if not archive.is_file():
         own = "" if part.sha256 else f", or delete {record} if its owners have changed it"
         download(part.url, archive, known, progress, own)

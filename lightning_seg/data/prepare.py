@@ -116,7 +116,7 @@ def _open(output: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         write_whole(path, _json(manifest))
         return dict(manifest)
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         differing = [
             key for key in ("settings", "protocol", "images", "versions") if found[key] != _plain(manifest)[key]
         ]

@@ -84,7 +84,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """What ``summary.json`` beside a table says of it; empty where there is none."""
     file = folder / "summary.json"
     try:
-        facts: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+        facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as error:
         raise InputError(f"{file} is damaged ({error}); test the run again.") from error
     return facts

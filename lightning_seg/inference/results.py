@@ -74,7 +74,7 @@ def open_folder(folder: Path, settings: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            _check_same(json.loads(file.read_text()), settings, folder)
+            _check_same(json.loads(file.read_text(encoding="utf-8")), settings, folder)
         part = file.with_suffix(".part")
         part.write_text(json.dumps(settings, indent=1) + "\n")
         os.replace(part, file)

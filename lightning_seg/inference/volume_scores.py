@@ -204,7 +204,7 @@ class VolumeScores(L.Callback):
         facts = {"scans": len(volumes.rows), "incomplete": volumes.incomplete, "nsd_tolerance_mm": TOLERANCE}
         facts["scores"] = summarize_volumes(rows)
         summary = folder / "summary.json"
-        content = json.loads(summary.read_text()) if summary.is_file() else {}
+        content = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
         write_whole(summary, json.dumps(content | {"volumes": facts}, indent=1).encode())
         print_volumes(facts)
         print(f"per-scan table:   {folder / 'volumes.csv'}")

@@ -11,7 +11,7 @@ UNET_A_ENCODERS = (None, "efficientnet_b0", "convnext_tiny.fb_in1k", "swin_tiny_
 
 def title(architecture: str) -> str:
     """The first line of the network's file, read without importing it."""
-    source = (Path(__file__).parent / f"{architecture}.py").read_text()
+    source = (Path(__file__).parent / f"{architecture}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 
 

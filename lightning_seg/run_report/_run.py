@@ -128,7 +128,7 @@ def open_run(place: Path, which: str = "best") -> Run:
     results = [_result(file) for file in folder.glob("*/*/summary.json") if _of(file, checkpoint)]
     protocol = content.get("lightning_seg", {}).get("protocol")
     results.sort(key=lambda r: (r.facts["split"] != "test", r.facts["protocol"] != protocol, r.folder.name))
-    text = config.read_text() if config.is_file() else ""
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
     return Run(folder, checkpoint, content, text, read_events(folder), read_environment(folder), results)
 
 

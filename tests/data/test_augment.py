@@ -362,4 +362,4 @@ def test_faults_of_our_own_transforms_are_refused() -> None:
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_preset_says_where_it_comes_from(preset: str) -> None:
     file = Path(__file__).parents[2] / "lightning_seg" / "data" / "presets" / f"{preset}.yaml"
-    assert file.read_text().startswith("# ")
+    assert file.read_text(encoding="utf-8").startswith("# ")

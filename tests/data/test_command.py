@@ -121,7 +121,7 @@ def test_check_ends_with_0_when_clean_1_on_a_leak_or_damage_and_2_on_bad_input(
     printed = capsys.readouterr().out
     assert "nothing crosses its splits" in printed
     assert f"page: {page}" in printed
-    assert "a (together: train)" in page.read_text()
+    assert "a (together: train)" in page.read_text(encoding="utf-8")
     assert checked([*base, together, apart]) == 1
     assert "a (train) and e (test)" in " ".join(capsys.readouterr().out.split())
     assert checked([*base, apart, "--no_near"]) == 0

@@ -76,7 +76,7 @@ def test_every_frame_has_one_of_29_sequences_and_these_are_runs_of_frames() -> N
 )
 def test_the_protocols_follow_by_their_rules(name: str, sizes: tuple[int, ...]) -> None:
     assert tuple(len(ids) for ids in load_protocol(name).ids.values()) == sizes
-    assert cvc_clinicdb.protocol(name) == (PROTOCOLS / f"{name}.csv").read_text()
+    assert cvc_clinicdb.protocol(name) == (PROTOCOLS / f"{name}.csv").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="did you mean 'clinicdb-sequences'"):
         cvc_clinicdb.protocol("clinicdb-sequence")
 
@@ -102,7 +102,7 @@ def test_the_leaky_protocol_passes_only_because_it_declares_its_leaks(tmp_path: 
     source.ids = list(source.groups)
     check(load_protocol("clinicdb-sequences"), source)
     check(load_protocol("clinicdb-459-153"), source)
-    text = (PROTOCOLS / "clinicdb-459-153.csv").read_text()
+    text = (PROTOCOLS / "clinicdb-459-153.csv").read_text(encoding="utf-8")
     silent = tmp_path / "silent.csv"
     silent.write_text(text.replace("# leaks: yes\n", ""))
     with pytest.raises(InputError, match=r"has the group 'sequence \d+' in both"):

@@ -300,7 +300,10 @@ def test_where_no_checksum_is_published_the_first_download_sets_it(
     monkeypatch.setitem(ARCHIVES, "stare", parts)
     fetch("stare", tmp_path, progress=False)
     record = tmp_path / "stare-images.tar.sha256"
-    assert record.read_text() == f"{hashlib.sha256(Handler.files['/stare-images.tar']).hexdigest()}  stare-images.tar\n"
+    assert (
+        record.read_text(encoding="utf-8")
+        == f"{hashlib.sha256(Handler.files['/stare-images.tar']).hexdigest()}  stare-images.tar\n"
+    )
     shutil.rmtree(tmp_path / "STARE")
     (tmp_path / "stare-images.tar").unlink()
     changed = tar({"im0001.ppm.gz": picture(1)})

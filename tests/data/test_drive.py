@@ -129,7 +129,7 @@ def test_the_protocol_follows_from_the_ids_by_its_rule() -> None:
     assert split.ids["test"] == tuple(IDS[:20])
     assert split.ids["train"] == tuple(IDS[20:36])
     assert split.ids["val"] == tuple(IDS[36:])
-    assert implementation.protocol(IDS[::-1]) == (PROTOCOLS / "drive.csv").read_text()
+    assert implementation.protocol(IDS[::-1]) == (PROTOCOLS / "drive.csv").read_text(encoding="utf-8")
 
 
 def test_it_trains_and_tests_in_its_own_size(folder: Path) -> None:

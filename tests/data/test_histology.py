@@ -50,7 +50,7 @@ def test_all_glands_are_one_class_whatever_their_number(tmp_path: Path) -> None:
 def test_the_challenges_split_of_glas_says_that_it_shares_patients(tmp_path: Path) -> None:
     split, patients = load_protocol("glas"), glas.patients()
     assert [len(ids) for ids in split.ids.values()] == [77, 8, 80]
-    assert glas.protocol() == (PROTOCOLS / "glas.csv").read_text()
+    assert glas.protocol() == (PROTOCOLS / "glas.csv").read_text(encoding="utf-8")
     assert (len(patients), len(set(patients.values()))) == (165, 16)
     homes = {name: {patients[id] for id in ids} for name, ids in split.ids.items()}
     assert homes["train"].isdisjoint(homes["val"])
@@ -156,7 +156,7 @@ def test_monuseg_also_takes_binary_masks(tmp_path: Path) -> None:
 def test_the_split_of_monuseg_is_the_challenges(tmp_path: Path) -> None:
     split = load_protocol("monuseg")
     assert [len(ids) for ids in split.ids.values()] == [24, 6, 14]
-    assert monuseg.protocol() == (PROTOCOLS / "monuseg.csv").read_text()
+    assert monuseg.protocol() == (PROTOCOLS / "monuseg.csv").read_text(encoding="utf-8")
     ids = [id for members in split.ids.values() for id in members]
     assert len({"-".join(id.split("-")[:3]) for id in ids}) == 44
 

@@ -332,4 +332,4 @@ def test_a_page_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_pa
         with pytest.raises(InputError, match=r"cannot be written .*; give another place"):
             page.write_page(report, source, target)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"

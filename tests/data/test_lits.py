@@ -288,7 +288,7 @@ def test_oversampling_loses_no_slice_and_repeats_evenly(marks: list[bool], share
 def test_each_scan_tests_in_one_of_five_folds(tmp_path: Path) -> None:
     splits = [load_protocol(f"lits-fold-{fold}") for fold in range(1, 6)]
     for fold, split in enumerate(splits, start=1):
-        assert lits.protocol(fold) == (PROTOCOLS / f"lits-fold-{fold}.csv").read_text()
+        assert lits.protocol(fold) == (PROTOCOLS / f"lits-fold-{fold}.csv").read_text(encoding="utf-8")
         assert sorted(id for name in SPLITS for id in split.ids[name]) == sorted(f"volume-{n}" for n in range(131))
         assert split.ids["val"] == splits[fold % 5].ids["test"]
     assert Counter(id for split in splits for id in split.ids["test"]) == Counter(f"volume-{n}" for n in range(131))

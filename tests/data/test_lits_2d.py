@@ -40,7 +40,7 @@ def test_no_scan_stands_in_two_splits() -> None:
     split = load_protocol("lits-2d")
     ids = sorted(id for members in split.ids.values() for id in members)
     groups = lits_2d.scans(ids)
-    assert lits_2d.protocol(ids) == (PROTOCOLS / "lits-2d.csv").read_text()
+    assert lits_2d.protocol(ids) == (PROTOCOLS / "lits-2d.csv").read_text(encoding="utf-8")
     assert (len(ids), len(set(groups.values()))) == (643, 122)
     homes = [{groups[id] for id in split.ids[name]} for name in SPLITS]
     assert sum(map(len, homes)) == 122

@@ -219,7 +219,7 @@ def test_the_default_protocol_names_every_image_once_and_splits_no_group(
     source_class: type[PhantomPolyp] | type[PhantomCT],
 ) -> None:
     source = source_class()
-    lines = (PROTOCOLS / f"{source.default_protocol}.csv").read_text().splitlines()
+    lines = (PROTOCOLS / f"{source.default_protocol}.csv").read_text(encoding="utf-8").splitlines()
     comments = [line for line in lines if line.startswith("#")]
     assert comments[:2] == [f"# name: {source.default_protocol}", "# version: 1"]
     assert comments[2].startswith("# rule: ")

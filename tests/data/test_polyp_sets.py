@@ -37,7 +37,7 @@ def test_the_sessile_frames_are_taken_from_the_whole_of_kvasir_or_their_own_fold
 def test_the_sessile_split_follows_its_rule_and_says_that_it_is_inside_kvasir() -> None:
     split = load_protocol("kvasir-sessile")
     assert [len(ids) for ids in split.ids.values()] == [156, 20, 20]
-    assert kvasir_sessile.protocol(SESSILE) == (PROTOCOLS / "kvasir-sessile.csv").read_text()
+    assert kvasir_sessile.protocol(SESSILE) == (PROTOCOLS / "kvasir-sessile.csv").read_text(encoding="utf-8")
     assert "no independent test for a network trained there" in split.rule
     kvasir = {id for ids in load_protocol("kvasir-unet-a").ids.values() for id in ids}
     assert set(SESSILE) <= kvasir

@@ -53,7 +53,7 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 
 def prepared(folder: Path) -> dict[str, Any]:
-    return yaml.safe_load((folder / "data.yaml").read_text())["data"]
+    return yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))["data"]
 
 
 def test_copies_are_bit_by_bit_those_made_while_training(data: dict[str, Any], tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_damaged_image_is_named_and_no_file_of_it_is_written(data: dict[str, A
     with pytest.raises(InputError, match=f"{broken.name} cannot be decoded"):
         prepare.prepare(data, 2, tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(broken.stem)]
-    assert not json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"]
+    assert not json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["complete"]
 
 
 def test_names_that_would_collide_are_refused_before_anything_is_written(data: dict[str, Any], tmp_path: Path) -> None:
@@ -211,6 +211,6 @@ def test_the_command_prints_how_to_train_on_what_it_wrote(
     assert f"{out}: 16 images and masks, digest " in printed
     assert f"-c {out / 'data.yaml'}" in printed
     assert prepared(out)["dataset"] in DATASETS
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["settings"]["copies"] == 2
     assert {"python", "albumentations", "numpy"} <= set(manifest["versions"])

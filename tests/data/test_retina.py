@@ -74,7 +74,7 @@ def test_stare_has_the_split_of_its_paper_and_leaves_one_out(tmp_path: Path) -> 
     split = load_protocol("stare-16-4")
     assert split.ids["test"] == ("im0255", "im0291", "im0319", "im0324")
     assert [len(ids) for ids in split.ids.values()] == [14, 2, 4]
-    assert stare.protocol() == (PROTOCOLS / "stare-16-4.csv").read_text()
+    assert stare.protocol() == (PROTOCOLS / "stare-16-4.csv").read_text(encoding="utf-8")
     folder = str(write_stare(tmp_path))
     check(split, STARE(Path(folder)))
     tested = []
@@ -114,7 +114,7 @@ def test_the_split_of_chase_db1_keeps_both_eyes_of_a_child_together(tmp_path: Pa
     split = load_protocol("chase-20-8")
     assert [len(ids) for ids in split.ids.values()] == [16, 4, 8]
     assert sorted(split.ids["test"]) == CHASE_IDS[20:]
-    assert chase_db1.protocol() == (PROTOCOLS / "chase-20-8.csv").read_text()
+    assert chase_db1.protocol() == (PROTOCOLS / "chase-20-8.csv").read_text(encoding="utf-8")
     check(split, CHASEDB1(write_chase(tmp_path)))
 
 

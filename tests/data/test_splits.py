@@ -100,7 +100,9 @@ def test_a_group_in_two_splits_is_let_through_only_where_the_file_declares_it(
     source = make_source(4)
     source.groups |= {"s01": "patient 7", "s03": "patient 7"}
     declared = {
-        answer: load_protocol(write(tmp_path / f"{answer}.csv", f"# leaks: {answer}\n{small.read_text()}"))
+        answer: load_protocol(
+            write(tmp_path / f"{answer}.csv", f"# leaks: {answer}\n{small.read_text(encoding='utf-8')}")
+        )
         for answer in ("yes", "no")
     }
     check(declared["yes"], source)
@@ -196,7 +198,7 @@ def test_every_shipped_protocol_is_whole_and_bears_the_name_of_its_file(name: st
     split = load_protocol(name)
     assert split.name == name
     assert split.version == "1"
-    assert "# rule: " in (PROTOCOLS / f"{name}.csv").read_text()
+    assert "# rule: " in (PROTOCOLS / f"{name}.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_the_kvasir_protocols_follow_from_the_ids_by_their_rule(name: str, sizes
     split = load_protocol(name)
     assert tuple(len(ids) for ids in split.ids.values()) == sizes
     ids = sorted(id for members in split.ids.values() for id in members)
-    assert kvasir_seg.protocol(name, ids) == (PROTOCOLS / f"{name}.csv").read_text()
+    assert kvasir_seg.protocol(name, ids) == (PROTOCOLS / f"{name}.csv").read_text(encoding="utf-8")
 
 
 def test_no_kvasir_protocol_divides_a_pair_of_duplicates() -> None:

@@ -52,7 +52,7 @@ def test_eight_of_thirteen_organs_are_those_of_transunet(tmp_path: Path) -> None
 
 def test_the_split_is_transunets(tmp_path: Path) -> None:
     split = load_protocol("synapse-18-12")
-    assert synapse.protocol() == (PROTOCOLS / "synapse-18-12.csv").read_text()
+    assert synapse.protocol() == (PROTOCOLS / "synapse-18-12.csv").read_text(encoding="utf-8")
     assert [len(ids) for ids in split.ids.values()] == [16, 2, 12]
     assert sorted(id for ids in split.ids.values() for id in ids) == sorted(SCANS)
     assert set(split.ids["test"]) == {f"{n:04d}" for n in (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)}

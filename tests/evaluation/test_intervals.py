@@ -264,7 +264,7 @@ def test_compare_names_what_was_scored_and_splits_two_runs_by_size(runs, capsys)
 def test_compare_refuses_unlike_tests_with_a_sentence(runs, capsys):
     one = str(runs / "good")
     summary = next(runs.glob("bad/*/*/*")) / "summary.json"
-    summary.write_text(summary.read_text().replace("abc", "xyz"))
+    summary.write_text(summary.read_text(encoding="utf-8").replace("abc", "xyz"))
     table(images=9).write(runs / "few" / "scores.csv")
     (runs / "empty").mkdir()
     table().write(runs / "again" / "version_0" / "test-p" / "last-256" / "scores.csv")

@@ -49,7 +49,7 @@ class Driven:
         assert self.start(trials, **settings).wait(seconds) == 0, self.log()
 
     def log(self):
-        return (self.folder / "launcher.txt").read_text()
+        return (self.folder / "launcher.txt").read_text(encoding="utf-8")
 
     def open(self):
         return optuna.load_study(study_name=self.study, storage=open_storage(self.storage))
@@ -69,18 +69,18 @@ class Driven:
 
     def ends(self):
         """The parameters of the trainings that went to their end."""
-        lines = self.record.read_text().splitlines() if self.record.exists() else []
+        lines = self.record.read_text(encoding="utf-8").splitlines() if self.record.exists() else []
         return [line.split(" ", 1)[1].rpartition(" ")[0] for line in lines if line.startswith("end")]
 
     def alive(self):
         """Process ids of trials that still run."""
-        lines = self.record.read_text().splitlines() if self.record.exists() else []
+        lines = self.record.read_text(encoding="utf-8").splitlines() if self.record.exists() else []
         return {pid for pid in (int(line.rpartition(" ")[2]) for line in lines) if is_alive(pid)}
 
 
 def is_alive(pid):
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
 
@@ -134,7 +134,7 @@ class Postgres:
 
     def kill(self):
         """kill -9 of the server; its children see that and end."""
-        pid = int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+        pid = int((self.folder / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
         os.kill(pid, signal.SIGKILL)
         while is_alive(pid):
             time.sleep(0.05)

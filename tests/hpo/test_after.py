@@ -162,7 +162,7 @@ def test_the_exported_recipe_reruns_the_best_trial(folder, tmp_path):
     found = opened(folder)
     trial = found.choose(1)
     export.main(["--runs", str(folder / "runs"), "--trial", "1", "--output", str(path)])
-    content = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert content["trainer"]["max_epochs"] == 2
     assert content["model"]["lr"] == pytest.approx(trial.params["model.lr"])
     assert content["model"]["loss"] == {"bce": 0.5, "dice": pytest.approx(trial.params["model.loss.dice"])}
@@ -170,7 +170,7 @@ def test_the_exported_recipe_reruns_the_best_trial(folder, tmp_path):
     assert "num_workers" not in content["data"]
     assert "accelerator" not in content["trainer"]
     assert "checkpoint" not in content  # which is left to the default
-    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     for word in (
         "trial_0001 of study tiny",
         f"lightning-seg fit -c {path}",
@@ -188,7 +188,7 @@ def test_a_recipe_is_written_as_recipes_are(folder, tmp_path):
     path = tmp_path / "tuned.yaml"
     for _ in range(2):  # the same recipe twice is no clash
         export.main(["--runs", str(folder / "runs"), "--output", str(path)])
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert [line for line in lines if not line.startswith(" ")] == [
         "seed_everything: 42",
         "trainer:",
@@ -227,7 +227,7 @@ def test_repeat_trains_both_recipes_under_the_same_new_seeds_and_tests_each_once
         (name, seed) for seed in (43, 44) for name in ("untuned", "tuned")
     ]
     runs = folder / "runs" / "tiny_repeat_0001"
-    assert len((runs / "ledger.csv").read_text().splitlines()) == 1 + 4
+    assert len((runs / "ledger.csv").read_text(encoding="utf-8").splitlines()) == 1 + 4
     dice = [pooled_dice(next(runs.glob(f"trial_{slot:04d}/version_0/test-*/*/scores.csv"))) for slot in range(4)]
     for ours in (dice[1::2], dice[::2]):
         assert f"{np.mean(ours):.4f} ± {np.std(ours, ddof=1):.4f}" in text
@@ -265,7 +265,7 @@ def test_pictures_are_drawn_and_the_page_needs_no_network(folder, tmp_path):
     plots.main(["--runs", str(folder / "runs"), "--study", "tiny", "--output", str(tmp_path)])
     pictures = sorted(path.stem for path in tmp_path.glob("*.png"))
     assert pictures == ["curves", "history", "importances", "parallel", "slices"]
-    page = (tmp_path / "study.html").read_text()
+    page = (tmp_path / "study.html").read_text(encoding="utf-8")
     assert page.count("Plotly.newPlot(") >= len(pictures)
     assert not re.search(r"<(script|link)[^>]*(src|href)=", page)
 

@@ -21,7 +21,7 @@ PAIRS = [(space, recipe) for space, recipes in SPACES.items() for recipe in reci
 
 
 def test_every_space_has_a_recipe_and_says_which():
-    files = {path.stem: path.read_text() for path in (ROOT / "hpo" / "spaces").glob("*.yaml")}
+    files = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "hpo" / "spaces").glob("*.yaml")}
     assert set(files) == set(SPACES)
     for space, recipe in PAIRS:
         assert f"{recipe}.yaml" in files[space], space

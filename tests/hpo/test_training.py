@@ -102,7 +102,7 @@ def test_a_sweep_point_is_tested_once_however_often_it_is_taken_up(recipe, tmp_p
     for _ in range(2):
         assert training.train(job(recipe, tmp_path, test=True), Listener()).state == "complete"
     assert len(list(tmp_path.glob("trial_0000/version_0/test-*/*/scores.csv"))) == 1
-    assert len((tmp_path / "ledger.csv").read_text().splitlines()) == 1 + 1
+    assert len((tmp_path / "ledger.csv").read_text(encoding="utf-8").splitlines()) == 1 + 1
 
 
 def test_a_loss_that_is_not_a_number_fails_the_trial_with_its_epoch(recipe, tmp_path):
@@ -178,7 +178,7 @@ def test_a_study_starts_with_the_recipe_itself_and_its_command_can_be_pasted(rec
 
 def test_the_epoch_that_is_kept_is_the_one_that_the_objective_likes_best_whatever_the_recipe_says(recipe, space):
     other = recipe.with_name("by_loss.yaml")
-    other.write_text(recipe.read_text() + "checkpoint: {monitor: val/loss, mode: min}\n")
+    other.write_text(recipe.read_text(encoding="utf-8") + "checkpoint: {monitor: val/loss, mode: min}\n")
     for objective, mode in (("val/dice", "max"), ("val/loss", "min")):
         spec = parsed(other, space, "--objective", objective)
         args = arguments(spec, 0, [])
@@ -252,5 +252,8 @@ def test_trials_of_two_devices_finish_and_are_pruned_together(recipe, tmp_path):
     finally:
         stop(driven)
     assert [trial.state.name for trial in driven.trials()] == ["COMPLETE", "PRUNED"], driven.log()
-    epochs = [json.loads(p.read_text())["facts"]["epochs"] for p in sorted(tmp_path.glob("runs/s/*/result.json"))]
+    epochs = [
+        json.loads(p.read_text(encoding="utf-8"))["facts"]["epochs"]
+        for p in sorted(tmp_path.glob("runs/s/*/result.json"))
+    ]
     assert epochs == [4, 2]

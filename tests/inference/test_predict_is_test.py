@@ -72,7 +72,11 @@ def scored(checkpoint, *options):
     )
     place = checkpoint.parent.parent / f"test-{done.datamodule.protocol_name}"
     folder = max(place.iterdir(), key=lambda path: path.stat().st_mtime)
-    return folder, ScoreTable.read(folder / "scores.csv"), json.loads((folder / "summary.json").read_text())
+    return (
+        folder,
+        ScoreTable.read(folder / "scores.csv"),
+        json.loads((folder / "summary.json").read_text(encoding="utf-8")),
+    )
 
 
 def predicted(checkpoint, data, output, *options):

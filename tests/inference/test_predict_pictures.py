@@ -41,7 +41,7 @@ def plain(checkpoint, path, size=32):
 
 
 def table(output):
-    with (output / "predictions.csv").open(newline="") as file:
+    with (output / "predictions.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -157,7 +157,7 @@ def test_windows_of_a_large_picture_are_blended(checkpoint, tmp_path):
 
 def test_coco_polygons_enclose_exactly_the_masks(checkpoint, pictures, tmp_path):
     predict(checkpoint, pictures, tmp_path / "out", "--coco")
-    content = json.loads((tmp_path / "out" / "coco.json").read_text())
+    content = json.loads((tmp_path / "out" / "coco.json").read_text(encoding="utf-8"))
     assert [category["name"] for category in content["categories"]] == ["polyp"]
     for image in content["images"]:
         drawn = np.zeros((image["height"], image["width"]), int)

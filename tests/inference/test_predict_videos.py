@@ -43,7 +43,7 @@ def predict(checkpoint, source, output, *options):
 def test_every_frame_has_its_row_and_its_overlay(checkpoint, video, tmp_path, capsys):
     predict(checkpoint, video, tmp_path / "out", "--batch_size", "4")
     assert f"{FRAMES} frames of {video.name}, " in capsys.readouterr().out
-    with (tmp_path / "out" / "videos" / "clip.csv").open(newline="") as file:
+    with (tmp_path / "out" / "videos" / "clip.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     model = ls.load(checkpoint)
     expected = [int(model.predict(np.ascontiguousarray(frame)).mask.sum()) for frame in frames(video)]

@@ -60,7 +60,7 @@ def predict(checkpoint, source, output, *options):
 
 
 def table(output):
-    with (output / "volumes.csv").open(newline="") as file:
+    with (output / "volumes.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -199,13 +199,13 @@ def test_a_network_of_other_pictures_needs_a_window(tmp_path):
 
 def test_memory_does_not_grow_with_the_number_of_slices(checkpoint, tmp_path):
     peaks = []
-    for count in (3, 16, 48):  # the first warms up
+    for count in (3, 16, 112):  # the first warms up
         path = save(tmp_path / f"scan{count}.nii.gz", body((96, 96, count)))
         tracemalloc.start()
         predict(checkpoint, path, tmp_path / f"out{count}")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[2] - peaks[1] < 32 * 96 * 96 / 4  # bytes: a quarter of one a voxel
+    assert peaks[2] - peaks[1] < 96 * 96 * 96 / 4  # bytes: a quarter of one a voxel
 
 
 def test_damaged_volumes_are_told_at_the_end_and_the_rest_is_done(checkpoint, tmp_path, capsys):

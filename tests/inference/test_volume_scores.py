@@ -157,7 +157,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[...
         call(*args, "--ckpt_path", next(run.glob("checkpoints/best*.ckpt")))
         place = max(run.glob("*/*/volumes.csv"), key=lambda path: path.stat().st_mtime_ns).parent
         with (place / "volumes.csv").open() as file:
-            return list(csv.DictReader(file)), json.loads((place / "summary.json").read_text()), place
+            return list(csv.DictReader(file)), json.loads((place / "summary.json").read_text(encoding="utf-8")), place
 
     return run, score
 
