@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightning_seg.data._atomic import write_whole
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
+from lightning_seg.files import write_whole
 
 RECIPES = Path(__file__).parent
 RESULTS = RECIPES / "results"

@@ -13,9 +13,9 @@ from typing import Any
 
 from experiments.facts import RESULTS, Facts, Result, read_facts, words, write_facts
 from experiments.runs import find_runs, results_of, summary_of
-from lightning_seg.data._atomic import write_whole
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
+from lightning_seg.files import write_whole
 
 COLUMNS = (
     "recipe",

@@ -19,8 +19,8 @@ from experiments.facts import RECIPES, RESULTS, slug, words
 from experiments.leaderboard.boards import published_score
 from experiments.published import Evaluation, arguments, overrides, read_evaluations
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data._atomic import write_whole
 from lightning_seg.errors import InputError
+from lightning_seg.files import write_whole
 from lightning_seg.models import TimmEncoder, create
 from lightning_seg.models._encoder import find_weights
 from lightning_seg.models._listing import count

@@ -18,6 +18,7 @@ from hpo.space import overrides
 from hpo.spec import Spec
 from lightning_seg.environment import hardware, read_environment
 from lightning_seg.errors import InputError
+from lightning_seg.files import write_whole
 
 # of the machine that trains, not of the training
 MACHINE = (
@@ -55,8 +56,7 @@ def main(args: list[str]) -> None:
 def write(output: Path, content: str, replace: bool) -> None:
     if output.is_file() and output.read_text(encoding="utf-8") != content and not replace:
         raise InputError(f"{output} holds another recipe; give another --output, or --replace to write over it.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(content)
+    write_whole(output, content.encode())
 
 
 def text(outcome: Outcome, trial: FrozenTrial, output: Path) -> str:

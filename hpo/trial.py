@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.errors import InputError
+from lightning_seg.files import whole
 
 
 class TrainingError(RuntimeError):
@@ -54,9 +55,8 @@ class Result:
         return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
     def write(self, folder: str | Path) -> None:
-        part = Path(folder) / "result.part"
-        part.write_text(json.dumps(asdict(self)))
-        os.replace(part, Path(folder) / "result.json")
+        with whole(Path(folder) / "result.json") as part:
+            part.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 class Channel:

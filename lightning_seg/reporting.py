@@ -10,10 +10,10 @@ from typing import Any
 import lightning as L
 
 from lightning_seg.dashboard import add_scores
-from lightning_seg.data._atomic import write_whole
 from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
 from lightning_seg.evaluation.probability import roc_auc
 from lightning_seg.evaluation.summary import summarize, summarize_empty, summarize_measures, summarize_strata
+from lightning_seg.files import write_whole
 from lightning_seg.inference.writer import run_dir, score_folder
 from lightning_seg.printing import print_scores
 

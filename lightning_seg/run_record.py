@@ -1,7 +1,6 @@
 """What a run was made with: its command and the hardware, commit and minutes of each sitting, in ``environment.json``."""
 
 import json
-import os
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import lightning as L
 
 from lightning_seg.environment import FILE, environment, read_environment
+from lightning_seg.files import whole
 from lightning_seg.inference.writer import run_dir
 
 
@@ -52,7 +52,5 @@ class RunRecord(L.Callback):
         kept = read_environment(folder)
         before = [s for s in kept.get("sittings", []) if s["started"] != self.sitting["started"]]
         content = {"command": kept.get("command", self.command), "sittings": [*before, self.sitting]}
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{FILE}.part"
-        part.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(part, folder / FILE)
+        with whole(folder / FILE) as part:
+            part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -9,28 +9,29 @@ ROOT = Path(__file__).parent.parent
 # package or module -> what of the project it may import besides itself
 ALLOWED = {
     "lightning_seg.errors": set(),
+    "lightning_seg.files": {"lightning_seg.errors"},
     "lightning_seg.blocks": {"lightning_seg.errors"},
     "lightning_seg.models": {"lightning_seg.errors", "lightning_seg.blocks"},
     "lightning_seg.losses": {"lightning_seg.errors"},
     "lightning_seg.metrics": {"lightning_seg.errors", "lightning_seg.evaluation"},
-    "lightning_seg.data": {"lightning_seg.errors"},
-    "lightning_seg.evaluation": {"lightning_seg.errors"},
+    "lightning_seg.data": {"lightning_seg.errors", "lightning_seg.files"},
+    "lightning_seg.evaluation": {"lightning_seg.errors", "lightning_seg.files"},
     "lightning_seg.optimization": {"lightning_seg.errors"},
     "lightning_seg.scoring": {f"lightning_seg.{name}" for name in ("errors", "metrics", "evaluation")},
     "lightning_seg.environment": set(),
-    "lightning_seg.run_record": {"lightning_seg.environment", "lightning_seg.inference"},
+    "lightning_seg.run_record": {f"lightning_seg.{name}" for name in ("environment", "files", "inference")},
     "lightning_seg.module": {
         f"lightning_seg.{name}"
         for name in ("errors", "checkpoint", "losses", "models", "evaluation", "optimization", "scoring")
     },
     "lightning_seg.inference": {
-        f"lightning_seg.{name}" for name in ("errors", "blocks", "checkpoint", "module", "data", "evaluation")
+        f"lightning_seg.{name}" for name in ("errors", "files", "blocks", "checkpoint", "module", "data", "evaluation")
     },
     "lightning_seg.dashboard": {f"lightning_seg.{name}" for name in ("evaluation", "inference", "printing")},
     "lightning_seg.run_report": {
         f"lightning_seg.{name}"
         for name in (
-            *("__version__", "errors", "checkpoint", "environment", "evaluation", "printing"),
+            *("__version__", "errors", "files", "checkpoint", "environment", "evaluation", "printing"),
             *("blocks", "data", "module", "inference"),
         )
     },

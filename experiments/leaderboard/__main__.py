@@ -11,8 +11,8 @@ from experiments.leaderboard.elsewhere import set_beside
 from experiments.published import read_evaluations
 from experiments.record import read_rows
 from experiments.runs import find_runs, results_of
-from lightning_seg.data._atomic import write_whole
 from lightning_seg.errors import InputError
+from lightning_seg.files import write_whole
 
 
 def main(args: list[str]) -> None:

@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from lightning_seg.data._slice_store import ScanFile, SliceStore, around, masks, stacked, table, whole
+from lightning_seg.data._slice_store import ScanFile, SliceStore, around, masks, stacked, table
 from lightning_seg.data._slices import Planes, Scan, Settings, Size, neighbours
 from lightning_seg.data._source import Sample
 from lightning_seg.data.cache import default_folder, lock
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files import whole
 
 FORMAT = 1  # another number where the same files and settings give other pixels
 _THREADS = 2  # a decoded scan takes up to 1 GB
@@ -114,9 +115,8 @@ class ScanSource:
         except (OSError, ValueError):
             native = chosen.shown()
             with contextlib.suppress(OSError):  # then it is found out again next time
-                file.parent.mkdir(parents=True, exist_ok=True)
                 with whole(file) as part:
-                    part.write(json.dumps(native).encode())
+                    part.write_text(json.dumps(native), encoding="utf-8")
         count = len(self.expand(scan))
         places = (neighbours(index, count, len(native)) for index in range(count))
         return [set(native[low + (share > 0.5)]) for low, share in places]

@@ -4,16 +4,13 @@ A file holds (slices, 2, height, width) uint8, image and labels of each slice, a
 mapped, so that memory does not grow with the number of scans, and appears by renaming, complete or not at all.
 """
 
-import contextlib
 import io
 import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 import cv2
 import numpy as np
@@ -21,6 +18,7 @@ import numpy as np
 from lightning_seg.data._slices import Planes
 from lightning_seg.data._source import Sample
 from lightning_seg.errors import InputError
+from lightning_seg.files import whole
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,13 @@ class ScanFile:
 
     def write(self, planes: Planes) -> None:
         """Decode everything; the file appears complete or not at all."""
-        with whole(self.path) as file:
+        with whole(self.path) as part, part.open("wb") as file:
             file.write(self._header)
             for index in range(self.shape[0]):
                 file.write(np.ascontiguousarray(planes.image(index)).data)
                 file.write(np.ascontiguousarray(planes.labels(index)).data)
+            file.flush()
+            os.fsync(file.fileno())  # some file systems say only here that they are full
 
     def read(self, first: int, count: int) -> np.ndarray:
         """(count, 2, height, width) of the slices from ``first``. The file is open no longer than this takes."""
@@ -114,17 +114,3 @@ def table(numbers: Sequence[int]) -> np.ndarray:
 def stacked(planes: Sequence[np.ndarray]) -> np.ndarray:
     """(H, W) each as (H, W, C); five times as fast as `numpy.stack`."""
     return cv2.merge(planes).reshape(*planes[0].shape, len(planes))
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the name ``path`` when it is complete."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

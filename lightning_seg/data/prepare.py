@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 import yaml
 
-from lightning_seg.data._atomic import write_whole
 from lightning_seg.data.augment import Augmentation, transforms_of
 from lightning_seg.data.datamodule import SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.splits import SPLITS, protocol_text
 from lightning_seg.errors import InputError
+from lightning_seg.files import write_whole
 
 MANIFEST = "manifest.json"
 _LIBRARIES = ("lightning_seg", "albumentations", "opencv-python-headless", "pillow", "numpy")

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from lightning_seg.data._atomic import write_whole
 from lightning_seg.data._source import Sample
 from lightning_seg.errors import InputError
+from lightning_seg.files import write_whole
 
 # one colour for each class, RGB
 COLOURS = ((64, 224, 96), (255, 176, 32), (80, 160, 255), (240, 80, 200), (240, 240, 64), (120, 240, 240))

@@ -1,8 +1,6 @@
 """A score table as the columns of a CSV or Parquet file."""
 
 import csv
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.errors import InputError
+from lightning_seg.files import whole
 
 if TYPE_CHECKING:
     from lightning_seg.evaluation.table import ScoreTable
@@ -59,21 +58,12 @@ def parts(columns: Columns, shape: tuple[int, int]) -> dict[str, Any]:
 
 def write(path: Path, columns: Columns, calibration: NDArray[np.float64] | None) -> None:
     """Write ``path`` as CSV, and as Parquet with the calibration sums."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _whole(path.with_suffix(".csv"), lambda part: _write_csv(part, columns))
+    with whole(path.with_suffix(".csv")) as part:
+        _write_csv(part, columns)
     if calibration is not None:
         columns = columns | {"calibration": calibration.reshape(len(columns["id"]), -1).tolist()}
-    _whole(path.with_suffix(".parquet"), lambda part: _write_parquet(part, columns))
-
-
-def _whole(path: Path, write_part: Callable[[Path], None]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        write_part(part)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    os.replace(part, path)
+    with whole(path.with_suffix(".parquet")) as part:
+        _write_parquet(part, columns)
 
 
 def _write_csv(path: Path, columns: Columns) -> None:

@@ -4,7 +4,6 @@ import argparse
 import errno
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from lightning_seg.errors import InputError, one_sentence
+from lightning_seg.files import whole
 from lightning_seg.inference.images import COLUMNS, Failure, Options, mask_files, predict_images
 from lightning_seg.inference.inputs import MAX_PIXELS, Input, allow_pixels, check_channels, find_inputs
 from lightning_seg.inference.network import PRECISIONS, Network, checkpoint_file, load_network
@@ -151,9 +151,8 @@ def _write_coco(inputs: Sequence[Input], classes: Sequence[str], output: Path) -
         confidence.setdefault(row["file"], {})[row["class"]] = float(row["confidence"])
     names = {one.file: one.name for one in inputs}
     pictures = ((file, mask_files(output, names[file], classes), scores) for file, scores in confidence.items())
-    part = output / "coco.part"
-    part.write_text(json.dumps(coco(pictures, classes)))
-    os.replace(part, output / "coco.json")
+    with whole(output / "coco.json") as part:
+        part.write_text(json.dumps(coco(pictures, classes)), encoding="utf-8")
 
 
 def _settings(given: argparse.Namespace, checkpoints: Sequence[Path]) -> dict[str, Any]:

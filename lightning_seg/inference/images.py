@@ -223,21 +223,15 @@ def rows(file: str, prediction: Prediction) -> list[Row]:
 def _write(item: _Loaded, prediction: Prediction, options: Options, folder: Path) -> None:
     masks = mask_files(folder, item.input.name, prediction.classes)
     for name, mask, probability in zip(prediction.classes, prediction.mask, prediction.probability, strict=True):
-        write_new(masks[name], mask.astype(np.uint8) * 255)
+        write_png(masks[name], mask.astype(np.uint8) * 255)
         if options.probabilities:
             file = folder / "probabilities" / masks[name].relative_to(folder / "masks")
-            write_new(file, np.rint(probability * 65535).astype(np.uint16))
+            write_png(file, np.rint(probability * 65535).astype(np.uint16))
     if item.picture is not None:
         picture = torch.from_numpy(item.picture.transpose(2, 0, 1))
         if prediction.mask.shape[1:] != item.size:  # masks at the network's size
             picture = torch.from_numpy(item.scaled.transpose(2, 0, 1))
-        write_new(folder / "overlays" / f"{item.input.name}.jpg", overlay(picture, torch.from_numpy(prediction.mask)))
-
-
-def write_new(path: Path, picture: np.ndarray) -> None:
-    """`write_png`, making the folders above."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, picture)
+        write_png(folder / "overlays" / f"{item.input.name}.jpg", overlay(picture, torch.from_numpy(prediction.mask)))
 
 
 def mask_files(folder: Path, name: str, classes: Sequence[str]) -> dict[str, Path]:

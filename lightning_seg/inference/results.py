@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from lightning_seg.errors import InputError
+from lightning_seg.files import whole
 
 Row = dict[str, Any]
 
@@ -44,9 +45,8 @@ class Table:
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept)
-        part = self.path.with_suffix(".part")
-        part.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(part, self.path)
+        with whole(self.path) as part:
+            part.write_text(text.getvalue(), encoding="utf-8")
         self.rows = kept
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -75,9 +75,8 @@ def open_folder(folder: Path, settings: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists():
             _check_same(json.loads(file.read_text(encoding="utf-8")), settings, folder)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(settings, indent=1) + "\n")
-        os.replace(part, file)
+        with whole(file) as part:
+            part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     except json.JSONDecodeError as error:
         raise InputError(f"{file} is damaged; remove {folder}, or give another --output.") from error
     except OSError as error:

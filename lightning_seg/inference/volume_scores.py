@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_seg.data._atomic import write_whole
 from lightning_seg.evaluation import bca, per_image
 from lightning_seg.evaluation.boundary import boundary_scores
 from lightning_seg.evaluation.intervals import mean_of
+from lightning_seg.files import write_whole
 from lightning_seg.inference.writer import score_folder
 
 TOLERANCE = 2.0  # mm, of NSD

@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_seg.files import whole
+
 Image = NDArray[np.uint8]
 # one colour a class, RGB; truth and prediction use the same
 COLOURS = np.array([(64, 224, 96), (255, 176, 32), (80, 160, 255), (240, 80, 200), (240, 240, 64)], dtype=np.uint8)
@@ -117,11 +119,5 @@ def write_png(path: Path, picture: Image | NDArray[np.uint16]) -> None:
     """Write (H, W) or RGB (H, W, 3) as PNG, or as JPEG where the path ends so, whole or not at all."""
     ok, content = cv2.imencode(path.suffix, picture if picture.ndim == 2 else picture[..., ::-1])
     assert ok, path
-    path.parent.mkdir(parents=True, exist_ok=True)  # the id of a slice names its scan before a slash
-    part = path.with_suffix(".part")
-    try:
+    with whole(path) as part:
         part.write_bytes(content.tobytes())
-        part.replace(path)
-    except BaseException:  # a full disk: what is there of the file is of no use
-        part.unlink(missing_ok=True)
-        raise

@@ -13,6 +13,7 @@ from lightning_seg.environment import hardware
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
+from lightning_seg.files import write_whole
 from lightning_seg.printing import other_scores
 from lightning_seg.run_report._figures import Figure, anchor, calibration, precision_recall, strip, training
 from lightning_seg.run_report._findings import findings
@@ -38,9 +39,7 @@ def main(args: Sequence[str]) -> None:
     output = options.output or run.folder / "report.html"
     if not output.parent.is_dir():
         raise InputError(f"the folder {str(output.parent)!r} does not exist; make it, or give another --output.")
-    part = output.with_name(f"{output.name}.part")
-    part.write_text(report(run, not options.no_predictions, options.trust_code), encoding="utf-8")
-    os.replace(part, output)
+    write_whole(output, report(run, not options.no_predictions, options.trust_code).encode())
     print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
 
 

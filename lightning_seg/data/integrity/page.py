@@ -9,12 +9,12 @@ import cv2
 import jinja2
 import numpy as np
 
-from lightning_seg.data._atomic import write_whole
 from lightning_seg.data._source import Sample, Source
 from lightning_seg.data.integrity import Pair, Report
 from lightning_seg.data.integrity.summary import lines
 from lightning_seg.data.show import outlined
 from lightning_seg.errors import InputError
+from lightning_seg.files import write_whole
 
 WIDTH = 280  # of a thumbnail, pixels
 MOST_PAIRS, MOST_MASKS = 40, 12  # shown
