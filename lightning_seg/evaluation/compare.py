@@ -90,6 +90,7 @@ def holm(p: Sequence[float]) -> NDArray[np.float64]:
 # --- the command ---
 
 _HEADER = ("runs", "class", "score", "convention", "images", "difference", "95 %", "p", "p Wilcoxon", "in words")
+_FEWEST = 6  # images or groups: with fewer, even if all agree, the p of signed ranks stays over .05
 _NOTE = (
     "Differences are the first run minus the second over the same images, intervals BCa bootstraps over {units}; p, of the bootstrap "
     "and of Wilcoxon's signed ranks, are corrected by Holm over all pairs; `tied` is a corrected bootstrap p over .05."
@@ -165,7 +166,7 @@ def _pairs(
             f"{each.low:+.4f} to {each.high:+.4f}",
             _p(p),
             _p(q),
-            _words(a.name, b.name, each.difference * (-1 if score in LOWER_IS_BETTER else 1), float(p)),
+            _words(a.name, b.name, each.difference * (-1 if score in LOWER_IS_BETTER else 1), float(p), each.groups),
         )
 
 
@@ -175,8 +176,8 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
-def _words(a: str, b: str, gain: float, p: float) -> str:
-    if np.isnan(p):
+def _words(a: str, b: str, gain: float, p: float, units: int) -> str:
+    if np.isnan(p) or units < _FEWEST:
         return "too few images"
     return "tied" if p > 0.05 else f"{a if gain > 0 else b} is better"
 

@@ -210,11 +210,7 @@ def rows(file: str, prediction: Prediction) -> list[Row]:
             "file": file,
             "height": height,
             "width": width,
-            "class": found.name,
-            "area": found.area,
-            "share": f"{found.share:.6f}",
-            "components": found.components,
-            "confidence": f"{found.confidence:.4f}",
+            **found.columns(),
         }
         for found in prediction.findings()
     ]

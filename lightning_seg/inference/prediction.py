@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,6 +51,16 @@ class Finding:
     share: float
     components: int
     confidence: float
+
+    def columns(self) -> dict[str, Any]:
+        """As they stand in a table."""
+        return {
+            "class": self.name,
+            "area": self.area,
+            "share": f"{self.share:.6f}",
+            "components": self.components,
+            "confidence": f"{self.confidence:.4f}",
+        }
 
 
 def finding(name: str, mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> Finding:

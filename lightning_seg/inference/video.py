@@ -140,11 +140,7 @@ def _rows(number: int, seconds: float, prediction: Prediction) -> list[Row]:
         {
             "frame": number,
             "seconds": f"{seconds:.3f}",
-            "class": found.name,
-            "area": found.area,
-            "share": f"{found.share:.6f}",
-            "components": found.components,
-            "confidence": f"{found.confidence:.4f}",
+            **found.columns(),
         }
         for found in prediction.findings()
     ]

@@ -11,11 +11,10 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_seg.data.show import COLOURS
 from lightning_seg.files import whole
 
 Image = NDArray[np.uint8]
-# one colour a class, RGB; truth and prediction use the same
-COLOURS = np.array([(64, 224, 96), (255, 176, 32), (80, 160, 255), (240, 80, 200), (240, 240, 64)], dtype=np.uint8)
 EXAMPLES, PER_COLUMN = 12, 6
 
 
@@ -26,11 +25,11 @@ def overlay(image: Tensor, mask: Tensor) -> Image:
         np.broadcast_to(picture[..., :1], (*picture.shape[:2], 3)) if picture.shape[-1] != 3 else picture
     )
     for k, channel in enumerate(mask.cpu().numpy().astype(np.uint8)):
-        colour = COLOURS[k % len(COLOURS)]
+        colour = COLOURS[k % len(COLOURS)]  # truth and prediction have the same
         inside = channel > 0
-        picture[inside] = (0.7 * picture[inside] + 0.3 * colour).astype(np.uint8)
+        picture[inside] = (0.7 * picture[inside] + 0.3 * np.array(colour)).astype(np.uint8)
         outlines, _ = cv2.findContours(channel, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outlines, -1, tuple(map(int, colour)), 1)
+        cv2.drawContours(picture, outlines, -1, colour, 1)
     return picture
 
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from lightning_seg.blocks import AttentionMap
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.show import COLOURS
 from lightning_seg.evaluation import ScoreTable, per_image, pooled
 from lightning_seg.inference.attention import attention_maps
-from lightning_seg.inference.writer import COLOURS, overlay
+from lightning_seg.inference.writer import overlay
 from lightning_seg.module import SegmentationModule
 
 EACH = 4  # images of each kind

@@ -281,3 +281,12 @@ def test_compare_refuses_unlike_tests_with_a_sentence(runs, capsys):
     ):
         with pytest.raises(InputError, match=words):
             main(args)
+
+
+@pytest.mark.parametrize(("images", "words"), [(5, "too few images"), (6, "good is better")])
+def test_compare_gives_no_verdict_on_fewer_images_than_signed_ranks_could_tell_apart(runs, capsys, images, words):
+    for file in runs.glob("*/*/*/*/scores.csv"):
+        ScoreTable.read(file).at(np.arange(images)).write(file)
+    main([str(runs / "good"), str(runs / "bad"), "--score", "dice"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if " image │" in line]
+    assert [row.split("│")[-2].strip() for row in rows] == [words]
