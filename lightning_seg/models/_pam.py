@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lightning_seg.blocks import AttentionMap, lean_attention
 from lightning_seg.models.mobile_unet import InvertedResidual
@@ -61,21 +62,29 @@ class LuongAttention(nn.Module):
         return out.transpose(1, 2).reshape(maps[0].shape), variance
 
     def _by_rows(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        """``A V`` and R(A), some rows of ``A`` at a time where no gradient needs the whole and nobody wants to see it."""
-        whole = torch.is_grad_enabled() or self.map.wanted
-        outs, moments = [], []
-        for rows in q.chunk(1 if whole else _pieces(*q.shape[:2]), 1):
-            weights = self.map(_NONLINEARITIES[self.nonlinearity](rows * self.scale @ k.transpose(1, 2)))
-            outs.append(weights @ v)
-            if self.regularized:
-                moments.append(torch.stack(torch.var_mean(weights.float(), (1, 2), correction=0)))
-        return torch.cat(outs, 1), self._variance(torch.stack(moments, 1), q.shape[1]) if moments else None
+        """``A V`` and R(A), some rows of ``A`` at a time where nobody wants to see it; its gradient computes them again."""
+        pieces = q.chunk(1 if self.map.wanted else _pieces(*q.shape[:2]), 1)
+        if q.requires_grad and not self.map.wanted and not torch.compiler.is_exporting():
+            parts = [
+                checkpoint(self._rows, rows, k, v, use_reentrant=False, preserve_rng_state=False) for rows in pieces
+            ]
+        else:
+            parts = [self._rows(rows, k, v) for rows in pieces]
+        outs, moments = zip(*parts, strict=True)
+        return torch.cat(outs, 1), self._variance(torch.stack(moments), q.shape[1]) if self.regularized else None
+
+    def _rows(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Some rows of ``A V``, and the first two moments (2, B) of these rows of ``A`` about ``1 / pixels``."""
+        weights = self.map(_NONLINEARITIES[self.nonlinearity](q * self.scale @ k.transpose(1, 2)))
+        if not self.regularized:
+            return weights @ v, weights.new_zeros(2, len(q))
+        around = weights.float() - 1 / k.shape[1]  # the mean of a softmax's rows: no digits are lost
+        return weights @ v, torch.stack([around.mean((1, 2)), around.square().mean((1, 2))])
 
     def _variance(self, moments: Tensor, pixels: int) -> Tensor:
-        """R(A): of all entries of an image's map, mean over the images; ``moments`` (2, pieces, B): variance and mean of pieces."""
-        variances, means = moments
-        # pieces are equally large: the variance of the whole is the mean of theirs plus that of their means
-        variance = (variances.mean(0) + means.var(0, correction=0)).mean()
+        """R(A): of all entries of an image's map, mean over the images; ``moments`` (pieces, 2, B) of equally large pieces."""
+        mean, square = moments.mean(0)
+        variance = (square - mean.square()).mean()
         return variance * pixels**2 if self.scale_free else variance
 
 

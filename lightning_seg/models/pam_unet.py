@@ -71,8 +71,8 @@ class PAMUNet(Segmenter):
         encoder_only: Table II's first row, the encoder under the plain decoder of `MobileUNet`; it has no attention.
         nonlinearity: of attention with a map, pla, self and cross (default: ``softmax``). ``sigmoid`` is divided by the number of
             pixels; ``double_sigmoid`` is the text to the letter and sums over all pixels.
-        regularizer: lambda (paper: 0.01) of the penalty on the attention maps; above 0 training holds these in memory,
-            (H*W/4)^2 numbers an image at the finest level. Without gradients they are formed some rows at a time.
+        regularizer: lambda (paper: 0.01) of the penalty on the attention maps, (H*W/4)^2 numbers an image at the finest level:
+            they are formed some rows at a time, in training once more for the gradient.
         scale_free: penalise the variance of A times its number of pixels; that of A is tiny under a softmax over many.
         last_width: channels of the encoder's last layer and of the bottleneck (default: 1280).
     """

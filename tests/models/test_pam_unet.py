@@ -127,15 +127,32 @@ def test_a_hook_gets_maps_that_are_not_formed_otherwise_and_the_logits_stay() ->
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_no_map_is_held_for_the_backward_pass_unless_it_is_regularized(layout: torch.memory_format) -> None:
-    pixels = 24**2
+@pytest.mark.parametrize("regularized", [False, True])
+def test_no_map_is_held_for_the_backward_pass(layout: torch.memory_format, regularized: bool) -> None:
     skip = torch.randn(1, 8, 24, 24).to(memory_format=layout)
     held: list[int] = []
-    for regularized in (False, True):
-        held.clear()
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t.numel()) or t, lambda t: t):
-            LuongAttention(8, 8, 8, regularized=regularized)(skip, skip)
-        assert (max(held) >= pixels**2) == regularized
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t.numel()) or t, lambda t: t):
+        LuongAttention(8, 8, 8, regularized=regularized)(skip, skip)
+    assert max(held) < 24**4
+
+
+@pytest.mark.parametrize("nonlinearity", ["softmax", "sigmoid"])
+def test_maps_formed_again_give_the_gradients_of_maps_that_were_held(nonlinearity, monkeypatch) -> None:
+    torch.manual_seed(0)
+    attend, skip = LuongAttention(8, 8, 8, nonlinearity, regularized=True, scale_free=True), torch.randn(2, 8, 12, 12)
+    gradients = []
+    for held in (True, False):
+        attend.zero_grad()
+        with monkeypatch.context() as patch:
+            patch.setattr("lightning_seg.models._pam.ENTRIES", 1000)
+            handle = attend.map.register_forward_hook(lambda module, inputs, output: None) if held else None
+            out, variance = attend(skip, skip)
+            (out.square().mean() + variance).backward()
+            if handle:
+                handle.remove()
+        gradients.append([p.grad.clone() for p in attend.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
 def test_the_penalty_is_lambda_times_the_mean_variance_of_all_levels() -> None:
@@ -160,16 +177,8 @@ def test_the_scale_free_penalty_is_the_variance_of_a_times_pixels_and_does_not_s
     torch.testing.assert_close(large, bare(maps[1], maps[1])[1] * 1024**2)
 
 
-@pytest.mark.parametrize("scale_free", [False, True])
-def test_the_penalty_holds_one_map_for_the_backward_pass(scale_free: bool) -> None:
-    module, x = LuongAttention(8, 8, 8, regularized=True, scale_free=scale_free), torch.randn(1, 8, 24, 24)
-    held: dict[int, int] = {}  # numbers by address
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: held.update({t.data_ptr(): t.numel()}) or t, lambda t: t):
-        module(x, x)
-    assert sum(n >= 24**4 for n in held.values()) == 1
-
-
-def test_without_gradients_no_map_is_formed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gradients", [False, True])
+def test_no_map_is_formed_whole(gradients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pam, "ENTRIES", 24**3)
     module, x, largest = LuongAttention(8, 8, 8, "sigmoid", regularized=True), torch.randn(2, 8, 24, 24), [0]
 
@@ -179,8 +188,10 @@ def test_without_gradients_no_map_is_formed_whole(monkeypatch: pytest.MonkeyPatc
             largest.extend(t.numel() for t in tree_leaves(out) if isinstance(t, Tensor))
             return out
 
-    with torch.no_grad(), Watch():
-        module(x, x)
+    with torch.set_grad_enabled(gradients), Watch():
+        out, variance = module(x, x)
+        if gradients:
+            (out.sum() + variance).backward()
     assert 24**2 < max(largest) <= 24**3
 
 
