@@ -28,6 +28,8 @@ from lightning_seg.module import SegmentationModule
 NETWORK = {f"model.{name}" for name in ("architecture", "encoder", "options", "pretrained")}
 COPIED = ("dataset", "synthetic", "protocol", "protocol_digest", "split", "images", "size", "scored_at", "threshold")
 NOT_TRAINING = {
+    "model.compile",
+    "model.activation_checkpointing",
     "data.root",
     "data.cache",
     "data.num_workers",
@@ -148,6 +150,8 @@ def training(config: dict[str, Any]) -> dict[str, Any]:
     monitor = {"monitor": "val/dice", "mode": "max"} | (config.get("checkpoint") or {})
     found |= {f"checkpoint.{name}": monitor[name] for name in ("monitor", "mode")}
     found["data.protocol"] = _protocol(config["data"])
+    if found.get("trainer.precision") == "32-true":  # Lightning's default
+        del found["trainer.precision"]
     if "trainer.callbacks" in found:
         found["trainer.callbacks"] = [_callback(each) for each in found["trainer.callbacks"]]
     return {key: value for key, value in found.items() if key not in NOT_TRAINING}
@@ -189,9 +193,10 @@ def _recipe(run: Path, command: list[str]) -> Path | None:
 
 
 def _changes(settings: dict[str, Any], recipe: Path) -> dict[str, Any]:
-    """Where ``settings`` depart from those of the recipe, besides the network."""
+    """Where ``settings`` depart from those of the recipe, besides the network and a precision that it leaves to the machine."""
     theirs = training(yaml.safe_load(recipe.read_text(encoding="utf-8")))
-    keys = sorted((set(settings) | set(theirs)) - NETWORK)
+    named = (yaml.safe_load(recipe.read_text(encoding="utf-8")).get("trainer") or {}).get("precision")
+    keys = sorted((set(settings) | set(theirs)) - NETWORK - (set() if named else {"trainer.precision"}))
     return {key: settings.get(key) for key in keys if settings.get(key) != theirs.get(key)}
 
 

@@ -20,6 +20,9 @@ class _Dry(CLI):
         with torch.device("meta"):
             super().instantiate_classes()
 
+    def choose_precision(self, trainer: Any) -> None:
+        """What a recipe says does not depend on the machine, and a launcher leaves the GPUs to its workers."""
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         return None
 

@@ -108,7 +108,7 @@ def lean_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, marker: Attent
         missing > 0 and v.device.type == "cpu"
     ):  # its kernel that never holds the map wants values as wide as queries ...
         v = F.pad(v, (0, missing))
-    q4, k4, v4 = (t.reshape(len(t), -1, *t.shape[-2:]) for t in (q, k, v))  # ... and, as all of them, four axes
+    q4, k4, v4 = (t.reshape(t.shape[0], -1, *t.shape[-2:]) for t in (q, k, v))  # ... and, as all of them, four axes
     out = F.scaled_dot_product_attention(q4, k4, v4, scale=scale)[..., :width]
     return out.reshape(*q.shape[:-1], width)
 
@@ -189,7 +189,9 @@ class DropBlock(nn.Module):
         size = min(self.size, height, width)
         rows, columns = height - size + 1, width - size + 1
         chance = min(1.0, self.rate * height * width / size**2 / (rows * columns))
-        corners = torch.empty(batch, channels, rows, columns, dtype=torch.bool, device=x.device, memory_format=torch.channels_last).bernoulli_(chance)
+        corners = torch.empty(
+            batch, channels, rows, columns, dtype=torch.bool, device=x.device, memory_format=torch.channels_last
+        ).bernoulli_(chance)
         kept = (~_squares(corners, size)).float()
         return x * (kept / kept.mean().clamp_min(1e-6)).to(x.dtype)
 

@@ -22,6 +22,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_seg._arguments import LINKED, Given, Parser, base_config, peek
+from lightning_seg.acceleration import automatic_precision
 from lightning_seg.checkpoint import AtomicCheckpointIO, check_trust, read_checkpoint, run_folder
 from lightning_seg.dashboard import Dashboard
 from lightning_seg.data import SegmentationDataModule
@@ -72,6 +73,7 @@ class CLI(LightningCLI):
     def __init__(self, args: list[str], given: Given, callbacks: Sequence[Any] = ()) -> None:
         self.given = given
         self.content = read_checkpoint(given.checkpoint) if given.checkpoint else None
+        self.precision_note = ""  # why `fit` computes as it does, where that was not said
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -122,6 +124,8 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         torch.set_float32_matmul_precision("high")
         _check_monitor(config.checkpoint.monitor)
+        if self.subcommand == "fit":
+            self.choose_precision(config.trainer)
         if self.content is None:
             return
         check_trust(self.content, self.given.checkpoint, config.trust_code)
@@ -134,6 +138,17 @@ class CLI(LightningCLI):
                     f"{self.given.checkpoint} holds model.{key} = {theirs!r}, which contradicts {config.model[key]!r}; "
                     f"leave model.{key} out, or train anew without --ckpt_path."
                 )
+
+    def choose_precision(self, trainer: Any) -> None:
+        """Put the precision that nobody named into the configuration, so that the run's records show it."""
+        if trainer.precision is not None or trainer.plugins:
+            return
+        if self.content is None:
+            trainer.precision, reason = automatic_precision(trainer.accelerator)
+        else:  # that of a run which does not say it is Lightning's default
+            trainer.precision = self.content.get("lightning_seg", {}).get("precision", "32-true")
+            reason = "as this run began"
+        self.precision_note = f"precision: {trainer.precision} ({reason}; --trainer.precision names another)"
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -206,6 +221,9 @@ class CLI(LightningCLI):
         return TensorBoardLogger(root, name=name, version=version, default_hp_metric=False)
 
     def before_fit(self) -> None:
+        if self.precision_note and self.trainer.is_global_zero:
+            print(self.precision_note)
+        self.model.training_options.check_machine(self.trainer.strategy.root_device)
         if self.content is None:
             self.model.load_encoder_weights()  # before the data are read: a missing file is found at once
 

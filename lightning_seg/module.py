@@ -4,8 +4,9 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -16,14 +17,18 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, scores
 from lightning_seg.losses import WeightedLoss
 from lightning_seg.models import Output, TimmEncoder, create
-from lightning_seg.optimization import check_optimization, make_optimizer, make_schedule
+from lightning_seg.normalization import Normalization, statistics
+from lightning_seg.optimization import check_optimization, make_schedule
 from lightning_seg.scoring import Scorer
+from lightning_seg.training_options import TrainingOptions
 
-IMAGENET: tuple[tuple[float, ...], tuple[float, ...]] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What a checkpoint is the weights of: these cannot change once there are weights.
 NETWORK = ("architecture", "encoder", "encoder_options", "options", "classes", "in_channels", "normalization")
 # What the optimiser's state in a checkpoint belongs to: a resumed run goes on with these.
-OPTIMIZATION = ("optimizer", "lr", "weight_decay", "optimizer_options", "schedule", "warmup", "schedule_options")
+OPTIMIZATION = (
+    *("optimizer", "lr", "weight_decay", "optimizer_options", "schedule", "warmup", "schedule_options"),
+    *("encoder_lr", "layer_decay", "no_decay", "freeze", "ema"),
+)
 
 
 class SegmentationModule(L.LightningModule):
@@ -44,6 +49,17 @@ class SegmentationModule(L.LightningModule):
         schedule: of the learning rate: ``cosine`` to zero by step; ``constant``; ``multistep`` (schedule_options: milestones
             in epochs, gamma); ``plateau`` of val/loss (schedule_options: factor, patience, min_lr).
         warmup: share of all steps over which the learning rate of ``cosine`` and ``constant`` first rises linearly.
+        encoder_lr: factor on the learning rate of the encoder, such as 0.1.
+        layer_decay: factor on it for each layer of the timm encoder, as timm counts them, from the decoder to the stem: 0.75.
+        no_decay: no weight decay for norms and biases.
+        freeze: parts of the network that do not learn: ``[encoder]`` for good, ``{encoder: 3}`` for 3 epochs. Their batch norm
+            keeps its statistics, their dropout and drop path rest.
+        ema: decay of the moving average of the weights, such as 0.999, that is validated and saved in their place; it rises
+            as (1 + n) / (10 + n) in the first steps n.
+        compile: let torch.compile translate the network in `fit`: ``true``; ``dynamic``, for images of many sizes; or a mode:
+            ``reduce-overhead``, ``max-autotune``. The first step takes a minute and more, which is printed.
+        activation_checkpointing: of levels and stages keep the input only and compute them again in the backward pass: less
+            memory, about a third more time, the same numbers.
     """
 
     mean: Tensor
@@ -58,7 +74,7 @@ class SegmentationModule(L.LightningModule):
         encoder_options: dict[str, Any] | None = None,
         classes: Sequence[str] = ("foreground",),
         in_channels: int = 3,
-        normalization: Literal["encoder", "imagenet", "symmetric", "unit"] = "encoder",
+        normalization: Normalization = "encoder",
         loss: dict[str, Any] | None = None,
         optimizer: str = "adamw",
         lr: float = 1e-3,
@@ -67,6 +83,13 @@ class SegmentationModule(L.LightningModule):
         schedule: str = "cosine",
         warmup: float = 0.05,
         schedule_options: dict[str, Any] | None = None,
+        encoder_lr: float | None = None,
+        layer_decay: float | None = None,
+        no_decay: bool = False,
+        freeze: list[str] | dict[str, int] | None = None,
+        ema: float | None = None,
+        compile: bool | str = False,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         classes = list(classes)
@@ -87,14 +110,12 @@ class SegmentationModule(L.LightningModule):
             encoder_options=encoder_options,
             **(options or {}),
         ).to(memory_format=torch.channels_last)
-        for name, parameter in self.net.named_parameters():
-            if name.startswith(tuple(getattr(self.net, "unused", ()))):
-                parameter.requires_grad_(False)  # dead by the paper's design; DDP would wait for their gradients
+        self.training_options = TrainingOptions(self.net, self.hparams)
         if pretrained and self._encoder is None:
             raise InputError(
                 f"{architecture} is built without a timm encoder, so `pretrained` has no weights; set encoder, or pretrained: false."
             )
-        mean, std = self._statistics(normalization, in_channels)
+        mean, std = statistics(normalization, self._encoder, in_channels)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.scorer = Scorer(classes)
@@ -111,16 +132,13 @@ class SegmentationModule(L.LightningModule):
     def _encoder(self) -> TimmEncoder | None:
         return next((m for m in self.net.modules() if isinstance(m, TimmEncoder)), None)
 
-    def _statistics(self, normalization: str, in_channels: int) -> tuple[list[float], list[float]]:
-        mean, std = {"unit": ((0.0,), (1.0,)), "symmetric": ((0.5,), (0.5,))}.get(normalization, IMAGENET)
-        if normalization == "encoder" and self._encoder is not None:
-            mean, std = self._encoder.mean, self._encoder.std
-        if len(mean) != in_channels:  # grey or stacked slices: the mean over the colours, for every channel
-            mean, std = (sum(mean) / len(mean),) * in_channels, (sum(std) / len(std),) * in_channels
-        return list(mean), list(std)
+    def configure_callbacks(self) -> list[L.Callback]:
+        return self.training_options.callbacks() if self.trainer.state.fn == "fit" else []
 
     def on_fit_start(self) -> None:
         self.load_encoder_weights()  # a resumed run has its origin from the checkpoint, and nothing is loaded
+        self.training_options.check_machine(self.device)
+        self.training_options.start()
 
     def load_encoder_weights(self) -> None:
         """Start from the encoder's ImageNet weights; an InputError where there are none on this machine."""
@@ -181,9 +199,11 @@ class SegmentationModule(L.LightningModule):
         return (output or self(batch["image"])).logits.float().sigmoid()
 
     def _score(self, batch: dict[str, Any], stage: str) -> None:
-        output = self(batch["image"])
-        loss = self._loss(output, batch, stage)
-        self.scorer.batch(stage, self.probabilities(batch, output), batch, loss, self._data.source)
+        fitting = self.trainer.state.fn == "fit"
+        with self.training_options.as_tested(self.device) if fitting else nullcontext():
+            output = self(batch["image"])
+            loss = self._loss(output, batch, stage)
+            self.scorer.batch(stage, self.probabilities(batch, output), batch, loss, self._data.source)
 
     def on_train_epoch_start(self) -> None:
         # Every epoch draws dropout from numbers of its own, so that a resumed run repeats an uninterrupted one.
@@ -233,12 +253,13 @@ class SegmentationModule(L.LightningModule):
             self.log(key, float(value), prog_bar=key in ("train/loss", "val/dice", "val/dice_image"))
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.parameters(), self.hparams)
+        optimizer = self.training_options.optimizer(clipped=bool(self.trainer.gradient_clip_val))
         return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.hparams, self.trainer)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lightning_seg"] = {
             "encoder_weights": self.origin,
+            "precision": str(self.trainer.precision),
             "protocol": self._data.protocol_name,
             "protocol_digest": self._data.protocol_digest,
             "trained_on": list(self._data.ids("train")),

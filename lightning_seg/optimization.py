@@ -1,14 +1,18 @@
 """The optimiser and the schedule of the learning rate, by the hyper-parameters of `SegmentationModule`."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from lightning_seg.errors import InputError, unknown
 
 OPTIMIZERS = {name.lower(): name for name in ("Adam", "AdamW", "NAdam", "RMSprop", "SGD")}
+FUSED = ("adam", "adamw", "sgd")  # have a kernel that updates all parameters at once, on these devices:
+FUSED_ON = {"cpu", "cuda"}
+OWN_KERNEL = {"fused", "foreach", "capturable", "differentiable"}  # optimizer_options that choose another
 SCHEDULES = ("constant", "cosine", "multistep", "plateau")
 
 
@@ -25,15 +29,44 @@ def check_optimization(hp: Mapping[str, Any]) -> None:
         raise InputError(
             f"warmup is {hp['warmup']}; give the share of all steps, at least 0 and below 1, such as 0.05."
         )
+    if hp["encoder_lr"] is not None and hp["encoder_lr"] <= 0:
+        raise InputError(f"encoder_lr is {hp['encoder_lr']}; give a factor above 0, such as 0.1, or freeze: [encoder].")
+    if hp["layer_decay"] is not None and not 0 < hp["layer_decay"] <= 1:
+        raise InputError(f"layer_decay is {hp['layer_decay']}; give a factor above 0 and at most 1, such as 0.75.")
 
 
-def make_optimizer(parameters: Iterable[torch.nn.Parameter], hp: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimiser of the hyper-parameters optimizer, lr, weight_decay and optimizer_options."""
-    make = getattr(torch.optim, OPTIMIZERS[hp["optimizer"]])
+def make_optimizer(net: nn.Module, hp: Mapping[str, Any], encoder: Mapping[str, int]) -> torch.optim.Optimizer:
+    """The optimiser of the hyper-parameters optimizer, lr, weight_decay, optimizer_options and of `parameter_groups`."""
+    make, options = getattr(torch.optim, OPTIMIZERS[hp["optimizer"]]), dict(hp["optimizer_options"] or {})
+    devices = {parameter.device.type for parameter in net.parameters()}
+    if hp["optimizer"] in FUSED and devices <= FUSED_ON and not OWN_KERNEL & options.keys():
+        options["fused"] = True
     try:
-        return make(parameters, lr=hp["lr"], weight_decay=hp["weight_decay"], **(hp["optimizer_options"] or {}))
-    except (TypeError, ValueError) as error:
+        return make(parameter_groups(net, hp, encoder), lr=hp["lr"], weight_decay=hp["weight_decay"], **options)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"optimizer {hp['optimizer']} does not take these options: {error}.") from error
+
+
+def parameter_groups(net: nn.Module, hp: Mapping[str, Any], encoder: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The parameters of ``net``, one group for each learning rate and weight decay; LearningRateMonitor shows their names.
+
+    Args:
+        hp: lr, weight_decay, encoder_lr, layer_decay, no_decay.
+        encoder: its parameters' names in ``net`` with their distance from the decoder, where their rates differ.
+    """
+    if not encoder and not hp["no_decay"]:
+        return [{"params": list(net.parameters())}]
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in net.named_parameters():
+        label, rate, decay = "network", hp["lr"], hp["weight_decay"]
+        if name in encoder:
+            label = f"encoder_{encoder[name]:02d}" if hp["layer_decay"] else "encoder"
+            rate *= (hp["encoder_lr"] or 1) * (hp["layer_decay"] or 1) ** encoder[name]
+        if hp["no_decay"] and parameter.ndim <= 1:
+            label, decay = f"{label}_no_decay", 0.0
+        group = {"params": [], "lr": rate, "weight_decay": decay, "name": label}
+        groups.setdefault(label, group)["params"].append(parameter)
+    return list(groups.values())
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, hp: Mapping[str, Any], trainer: Any) -> dict[str, Any]:

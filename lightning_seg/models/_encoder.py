@@ -1,14 +1,11 @@
 """Encoders: image ``(B, C, H, W)`` -> pyramid, a list of maps from fine to coarse, described by ``channels`` and ``strides``.
 
-The only file that knows timm. Weights come from ``$LIGHTNING_SEG_WEIGHTS/<timm name>.safetensors`` or from timm's hub cache.
+With `_weights`, which finds what they start from, the only file that knows timm.
 """
 
-import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -133,15 +130,16 @@ class TimmEncoder(nn.Module):
         Raises:
             InputError: no weights on this machine and none to be had.
         """
+        from lightning_seg.models._weights import check_complete, describe, find_weights
+
         file = find_weights(self.name)
-        logging.getLogger("timm").setLevel(
-            logging.ERROR
-        )  # it lists the classifier's weights; what lacks is checked below
+        # timm lists the classifier's weights; what lacks is checked below
+        logging.getLogger("timm").setLevel(logging.ERROR)
         self.body.load_state_dict(
             self._create(pretrained=True, pretrained_cfg_overlay={"file": str(file)}).state_dict()
         )
-        _check_complete(self.body, file)
-        return {"name": self.name, "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        check_complete(self.body, file)
+        return {"name": self.name, **describe(file)}
 
     def forward(self, image: Tensor) -> list[Tensor]:
         maps = self.body(image)
@@ -162,59 +160,6 @@ def _size_options(name: str) -> dict[str, Any]:
         tags = ", ".join(timm.list_pretrained(stem + ".*"))
         raise InputError(f"encoder {stem!r} has no weights tagged {name[len(stem) + 1 :]!r}; there are {tags}.")
     return next((options for family, options in _ANY_SIZE.items() if family in stem), {})
-
-
-def find_weights(name: str, download: bool = True) -> Path:
-    """The file of pre-trained weights: in ``$LIGHTNING_SEG_WEIGHTS``, in timm's hub cache, or downloaded into it."""
-    folder = os.environ.get("LIGHTNING_SEG_WEIGHTS")
-    file = Path(folder or ".") / f"{name}.safetensors"
-    if folder and file.is_file():
-        return file
-    cached = _from_hub(name, download)
-    if cached is None:
-        raise InputError(
-            f"no pre-trained weights for encoder {name!r}: {'no ' + str(file) if folder else 'LIGHTNING_SEG_WEIGHTS is not set'}, "
-            "nothing in the hub cache and no hub within reach; put the file there, or set model.pretrained to false."
-        )
-    return cached
-
-
-def _from_hub(name: str, download: bool) -> Path | None:
-    """timm's published file from the local hub cache or, where the hub answers within 3 seconds, from the hub."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
-    config: Any = timm.get_pretrained_cfg(name)
-    repo = config.hf_hub_id
-    if not repo:
-        return None
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        cached = try_to_load_from_cache(repo, filename)
-        if isinstance(cached, str):
-            return Path(cached)
-    try:
-        if HF_HUB_OFFLINE or not download:
-            return None
-        get_hf_file_metadata(hf_hub_url(repo, "model.safetensors"), timeout=3)
-        return Path(hf_hub_download(repo, "model.safetensors"))
-    except Exception:  # every way in which a hub can be out of reach
-        return None
-
-
-def _check_complete(body: nn.Module, file: Path) -> None:
-    """timm fills what a file lacks with random numbers and says nothing; here it is an error."""
-    if file.suffix != ".safetensors":
-        return
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as weights:
-        there = {key.replace(".", "_") for key in list(weights.keys())}
-    expected = [key for key in body.state_dict() if not key.endswith("num_batches_tracked")]
-    missing = [key for key in expected if key.replace(".", "_") not in there]
-    if missing:
-        raise InputError(
-            f"{file} lacks {len(missing)} of {len(expected)} tensors of its encoder, first {missing[0]!r}."
-        )
 
 
 def make_encoder(

@@ -54,13 +54,10 @@ def options(architecture: str) -> dict[str, inspect.Parameter]:
     return {name: parameter for name, parameter in parameters.items() if name != "self"}
 
 
-def create(architecture: str, **arguments: Any) -> nn.Module:
-    """Build a network by name; ``arguments`` are those of its constructor, checked against their types.
-
-    >>> create("unet", encoder="resnet34", in_channels=3, num_classes=1)
-    """
+def arguments(architecture: str, **given: Any) -> dict[str, Any]:
+    """All arguments of the constructor of ``architecture``: those given, checked against their types, and the defaults."""
     known = options(architecture)
-    for name, value in arguments.items():
+    for name, value in given.items():
         if name in known:
             continue
         if (name == "encoder" and value is None) or (name == "encoder_options" and not value):
@@ -70,5 +67,12 @@ def create(architecture: str, **arguments: Any) -> nn.Module:
                 f"{architecture} has an encoder of its own and cannot take {value!r}; leave `encoder` out."
             )
         raise unknown(f"option of {architecture}", name, known)
-    cls = find(architecture)
-    return cls(**typed(architecture, cls, {k: v for k, v in arguments.items() if k in known}))
+    return typed(architecture, find(architecture), {k: v for k, v in given.items() if k in known})
+
+
+def create(architecture: str, **given: Any) -> nn.Module:
+    """Build a network by name; what is given are arguments of its constructor, checked against their types.
+
+    >>> create("unet", encoder="resnet34", in_channels=3, num_classes=1)
+    """
+    return find(architecture)(**arguments(architecture, **given))

@@ -42,7 +42,7 @@ class FCN8Decoder(nn.Module):
         super().__init__()
         pool3, pool4, pool5 = channels[-4], channels[-3], channels[-1]
         self.fc = nn.Sequential(
-            *(nn.Conv2d(pool5, width, 7, padding=3), nn.ReLU(inplace=True), nn.Dropout2d(dropout)),
+            *(nn.Conv2d(pool5, width, 7), nn.ReLU(inplace=True), nn.Dropout2d(dropout)),
             *(nn.Conv2d(width, width, 1), nn.ReLU(inplace=True), nn.Dropout2d(dropout)),
         )
         self.scores = nn.ModuleList(nn.Conv2d(c, num_classes, 1) for c in (width, pool4, pool3))
@@ -51,7 +51,9 @@ class FCN8Decoder(nn.Module):
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         before_pool3, before_pool4, _, pool5 = pyramid[-4:]
-        x = self.scores[0](self.fc(pool5))
+        # not padded by the convolution: in bfloat16 torch 2.15's CPU kernel leaves the gradient of weights that meet no pixel of a
+        # small map uninitialised
+        x = self.scores[0](self.fc(F.pad(pool5, (3, 3, 3, 3))))
         for up, score, before in zip(self.ups, self.scores[1:], (before_pool4, before_pool3), strict=True):
             x = up(x) + score(F.max_pool2d(before, 2))
         return x

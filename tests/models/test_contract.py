@@ -44,9 +44,6 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
     ("resunet", {"skip": "dca", "encoder": "test_convnext"}),
 ]
 
-# torch 2.15's CPU kernel leaves part of the gradient of fc6's weight uninitialised in bfloat16, a 7x7 kernel with padding of 3 on a
-# map of 2x2; from images of 128 its map is 4x4, where every weight meets a pixel
-BFLOAT16_SIZES = {"fcn8": 128}
 POLYPS = (2, 5)  # phantoms that show one
 
 Case = tuple[str, dict[str, Any]]
@@ -162,13 +159,33 @@ def test_the_exported_program_gives_the_same_logits(case: Case) -> None:
 
 @each_case
 def test_bfloat16_autocast_stays_finite_forward_and_backward(case: Case) -> None:
-    net, size = build(case).train(), BFLOAT16_SIZES.get(case[0], 64)
+    net = build(case).train()
     with torch.autocast("cpu", torch.bfloat16):
-        output = net(image(batch=2, height=size, width=size))
+        output = net(image(batch=2))
     loss = total(output)
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+
+
+COMPILED = [*((name, {}) for name in UNET_A), *((name, {"encoder": "test_efficientnet"}) for name in UNET_A)]
+
+
+@pytest.mark.parametrize(
+    "case", [*COMPILED, *(pytest.param(c, marks=pytest.mark.slow) for c in CASES if c not in COMPILED)], ids=_id
+)
+def test_one_graph_holds_the_whole_network_and_computes_the_same(case: Case) -> None:
+    """Traced as torch.compile does, where a graph break is an error, and run without the compiler behind it."""
+    torch.compiler.reset()
+    net, batch = build(case).train(), image(batch=2)
+    results = []
+    for module in (copy.deepcopy(net), torch.compile(net, backend="eager", fullgraph=True)):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = module(batch)
+        results.append(total(output))
+    assert isinstance(output, models.Output) == isinstance(net(batch), models.Output)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
 def objective(output: Tensor | models.Output, mask: Tensor) -> Tensor:
@@ -182,7 +199,7 @@ def objective(output: Tensor | models.Output, mask: Tensor) -> Tensor:
 @each_name
 def test_a_few_steps_lower_the_loss_on_one_batch(name: str, dtype: torch.dtype) -> None:
     bfloat16 = dtype == torch.bfloat16
-    images, masks = phantoms(BFLOAT16_SIZES.get(name, 64) if bfloat16 else 64)
+    images, masks = phantoms(64)
     net = build((name, {})).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     losses = []

@@ -1,0 +1,64 @@
+"""Parts of a network that do not learn, for a number of epochs or for good."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+from torch import nn
+
+from lightning_seg.errors import InputError, unknown
+
+Parts = Mapping[str, int | None]  # name of a part -> epochs for which it is frozen; None: all
+
+
+def dead_parameters(net: nn.Module) -> set[str]:
+    """Names of the parameters that get no gradient by the paper's design."""
+    prefixes = tuple(getattr(net, "unused", ()))
+    return {name for name, _ in net.named_parameters() if name.startswith(prefixes)} if prefixes else set()
+
+
+def frozen_parts(net: nn.Module, freeze: Sequence[str] | Mapping[str, int] | None) -> Parts:
+    """``model.freeze`` as a mapping; InputError where it names no part of ``net``, or leaves nothing to learn."""
+    parts: Parts = freeze if isinstance(freeze, Mapping) else dict.fromkeys(freeze or ())
+    modules = dict(net.named_modules())
+    for part, epochs in parts.items():
+        if part not in modules or not part:
+            near = {name for name in modules if name.count(".") == part.count(".")} - {""}
+            raise unknown("part of the network to freeze", part, near or [name for name, _ in net.named_children()])
+        if epochs is not None and epochs < 1:
+            raise InputError(
+                f"model.freeze holds {part}: {epochs}; give a number of epochs of at least 1, or leave it out."
+            )
+    prefixes = tuple(f"{part}." for part in parts)
+    if parts and all(name.startswith(prefixes) for name, _ in net.named_parameters()):
+        raise InputError(f"model.freeze holds {', '.join(parts)}, which is the whole network; leave a part out.")
+    return parts
+
+
+def apply_freeze(net: nn.Module, parts: Parts, epoch: int) -> None:
+    """What does not learn in ``epoch`` is in evaluation mode: batch norm keeps its statistics, dropout and drop path rest."""
+    dead = dead_parameters(net)
+    frozen = {part for part, epochs in parts.items() if epochs is None or epoch < epochs}
+    for part in sorted(parts, key=lambda part: part in frozen):  # a frozen part of a thawed one stays frozen
+        module = net.get_submodule(part)
+        module.train(part not in frozen)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(part not in frozen and f"{part}.{name}" not in dead)
+
+
+class Freezing(L.Callback):
+    """Freezes and thaws at the start of epochs, so that a resumed run is where an uninterrupted one is."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        later = [part for part, epochs in self.parts.items() if epochs is not None]
+        if later and trainer.world_size > 1:  # DDP counts on the gradients that there are at its start
+            raise InputError(
+                f"model.freeze thaws {', '.join(later)} in the course of the training, which several devices cannot share; "
+                f"freeze for good (model.freeze: [{', '.join(later)}]), or give --trainer.devices 1."
+            )
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        apply_freeze(pl_module.net, self.parts, trainer.current_epoch)

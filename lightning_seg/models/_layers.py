@@ -1,0 +1,45 @@
+"""How deep in the encoder a parameter lies, for learning rates that differ from layer to layer."""
+
+from typing import Any
+
+import timm
+import torch
+from timm.models import group_parameters
+from torch import nn
+
+from lightning_seg.errors import InputError
+from lightning_seg.models._encoder import TimmEncoder
+
+
+def encoder_parameters(net: nn.Module, layered: bool = False) -> dict[str, int]:
+    """The names of the encoder's parameters in ``net``, each with its distance from the decoder in layers, 1 at least.
+
+    Args:
+        layered: count the layers, as timm groups them; else every distance is 1.
+
+    Errors: InputError for a network without an encoder, or without a timm encoder where layers are to be counted.
+    """
+    path = next((name for name, module in net.named_modules() if isinstance(module, TimmEncoder)), None)
+    if path is None and (layered or "encoder" not in dict(net.named_children())):
+        what = (
+            "timm encoder, whose layers layer_decay counts" if layered else "encoder, whose rate encoder_lr would scale"
+        )
+        raise InputError(f"{type(net).__name__} has no {what}; leave it out, or name one in `encoder`.")
+    place = path or "encoder"
+    encoder = net.get_submodule(place)
+    if isinstance(encoder, TimmEncoder) and layered:
+        return {f"{place}.body.{name}": distance for name, distance in _distances(encoder).items()}
+    return {f"{place}.{name}": 1 for name, _ in encoder.named_parameters()}
+
+
+def _distances(encoder: TimmEncoder) -> dict[str, int]:
+    """By timm's own groups, which are those of the classifier: its pyramid form writes ``stages_0`` for ``stages.0``."""
+    model: Any = encoder.body
+    if not callable(getattr(model, "group_matcher", None)):
+        with torch.device("meta"):
+            model = timm.create_model(encoder.name, in_chans=encoder.in_channels, **encoder.options)
+    groups = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
+    depths = {name.replace(".", "_"): depth for name, depth in groups.items()}
+    names = [name for name, _ in encoder.body.named_parameters()]
+    last = max(depths.get(name.replace(".", "_"), 0) for name in names)
+    return {name: 1 + last - min(last, depths.get(name.replace(".", "_"), last)) for name in names}

@@ -1,0 +1,80 @@
+"""Activation checkpointing: levels and stages of a network forget what they computed, and compute it again in the backward pass.
+
+Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016. Memory for activations falls to the inputs of the units and
+the inside of one of them; a step takes about a third longer.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lightning_seg.errors import InputError
+
+
+def checkpoint_activations(net: nn.Module) -> None:
+    """Let the units of ``net`` compute twice; values, gradients, batch norm's statistics and names of parameters stay."""
+    for unit in units(net):
+        if not isinstance(unit.forward, partial):  # of an earlier fit
+            # by the instance, not by a wrapping module, which would rename parameters
+            unit.forward = partial(_recomputed, unit, unit.forward)  # type: ignore[method-assign]
+
+
+def require_units(net: nn.Module) -> None:
+    """InputError for a network without levels or stages that could be computed again."""
+    if not units(net):
+        raise InputError(
+            f"{type(net).__name__} has no list of levels or stages that could be computed again; "
+            "set model.activation_checkpointing: false."
+        )
+
+
+def units(net: nn.Module) -> list[nn.Module]:
+    """The levels and stages of ``net``: the elements of its outermost lists of modules; single layers are none."""
+    return list(_search(net))
+
+
+def _search(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        yield from _elements(child) if _is_list(child) else _search(child)
+
+
+def _is_list(module: nn.Module) -> bool:
+    """A list of modules, or a chain of them with no single layer in it, as timm's ``blocks``."""
+    chain = type(module) is nn.Sequential and all(any(child.children()) for child in module)
+    return chain or isinstance(module, nn.ModuleList | nn.ModuleDict)
+
+
+def _elements(container: nn.Module) -> Iterator[nn.Module]:
+    for element in container.children():
+        if isinstance(element, nn.ModuleList | nn.ModuleDict):
+            yield from _elements(element)
+        elif any(True for _ in element.children()) and any(True for _ in element.parameters()):
+            yield element
+
+
+def _recomputed(unit: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _spare_buffers(unit)
+
+    return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+
+@contextmanager
+def _spare_buffers(unit: nn.Module) -> Iterator[None]:
+    """Within, the unit works on copies of its buffers: its second forward pass leaves the statistics of batch norm alone."""
+    kept = [(module, module._buffers) for module in unit.modules()]
+    for module, buffers in kept:
+        module._buffers = {name: b.clone() if isinstance(b, Tensor) else b for name, b in buffers.items()}
+    try:
+        yield
+    finally:
+        for module, buffers in kept:
+            module._buffers = buffers
