@@ -18,9 +18,12 @@ VERBS = {
     "models": "list the networks, their options and their costs: lightning-seg models [name] [--counts]",
     "profile": "parameters, multiply-adds, memory and time of networks: lightning-seg profile unet pam_unet:attention=none",
     "cka": "how alike the layers of one or two trained networks are: lightning-seg cka X [Y] --output cka.png",
+    "export": "a checkpoint as a model that others load: lightning-seg export hf|onnx|program --help",
+    "push": "upload a folder that `export hf` wrote: lightning-seg push DIR --repo-id user/name",
     "data": "protocols, check, show, prepare and download data: lightning-seg data --help",
     "compare": "the difference of two runs, image by image: lightning-seg compare runs/a runs/b",
     "report": "one run as a page of HTML: lightning-seg report runs/demo",
+    "serve": "a local web page that predicts the pictures dropped on it: lightning-seg serve --ckpt_path X",
     "audit": "which conventions published figures can be: lightning-seg audit --dice .9411 --iou .8889 [--n-images 100]",
 }
 
@@ -29,9 +32,12 @@ _HOMES = {
     "cka": "lightning_seg.cka",
     "compare": "lightning_seg.evaluation.compare",
     "data": "lightning_seg.data.__main__",
+    "export": "lightning_seg.export.__main__",
     "predict": "lightning_seg.inference.__main__",  # of files that --input names; without it, of the test split
     "profile": "lightning_seg.profiling",
+    "push": "lightning_seg.export.push",
     "report": "lightning_seg.run_report",
+    "serve": "lightning_seg.serve",
 }  # modules whose `main` takes the arguments after the verb
 
 

@@ -16,6 +16,15 @@ ALLOWED = {
     "lightning_seg.metrics": {"lightning_seg.errors", "lightning_seg.evaluation"},
     "lightning_seg.data": {"lightning_seg.errors", "lightning_seg.files"},
     "lightning_seg.evaluation": {"lightning_seg.errors", "lightning_seg.files"},
+    "lightning_seg.acceleration": {"lightning_seg.errors", "lightning_seg.environment"},
+    "lightning_seg.averaging": {"lightning_seg.errors"},
+    "lightning_seg.freezing": {"lightning_seg.errors"},
+    "lightning_seg.recomputation": {"lightning_seg.errors"},
+    "lightning_seg.normalization": {"lightning_seg.models"},
+    "lightning_seg.training_options": {
+        f"lightning_seg.{name}"
+        for name in ("errors", "models", "acceleration", "averaging", "freezing", "optimization", "recomputation")
+    },
     "lightning_seg.optimization": {"lightning_seg.errors"},
     "lightning_seg.scoring": {f"lightning_seg.{name}" for name in ("errors", "metrics", "evaluation")},
     "lightning_seg.environment": set(),
@@ -23,11 +32,22 @@ ALLOWED = {
     "lightning_seg.module": {
         f"lightning_seg.{name}"
         for name in ("errors", "checkpoint", "losses", "models", "evaluation", "optimization", "scoring")
-    },
+    }
+    | {"lightning_seg.normalization", "lightning_seg.training_options"},
     "lightning_seg.inference": {
         f"lightning_seg.{name}" for name in ("errors", "files", "blocks", "checkpoint", "module", "data", "evaluation")
     },
     "lightning_seg.dashboard": {f"lightning_seg.{name}" for name in ("evaluation", "inference", "printing")},
+    "lightning_seg.serve": {
+        f"lightning_seg.{name}" for name in ("__version__", "errors", "checkpoint", "data", "inference")
+    },
+    "lightning_seg.export": {
+        f"lightning_seg.{name}"
+        for name in (
+            *("__version__", "errors", "files", "checkpoint", "evaluation", "models", "module", "data", "inference"),
+            *("printing", "run_report"),
+        )
+    },
     "lightning_seg.run_report": {
         f"lightning_seg.{name}"
         for name in (

@@ -1,0 +1,193 @@
+"""``lightning-seg export hf``: a trained network as a folder that transformers loads where lightning_seg is absent.
+
+The folder holds ``config.json``, ``model.safetensors``, the network's own source files with relative imports, an image
+processor, and a model card made from the run. It appears complete and checked against the checkpoint, or not at all.
+"""
+
+import argparse
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from lightning_seg.checkpoint import read_checkpoint
+from lightning_seg.errors import InputError
+from lightning_seg.export._check import TOLERANCE, Difference, check_folder
+from lightning_seg.export._code import HEADER, flat_sources
+from lightning_seg.export.card import CODE_LICENSE, card
+from lightning_seg.inference.network import Network, checkpoint_file, load_network
+from lightning_seg.models import arguments, find
+from lightning_seg.module import SegmentationModule
+
+REMOTE = Path(__file__).parent / "remote"
+MODEL_TYPE = "lightning_seg"
+AUTO_MAP = {
+    "AutoConfig": "configuration_lightning_seg.LightningSegConfig",
+    "AutoModel": "modeling_lightning_seg.LightningSegModel",
+    "AutoModelForImageSegmentation": "modeling_lightning_seg.LightningSegModel",
+    "AutoModelForSemanticSegmentation": "modeling_lightning_seg.LightningSegModel",
+}
+PROCESSOR = {"AutoImageProcessor": "image_processing_lightning_seg.LightningSegImageProcessor"}
+
+
+def main(args: Sequence[str]) -> None:
+    """``lightning-seg export hf``; see ``lightning-seg export hf --help``."""
+    options = _parser().parse_args(args)
+    found = export_hf(options.ckpt_path, options.output, options.repo_id, options.license, options.overwrite)
+    print(
+        f"exported:  {options.output}\n"
+        f"checked without lightning_seg: logits differ by at most {found.logits:.1e} (allowed {TOLERANCE:g}), "
+        f"{found.pixels:.3%} of the scaled pixels by {found.grey_levels} grey level\n"
+        f"upload:  lightning-seg push {options.output} --repo-id {options.repo_id or '<user>/<name>'}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg export hf", description="A checkpoint as a folder that Hugging Face's transformers loads."
+    )
+    parser.add_argument("--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="a folder that does not exist yet")
+    parser.add_argument("--repo-id", default="", metavar="USER/NAME", help="under which the card shows how to load it")
+    license_help = f"of the weights, as the Hub names it (default: other; the code is under {CODE_LICENSE})"
+    parser.add_argument("--license", default="other", metavar="ID", help=license_help)
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    return parser
+
+
+def export_hf(
+    checkpoint: str | Path, output: Path, repo_id: str = "", license_id: str = "other", overwrite: bool = False
+) -> Difference:
+    """Write the folder ``output`` for a checkpoint, after it has been loaded and compared in a process of its own.
+
+    Args:
+        checkpoint: a ``.ckpt`` file, or the folder of a run: its best one.
+        repo_id: ``user/name`` on the Hub, for the card; without it the card names the folder.
+        license_id: of the weights.
+        overwrite: replace an earlier export.
+
+    Errors: InputError for a network that is not of lightning_seg, a folder that is in use, a library that is missing, and
+    logits that are not those of the checkpoint.
+    """
+    file = checkpoint_file(checkpoint)
+    _check(read_checkpoint(file)["hyper_parameters"]["architecture"], output, overwrite)
+    network = load_network([file])
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+            folder = Path(scratch) / "content"
+            folder.mkdir()
+            write_model(folder, network)
+            difference = check_folder(folder, network)
+            (folder / "README.md").write_text(card(file, repo_id or str(output), license_id), encoding="utf-8")
+            if output.is_dir():
+                output.rename(Path(scratch) / "before")  # is removed with the scratch folder
+            folder.rename(output)
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be written ({error.strerror or error}); give another place, or free space and permissions there."
+        ) from error
+    return difference
+
+
+def _check(architecture: str, output: Path, overwrite: bool) -> None:
+    """All that can be refused before anything is loaded."""
+    if ":" in architecture:
+        raise InputError(
+            f"the network {architecture!r} is not of lightning_seg, and what its code needs is not known; export one that "
+            "`lightning-seg models` lists, or put yours into lightning_seg/models."
+        )
+    if find_spec("transformers") is None:
+        raise InputError("the export is checked with transformers, which is absent; pip install 'lightning_seg[hf]'.")
+    if output.is_file() or (output.is_dir() and any(output.iterdir()) and not (overwrite and is_export(output))):
+        cure = "give --overwrite to replace it" if is_export(output) else "give a folder that does not exist yet"
+        raise InputError(f"{output} is in use{' by an earlier export' if is_export(output) else ''}; {cure}.")
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds what `export_hf` writes and nothing else."""
+    config = folder / "config.json"
+    try:
+        ours = json.loads(config.read_text(encoding="utf-8")).get("model_type") == MODEL_TYPE
+    except (OSError, ValueError, AttributeError):
+        return False
+    data = {"config.json", "preprocessor_config.json", "model.safetensors", "README.md", "__pycache__"}
+    return ours and all(path.name in data or path.suffix == ".py" for path in folder.iterdir())
+
+
+def write_model(folder: Path, network: Network) -> None:
+    """Everything but the card: weights, configuration, code."""
+    module = network.modules[0]
+    state = {f"net.{name}": tensor for name, tensor in module.net.state_dict().items()}
+    state |= {"mean": module.mean, "std": module.std}
+    # cloned: tensors that share memory cannot be saved, and channels_last ones neither
+    whole = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    (folder / "model.safetensors").write_bytes(
+        save(whole, metadata={"format": "pt"})
+    )  # `save_file` hides it from others
+    _write_json(folder / "config.json", configuration(module, network.trained.size))
+    size = network.trained.size
+    processor = {
+        "auto_map": PROCESSOR,
+        "image_processor_type": "LightningSegImageProcessor",
+        "in_channels": network.trained.in_channels,
+        "size": size and {"height": size, "width": size},
+    }
+    _write_json(folder / "preprocessor_config.json", processor)
+    write_code(folder, module.hparams["architecture"])
+
+
+def configuration(module: SegmentationModule, size: int | None) -> dict[str, Any]:
+    """What ``config.json`` holds."""
+    given: Any = module.hparams
+    classes = dict(enumerate(module.classes))
+    return {
+        "model_type": MODEL_TYPE,
+        "architectures": ["LightningSegModel"],
+        "auto_map": AUTO_MAP | PROCESSOR,
+        "architecture": given["architecture"],
+        "network": arguments(
+            given["architecture"],
+            encoder=given["encoder"],
+            in_channels=given["in_channels"],
+            num_classes=len(classes),
+            encoder_options=given["encoder_options"],
+            **(given["options"] or {}),
+        ),
+        "classes": module.classes,
+        "id2label": classes,
+        "label2id": {name: index for index, name in classes.items()},
+        "in_channels": given["in_channels"],
+        "image_size": size,
+        "image_mean": module.mean.flatten().tolist(),
+        "image_std": module.std.flatten().tolist(),
+        "loss": given["loss"] or {"bce": 0.5, "dice": 0.5},
+        "dtype": "float32",
+    }
+
+
+def write_code(folder: Path, architecture: str) -> None:
+    """The network's source files and those of ``remote``."""
+    cls = find(architecture)
+    files = flat_sources([cls.__module__, "lightning_seg.losses"])
+    home = cls.__module__.rpartition(".")[2]
+    files["network.py"] = (
+        f'{HEADER}"""Which class is the network."""\n\nfrom .{home} import {cls.__name__} as Network\n'
+    )
+    # transformers knows a model's class by that of its configuration, and code in folders of one name by its content: two
+    # exports called alike would share both, were their configurations the same
+    digest = hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16]
+    for path in REMOTE.glob("*_lightning_seg.py"):
+        files[path.name] = f"{HEADER}# For the network of digest {digest}.\n{path.read_text(encoding='utf-8')}"
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,164 @@
+"""The model card, made from a real tiny run: its metadata, its tables, and its snippet, which is run."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hf_runs import run_alone, write_checkpoint
+from huggingface_hub import ModelCard
+from made_runs import make_run
+from markdown_it import MarkdownIt
+from PIL import Image
+
+import lightning_seg as ls
+from experiments import record
+from experiments.leaderboard.__main__ import main as leaderboard
+from experiments.runs import results_of
+from lightning_seg import cli
+from lightning_seg.checkpoint import find_checkpoint
+from lightning_seg.data.phantom import render
+from lightning_seg.export.card import card
+from lightning_seg.export.hf import export_hf
+
+RECIPE = {
+    "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1, "max_epochs": 1},
+    "data": {"dataset": "phantom_polyp", "size": 32, "batch_size": 8, "dataset_options": {"resolution": 32}},
+    "model": {"architecture": "attention_unet", "options": {"widths": [4, 8]}, "lr": 0.01},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was validated and not tested."""
+    root = tmp_path_factory.mktemp("runs")
+    (root / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    cli.run(["fit", "-c", str(root / "recipe.yaml"), "--runs", str(root), "--name", "tiny"])
+    cli.run(["validate", "--ckpt_path", str(find_checkpoint(root / "tiny", "best")), "--measures", "none"])
+    return root / "tiny" / "version_0"
+
+
+@pytest.fixture(scope="module")
+def tested(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, tested: once as it is, once with test-time augmentation."""
+    root = tmp_path_factory.mktemp("tested")
+    shutil.copytree(run, root / "tiny" / "version_0")
+    best = str(find_checkpoint(root / "tiny", "best"))
+    cli.run(["test", "--ckpt_path", best, "--measures", "none"])
+    cli.run(["test", "--ckpt_path", best, "--measures", "none", "--tta", "flips"])
+    return root / "tiny" / "version_0"
+
+
+def written(run: Path, where: str = "jane/polyps") -> str:
+    return card(find_checkpoint(run, "best"), where)
+
+
+def summary(run: Path, split: str) -> dict:
+    [file] = [file for file in run.glob(f"{split}-*/best*/summary.json") if "flips" not in str(file)]
+    return json.loads(file.read_text())
+
+
+def test_the_hub_reads_its_metadata(tested: Path) -> None:
+    data = ModelCard(written(tested)).data
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "image-segmentation")
+    assert data.datasets == ["phantom_polyp"]
+    assert {"lightning_seg", "attention_unet"} <= set(data.tags)
+    found = {(each.dataset_split, each.metric_type, each.metric_name): each.metric_value for each in data.eval_results}
+    scores = summary(tested, "test")["scores"]["polyp"]
+    assert found["test", "dice", "dice of polyp (mean over images)"] == round(scores["dice"]["image"]["value"], 4)
+    assert found["test", "iou", "iou of polyp (pooled over pixels)"] == round(scores["iou"]["pooled"]["value"], 4)
+    assert all("by which the epoch was chosen" in name for split, _, name in found if split == "validation")
+    assert len(found) == 8
+
+
+def test_it_renders_with_tables(tested: Path) -> None:
+    text = written(tested)
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(ModelCard(text).text)
+    assert page.count("<table>") == 6  # architecture; test and validation, each with its other measures; training
+    assert "<td>dice</td>" in page
+    assert "|" not in re.sub(r"<(code|pre)>.*?</\1>", "", page, flags=re.DOTALL)  # no row that is none
+    assert page.count("<pre>") == 4
+
+
+def test_scores_stand_with_split_convention_interval_and_protocol(tested: Path) -> None:
+    text, facts = written(tested), summary(tested, "test")
+    value = facts["scores"]["polyp"]["dice"]["image"]
+    low, high = value["interval"]
+    assert f"| polyp | dice | {value['value']:.4f} ({low:.3f} to {high:.3f}) |" in text
+    assert "| class | score | mean over images | pooled over pixels |" in text
+    assert f"digest `{facts['protocol_digest']}`" in text
+    assert "**SYNTHETIC data, says nothing about clinical performance.**" in text
+    assert text.index("### Test") < text.index("### Validation") < text.index("so the scores are too good")
+    assert text.count("### Test") == 1  # what augmentation adds is not in the folder
+    assert "never scored" not in text
+
+
+def test_a_test_that_was_never_run_is_told(run: Path) -> None:
+    text = written(run)
+    assert "**The test split was never scored for this checkpoint**" in text
+    assert "### Test" not in text
+
+
+def test_training_architecture_license_and_citation_stand_in_it(run: Path) -> None:
+    text = written(run)
+    assert "| optimiser | adamw, lr 0.01, cosine |" in text
+    assert "| data set options | {resolution: 32} |" in text
+    assert re.search(r"\| Parameters \| [\d,]+ \(", text)
+    assert text.count("Attention U-Net: Oktay et al.") == 2
+    assert "Not a medical device" in text
+    assert "@software{lightning_seg" in text
+    assert ModelCard(text).data.license == "other"
+    assert "The weights are under cc-by-4.0." in card(find_checkpoint(run, "best"), "a/b", "cc-by-4.0")
+
+
+def test_a_checkpoint_outside_a_run_gets_a_card_without_scores(tmp_path: Path) -> None:
+    text = card(write_checkpoint(tmp_path / "alone.ckpt", size=None), "jane/alone")
+    assert ModelCard(text).data.eval_results is None
+    assert "never scored" in text
+    assert "any height and width" in text
+
+
+def test_of_slices_no_picture_is_spoken(tmp_path: Path) -> None:
+    file = write_checkpoint(tmp_path / "slices.ckpt", in_channels=5, classes=["liver", "tumor"], dataset="lits")
+    text = card(file, "jane/slices")
+    assert "np.load" in text
+    assert "PIL" not in text
+    assert "pipeline(" not in text
+
+
+def test_the_row_of_the_leaderboard_stands_in_it_where_the_run_was_recorded(run: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    made = make_run(tmp_path / "runs" / "made" / "version_0", 0.85)
+    [tested] = results_of(made)
+    record.record(tested, results)
+    leaderboard(["--results", str(results)])
+    copy = tmp_path / "copy" / "tiny" / "version_0"
+    shutil.copytree(run, copy)
+    checkpoint = find_checkpoint(copy, "best")
+    shutil.copytree(tested.file.parent, copy / "test-kvasir-unet-a" / f"{checkpoint.stem}-160")
+    text = card(checkpoint, "jane/polyps", results=results)
+    assert re.search(r"\| 1 \| unet x mobilenetv2_100 \| polyp \| image \| 0\.8\d+ \|", text)
+    assert "## Leaderboard" not in card(checkpoint, "jane/polyps", results=tmp_path / "nowhere")
+
+
+def test_the_snippets_run_as_they_stand_and_give_the_masks_of_the_checkpoint(tested: Path, tmp_path: Path) -> None:
+    checkpoint = find_checkpoint(tested, "best")
+    export_hf(checkpoint, tmp_path / "polyps")
+    picture, _ = render("polyp", 0, 2, 64)
+    Image.fromarray(picture).save(tmp_path / "image.jpg", quality=95)
+    snippets = re.findall(r"```python\n(.*?)```", (tmp_path / "polyps" / "README.md").read_text(), re.DOTALL)
+    assert len(snippets) == 3
+    run_alone(
+        "\n".join([*snippets, "import numpy", "numpy.savez('f.npz', mask=mask, masks=masks, found=len(found))"]),
+        tmp_path,
+    )
+    found, expected = np.load(tmp_path / "f.npz"), ls.load(checkpoint)
+    seen = np.array(Image.open(tmp_path / "image.jpg"))
+    scaled = expected.network(expected.network.scale(seen)[None])[0] > 0.5
+    assert found["mask"].shape == (1, 1, 32, 32)
+    assert (found["mask"][0] != scaled).mean() < 2e-3
+    assert (found["masks"] != expected.predict(seen).mask).mean() < 2e-3
+    assert found["found"] == scaled.any()
