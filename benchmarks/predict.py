@@ -40,12 +40,22 @@ def run(smoke: bool = False, compiled: bool = False) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         inputs, kind = _inputs(Path(scratch), count, smoke)
         for architecture, encoder in SMOKE_NETWORKS if smoke else NETWORKS:
-            torch.manual_seed(0)
-            module = SegmentationModule(architecture, encoder=encoder, classes=CLASSES, normalization="imagenet").eval()
+            module = _untrained(architecture, encoder, size)
             for precision in ("32", "bf16"):
                 network = Network([module], Trained(CLASSES, 3, size, "", {}), device=device, precision=precision)
                 lines.append(_row(f"{architecture} x {encoder}", network, inputs, Path(scratch), repetitions))
     return f"{_caption(kind, len(inputs), size, device, repetitions)}\n\n" + "\n".join(lines)
+
+
+def _untrained(architecture: str, encoder: str, size: int) -> SegmentationModule:
+    """Random weights whose probabilities lie around the threshold: masks are neither empty nor full, and any change moves some."""
+    torch.manual_seed(0)
+    module = SegmentationModule(architecture, encoder=encoder, classes=CLASSES, normalization="imagenet").eval()
+    with torch.no_grad():
+        head = [layer for layer in module.net.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
+        assert head.bias is not None
+        head.bias -= module(torch.rand(2, 3, size, size)).logits.mean((0, 2, 3))
+    return module
 
 
 def _inputs(scratch: Path, count: int, smoke: bool) -> tuple[list[Input], str]:

@@ -17,6 +17,7 @@ from lightning_seg.errors import InputError, unknown
 
 DATA_VARIABLE = "LIGHTNING_SEG_DATA"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow knows others that start programs (EPS)
 _WIDE = ("I", "I;16", "I;16L", "I;16B", "F")  # Pillow's grey modes of more than 8 bits
 
 DATASETS: dict[str, str] = {  # registry name -> "module:class", imported when used
@@ -109,18 +110,20 @@ def find_folder(place: Path, names: Sequence[str], parts: Sequence[str]) -> Path
     return next((folder for folder in folders if all((folder / part).is_dir() for part in parts)), None)
 
 
-def _load(path: Path, convert: Callable[[Image.Image, Path], np.ndarray]) -> np.ndarray:
+def _load(path: Path, convert: Callable[[Image.Image, Path], np.ndarray], content: bytes | None = None) -> np.ndarray:
     # Pillow refuses a truncated JPEG, of which OpenCV may return a part. Same pixels, 1.2 times the time.
     try:
-        packed = path.suffix.lower() == ".gz"
-        with Image.open(io.BytesIO(gzip.decompress(path.read_bytes())) if packed else path) as picture:
-            return convert(ImageOps.exif_transpose(picture), path)
+        if content is None and path.suffix.lower() == ".gz":
+            content = gzip.decompress(path.read_bytes())
+        with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as picture:
+            ImageOps.exif_transpose(picture, in_place=True)  # a copy of a large picture is gigabytes
+            return convert(picture, path)
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; restore the file.") from None
     except UnidentifiedImageError:
-        size = path.stat().st_size
+        size = path.stat().st_size if content is None else len(content)
         raise InputError(f"{path} ({size} bytes) is no readable image; fetch or copy this file again.") from None
     except (OSError, EOFError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be decoded ({error}); fetch or copy this file again.") from error
@@ -136,7 +139,7 @@ def _refuse_unclear(picture: Image.Image, path: Path) -> None:
 
 def _rgb(picture: Image.Image, path: Path) -> np.ndarray:
     _refuse_unclear(picture, path)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _grey(picture: Image.Image, path: Path) -> np.ndarray:
@@ -171,17 +174,18 @@ def _mask_grey(picture: Image.Image, path: Path) -> np.ndarray:
     return np.array(Image.fromarray(rgb).convert("L"))
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
     """The picture as (H, W, 3) RGB uint8, turned as its EXIF orientation says; InputError if the file is damaged.
 
     Also InputError for grey pictures of more than 8 bits and for transparent pixels, of which the right look is unknown.
+    ``content``: of the file, where it is in memory and ``path`` is but its name.
     """
-    return _load(path, _rgb)
+    return _load(path, _rgb, content)
 
 
-def read_grey(path: Path) -> np.ndarray:
+def read_grey(path: Path, content: bytes | None = None) -> np.ndarray:
     """As ``read_image``, as (H, W, 1) grey uint8."""
-    return _load(path, _grey)[..., None]
+    return _load(path, _grey, content)[..., None]
 
 
 def read_labels(path: Path) -> np.ndarray:

@@ -114,11 +114,14 @@ def allow_pixels(count: int) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def read_picture(path: Path, channels: int) -> np.ndarray:
-    """The picture (H, W, C) uint8 as training reads it, RGB or grey; InputError for a file that is none."""
+def read_picture(path: Path, channels: int, content: bytes | None = None) -> np.ndarray:
+    """The picture (H, W, C) uint8 as training reads it, RGB or grey; InputError for a file that is none.
+
+    ``content``: of the file, where it is in memory and ``path`` is but its name.
+    """
     check_channels(channels)
     try:
-        return read_image(path) if channels == 3 else read_grey(path)
+        return (read_image if channels == 3 else read_grey)(path, content)
     except InputError as error:
         if isinstance(error.__cause__, Image.DecompressionBombError):
             raise InputError(

@@ -67,7 +67,7 @@ def finding(name: str, mask: NDArray[np.bool_], probability: NDArray[np.float32]
     """Of the mask of one class and its probabilities, of one shape."""
     area = int(mask.sum())
     confidence = float(probability[mask].mean()) if area else 1 - float(probability.max())
-    return Finding(name, area, area / mask.size, len(components(mask)), confidence)
+    return Finding(name, area, area / mask.size, components(mask), confidence)
 
 
 @dataclass(frozen=True)

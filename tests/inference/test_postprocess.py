@@ -24,7 +24,7 @@ def parts(mask):
 @given(planes)
 @settings(max_examples=80, deadline=None)
 def test_components_are_those_of_scikit_image(mask):
-    assert sorted(components(mask).tolist(), reverse=True) == parts(mask)
+    assert components(mask) == len(parts(mask))
 
 
 @given(planes, st.integers(1, 6))

@@ -1,0 +1,128 @@
+"""``lightning-seg serve``: a local web page and HTTP endpoint on which one drops a picture and sees its masks."""
+
+import argparse
+import ipaddress
+import socket
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from lightning_seg.errors import InputError
+from lightning_seg.inference.inputs import MAX_PIXELS, allow_pixels, check_channels
+from lightning_seg.inference.network import PRECISIONS, Network, checkpoint_file, load_network
+from lightning_seg.inference.postprocess import STEPS, Postprocess
+from lightning_seg.inference.prediction import Rule
+from lightning_seg.inference.predictor import Predictor
+from lightning_seg.inference.tta import PASSES
+from lightning_seg.inference.workers import find_devices
+from lightning_seg.serve._limits import Limits
+
+__all__ = ["main"]
+
+_NEEDED = ("starlette", "uvicorn", "python_multipart")
+
+
+def main(args: Sequence[str]) -> None:
+    """``lightning-seg serve``; see ``lightning-seg serve --help``. Ctrl-C ends it."""
+    given = _parser().parse_args(args)
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise InputError(f"serve needs {', '.join(missing)}; install them: pip install 'lightning_seg[serve]'.")
+    limits = Limits.of(given.max_mb, given.max_pixels)
+    listener = listen(given.host, given.port)
+    with listener:
+        checkpoints = [checkpoint_file(path) for path in given.ckpt_path]
+        _serve(listener, given.host, _predictor(given, checkpoints), checkpoints, limits)
+
+
+def _serve(
+    listener: socket.socket, host: str, predictor: Predictor, checkpoints: Sequence[Path], limits: Limits
+) -> None:
+    import uvicorn
+
+    from lightning_seg.serve._facts import facts
+    from lightning_seg.serve.app import create_app
+
+    allow_pixels(max(limits.pixels, MAX_PIXELS))
+    app = create_app(predictor, facts(predictor, checkpoints, limits), limits, host)
+    port = listener.getsockname()[1]
+    print(f"page:  http://{f'[{host}]' if ':' in host else host}:{port}  (Ctrl-C ends it)", flush=True)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=64,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=5,
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn has ended in good order, and passes the signal on
+        print("ended")
+
+
+def _predictor(given: argparse.Namespace, checkpoints: Sequence[Path]) -> Predictor:
+    """As ``lightning_seg.load`` makes it, also in mixed precision."""
+    network = load_network(checkpoints, given.tta, given.precision, given.trust_code)
+    check_channels(network.trained.in_channels)
+    classes = network.trained.classes
+    rule = Rule(classes, given.threshold, postprocess=Postprocess(given.postprocess, classes))
+    [device, *_] = find_devices(given.device)
+    return Predictor(Network(network.modules, network.trained, given.tta, device, given.precision), rule)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections; InputError where the address cannot be had. Port 0 is any free one."""
+    if not 0 <= port < 65536:
+        raise InputError(f"--port is {port}; give a number from 1 to 65535, such as 8000.")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]
+        raise InputError(
+            f"cannot listen on {host} port {port} ({reason}); give another --port (or --host), or end the program "
+            "that has it."
+        ) from error
+    if not is_loopback(host):
+        print(
+            f"warning: --host {host} lets other machines in, and there is no authentication or encryption: everyone who "
+            "reaches this port can use the network; leave --host out to serve this machine alone.",
+            file=sys.stderr,
+        )
+    return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg serve",
+        description="A local web page and HTTP endpoint that predict the pictures given to them.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--ckpt_path", action="append", required=True, help="a .ckpt file or the folder of a run; several: an ensemble")
+    add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
+    add("--port", type=int, default=8000, help="default 8000; 0: any free one")
+    add("--max_mb", "--max-mb", type=float, default=20, help="a larger file is refused (default 20)")
+    add("--max_pixels", "--max-pixels", type=int, default=50_000_000, help="a larger picture is refused (default 50e6)")
+    add("--tta", default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
+    add("--threshold", type=float, default=0.5, help="a probability above it belongs to the mask (default 0.5)")
+    add("--postprocess", default="", metavar="STEPS", help=f"such as fill_holes,min_area=50, of {', '.join(STEPS)}")
+    add(
+        "--precision",
+        default="32",
+        help=f"{', '.join(PRECISIONS)}: mixed precision may move single pixels (default 32)",
+    )
+    add("--device", default="auto", help="such as cpu or cuda:0 (default: a GPU, or the CPU)")
+    add("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
+    return parser

@@ -1,0 +1,71 @@
+"""What is known of the model that is served."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_seg import __version__
+from lightning_seg.checkpoint import read_checkpoint, run_folder
+from lightning_seg.inference.predictor import Predictor
+from lightning_seg.serve._answer import PARTS, colour
+from lightning_seg.serve._limits import Limits
+
+NOTICE = "For research only. Not a medical device: do not use it for diagnosis or treatment."
+
+
+def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> dict[str, Any]:
+    """Of the (first) checkpoint: how it was trained and scored, how it is used here."""
+    content = read_checkpoint(checkpoints[0])
+    model, more = content["hyper_parameters"], content.get("lightning_seg", {})
+    network, rule = predictor.network, predictor.rule
+    return {
+        "name": _name(checkpoints[0]),
+        "architecture": model["architecture"],
+        "encoder": model.get("encoder"),
+        "options": model.get("options") or {},
+        "classes": [{"name": name, "colour": colour(place)} for place, name in enumerate(predictor.classes)],
+        "size": network.trained.size,
+        "channels": network.trained.in_channels,
+        "dataset": network.trained.dataset,
+        "protocol": more.get("protocol"),
+        "trained_on": len(more.get("trained_on", ())) or None,
+        "checkpoints": [file.name for file in checkpoints],
+        "threshold": rule.threshold,
+        "tta": network.tta,
+        "postprocess": rule.postprocess.text,
+        "precision": network.precision,
+        "device": str(network.device),
+        "scores": list(_scores(predictor, checkpoints)),
+        "limits": {"bytes": limits.bytes, "pixels": limits.pixels},
+        "parts": PARTS,
+        "notice": NOTICE,
+        "version": __version__,
+    }
+
+
+def _name(checkpoint: Path) -> str:
+    folder = run_folder(checkpoint)
+    return folder.parent.name if folder else checkpoint.stem
+
+
+def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """What `test` and `validate` found of this checkpoint, used as it is here; those of test first."""
+    folder = run_folder(checkpoints[0])
+    here = {"tta": predictor.network.tta, "postprocess": predictor.rule.postprocess.text, "ensemble": []}
+    if folder is None or len(checkpoints) > 1:
+        return
+    summaries = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*/*/summary.json"))]
+    for summary in sorted(summaries, key=lambda each: each["split"] != "test"):
+        same = summary.get("threshold") == predictor.rule.threshold and summary.get("inference", here) == here
+        if not same or Path(summary["checkpoint"]).name != checkpoints[0].name:
+            continue
+        about = {key: summary[key] for key in ("split", "dataset", "protocol", "images", "scored_at")}
+        about["synthetic"] = bool(summary.get("synthetic"))
+        for label, scores in summary["scores"].items():
+            for score in ("dice", "iou"):
+                for convention in ("image", "pooled"):
+                    if convention in scores.get(score, {}):
+                        found = scores[score][convention]
+                        row = {"class": label, "score": score, "convention": convention, "value": found["value"]}
+                        yield about | row | {"interval": found.get("interval")}
