@@ -44,12 +44,16 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """As `git describe` names it, ``-dirty`` where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    """The commit's first 12 digits, ``-dirty`` where files differ from it; recorded results are no part of what was run."""
     try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)experiments/results")
+        return _git("describe", "--always", "--abbrev=12", "--exclude=*") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(*command: str) -> str:
+    return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def cpu_model() -> str:
