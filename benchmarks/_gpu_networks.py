@@ -184,14 +184,15 @@ def _determinism(wanted: bool) -> Iterator[None]:
 @contextmanager
 def _tidy() -> Iterator[None]:
     """Each network starts with all memory, whatever the one before it left, and leaves none behind."""
-    _free()
+    free_memory()
     try:
         yield
     finally:
-        _free()
+        free_memory()
 
 
-def _free() -> None:
+def free_memory() -> None:
+    """What nothing holds any more goes back to the GPU; the count of its peak starts anew."""
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()

@@ -1,9 +1,10 @@
 """The JSON file of one phase of a session: whole on disk after every change, so that being cut off loses nothing."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from lightning_seg.files import write_whole
 
 
 class Record:
@@ -24,6 +25,4 @@ class Record:
         self._write()
 
     def _write(self) -> None:
-        part = self.file.with_name(f"{self.file.name}.part")
-        part.write_text(json.dumps(self.content, indent=1) + "\n")
-        os.replace(part, self.file)
+        write_whole(self.file, f"{json.dumps(self.content, indent=1)}\n".encode())

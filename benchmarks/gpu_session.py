@@ -2,18 +2,19 @@
 
     python -m benchmarks.gpu_session --out DIR [--data DIR --weights DIR] [--minutes 9] [--commit "$(git rev-parse HEAD)"]
 
-Three phases, each with a share of the time (what one leaves, the next one has) and a JSON file in DIR that is whole after every row:
+Four phases, each with a share of the time (what one leaves, the next one has) and a JSON file in DIR that is whole after every row:
 
 * ``architectures``: does every network go forward and backward in float16 and in bfloat16?
 * ``throughput``: training images per second of UNet-A's six networks over its four encoders, on data that stays on the device.
+* ``peers``: training, steps, inference and memory against a plain Lightning loop over segmentation_models_pytorch and MONAI.
 * ``recipe``: ``fit`` and ``test`` of one recipe through the command line, with the GPU's utilisation by epoch. One model of UNet-A:
   ``--phases recipe --overrides "--model.encoder tf_efficientnet_b4 --model.pretrained true"``. A fit that the time cuts short
   is marked ``completed: false``: its scores are those of a schedule that did not end.
 
-On a machine without a package index, carry the wheels of what it lacks (often ``jsonargparse``, ``albumentations`` and what these
-require) and install them before the call: ``pip install --no-index --no-deps --target SITE WHEELS/*.whl && PYTHONPATH=SITE python
--m benchmarks.gpu_session ...``. The last phase alone imports them. DIR gets at most seven files, none in a subfolder; the run
-itself, with its checkpoints, stays in ``--runs``.
+On a machine without a package index, carry the wheels of what it lacks (often ``jsonargparse``, ``albumentations``,
+``segmentation_models_pytorch``, ``monai`` and what these require) and install them before the call: ``pip install --no-index
+--no-deps --target SITE WHEELS/*.whl && PYTHONPATH=SITE python -m benchmarks.gpu_session ...``. The last two phases alone import
+them. DIR gets at most eight files, none in a subfolder; the run itself, with its checkpoints, stays in ``--runs``.
 ``--smoke --device cpu`` runs all of it, tiny, without a GPU.
 """
 
@@ -33,7 +34,7 @@ from benchmarks._environment import ROOT, environment
 from benchmarks._record import Record
 from lightning_seg.errors import InputError, one_sentence
 
-SHARES = {"architectures": 0.15, "throughput": 0.35, "recipe": 0.5}  # of the time
+SHARES = {"architectures": 0.1, "throughput": 0.2, "peers": 0.35, "recipe": 0.35}  # of the time
 RECIPE = ROOT / "experiments" / "unet_a.yaml"
 
 
@@ -84,6 +85,10 @@ def _phase(name: str) -> Phase:
         from benchmarks._gpu_recipe import recipe
 
         return recipe
+    if name == "peers":
+        from benchmarks._gpu_peers import peers
+
+        return peers
     from benchmarks import _gpu_networks
 
     return _gpu_networks.architectures if name == "architectures" else _gpu_networks.throughput

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from benchmarks._section import Bars, Section
 from hpo import search
 from hpo.slots import Slot
 from hpo.spec import Spec
@@ -29,13 +30,16 @@ def nap(params: dict[str, Any], report: Any) -> float:
     return params["x"]
 
 
-def run(smoke: bool = False, compiled: bool = False) -> str:
-    """The section of the results, in Markdown."""
+def run(smoke: bool = False, compiled: bool = False) -> Section:
+    """The section of the results."""
     trials, seconds = (SMOKE_TRIALS, SMOKE_SECONDS) if smoke else (TRIALS, SECONDS)
     rows = [scaling(workers, trials, seconds) for workers in (WORKERS[:2] if smoke else WORKERS)]
     orders = 2 if smoke else ORDERS
     pruned = [pruning(name, orders) for name in ("none", "median", "asha", "hyperband")]
-    return "\n\n".join([_scaling_table(rows, trials, seconds), _pruning_table(pruned, orders)])
+    text = "\n\n".join([_scaling_table(rows, trials, seconds), _pruning_table(pruned, orders)])
+    data = {"scaling": [dataclasses.asdict(row) for row in rows], "pruning": [dataclasses.asdict(p) for p in pruned]}
+    over = {f"{row.workers} workers": [row.trials / row.ideal] for row in rows}
+    return Section(text, data, {"scaling": Bars("Wall time of a study", "times the ideal", over, 1.0)})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks._section import Bars, Section, spread
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data._source import DATA_VARIABLE
 from lightning_seg.data.augment import PRESETS
@@ -32,8 +33,8 @@ STEPS = (0.64, 0.16, 0.04)  # seconds that a made-up network takes for a batch o
 Loaders = dict[str, Callable[[int], DataLoader[Any]]]  # name -> the loader with so many workers
 
 
-def run(smoke: bool = False, compiled: bool = False) -> str:
-    """The section of the results, in Markdown; ``smoke``: a few tiny phantoms, ``compiled`` changes nothing."""
+def run(smoke: bool = False, compiled: bool = False) -> Section:
+    """The section of the results; ``smoke``: a few tiny phantoms, ``compiled`` changes nothing."""
     size, batch, repetitions = (32, 4, 2) if smoke else (256, 64, 15)
     steps = STEPS[-1:] if smoke else STEPS
     torch.set_num_threads(1)
@@ -53,7 +54,10 @@ def run(smoke: bool = False, compiled: bool = False) -> str:
         starts,
         _demand(float(rate), size),
     )
-    return "\n\n".join(parts)
+    faster = {name: list(found / rates["plain"]) for name, found in rates.items() if name != "plain"}
+    data = {"images_per_second": {name: list(found) for name, found in rates.items()}, "waiting": waiting}
+    chart = Bars("Loading, images/s of one core", "times a plain loader", faster, 1.0)
+    return Section("\n\n".join(parts), data, {"speed": chart})
 
 
 class Plain(Dataset[Any]):
@@ -152,15 +156,10 @@ def _table(rates: dict[str, np.ndarray], waiting: dict[str, list[float]], steps:
     heads = " | ".join(f"waiting, {64 / step:.0f} images/s wanted" for step in steps)
     lines = [f"| loader | times plain | images/s of one core | {heads} |", "|---" * (3 + len(steps)) + "|"]
     for name, found in rates.items():
-        ratio = "1" if name == "plain" else _spread(found / rates["plain"], 1)
+        ratio = "1" if name == "plain" else spread(found / rates["plain"], 1)
         shares = " | ".join(f"{share:.1%}" for share in waiting[name])
-        lines.append(f"| {name} | {ratio} | {_spread(found, 0)} | {shares} |")
+        lines.append(f"| {name} | {ratio} | {spread(found, 0)} | {shares} |")
     return "\n".join(lines)
-
-
-def _spread(values: np.ndarray, digits: int) -> str:
-    lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{median:.{digits}f} [{lower:.{digits}f}, {upper:.{digits}f}]"
 
 
 def _caption(pictures: str, size: int, batch: int, repetitions: int) -> str:

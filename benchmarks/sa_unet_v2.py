@@ -4,7 +4,7 @@ The paper (Guo et al. 2025) gives 0.95 s for one image of 592 x 592 on two Xeon 
 """
 
 import copy
-import time
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._environment import cpu_has
+from benchmarks._section import Bars, Section, ratios, spread
+from benchmarks._timing import has_bfloat16, in_turn
+from lightning_seg.acceleration import BFLOAT16_UNITS
 from lightning_seg.module import SegmentationModule
 
 SIZE, SMOKE_SIZE = 592, 32
 PAPER_SECONDS = 0.95
 REPETITIONS, SMOKE_REPETITIONS = 30, 2
-WARM_UP = 2
-BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 Variant = Callable[[], Tensor]  # -> probabilities (1, 1, H, W)
 
@@ -33,13 +33,17 @@ class Measured:
     difference: float
 
 
-def run(smoke: bool = False, compiled: bool = False) -> str:
-    """The section of the results, in Markdown; ``smoke``: tiny and twice, ``compiled``: with a row for torch.compile."""
+def run(smoke: bool = False, compiled: bool = False) -> Section:
+    """The section of the results; ``smoke``: tiny and twice, ``compiled``: with a row for torch.compile."""
     size, repetitions = (SMOKE_SIZE, SMOKE_REPETITIONS) if smoke else (SIZE, REPETITIONS)
     torch.manual_seed(0)
     image = torch.rand(1, 3, size, size)
     measured = measure(variants(image, compiled), repetitions)
-    return f"{_caption(size, repetitions)}\n\n{table(measured)}"
+    first, *others = measured
+    faster = {name: ratios(measured[first].seconds, measured[name].seconds) for name in others}
+    chart = Bars("SA-UNetv2, one image, against plain torch", "times as fast", faster, 1.0)
+    data = {name: dataclasses.asdict(found) for name, found in measured.items()}
+    return Section(f"{_caption(size, repetitions)}\n\n{table(measured)}", data, {"speed": chart})
 
 
 def variants(image: Tensor, compiled: bool = False) -> dict[str, Variant]:
@@ -61,7 +65,7 @@ def variants(image: Tensor, compiled: bool = False) -> dict[str, Variant]:
 
     found: dict[str, Variant] = {"plain: eager, float32, NCHW, gradients recorded": plain}
     found["project: inference mode, channels last"] = project
-    if any(map(cpu_has, BFLOAT16_FLAGS)):  # elsewhere it is emulated
+    if has_bfloat16(image.device):
         found["project, bfloat16 autocast"] = bfloat16
     if compiled:
         other = copy.deepcopy(module)
@@ -75,14 +79,7 @@ def measure(variants: dict[str, Variant], repetitions: int) -> dict[str, Measure
     names = list(variants)
     reference = variants[names[0]]()
     differences = {name: float((variants[name]() - reference).abs().max()) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for repetition in range(-WARM_UP, repetitions):
-        start = repetition % len(names)
-        for name in names[start:] + names[:start]:
-            begin = time.perf_counter()
-            variants[name]()
-            if repetition >= 0:
-                seconds[name].append(time.perf_counter() - begin)
+    seconds = in_turn(variants, repetitions)
     return {name: Measured(seconds[name], differences[name]) for name in names}
 
 
@@ -94,14 +91,9 @@ def table(measured: dict[str, Measured]) -> str:
     lines = [f"| {' | '.join(columns)} | largest change of a probability |", "|---|---|---|---|"]
     for name, result in measured.items():
         seconds = np.array(result.seconds)
-        ratio = "1" if name == first else _spread(plain / seconds, 2)
-        lines.append(f"| {name} | {ratio} | {_spread(seconds, 3)} | {result.difference:.1e} |")
+        ratio = "1" if name == first else spread(plain / seconds, 2)
+        lines.append(f"| {name} | {ratio} | {spread(seconds, 3)} | {result.difference:.1e} |")
     return "\n".join(lines)
-
-
-def _spread(values: np.ndarray, digits: int) -> str:
-    lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{median:.{digits}f} [{lower:.{digits}f}, {upper:.{digits}f}]"
 
 
 def _caption(size: int, repetitions: int) -> str:
@@ -109,6 +101,6 @@ def _caption(size: int, repetitions: int) -> str:
         f"SA-UNetv2 (260,521 parameters, random weights), one image of {size} x {size}, from image to probabilities. "
         f"Median [quartiles] of {repetitions} interleaved repetitions."
     )
-    if not any(map(cpu_has, BFLOAT16_FLAGS)):
-        text += f" No bfloat16: this processor has none of {', '.join(BFLOAT16_FLAGS)}."
+    if not has_bfloat16(torch.device("cpu")):
+        text += f" No bfloat16: this processor has none of {', '.join(BFLOAT16_UNITS)}."
     return text

@@ -11,9 +11,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks._section import Bars, Section
 
 COUNTS, SMOKE_COUNTS = (1, 10, 100), (1, 2)
 SHAPE, SMOKE_SHAPE = (64, 192, 192), (6, 24, 24)  # slices, rows, columns
@@ -21,8 +24,8 @@ READS, SMOKE_READS = 4000, 20
 SIZE, SMOKE_SIZE = 256, 16
 
 
-def run(smoke: bool = False, compiled: bool = False) -> str:
-    """The section of the results, in Markdown."""
+def run(smoke: bool = False, compiled: bool = False) -> Section:
+    """The section of the results."""
     counts, shape, reads, size = (
         (SMOKE_COUNTS, SMOKE_SHAPE, SMOKE_READS, SMOKE_SIZE) if smoke else (COUNTS, SHAPE, READS, SIZE)
     )
@@ -30,11 +33,13 @@ def run(smoke: bool = False, compiled: bool = False) -> str:
         "| scans | files of decoded slices, MB | peak memory, MB | random slice, ms | 2.5-D, ms |",
         "|---|---|---|---|---|",
     ]
+    rows: list[dict[str, Any]] = []
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             for number in range(count):
                 write_scan(Path(folder), number, shape)
-            found = _in_a_process(Path(folder), reads, size)
+            found = in_a_process(Path(folder), reads, size)
+        rows.append({"scans": count, **found})
         times = " | ".join(f"{found[name][1]:.3f} [{found[name][0]:.3f}, {found[name][2]:.3f}]" for name in ("1", "3"))
         lines.append(f"| {count} | {found['disk']:.0f} | {found['peak']:.0f} | {times} |")
     caption = (
@@ -42,10 +47,12 @@ def run(smoke: bool = False, compiled: bool = False) -> str:
         f"memory of a process that decodes them all and then reads {reads} random slices; median [quartiles] of one slice, image "
         "and masks of liver and tumour, in 2-D and with both neighbours (2.5-D)."
     )
-    return "\n".join([caption, "", *lines])
+    peaks = {f"{row['scans']} scans": [row["peak"]] for row in rows}
+    return Section("\n".join([caption, "", *lines]), {"rows": rows}, {"peak": Bars("Peak memory", "MB", peaks)})
 
 
-def _in_a_process(folder: Path, reads: int, size: int) -> dict[str, list[float]]:
+def in_a_process(folder: Path, reads: int, size: int) -> dict[str, Any]:
+    """What `measure` finds in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.volumes", str(folder), str(reads), str(size)]
     root = Path(__file__).parent.parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
@@ -67,9 +74,17 @@ def measure(folder: Path, reads: int, size: int) -> dict[str, list[float] | floa
             _ = store[index]
             seconds.append(time.perf_counter() - start)
         found[str(channels)] = (1000 * np.quantile(seconds, [0.25, 0.5, 0.75])).tolist()
-    found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["peak"] = _peak()
     found["disk"] = sum(path.stat().st_size for path in (folder / "cache").rglob("*.npy")) / 1e6
     return found
+
+
+def _peak() -> float:
+    """MB, of this process alone: `ru_maxrss` starts from that of the process which started it."""
+    file = Path("/proc/self/status")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    own = [float(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return (own[0] if own else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
 
 
 def write_scan(

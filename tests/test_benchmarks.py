@@ -1,8 +1,11 @@
 """Every benchmark runs in its smoke form, and what a session on a GPU relies on holds without one."""
 
 import json
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,19 @@ import pytest
 import torch
 
 from benchmarks import __main__ as front
-from benchmarks import _gpu_networks, _gpu_recipe, gpu_session, sa_unet_v2
+from benchmarks import _gpu_networks, _gpu_peers, _gpu_recipe, _plain, gpu_session, growth, sa_unet_v2
 from benchmarks._environment import cpu_has, environment
+from benchmarks._fits import FIRST_STEPS, Turns, fits
+from benchmarks._live import Live, hollow, step_memory, without_contents
+from benchmarks._peers import write_pictures
 from benchmarks._record import Record
+from benchmarks._section import Bars, Lines, Section
+from benchmarks._watches import METRICS, PARTS, Parts, WatchStep
 from lightning_seg import models
+from lightning_seg.cli import run
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
+from lightning_seg.module import SegmentationModule
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -28,20 +39,185 @@ def session(tmp_path: Path, *args: str) -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in out.glob("*.json")}
 
 
-@pytest.mark.parametrize("name", front.BENCHMARKS)
-def test_every_benchmark_writes_its_section(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(front, "RESULTS", tmp_path / "RESULTS.md")
-    front.main([name, "--smoke"])
-    assert f"## {name}\n" in capsys.readouterr().out
-    assert not front.RESULTS.exists(), "a smoke run is no result"
+SLOW = ("training", "step", "startup", "growth", "scores")  # start processes that import everything
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in front.BENCHMARKS + front.LONG],
+)
+def test_every_benchmark_writes_its_section_and_its_numbers(name: str, tmp_path: Path) -> None:
     front.main([name, "--smoke", "--results", str(tmp_path / "smoke.md")])
     text = (tmp_path / "smoke.md").read_text(encoding="utf-8")
     assert text.startswith(front.HEAD)
     assert f"## {name}\n" in text
     assert "SMOKE RUN, no measurement: commit " in text
     assert f"torch {torch.__version__.partition('+')[0]}" in text
+    links = re.findall(r"\]\((results/[^)]+)\)", text)
+    for link in links:
+        assert (tmp_path / link).stat().st_size < 30_000
+    if links:
+        content = json.loads((tmp_path / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        assert content["smoke"]
+        assert content["data"]
+
+
+def test_a_smoke_run_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(front, "RESULTS", tmp_path / "RESULTS.md")
+    front.main(["sa_unet_v2", "--smoke"])
+    assert "## sa_unet_v2\n" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_takes_long_must_be_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(front, "BENCHMARKS", ())
+    monkeypatch.setattr(front, "LONG", ("sa_unet_v2",))
+    front.main(["--smoke"])
+    assert capsys.readouterr().out == ""
+    front.main(["--smoke", "--long"])
+    assert "## sa_unet_v2\n" in capsys.readouterr().out
+
+
+def test_a_chart_is_the_same_file_for_the_same_numbers(tmp_path: Path) -> None:
+    charts = {"bars": Bars("a", "s", {"x": [1, 2, 3]}, 1.5), "lines": Lines("b", "n", "s", {"x": ([1, 2], [3, 4])})}
+    for folder in ("first", "second"):
+        links = Section("text", [1], charts).write(tmp_path / folder, "some", {"commit": "abc"})
+        assert links[1:] == [f"![a]({folder}/some-bars.svg)", f"![b]({folder}/some-lines.svg)"]
+    for name in ("bars", "lines"):
+        first, second = ((tmp_path / folder / f"some-{name}.svg").read_bytes() for folder in ("first", "second"))
+        assert first == second
+    assert json.loads((tmp_path / "first" / "some.json").read_text(encoding="utf-8")) == {"commit": "abc", "data": [1]}
+
+
+def count_steps(connection: Any, file: Path) -> None:
+    """A training whose steps are lines of a file."""
+    turns = Turns(connection, CPU, {"name": file.stem})
+    while True:
+        with file.open("a", encoding="utf-8") as steps:
+            steps.write("step\n")
+        turns.step(2, torch.tensor(0.5))
+
+
+def break_down(connection: Any) -> None:
+    raise ValueError("no such batch")
+
+
+def stands_still(pid: int) -> bool:
+    """Stopped, as Linux tells; a signal reaches a process when that is next scheduled."""
+    state = Path(f"/proc/{pid}/stat")
+    end = time.monotonic() + 30
+    while state.exists() and time.monotonic() < end:
+        if state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T":
+            return True
+        time.sleep(0.05)
+    return not state.exists()
+
+
+def test_trainings_take_turns_and_stand_still_in_between(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("first", "second")]
+    with fits({file.stem: partial(count_steps, file=file) for file in files}, tmp_path) as running:
+        processes = [fit.process for fit in running.values()]
+        before = [file.read_text(encoding="utf-8") for file in files]
+        assert [text.count("step") for text in before] == [FIRST_STEPS, FIRST_STEPS]
+        turn = running["first"].turn(0.0, 5)
+        assert (turn.steps, turn.images, turn.loss, turn.facts) == (5, 10, 0.5, {"name": "first"})
+        assert files[0].read_text(encoding="utf-8").count("step") == FIRST_STEPS + 5
+        assert files[1].read_text(encoding="utf-8") == before[1]
+        assert stands_still(running["second"].process.pid)
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_a_training_that_breaks_says_why_and_leaves_no_process(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no such batch"), fits({"a": break_down}, tmp_path):
+        pass
+
+
+def fit_watched(tmp_path: Path, watch: WatchStep) -> None:
+    sizes = ["--data.size", "32", "--data.dataset_options", "{resolution: 32}", "--data.batch_size", "2"]
+    model = ["--model.architecture", "unet", "--model.options", "{widths: [4, 8]}"]
+    end = ["--trainer.max_steps", "3", "--trainer.limit_val_batches", "0", "--trainer.num_sanity_val_steps", "0"]
+    place = ["--runs", str(tmp_path / "runs"), "--trainer.accelerator", "cpu"]
+    run(["fit", *sizes, *model, *end, *place], [watch])
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_no_training_step_waits_for_the_device(planted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if planted:  # a read of the loss in each step, which must be found
+        inner = SegmentationModule._loss
+        monkeypatch.setattr(SegmentationModule, "_loss", lambda *args: inner(*args) * inner(*args).item())
+    watch = WatchStep(METRICS["ours"])
+    watch.taken = 1  # the first turn has begun
+    fit_watched(tmp_path, watch)
+    found = watch.take()
+    assert found["waits"] == (3 if planted else 0)
+    assert all(found[part] > 0 for part in PARTS)
+
+
+def test_the_parts_of_a_step_are_counted_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    parts = Parts(CPU)
+    with parts.profile("[LightningModule]X.optimizer_step"):
+        with parts.profile("[Strategy]SingleDeviceStrategy.training_step"):
+            with parts.profile("metrics"):
+                pass
+        with parts.profile("[Callback]Y.on_before_zero_grad"):
+            pass
+        with parts.profile("[Strategy]SingleDeviceStrategy.backward"):
+            pass
+    found = parts.take()
+    assert found["forward + loss"] == 2
+    assert (found["metrics"], found["backward"], found["optimiser"]) == (1, 1, 4)
+    assert found[PARTS[-1]] == 3  # before, after, and the callback inside
+    assert sum(found.values()) == 11
+
+
+def test_live_memory_is_that_of_the_tensors_that_are_held() -> None:
+    with Live() as live:
+        first = torch.zeros(1000)
+        second = first.view(10, 100) + 1
+        assert live.now == 8000
+        del first
+        assert live.now == 4000
+        second.mul_(2)
+        del second
+    assert (live.now, live.peak) == (0, 8000)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_tensors_without_contents_count_like_real_ones(bfloat16: bool) -> None:
+    make = partial(models.create, "unet", widths=(4, 8))
+    real = step_memory(make().train(), 2, 32, bfloat16)
+    with without_contents():
+        counted = step_memory(hollow(make).train(), 2, 32, bfloat16)
+    assert counted == pytest.approx(real, rel=1e-3)
+    assert real["peak"] > real["forward"] + real["held"] > 0
+
+
+def test_growth_is_the_exponent_of_a_power_law_and_a_bound_that_is_missed_is_said() -> None:
+    square = growth.Curve("work", "side", [1, 2, 4], [3, 12, 48])
+    flat = growth.Curve("look-up", "runs", [1, 10, 100], [5, 5, 5], growth.FLAT)
+    assert square.exponent == pytest.approx(2)
+    assert flat.exponent == pytest.approx(0)
+    *_, first, second = growth.section([square, flat]).text.splitlines()
+    assert first == "| work | side | 1 - 4 | 3 - 48 | 2.00 | linear: 1.1 | **missed** |"
+    assert second.endswith("| flat: 0.1 | held |")
+
+
+def test_the_plain_loop_reads_the_same_pictures_as_this_project(tmp_path: Path) -> None:
+    table, kind = write_pictures(tmp_path, smoke=True)
+    assert "SYNTHETIC" in kind
+    data = SegmentationDataModule("folder", str(table), size=32, batch_size=2, augment="none")
+    data.setup("validate")
+    ours = next(iter(data.val_dataloader()))
+    image, mask = next(iter(_plain.Pairs(table, "val", 32)))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    colours = (image * std.view(3, 1, 1) + mean.view(3, 1, 1)) * 255
+    assert (colours - ours["image"][0].float()).abs().mean() < 8  # another interpolation
+    assert ((mask > 0.5) == (ours["mask"][0] > 0)).float().mean() > 0.97
+    assert len(_plain.Pairs(table, "train", 32)) == len(data.ids("train"))
 
 
 def test_a_section_replaces_its_former_self_and_leaves_the_others(tmp_path: Path) -> None:
@@ -93,9 +269,38 @@ def test_where_a_number_was_measured_names_commit_hardware_and_versions() -> Non
     assert not cpu_has("no_such_flag")
 
 
-def test_a_session_runs_all_phases_and_leaves_a_few_flat_files(tmp_path: Path) -> None:
-    files = session(tmp_path, "--commit", "abc")
-    networks, throughput, recipe = (files[name] for name in ("architectures", "throughput", "recipe"))
+@pytest.mark.slow
+def test_a_session_compares_with_the_peers(tmp_path: Path) -> None:
+    (record,) = session(tmp_path, "--phases", "peers").values()
+    assert record["status"] == "done"
+    assert {row["benchmark"] for row in record["rows"]} == {"memory", "latency", "step", "training"}
+    assert [row for row in record["rows"] if "error" in row] == []
+    assert record["matrix_product_flops"]["float32"]
+
+
+def test_a_peer_that_fails_is_a_row_and_the_next_one_has_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(good: bool) -> Iterator[dict[str, Any]]:
+        yield {"value": 1}
+        if not good:
+            raise torch.OutOfMemoryError("no room")
+
+    parts = {"memory": partial(rows, False), "training": partial(rows, True)}
+    monkeypatch.setattr(_gpu_peers, "_parts", lambda *_: parts)
+    record = session(tmp_path, "--phases", "peers")["peers"]
+    assert record["rows"] == [
+        {"benchmark": "memory", "value": 1},
+        {"benchmark": "memory", "error": "OutOfMemoryError: no room"},
+        {"benchmark": "training", "value": 1},
+    ]
+    assert record["status"] == "done"
+
+
+def test_a_session_runs_its_phases_and_leaves_a_few_flat_files(tmp_path: Path) -> None:
+    phases = [name for name in gpu_session.SHARES if name != "peers"]
+    files = session(tmp_path, "--commit", "abc", "--phases", *phases)
+    networks, throughput, recipe = (files[name] for name in phases)
     for record in (networks, throughput, recipe):
         assert (record["status"], record["commit"], record["smoke"]) == ("done", "abc", True)
     # oneDNN leaves part of the gradient of fcn8's 7x7 kernel uninitialised on such small maps
@@ -113,10 +318,11 @@ def test_a_session_runs_all_phases_and_leaves_a_few_flat_files(tmp_path: Path) -
     assert all(0 < row["train_seconds"] < row["seconds"] and "val/dice" in row for row in epochs)
     names = {file.name for file in (tmp_path / "out").iterdir()}
     kept = {"recipe-config.yaml", "recipe-scores.csv", "recipe-scores.parquet", "recipe-summary.json"}
-    assert names == kept | {f"{name}.json" for name in ("architectures", "throughput", "recipe", "recipe-epochs")}
+    assert names == kept | {f"{name}.json" for name in (*phases, "recipe-epochs")}
 
 
 def test_the_first_phases_do_without_the_packages_of_the_command_line(tmp_path: Path) -> None:
+    phases = ("architectures", "throughput", "recipe")
     code = (
         "import sys\n"
         "for name in ('albumentations', 'optuna', 'jsonargparse', 'cv2'): sys.modules[name] = None\n"
@@ -124,10 +330,10 @@ def test_the_first_phases_do_without_the_packages_of_the_command_line(tmp_path: 
         "from benchmarks import _gpu_networks\n"
         "_gpu_networks.models.names = lambda: ['unet', 'sa_unet_v2']\n"
         "_gpu_networks.UNET_A = ('transunet',)\n"
-        f"gpu_session.main(['--smoke', '--device', 'cpu', '--out', {str(tmp_path)!r}])\n"
+        f"gpu_session.main(['--smoke', '--device', 'cpu', '--out', {str(tmp_path)!r}, '--phases', *{phases!r}])\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-    files = {name: json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in gpu_session.SHARES}
+    files = {name: json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in phases}
     assert files["architectures"]["failed"] == []
     assert files["throughput"]["status"] == "done"
     assert all("error" not in row for row in files["throughput"]["rows"])
