@@ -39,7 +39,7 @@ ALLOWED = {
     },
     "lightning_seg.dashboard": {f"lightning_seg.{name}" for name in ("evaluation", "inference", "printing")},
     "lightning_seg.serve": {
-        f"lightning_seg.{name}" for name in ("__version__", "errors", "checkpoint", "data", "inference")
+        f"lightning_seg.{name}" for name in ("__version__", "errors", "checkpoint", "data", "evaluation", "inference")
     },
     "lightning_seg.export": {
         f"lightning_seg.{name}"

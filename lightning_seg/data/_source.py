@@ -18,6 +18,7 @@ from lightning_seg.errors import InputError, unknown
 DATA_VARIABLE = "LIGHTNING_SEG_DATA"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow knows others that start programs (EPS)
+DAMAGED = (OSError, EOFError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)  # what Pillow raises
 _WIDE = ("I", "I;16", "I;16L", "I;16B", "F")  # Pillow's grey modes of more than 8 bits
 
 DATASETS: dict[str, str] = {  # registry name -> "module:class", imported when used
@@ -125,7 +126,7 @@ def _load(path: Path, convert: Callable[[Image.Image, Path], np.ndarray], conten
     except UnidentifiedImageError:
         size = path.stat().st_size if content is None else len(content)
         raise InputError(f"{path} ({size} bytes) is no readable image; fetch or copy this file again.") from None
-    except (OSError, EOFError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         raise InputError(f"{path} cannot be decoded ({error}); fetch or copy this file again.") from error
 
 

@@ -89,6 +89,7 @@ def load(
     tta: str = "none",
     threshold: float = 0.5,
     postprocess: str = "",
+    precision: str = "32",
     trust_code: bool = False,
 ) -> Predictor:
     """The trained network of a checkpoint: ``load(path).predict("image.jpg").mask``.
@@ -101,13 +102,14 @@ def load(
         tta: test-time augmentation, a name of ``inference.tta.PASSES``.
         threshold: above which a probability belongs to the mask.
         postprocess: a chain of steps, such as ``fill_holes,min_area=50`` (see ``inference.postprocess``).
+        precision: ``32``, or ``bf16`` or ``16``: mixed precision may move single pixels.
         trust_code: let a network that is not of lightning_seg, ``package.module:Class``, import its module.
 
     Errors: InputError for a file that is no checkpoint, code that is not trusted, an unknown name, checkpoints that do not
     fit together.
     """
-    network = load_network([path] if isinstance(path, str | Path) else path, tta, trust_code=trust_code)
+    network = load_network([path] if isinstance(path, str | Path) else path, tta, precision, trust_code)
     classes = network.trained.classes
     rule = Rule(classes, threshold, postprocess=Postprocess(postprocess, classes))
     [target, *_] = find_devices(device)
-    return Predictor(Network(network.modules, network.trained, tta, target), rule)
+    return Predictor(Network(network.modules, network.trained, tta, target, precision), rule)

@@ -10,12 +10,10 @@ from pathlib import Path
 
 from lightning_seg.errors import InputError
 from lightning_seg.inference.inputs import MAX_PIXELS, allow_pixels, check_channels
-from lightning_seg.inference.network import PRECISIONS, Network, checkpoint_file, load_network
-from lightning_seg.inference.postprocess import STEPS, Postprocess
-from lightning_seg.inference.prediction import Rule
-from lightning_seg.inference.predictor import Predictor
+from lightning_seg.inference.network import PRECISIONS, checkpoint_file
+from lightning_seg.inference.postprocess import STEPS
+from lightning_seg.inference.predictor import Predictor, load
 from lightning_seg.inference.tta import PASSES
-from lightning_seg.inference.workers import find_devices
 from lightning_seg.serve._limits import Limits
 
 __all__ = ["main"]
@@ -33,7 +31,17 @@ def main(args: Sequence[str]) -> None:
     listener = listen(given.host, given.port)
     with listener:
         checkpoints = [checkpoint_file(path) for path in given.ckpt_path]
-        _serve(listener, given.host, _predictor(given, checkpoints), checkpoints, limits)
+        predictor = load(
+            checkpoints,
+            device=given.device,
+            tta=given.tta,
+            threshold=given.threshold,
+            postprocess=given.postprocess,
+            precision=given.precision,
+            trust_code=given.trust_code,
+        )
+        check_channels(predictor.network.trained.in_channels)
+        _serve(listener, given.host, predictor, checkpoints, limits)
 
 
 def _serve(
@@ -61,16 +69,6 @@ def _serve(
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn has ended in good order, and passes the signal on
         print("ended")
-
-
-def _predictor(given: argparse.Namespace, checkpoints: Sequence[Path]) -> Predictor:
-    """As ``lightning_seg.load`` makes it, also in mixed precision."""
-    network = load_network(checkpoints, given.tta, given.precision, given.trust_code)
-    check_channels(network.trained.in_channels)
-    classes = network.trained.classes
-    rule = Rule(classes, given.threshold, postprocess=Postprocess(given.postprocess, classes))
-    [device, *_] = find_devices(given.device)
-    return Predictor(Network(network.modules, network.trained, given.tta, device, given.precision), rule)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_seg.data.show import COLOURS
+from lightning_seg.errors import InputError
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.predictor import Predictor
 from lightning_seg.inference.writer import overlay
@@ -27,12 +28,14 @@ def colour(place: int) -> str:
 
 
 def predict(predictor: Predictor, upload: Upload, limits: Limits) -> tuple[np.ndarray, Prediction]:
-    """The picture (H, W, C) uint8 and what the network finds in it."""
+    """The picture (H, W, C) uint8 and what the network finds in it; RequestError where it cannot be predicted."""
     try:
         picture = read(upload, predictor.network.trained.in_channels, limits)
         return picture, predictor.predict(picture)
     except MemoryError:
         raise RequestError(503, f"{upload.name} is too large for the memory; send a smaller one.", 30) from None
+    except InputError as error:
+        raise RequestError(400, str(error)) from error
 
 
 def mask_png(predictor: Predictor, upload: Upload, limits: Limits, name: str) -> bytes:

@@ -1,12 +1,12 @@
 """What is known of the model that is served."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_seg import __version__
 from lightning_seg.checkpoint import read_checkpoint, run_folder
+from lightning_seg.evaluation._runs import read_summary
 from lightning_seg.inference.predictor import Predictor
 from lightning_seg.serve._answer import PARTS, colour
 from lightning_seg.serve._limits import Limits
@@ -55,7 +55,7 @@ def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[
     here = {"tta": predictor.network.tta, "postprocess": predictor.rule.postprocess.text, "ensemble": []}
     if folder is None or len(checkpoints) > 1:
         return
-    summaries = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*/*/summary.json"))]
+    summaries = [read_summary(file.parent) for file in sorted(folder.glob("*/*/summary.json"))]
     for summary in sorted(summaries, key=lambda each: each["split"] != "test"):
         same = summary.get("threshold") == predictor.rule.threshold and summary.get("inference", here) == here
         if not same or Path(summary["checkpoint"]).name != checkpoints[0].name:

@@ -56,7 +56,7 @@ class Guard:
         if not self._is_ours(place):
             return f"this server is not known as {place[:100]!r}; open it under the address that it printed."
         origin = headers.get("origin")
-        if method not in ("GET", "HEAD") and origin is not None and urlsplit(origin).netloc != place:
+        if method not in ("GET", "HEAD") and origin is not None and origin.partition("://")[2] != place:
             return f"the page {origin[:100]!r} may not send to this server; use the server's own page, or a program."
         return None
 

@@ -12,8 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from lightning_seg.data._source import FORMATS
-from lightning_seg.errors import InputError
+from lightning_seg.data._source import DAMAGED, FORMATS
 from lightning_seg.inference.inputs import read_picture
 from lightning_seg.serve._limits import Limits, RequestError
 
@@ -88,20 +87,13 @@ def _printable(name: str) -> str:
 
 
 def read(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
-    """The picture (H, W, C) uint8, as ``predict`` reads it from a file; RequestError where it is none, or has too many pixels.
+    """The picture (H, W, C) uint8, as ``predict`` reads it from a file.
 
-    The size is known from the first bytes, before anything is decoded.
+    RequestError or InputError where it is none or has too many pixels, which is known before anything is decoded.
     """
     try:
         with Image.open(io.BytesIO(upload.content), formats=FORMATS) as picture:
             width, height = picture.size
-        if width * height > limits.pixels:
-            raise RequestError(
-                413,
-                f"{upload.name} has {width} x {height} pixels, more than the {limits.pixels:,} allowed; send a smaller "
-                "one, or raise --max_pixels.",
-            )
-        return read_picture(Path(upload.name), channels, upload.content)
     except UnidentifiedImageError:
         raise RequestError(
             415, f"{upload.name} is no picture that can be read; send one of the formats {', '.join(FORMATS)}."
@@ -110,5 +102,12 @@ def read(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
         raise RequestError(
             413, f"{upload.name} has too many pixels; send a smaller one, or raise --max_pixels."
         ) from None
-    except InputError as error:
-        raise RequestError(400, str(error)) from error
+    except DAMAGED as error:
+        raise RequestError(400, f"{upload.name} cannot be decoded ({error}); send it again.") from error
+    if width * height > limits.pixels:
+        raise RequestError(
+            413,
+            f"{upload.name} has {width} x {height} pixels, more than the {limits.pixels:,} allowed; send a smaller one, "
+            "or raise --max_pixels.",
+        )
+    return read_picture(Path(upload.name), channels, upload.content)

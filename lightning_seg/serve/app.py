@@ -1,6 +1,7 @@
 """The HTTP application: the page, and an endpoint that predicts the picture that is sent to it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -10,10 +11,10 @@ from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from lightning_seg.errors import unknown
 from lightning_seg.inference.predictor import Predictor
@@ -32,7 +33,7 @@ class Queue:
 
     def __init__(self, limits: Limits) -> None:
         self._limits, self._places = limits, BoundedSemaphore(limits.places)
-        self._pool = ThreadPoolExecutor(1, "predict")
+        self._turn, self._pool = asyncio.Lock(), ThreadPoolExecutor(1, "predict")
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -44,11 +45,13 @@ class Queue:
         finally:
             self._places.release()
 
-    async def run(self, work: Callable[[], A]) -> A:
-        """The result of ``work`` in the worker; RequestError where that takes too long."""
-        future = self._pool.submit(work)
+    async def run(self, request: Request, work: Callable[[], A]) -> A:
+        """The result of ``work`` in the worker; RequestError where that takes too long, ClientDisconnect where nobody waits."""
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.predict_seconds)
+            async with asyncio.timeout(self._limits.predict_seconds), self._turn:
+                if await request.is_disconnected():  # the page drops a request when it is given another picture
+                    raise ClientDisconnect
+                return await asyncio.wrap_future(self._pool.submit(work))
         except TimeoutError:
             seconds = f"{self._limits.predict_seconds:g} seconds"
             raise RequestError(
@@ -60,7 +63,7 @@ class Queue:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def create_app(predictor: Predictor, facts: dict[str, Any], limits: Limits, host: str = "127.0.0.1") -> Starlette:
+def create_app(predictor: Predictor, facts: dict[str, Any], limits: Limits, host: str = "127.0.0.1") -> ASGIApp:
     """The application for one trained network.
 
     Args:
@@ -70,16 +73,16 @@ def create_app(predictor: Predictor, facts: dict[str, Any], limits: Limits, host
     queue = Queue(limits)
 
     async def predict(request: Request) -> Response:
-        as_png = request.headers.get("accept", "").partition(";")[0].strip() == "image/png"
+        as_png = re.match(r"\s*image/png\s*([,;]|$)", request.headers.get("accept", "")) is not None
         name = _class(request, predictor.classes) if as_png else ""
         parts = _parts(request)
         with queue.place():
             upload = await receive(request, limits)
             if as_png:
                 return Response(
-                    await queue.run(lambda: mask_png(predictor, upload, limits, name)), 200, None, "image/png"
+                    await queue.run(request, lambda: mask_png(predictor, upload, limits, name)), 200, None, "image/png"
                 )
-            return JSONResponse(await queue.run(lambda: as_json(predictor, upload, limits, parts)))
+            return JSONResponse(await queue.run(request, lambda: as_json(predictor, upload, limits, parts)))
 
     async def model(request: Request) -> Response:
         return JSONResponse(facts)
@@ -98,17 +101,9 @@ def create_app(predictor: Predictor, facts: dict[str, Any], limits: Limits, host
         Route("/api/predict", predict, methods=["POST"]),
         Route("/health", health),
     ]
-    return Starlette(
-        routes=routes,
-        lifespan=lifespan,
-        middleware=[Middleware(Guard, host=host)],
-        exception_handlers={
-            RequestError: _refused,
-            HTTPException: _no_such,
-            ClientDisconnect: _gone,
-            Exception: _broken,
-        },
-    )
+    handlers = {RequestError: _refused, HTTPException: _no_such, ClientDisconnect: _gone, Exception: _broken}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return Guard(app, host)  # around all of it: Starlette's own middleware does not see the answer of `_broken`
 
 
 def _static(name: str) -> Callable[[Request], Any]:

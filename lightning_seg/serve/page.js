@@ -2,6 +2,7 @@
 "use strict";
 
 const DRAWN = 1600; // pixels of the canvas's longer side at most
+const LOCAL = ["image/png", "image/jpeg"]; // shown from the user's own file
 const byId = (id) => document.getElementById(id);
 const canvas = byId("canvas"), stage = byId("stage"), opacity = byId("opacity"), threshold = byId("threshold");
 
@@ -51,7 +52,7 @@ async function showModel() {
 function showScores(scores) {
   const place = byId("scores");
   if (!scores.length) {
-    place.append(element("p", "There are no scores of this model as it is used here; `lightning-seg test` makes them.", { className: "note" }));
+    place.append(element("p", "There are no scores of this model as it is used here; lightning-seg test makes them.", { className: "note" }));
     return;
   }
   for (const split of new Set(scores.map((each) => each.split))) {
@@ -90,12 +91,13 @@ async function predict(file) {
   stage.classList.add("busy");
   say(`Predicting ${file.name} ...`);
   try {
-    const local = await decoded(file).catch(() => null); // of a TIFF, say, the server sends a copy
+    // Of other pictures the server sends a copy: browsers show no TIFF, and WebP without the turn of its EXIF orientation.
+    const local = LOCAL.includes(file.type) ? await decoded(file).catch(() => null) : null;
     const body = new FormData();
     body.append("file", file, file.name);
     const include = local ? "probability" : "probability,picture";
     const answer = await fetch(`/api/predict?include=${include}`, { method: "POST", body, signal: mine.signal });
-    const content = await answer.json();
+    const content = await answer.json().catch(() => ({ error: `The server answers "${answer.status} ${answer.statusText}"; try again soon.` }));
     if (!answer.ok) throw new Error(content.error);
     await take(content, local, mine);
   } catch (error) {
@@ -112,9 +114,12 @@ const blobOf = async (base64, type) => new Blob([Uint8Array.from(atob(base64), (
 // The grey values of a PNG, width x height bytes.
 async function greys(blob, width, height) {
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  context.drawImage(await decoded(blob), 0, 0);
-  const pixels = context.getImageData(0, 0, width, height).data;
-  return Uint8Array.from({ length: width * height }, (_, place) => pixels[4 * place]);
+  const bitmap = await decoded(blob);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const pixels = context.getImageData(0, 0, width, height).data, values = new Uint8Array(width * height);
+  for (let place = 0; place < values.length; place++) values[place] = pixels[4 * place];
+  return values;
 }
 
 async function take(content, local, mine) {
@@ -129,8 +134,9 @@ async function take(content, local, mine) {
     classes.push({ name: each.name, colour: each.colour, file, levels, served, shown: true });
   }
   if (mine !== asked) return;
+  found?.picture.close();
   found = { name: content.file, width, height, picture, classes, postprocess: content.postprocess, threshold: content.threshold };
-  threshold.value = Math.round(100 * content.threshold);
+  threshold.value = percentServed();
   const scale = Math.min(1, DRAWN / Math.max(width, height));
   canvas.width = Math.max(1, Math.round(width * scale));
   canvas.height = Math.max(1, Math.round(height * scale));
@@ -149,7 +155,8 @@ async function take(content, local, mine) {
 
 // ---------------------------------------------------------------- masks at a threshold
 
-const isServed = () => Number(threshold.value) === Math.round(100 * found.threshold);
+const percentServed = () => Math.min(99, Math.max(1, Math.round(100 * found.threshold))); // within the slider
+const isServed = () => Number(threshold.value) === percentServed();
 
 function cut() {
   const level = Number(threshold.value), served = isServed();
@@ -276,7 +283,7 @@ let waiting = 0;
 const soon = (work) => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => found && work()); };
 opacity.addEventListener("input", () => soon(draw));
 threshold.addEventListener("input", () => soon(cut));
-byId("reset").addEventListener("click", () => { threshold.value = Math.round(100 * found.threshold); cut(); threshold.focus(); });
+byId("reset").addEventListener("click", () => { threshold.value = percentServed(); cut(); threshold.focus(); });
 byId("file").addEventListener("change", (event) => { if (event.target.files[0]) predict(event.target.files[0]); event.target.value = ""; });
 for (const kind of ["dragenter", "dragover"]) addEventListener(kind, (event) => { event.preventDefault(); stage.classList.add("over"); });
 addEventListener("dragleave", (event) => { if (!event.relatedTarget) stage.classList.remove("over"); });

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
 
 import lightning_seg as ls
@@ -122,7 +122,7 @@ def test_a_body_that_is_the_picture_and_a_form_give_the_same(client):
 
 def test_who_accepts_a_png_gets_the_mask(client, predictor, two_classes):
     content = picture(1)
-    answer = send(client, content, headers={"Accept": "image/png"})
+    answer = send(client, content, headers={"Accept": "image/png, */*;q=0.1"})
     assert answer.headers["content-type"] == "image/png"
     image = np.asarray(Image.open(io.BytesIO(content)))
     np.testing.assert_array_equal(
@@ -229,6 +229,10 @@ def bomb(width, height):
         (b"plain text", 415, "a.png is no picture that can be read; send one of the formats BMP"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", 415, "is no picture"),
         (picture()[:2000], 400, "a.png cannot be decoded"),
+        (picture()[:20], 400, "a.png cannot be decoded"),
+        (picture(0, "webp")[:40], 400, "a.png cannot be decoded"),
+        (b"BM" + bytes(60), 400, "a.png cannot be decoded"),
+        (b"P6 4x 4 255 " + bytes(48), 400, "a.png cannot be decoded"),
         (bomb(200, 100), 413, "a.png has 200 x 100 pixels, more than the 10,000 allowed"),
         (bomb(60_000, 60_000), 413, "too many pixels"),
         (b"\x89PNG" + bytes(210_000), 413, "larger than 0.2 MB"),
@@ -333,23 +337,42 @@ def test_a_prediction_that_takes_too_long_is_a_sentence():
     going = threading.Event()
     queue = Queue(LIMITS._replace(predict_seconds=0.05))
     with pytest.raises(RequestError, match=r"longer than 0\.05 seconds") as caught:
-        asyncio.run(queue.run(lambda: going.wait(20)))
+        asyncio.run(queue.run(asking([5.0])[0], lambda: going.wait(20)))
     going.set()
     queue.close()
     assert caught.value.status == 503
 
 
-def test_an_unforeseen_error_is_a_sentence_too(predictor, checkpoint, capsys):
+def test_who_has_left_is_not_predicted():
+    async def leave():
+        return {"type": "http.disconnect"}
+
+    request = Request({"type": "http", "headers": []}, leave)
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(Queue(LIMITS).run(request, lambda: pytest.fail("it was predicted")))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (ZeroDivisionError("a secret"), 500, "could not be predicted"),
+        (InputError("it does not fit into the memory of cuda:0."), 400, "does not fit"),
+        (MemoryError(), 503, "too large for the memory"),
+    ],
+)
+def test_an_error_of_the_prediction_is_a_sentence_too(predictor, checkpoint, error, status, words):
     class Broken:
         network, rule, classes = predictor.network, predictor.rule, predictor.classes
 
         def predict(self, image):
-            raise ZeroDivisionError("a secret")
+            raise error
 
     with served(Broken(), [checkpoint]) as client:
-        text = sentence(send(client, picture()), 500)
-    assert "could not be predicted" in text
+        answer = send(client, picture())
+    text = sentence(answer, status)
+    assert words in text
     assert "secret" not in text
+    assert "content-security-policy" in answer.headers
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000", "LOCALHOST"])
@@ -369,7 +392,9 @@ def test_a_server_for_others_answers_to_addresses_and_its_own_name(predictor, ch
         assert client.get("/health", headers={"Host": "evil.example"}).status_code == 403
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:9000", "https://localhost:8000"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://[", "", "http://127.0.0.1:9000", "https://localhost:8000"]
+)
 def test_a_foreign_page_may_not_send(client, origin):
     assert "may not send" in sentence(send(client, picture(), headers={"Origin": origin}), 403)
 
