@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from lightning_seg.errors import InputError
 
@@ -24,26 +25,37 @@ class WeightEMA(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(multi_avg_fn=_Update(decay))
+        super().__init__()
+        self.decay = decay
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        if self._average_model is not None:  # is read by the host at each step, which must not wait for a GPU
-            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+        if (
+            stage == "fit"
+        ):  # where the module will be: it is still on the CPU, and Lightning would leave the average there
+            self._average_model = _Average(pl_module, trainer.strategy.root_device, self.decay)
 
 
-class _Update:
-    """One step of the average, in place, for all tensors of one type and device at once."""
+class _Average(AveragedModel):
+    """The average on ``device``; its count of steps stays on the host, which reads it and must not wait for a GPU."""
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, decay: float) -> None:
+        super().__init__(model, device)
+        self.n_averaged = torch.tensor(0)
         self.decay = decay
 
     @torch.no_grad()
-    def __call__(self, averages: list[Tensor], weights: list[Tensor], steps: Tensor) -> None:
-        if not averages[0].is_floating_point():  # batch norm's count of batches
-            torch._foreach_copy_(averages, weights)
-            return
-        decay = ((1 + steps) / (10 + steps)).clamp(max=self.decay)
-        change = torch._foreach_sub(weights, averages)
-        torch._foreach_mul_(change, 1 - decay)
-        torch._foreach_add_(averages, change)
+    def update_parameters(self, model: nn.Module) -> None:
+        """One step, in place, for all tensors at once."""
+        steps = int(self.n_averaged)
+        share = 1 - min(self.decay, (1 + steps) / (10 + steps)) if steps else 1.0
+        (averages, counts), (weights, new_counts) = _tensors(self.module), _tensors(model)
+        torch._foreach_lerp_(averages, weights, share)
+        if counts:
+            torch._foreach_copy_(counts, new_counts)
+        self.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Parameters and buffers: those that can be averaged, and the others, batch norm's counts of batches."""
+    found = [*module.parameters(), *module.buffers()]
+    return [t for t in found if t.is_floating_point()], [t for t in found if not t.is_floating_point()]

@@ -42,9 +42,23 @@ def make_optimizer(net: nn.Module, hp: Mapping[str, Any], encoder: Mapping[str, 
     if hp["optimizer"] in FUSED and devices <= FUSED_ON and not OWN_KERNEL & options.keys():
         options["fused"] = True
     try:
-        return make(parameter_groups(net, hp, encoder), lr=hp["lr"], weight_decay=hp["weight_decay"], **options)
+        optimizer = make(parameter_groups(net, hp, encoder), lr=hp["lr"], weight_decay=hp["weight_decay"], **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"optimizer {hp['optimizer']} does not take these options: {error}.") from error
+    optimizer.register_load_state_dict_pre_hook(_keep_kernel)
+    return optimizer
+
+
+def _keep_kernel(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's state without its choice of a kernel: it may be from another machine, or from before there were fused ones.
+
+    torch would take that choice over and still leave the scale of 16-mixed to the optimiser, which then fails.
+    """
+    groups = [dict(group) for group in state["param_groups"]]
+    for theirs, ours in zip(groups, optimizer.param_groups, strict=False):
+        if "fused" in ours:
+            theirs["fused"] = ours["fused"]
+    return state | {"param_groups": groups}
 
 
 def parameter_groups(net: nn.Module, hp: Mapping[str, Any], encoder: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -27,6 +28,13 @@ data: {dataset: phantom_polyp, protocol: %s, size: 32, batch_size: 4, dataset_op
 model: {architecture: unet, options: {widths: [4, 8, 16]}, lr: 0.01}
 """
 NARROW = {"widths": (4, 8, 16)}
+
+
+class TwoLayers(nn.Sequential):
+    """A network that a real compiler is soon done with."""
+
+    def __init__(self, in_channels, num_classes):
+        super().__init__(nn.Conv2d(in_channels, 2, 3, padding=1), nn.SiLU(), nn.Conv2d(2, num_classes, 1))
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +242,24 @@ def test_the_schedule_counts_steps_of_the_optimiser_not_batches(fit):
     assert watch.seen == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_checkpoint_from_before_fused_optimisers_goes_on_fused_and_leaves_the_scale_of_float16_to_its_kernel():
+    layer = nn.Conv2d(3, 1, 1)
+    before, now = (
+        make_optimizer(layer, HP | {"optimizer": "adamw", "optimizer_options": own}, {})
+        for own in ({"foreach": False}, {})
+    )
+    layer(torch.ones(1, 3, 4, 4)).sum().backward()
+    before.step()
+    state = before.state_dict()
+    now.load_state_dict(state)
+    assert now.param_groups[0]["fused"]
+    assert not state["param_groups"][0]["fused"]
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    scaler.scale(layer(torch.ones(1, 3, 4, 4)).sum()).backward()
+    scaler.step(now)
+    assert float(now.state_dict()["state"][0]["step"]) == 2
+
+
 # groups of parameters
 
 
@@ -273,6 +299,28 @@ def test_rates_fall_from_the_decoder_to_the_stem_layer_by_layer(encoder):
     depth = max(encoder_parameters(network, True).values())
     assert body[0] == pytest.approx(0.01 * 0.2 * 0.5**depth)
     assert {rates[id(p)] for p in network.decoder.parameters()} == {0.01}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options", "first"),
+    [
+        ("hiera_tiny_224", {}, "pos_embed"),
+        ("twins_pcpvt_small", {}, "patch_embeds.0"),
+        ("resnet18", {"out_indices": [0, 1, 2]}, "conv1"),
+    ],
+)
+def test_layers_are_counted_under_the_names_of_every_form_that_timm_gives_a_network(encoder, options, first):
+    with torch.device("meta"):
+        distances = encoder_parameters(net(encoder=encoder, encoder_options=options), True)
+    assert len(set(distances.values())) > 3
+    name, distance = next(iter(distances.items()))
+    assert first in name
+    assert distance == max(distances.values())
+
+
+def test_an_encoder_whose_layers_timm_does_not_count_is_refused():
+    with torch.device("meta"), pytest.raises(InputError, match=r"count the layers of encoder 'caformer_s18'"):
+        SegmentationModule(encoder="caformer_s18", layer_decay=0.75)
 
 
 def test_each_group_follows_the_schedule_and_is_logged_by_name(fit):
@@ -370,6 +418,14 @@ def test_a_run_that_died_and_was_resumed_equals_one_that_did_not(fit, options):
         assert_same(a.get(state, {}), b.get(state, {}))
 
 
+def test_the_average_lies_on_the_device_that_the_network_goes_to():
+    [callback] = SegmentationModule(options=NARROW, ema=0.9).training_options.callbacks()
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    callback.setup(SimpleNamespace(strategy=strategy), SegmentationModule(options=NARROW), "fit")
+    assert {value.device.type for value in callback._average_model.module.state_dict().values()} == {"meta"}
+    assert callback._average_model.n_averaged.device.type == "cpu"  # or each step would wait for the device
+
+
 # recomputation
 
 
@@ -437,13 +493,18 @@ def test_a_compiled_run_is_the_same_run_under_the_same_names_and_says_what_it_co
 
 @pytest.mark.slow
 def test_a_run_compiled_by_torchs_own_compiler_trains(fit):
-    done = fit(
-        "--model.compile", "dynamic", "--trainer.max_epochs", "3", "--trainer.precision", "32-true", name="compiled"
-    )
-    plain = fit("--trainer.max_epochs", "3", "--trainer.precision", "32-true", name="plain")
-    assert float(done.trainer.callback_metrics["val/loss"]) == pytest.approx(
-        float(plain.trainer.callback_metrics["val/loss"]), rel=1e-2
-    )
+    options = [
+        "--model.architecture",
+        f"{__name__}:TwoLayers",
+        "--model.options",
+        "{}",
+        "--trainer.precision",
+        "32-true",
+    ]
+    done = fit(*options, "--model.compile", "dynamic", name="compiled")
+    expected = last(fit(*options, name="plain"))["state_dict"]
+    for key, value in last(done)["state_dict"].items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-6)
 
 
 def test_without_a_compiler_nothing_starts(fit, monkeypatch, tmp_path):

@@ -19,6 +19,7 @@ from lightning_seg.run_report._run import Events, Result, Run, open_run
 CODE_LICENSE = "apache-2.0"
 SPLITS = {"test": "Test", "val": "Validation"}
 PUBLISHED = ("dice", "iou")  # what the metadata of the Hub hold
+OPTIONS = ("optimizer_options", "schedule_options", "encoder_lr", "layer_decay", "no_decay", "freeze", "ema")
 
 
 class Row(NamedTuple):
@@ -179,8 +180,9 @@ def training(run: Run) -> list[tuple[str, str]]:
         "data set options": _words(data.get("dataset_options")),
         "weight decay": f"{model['weight_decay']:g}",
         "warm-up": f"{model['warmup']:.0%} of the steps" if model["schedule"] in ("cosine", "constant") else "",
+        "further options": _words({key: model[key] for key in OPTIONS if model.get(key)}),
         "augmentation": _words(data.get("augment")) or "none",
-        "precision": str((recipe.get("trainer") or {}).get("precision") or ""),
+        "precision": str(run.facts.get("precision") or (recipe.get("trainer") or {}).get("precision") or ""),
         **{key: known[key] for key in more if key in known},
     }
     return [(key, _escaped(text)) for key, text in found.items() if text]

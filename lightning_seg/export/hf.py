@@ -7,6 +7,7 @@ processor, and a model card made from the run. It appears complete and checked a
 import argparse
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -40,11 +41,12 @@ def main(args: Sequence[str]) -> None:
     """``lightning-seg export hf``; see ``lightning-seg export hf --help``."""
     options = _parser().parse_args(args)
     found = export_hf(options.ckpt_path, options.output, options.repo_id, options.license, options.overwrite)
+    push = f"lightning-seg push {options.output} --repo-id {options.repo_id}"
     print(
         f"exported:  {options.output}\n"
         f"checked without lightning_seg: logits differ by at most {found.logits:.1e} (allowed {TOLERANCE:g}), "
         f"{found.pixels:.3%} of the scaled pixels by {found.grey_levels} grey level\n"
-        f"upload:  lightning-seg push {options.output} --repo-id {options.repo_id or '<user>/<name>'}"
+        f"upload:  {push if options.repo_id else 'export with --repo-id, which the card names, then lightning-seg push'}"
     )
 
 
@@ -72,9 +74,11 @@ def export_hf(
         license_id: of the weights.
         overwrite: replace an earlier export.
 
-    Errors: InputError for a network that is not of lightning_seg, a folder that is in use, a library that is missing, and
-    logits that are not those of the checkpoint.
+    Errors: InputError for a network that is not of lightning_seg, a name that is none on the Hub, a folder that is in use, a
+    library that is missing, and logits that are not those of the checkpoint.
     """
+    if repo_id:
+        check_repo_id(repo_id)
     file = checkpoint_file(checkpoint)
     _check(read_checkpoint(file)["hyper_parameters"]["architecture"], output, overwrite)
     network = load_network([file])
@@ -108,6 +112,12 @@ def _check(architecture: str, output: Path, overwrite: bool) -> None:
     if output.is_file() or (output.is_dir() and any(output.iterdir()) and not (overwrite and is_export(output))):
         cure = "give --overwrite to replace it" if is_export(output) else "give a folder that does not exist yet"
         raise InputError(f"{output} is in use{' by an earlier export' if is_export(output) else ''}; {cure}.")
+
+
+def check_repo_id(repo_id: str) -> None:
+    """InputError where it is not ``user/name``."""
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id):
+        raise InputError(f"{repo_id!r} is no name on the Hub; give user/name, such as jane/unet-kvasir.")
 
 
 def is_export(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_seg.errors import InputError
-from lightning_seg.export.hf import is_export
+from lightning_seg.export.hf import check_repo_id, is_export
 
 
 def main(args: Sequence[str]) -> None:
@@ -64,8 +64,7 @@ def push(folder: Path, repo_id: str, private: bool = False, token: str | None = 
 
 def _check(folder: Path, repo_id: str) -> None:
     """What can be refused before anything is sent."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
-        raise InputError(f"{repo_id!r} is no name on the Hub; give user/name, such as jane/unet-kvasir.")
+    check_repo_id(repo_id)
     if not folder.is_dir() or not is_export(folder):
         raise InputError(f"{folder} is not a folder that `lightning-seg export hf` wrote; export a checkpoint first.")
     card = folder / "README.md"

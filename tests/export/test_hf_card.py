@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from hf_runs import run_alone, write_checkpoint
 from huggingface_hub import ModelCard
@@ -119,6 +120,16 @@ def test_a_checkpoint_outside_a_run_gets_a_card_without_scores(tmp_path: Path) -
     assert ModelCard(text).data.eval_results is None
     assert "never scored" in text
     assert "any height and width" in text
+
+
+def test_what_else_decided_the_training_stands_in_it(tmp_path: Path) -> None:
+    file = write_checkpoint(tmp_path / "ema.ckpt", ema=0.9, freeze={"encoder": 2})
+    content = torch.load(file)
+    content["lightning_seg"]["precision"] = "bf16-mixed"
+    torch.save(content, file)
+    text = card(file, "jane/ema")
+    assert "| further options | {freeze: {encoder: 2}, ema: 0.9} |" in text
+    assert "| precision | bf16-mixed |" in text
 
 
 def test_of_slices_no_picture_is_spoken(tmp_path: Path) -> None:

@@ -140,6 +140,8 @@ def test_what_cannot_be_exported_is_named_before_anything_is_loaded(
     torch.save(content, tmp_path / "outside.ckpt")
     with pytest.raises(InputError, match=r"'elsewhere:Net' is not of lightning_seg"):
         hf.export_hf(tmp_path / "outside.ckpt", tmp_path / "out")
+    with pytest.raises(InputError, match=r"'polyps' is no name on the Hub; give user/name"):
+        hf.export_hf(checkpoint, tmp_path / "out", "polyps")
     monkeypatch.setattr(hf, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'lightning_seg\[hf\]'"):
         hf.export_hf(checkpoint, tmp_path / "out")

@@ -106,7 +106,11 @@ def test_offline_mode_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("repo_id", "words"),
-    [("polyps", "give user/name"), ("jane/other", "tells people to load 'jane/polyps', not 'jane/other'")],
+    [
+        ("polyps", "give user/name"),
+        ("../..", "give user/name"),
+        ("jane/other", "tells people to load 'jane/polyps', not 'jane/other'"),
+    ],
 )
 def test_a_repository_that_is_not_the_cards_is_refused(folder: Path, repo_id: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
