@@ -132,9 +132,16 @@ class AttentionGate(nn.Module):
 
 def resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Bilinear resampling to ``size`` (H, W), corners not aligned; ``x`` itself where it has that size already."""
-    return (
-        x if x.shape[-2:] == tuple(size) else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-    )
+    return x if _same(x.shape[-2:], size) else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _same(size: torch.Size, other: torch.Size | tuple[int, int]) -> bool:
+    if not torch.compiler.is_exporting():
+        return size == tuple(other)
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    # sizes may be symbols, whose comparison would narrow the program to those of the example
+    return all(statically_known_true(one == two) for one, two in zip(size, other, strict=True))
 
 
 class SqueezeExcite(nn.Module):

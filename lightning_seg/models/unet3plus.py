@@ -70,7 +70,8 @@ class FullScaleDecoder(nn.Module):
 
 def _match(x: Tensor, size: torch.Size) -> Tensor:
     """Finer maps are max-pooled, coarser ones upsampled, to ``size``."""
-    return F.adaptive_max_pool2d(x, size) if x.shape[-1] > size[-1] else resize(x, size)
+    factor = x.shape[-1] // size[-1]  # whole, as the image is padded
+    return F.max_pool2d(x, factor) if factor > 1 else resize(x, size)
 
 
 class ClassGate(nn.Module):

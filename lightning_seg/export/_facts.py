@@ -1,0 +1,50 @@
+"""What every exported file says of itself, and what is asked of its name and size."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning_seg import __version__
+from lightning_seg.checkpoint import read_checkpoint
+from lightning_seg.errors import InputError
+from lightning_seg.inference.network import Network
+
+
+def facts_of(network: Network, checkpoint: Path) -> dict[str, Any]:
+    """Where a model comes from and what its output is."""
+    content = read_checkpoint(checkpoint)
+    model, origin = content["hyper_parameters"], content.get("lightning_seg", {})
+    return {
+        "lightning_seg": __version__,
+        "architecture": model["architecture"],
+        "encoder": model.get("encoder") or "",
+        "classes": list(network.trained.classes),
+        "in_channels": network.trained.in_channels,
+        "size": network.trained.size,
+        "dataset": network.trained.dataset,
+        "protocol": origin.get("protocol", ""),
+        "protocol_digest": origin.get("protocol_digest", ""),
+        "checkpoint": checkpoint.name,
+        "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+    }
+
+
+def check_output(output: Path, suffix: str) -> None:
+    """InputError for another suffix, and for a folder that cannot be written."""
+    if output.suffix != suffix:
+        raise InputError(f"--output is {str(output)!r}; give the name of a file that ends with {suffix}.")
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; give the name of a file in it, such as model{suffix}.")
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(f"{above} cannot be written; give --output another place.")
+
+
+def read_side(text: str) -> int | None:
+    """``--size``: a whole number, or None for ``dynamic``."""
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 16:
+        raise InputError(f"--size is {text!r}; give dynamic, or a whole number from 16.")
+    return int(text)

@@ -1,0 +1,120 @@
+"""A trained network as the two graphs that are exported: images to logits, pictures of any size to masks."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_seg.inference.network import Network
+from lightning_seg.models import Output
+
+
+class Logits(nn.Module):
+    """image (B, C, H, W) float32 in [0, 1] -> logits (B, K, H, W) float32.
+
+    Args:
+        mixed: in mixed precision with bfloat16, on a CPU.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: Network, mixed: bool = False) -> None:
+        super().__init__()
+        module = network.modules[0]
+        self.mixed = mixed
+        self.net = _exportable(copy.deepcopy(module.net))
+        self.register_buffer("mean", module.mean.clone())
+        self.register_buffer("std", module.std.clone())
+        self.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.mixed:
+            with torch.autocast("cpu", torch.bfloat16):
+                return self._logits(image).float()
+        return self._logits(image)
+
+    def _logits(self, image: Tensor) -> Tensor:
+        output = self.net((image - self.mean) / self.std)
+        return output.logits if isinstance(output, Output) else output
+
+
+class Masks(nn.Module):
+    """image (B, H, W, C) uint8 -> mask (B, K, H, W) uint8 in {0, 1} and probability (B, K, H, W) float32.
+
+    Args:
+        side: to which pictures are scaled; None: as they are.
+    """
+
+    def __init__(self, logits: Logits, side: int | None, threshold: float) -> None:
+        super().__init__()
+        self.logits, self.side, self.threshold = logits, side, threshold
+        self.eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = image.shape[1:3]
+        pixels = image.permute(0, 3, 1, 2).float()
+        if self.side is not None:
+            pixels = scaled(pixels, self.side)
+        probability = self.logits(pixels / 255).sigmoid()
+        if self.side is not None:  # as `inference.prediction.scaled`
+            probability = F.interpolate(probability, (height, width), mode="bilinear", align_corners=False)
+        return (probability > self.threshold).to(torch.uint8), probability
+
+
+def scaled(pixels: Tensor, side: int) -> Tensor:
+    """Pictures (B, C, H, W) of grey levels at ``side`` x ``side``, as `data.cache.resize` scales them: by area where both sides
+    shrink, else bilinear, and rounded to whole levels.
+
+    A product with one matrix for each axis, because no operator of ONNX averages by area. Shrunk pictures are OpenCV's but for a
+    level in some thousandths of the values; enlarged ones are a level above OpenCV's, which truncates, in an eighth of them.
+    """
+    height, width = pixels.shape[-2:]
+    rows, columns = torch.arange(height).double(), torch.arange(width).double()
+    tall, wide = rows[-1] + 1, columns[-1] + 1  # tensors: the graph decides for each picture
+    down, across = (_weights(axis, side, (tall >= side) & (wide >= side)).float() for axis in (rows, columns))
+    halved = (tall == 2 * side) & (wide == 2 * side)  # for which OpenCV rounds a half up, and else to the even level
+    return (down @ pixels @ across.transpose(0, 1) + halved * 0.01).round()
+
+
+def _weights(places: Tensor, side: int, shrinks: Tensor) -> Tensor:
+    """(side, N): what each of N pixels contributes to each scaled one; ``places``: 0 ... N - 1."""
+    targets = torch.arange(side).double()[:, None]
+    factor = (places[-1] + 1) / side
+    overlap = torch.minimum((targets + 1) * factor, places + 1) - torch.maximum(targets * factor, places)
+    centre = torch.minimum(((targets + 0.5) * factor - 0.5).clamp_min(0), places[-1])
+    linear = (1 - (centre - places).abs()).clamp_min(0)
+    return torch.where(shrinks, overlap.clamp_min(0) / factor, linear)
+
+
+class _SameConv(nn.Module):
+    """A convolution padded as TensorFlow's "same", whose padding is whole-numbered arithmetic.
+
+    timm computes it through a float, which torch.export takes minutes to simplify where sizes are symbols.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self.kernel, self.stride, self.dilation, self.groups = conv.kernel_size, conv.stride, conv.dilation, conv.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        bottom, right = (self._missing(axis, x.shape[axis - 2]) for axis in (0, 1))
+        x = F.pad(x, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+    def _missing(self, axis: int, size: int) -> int:
+        stride, reach = self.stride[axis], (self.kernel[axis] - 1) * self.dilation[axis] + 1
+        return max(((size + stride - 1) // stride - 1) * stride + reach - size, 0)
+
+
+def _exportable(net: nn.Module) -> nn.Module:
+    """``net`` with its "same" convolutions replaced and its weights in the usual order, in place."""
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child).__name__ == "Conv2dSame":  # timm's
+                setattr(parent, name, _SameConv(child))  # type: ignore[arg-type]
+    for tensor in (*net.parameters(), *net.buffers()):
+        tensor.data = tensor.data.contiguous()  # torch.export cannot save channels_last well
+    return net

@@ -1,0 +1,139 @@
+"""torch.export of a graph with as many free dimensions as the network allows, and the reason where it does not."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.nn import functional as F
+
+from lightning_seg.errors import InputError
+from lightning_seg.export._graph import Masks
+
+_PROBE = (65, 67)  # no multiple of anything, and above the largest stride
+_MULTIPLES = (2, 4, 8, 16, 32, 64)
+
+
+class Shapes(NamedTuple):
+    """Which sizes an exported graph takes.
+
+    Attributes:
+        batch: any number of images; else one.
+        side: the only height and width; None: any, in multiples of ``multiple`` (for ONNX, any at all: the graph pads).
+        multiple: of height and width, to which the network pads.
+        reason: why a dimension is not free, in words; empty where all are, or where the user fixed it.
+    """
+
+    batch: bool
+    side: int | None
+    multiple: int = 1
+    reason: str = ""
+
+    def describe(self) -> str:
+        sizes = f"{self.side} x {self.side}" if self.side else "any height and width"
+        because = f"; no other, because {self.reason}" if self.reason else ""
+        return f"{'any batch' if self.batch else 'one image at a time'}, {sizes}{because}"
+
+
+class Traced(NamedTuple):
+    """A program and the sizes it takes."""
+
+    program: ExportedProgram
+    shapes: Shapes
+
+
+Form = Callable[[], Traced]  # that has yet to be traced
+Result = TypeVar("Result")
+
+
+@torch.no_grad()
+def padding_of(logits: nn.Module, channels: int) -> int:
+    """The largest multiple to which an image may be padded beforehand with its last row and column and give the same logits:
+    that to which the network itself pads. 1 for a network that does not pad."""
+    image = torch.rand(1, channels, *_PROBE, generator=torch.Generator().manual_seed(0))
+    expected, found = logits(image), 1
+    for multiple in _MULTIPLES:
+        padded = F.pad(image, (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple), mode="replicate")
+        if torch.allclose(logits(padded)[..., : _PROBE[0], : _PROBE[1]], expected, rtol=1e-4, atol=1e-5):
+            found = multiple
+    return found
+
+
+def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[Shapes, Result]:
+    """What ``attempt`` makes of the first form that can be traced and that it accepts, by not raising an InputError.
+
+    The shapes say why the forms before were not. Raises the error of the last form where none will do.
+    """
+    reason, failure = "", InputError("nothing was tried.")
+    for form in forms:
+        try:
+            traced = form()
+            traced = traced._replace(shapes=traced.shapes._replace(reason=reason))
+            return traced.shapes, attempt(traced)
+        except InputError as error:
+            reason, failure = reason or str(error).rstrip(".")[:200], error
+    raise failure
+
+
+def logits_forms(logits: nn.Module, channels: int, side: int | None, native: int) -> list[Form]:
+    """Programs of ``image`` (B, C, H, W), from the freest to the most fixed.
+
+    Args:
+        side: the only height and width; None: free.
+        native: the side of the programs that cannot do without one.
+    """
+    multiple, fixed = padding_of(logits, channels), side or native
+    cells = max(2, native // multiple) + 1  # an image that nothing in the network is made for
+    odd = torch.rand(2, channels, cells * multiple, (cells + 1) * multiple)
+    rows, columns = (multiple * Dim(name, min=2) for name in ("rows", "columns"))
+    usual = torch.rand(2, channels, fixed, fixed)
+    sides = {2: rows, 3: columns}
+    forms = [
+        lambda: Traced(_export(logits, odd, {0: Dim("batch"), **sides}), Shapes(True, None, multiple)),
+        lambda: Traced(_export(logits, usual, {0: Dim("batch")}), Shapes(True, fixed)),
+        lambda: Traced(_export(logits, odd[:1], sides), Shapes(False, None, multiple)),
+        lambda: Traced(_export(logits, usual[:1], {}), Shapes(False, fixed)),
+    ]
+    return forms if side is None else forms[1::2]
+
+
+def masks_forms(masks: Masks, channels: int, native: int) -> list[Form]:
+    """Programs of ``image`` (B, H, W, C) uint8 of any size, and of one image at a time."""
+    step = padding_of(masks.logits, channels) if masks.side is None else 1
+    cells = max(2, native // step) + 1
+    example = torch.zeros(2, cells * step, (cells + 1) * step, channels, dtype=torch.uint8)
+    rows, columns = (step * Dim(name, min=2) for name in ("rows", "columns"))
+    free = {1: rows, 2: columns}
+    return [
+        lambda: Traced(_export(masks, example, {0: Dim("batch"), **free}), Shapes(True, None, step)),
+        lambda: Traced(_export(masks, example[:1], free), Shapes(False, None, step)),
+    ]
+
+
+def _export(graph: nn.Module, example: Tensor, free: dict[int, Any]) -> ExportedProgram:
+    try:
+        with torch.no_grad(), _quiet():
+            return torch.export.export(graph, (example,), dynamic_shapes=(free,))
+    except Exception as error:  # its failures are of many types
+        raise InputError(f"torch.export cannot trace this network: {_because(error)}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines that torch logs of a failed export: its error says the same."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _because(error: Exception) -> str:
+    """The line of torch.export's message that names the cause."""
+    lines = [line.strip(" -*") for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "specialized" in line or "must" in line or "guard" in line]
+    return (telling or lines or [type(error).__name__])[0][:200]

@@ -1,0 +1,262 @@
+"""``lightning-seg export onnx``: a checkpoint as an ONNX file, written only after it gave the checkpoint's numbers.
+
+>>> import onnxruntime, numpy as np
+>>> session = onnxruntime.InferenceSession("model.onnx")
+>>> [logits] = session.run(None, {"image": np.zeros((1, 3, 256, 256), np.float32)})   # images in [0, 1]
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lightning_seg.errors import InputError, unknown
+from lightning_seg.export._facts import check_output, facts_of, read_side
+from lightning_seg.export._graph import Logits, Masks
+from lightning_seg.export._pictures import Pictures, choose_pictures
+from lightning_seg.export._trace import Shapes, Traced, freest, logits_forms, masks_forms
+from lightning_seg.export.verify import Verified, image_batches, one_by_one, verify_logits, verify_masks
+from lightning_seg.files import whole
+from lightning_seg.inference.network import Network, checkpoint_file, load_network
+from lightning_seg.inference.prediction import Rule
+
+OPSETS = range(18, 24)  # that torch can write
+OPSET = 20
+QUANTIZATIONS = ("int8", "bf16")
+VERIFIED, CALIBRATED = 16, 32  # pictures of a variant
+FEW = 4  # that verify an exact file
+NATIVE = 96  # side of the example for a network that takes images as they are
+
+
+@dataclass(frozen=True)
+class Options:
+    """What kind of file is written.
+
+    Attributes:
+        processing: the graph takes pictures (B, H, W, C) uint8 of any size and gives masks of that size.
+        quantize: ``int8``, ``bf16`` or empty.
+        size: the only height and width; None: free, where the network allows.
+        opset: of the operators of ONNX.
+        threshold: of the probabilities, for masks.
+        images: folder of those that verify; None: of the validation split, or phantoms.
+        calibrate: folder of those that calibrate int8; None: as ``images``.
+    """
+
+    processing: bool = False
+    quantize: str = ""
+    size: int | None = None
+    opset: int = OPSET
+    threshold: float = 0.5
+    images: str | None = None
+    calibrate: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.quantize and self.quantize not in QUANTIZATIONS:
+            raise unknown("quantisation", self.quantize, QUANTIZATIONS)
+        if self.opset not in OPSETS:
+            raise InputError(f"opset {self.opset} cannot be written; give one from {OPSETS[0]} to {OPSETS[-1]}.")
+        if self.processing and self.size is not None:
+            raise InputError("--with-processing scales pictures of any size as the checkpoint says; leave out --size.")
+
+
+class Exported(NamedTuple):
+    """What the file takes, also in words, and what its verification found."""
+
+    shapes: Shapes
+    takes: str
+    verified: Verified
+
+
+def main(args: Sequence[str]) -> None:
+    """``lightning-seg export onnx``; see its ``--help``."""
+    given = _parser().parse_args(args)
+    options = Options(
+        given.with_processing,
+        given.quantize or "",
+        read_side(given.size),
+        given.opset,
+        given.threshold,
+        given.images,
+        given.calibrate,
+    )
+    found = export_onnx(given.ckpt_path, given.output, options, given.trust_code)
+    megabytes = given.output.stat().st_size / 2**20
+    print(f"exported:  {given.output} ({megabytes:.1f} MiB, opset {given.opset})")
+    print(f"takes:     {found.takes}\nverified:  {found.verified.text}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg export onnx", description="A checkpoint as an ONNX file.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one")
+    add("--output", required=True, type=Path, metavar="FILE", help="such as model.onnx")
+    add("--with-processing", action="store_true", help="pictures (B, H, W, C) uint8 of any size in, masks out")
+    add("--threshold", type=float, default=0.5, help="of the masks of --with-processing (default 0.5)")
+    add("--quantize", metavar="KIND", help="int8 (computes faster on CPUs) or bf16 (stores half), if masks stay")
+    add("--size", default="dynamic", help="the only height and width; dynamic (default): any, where the network allows")
+    add("--opset", type=int, default=OPSET, help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})")
+    add("--images", metavar="FOLDER", help="that verify it (default: of the validation split, or phantoms)")
+    add("--calibrate", metavar="FOLDER", help="that calibrate int8: no test images (default: as --images)")
+    add("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
+    return parser
+
+
+def export_onnx(
+    checkpoint: str | Path, output: Path, options: Options | None = None, trust_code: bool = False
+) -> Exported:
+    """Write ``output`` from a checkpoint, after onnxruntime gave the checkpoint's logits (or masks) with it.
+
+    Args:
+        checkpoint: a ``.ckpt`` file, or the folder of a run: its best one.
+        trust_code: see `SegmentationModule.load`.
+
+    Errors: InputError for another suffix, missing libraries, a place that cannot be written, and for a file that does not do
+    what the checkpoint does.
+    """
+    options = options or Options()
+    check_output(output, ".onnx")
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        if find_spec(library) is None:
+            raise InputError(f"ONNX files need {library}, which is absent; pip install 'lightning_seg[onnx]'.")
+    file = checkpoint_file(checkpoint)
+    network = load_network([file], trust_code=trust_code)
+    pictures = choose_pictures(network, file, options.images, VERIFIED if options.quantize else FEW)
+    try:
+        with whole(output) as part:
+            return _Export(network, file, pictures, options).write(part)
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be written ({error.strerror or error}); give another place, or free space and permissions there."
+        ) from error
+
+
+class _Export:
+    """One export: the network, the pictures that verify it, what is asked."""
+
+    def __init__(self, network: Network, file: Path, pictures: Pictures, options: Options) -> None:
+        self.network, self.file, self.pictures, self.options = network, file, pictures, options
+        self.side = options.size or network.trained.size or NATIVE
+        self.rule = Rule(network.trained.classes, options.threshold)
+        self.logits = Logits(network)
+
+    def write(self, part: Path) -> Exported:
+        """Write the freest form that verifies."""
+        channels = self.network.trained.in_channels
+        if self.options.processing:
+            masks = Masks(self.logits, self.network.trained.size, self.options.threshold)
+            forms = masks_forms(masks, channels, self.side)
+        else:
+            forms = logits_forms(self.logits, channels, self.options.size, self.side)
+        shapes, verified = freest(forms, lambda traced: self._write(traced, part))
+        on = verified._replace(text=f"on {self.pictures.origin}: {verified.text}")
+        return Exported(shapes, self._takes(shapes), on)
+
+    def _write(self, traced: Traced, part: Path) -> Verified:
+        model = self._model(traced)
+        verified = self._verify(model, part, traced.shapes, "")
+        if self.options.quantize:
+            model = self._quantized(model)
+            verified = self._verify(model, part, traced.shapes, self.options.quantize)
+        return verified
+
+    def _model(self, traced: Traced) -> Any:
+        names = ("mask", "probability") if self.options.processing else ("logits",)
+        model = to_onnx(traced, self.options.opset, names)
+        axes = (1, 2) if self.options.processing else (2, 3)
+        _graph().name_dimensions(model, ("batch", *_dimensions(axes)))
+        if traced.shapes.side is None and traced.shapes.multiple > 1:
+            _graph().pad_to_multiple(model, traced.shapes.multiple, axes)
+        return model
+
+    def _verify(self, model: Any, part: Path, shapes: Shapes, variant: str) -> Verified:
+        import onnx
+
+        more = {"threshold": self.options.threshold, "takes": self._takes(shapes), "quantization": variant or "none"}
+        _graph().set_metadata(model, facts_of(self.network, self.file) | more)
+        onnx.save(model, part)
+        run, images = runner(part), self.pictures.images
+        if self.options.processing:
+            return verify_masks(self.network, self.rule, run, images, shapes.batch, variant)
+        batches = one_by_one(images, self.side) if variant else image_batches(images, shapes, self.side)
+        return verify_logits(self.network, run, list(batches), variant)
+
+    def _quantized(self, model: Any) -> Any:
+        if self.options.quantize == "bf16":
+            _graph().store_bfloat16(model)
+            return model
+        from lightning_seg.export._quantize import quantize_int8
+
+        given = self.options.calibrate or self.options.images
+        pictures = choose_pictures(self.network, self.file, given, CALIBRATED).images
+        plain = one_by_one(pictures, self.side)
+        return quantize_int8(model, (picture[None] for picture in pictures) if self.options.processing else plain)
+
+    def _takes(self, shapes: Shapes) -> str:
+        channels = self.network.trained.in_channels
+        kind = f"uint8 (B, H, W, {channels})" if self.options.processing else f"float32 (B, {channels}, H, W) in [0, 1]"
+        return f"image {kind}: {shapes.describe()}"
+
+
+def _dimensions(axes: tuple[int, int]) -> tuple[str, str, str]:
+    return ("height", "width", "channels") if axes == (1, 2) else ("channels", "height", "width")
+
+
+def _graph() -> Any:
+    from lightning_seg.export import _onnx_graph
+
+    return _onnx_graph
+
+
+def to_onnx(traced: Traced, opset: int, outputs: Sequence[str]) -> Any:
+    """The program as an ``onnx.ModelProto`` with the input ``image``; InputError where it cannot be written in ``opset``."""
+    import torch
+
+    try:
+        program = torch.onnx.export(
+            traced.program,
+            (),
+            dynamo=True,
+            verbose=False,
+            input_names=["image"],
+            output_names=list(outputs),
+            opset_version=opset,
+        )
+        model = program.model_proto  # type: ignore[union-attr]
+    except Exception as error:  # torch.onnx's own failures are of many types
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"torch cannot write this network as ONNX: {line}") from error
+    reached = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    if reached != opset:
+        raise InputError(f"this network cannot be written in opset {opset}; give --opset {reached}.")
+    return model
+
+
+def runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """The first output of an ONNX file as a function of its input, on the CPU; InputError where onnxruntime fails."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: Linux builds report each session from 1.29 on
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common class but Exception
+        raise InputError(f"onnxruntime does not load the exported file: {str(error).splitlines()[0]}") from error
+    name = session.get_inputs()[0].name
+
+    def run(images: np.ndarray) -> np.ndarray:
+        try:
+            return session.run(None, {name: images})[0]
+        except Exception as error:
+            raise InputError(
+                f"onnxruntime does not run the exported file on images {images.shape}: {str(error).splitlines()[0]}"
+            ) from error
+
+    return run

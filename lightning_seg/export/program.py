@@ -1,0 +1,171 @@
+"""``lightning-seg export program``: a checkpoint as a program of torch.export, or compiled for this machine's processor.
+
+>>> import torch
+>>> logits = torch.export.load("model.pt2").module()(torch.zeros(1, 3, 256, 256))               # plain
+>>> logits = torch._inductor.aoti_load_package("model.pt2")(torch.zeros(1, 3, 256, 256))        # --aot
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightning_seg.errors import InputError, unknown
+from lightning_seg.export._facts import check_output, facts_of, read_side
+from lightning_seg.export._graph import Logits
+from lightning_seg.export._pictures import choose_pictures
+from lightning_seg.export._trace import Shapes, Traced, freest, logits_forms
+from lightning_seg.export.verify import Function, Verified, image_batches, verify_logits
+from lightning_seg.files import whole
+from lightning_seg.inference.network import Network, checkpoint_file, load_network
+
+PRECISIONS = ("32", "bf16")
+VERIFIED = 4  # pictures
+NATIVE = 96  # side of the example for a network that takes images as they are
+FACTS = "lightning_seg.json"  # in the plain program: classes, size, checkpoint, ...
+
+
+def main(args: Sequence[str]) -> None:
+    """``lightning-seg export program``; see its ``--help``."""
+    given = _parser().parse_args(args)
+    if given.precision not in PRECISIONS:
+        raise unknown("precision", given.precision, PRECISIONS)
+    side = read_side(given.size)
+    lines = export_program(
+        given.ckpt_path, given.output, given.aot, given.precision, side, given.images, given.trust_code
+    )
+    print(f"exported:  {given.output} ({given.output.stat().st_size / 2**20:.1f} MiB)")
+    print("\n".join(lines))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg export program", description="A checkpoint as a torch program.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one")
+    add("--output", required=True, type=Path, metavar="FILE", help="such as model.pt2")
+    add(
+        "--aot", action="store_true", help="compiled for processors like this one (needs a C++ compiler, takes minutes)"
+    )
+    add(
+        "--precision", default="32", help="32 (default), or bf16: mixed precision, for CPUs that have it, if masks stay"
+    )
+    add("--size", default="dynamic", help="the only height and width; dynamic (default): any, where the network allows")
+    add("--images", metavar="FOLDER", help="that verify it (default: of the validation split, or phantoms)")
+    add("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
+    return parser
+
+
+def export_program(
+    checkpoint: str | Path,
+    output: Path,
+    aot: bool = False,
+    precision: str = "32",
+    size: int | None = None,
+    images: str | None = None,
+    trust_code: bool = False,
+) -> list[str]:
+    """Write ``output``, a function from images (B, C, H, W) float32 in [0, 1] to logits, after it gave those of the checkpoint.
+
+    Args:
+        checkpoint: a ``.ckpt`` file, or the folder of a run: its best one.
+        aot: compiled by AOTInductor; else a program that torch interprets, compiles or converts.
+        precision: of `PRECISIONS`.
+        size: the only height and width; None: free, where the network allows.
+        images: folder of those that verify it; None: of the validation split, or phantoms.
+
+    Returns what it takes and what its verification found, in lines. Errors: as of `export_onnx`.
+    """
+    check_output(output, ".pt2")
+    if aot:
+        _check_compiler()
+    file = checkpoint_file(checkpoint)
+    network = load_network([file], trust_code=trust_code)
+    side = size or network.trained.size or NATIVE
+    pictures = choose_pictures(network, file, images, VERIFIED)
+    forms = logits_forms(Logits(network, precision == "bf16"), network.trained.in_channels, size, side)
+    variant = "" if precision == "32" else precision
+
+    def attempt(traced: Traced, part: Path) -> Verified:
+        run = _write(part, traced, aot, facts_of(network, file) | {"precision": precision})
+        batches = [batch for batch in image_batches(pictures.images, traced.shapes, side) if _allowed(batch, traced)]
+        return verify_logits(network, run, batches, variant)
+
+    with _writable(output), whole(output) as part:
+        shapes, verified = freest(forms, lambda traced: attempt(traced, part))
+    return [f"takes:     {_takes(network, shapes)}", f"verified:  on {pictures.origin}: {verified.text}"]
+
+
+def _allowed(batch: np.ndarray, traced: Traced) -> bool:
+    """Whether the program takes the size: a torch program holds to its multiples."""
+    shapes = traced.shapes
+    return shapes.side is not None or all(
+        side % shapes.multiple == 0 and side >= 2 * shapes.multiple for side in batch.shape[2:]
+    )
+
+
+def _takes(network: Network, shapes: Shapes) -> str:
+    step = f" (multiples of {shapes.multiple} from {2 * shapes.multiple})" if shapes.side is None else ""
+    return f"image float32 (B, {network.trained.in_channels}, H, W) in [0, 1]{step}: {shapes.describe()}"
+
+
+def _write(part: Path, traced: Traced, aot: bool, facts: dict[str, Any]) -> Function:
+    """Write the program and load it again, as a function."""
+    run: Any
+    if aot:
+        with tempfile.TemporaryDirectory(dir=part.parent) as scratch:
+            package = Path(scratch) / "model.pt2"  # inductor takes no other suffix
+            _compile(traced, package)
+            run = torch._inductor.aoti_load_package(str(package))
+            shutil.move(package, part)
+    else:
+        buffer = io.BytesIO()
+        torch.export.save(traced.program, buffer, extra_files={FACTS: json.dumps(facts)})
+        part.write_bytes(buffer.getvalue())
+        run = torch.export.load(io.BytesIO(buffer.getvalue())).module()
+
+    @torch.no_grad()
+    def logits(images: np.ndarray) -> np.ndarray:
+        try:
+            return run(torch.from_numpy(images)).float().numpy()
+        except (AssertionError, RuntimeError) as error:  # a guard of the program, a kernel
+            raise InputError(
+                f"the program does not take images {images.shape}: {str(error).splitlines()[0]}"
+            ) from error
+
+    return logits
+
+
+def _compile(traced: Traced, package: Path) -> None:
+    try:
+        torch._inductor.aoti_compile_and_package(traced.program, package_path=str(package))
+    except Exception as error:  # a compiler's failure reaches us as many types
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise InputError(f"AOTInductor cannot compile this network: {line}") from error
+
+
+def _check_compiler() -> None:
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name):
+        raise InputError(
+            "--aot needs a C++ compiler, and neither g++ nor clang++ is installed; install one, or leave --aot out."
+        )
+
+
+@contextlib.contextmanager
+def _writable(output: Path) -> Any:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be written ({error.strerror or error}); give another place, or free space and permissions there."
+        ) from error
