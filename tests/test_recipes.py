@@ -95,7 +95,9 @@ def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_recipe_builds_network_loss_optimizer_and_data(recipe: Path, tmp_path: Path) -> None:
     built = build(recipe, tmp_path)
     module: SegmentationModule = built.model
-    module._trainer = SimpleNamespace(estimated_stepping_batches=1000)  # all that the schedule asks of it
+    module._trainer = SimpleNamespace(
+        gradient_clip_val=None, estimated_stepping_batches=1000
+    )  # all that the schedule asks of it
     optimizer = module.configure_optimizers()["optimizer"]
     module._trainer = None
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
