@@ -65,27 +65,48 @@ class Masks(nn.Module):
 
 def scaled(pixels: Tensor, side: int) -> Tensor:
     """Pictures (B, C, H, W) of grey levels at ``side`` x ``side``, as `data.cache.resize` scales them: by area where both sides
-    shrink, else bilinear, and rounded to whole levels.
-
-    A product with one matrix for each axis, because no operator of ONNX averages by area. Shrunk pictures are OpenCV's but for a
-    level in some thousandths of the values; enlarged ones are a level above OpenCV's, which truncates, in an eighth of them.
+    shrink, else bilinear. OpenCV's levels, but for one in some thousand, enlarged one in a hundred, which is one off.
     """
     height, width = pixels.shape[-2:]
     rows, columns = torch.arange(height).double(), torch.arange(width).double()
-    tall, wide = rows[-1] + 1, columns[-1] + 1  # tensors: the graph decides for each picture
-    down, across = (_weights(axis, side, (tall >= side) & (wide >= side)).float() for axis in (rows, columns))
-    halved = (tall == 2 * side) & (wide == 2 * side)  # for which OpenCV rounds a half up, and else to the even level
+    shrinks = (rows[-1] + 1 >= side) & (columns[-1] + 1 >= side)  # a tensor: the graph decides for each picture
+    return torch.where(shrinks, _by_area(pixels, rows, columns, side), _bilinear(pixels, rows, columns, side))
+
+
+def _by_area(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
+    """A product with one matrix for each axis, because no operator of ONNX averages by area."""
+    down, across = (_shares(axis, side).float() for axis in (rows, columns))
+    halved = (rows[-1] + 1 == 2 * side) & (columns[-1] + 1 == 2 * side)  # OpenCV then rounds a half up, else to even
     return (down @ pixels @ across.transpose(0, 1) + halved * 0.01).round()
 
 
-def _weights(places: Tensor, side: int, shrinks: Tensor) -> Tensor:
-    """(side, N): what each of N pixels contributes to each scaled one; ``places``: 0 ... N - 1."""
+def _shares(places: Tensor, side: int) -> Tensor:
+    """(side, N): what each of N pixels, at ``places`` 0 ... N - 1, contributes to each scaled one."""
     targets = torch.arange(side).double()[:, None]
     factor = (places[-1] + 1) / side
     overlap = torch.minimum((targets + 1) * factor, places + 1) - torch.maximum(targets * factor, places)
-    centre = torch.minimum(((targets + 0.5) * factor - 0.5).clamp_min(0), places[-1])
-    linear = (1 - (centre - places).abs()).clamp_min(0)
-    return torch.where(shrinks, overlap.clamp_min(0) / factor, linear)
+    return overlap.clamp_min(0) / factor
+
+
+def _bilinear(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
+    """In whole numbers as OpenCV, which keeps eleven bits of the weights and drops the last bits of the sums."""
+    left, right, first, second = _neighbours(columns, side)
+    across = ((pixels[..., left] * first + pixels[..., right] * second) / 16).floor().double()
+    above, below, first, second = _neighbours(rows, side)
+    top, bottom = (
+        (across[..., at, :] * weight[:, None] / 65536).floor() for at, weight in ((above, first), (below, second))
+    )
+    return ((top + bottom + 2) / 4).floor().float()
+
+
+def _neighbours(places: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each scaled pixel (side,): the indices of the two it lies between, and their weights in 2048ths."""
+    last = places[-1]
+    centre = (torch.arange(side).double() + 0.5) * ((last + 1) / side) - 0.5
+    centre = torch.minimum(centre.clamp_min(0), last)
+    low = centre.floor()
+    second = ((centre - low) * 2048).round()
+    return low.long(), torch.minimum(low + 1, last).long(), 2048 - second, second
 
 
 class _SameConv(nn.Module):

@@ -255,8 +255,7 @@ def runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         try:
             return session.run(None, {name: images})[0]
         except Exception as error:
-            raise InputError(
-                f"onnxruntime does not run the exported file on images {images.shape}: {str(error).splitlines()[0]}"
-            ) from error
+            cause = str(error).splitlines()[0].rpartition("Status Message: ")[2][-100:]
+            raise InputError(f"onnxruntime does not run the exported file on images {images.shape}: {cause}") from error
 
     return run

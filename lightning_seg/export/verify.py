@@ -29,7 +29,7 @@ class Agreement(NamedTuple):
     """How far a model is from its reference.
 
     Attributes:
-        max_difference: the largest one of logits.
+        max_difference: the largest one of logits, the largest of which is ``largest``.
         dice: of the two models' masks, mean over images and classes; 1 where both are empty.
         images: how many were compared.
     """
@@ -37,11 +37,12 @@ class Agreement(NamedTuple):
     max_difference: float
     dice: float
     images: int
+    largest: float
 
     def describe(self) -> str:
         return (
-            f"logits differ by at most {self.max_difference:.1e}, masks agree with Dice {self.dice:.5f} "
-            f"({self.images} images)"
+            f"logits (up to {self.largest:.3g}) differ by at most {self.max_difference:.1e}, masks agree with Dice "
+            f"{self.dice:.5f} ({self.images} images)"
         )
 
 
@@ -52,7 +53,7 @@ def agreement(reference: Function, candidate: Function, images: Iterable[Batch],
         threshold: of the probability, for the masks.
     """
     cut = float(np.log(threshold / (1 - threshold)))
-    differences, dices, count = [0.0], list[float](), 0
+    differences, dices, count, largest = [0.0], list[float](), 0, 0.0
     for batch in images:
         expected, found = reference(batch), candidate(batch)
         if expected.shape != found.shape:
@@ -63,8 +64,8 @@ def agreement(reference: Function, candidate: Function, images: Iterable[Batch],
         difference = float(np.abs(expected - found).max())
         differences.append(difference if np.isfinite(difference) else float("inf"))
         dices.extend(_dice(expected > cut, found > cut).ravel())
-        count += len(batch)
-    return Agreement(max(differences), float(np.mean(dices)), count)
+        count, largest = count + len(batch), max(largest, float(np.abs(expected).max()))
+    return Agreement(max(differences), float(np.mean(dices)), count, largest)
 
 
 def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -178,7 +179,7 @@ def verify_masks(
         different += int((expected != found).sum())
         pixels += expected.size
         dices.extend(_dice(expected, found).ravel())
-    found_all = Agreement(different / pixels, float(np.mean(dices)), len(pictures))
+    found_all = Agreement(different / pixels, float(np.mean(dices)), len(pictures), 1.0)
     text = f"{found_all.max_difference:.1e} of the mask pixels differ from `predict`, Dice {found_all.dice:.5f}"
     if variant and found_all.dice < DICE:
         raise InputError(_changed(variant, found_all.dice))

@@ -17,16 +17,17 @@ from lightning_seg.export.onnx import Options, export_onnx, main, runner
 from lightning_seg.module import SegmentationModule
 
 
-def write_checkpoint(path: Path, size: int | None = 32, **changes) -> Path:
-    """As `fit` writes it, of a tiny untrained network whose masks are neither empty nor full."""
+def write_checkpoint(path: Path, size: int | None = 32, sharp: bool = True, **changes) -> Path:
+    """As `fit` writes it, of a tiny untrained network; ``sharp``: whose masks are neither empty nor full."""
     given = {"architecture": "unet", "options": {"widths": [8, 16, 32]}, "classes": ["polyp"], **changes}
     torch.manual_seed(0)
     module = SegmentationModule(**given).eval()
-    with torch.no_grad():
-        head = [layer for layer in module.net.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
-        head.weight *= 20
-        polyp = torch.from_numpy(render("polyp", 3, 0, 96)[0]).permute(2, 0, 1)[None] / 255
-        head.bias -= module(polyp).logits.mean((0, 2, 3))
+    if sharp:
+        with torch.no_grad():
+            head = [layer for layer in module.net.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
+            head.weight *= 20
+            polyp = torch.from_numpy(render("polyp", 3, 0, 96)[0]).permute(2, 0, 1)[None] / 255
+            head.bias -= module(polyp).logits.mean((0, 2, 3))
     content = {
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),
