@@ -138,7 +138,7 @@ class SegmentationModule(L.LightningModule):
     def on_fit_start(self) -> None:
         self.load_encoder_weights()  # a resumed run has its origin from the checkpoint, and nothing is loaded
         self.training_options.check_machine(self.device)
-        self.training_options.start()
+        self.training_options.start(self.device)
 
     def load_encoder_weights(self) -> None:
         """Start from the encoder's ImageNet weights; an InputError where there are none on this machine."""

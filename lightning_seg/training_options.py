@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import nn
 
-from lightning_seg.acceleration import CompileCost, check_compile, check_compiler, compile_network
+from lightning_seg.acceleration import CompileCost, check_compile, check_compiler, compile_network, widen_depthwise
 from lightning_seg.averaging import WeightEMA, check_ema
 from lightning_seg.errors import InputError
 from lightning_seg.freezing import Freezing, dead_parameters, frozen_parts
@@ -58,8 +58,10 @@ class TrainingOptions:
         if self.hp["compile"]:
             check_compiler(device)
 
-    def start(self) -> None:
-        """As `fit` starts: the network learns to compile itself, or to compute twice."""
+    def start(self, device: torch.device) -> None:
+        """As `fit` starts on ``device``: the network learns to compile itself, or to compute twice."""
+        if device.type == "cpu":
+            widen_depthwise(self.net)
         if self.hp["compile"]:
             compile_network(self.net, self.hp["compile"])
         if self.hp["activation_checkpointing"]:

@@ -129,6 +129,42 @@ def test_gpus_that_all_compute_in_bfloat16_train_in_it(monkeypatch, capabilities
     assert acceleration.automatic_precision("cpu")[0] == "32-true"
 
 
+def gradients(conv, image, mixed):
+    conv.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        output = conv(image)
+    output.float().square().sum().backward()
+    return output, conv.weight.grad.clone()
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 1), (5, 2)])
+def test_depthwise_convolutions_train_in_float32_amid_mixed_precision(kernel, stride):
+    conv = torch.nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=8, bias=False)
+    net, image = torch.nn.Sequential(conv), torch.rand(2, 8, 16, 16).bfloat16()
+    names = list(net.state_dict())
+    exact, gradient = gradients(conv, image.float(), mixed=False)
+    plain, _ = gradients(conv, image, mixed=True)
+    acceleration.widen_depthwise(net)
+    acceleration.widen_depthwise(net)  # a second fit
+    widened, its_gradient = gradients(conv, image, mixed=True)
+    assert widened.dtype == plain.dtype == torch.bfloat16
+    assert list(net.state_dict()) == names
+    assert torch.equal(widened, exact.bfloat16())
+    torch.testing.assert_close(its_gradient, gradient, rtol=0.02, atol=0.02 * float(gradient.abs().max()))
+    copied = copy.deepcopy(net)
+    with torch.no_grad():
+        copied[0].weight.zero_()
+        assert copied(image.float()).abs().max() == 0
+        assert net(image.float()).abs().max() > 0
+
+
+@pytest.mark.parametrize("given", [{"groups": 1}, {"groups": 8, "kernel_size": 3}, {"groups": 4}])
+def test_other_convolutions_stay_in_mixed_precision(given):
+    conv = torch.nn.Conv2d(8, 8, **{"kernel_size": 5, "padding": 1} | given)
+    acceleration.widen_depthwise(conv)
+    assert "forward" not in vars(conv)
+
+
 def test_the_precision_that_was_chosen_stands_in_all_records_and_a_resumed_run_keeps_it(fit, monkeypatch, capsys):
     monkeypatch.setattr(acceleration, "cpu_has", lambda flag: flag == "amx_bf16")
     done = fit()

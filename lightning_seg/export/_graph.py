@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_seg.export._sizes import exportable
 from lightning_seg.inference.network import Network
 from lightning_seg.models import Output
 
@@ -24,7 +25,7 @@ class Logits(nn.Module):
         super().__init__()
         module = network.modules[0]
         self.mixed = mixed
-        self.net = _exportable(copy.deepcopy(module.net))
+        self.net = exportable(copy.deepcopy(module.net))
         self.register_buffer("mean", module.mean.clone())
         self.register_buffer("std", module.std.clone())
         self.eval()
@@ -107,35 +108,3 @@ def _neighbours(places: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tens
     low = centre.floor()
     second = ((centre - low) * 2048).round()
     return low.long(), torch.minimum(low + 1, last).long(), 2048 - second, second
-
-
-class _SameConv(nn.Module):
-    """A convolution padded as TensorFlow's "same", whose padding is whole-numbered arithmetic.
-
-    timm computes it through a float, which torch.export takes minutes to simplify where sizes are symbols.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight, self.bias = conv.weight, conv.bias
-        self.kernel, self.stride, self.dilation, self.groups = conv.kernel_size, conv.stride, conv.dilation, conv.groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        bottom, right = (self._missing(axis, x.shape[axis - 2]) for axis in (0, 1))
-        x = F.pad(x, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2))
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-
-    def _missing(self, axis: int, size: int) -> int:
-        stride, reach = self.stride[axis], (self.kernel[axis] - 1) * self.dilation[axis] + 1
-        return max(((size + stride - 1) // stride - 1) * stride + reach - size, 0)
-
-
-def _exportable(net: nn.Module) -> nn.Module:
-    """``net`` with its "same" convolutions replaced and its weights in the usual order, in place."""
-    for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child).__name__ == "Conv2dSame":  # timm's
-                setattr(parent, name, _SameConv(child))  # type: ignore[arg-type]
-    for tensor in (*net.parameters(), *net.buffers()):
-        tensor.data = tensor.data.contiguous()  # torch.export cannot save channels_last well
-    return net

@@ -9,9 +9,11 @@ from lightning_seg import models
 from lightning_seg.export.onnx import Options, export_onnx
 
 QUICK = ("sa_unet", "transunet", "unet", "unet3plus")
+SWIN = {"depths": [1, 2, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1]}
 FORMS = [
     ("unet", {"encoder": "test_efficientnet"}),
     ("unet", {"encoder": "test_convnext"}),
+    ("unet", {"encoder": "swin_tiny_patch4_window7_224", "encoder_options": SWIN}),
     ("unet3plus", {"streams": "paper", "deep_supervision": True, "cgm": True}),
     ("pam_unet", {"regularizer": 0.01}),
     ("attention_unet", {"gate": "oktay_grid"}),
