@@ -11,9 +11,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks._environment import environment
 from benchmarks._section import Section
 from benchmarks._timing import find_device
+from lightning_seg.environment import environment, package_version
 from lightning_seg.errors import one_sentence, unknown
 from lightning_seg.files import write_whole
 
@@ -21,7 +21,11 @@ PEERS = ("training", "step", "latency", "memory", "growth", "startup")  # agains
 BENCHMARKS = ("exports", "hpo", "loader", "predict", "sa_unet_v2", "volumes", *PEERS)
 LONG = ("scores",)  # run where they are named, or with --long
 RESULTS = Path(__file__).parent / "RESULTS.md"
-HEAD = "# Measured\n\nEach section is written by `python -m benchmarks <its name>`, on an otherwise idle machine.\n"
+PACKAGES = ("segmentation_models_pytorch", "monai", "albumentations", "torchmetrics", "onnxruntime")  # compared
+HEAD = (
+    "# Measured\n\nEach section is written by `python -m benchmarks <its name>`; its last line says with what, and how busy the "
+    "machine was.\n"
+)
 
 
 def main(args: list[str]) -> None:
@@ -44,7 +48,8 @@ def main(args: list[str]) -> None:
 
 def _facts() -> dict[str, str]:
     """With what is measured, and what else the machine was doing just before."""
-    facts = environment(find_device()) | {"date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    facts = environment(find_device()) | {name: package_version(name) for name in PACKAGES}
+    facts |= {"date": f"{datetime.now(UTC):%Y-%m-%d}"}
     return facts | {"load before": f"{os.getloadavg()[0]:.1f}"}
 
 

@@ -84,15 +84,15 @@ def step_memory(net: nn.Module, batch: int, size: int, bfloat16: bool) -> dict[s
         mask, update = image[:, :1].clone(), torch.optim.AdamW(net.parameters(), fused=True)
         for _ in range(2):  # the first step makes the optimiser's state
             update.zero_grad()
-            held = live.now
+            before = live.now
             with torch.autocast("cpu", torch.bfloat16) if bfloat16 else ExitStack():
                 output = net(image)
             output = output if isinstance(output, Output) else Output(output)
             loss = sum((loss_of(deep.float(), mask) for deep in output.deep), loss_of(output.logits.float(), mask))
             loss = loss if output.penalty is None else loss + output.penalty.float()
             del output
-            forward = live.now - held
+            forward = live.now - before
             loss.backward()
             update.step()
             del loss
-    return {"held": held, "forward": forward, "peak": live.peak}
+    return {"held": before - image.nbytes - mask.nbytes, "forward": forward, "peak": live.peak}

@@ -14,6 +14,7 @@ import torch
 from benchmarks._fits import TakesTurns, Training, Turns
 from benchmarks._timing import has_bfloat16
 from benchmarks._watches import METRICS, WatchStep
+from lightning_seg.data.datamodule import default_workers
 
 LR = 1e-3
 LONG = 1_000_000  # epochs: longer than any measurement
@@ -32,8 +33,13 @@ class Pair:
         return f"{self.architecture} x {self.encoder.partition('.')[0]}"
 
     @property
+    def same(self) -> bool:
+        """The plain loop trains our network."""
+        return self.network == self.architecture
+
+    @property
     def peer(self) -> str:
-        return f"smp.{self.network}" if self.network != self.architecture else "ours, in the plain loop"
+        return "ours, in the plain loop" if self.same else f"smp.{self.network}"
 
     def plain_args(self, table: Path, size: int, batch: int, **options: Any) -> list[str]:
         """Of `benchmarks._plain.main`."""
@@ -79,13 +85,14 @@ def plain(connection: Connection, args: Sequence[str], watched: bool = False) ->
 
 
 def synthetic(connection: Connection, pair: Pair, size: int, batch: int, bfloat16: bool, cuda: bool) -> None:
-    """The bare step of our module on one random batch that stays on the device: no loader, no scores, no Lightning."""
+    """The bare step of our module on one random batch that stays on the device, set up as in `fit`: no loader, scores, Lightning."""
     from lightning_seg.module import SegmentationModule
 
     device = torch.device("cuda" if cuda else "cpu")
     torch.set_float32_matmul_precision("high")
     torch.use_deterministic_algorithms(True, warn_only=True)  # as every run
     module = SegmentationModule(pair.architecture, pair.encoder).to(device).train()
+    module.training_options.start(device)
     optimizer = torch.optim.AdamW(module.parameters(), lr=LR, fused=True)
     image = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=device)
     image = image.contiguous(memory_format=torch.channels_last)
@@ -104,21 +111,25 @@ def synthetic(connection: Connection, pair: Pair, size: int, batch: int, bfloat1
 def trainings(
     pair: Pair, table: Path, size: int, batch: int, scratch: Path, device: torch.device, watched: bool = False
 ) -> dict[str, Training]:
-    """All ways to train a pair, those in bfloat16 where the device has it; `WatchStep` may watch all but the synthetic one."""
+    """All ways to train a pair, those in bfloat16 where the device has it; `WatchStep` may watch all but the synthetic one.
+
+    On a GPU the plain loop has as many workers as ours.
+    """
     fast, cuda = has_bfloat16(device), device.type == "cuda"
     place = {"runs": scratch / "plain", "accelerator": "gpu" if cuda else "cpu", "epochs": LONG, "validate_every": LONG}
+    place["workers"] = max(2, default_workers())
     theirs = partial(pair.plain_args, table, size, batch, **place)
     own = pair.our_args(table, size, batch, scratch, *ENDLESS, "--trainer.accelerator", "gpu" if cuda else "cpu")
     found: dict[str, Training] = {
-        "plain": partial(plain, args=theirs(), watched=watched),
         "ours, float32": partial(ours, args=[*own, "--trainer.precision", "32-true"], watched=watched),
         "ours, defaults": partial(ours, args=own, watched=watched),
         "synthetic": partial(synthetic, pair=pair, size=size, batch=batch, bfloat16=fast, cuda=cuda),
     }
-    if pair.network != pair.architecture:  # what the loop alone makes of it
-        found["plain, our network"] = partial(plain, args=theirs(network=pair.architecture), watched=watched)
-    if fast:
-        found["plain, bf16-mixed"] = partial(plain, args=theirs(precision="bf16-mixed"), watched=watched)
+    networks = {"plain": pair.network} | ({} if pair.same else {"plain, our network": pair.architecture})
+    for name, network in networks.items():
+        for precision in ("32-true", "bf16-mixed") if fast else ("32-true",):
+            way = name if precision == "32-true" else f"{name}, {precision}"
+            found[way] = partial(plain, args=theirs(network=network, precision=precision), watched=watched)
     return found
 
 

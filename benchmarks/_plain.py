@@ -103,7 +103,9 @@ def main(args: Sequence[str], callbacks: Sequence[L.Callback] = ()) -> L.Trainer
     """Train."""
     options = _parser().parse_args(args)
     L.seed_everything(options.seed, verbose=False)
-    workers = {"num_workers": options.workers, "pin_memory": torch.cuda.is_available()}
+    torch.set_float32_matmul_precision("high")  # as Lightning's own hint says
+    many = options.workers > 0
+    workers = {"num_workers": options.workers, "pin_memory": torch.cuda.is_available(), "persistent_workers": many}
     train = DataLoader(Pairs(options.table, "train", options.size), options.batch, True, drop_last=True, **workers)
     val = DataLoader(Pairs(options.table, "val", options.size), options.batch, **workers)
     module = PlainModule(build(options.network, options.encoder, options.weights), options.lr)

@@ -17,7 +17,7 @@ from benchmarks._timing import find_device, has_bfloat16, in_turn
 from lightning_seg.module import SegmentationModule
 
 Row = dict[str, Any]
-SIZE, REPETITIONS, BATCH_REPETITIONS = 256, 9, 3
+SIZE, REPETITIONS, BATCH_REPETITIONS = 256, 9, 5
 BATCHES = {"cpu": (1, 8), "cuda": (1, 16, 64, 256)}
 
 
@@ -97,16 +97,17 @@ def _our_way(module: SegmentationModule, dtype: torch.dtype | None, image: Tenso
 def _ways(contest: Contest, device: torch.device) -> tuple[dict[str, Callable[[Tensor], Tensor]], dict[str, int]]:
     """From uint8 images to probabilities, and the parameters of both networks."""
     module = SegmentationModule(contest.architecture, contest.encoder, normalization="unit").to(device).eval()
-    net = copy.deepcopy(module.net) if contest.peer is None else contest.peer()
-    net = net.to(device, memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    found: dict[str, Callable[[Tensor], Tensor]] = {
-        "plain": partial(_plainly, net, None),
-        "ours": partial(_our_way, module, None),
-    }
-    if has_bfloat16(device):
-        found["plain, bf16"] = partial(_plainly, net, torch.bfloat16)
-        found["ours, bf16"] = partial(_our_way, module, torch.bfloat16)
-    return found, {"ours": _parameters(module.net), "peer": _parameters(net)}
+    nets = {"our network plainly": copy.deepcopy(module.net)}
+    if contest.peer is not None:
+        nets["peer"] = contest.peer()
+    found: dict[str, Callable[[Tensor], Tensor]] = {}
+    for name, dtype in {"": None, ", bf16": torch.bfloat16}.items():
+        if dtype is None or has_bfloat16(device):
+            for way, net in nets.items():
+                net.to(device, memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+                found[f"{way}{name}"] = partial(_plainly, net, dtype)
+            found[f"ours{name}"] = partial(_our_way, module, dtype)
+    return found, {"ours": _parameters(module.net), "peer": _parameters(nets.get("peer", module.net))}
 
 
 def _parameters(net: nn.Module) -> int:
@@ -115,40 +116,64 @@ def _parameters(net: nn.Module) -> int:
 
 def section(rows: list[Row]) -> Section:
     """Markdown, all numbers, and a chart."""
-    heads = ["network", "peer", "parameters ours / peer", "batch", "plain, ms per image"]
-    pairs = [(f"ours{p}", f"plain{p}", text) for p, text in (("", "float32"), (", bf16", "both bf16"))]
-    found = [pair for pair in pairs if pair[0] in rows[0]["seconds"]]
-    fast = ["ours bf16, times plain float32"] if len(found) > 1 else []
+    bars = {f"{row['network']}, batch {row['batch']}": _faster(row, "our network plainly") for row in rows}
+    chart = Bars("Inference in float32, our network in both ways", "times as fast as plain torch", bars, 1.0)
+    tables = [_same(rows), _against_peers(rows), _best(rows)]
+    return Section("\n\n".join([_caption(rows), *tables]), {"rows": rows}, {"speed": chart})
+
+
+def _faster(row: Row, than: str, precision: str = "") -> list[float]:
+    return ratios(row["seconds"][f"{than}{precision}"], row["seconds"][f"ours{precision}"])
+
+
+def _precisions(rows: Sequence[Row]) -> list[str]:
+    return [precision for precision in ("", ", bf16") if f"ours{precision}" in rows[0]["seconds"]]
+
+
+def _same(rows: Sequence[Row]) -> str:
+    """Our network, used plainly and as the project does."""
+    precisions = _precisions(rows)
+    heads = ["network", "batch", "plain, ms per image", *(f"ours, times as fast{p or ', float32'}" for p in precisions)]
     lines = []
     for row in rows:
-        seconds, batch = row["seconds"], row["batch"]
-        cells = [row["network"], row["peer"], " / ".join(f"{n:,}" for n in row["parameters"].values()), batch]
-        cells += [spread([1000 * s / batch for s in seconds["plain"]], 1)]
-        cells += [spread(ratios(seconds[plain], seconds[ours]), 2) for ours, plain, _ in found]
-        lines.append(cells + ([spread(ratios(seconds["plain"], seconds["ours, bf16"]), 2)] if fast else []))
-    heads += [*(f"ours, times as fast, {text}" for *_, text in found), *fast]
-    bars = {f"{r['network']}, batch {r['batch']}": ratios(r["seconds"]["plain"], r["seconds"]["ours"]) for r in rows}
-    chart = Bars("Inference in float32, against plain torch", "times as fast", bars, 1.0)
-    return Section(f"{_caption(rows)}\n\n{table(heads, lines)}\n\n{_best(rows)}", {"rows": rows}, {"speed": chart})
+        each = [1000 * s / row["batch"] for s in row["seconds"]["our network plainly"]]
+        faster = [spread(_faster(row, "our network plainly", precision), 2) for precision in precisions]
+        lines.append([row["network"], row["batch"], spread(each, 1), *faster])
+    return f"Our network in both:\n\n{table(heads, lines)}"
+
+
+def _against_peers(rows: Sequence[Row]) -> str:
+    """Other networks for the same purpose."""
+    found, precisions = [row for row in rows if "peer" in row["seconds"]], _precisions(rows)
+    if not found:
+        return ""
+    heads = ["network", "peer", "parameters, ours / peer", "batch", "peer, ms per image"]
+    heads += [f"ours, times as fast{p or ', float32'}" for p in precisions]
+    lines = []
+    for row in found:
+        each = [1000 * s / row["batch"] for s in row["seconds"]["peer"]]
+        cells = [row["network"], row["peer"], " / ".join(f"{n:,}" for n in row["parameters"].values()), row["batch"]]
+        lines.append([*cells, spread(each, 1), *(spread(_faster(row, "peer", p), 2) for p in precisions)])
+    return f"Against peers, whose networks are others:\n\n{table(heads, lines)}"
 
 
 def _best(rows: Sequence[Row]) -> str:
     """Images per second at the batch that suits each way best."""
+    ways = [way for way in rows[0]["seconds"] if "peer" not in way]
     lines = []
     for name in dict.fromkeys(row["network"] for row in rows):
         own = [row for row in rows if row["network"] == name]
         best = [
-            max((row["batch"] / statistics.median(row["seconds"][way]), row["batch"]) for row in own)
-            for way in rows[0]["seconds"]
+            max((row["batch"] / statistics.median(row["seconds"][way]), row["batch"]) for row in own) for way in ways
         ]
         lines.append([name, *(f"{rate:.1f} (batch {batch})" for rate, batch in best)])
-    return f"Images per second at the best batch:\n\n{table(('network', *rows[0]['seconds']), lines)}"
+    return f"Our network, images per second at the better batch of those above:\n\n{table(('network', *ways), lines)}"
 
 
 def _caption(rows: Sequence[Row]) -> str:
     return (
         f"Images of {rows[0]['size']} x {rows[0]['size']}, random weights, from uint8 pixels on the device to probabilities. Plain: "
         "evaluation mode, no gradients, NCHW; ours: inference mode, channels last. Median [quartiles] of "
-        f"{len(rows[0]['seconds']['plain'])} (one image) or {len(rows[-1]['seconds']['plain'])} (batches) repetitions in turn; ratios "
-        "are those within a repetition. Ratios against a peer with other parameters compare networks, too."
+        f"{len(rows[0]['seconds']['ours'])} (one image) or {len(rows[-1]['seconds']['ours'])} (batches) repetitions in turn; ratios "
+        "are those within a repetition."
     )

@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,24 @@ STEPS = (0.64, 0.16, 0.04)  # seconds that a made-up network takes for a batch o
 Loaders = dict[str, Callable[[int], DataLoader[Any]]]  # name -> the loader with so many workers
 
 
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Within, torch and OpenCV use one thread, also for decoding."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: a few tiny phantoms, ``compiled`` changes nothing."""
     size, batch, repetitions = (32, 4, 2) if smoke else (256, 64, 15)
     steps = STEPS[-1:] if smoke else STEPS
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)  # one core, also for decoding
-    with tempfile.TemporaryDirectory() as scratch:
+    with one_core(), tempfile.TemporaryDirectory() as scratch:
         root, pictures = _pictures(Path(scratch), smoke)
         loaders, starts = _loaders(root, Path(scratch), size, batch)
         rates = speed(loaders, batch, repetitions)

@@ -185,5 +185,6 @@ def _caption(row: Row) -> str:
         f"The most that a training step holds at {row['size']} x {row['size']}: weights, gradients and AdamW's state in float32, what "
         "the forward pass keeps for the backward pass, and what either makes on its way. Counted, to a thousandth, on tensors without "
         "contents; without cuDNN's scratch and the allocator's fragments. bfloat16: mixed precision, the project's default where the "
-        f"device has it. **Bold**: does not fit {GPU / 1e9:.0f} GB."
+        "device has it, as a CPU does it: on a GPU layer norm and softmax stay in float32, and padding by replication does not. "
+        f"**Bold**: does not fit {GPU / 1e9:.0f} GB."
     )

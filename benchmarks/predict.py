@@ -8,14 +8,16 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from lightning_seg.data._source import DATA_VARIABLE, Sample
-from lightning_seg.data.cache import resize
+from benchmarks._section import Section, ratios, spread, table
+from lightning_seg.data._source import DATA_VARIABLE
 from lightning_seg.data.phantom import render
 from lightning_seg.inference.images import COLUMNS, Options, predict_images
 from lightning_seg.inference.inputs import Input, find_inputs
@@ -31,20 +33,21 @@ SMOKE_NETWORKS = (("unet", "test_resnet.r160_in1k"),)
 CLASSES = ("polyp",)
 
 
-def run(smoke: bool = False, compiled: bool = False) -> str:
-    """The section of the results, in Markdown; ``smoke``: a few tiny phantoms, ``compiled`` changes nothing."""
-    size, count, repetitions = (32, 6, 1) if smoke else (256, 100, 3)
+def run(smoke: bool = False, compiled: bool = False) -> Section:
+    """The section of the results; ``smoke``: a few tiny phantoms, ``compiled`` changes nothing."""
+    size, count, repetitions = (32, 6, 1) if smoke else (256, 100, 4)
     device = torch.device("cuda" if torch.cuda.is_available() and not smoke else "cpu")
-    lines = ["| network | precision | plain, images/s | ours, images/s | times as fast | masks' pixels that differ |"]
-    lines.append("|---|---|---|---|---|---|")
+    heads = ("network", "precision", "plain, images/s", "ours, images/s", "times as fast", "masks' pixels that differ")
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         inputs, kind = _inputs(Path(scratch), count, smoke)
         for architecture, encoder in SMOKE_NETWORKS if smoke else NETWORKS:
             module = _untrained(architecture, encoder, size)
             for precision in ("32", "bf16"):
                 network = Network([module], Trained(CLASSES, 3, size, "", {}), device=device, precision=precision)
-                lines.append(_row(f"{architecture} x {encoder}", network, inputs, Path(scratch), repetitions))
-    return f"{_caption(kind, len(inputs), size, device, repetitions)}\n\n" + "\n".join(lines)
+                rows.append(_row(f"{architecture} x {encoder}", network, inputs, Path(scratch), repetitions))
+    caption = _caption(kind, len(inputs), size, device, repetitions)
+    return Section(f"{caption}\n\n{table(heads, [_cells(row) for row in rows])}", {"rows": rows})
 
 
 def _untrained(architecture: str, encoder: str, size: int) -> SegmentationModule:
@@ -70,21 +73,28 @@ def _inputs(scratch: Path, count: int, smoke: bool) -> tuple[list[Input], str]:
     return find_inputs(str(scratch / "phantom"), scratch / "out"), "phantoms"
 
 
-def _row(name: str, network: Network, inputs: list[Input], scratch: Path, repetitions: int) -> str:
-    """Both in turn; the ratio is that within a repetition."""
+def _row(name: str, network: Network, inputs: list[Input], scratch: Path, repetitions: int) -> dict[str, Any]:
+    """Both in turn, each time another one first."""
     seconds: dict[str, list[float]] = {"plain": [], "ours": []}
     folders = {way: Path(tempfile.mkdtemp(dir=scratch)) for way in seconds}
+    ways = [("plain", plain), ("ours", ours)]
     for repetition in range(-1, repetitions):
         some = inputs[: max(2, len(inputs) // 8)] if repetition < 0 else inputs  # warms up
-        for way, work in (("plain", plain), ("ours", ours)):
+        for way, work in ways if repetition % 2 else ways[::-1]:
             begin = time.perf_counter()
             work(network, some, folders[way])
             if repetition >= 0:
                 seconds[way].append(time.perf_counter() - begin)
-    first, second = (np.array(seconds[way]) for way in ("plain", "ours"))
     different = _difference(inputs, *folders.values())
-    cells = [_spread(len(inputs) / first, 1), _spread(len(inputs) / second, 1), _spread(first / second, 2)]
-    return f"| {' | '.join([name, network.precision, *cells])} | {different:.1e} |"
+    row = {"network": name, "precision": network.precision, "images": len(inputs), "seconds": seconds}
+    return row | {"different": different}
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """The ratio is that within a repetition."""
+    first, second = (row["seconds"][way] for way in ("plain", "ours"))
+    rates = [spread([row["images"] / s for s in way], 1) for way in (first, second)]
+    return [row["network"], row["precision"], *rates, spread(ratios(first, second), 2), f"{row['different']:.1e}"]
 
 
 def plain(network: Network, inputs: list[Input], folder: Path) -> None:
@@ -93,7 +103,7 @@ def plain(network: Network, inputs: list[Input], folder: Path) -> None:
     (folder / "masks").mkdir(exist_ok=True)
     for one in inputs:
         image = np.array(Image.open(one.path).convert("RGB"))
-        small = resize(Sample(image, image[..., :1]), (size, size)).image
+        small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
         tensor = torch.from_numpy(small).permute(2, 0, 1)[None].contiguous().to(device)
         with torch.no_grad():
             probability = module(tensor).logits.sigmoid()
@@ -116,11 +126,6 @@ def _difference(inputs: list[Input], first: Path, second: Path) -> float:
         [np.asarray(Image.open(folder / "masks" / f"{one.name}.png")) for folder in (first, second)] for one in inputs
     ]
     return float(np.mean([(one != other).mean() for one, other in pairs]))
-
-
-def _spread(values: np.ndarray, digits: int) -> str:
-    lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{median:.{digits}f} [{lower:.{digits}f}, {upper:.{digits}f}]"
 
 
 def _caption(kind: str, count: int, size: int, device: torch.device, repetitions: int) -> str:

@@ -4,9 +4,12 @@ Takes about half an hour on two cores, so `--long` must ask for it.
 """
 
 import functools
+import multiprocessing
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +34,13 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
         common = ["--trainer.max_epochs", str(epochs), "--model.lr", str(LR)]
         common += ["--model.pretrained", "true" if weights else "false"]
         ours = functools.partial(pair.our_args, file, size, batch, scratch, *common)
-        for seed in seeds:
-            rows.append({"seed": seed, "plain": _plain(plain(seed=seed, **start))})
-            rows[-1]["ours"] = _ours([*ours(), "--seed_everything", str(seed)])
+        for place, seed in enumerate(seeds):
+            ways = {
+                "plain": functools.partial(_plain, plain(seed=seed, **start)),
+                "ours": functools.partial(_ours, [*ours(), "--seed_everything", str(seed)]),
+            }
+            found = {way: _alone(ways[way]) for way in (ways if place % 2 else reversed(ways))}
+            rows.append({"seed": seed, **found})
     return _section(rows, f"{kind} at {size} x {size}, {pair.name}", epochs, bool(weights))
 
 
@@ -41,6 +48,12 @@ def _weights(pair: Pair) -> Path | None:
     """The encoder's pre-trained weights, where they lie in $LIGHTNING_SEG_WEIGHTS."""
     file = Path(os.environ.get("LIGHTNING_SEG_WEIGHTS", ".")) / f"{pair.encoder}.safetensors"
     return file if file.is_file() else None
+
+
+def _alone(train: Callable[[], Row]) -> Row:
+    """In a process of its own: either way sets switches of torch that would outlast it."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(train).result()
 
 
 def _plain(args: list[str]) -> Row:

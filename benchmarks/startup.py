@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 
 from benchmarks._environment import ROOT
 from benchmarks._peers import ENDLESS, LONG, PAIRS, SMOKE_PAIRS, write_pictures
@@ -18,7 +19,8 @@ REPETITIONS = 3
 COMMANDS = {
     "lightning-seg --help": ["-m", "lightning_seg", "--help"],
     "lightning-seg models": ["-m", "lightning_seg", "models"],
-    "import lightning_seg": ["-c", "import lightning_seg"],
+    "import lightning_seg, which imports the rest when it is used": ["-c", "import lightning_seg"],
+    "the imports of lightning-seg fit": ["-c", "import lightning_seg.cli, albumentations, cv2"],
     "the imports of the plain loop": [
         "-c",
         "import lightning, segmentation_models_pytorch, albumentations, torchmetrics, cv2",
@@ -79,6 +81,8 @@ class FirstStep(L.Callback):
         print(f"{time.monotonic() - self.start:.3f}")
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         print(f"{time.monotonic() - self.start:.3f}", flush=True)
         raise SystemExit(0)
 
@@ -97,7 +101,8 @@ def _train(start: float, way: str, args: list[str]) -> None:
 def _section(commands: Seconds, starts: dict[str, Seconds], kind: str, repetitions: int) -> Section:
     caption = (
         f"Seconds, each in a fresh process, in turn; median [quartiles] of {repetitions}. Training: {kind}; from the command until "
-        "the first batch is there and the first step is done. Ours decodes all images once, and finds them decoded from then on."
+        "the first batch is there and the first step is done. Ours decodes all images once, and finds them decoded from then on. Each "
+        "with its default precision and its own decoder."
     )
     first = table(("command", "seconds"), [[name, spread(values, 2)] for name, values in commands.items()])
     lines = [[name, *(spread(values, 1) for values in found.values())] for name, found in starts.items()]

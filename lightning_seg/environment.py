@@ -12,6 +12,7 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("torch", "timm", "lightning", "numpy")
+RECORDED = ("experiments/results", "benchmarks/results", "benchmarks/RESULTS.md")
 FILE = "environment.json"  # of a run, kept by `lightning_seg.run_record`
 
 
@@ -20,7 +21,7 @@ def environment(device: torch.device, commit: str | None = None) -> dict[str, st
     cpu = f"{cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used"
     hardware = {"gpu": torch.cuda.get_device_name(device), "cpu": cpu} if device.type == "cuda" else {"cpu": cpu}
     cuda = {"cuda": str(torch.version.cuda)} if device.type == "cuda" else {}
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
     return {"commit": commit or _commit()} | hardware | versions | cuda
 
 
@@ -36,7 +37,8 @@ def hardware(sitting: dict[str, Any]) -> str:
     return f"{sitting['devices']} x {name}" if sitting.get("devices", 1) > 1 else name
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Of what is installed, or ``absent``."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -46,7 +48,9 @@ def _version(package: str) -> str:
 def _commit() -> str:
     """The commit's first 12 digits, ``-dirty`` where files differ from it; recorded results are no part of what was run."""
     try:
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)experiments/results")
+        changed = _git(
+            "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":(exclude){place}" for place in RECORDED)
+        )
         return _git("describe", "--always", "--abbrev=12", "--exclude=*") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

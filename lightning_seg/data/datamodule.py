@@ -234,7 +234,7 @@ class SegmentationDataModule(LightningDataModule):
             raise InputError(
                 f"data.batch_size {batch_size} cannot be shared by {world} devices; give a multiple of {world}."
             )
-        workers = _default_workers() if given is None else given
+        workers = default_workers() if given is None else given
         return DataLoader(
             data,
             batch_size=batch_size // world,  # by name: Lightning rebuilds the loader of predict from names
@@ -260,7 +260,7 @@ def _known_options(dataset: str, kind: type[Any], options: dict[str, Any]) -> di
     return options
 
 
-def _default_workers() -> int:
+def default_workers() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if cores <= 2 else min(8, cores - 1)
 
