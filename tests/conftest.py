@@ -1,4 +1,4 @@
-"""What every test shares: one thread (many small models, two cores), no hub, no display."""
+"""What every test shares: one thread (many small models, two cores), no hub, no display, the same examples each time."""
 
 import os
 
@@ -7,5 +7,8 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from hypothesis import settings
 
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 torch.set_num_threads(1)

@@ -261,14 +261,21 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     image, mask, region = sample
     if image.shape[:2] == size:
         return sample
-    height, width = size
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     planes = [_nearest(plane, size) for plane in mask.transpose(2, 0, 1)]
     kept = None if region is None else _nearest(region, size)
-    return Sample(
-        scaled.reshape(height, width, -1), np.stack(planes, axis=2), kept
-    )  # cv2 drops a single channel's axis
+    return Sample(scale(image, size), np.stack(planes, axis=2), kept)
+
+
+def scale(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels (H, W, C) at ``size`` (height, width): by area when shrunk, else bilinear."""
+    height, width = size
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    channels = range(0, image.shape[2], 4)  # cv2 takes no more, and drops a single one's axis
+    parts = [
+        cv2.resize(np.ascontiguousarray(image[..., at : at + 4]), (width, height), interpolation=how) for at in channels
+    ]
+    return np.concatenate([part.reshape(height, width, -1) for part in parts], axis=2)
 
 
 def _nearest(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

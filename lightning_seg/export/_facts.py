@@ -10,6 +10,8 @@ from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.errors import InputError
 from lightning_seg.inference.network import Network
 
+SIDES = range(16, 8193)
+
 
 def facts_of(network: Network, checkpoint: Path) -> dict[str, Any]:
     """Where a model comes from and what its output is."""
@@ -36,7 +38,11 @@ def check_output(output: Path, suffix: str) -> None:
         raise InputError(f"--output is {str(output)!r}; give the name of a file that ends with {suffix}.")
     if output.is_dir():
         raise InputError(f"{output} is a folder; give the name of a file in it, such as model{suffix}.")
-    above = next(folder for folder in output.absolute().parents if folder.exists())
+    try:
+        output.exists()  # a name that is too long, a folder that may not be searched
+        above = next(folder for folder in output.absolute().parents if folder.exists())
+    except OSError as error:
+        raise InputError(f"{output} cannot be written ({error.strerror}); give --output another place.") from error
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise InputError(f"{above} cannot be written; give --output another place.")
 
@@ -45,6 +51,6 @@ def read_side(text: str) -> int | None:
     """``--size``: a whole number, or None for ``dynamic``."""
     if text == "dynamic":
         return None
-    if not text.isdecimal() or int(text) < 16:
-        raise InputError(f"--size is {text!r}; give dynamic, or a whole number from 16.")
+    if not text.isdecimal() or int(text) not in SIDES:
+        raise InputError(f"--size is {text!r}; give dynamic, or a whole number from {SIDES[0]} to {SIDES[-1]}.")
     return int(text)

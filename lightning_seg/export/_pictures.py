@@ -15,6 +15,8 @@ from lightning_seg.inference.inputs import find_inputs, read_picture
 from lightning_seg.inference.network import Network
 
 T = TypeVar("T")
+CALIBRATE = "--calibrate"
+_NAMES = {"val": "validation", "train": "training"}
 _NATIVE = 96  # side of images for a network that takes any size
 
 
@@ -25,32 +27,59 @@ class Pictures(NamedTuple):
     origin: str
 
 
-def choose_pictures(network: Network, checkpoint: Path, folder: str | None, count: int) -> Pictures:
-    """At most ``count`` pictures: of ``folder``, else of the validation split if its data are here, else phantoms.
+def choose_pictures(
+    network: Network, checkpoint: Path, folder: str | None, count: int, split: str = "val", option: str = "--images"
+) -> Pictures:
+    """At most ``count`` pictures: of ``folder``, else of the split that the checkpoint's data have, else phantoms.
 
-    Errors: InputError for a folder without pictures, or one that cannot be read.
+    Args:
+        split: ``val`` or ``train``.
+        option: that gave the folder.
+
+    Errors: InputError for a folder without pictures, or one that cannot be read, or that holds images of the test split.
     """
+    data = _data_of(checkpoint)
     if folder is not None:
-        found = [one for one in find_inputs(folder, Path("/dev/null")) if one.kind == "image"]
+        found = [one for one in find_inputs(folder, option=option) if one.kind == "image"]
         if not found:
             raise InputError(f"{folder!r} holds no picture; give a folder of images such as those the network is for.")
-        images = [read_picture(one.path, network.trained.in_channels) for one in _spread(found, count)]
+        chosen = _spread(found, count)
+        images = [read_picture(one.path, network.trained.in_channels) for one in chosen]
+        if data is not None and option == CALIBRATE:
+            _refuse_test_images(data, [one.path for one in chosen], images)
         return Pictures(images, f"{len(images)} images of {folder}")
-    validation = _validation(network, checkpoint, count)
-    return validation or Pictures(_phantoms(network, min(count, 8)), f"{min(count, 8)} phantoms (synthetic)")
+    if data is not None:
+        with contextlib.suppress(InputError, OSError):  # data that lack images
+            images = [data.source.read(id).image for id in _spread(data.ids(split), count)]
+            if images and all(image.shape[2] == network.trained.in_channels for image in images):
+                return Pictures(
+                    images, f"{len(images)} images of the {_NAMES[split]} split of {network.trained.dataset}"
+                )
+    few = min(count, 8)
+    return Pictures(_phantoms(network, few), f"{few} phantoms (synthetic: the checkpoint's own data are not here)")
 
 
-def _validation(network: Network, checkpoint: Path, count: int) -> Pictures | None:
+def _data_of(checkpoint: Path) -> SegmentationDataModule | None:
     """None where the data are not on this machine."""
     settings = dict(read_checkpoint(checkpoint)["datamodule_hyper_parameters"])
     given = {name: value for name, value in settings.items() if not name.startswith("_")}
     with contextlib.suppress(InputError, TypeError, OSError):  # no such data, or settings of another version
         data = SegmentationDataModule(**given)
-        ids = _spread(data.ids("val"), count)
-        images = [data.source.read(id).image for id in ids]
-        if images and all(image.shape[2] == network.trained.in_channels for image in images):
-            return Pictures(images, f"{len(images)} images of the validation split of {network.trained.dataset}")
+        data.ids("val")
+        return data
     return None
+
+
+def _refuse_test_images(data: SegmentationDataModule, paths: Sequence[Path], images: Sequence[np.ndarray]) -> None:
+    """InputError where one of the pictures is an image of the test split: by its name, and then by its pixels."""
+    test = {id.rpartition("/")[2]: id for id in data.ids("test")}
+    for path, image in zip(paths, images, strict=True):
+        id = test.get(path.stem)
+        if id is not None and np.array_equal(data.source.read(id).image, image):
+            raise InputError(
+                f"{path} is an image of the test split of {data.hparams['dataset']}, on which nothing is to be tuned; calibrate with "
+                "others."
+            )
 
 
 def _phantoms(network: Network, count: int) -> list[np.ndarray]:
@@ -64,5 +93,5 @@ def _phantoms(network: Network, count: int) -> list[np.ndarray]:
 
 def _spread(items: Sequence[T], count: int) -> list[T]:
     """At most ``count`` of the items, evenly from all."""
-    step = max(1, len(items) // max(1, count))
-    return list(items[::step])[:count]
+    few = min(count, len(items))
+    return [items[place * len(items) // few] for place in range(few)]

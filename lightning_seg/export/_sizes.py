@@ -8,11 +8,12 @@ from torch.nn import functional as F
 
 
 def exportable(net: nn.Module) -> nn.Module:
-    """``net`` in evaluation mode with such layers in place of timm's and its weights in the usual order, in place."""
+    """``net``, for evaluation, with such layers instead of timm's and its weights in the usual order; in place."""
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
-            if type(child).__name__ in _PLAIN:
-                setattr(parent, name, _PLAIN[type(child).__name__](child))
+            plain = _PLAIN.get(type(child).__name__)
+            if plain is not None and type(child).__module__.startswith("timm."):
+                setattr(parent, name, plain(child))
     for tensor in (*net.parameters(), *net.buffers()):
         tensor.data = tensor.data.contiguous()  # torch.export cannot save channels_last well
     return net

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -32,14 +33,19 @@ class Shapes(NamedTuple):
     multiple: int = 1
     reason: str = ""
 
-    def describe(self) -> str:
-        sizes = f"{self.side} x {self.side}" if self.side else "any height and width"
+    def describe(self, pads: bool = True) -> str:
+        """``pads``: the graph itself takes sizes between the multiples."""
+        step = self.multiple
+        free = (
+            "any height and width" if pads or step == 1 else f"height and width in multiples of {step} from {2 * step}"
+        )
+        sizes = f"{self.side} x {self.side}" if self.side else free
         because = f"; no other, because {self.reason}" if self.reason else ""
         return f"{'any batch' if self.batch else 'one image at a time'}, {sizes}{because}"
 
 
-class VariantError(InputError):
-    """A variant changes the masks, in whatever form it is traced."""
+class FormError(InputError):
+    """This form of a graph cannot be had; another one may."""
 
 
 class Traced(NamedTuple):
@@ -56,9 +62,12 @@ Result = TypeVar("Result")
 @torch.no_grad()
 def padding_of(logits: nn.Module, channels: int) -> int:
     """The largest multiple to which an image may be padded beforehand with its last row and column and give the same logits:
-    that to which the network itself pads. 1 for a network that does not pad."""
+    that to which the network itself pads. 1 for a network that does not pad; FormError for one that does not take every size."""
     image = torch.rand(1, channels, *_PROBE, generator=torch.Generator().manual_seed(0))
-    expected, found = logits(image), 1
+    try:
+        expected, found = logits(image), 1
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise FormError(f"the network does not take images of every size: {_because(error)}") from error
     for multiple in _MULTIPLES:
         padded = F.pad(image, (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple), mode="replicate")
         if torch.allclose(logits(padded)[..., : _PROBE[0], : _PROBE[1]], expected, rtol=1e-4, atol=1e-5):
@@ -67,56 +76,58 @@ def padding_of(logits: nn.Module, channels: int) -> int:
 
 
 def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[Shapes, Result]:
-    """What ``attempt`` makes of the first form that can be traced and that it accepts, by not raising an InputError.
+    """What ``attempt`` makes of the first form that can be traced and that it accepts, by not raising a `FormError`.
 
-    The shapes say why the forms before were not. Raises the error of the last form where none will do, and `VariantError` at once.
+    The shapes say why the forms before were not. Raises the error of the last form where none will do, and any other at once.
     """
-    reason, failure = "", InputError("nothing was tried.")
+    reason, failure = "", FormError("nothing was tried.")
     for form in forms:
         try:
             traced = form()
             traced = traced._replace(shapes=traced.shapes._replace(reason=reason))
             return traced.shapes, attempt(traced)
-        except VariantError:
-            raise
-        except InputError as error:
-            reason, failure = reason or str(error).rstrip(".")[:200], error
+        except FormError as error:
+            wrong = "is not the checkpoint" in str(error)
+            short = "with free sizes its output was not the checkpoint's" if wrong else str(error).rstrip(".")[:200]
+            reason, failure = reason or short, error
     raise failure
 
 
-def logits_forms(logits: nn.Module, channels: int, side: int | None, native: int) -> list[Form]:
+def logits_forms(logits: nn.Module, channels: int, side: int | None, native: int) -> Sequence[Form]:
     """Programs of ``image`` (B, C, H, W), from the freest to the most fixed.
 
     Args:
         side: the only height and width; None: free.
         native: the side of the programs that cannot do without one.
     """
-    multiple, fixed = padding_of(logits, channels), side or native
-    cells = max(2, native // multiple) + 1  # an image that nothing in the network is made for
-    odd = torch.rand(2, channels, cells * multiple, (cells + 1) * multiple)
-    rows, columns = (multiple * Dim(name, min=2) for name in ("rows", "columns"))
-    usual = torch.rand(2, channels, fixed, fixed)
-    sides = {2: rows, 3: columns}
-    forms = [
-        lambda: Traced(_export(logits, odd, {0: Dim("batch"), **sides}), Shapes(True, None, multiple)),
-        lambda: Traced(_export(logits, usual, {0: Dim("batch")}), Shapes(True, fixed)),
-        lambda: Traced(_export(logits, odd[:1], sides), Shapes(False, None, multiple)),
-        lambda: Traced(_export(logits, usual[:1], {}), Shapes(False, fixed)),
-    ]
+
+    def free(batch: dict[int, Any]) -> Traced:
+        multiple = padding_of(logits, channels)
+        cells = max(2, native // multiple) + 1  # an image that nothing in the network is made for
+        odd = torch.rand(1 + len(batch), channels, cells * multiple, (cells + 1) * multiple)
+        sides = {axis: multiple * Dim(name, min=2) for axis, name in ((2, "rows"), (3, "columns"))}
+        return Traced(_export(logits, odd, batch | sides), Shapes(bool(batch), None, multiple))
+
+    def fixed(batch: dict[int, Any]) -> Traced:
+        usual = torch.rand(1 + len(batch), channels, side or native, side or native)
+        return Traced(_export(logits, usual, batch), Shapes(bool(batch), side or native))
+
+    any_batch = {0: Dim("batch")}
+    forms = [partial(make, batch) for batch in (any_batch, {}) for make in (free, fixed)]
     return forms if side is None else forms[1::2]
 
 
-def masks_forms(masks: Masks, channels: int, native: int) -> list[Form]:
+def masks_forms(masks: Masks, channels: int, native: int) -> Sequence[Form]:
     """Programs of ``image`` (B, H, W, C) uint8 of any size, and of one image at a time."""
-    step = padding_of(masks.logits, channels) if masks.side is None else 1
-    cells = max(2, native // step) + 1
-    example = torch.zeros(2, cells * step, (cells + 1) * step, channels, dtype=torch.uint8)
-    rows, columns = (step * Dim(name, min=2) for name in ("rows", "columns"))
-    free = {1: rows, 2: columns}
-    return [
-        lambda: Traced(_export(masks, example, {0: Dim("batch"), **free}), Shapes(True, None, step)),
-        lambda: Traced(_export(masks, example[:1], free), Shapes(False, None, step)),
-    ]
+
+    def form(batch: dict[int, Any]) -> Traced:
+        step = padding_of(masks.logits, channels) if masks.side is None else 1
+        cells = max(2, native // step) + 1
+        example = torch.zeros(1 + len(batch), cells * step, (cells + 1) * step, channels, dtype=torch.uint8)
+        sides = {axis: step * Dim(name, min=2) for axis, name in ((1, "rows"), (2, "columns"))}
+        return Traced(_export(masks, example, batch | sides), Shapes(bool(batch), None, step))
+
+    return [partial(form, {0: Dim("batch")}), partial(form, {})]
 
 
 def _export(graph: nn.Module, example: Tensor, free: dict[int, Any]) -> ExportedProgram:
@@ -124,7 +135,7 @@ def _export(graph: nn.Module, example: Tensor, free: dict[int, Any]) -> Exported
         with torch.no_grad(), _quiet():
             return torch.export.export(graph, (example,), dynamic_shapes=(free,))
     except Exception as error:  # its failures are of many types
-        raise InputError(f"torch.export cannot trace this network: {_because(error)}") from error
+        raise FormError(f"torch.export cannot trace this network: {_because(error)}") from error
 
 
 @contextlib.contextmanager

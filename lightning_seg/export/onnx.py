@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_seg.errors import InputError, unknown
-from lightning_seg.export._facts import check_output, facts_of, read_side
+from lightning_seg.export import _onnx_graph as graph
+from lightning_seg.export._facts import SIDES, check_output, facts_of, read_side
 from lightning_seg.export._graph import Logits, Masks
-from lightning_seg.export._pictures import Pictures, choose_pictures
-from lightning_seg.export._trace import Shapes, Traced, freest, logits_forms, masks_forms
+from lightning_seg.export._pictures import CALIBRATE, Pictures, choose_pictures
+from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms, masks_forms
 from lightning_seg.export.verify import Verified, image_batches, one_by_one, verify_logits, verify_masks
 from lightning_seg.files import whole
 from lightning_seg.inference.network import Network, checkpoint_file, load_network
@@ -44,7 +45,7 @@ class Options:
         opset: of the operators of ONNX.
         threshold: of the probabilities, for masks.
         images: folder of those that verify; None: of the validation split, or phantoms.
-        calibrate: folder of those that calibrate int8; None: as ``images``.
+        calibrate: folder of those that calibrate int8; None: of the training split, or phantoms.
     """
 
     processing: bool = False
@@ -62,6 +63,14 @@ class Options:
             raise InputError(f"opset {self.opset} cannot be written; give one from {OPSETS[0]} to {OPSETS[-1]}.")
         if self.processing and self.size is not None:
             raise InputError("--with-processing scales pictures of any size as the checkpoint says; leave out --size.")
+        if self.size is not None and self.size not in SIDES:
+            raise InputError(f"size {self.size} is out of range; give one from {SIDES[0]} to {SIDES[-1]}.")
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold {self.threshold} is no probability; give one between 0 and 1.")
+        if self.threshold != 0.5 and not self.processing:
+            raise InputError("--threshold is for the masks of --with-processing; leave it out, or add that.")
+        if self.calibrate is not None and self.quantize != "int8":
+            raise InputError("--calibrate is for --quantize int8; leave it out, or add that.")
 
 
 class Exported(NamedTuple):
@@ -99,11 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", required=True, type=Path, metavar="FILE", help="such as model.onnx")
     add("--with-processing", action="store_true", help="pictures (B, H, W, C) uint8 of any size in, masks out")
     add("--threshold", type=float, default=0.5, help="of the masks of --with-processing (default 0.5)")
-    add("--quantize", metavar="KIND", help="int8 (computes faster on CPUs) or bf16 (stores half), if masks stay")
+    add(
+        "--quantize",
+        metavar="KIND",
+        help="int8 (for CPUs with VNNI) or bf16 (half the bytes), if masks stay",
+    )
     add("--size", default="dynamic", help="the only height and width; dynamic (default): any, where the network allows")
     add("--opset", type=int, default=OPSET, help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})")
     add("--images", metavar="FOLDER", help="that verify it (default: of the validation split, or phantoms)")
-    add("--calibrate", metavar="FOLDER", help="that calibrate int8: no test images (default: as --images)")
+    add(CALIBRATE, metavar="FOLDER", help="that calibrate int8, not the test images (default: of the training split)")
     add("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
     return parser
 
@@ -128,9 +141,13 @@ def export_onnx(
     file = checkpoint_file(checkpoint)
     network = load_network([file], trust_code=trust_code)
     pictures = choose_pictures(network, file, options.images, VERIFIED if options.quantize else FEW)
+    calibration = None
+    if options.quantize == "int8":
+        calibration = choose_pictures(network, file, options.calibrate, CALIBRATED, "train", CALIBRATE)
+    export = _Export(network, facts_of(network, file), pictures, calibration, options)
     try:
         with whole(output) as part:
-            return _Export(network, file, pictures, options).write(part)
+            return export.write(part)
     except OSError as error:
         raise InputError(
             f"{output} cannot be written ({error.strerror or error}); give another place, or free space and permissions there."
@@ -138,10 +155,18 @@ def export_onnx(
 
 
 class _Export:
-    """One export: the network, the pictures that verify it, what is asked."""
+    """One export: the network, what the file says of it, the pictures that verify and calibrate it, what is asked."""
 
-    def __init__(self, network: Network, file: Path, pictures: Pictures, options: Options) -> None:
-        self.network, self.file, self.pictures, self.options = network, file, pictures, options
+    def __init__(
+        self,
+        network: Network,
+        facts: dict[str, Any],
+        pictures: Pictures,
+        calibration: Pictures | None,
+        options: Options,
+    ) -> None:
+        self.network, self.facts, self.pictures, self.options = network, facts, pictures, options
+        self.calibration = calibration
         self.side = options.size or network.trained.size or NATIVE
         self.rule = Rule(network.trained.classes, options.threshold)
         self.logits = Logits(network)
@@ -155,7 +180,7 @@ class _Export:
         else:
             forms = logits_forms(self.logits, channels, self.options.size, self.side)
         shapes, verified = freest(forms, lambda traced: self._write(traced, part))
-        on = verified._replace(text=f"on {self.pictures.origin}: {verified.text}")
+        on = verified._replace(text=f"on {self.pictures.origin}: {verified.text}{self._calibrated('; calibrated on ')}")
         return Exported(shapes, self._takes(shapes), on)
 
     def _write(self, traced: Traced, part: Path) -> Verified:
@@ -166,35 +191,41 @@ class _Export:
             verified = self._verify(model, part, traced.shapes, self.options.quantize)
         return verified
 
+    def _calibrated(self, words: str = "") -> str:
+        return f"{words}{self.calibration.origin}" if self.calibration else ""
+
     def _model(self, traced: Traced) -> Any:
         names = ("mask", "probability") if self.options.processing else ("logits",)
         model = to_onnx(traced, self.options.opset, names)
         axes = (1, 2) if self.options.processing else (2, 3)
-        _graph().name_dimensions(model, ("batch", *_dimensions(axes)))
+        graph.name_dimensions(model, ("batch", *_dimensions(axes)))
         if traced.shapes.side is None and traced.shapes.multiple > 1:
-            _graph().pad_to_multiple(model, traced.shapes.multiple, axes)
+            graph.pad_to_multiple(model, traced.shapes.multiple, axes)
         return model
 
     def _verify(self, model: Any, part: Path, shapes: Shapes, variant: str) -> Verified:
         import onnx
 
         more = {"threshold": self.options.threshold, "takes": self._takes(shapes), "quantization": variant or "none"}
-        _graph().set_metadata(model, facts_of(self.network, self.file) | more)
-        onnx.save(model, part)
+        more |= {"calibrated_on": self._calibrated()} if variant == "int8" else {}
+        graph.set_metadata(model, self.facts | more)
+        try:
+            onnx.save(model, part)
+        except ValueError as error:  # protobuf's limit of 2 GiB
+            raise InputError(f"this network is too large for one ONNX file: {error}") from error
         run, images = runner(part), self.pictures.images
         if self.options.processing:
             return verify_masks(self.network, self.rule, run, images, shapes.batch, variant)
         batches = one_by_one(images, self.side) if variant else image_batches(images, shapes, self.side)
-        return verify_logits(self.network, run, list(batches), variant)
+        return verify_logits(self.network, lambda batch: run(batch)[0], list(batches), variant)
 
     def _quantized(self, model: Any) -> Any:
-        if self.options.quantize == "bf16":
-            _graph().store_bfloat16(model)
+        if self.calibration is None:
+            graph.store_bfloat16(model)
             return model
         from lightning_seg.export._quantize import quantize_int8
 
-        given = self.options.calibrate or self.options.images
-        pictures = choose_pictures(self.network, self.file, given, CALIBRATED).images
+        pictures = self.calibration.images
         plain = one_by_one(pictures, self.side)
         return quantize_int8(model, (picture[None] for picture in pictures) if self.options.processing else plain)
 
@@ -206,12 +237,6 @@ class _Export:
 
 def _dimensions(axes: tuple[int, int]) -> tuple[str, str, str]:
     return ("height", "width", "channels") if axes == (1, 2) else ("channels", "height", "width")
-
-
-def _graph() -> Any:
-    from lightning_seg.export import _onnx_graph
-
-    return _onnx_graph
 
 
 def to_onnx(traced: Traced, opset: int, outputs: Sequence[str]) -> Any:
@@ -231,15 +256,15 @@ def to_onnx(traced: Traced, opset: int, outputs: Sequence[str]) -> Any:
         model = program.model_proto  # type: ignore[union-attr]
     except Exception as error:  # torch.onnx's own failures are of many types
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"torch cannot write this network as ONNX: {line}") from error
+        raise FormError(f"torch cannot write this network as ONNX: {line}") from error
     reached = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
     if reached != opset:
         raise InputError(f"this network cannot be written in opset {opset}; give --opset {reached}.")
     return model
 
 
-def runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The first output of an ONNX file as a function of its input, on the CPU; InputError where onnxruntime fails."""
+def runner(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """The outputs of an ONNX file as a function of its input, on the CPU; FormError where onnxruntime fails."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: Linux builds report each session from 1.29 on
     import onnxruntime
 
@@ -248,14 +273,14 @@ def runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class but Exception
-        raise InputError(f"onnxruntime does not load the exported file: {str(error).splitlines()[0]}") from error
+        raise FormError(f"onnxruntime does not load the exported file: {str(error).splitlines()[0]}") from error
     name = session.get_inputs()[0].name
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray) -> list[np.ndarray]:
         try:
-            return session.run(None, {name: images})[0]
+            return session.run(None, {name: images})
         except Exception as error:
             cause = str(error).splitlines()[0].rpartition("Status Message: ")[2][-100:]
-            raise InputError(f"onnxruntime does not run the exported file on images {images.shape}: {cause}") from error
+            raise FormError(f"onnxruntime does not run the exported file on images {images.shape}: {cause}") from error
 
     return run

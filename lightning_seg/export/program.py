@@ -3,6 +3,8 @@
 >>> import torch
 >>> logits = torch.export.load("model.pt2").module()(torch.zeros(1, 3, 256, 256))               # plain
 >>> logits = torch._inductor.aoti_load_package("model.pt2")(torch.zeros(1, 3, 256, 256))        # --aot
+
+A plain program refuses sizes that it does not take; a compiled one checks nothing, and what it gives for them is wrong.
 """
 
 import argparse
@@ -20,10 +22,10 @@ import numpy as np
 import torch
 
 from lightning_seg.errors import InputError, unknown
-from lightning_seg.export._facts import check_output, facts_of, read_side
+from lightning_seg.export._facts import SIDES, check_output, facts_of, read_side
 from lightning_seg.export._graph import Logits
 from lightning_seg.export._pictures import choose_pictures
-from lightning_seg.export._trace import Shapes, Traced, freest, logits_forms
+from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms
 from lightning_seg.export.verify import Function, Verified, image_batches, verify_logits
 from lightning_seg.files import whole
 from lightning_seg.inference.network import Network, checkpoint_file, load_network
@@ -87,6 +89,8 @@ def export_program(
     Returns what it takes and what its verification found, in lines. Errors: as of `export_onnx`.
     """
     check_output(output, ".pt2")
+    if size is not None and size not in SIDES:
+        raise InputError(f"size {size} is out of range; give one from {SIDES[0]} to {SIDES[-1]}.")
     if aot:
         _check_compiler()
     file = checkpoint_file(checkpoint)
@@ -103,7 +107,8 @@ def export_program(
 
     with _writable(output), whole(output) as part:
         shapes, verified = freest(forms, lambda traced: attempt(traced, part))
-    return [f"takes:     {_takes(network, shapes)}", f"verified:  on {pictures.origin}: {verified.text}"]
+    unchecked = "; it does not check that, and other sizes give wrong masks" if aot else ""
+    return [f"takes:     {_takes(network, shapes)}{unchecked}", f"verified:  on {pictures.origin}: {verified.text}"]
 
 
 def _allowed(batch: np.ndarray, traced: Traced) -> bool:
@@ -115,15 +120,14 @@ def _allowed(batch: np.ndarray, traced: Traced) -> bool:
 
 
 def _takes(network: Network, shapes: Shapes) -> str:
-    step = f" (multiples of {shapes.multiple} from {2 * shapes.multiple})" if shapes.side is None else ""
-    return f"image float32 (B, {network.trained.in_channels}, H, W) in [0, 1]{step}: {shapes.describe()}"
+    return f"image float32 (B, {network.trained.in_channels}, H, W) in [0, 1]: {shapes.describe(pads=False)}"
 
 
 def _write(part: Path, traced: Traced, aot: bool, facts: dict[str, Any]) -> Function:
     """Write the program and load it again, as a function."""
     run: Any
     if aot:
-        with tempfile.TemporaryDirectory(dir=part.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=part.parent) as scratch:
             package = Path(scratch) / "model.pt2"  # inductor takes no other suffix
             _compile(traced, package)
             run = torch._inductor.aoti_load_package(str(package))
@@ -139,9 +143,7 @@ def _write(part: Path, traced: Traced, aot: bool, facts: dict[str, Any]) -> Func
         try:
             return run(torch.from_numpy(images)).float().numpy()
         except (AssertionError, RuntimeError) as error:  # a guard of the program, a kernel
-            raise InputError(
-                f"the program does not take images {images.shape}: {str(error).splitlines()[0]}"
-            ) from error
+            raise FormError(f"the program does not take images {images.shape}: {str(error).splitlines()[0]}") from error
 
     return logits
 
@@ -151,7 +153,7 @@ def _compile(traced: Traced, package: Path) -> None:
         torch._inductor.aoti_compile_and_package(traced.program, package_path=str(package))
     except Exception as error:  # a compiler's failure reaches us as many types
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise InputError(f"AOTInductor cannot compile this network: {line}") from error
+        raise FormError(f"AOTInductor cannot compile this network: {line}") from error
 
 
 def _check_compiler() -> None:

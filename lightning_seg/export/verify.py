@@ -2,15 +2,15 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_seg.data.cache import scale
 from lightning_seg.errors import InputError
-from lightning_seg.export._trace import Shapes, VariantError
+from lightning_seg.export._trace import FormError, Shapes
 from lightning_seg.inference.network import Network
 from lightning_seg.inference.prediction import Rule
 
@@ -30,7 +30,7 @@ class Agreement(NamedTuple):
 
     Attributes:
         max_difference: the largest one of logits, the largest of which is ``largest``.
-        dice: of the two models' masks, mean over images and classes; 1 where both are empty.
+        dice: of the two models' masks, see `Overlaps`.
         images: how many were compared.
     """
 
@@ -41,9 +41,31 @@ class Agreement(NamedTuple):
 
     def describe(self) -> str:
         return (
-            f"logits (up to {self.largest:.3g}) differ by at most {self.max_difference:.1e}, masks agree with Dice "
-            f"{self.dice:.5f} ({self.images} images)"
+            f"logits (up to {self.largest:.3g}) differ by at most {self.max_difference:.1e}, {_masks(self.dice)} "
+            f"({self.images} images)"
         )
+
+
+class Overlaps:
+    """Dice of two models' masks: mean over the images where either finds something, and of the classes the one that agrees least."""
+
+    def __init__(self) -> None:
+        self.each: list[NDArray[np.float64]] = []
+
+    def add(self, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
+        """(B, K, H, W) each."""
+        both, total = (one & other).sum((2, 3)), one.sum((2, 3)) + other.sum((2, 3))
+        self.each.append(np.where(total > 0, 2 * both / np.maximum(total, 1), np.nan))
+
+    def dice(self) -> float:
+        """nan where all masks are empty."""
+        each = np.concatenate(self.each)
+        known = [column[~np.isnan(column)] for column in each.T]
+        return float(min((column.mean() for column in known if len(column)), default=np.nan))
+
+
+def _masks(dice: float) -> str:
+    return "all masks are empty" if np.isnan(dice) else f"masks agree with Dice {dice:.5f}"
 
 
 def agreement(reference: Function, candidate: Function, images: Iterable[Batch], threshold: float = 0.5) -> Agreement:
@@ -51,28 +73,29 @@ def agreement(reference: Function, candidate: Function, images: Iterable[Batch],
 
     Args:
         threshold: of the probability, for the masks.
+
+    Errors: InputError for a reference that is not finite.
     """
     cut = float(np.log(threshold / (1 - threshold)))
-    differences, dices, count, largest = [0.0], list[float](), 0, 0.0
+    overlaps, difference, count, largest = Overlaps(), 0.0, 0, 0.0
     for batch in images:
         expected, found = reference(batch), candidate(batch)
-        if expected.shape != found.shape:
-            raise InputError(
-                f"the exported model gives logits of shape {found.shape} for images of shape {batch.shape}, "
-                f"and the checkpoint {expected.shape}."
-            )
-        difference = float(np.abs(expected - found).max())
-        differences.append(difference if np.isfinite(difference) else float("inf"))
-        dices.extend(_dice(expected > cut, found > cut).ravel())
+        _check_shapes(expected, found, batch)
+        if not np.isfinite(expected).all():
+            raise InputError("the checkpoint gives logits that are not finite (NaN or infinite); export another one.")
+        found = np.where(np.isfinite(found), found, np.inf)
+        difference = max(difference, float(np.abs(expected - found).max()))
+        overlaps.add(expected > cut, found > cut)
         count, largest = count + len(batch), max(largest, float(np.abs(expected).max()))
-    return Agreement(max(differences), float(np.mean(dices)), count, largest)
+    return Agreement(difference, overlaps.dice(), count, largest)
 
 
-def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(B, K)"""
-    both = (one & other).sum((2, 3))
-    total = one.sum((2, 3)) + other.sum((2, 3))
-    return np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
+def _check_shapes(expected: NDArray[Any], found: NDArray[Any], images: NDArray[Any]) -> None:
+    if expected.shape != found.shape:
+        raise FormError(
+            f"the exported model gives an output of shape {found.shape} for images of shape {images.shape}, and the checkpoint "
+            f"{expected.shape}."
+        )
 
 
 def reference_of(network: Network) -> Function:
@@ -93,21 +116,24 @@ class Verified(NamedTuple):
 
 
 def verify_logits(network: Network, candidate: Function, images: Sequence[Batch], variant: str = "") -> Verified:
-    """Compare with the checkpoint; InputError where the candidate is too far from it.
+    """Compare with the checkpoint; InputError where the candidate is too far from it, a `FormError` if it should be equal.
 
     Args:
         variant: ``int8`` or ``bf16``: only the masks have to agree.
     """
     found = agreement(reference_of(network), candidate, images)
     if variant:
-        if found.dice < DICE:
-            raise _changed(variant, found.dice)
-        return Verified(found, f"{found.describe()}; {variant} is allowed a Dice from {DICE}")
+        _check_variant(variant, found.dice)
+        if np.isfinite(found.max_difference):
+            return Verified(found, f"{found.describe()}; {variant} is allowed a Dice from {DICE}")
+        raise InputError(
+            f"{variant} makes logits of this network infinite, so nothing was written; export it in float32."
+        )
     if found.max_difference <= LOGITS:
         return Verified(found, f"{found.describe()}; allowed {LOGITS:g}")
     own = rounding(network, images)
-    if not found.max_difference <= _ROUNDINGS * own:
-        raise InputError(
+    if found.max_difference > _ROUNDINGS * own or found.dice < DICE:
+        raise FormError(
             f"the exported model is not the checkpoint: {found.describe()}, allowed {LOGITS:g} (the checkpoint's own float32 is "
             f"{own:.1e} from its float64), so nothing was written; report this network with its checkpoint."
         )
@@ -115,11 +141,17 @@ def verify_logits(network: Network, candidate: Function, images: Sequence[Batch]
     return Verified(found, f"{found.describe()}; {note}")
 
 
-def _changed(variant: str, dice: float) -> VariantError:
-    return VariantError(
-        f"{variant} changes the masks of this network: their Dice with the checkpoint's is {dice:.4f}, below {DICE}, so nothing was "
-        "written; export it in float32."
-    )
+def _check_variant(variant: str, dice: float) -> None:
+    if np.isnan(dice):
+        raise InputError(
+            f"the network finds nothing in these images, so nothing tells what {variant} does to its masks; give --images in which "
+            "it finds something, or export it in float32."
+        )
+    if dice < DICE:
+        raise InputError(
+            f"{variant} changes the masks of this network: their Dice with the checkpoint's is {dice:.5f}, below {DICE}, so nothing "
+            "was written; export it in float32."
+        )
 
 
 def rounding(network: Network, images: Iterable[Batch]) -> float:
@@ -138,7 +170,8 @@ def image_batches(pictures: Sequence[np.ndarray], shapes: Shapes, side: int) -> 
     other sizes; then the rest one by one."""
     sizes = [(side, side)]
     if shapes.side is None:
-        sizes += [(side * 3 // 4 + 5, side // 2 + 3), (2 * shapes.multiple, 3 * shapes.multiple)]
+        small = 2 * shapes.multiple * -(-16 // (2 * shapes.multiple))  # 16 at least
+        sizes += [(side * 3 // 4 + 5, side // 2 + 3), (small, small + shapes.multiple)]
     for height, width in sizes:
         for count in (1, 2) if shapes.batch else (1,):
             yield _stack([pictures[index % len(pictures)] for index in range(count)], height, width)
@@ -152,41 +185,47 @@ def one_by_one(pictures: Sequence[np.ndarray], side: int) -> Iterator[Batch]:
 
 
 def _stack(pictures: Sequence[np.ndarray], height: int, width: int) -> Batch:
-    scaled = [cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in pictures]
-    images = np.stack([one.reshape(height, width, -1) for one in scaled])  # cv2 drops a single channel's axis
+    images = np.stack([scale(one, (height, width)) for one in pictures])
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255))
 
 
 def verify_masks(
     network: Network,
     rule: Rule,
-    candidate: Callable[[np.ndarray], np.ndarray],
+    candidate: Callable[[np.ndarray], Sequence[np.ndarray]],
     pictures: Sequence[np.ndarray],
     batch: bool,
     variant: str = "",
 ) -> Verified:
-    """As `verify_logits`, of a function from pictures (B, H, W, C) uint8 to masks (B, K, H, W) uint8 at their size.
+    """As `verify_logits`, of a function from pictures (B, H, W, C) uint8 to masks and probabilities (B, K, H, W) at their size.
 
     Args:
         batch: the function takes more than one picture.
 
     Returns the share of the mask pixels that differ from those of `predict` in place of a difference of logits.
     """
-    different, dices, pixels = 0, list[float](), 0
+    overlaps, wrong, moved, pixels = Overlaps(), 0, 0.0, 0
     for index, picture in enumerate(pictures):
-        expected = rule(network(network.scale(picture)[None])[0], picture.shape[:2]).mask[None]
-        found = candidate(np.repeat(picture[None], 2 if batch and index == 0 else 1, 0))[-1:] > 0
-        different += int((expected != found).sum())
-        pixels += expected.size
-        dices.extend(_dice(expected, found).ravel())
-    found_all = Agreement(different / pixels, float(np.mean(dices)), len(pictures), 1.0)
-    text = f"{found_all.max_difference:.1e} of the mask pixels differ from `predict`, Dice {found_all.dice:.5f}"
-    if variant and found_all.dice < DICE:
-        raise _changed(variant, found_all.dice)
-    if not variant and found_all.max_difference > PIXELS:
-        raise InputError(
-            f"the exported model is not the checkpoint: {text}, allowed {PIXELS:g} of the pixels, so nothing was written; export the "
-            "plain graph, without --with-processing."
+        some = np.stack([picture, picture[:, ::-1]]) if batch and index == 0 else picture[None]
+        expected = [rule(network(network.scale(np.ascontiguousarray(one))[None])[0], one.shape[:2]) for one in some]
+        masks, probabilities = candidate(some)
+        mask, probability = (np.stack([getattr(one, name) for one in expected]) for name in ("mask", "probability"))
+        _check_shapes(mask, masks, some)
+        _check_shapes(probability, probabilities, some)
+        overlaps.add(mask, masks > 0)
+        wrong, pixels = wrong + int((mask != (masks > 0)).sum()), pixels + mask.size
+        moved += float(np.abs(probability - probabilities, dtype=np.float64).sum())
+    found = Agreement(wrong / pixels, overlaps.dice(), len(pictures), 1.0)
+    text = (
+        f"{found.max_difference:.1e} of the mask pixels differ from `predict`, {_masks(found.dice)}, probabilities are "
+        f"{moved / pixels:.1e} off on average ({len(pictures)} pictures)"
+    )
+    if variant:
+        _check_variant(variant, found.dice)
+        return Verified(found, f"{text}; {variant} is allowed a Dice from {DICE}")
+    if not (found.max_difference <= PIXELS and moved / pixels <= PIXELS) or found.dice < DICE:
+        raise FormError(
+            f"the exported model is not the checkpoint: {text}, allowed {PIXELS:g} and a Dice from {DICE}, so nothing was written; "
+            "export the plain graph, without --with-processing."
         )
-    allowed = f"{variant} is allowed a Dice from {DICE}" if variant else f"allowed {PIXELS:g} of the pixels"
-    return Verified(found_all, f"{text} ({len(pictures)} pictures); {allowed}")
+    return Verified(found, f"{text}; allowed {PIXELS:g} and a Dice from {DICE}")

@@ -33,10 +33,10 @@ class Input(NamedTuple):
     name: str
 
 
-def find_inputs(text: str, output: Path) -> list[Input]:
+def find_inputs(text: str, output: Path | None = None, option: str = "--input") -> list[Input]:
     """The inputs that a file, a folder (and all below it), a DICOM folder or a pattern names, by name.
 
-    Files of other kinds and what lies in ``output`` are left aside. InputError where nothing is left.
+    Files of other kinds and what lies in ``output`` are left aside. InputError, which names ``option``, where nothing is left.
     """
     place = Path(text).expanduser()
     if place.is_dir():
@@ -47,13 +47,13 @@ def find_inputs(text: str, output: Path) -> list[Input]:
         paths = sorted(Path(name) for name in glob.glob(str(place), recursive=True))
         root = _fixed_part(place)
         if not paths:
-            raise InputError(f"--input {text!r} names no file; give a file, a folder, or a pattern in quotes.")
-    found = list(_kinds(paths, output.resolve()))
+            raise InputError(f"{option} {text!r} names no file; give a file, a folder, or a pattern in quotes.")
+    found = list(_kinds(paths, output and output.resolve()))
     if place.is_dir() and not found and _is_dicom(place):
         return [Input(place, "dicom", *[place.resolve().name] * 2)]
     if not found:
         raise InputError(
-            f"--input {text!r} holds no picture, video, volume or DICOM series ({len(paths)} other files); known are "
+            f"{option} {text!r} holds no picture, video, volume or DICOM series ({len(paths)} other files); known are "
             f"{', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES | {*VOLUME_SUFFIXES}))}."
         )
     return _named(found, root)
@@ -66,7 +66,7 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*fixed[:wild])
 
 
-def _kinds(paths: list[Path], output: Path) -> Iterator[tuple[Path, str]]:
+def _kinds(paths: list[Path], output: Path | None) -> Iterator[tuple[Path, str]]:
     for path in paths:
         kind = _kind(path.name.lower())
         if kind and path.is_file() and not path.name.startswith(".") and output not in path.resolve().parents:

@@ -170,7 +170,7 @@ def test_pictures_are_scaled_as_in_training_but_for_one_grey_level_of_few_pixels
         expected = resize(Sample(image, image[..., :1]), new).image.astype(int)
         found = resize_alone(image, new).astype(int)
         assert np.abs(found - expected).max() <= 1
-        assert (found != expected).mean() < 0.05
+        assert (found != expected).sum() <= max(3, 0.05 * found.size)
 
 
 def test_the_processor_takes_what_pictures_come_as() -> None:

@@ -71,7 +71,7 @@ def test_the_file_gives_the_logits_of_the_checkpoint_for_images_of_any_size_in_a
     images = np.random.default_rng(0).random((batch, 3, height, width), np.float32)
     with torch.no_grad():
         expected = SegmentationModule.load(checkpoint)(torch.from_numpy(images)).logits.numpy()
-    np.testing.assert_allclose(runner(plain)(images), expected, atol=1e-4)
+    np.testing.assert_allclose(runner(plain)(images)[0], expected, atol=1e-4)
     assert np.abs(expected).max() > 0.1, "logits near zero would agree with anything"
 
 
@@ -84,7 +84,7 @@ def test_with_processing_the_file_gives_the_masks_of_predict_at_the_size_of_each
     different, shares = 0, list[float]()
     for path in sorted(pictures.iterdir()):
         image = np.asarray(Image.open(path))
-        mask = runner(output)(np.stack([image, image[::-1]]))
+        mask = runner(output)(np.stack([image, image[::-1]]))[0]
         assert mask.dtype == np.uint8
         assert mask.shape == (2, 1, *image.shape[:2])
         expected = model.predict(image).mask
@@ -99,13 +99,13 @@ def test_a_network_that_takes_images_as_they_are_pads_them_in_the_graph(folder, 
     output = folder / "native.onnx"
     export_onnx(checkpoint, output, Options(processing=True, images=str(pictures)))
     image = np.asarray(Image.open(pictures / "0.png"))[:37, :51]
-    assert (runner(output)(image[None])[0] == ls.load(checkpoint).predict(image).mask).mean() > 0.999
+    assert (runner(output)(image[None])[0][0] == ls.load(checkpoint).predict(image).mask).mean() > 0.999
 
 
 def test_a_fixed_size_is_the_only_one_the_file_takes(folder, checkpoint):
     found = export_onnx(checkpoint, folder / "fixed.onnx", Options(size=48))
     assert found.shapes.side == 48
-    assert runner(folder / "fixed.onnx")(np.zeros((2, 3, 48, 48), np.float32)).shape == (2, 1, 48, 48)
+    assert runner(folder / "fixed.onnx")(np.zeros((2, 3, 48, 48), np.float32))[0].shape == (2, 1, 48, 48)
     with pytest.raises(InputError, match="does not run"):
         runner(folder / "fixed.onnx")(np.zeros((1, 3, 32, 32), np.float32))
 
