@@ -410,18 +410,18 @@ def test_a_session_runs_its_phases_and_leaves_a_few_flat_files(tmp_path: Path, m
     assert set(networks["failed"]) <= {"fcn8 bfloat16"}
     rows = {(row["architecture"], row["dtype"]) for row in networks["rows"]}
     assert rows == {(name, dtype) for name in models.names() for dtype in ("float16", "bfloat16")}
-    assert len(throughput["rows"]) == 6 * len(_gpu_networks.SMOKE_ENCODERS)
-    for row in throughput["rows"]:
-        assert row["as_recipes_run"]["images_per_second"] > 0
-        assert row["fastest"]["images_per_second"] > 0
+    count = 6 * len(_gpu_networks.SMOKE_ENCODERS)
+    assert [row["setting"] for row in throughput["rows"]] == ["as_recipes_run"] * count + ["fastest"] * count
+    assert all(row["images_per_second"] > 0 for row in throughput["rows"])
     assert recipe["completed"]
     assert 0 <= recipe["test"]["test/dice"] <= 1
-    epochs = files["recipe-epochs"]["rows"]
+    epochs = recipe["rows"]
     assert [row["epoch"] for row in epochs] == [0, 1]
     assert all(0 < row["train_seconds"] < row["seconds"] and "val/dice" in row for row in epochs)
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    kept = {"recipe-config.yaml", "recipe-scores.csv", "recipe-scores.parquet", "recipe-summary.json"}
-    assert names == kept | {f"{name}.json" for name in (*phases, "recipe-epochs")}
+    kept = {"recipe-config.yaml", "recipe-scores.csv", "recipe-summary.json"}
+    assert names == kept | {f"{name}.json" for name in gpu_session.PHASE_SHARES}
+    assert len(names) <= 8, "as many come back"
 
 
 def test_the_first_phases_do_without_the_packages_of_the_command_line(tmp_path: Path) -> None:
@@ -459,18 +459,28 @@ def test_gradients_that_are_not_finite_are_a_failure(tmp_path: Path, monkeypatch
     assert "not finite" in row["error"]
 
 
+def test_the_gradients_of_a_scaled_loss_get_back_their_size() -> None:
+    sizes = []
+    for dtype in (torch.float16, torch.bfloat16):  # with a scale and without
+        torch.manual_seed(0)
+        training = _gpu_networks.Training(models.create("unet", widths=(4, 8)), 2, 32, CPU, dtype)
+        training.step(unscale=True)
+        sizes.append(sum(float(p.grad.norm()) for p in training.net.parameters() if p.grad is not None))
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
+
+
 def test_the_batch_is_halved_until_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def rates(session: Any, name: str, encoder: str | None, size: int, batch: int) -> dict[str, Any]:
+    def speed(session: Any, name: str, encoder: str | None, size: int, batch: int, fixed: bool) -> dict[str, Any]:
         if batch > limit:
             raise torch.OutOfMemoryError
         return {"images_per_second": batch}
 
-    monkeypatch.setattr(_gpu_networks, "_rates", rates)
+    monkeypatch.setattr(_gpu_networks, "_speed", speed)
     limit = 8
     some: Any = None
-    assert _gpu_networks._fitting(some, "unet", None, 256, 64) == {"batch": 8, "images_per_second": 8}
+    assert _gpu_networks._fitting(some, "unet", None, 256, 64, True) == {"batch": 8, "images_per_second": 8}
     limit = 0
-    assert _gpu_networks._fitting(some, "unet", None, 256, 64) == {"batch": 1, "error": "out of memory"}
+    assert _gpu_networks._fitting(some, "unet", None, 256, 64, True) == {"batch": 1, "error": "out of memory"}
 
 
 def test_a_phase_without_time_says_so(tmp_path: Path) -> None:
@@ -510,8 +520,11 @@ def test_a_record_is_whole_on_disk_after_every_row(tmp_path: Path) -> None:
 
 
 def test_the_utilisation_comes_from_torch_or_from_the_driver_s_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NVMLError(Exception):
+        """As that of NVIDIA's Python package."""
+
     def absent() -> int:
-        raise ModuleNotFoundError("pynvml")
+        raise NVMLError("Driver/library version mismatch")
 
     assert _gpu_recipe.gpu_utilization() is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
