@@ -33,7 +33,7 @@ class _SameConv(nn.Module):
 
     def _missing(self, axis: int, size: int) -> int:
         stride, reach = self.stride[axis], (self.kernel[axis] - 1) * self.dilation[axis] + 1
-        return max(((size + stride - 1) // stride - 1) * stride + reach - size, 0)
+        return max(reach - (size % stride or stride), 0)  # a number where the size is a multiple of the stride
 
 
 class _SwinBlock(nn.Module):

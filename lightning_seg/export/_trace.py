@@ -38,6 +38,10 @@ class Shapes(NamedTuple):
         return f"{'any batch' if self.batch else 'one image at a time'}, {sizes}{because}"
 
 
+class VariantError(InputError):
+    """A variant changes the masks, in whatever form it is traced."""
+
+
 class Traced(NamedTuple):
     """A program and the sizes it takes."""
 
@@ -65,7 +69,7 @@ def padding_of(logits: nn.Module, channels: int) -> int:
 def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[Shapes, Result]:
     """What ``attempt`` makes of the first form that can be traced and that it accepts, by not raising an InputError.
 
-    The shapes say why the forms before were not. Raises the error of the last form where none will do.
+    The shapes say why the forms before were not. Raises the error of the last form where none will do, and `VariantError` at once.
     """
     reason, failure = "", InputError("nothing was tried.")
     for form in forms:
@@ -73,6 +77,8 @@ def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[
             traced = form()
             traced = traced._replace(shapes=traced.shapes._replace(reason=reason))
             return traced.shapes, attempt(traced)
+        except VariantError:
+            raise
         except InputError as error:
             reason, failure = reason or str(error).rstrip(".")[:200], error
     raise failure

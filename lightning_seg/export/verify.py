@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_seg.errors import InputError
-from lightning_seg.export._trace import Shapes
+from lightning_seg.export._trace import Shapes, VariantError
 from lightning_seg.inference.network import Network
 from lightning_seg.inference.prediction import Rule
 
@@ -101,7 +101,7 @@ def verify_logits(network: Network, candidate: Function, images: Sequence[Batch]
     found = agreement(reference_of(network), candidate, images)
     if variant:
         if found.dice < DICE:
-            raise InputError(_changed(variant, found.dice))
+            raise _changed(variant, found.dice)
         return Verified(found, f"{found.describe()}; {variant} is allowed a Dice from {DICE}")
     if found.max_difference <= LOGITS:
         return Verified(found, f"{found.describe()}; allowed {LOGITS:g}")
@@ -115,8 +115,8 @@ def verify_logits(network: Network, candidate: Function, images: Sequence[Batch]
     return Verified(found, f"{found.describe()}; {note}")
 
 
-def _changed(variant: str, dice: float) -> str:
-    return (
+def _changed(variant: str, dice: float) -> VariantError:
+    return VariantError(
         f"{variant} changes the masks of this network: their Dice with the checkpoint's is {dice:.4f}, below {DICE}, so nothing was "
         "written; export it in float32."
     )
@@ -182,7 +182,7 @@ def verify_masks(
     found_all = Agreement(different / pixels, float(np.mean(dices)), len(pictures), 1.0)
     text = f"{found_all.max_difference:.1e} of the mask pixels differ from `predict`, Dice {found_all.dice:.5f}"
     if variant and found_all.dice < DICE:
-        raise InputError(_changed(variant, found_all.dice))
+        raise _changed(variant, found_all.dice)
     if not variant and found_all.max_difference > PIXELS:
         raise InputError(
             f"the exported model is not the checkpoint: {text}, allowed {PIXELS:g} of the pixels, so nothing was written; export the "

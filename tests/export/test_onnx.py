@@ -145,9 +145,12 @@ def test_int8_computes_its_inner_convolutions_in_whole_numbers(folder, checkpoin
 
 def test_a_variant_that_changes_the_masks_is_refused_and_leaves_no_file(folder, checkpoint, monkeypatch):
     monkeypatch.setattr("lightning_seg.export.verify.DICE", 1.0)
+    original, traced = export.to_onnx, []
+    monkeypatch.setattr(export, "to_onnx", lambda form, *args: traced.append(form) or original(form, *args))
     with pytest.raises(InputError, match="int8 changes the masks"):
         export_onnx(checkpoint, folder / "worse.onnx", Options(quantize="int8"))
     assert not list(folder.glob("*worse*"))
+    assert len(traced) == 1  # another form would not help
 
 
 def test_a_file_that_is_not_the_checkpoint_is_refused_and_the_former_one_stays(folder, checkpoint, monkeypatch):
