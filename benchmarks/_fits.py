@@ -4,6 +4,7 @@ A training runs as ever until a turn is over, says what it measured and waits to
 that has imported what they need and computed nothing, so each starts afresh and at once.
 """
 
+import math
 import multiprocessing
 import os
 import signal
@@ -23,8 +24,10 @@ from benchmarks._timing import synchronize
 
 PRELOADED = ["benchmarks._fits", "benchmarks._plain", "lightning_seg.cli"]
 FIRST_STEPS = 3  # of the first turn: they choose kernels and do not count
+STEPS = 3  # of every other turn, at least
 GRACE = 10.0  # seconds that a training has to end in
 LIMIT = 240.0  # seconds that a turn may take
+STARTING = 20.0  # seconds that a session must have left to start trainings
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Turns:
     def _begin(self, seconds: float, steps: int) -> None:
         self.wanted, self.images, self.losses = (seconds, steps), 0, list[torch.Tensor]()
         if self.watch is not None:
-            self.watch.take()
+            self.watch.begin()
         self.start = time.perf_counter()
 
     def step(self, images: int, loss: torch.Tensor) -> None:
@@ -102,39 +105,20 @@ Training = Callable[[Connection], None]
 
 
 class Fit:
-    """A training in a process of its own, started by the first turn.
+    """A training in a process of its own.
 
     Args:
         training: runs until it is killed; importable, or a partial of what is.
         log: takes what it prints.
+        until: no turn lasts longer, but for `GRACE`; on the clock of `time.monotonic`.
     """
 
-    def __init__(self, training: Training, log: Path) -> None:
-        self.training, self.log = training, log
+    def __init__(self, training: Training, log: Path, until: float = math.inf) -> None:
+        self.training, self.log, self.until = training, log, until
         self.process: Any = None
-        self.first: Turn | None = None  # that which warms up
 
-    def turn(self, seconds: float = 0.0, steps: int = 1) -> Turn:
-        """At least so many seconds and steps; the first turn takes what it takes.
-
-        Raises:
-            RuntimeError: the training ended, with the end of what it printed, or says nothing any more.
-        """
-        if self.process is None:
-            self._start()
-        else:
-            os.killpg(self.process.pid, signal.SIGCONT)
-            self.connection.send((seconds, steps))
-        try:
-            if not self.connection.poll(LIMIT):
-                raise RuntimeError(f"a training did not answer for {LIMIT} s")
-            turn = self.connection.recv()
-        except EOFError:
-            raise RuntimeError(f"a training ended: {self.log.read_text(encoding='utf-8')[-2000:]}") from None
-        os.killpg(self.process.pid, signal.SIGSTOP)
-        return turn
-
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Begin with the first turn, which takes what it takes."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self.connection, theirs = context.Pipe()
@@ -142,13 +126,42 @@ class Fit:
         self.process.start()
         theirs.close()
 
+    def answer(self) -> Turn:
+        """The turn it is in, when that is over; then it stands still.
+
+        Raises:
+            RuntimeError: the training ended, with the end of what it printed, or says nothing any more.
+        """
+        limit = min(LIMIT, max(GRACE, self.until - time.monotonic()))
+        try:
+            if not self.connection.poll(limit):
+                raise RuntimeError(f"a training did not answer for {limit:.0f} s")
+            turn: Turn = self.connection.recv()
+            os.killpg(self.process.pid, signal.SIGSTOP)
+        except (EOFError, OSError):
+            said = self.log.read_text(encoding="utf-8")[-2000:] if self.log.is_file() else "before it said anything"
+            raise RuntimeError(f"a training ended: {said}") from None
+        return turn
+
+    def turn(self, seconds: float = 0.0, steps: int = STEPS) -> Turn:
+        """At least so many seconds and steps; RuntimeError as in `answer`."""
+        with suppress(OSError):  # it has ended, which the answer tells
+            os.killpg(self.process.pid, signal.SIGCONT)
+            self.connection.send((seconds, steps))
+        return self.answer()
+
+    def dismiss(self) -> None:
+        """Tell it to end."""
+        if self.process is not None:
+            with suppress(OSError):  # it has ended already
+                os.killpg(self.process.pid, signal.SIGCONT)
+                self.connection.send(None)
+
     def end(self) -> None:
         """End it and its workers, by force where it does not listen."""
         if self.process is None:
             return
-        with suppress(OSError):  # it has ended already
-            os.killpg(self.process.pid, signal.SIGCONT)
-            self.connection.send(None)
+        self.dismiss()
         self.process.join(GRACE)
         if self.process.is_alive():
             with suppress(ProcessLookupError):
@@ -165,29 +178,79 @@ def _run(training: Training, connection: Connection, log: Path) -> None:
     training(connection)
 
 
+class Running(dict[str, Fit]):
+    """Trainings after their first turn, by name; in a session, without those that were lost.
+
+    Args:
+        until: when a session's time is over, on the clock of `time.monotonic`. With it, a training that fails is lost, with its
+            error, and the others go on; without it, the error is raised.
+    """
+
+    def __init__(self, trainings: dict[str, Fit], until: float | None) -> None:
+        super().__init__(trainings)
+        self.until = until
+        self.lost: dict[str, str] = {}
+
+    @property
+    def over(self) -> bool:
+        return self.until is not None and time.monotonic() > self.until
+
+    def ask(self, name: str, what: Callable[[Fit], Turn]) -> Turn | None:
+        """What one answers; None where that one is lost."""
+        try:
+            return what(self[name])
+        except RuntimeError as error:
+            if self.until is None:
+                raise
+            self.lost[name] = str(error)
+            self.pop(name).end()  # its memory is the others'
+            return None
+
+
+def check_time(until: float | None, what: str) -> None:
+    """TimeoutError where a session has no time left to start ``what``."""
+    if until is not None and time.monotonic() + STARTING > until:
+        raise TimeoutError(f"no time was left for {what}, and for what would have followed")
+
+
 @contextmanager
-def fits(trainings: dict[str, Training], scratch: Path) -> Iterator[dict[str, Fit]]:
-    """All of them after their first turn; they end with the block."""
-    found = {
-        name: Fit(training, scratch / f"{number}.log") for number, (name, training) in enumerate(trainings.items())
-    }
+def fits(trainings: dict[str, Training], scratch: Path, until: float | None = None) -> Iterator[Running]:
+    """All of them after their first turn; they end with the block.
+
+    In a session, which lasts ``until``, all start at once; else each has the machine for itself from its start.
+    """
+    logs = {name: scratch / f"{number}.log" for number, name in enumerate(trainings)}
+    limit = math.inf if until is None else until
+    running = Running({name: Fit(training, logs[name], limit) for name, training in trainings.items()}, until)
     try:
-        for fit in found.values():
-            fit.first = fit.turn()
-        yield found
+        if until is not None:
+            for fit in running.values():
+                fit.start()
+        for name, fit in list(running.items()):
+            if until is None:
+                fit.start()
+            running.ask(name, Fit.answer)
+        yield running
     finally:
-        for fit in found.values():
+        for fit in running.values():
+            fit.dismiss()
+        for fit in running.values():
             fit.end()
 
 
-def take_turns(running: dict[str, Fit], turns: int, seconds: float) -> dict[str, list[Turn]]:
-    """So many turns of each, each time another one first."""
-    names, taken = list(running), {name: list[Turn]() for name in running}
-    for number in range(turns):
+def take_turns(running: Running, turns: int, seconds: float) -> dict[str, list[Turn]]:
+    """So many turns of each, or as many as there is time for, each time another one first."""
+    names = list(running)
+    taken = {name: list[Turn]() for name in names}
+    for number in range(turns if names else 0):
+        if number and running.over:
+            break
         start = number % len(names)
         for name in names[start:] + names[:start]:
-            taken[name].append(running[name].turn(seconds))
-    return taken
+            turn = running.ask(name, lambda fit: fit.turn(seconds)) if name in running else None
+            if turn is not None:
+                taken[name].append(turn)
+    return {name: taken[name] for name in running}
 
 
 def rates(turns: Sequence[Turn]) -> list[float]:

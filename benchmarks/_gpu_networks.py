@@ -1,6 +1,7 @@
 """The first two phases of a GPU session: does every network train in mixed precision, and how fast do UNet-A's 24?"""
 
 import gc
+import itertools
 import time
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._record import Record
+from benchmarks._timing import synchronize
 from lightning_seg import models
 from lightning_seg.losses import WeightedLoss
 
@@ -29,7 +31,7 @@ SMOKE_ENCODERS = ("test_convnext", None)
 # of cuDNN and torch: what the project's runs have, and what is fastest
 SETTINGS = {"as_recipes_run": True, "fastest": False}  # deterministic?
 BLOCKS = 3
-SECONDS = 1.5  # of timed steps per network and setting
+SECONDS = 0.6  # of timed steps per network and setting
 
 
 class Training:
@@ -40,12 +42,12 @@ class Training:
         self.image = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
         self.mask = (self.image[:, :1] > 0.5).float()
         self.loss = WeightedLoss({"bce": 0.5, "dice": 0.5})
-        self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+        self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
         self.scaler = torch.amp.GradScaler(device.type, init_scale=1024, enabled=dtype == torch.float16)
         self.device, self.dtype = device, dtype
 
-    def step(self) -> Tensor:
-        """The loss; gradients stay, unscaled, until the next step."""
+    def step(self, unscale: bool = False) -> Tensor:
+        """The loss; gradients stay until the next step, as they are or divided by the loss's scale."""
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, self.dtype):
             output = self.net(self.image)
@@ -56,6 +58,8 @@ class Training:
         if output.penalty is not None:
             loss = loss + output.penalty.float()
         self.scaler.scale(loss).backward()
+        if unscale:  # else the fused optimiser does so on its way
+            self.scaler.unscale_(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
@@ -64,14 +68,15 @@ class Training:
 def architectures(session: "Session", record: Record, deadline: float) -> bool:
     """One step of every network at 128 pixels, batch 2, in both precisions; what fails is a row like any other."""
     size = 32 if session.smoke else 128
-    record.update(size=size, batch=2)
-    for name in models.names():
-        for dtype in DTYPES:
-            if time.monotonic() > deadline:
-                return False
-            with _tidy():
-                record.add(architecture=name, dtype=dtype, **_attempt(session, name, size, dtype))
-    record.update(failed=[f"{row['architecture']} {row['dtype']}" for row in record.content["rows"] if "error" in row])
+    record.update(size=size, batch=2, failed=[])
+    for name, dtype in itertools.product(models.names(), DTYPES):
+        if time.monotonic() > deadline:
+            return False
+        with _tidy():
+            row = _attempt(session, name, size, dtype)
+        record.add(architecture=name, dtype=dtype, **row)
+        if "error" in row:
+            record.update(failed=[*record.content["failed"], f"{name} {dtype}"])
     return True
 
 
@@ -80,7 +85,7 @@ def _attempt(session: "Session", name: str, size: int, dtype: str) -> dict[str, 
     try:
         options = getattr(models.find(name), "tiny", {}) if session.smoke else {}
         training = Training(_build(session, name, **options), 2, size, session.device, DTYPES[dtype])
-        loss = training.step().item()
+        loss = training.step(unscale=True).item()
     except Exception as error:  # of whatever kind: it is what this phase is to find
         return {"error": f"{type(error).__name__}: {str(error)[:500]}"}
     named = training.net.named_parameters()
@@ -99,23 +104,26 @@ def _build(session: "Session", name: str, **options: Any) -> nn.Module:
 
 
 def throughput(session: "Session", record: Record, deadline: float) -> bool:
-    """Training images per second, float16 with loss scaling, deterministic as the project's runs are and without that."""
+    """Training images per second, float16 with loss scaling: all networks as the project's runs are, then without determinism."""
     size, batch = (32, 2) if session.smoke else (256, 64)
-    record.update(size=size, precision="16-mixed", settings=SETTINGS)
-    for encoder in SMOKE_ENCODERS if session.smoke else ENCODERS:
-        for name in UNET_A:
-            if time.monotonic() > deadline:
-                return False
-            record.add(architecture=name, encoder=encoder, **_fitting(session, name, encoder, size, batch))
+    record.update(size=size, precision="16-mixed", deterministic=SETTINGS)
+    encoders = SMOKE_ENCODERS if session.smoke else ENCODERS
+    for setting, name, encoder in itertools.product(SETTINGS, UNET_A, encoders):
+        if time.monotonic() > deadline:
+            return False
+        found = _fitting(session, name, encoder, size, batch, SETTINGS[setting])
+        record.add(setting=setting, architecture=name, encoder=encoder, **found)
     return True
 
 
-def _fitting(session: "Session", name: str, encoder: str | None, size: int, batch: int) -> dict[str, Any]:
+def _fitting(
+    session: "Session", name: str, encoder: str | None, size: int, batch: int, deterministic: bool
+) -> dict[str, Any]:
     """The rates at ``batch``, halved until it fits into memory."""
     while True:
         try:
             with _tidy():
-                return {"batch": batch, **_rates(session, name, encoder, size, batch)}
+                return {"batch": batch, **_speed(session, name, encoder, size, batch, deterministic)}
         except torch.OutOfMemoryError:
             if batch == 1:
                 return {"batch": 1, "error": "out of memory"}
@@ -124,18 +132,16 @@ def _fitting(session: "Session", name: str, encoder: str | None, size: int, batc
             return {"batch": batch, "error": f"{type(error).__name__}: {str(error)[:500]}"}
 
 
-def _rates(session: "Session", name: str, encoder: str | None, size: int, batch: int) -> dict[str, Any]:
+def _speed(
+    session: "Session", name: str, encoder: str | None, size: int, batch: int, deterministic: bool
+) -> dict[str, Any]:
     own = {"encoder", "widths"} if encoder else {"encoder"}  # the widths of its own encoder
     small = {k: v for k, v in models.find(name).tiny.items() if k not in own} if session.smoke else {}  # type: ignore[attr-defined]
     training = Training(_build(session, name, encoder=encoder, **small), batch, size, session.device, torch.float16)
-    rates: dict[str, Any] = {"parameters": sum(p.numel() for p in training.net.parameters())}
-    for setting, deterministic in SETTINGS.items():
-        if session.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        with _determinism(deterministic):
-            rates[setting] = _rate(training, batch, 0.0 if session.smoke else SECONDS)
-        rates[setting]["peak_mib"] = _peak(session.device)
-    return rates
+    parameters = sum(p.numel() for p in training.net.parameters())
+    with _determinism(deterministic):
+        rate = _rate(training, batch, 0.0 if session.smoke else SECONDS)
+    return {"parameters": parameters, **rate, "peak_mib": _peak(session.device)}
 
 
 def _rate(training: Training, batch: int, seconds: float) -> dict[str, Any]:
@@ -148,17 +154,12 @@ def _rate(training: Training, batch: int, seconds: float) -> dict[str, Any]:
 
 
 def _seconds(training: Training, steps: int) -> float:
-    _wait(training.device)
+    synchronize(training.device)
     start = time.perf_counter()
     for _ in range(steps):
         training.step()
-    _wait(training.device)
+    synchronize(training.device)
     return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _peak(device: torch.device) -> int | None:

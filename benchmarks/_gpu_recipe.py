@@ -35,11 +35,10 @@ def recipe(session: "Session", record: Record, deadline: float) -> bool:
     reserve = min(60.0, 0.2 * left)
     place = ["--runs", session.runs, "--trainer.accelerator", "gpu" if session.device.type == "cuda" else "cpu"]
     place += ["--trainer.devices", "1"]
-    watch = _watch(session.out / "recipe-epochs.json")
-    args = ["fit", *_what(session), *place, *watch, *_until(left - reserve), *session.overrides]
+    args = ["fit", *_what(session), *place, *_until(left - reserve), *session.overrides]
     record.update(args=args)
     start = time.monotonic()
-    fit = run(args)
+    fit = run(args, [Watch(record)])
     trainer, best = fit.trainer, fit.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     completed = trainer.current_epoch >= (trainer.max_epochs or 0)
     facts = {"completed": completed, "epochs": trainer.current_epoch, "max_epochs": trainer.max_epochs}
@@ -52,10 +51,6 @@ def recipe(session: "Session", record: Record, deadline: float) -> bool:
 
 def _what(session: "Session") -> list[str]:
     return ["-c", str(SMOKE_RECIPE), *SMOKE] if session.smoke else ["-c", str(session.recipe)]
-
-
-def _watch(file: Path) -> list[str]:
-    return ["--trainer.callbacks+=benchmarks._gpu_recipe.Watch", f"--trainer.callbacks.file={file.resolve()}"]
 
 
 def _until(seconds: float) -> list[str]:
@@ -71,7 +66,8 @@ def _test(session: "Session", record: Record, checkpoint: str, place: list[str])
     scores = {key: float(value) for key, value in tested.trainer.callback_metrics.items()}
     record.update(test_seconds=round(time.monotonic() - start, 1), test=scores)
     for file in Path(tested.trainer.log_dir or "").glob("test-*/*/*"):
-        _keep(file, session.out)
+        if file.suffix != ".parquet":  # the table of scores is there as text
+            _keep(file, session.out)
 
 
 def _keep(file: Path, folder: Path) -> None:
@@ -85,7 +81,7 @@ def gpu_utilization() -> float | None:
         return None
     try:
         return float(torch.cuda.utilization())
-    except (ModuleNotFoundError, RuntimeError, AttributeError):  # without NVIDIA's Python package
+    except Exception:  # without NVIDIA's Python package, or an error of that, which is no RuntimeError
         pass
     try:
         done = subprocess.run(QUERY, capture_output=True, text=True, check=True, timeout=5)
@@ -97,8 +93,8 @@ def gpu_utilization() -> float | None:
 class Watch(L.Callback):
     """Writes a row per epoch: seconds, training images per second, utilisation of the GPU, its peak memory, validation scores."""
 
-    def __init__(self, file: str) -> None:
-        self.file = Path(file)
+    def __init__(self, record: Record) -> None:
+        self.record = record
         self.samples: list[float] = []
         self.ended = threading.Event()
         self.images = 0
@@ -107,7 +103,7 @@ class Watch(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        self.record = Record(self.file, {"sampled_every_seconds": PERIOD})
+        self.record.update(sampled_every_seconds=PERIOD)
         threading.Thread(target=self._sample, daemon=True).start()
 
     def _sample(self) -> None:

@@ -73,7 +73,8 @@ def ours(connection: Connection, args: Sequence[str], watched: bool = False) -> 
     from lightning_seg.cli import run
 
     own = WatchStep(METRICS["ours"]) if watched else None
-    run(list(args), [*([own] if own else []), TakesTurns(connection, own)])
+    place = ["--name", f"process-{os.getpid()}"]  # of its own: several may start at once
+    run([*args, *place], [*([own] if own else []), TakesTurns(connection, own)])
 
 
 def plain(connection: Connection, args: Sequence[str], watched: bool = False) -> None:

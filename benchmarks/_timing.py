@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
-from lightning_seg.acceleration import automatic_precision
-
 WARM_UP = 2
+TENSOR_FLOAT = "float32 (TF32 products)"  # on a GPU that computes in bfloat16, too
 
 
 def find_device() -> torch.device:
@@ -18,6 +18,8 @@ def find_device() -> torch.device:
 
 def has_bfloat16(device: torch.device) -> bool:
     """In hardware, where `fit` uses it unasked; elsewhere it is emulated."""
+    from lightning_seg.acceleration import automatic_precision  # which imports Lightning
+
     return automatic_precision(device.type)[0] == "bf16-mixed"
 
 
@@ -46,13 +48,22 @@ def in_turn(
 
 
 def matrix_rates(device: torch.device, smoke: bool = False) -> dict[str, list[float]]:
-    """FLOP/s of a large square matrix product, by precision: more than any network reaches."""
-    side = 64 if smoke else 8192 if device.type == "cuda" else 2048
-    kinds = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if has_bfloat16(device) else {})
+    """FLOP/s of large square matrix products, by precision, float32 as a training has it: more than any network reaches."""
+    cuda, bfloat16 = device.type == "cuda", has_bfloat16(device)
+    side, count = (64, 1) if smoke else (8192, 20) if cuda else (2048, 1)  # on a GPU one alone is over in a millisecond
+    kinds = {TENSOR_FLOAT if cuda and bfloat16 else "float32": torch.float32}
+    kinds |= {"bfloat16": torch.bfloat16} if bfloat16 else {}
     factors = {name: torch.rand(side, side, device=device, dtype=dtype) for name, dtype in kinds.items()}
 
-    def product(name: str) -> Callable[[], Any]:
-        return lambda: factors[name] @ factors[name]
+    def products(factor: torch.Tensor) -> None:
+        for _ in range(count):
+            factor @ factor
 
-    seconds = in_turn({name: product(name) for name in kinds}, 2 if smoke else 7, device)
-    return {name: [2 * side**3 / s for s in found] for name, found in seconds.items()}
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        ways = {name: partial(products, factor) for name, factor in factors.items()}
+        seconds = in_turn(ways, 2 if smoke else 7, device)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return {name: [2 * count * side**3 / s for s in found] for name, found in seconds.items()}

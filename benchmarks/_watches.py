@@ -58,6 +58,12 @@ class Parts(Profiler):
         return found
 
 
+WARNING = "called a synchronizing CUDA operation"  # of CUDA's sync debug mode, for each wait
+COUNTED = (
+    2  # the turn in which waits are counted: in the first one, torchmetrics still looks for metrics with a common state
+)
+
+
 class _Reads(TorchDispatchMode):
     """Counts reads of a tensor's value, which on a GPU wait for all that was queued."""
 
@@ -69,7 +75,7 @@ class _Reads(TorchDispatchMode):
 
 
 class _Waits:
-    """Counts what CUDA's sync debug mode warns of."""
+    """Counts what CUDA's sync debug mode warns of; not its notice, once, that it does not find all."""
 
     found = 0
 
@@ -83,14 +89,14 @@ class _Waits:
     def __exit__(self, *error: Any) -> None:
         torch.cuda.set_sync_debug_mode("default")
         self.caught.__exit__(None, None, None)
-        self.found = sum("synchroniz" in str(warning.message) for warning in self.warned or ())
+        self.found = sum(WARNING in str(warning.message) for warning in self.warned or ())
 
 
 class WatchStep(L.Callback):
-    """Takes down the parts of a training's steps and, in the first turn alone, the host's waits for the device.
+    """Takes down the parts of a training's steps and, in turn ``COUNTED`` alone, the host's waits for the device.
 
-    Waits are counted from a step's start to the end of its backward pass: on a GPU as CUDA's sync debug mode says, on the CPU the
-    operations that would wait on one.
+    That turn's steps are slower for it. Waits are counted from a step's start to the end of its backward pass: on a GPU as CUDA's
+    sync debug mode says, on the CPU the operations that would wait on one.
 
     Args:
         metrics: the module's method that counts a batch, such as ``scorer.train_batch``.
@@ -98,7 +104,7 @@ class WatchStep(L.Callback):
 
     def __init__(self, metrics: str) -> None:
         self.metrics = metrics
-        self.waits, self.taken = 0, 0
+        self.waits, self.turn = 0, 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.parts = parts = Parts(pl_module.device)
@@ -116,20 +122,24 @@ class WatchStep(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if self.taken == 1:
+        if self.turn == COUNTED:
             self.open = ExitStack()
             self.counter = self.open.enter_context(_Waits() if pl_module.device.type == "cuda" else _Reads())
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        if self.taken == 1:
+        if self.turn == COUNTED:
             self.open.close()
             self.waits += self.counter.found
 
+    def begin(self) -> None:
+        """A turn begins."""
+        self.turn += 1
+        self.take()
+
     def take(self) -> dict[str, float]:
         """What came together since the last call."""
-        self.taken += 1
         found = self.parts.take() | {"waits": self.waits}
         self.waits = 0
         return found

@@ -6,7 +6,8 @@ Four phases, each with a share of the time (what one leaves, the next one has) a
 
 * ``architectures``: does every network go forward and backward in float16 and in bfloat16?
 * ``throughput``: training images per second of UNet-A's six networks over its four encoders, on data that stays on the device.
-* ``peers``: training, steps, inference and memory against a plain Lightning loop over segmentation_models_pytorch and MONAI.
+* ``peers``: training, steps, inference and memory against a plain Lightning loop over segmentation_models_pytorch and MONAI. What
+  fails has a row with its ``error`` (a way to train: ``lost``), what the time cuts short one with ``cut``.
 * ``recipe``: ``fit`` and ``test`` of one recipe through the command line, with the GPU's utilisation by epoch. One model of UNet-A:
   ``--phases recipe --overrides "--model.encoder tf_efficientnet_b4 --model.pretrained true"``. A fit that the time cuts short
   is marked ``completed: false``: its scores are those of a schedule that did not end.
@@ -14,7 +15,7 @@ Four phases, each with a share of the time (what one leaves, the next one has) a
 On a machine without a package index, carry the wheels of what it lacks (often ``jsonargparse``, ``albumentations``,
 ``segmentation_models_pytorch``, ``monai`` and what these require) and install them before the call: ``pip install --no-index
 --no-deps --target SITE WHEELS/*.whl && PYTHONPATH=SITE python -m benchmarks.gpu_session ...``. The last two phases alone import
-them. DIR gets at most eight files, none in a subfolder; the run itself, with its checkpoints, stays in ``--runs``.
+them. DIR gets seven files, none in a subfolder; the run itself, with its checkpoints, stays in ``--runs``.
 ``--smoke --device cpu`` runs all of it, tiny, without a GPU.
 """
 
@@ -34,7 +35,7 @@ from benchmarks._environment import ROOT, environment
 from benchmarks._record import Record
 from lightning_seg.errors import InputError, one_sentence
 
-SHARES = {"architectures": 0.1, "throughput": 0.2, "peers": 0.35, "recipe": 0.35}  # of the time
+PHASE_SHARES = {"architectures": 0.1, "throughput": 0.2, "peers": 0.35, "recipe": 0.35}  # of the time
 RECIPE = ROOT / "experiments" / "unet_a.yaml"
 
 
@@ -61,7 +62,7 @@ def main(args: list[str]) -> None:
     facts = environment(session.device, options.commit) | {"smoke": session.smoke}
     used = 0.0
     for name in options.phases:
-        used += SHARES[name] / sum(SHARES[n] for n in options.phases)
+        used += PHASE_SHARES[name] / sum(PHASE_SHARES[n] for n in options.phases)
         deadline = start + 60 * minutes * used
         record = Record(session.out / f"{name}.json", facts | {"phase": name, "status": "running"})
         _run(name, session, record, deadline)
@@ -128,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="instead of $LIGHTNING_SEG_DATA")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="instead of $LIGHTNING_SEG_WEIGHTS")
     parser.add_argument("--minutes", type=float, default=9.0, help="for all phases together (default 9)")
-    parser.add_argument("--phases", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="PHASE")
+    parser.add_argument("--phases", nargs="+", choices=list(PHASE_SHARES), default=list(PHASE_SHARES), metavar="PHASE")
     parser.add_argument("--recipe", type=Path, default=RECIPE, metavar="FILE", help="default experiments/unet_a.yaml")
     parser.add_argument("--overrides", default="", help='of the recipe, as on the command line: "--model.lr 0.01"')
     parser.add_argument("--runs", default="runs", metavar="DIR", help="where the recipe's run goes (default runs)")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks._fits import Turn, fits, take_turns
+from benchmarks._fits import Turn, check_time, fits, take_turns
 from benchmarks._peers import PAIRS, SMOKE_PAIRS, Pair, trainings, write_pictures
 from benchmarks._section import Bars, Section, spread, table
 from benchmarks._timing import find_device, has_bfloat16
@@ -24,33 +24,40 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
 
 
 def measure(
-    device: torch.device, smoke: bool = False, pairs: Sequence[Pair] = (PAIRS[0], PAIRS[3]), seconds: float = SECONDS
+    device: torch.device,
+    smoke: bool = False,
+    pairs: Sequence[Pair] = (PAIRS[0], PAIRS[3]),
+    seconds: float = SECONDS,
+    until: float | None = None,
 ) -> Generator[Row]:
-    """A row per pair and way, both ways in the precision of our defaults."""
+    """A row per pair and way, both ways in the precision of our defaults; ``until`` as in `benchmarks._fits.fits`."""
     turns, seconds = (2, 0.0) if smoke else (TURNS, seconds)
     size, batch = (32, 2) if smoke else (SIZE, 8 if device.type == "cpu" else 32)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         file, _ = write_pictures(scratch, smoke)
         for pair in SMOKE_PAIRS if smoke else pairs:
+            check_time(until, pair.name)
+            facts = {"network": pair.name, "batch": batch, "size": size}
             ways = trainings(pair, file, size, batch, scratch, device, watched=True)
             even = "plain, bf16-mixed" if has_bfloat16(device) else "plain"
-            with fits({name: ways[name] for name in ("ours, defaults", even)}, scratch) as running:
-                first = {name: fit.first for name, fit in running.items()}
+            with fits({name: ways[name] for name in ("ours, defaults", even)}, scratch, until) as running:
+                counted = take_turns(running, 1, 0.0)  # in which waits are counted
                 for name, taken in take_turns(running, turns, seconds).items():
-                    yield {"network": pair.name, "way": name, "batch": batch, "size": size, **_row(taken, first[name])}
+                    yield facts | {"way": name} | _row(taken, counted[name][0])
+                for name, error in running.lost.items():
+                    yield facts | {"way": name, "error": error}
 
 
-def _row(taken: Sequence[Turn], first: Turn | None) -> Row:
-    assert first is not None
+def _row(taken: Sequence[Turn], counted: Turn) -> Row:
     shares = {part: [turn.parts[part] / sum(turn.parts[p] for p in PARTS) for turn in taken] for part in PARTS}
     return {
-        "precision": first.facts["precision"],
+        "precision": counted.facts["precision"],
         "milliseconds": [1000 * turn.seconds / turn.steps for turn in taken],
         "shares": shares,
         "metrics_and_logging": [m + rest for m, rest in zip(shares[PARTS[-2]], shares[PARTS[-1]], strict=True)],
-        "waits": first.parts["waits"],
-        "watched_steps": first.steps,
+        "waits": counted.parts["waits"],
+        "watched_steps": counted.steps,
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks._fits import Turn, fits, rates, take_turns
+from benchmarks._fits import Turn, check_time, fits, rates, take_turns
 from benchmarks._peers import PAIRS, SMOKE_PAIRS, Pair, trainings, write_pictures
 from benchmarks._section import Bars, Section, ratios, spread, table
 from benchmarks._timing import find_device, matrix_rates
@@ -30,18 +30,24 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
 
 
 def measure(
-    device: torch.device, smoke: bool = False, quick: bool = False, pairs: Sequence[Pair] = PAIRS
+    device: torch.device,
+    smoke: bool = False,
+    quick: bool = False,
+    pairs: Sequence[Pair] = PAIRS,
+    until: float | None = None,
 ) -> Generator[Row]:
-    """A row per pair: all turns of all ways."""
+    """A row per pair: all turns of all ways; ``until`` as in `benchmarks._fits.fits`."""
     turns, seconds = (2, 0.0) if smoke else (QUICK_TURNS, QUICK_SECONDS) if quick else (TURNS, SECONDS)
     size, batch = (32, 2) if smoke else (SIZE, 8 if device.type == "cpu" else 32)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         file, kind = write_pictures(scratch, smoke)
         for pair in SMOKE_PAIRS if smoke else pairs:
+            check_time(until, pair.name)
             ways = trainings(pair, file, size, batch, scratch, device)
-            with fits(ways, scratch) as running:
-                yield {"pictures": kind, "batch": batch} | _row(pair, take_turns(running, turns, seconds), size)
+            with fits(ways, scratch, until) as running:
+                row = _row(pair, take_turns(running, turns, seconds), size)
+                yield {"pictures": kind, "batch": batch, "lost": running.lost} | row
 
 
 def _row(pair: Pair, taken: dict[str, list[Turn]], size: int) -> Row:
@@ -51,7 +57,7 @@ def _row(pair: Pair, taken: dict[str, list[Turn]], size: int) -> Row:
         "peer": pair.peer,
         "size": size,
         "macs": count(pair.architecture, size, encoder=pair.encoder)[1],
-        "peer_macs": peer_macs(pair, size),
+        "peer_macs": peer_macs(pair, size) if "plain" in taken else None,
         "parameters": {name: turn.facts.get("parameters") for name, turn in last.items()},
         "precision": {name: turn.facts["precision"] for name, turn in last.items()},
         "steps": {name: sum(turn.steps for turn in turns) for name, turns in taken.items()},
