@@ -34,7 +34,7 @@ def demo() -> None:
     print(
         f"\ndemo: done in {minutes:.1f} minutes\n"
         f"  checkpoint    {checkpoint}\n"
-        f"  overlays      {folder / 'predictions' / 'contact_sheet.png'}  (any image viewer)\n"
+        f"  overlays      {next(folder.glob('predictions/*/contact_sheet.png'))}  (any image viewer)\n"
         f"  TensorBoard   .venv/bin/tensorboard --logdir runs  (then open the address that it prints)\n"
         f"  next          .venv/bin/lightning-seg fit -c experiments/quickstart.yaml --model.architecture attention_unet"
     )

@@ -27,7 +27,7 @@ def main(args: list[str]) -> None:
     console.print(_parameters(outcome, trial))
     print(f"run:      {', '.join(map(str, outcome.folders(trial)))}")
     print(f"command:  {trial.user_attrs.get('command', '')}")
-    print(caution(outcome))
+    print(caution(outcome, trial))
 
 
 def account(outcome: Outcome) -> str:
@@ -58,11 +58,18 @@ def scores(outcome: Outcome, trial: FrozenTrial) -> str:
     return ", ".join(parts)
 
 
-def caution(outcome: Outcome) -> str:
+def is_recipe(outcome: Outcome, trial: FrozenTrial) -> bool:
+    """Whether a trial changes nothing."""
+    return trial.params == inside(outcome.spec.space or {}, outcome.spec.base)
+
+
+def caution(outcome: Outcome, trial: FrozenTrial) -> str:
     """What to think of the score of the best of many."""
-    judged, spec = outcome.count(TrialState.COMPLETE) + outcome.count(TrialState.PRUNED), outcome.spec
+    judged = outcome.count(TrialState.COMPLETE) + outcome.count(TrialState.PRUNED)
+    if is_recipe(outcome, trial):
+        return f"This trial is the recipe itself: of {judged} trials none was better, and there is nothing to repeat."
     start, own = outcome.trials.get(0), ""
-    if start and start.state == TrialState.COMPLETE and start.params == inside(spec.space or {}, spec.base):
+    if start and start.state == TrialState.COMPLETE and is_recipe(outcome, start):
         own = f" The recipe itself (trial_0000) has {start.values[0]:.4f}."
     return (
         f"The best of {judged} validation scores is optimistic: it was chosen for being high, and so was its epoch.{own} "

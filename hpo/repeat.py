@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpo import queue, search
+from hpo.best import is_recipe
 from hpo.export import content_of, own_overrides
 from hpo.options import add_engine_options
 from hpo.outcome import add_outcome_options, convention_of, name_of, open_outcome
@@ -34,6 +35,10 @@ def main(args: list[str]) -> None:
         raise InputError(f"--seeds is {options.seeds}; give at least 2, as a single training says little.")
     outcome = open_outcome(options)
     trial = outcome.choose(options.trial)
+    if is_recipe(outcome, trial):
+        raise InputError(
+            f"{name_of(trial)} is the recipe itself, so there is nothing to compare; name another --trial."
+        )
     own = [args[1] for args in outcome.spec.replicas.values() if args[0] == "--seed_everything"]
     first = 1 + max(map(int, [content_of(outcome.spec, trial).get("seed_everything", 42), *own]))
     name = f"{outcome.study.study_name}_repeat_{trial.user_attrs['slot']:04d}"

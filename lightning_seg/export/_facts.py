@@ -36,13 +36,13 @@ def check_output(output: Path, suffix: str) -> None:
     """InputError for another suffix, and for a folder that cannot be written."""
     if output.suffix != suffix:
         raise InputError(f"--output is {str(output)!r}; give the name of a file that ends with {suffix}.")
-    if output.is_dir():
-        raise InputError(f"{output} is a folder; give the name of a file in it, such as model{suffix}.")
-    try:
-        output.exists()  # a name that is too long, a folder that may not be searched
+    try:  # a name may be too long, a folder not be one's own
+        folder = output.is_dir()
         above = next(folder for folder in output.absolute().parents if folder.exists())
     except OSError as error:
         raise InputError(f"{output} cannot be written ({error.strerror}); give --output another place.") from error
+    if folder:
+        raise InputError(f"{output} is a folder; give the name of a file in it, such as model{suffix}.")
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise InputError(f"{above} cannot be written; give --output another place.")
 

@@ -65,8 +65,6 @@ class Options:
             raise InputError("--with-processing scales pictures of any size as the checkpoint says; leave out --size.")
         if self.size is not None and self.size not in SIDES:
             raise InputError(f"size {self.size} is out of range; give one from {SIDES[0]} to {SIDES[-1]}.")
-        if not 0 < self.threshold < 1:
-            raise InputError(f"threshold {self.threshold} is no probability; give one between 0 and 1.")
         if self.threshold != 0.5 and not self.processing:
             raise InputError("--threshold is for the masks of --with-processing; leave it out, or add that.")
         if self.calibrate is not None and self.quantize != "int8":

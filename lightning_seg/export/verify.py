@@ -42,7 +42,7 @@ class Agreement(NamedTuple):
     def describe(self) -> str:
         return (
             f"logits (up to {self.largest:.3g}) differ by at most {self.max_difference:.1e}, {_masks(self.dice)} "
-            f"({self.images} images)"
+            f"({self.images} compared)"
         )
 
 

@@ -55,7 +55,8 @@ def _serve(
     allow_pixels(max(limits.pixels, MAX_PIXELS))
     app = create_app(predictor, facts(predictor, checkpoints, limits), limits, host)
     port = listener.getsockname()[1]
-    print(f"page:  http://{f'[{host}]' if ':' in host else host}:{port}  (Ctrl-C ends it)", flush=True)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"page:  {address}  (Ctrl-C ends it)\nPOST:  curl -F image=@picture.jpg {address}/api/predict", flush=True)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -1,5 +1,6 @@
 """`lightning-seg export onnx`: what the file takes and gives, what it says of itself, and what is refused."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -10,9 +11,11 @@ import torch
 from PIL import Image
 
 import lightning_seg as ls
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.phantom import render
 from lightning_seg.errors import InputError
 from lightning_seg.export import onnx as export
+from lightning_seg.export._pictures import _spread, choose_pictures
 from lightning_seg.export.onnx import Options, export_onnx, main, runner
 from lightning_seg.module import SegmentationModule
 
@@ -172,15 +175,73 @@ def test_a_file_that_is_not_the_checkpoint_is_refused_and_the_former_one_stays(f
     assert output.read_bytes() == b"before"
 
 
+def test_int8_is_calibrated_on_training_images_and_never_on_those_of_the_test_split(folder, checkpoint):
+    given = Options(quantize="int8")
+    found = choose_pictures(export.load_network([checkpoint]), checkpoint, None, 4, "train", "--calibrate")
+    assert found.origin == "4 images of the training split of phantom_polyp"
+    data = SegmentationDataModule("phantom_polyp", protocol="phantom-polyp", size=32)
+    place = folder / "calibrate"
+    place.mkdir()
+    for id in (*data.ids("train")[:2], data.ids("test")[0]):
+        Image.fromarray(data.source.read(id).image).save(place / f"{id}.png")
+    with pytest.raises(InputError, match="is an image of the test split of phantom_polyp"):
+        export_onnx(checkpoint, folder / "tuned.onnx", dataclasses.replace(given, calibrate=str(place)))
+    assert not (folder / "tuned.onnx").exists()
+
+
+def test_pictures_are_taken_evenly_from_all():
+    assert _spread(range(31), 16)[-1] == 29
+    assert _spread(range(3), 16) == [0, 1, 2]
+
+
+class NeedsFours(torch.nn.Module):
+    """A network of one's own that takes no other sizes, with a name that timm uses, too."""
+
+    def __init__(self, in_channels: int = 3, num_classes: int = 1) -> None:
+        super().__init__()
+        self.block = SwinTransformerBlock(in_channels, num_classes)
+
+    def forward(self, image):
+        return self.block(image)
+
+
+class SwinTransformerBlock(torch.nn.Module):
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(in_channels, num_classes, 1)
+
+    def forward(self, image):
+        assert image.shape[-1] % 4 == image.shape[-2] % 4 == 0
+        return self.conv(torch.nn.functional.avg_pool2d(image, 4).repeat_interleave(4, -1).repeat_interleave(4, -2))
+
+
+def test_a_network_that_does_not_take_every_size_gets_one(folder):
+    name = f"{__name__}:NeedsFours"
+    own = write_checkpoint(folder / "fours.ckpt", sharp=False, architecture=name, options={})
+    found = export_onnx(own, folder / "fours.onnx", trust_code=True)
+    assert found.shapes[:2] == (True, 32)
+    assert "does not take images of every size" in found.takes
+
+
+def test_pictures_of_five_channels_are_exported(folder):
+    many = write_checkpoint(folder / "five.ckpt", sharp=False, in_channels=5)
+    assert "(B, 5, H, W)" in export_onnx(many, folder / "five.onnx").takes
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--output", "model.onx"], "ends with .onnx"),
         (["--opset", "7"], "opset 7 cannot be written; give one from 18 to 23"),
         (["--size", "big"], "--size is 'big'"),
+        (["--size", "100000"], "a whole number from 16 to 8192"),
+        (["--threshold", "0.9"], "add that"),
+        (["--calibrate", "{folder}"], "is for --quantize int8"),
+        (["--quantize", "int8", "--calibrate", "{folder}/nothing"], "--calibrate '.*' names no file"),
+        (["--output", "x" * 300 + ".onnx"], "cannot be written"),
         (["--quantize", "int4"], "no quantisation named 'int4'"),
         (["--with-processing", "--size", "64"], "leave out --size"),
-        (["--images", "{folder}/nothing"], "names no file"),
+        (["--images", "{folder}/nothing"], "--images '.*' names no file"),
         (["--with-processing", "--threshold", "2"], "the threshold is 2"),
         (["--output", "{folder}/polyp.ckpt/model.onnx"], "cannot be written"),
     ],

@@ -1,5 +1,7 @@
 """`lightning_seg.export.verify`: agreement against plain numpy, and the rule by which an export is refused."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from lightning_seg.export._graph import scaled
 from lightning_seg.export._trace import Shapes
 from lightning_seg.export.verify import agreement, image_batches, verify_logits
 from lightning_seg.inference.network import Network, Trained
+from lightning_seg.inference.prediction import Prediction
 from lightning_seg.module import SegmentationModule
 
 
@@ -24,14 +27,81 @@ def images(count: int = 2) -> list[np.ndarray]:
     return list(np.random.default_rng(0).random((count, 1, 3, 32, 32), np.float32))
 
 
-def test_agreement_is_the_largest_difference_and_the_mean_dice():
+def test_agreement_is_the_largest_difference_and_the_mean_dice_of_images_with_a_mask():
     one = np.array([[[[3.0, -1.0], [1.0, -2.0]]]], np.float32)  # the mask has two pixels
     other = np.array([[[[3.5, -1.0], [-1.0, -2.0]]]], np.float32)  # one of them
     empty = -np.ones_like(one)
     found = agreement(lambda batch: batch[:, :1], lambda batch: batch[:, 1:], [np.concatenate([one, other], 1)])
     assert found == (2.0, 2 / 3, 1, 3.0)
+    pairs = [np.concatenate(pair, 1) for pair in ((one, one), (one, other), (empty, empty))]
+    found = agreement(lambda batch: batch[:, :1], lambda batch: batch[:, 1:], pairs)
+    assert found.dice == pytest.approx((1 + 2 / 3) / 2)  # an image without a mask says nothing
     both_empty = agreement(lambda batch: batch, lambda batch: batch, [empty])
-    assert both_empty.dice == 1
+    assert np.isnan(both_empty.dice)
+    assert "all masks are empty" in both_empty.describe()
+
+
+def test_the_class_whose_masks_agree_least_counts():
+    one = np.ones((1, 2, 4, 4), np.float32)
+    other = one * np.array([1, -1], np.float32).reshape(1, 2, 1, 1)
+    assert agreement(lambda batch: one, lambda batch: other, [one]).dice == 0
+
+
+@pytest.mark.parametrize("variant", ["", "int8", "bf16"])
+def test_a_checkpoint_whose_logits_are_not_finite_is_refused(variant):
+    broken = SegmentationModule("unet", options={"widths": [4, 8]}, classes=["polyp"]).eval()
+    with torch.no_grad():
+        next(broken.net.parameters()).fill_(float("nan"))
+    network = Network([broken], Trained(("polyp",), 3, 32, "phantom_polyp", {}))
+    with pytest.raises(InputError, match="not finite"):
+        verify_logits(network, verify.reference_of(network), images(), variant)
+
+
+def test_a_variant_must_find_something_and_stay_finite(network):
+    for shift, message in ((100, "infinite"), (-100, "nothing tells what int8 does")):
+        other = copy.deepcopy(network)
+        with torch.no_grad():
+            [layer for layer in other.modules[0].net.modules() if isinstance(layer, torch.nn.Conv2d)][-1].bias += shift
+        reference = verify.reference_of(other)
+        with pytest.raises(InputError, match=message):
+            verify_logits(other, lambda batch, of=reference: np.where(of(batch) > 0, np.inf, -1), images(), "int8")
+
+
+class Fixed:
+    """A rule that finds a small square in every picture."""
+
+    def __call__(self, probability, size):
+        mask = np.zeros((1, *size), bool)
+        mask[:, 5:11, 5:11] = True
+        return Prediction(mask, np.where(mask, np.float32(0.9), np.float32(0.1)), ("polyp",))
+
+
+def candidate_of(change):
+    """The masks and probabilities of `Fixed`, changed."""
+
+    def run(pictures):
+        found = [Fixed()(None, picture.shape[:2]) for picture in pictures]
+        return change(*(np.stack([getattr(one, name) for one in found]) for name in ("mask", "probability")))
+
+    return run
+
+
+WRONG = {
+    "no mask": lambda mask, probability: (mask & False, probability),
+    "another probability": lambda mask, probability: (mask, probability * 0.9),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_masks_that_miss_a_small_lesion_and_wrong_probabilities_are_refused(network, change):
+    pictures = [np.zeros((200, 200, 3), np.uint8)] * 2
+    right = verify.verify_masks(network, Fixed(), candidate_of(lambda *both: both), pictures, batch=True)
+    assert right.found.max_difference == 0
+    assert right.found.dice == 1
+    with pytest.raises(InputError, match="not the checkpoint"):
+        verify.verify_masks(network, Fixed(), candidate_of(change), pictures, batch=True)
+    with pytest.raises(InputError, match="shape"):
+        verify.verify_masks(network, Fixed(), candidate_of(lambda m, p: (m[:, :, :-1], p)), pictures, batch=True)
 
 
 def test_agreement_cuts_at_the_threshold_of_the_probability():
