@@ -56,7 +56,7 @@ def _serve(
     app = create_app(predictor, facts(predictor, checkpoints, limits), limits, host)
     port = listener.getsockname()[1]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    print(f"page:  {address}  (Ctrl-C ends it)\nPOST:  curl -F file=@picture.jpg {address}/api/predict", flush=True)
+    print(f"page:  {address}  (Ctrl-C ends it; programs POST pictures to {address}/api/predict)", flush=True)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -182,7 +182,7 @@ def test_the_default_number_of_workers_follows_the_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
 ) -> None:
     monkeypatch.setattr(implementation.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    assert implementation._default_workers() == workers
+    assert implementation.default_workers() == workers
 
 
 def test_a_file_of_transforms_goes_into_the_hyper_parameters(opened: list[Any], protocol: str, tmp_path: Path) -> None:
