@@ -10,7 +10,7 @@ from lightning_seg.export.onnx import Options, export_onnx
 
 QUICK = ("sa_unet", "transunet", "unet", "unet3plus")
 SWIN = {"depths": [1, 2, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1]}
-FIXED = ("dca_unet", "ddanet", "pam_unet, regularised")  # that take one size only, in their small forms
+FIXED = ("dca_unet", "pam_unet, regularised")  # that take one size only, in their small forms
 SINGLE = ("pam_unet, regularised",)  # and one image at a time
 FORMS = [
     ("unet", {"encoder": "test_efficientnet"}),
