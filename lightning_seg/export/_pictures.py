@@ -36,18 +36,19 @@ def choose_pictures(
         split: ``val`` or ``train``.
         option: that gave the folder.
 
-    Errors: InputError for a folder without pictures, or one that cannot be read, or that holds images of the test split.
+    Errors: InputError for a folder without pictures, or one that cannot be read, and for images of the test split in one that
+    calibrates.
     """
-    data = _data_of(checkpoint)
     if folder is not None:
         found = [one for one in find_inputs(folder, option=option) if one.kind == "image"]
         if not found:
             raise InputError(f"{folder!r} holds no picture; give a folder of images such as those the network is for.")
         chosen = _spread(found, count)
         images = [read_picture(one.path, network.trained.in_channels) for one in chosen]
-        if data is not None and option == CALIBRATE:
-            _refuse_test_images(data, [one.path for one in chosen], images)
+        if option == CALIBRATE:
+            _refuse_test_images(_data_of(checkpoint), [one.path for one in chosen], images)
         return Pictures(images, f"{len(images)} images of {folder}")
+    data = _data_of(checkpoint)
     if data is not None:
         with contextlib.suppress(InputError, OSError):  # data that lack images
             images = [data.source.read(id).image for id in _spread(data.ids(split), count)]
@@ -70,12 +71,14 @@ def _data_of(checkpoint: Path) -> SegmentationDataModule | None:
     return None
 
 
-def _refuse_test_images(data: SegmentationDataModule, paths: Sequence[Path], images: Sequence[np.ndarray]) -> None:
-    """InputError where one of the pictures is an image of the test split: by its name, and then by its pixels."""
-    test = {id.rpartition("/")[2]: id for id in data.ids("test")}
+def _refuse_test_images(
+    data: SegmentationDataModule | None, paths: Sequence[Path], images: Sequence[np.ndarray]
+) -> None:
+    """InputError where one of the pictures is an image of the test split, by name and pixels: a renamed one is not found."""
+    test = {id.rpartition("/")[2]: id for id in data.ids("test")} if data is not None else {}
     for path, image in zip(paths, images, strict=True):
         id = test.get(path.stem)
-        if id is not None and np.array_equal(data.source.read(id).image, image):
+        if data is not None and id is not None and np.array_equal(data.source.read(id).image, image):
             raise InputError(
                 f"{path} is an image of the test split of {data.hparams['dataset']}, on which nothing is to be tuned; calibrate with "
                 "others."

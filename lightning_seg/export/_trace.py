@@ -46,7 +46,15 @@ class Shapes(NamedTuple):
 
 
 class FormError(InputError):
-    """This form of a graph cannot be had; another one may."""
+    """This form of a graph cannot be had; another one may.
+
+    Args:
+        reason: for `Shapes`, where that is not the message.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message.rstrip(".")[:200]
 
 
 class Traced(NamedTuple):
@@ -90,9 +98,7 @@ def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[
             traced = traced._replace(shapes=traced.shapes._replace(reason=reason))
             return traced.shapes, attempt(traced)
         except FormError as error:
-            wrong = "is not the checkpoint" in str(error)
-            short = "with free sizes its output was not the checkpoint's" if wrong else str(error).rstrip(".")[:200]
-            reason, failure = reason or short, error
+            reason, failure = reason or error.reason, error
     raise failure
 
 

@@ -98,10 +98,10 @@ def export_program(
     side = size or network.trained.size or NATIVE
     pictures = choose_pictures(network, file, images, VERIFIED)
     forms = logits_forms(Logits(network, precision == "bf16"), network.trained.in_channels, size, side)
-    variant = "" if precision == "32" else precision
+    variant, facts = "" if precision == "32" else precision, facts_of(network, file) | {"precision": precision}
 
     def attempt(traced: Traced, part: Path) -> Verified:
-        run = _write(part, traced, aot, facts_of(network, file) | {"precision": precision})
+        run = _write(part, traced, aot, facts)
         batches = [batch for batch in image_batches(pictures.images, traced.shapes, side) if _allowed(batch, traced)]
         return verify_logits(network, run, batches, variant)
 

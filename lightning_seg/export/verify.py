@@ -19,6 +19,7 @@ DICE = 0.99  # the least agreement of the masks of a variant that computes or st
 PIXELS = (
     1e-3  # the largest share of mask pixels by which a graph that scales pictures itself may differ from the project
 )
+_UNEQUAL = "with free sizes its output was not the checkpoint's"
 _ROUNDINGS = 4  # a float32 result may be so many times as far off as the checkpoint itself is from float64
 
 Batch = NDArray[np.float32]  # (B, C, H, W) in [0, 1], or logits (B, K, H, W)
@@ -135,7 +136,8 @@ def verify_logits(network: Network, candidate: Function, images: Sequence[Batch]
     if found.max_difference > _ROUNDINGS * own or found.dice < DICE:
         raise FormError(
             f"the exported model is not the checkpoint: {found.describe()}, allowed {LOGITS:g} (the checkpoint's own float32 is "
-            f"{own:.1e} from its float64), so nothing was written; report this network with its checkpoint."
+            f"{own:.1e} from its float64), so nothing was written; report this network with its checkpoint.",
+            _UNEQUAL,
         )
     note = f"above {LOGITS:g}, by rounding: the checkpoint's own float32 is {own:.1e} from its float64"
     return Verified(found, f"{found.describe()}; {note}")
@@ -226,6 +228,7 @@ def verify_masks(
     if not (found.max_difference <= PIXELS and moved / pixels <= PIXELS) or found.dice < DICE:
         raise FormError(
             f"the exported model is not the checkpoint: {text}, allowed {PIXELS:g} and a Dice from {DICE}, so nothing was written; "
-            "export the plain graph, without --with-processing."
+            "export the plain graph, without --with-processing.",
+            _UNEQUAL,
         )
     return Verified(found, f"{text}; allowed {PIXELS:g} and a Dice from {DICE}")
