@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import torch
 
-from benchmarks._environment import ROOT
 from benchmarks._record import Record
+from lightning_seg.environment import ROOT
 
 if TYPE_CHECKING:
     from benchmarks.gpu_session import Session

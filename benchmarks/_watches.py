@@ -59,9 +59,7 @@ class Parts(Profiler):
 
 
 WARNING = "called a synchronizing CUDA operation"  # of CUDA's sync debug mode, for each wait
-COUNTED = (
-    2  # the turn in which waits are counted: in the first one, torchmetrics still looks for metrics with a common state
-)
+COUNTED = 2  # the turn in which waits are counted: in the first, torchmetrics still looks for metrics of a common state
 
 
 class _Reads(TorchDispatchMode):

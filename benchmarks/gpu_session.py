@@ -31,8 +31,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks._environment import ROOT, environment
 from benchmarks._record import Record
+from lightning_seg.environment import ROOT, environment
 from lightning_seg.errors import InputError, one_sentence
 
 PHASE_SHARES = {"architectures": 0.1, "throughput": 0.2, "peers": 0.35, "recipe": 0.35}  # of the time

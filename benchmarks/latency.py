@@ -97,15 +97,14 @@ def _our_way(module: SegmentationModule, dtype: torch.dtype | None, image: Tenso
 def _ways(contest: Contest, device: torch.device) -> tuple[dict[str, Callable[[Tensor], Tensor]], dict[str, int]]:
     """From uint8 images to probabilities, and the parameters of both networks."""
     module = SegmentationModule(contest.architecture, contest.encoder, normalization="unit").to(device).eval()
-    nets = {"our network plainly": copy.deepcopy(module.net)}
-    if contest.peer is not None:
-        nets["peer"] = contest.peer()
+    peer = {"peer": contest.peer()} if contest.peer is not None else {}
+    nets = {"our network plainly": copy.deepcopy(module.net), **peer}
+    for net in nets.values():
+        net.to(device, memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     found: dict[str, Callable[[Tensor], Tensor]] = {}
     for name, dtype in {"": None, ", bf16": torch.bfloat16}.items():
         if dtype is None or has_bfloat16(device):
-            for way, net in nets.items():
-                net.to(device, memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-                found[f"{way}{name}"] = partial(_plainly, net, dtype)
+            found |= {f"{way}{name}": partial(_plainly, net, dtype) for way, net in nets.items()}
             found[f"ours{name}"] = partial(_our_way, module, dtype)
     return found, {"ours": _parameters(module.net), "peer": _parameters(nets.get("peer", module.net))}
 

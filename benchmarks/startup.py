@@ -11,9 +11,9 @@ from typing import Any
 import lightning as L
 import torch
 
-from benchmarks._environment import ROOT
 from benchmarks._peers import ENDLESS, LONG, PAIRS, SMOKE_PAIRS, write_pictures
 from benchmarks._section import Bars, Section, spread, table
+from lightning_seg.environment import ROOT
 
 REPETITIONS = 3
 COMMANDS = {

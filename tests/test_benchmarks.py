@@ -16,7 +16,6 @@ import torch
 
 from benchmarks import __main__ as front
 from benchmarks import _fits, _gpu_networks, _gpu_peers, _gpu_recipe, _plain, _watches, gpu_session, growth, sa_unet_v2
-from benchmarks._environment import cpu_has, environment
 from benchmarks._fits import FIRST_STEPS, STEPS, TakesTurns, Turn, Turns, check_time, fits, take_turns
 from benchmarks._live import Live, hollow, step_memory, without_contents
 from benchmarks._peers import SMOKE_PAIRS, write_pictures
@@ -26,6 +25,7 @@ from benchmarks._watches import METRICS, PARTS, Parts, WatchStep
 from lightning_seg import models
 from lightning_seg.cli import run
 from lightning_seg.data import SegmentationDataModule
+from lightning_seg.environment import cpu_has, environment
 from lightning_seg.errors import InputError
 from lightning_seg.module import SegmentationModule
 

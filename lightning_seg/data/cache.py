@@ -271,11 +271,10 @@ def scale(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    channels = range(0, image.shape[2], 4)  # cv2 takes no more, and drops a single one's axis
-    parts = [
-        cv2.resize(np.ascontiguousarray(image[..., at : at + 4]), (width, height), interpolation=how) for at in channels
-    ]
-    return np.concatenate([part.reshape(height, width, -1) for part in parts], axis=2)
+    if image.shape[2] > 4:  # cv2 takes no more
+        return np.concatenate([scale(image[..., :4], size), scale(image[..., 4:], size)], axis=2)
+    scaled = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=how)
+    return scaled.reshape(height, width, -1)  # cv2 drops a single channel's axis
 
 
 def _nearest(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

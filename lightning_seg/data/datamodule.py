@@ -261,6 +261,7 @@ def _known_options(dataset: str, kind: type[Any], options: dict[str, Any]) -> di
 
 
 def default_workers() -> int:
+    """Loading processes per device, where none are named."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if cores <= 2 else min(8, cores - 1)
 
