@@ -13,9 +13,9 @@ from pathlib import Path
 
 from benchmarks._section import Section
 from benchmarks._timing import find_device
-from lightning_seg.environment import environment, package_version
 from lightning_seg.errors import one_sentence, unknown
 from lightning_seg.files import write_whole
+from lightning_seg.runs.environment import environment, package_version
 
 PEERS = ("training", "step", "latency", "memory", "growth", "startup")  # against what one would use otherwise
 BENCHMARKS = ("exports", "hpo", "loader", "predict", "sa_unet_v2", "volumes", *PEERS)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks._record import Record
 from benchmarks._timing import synchronize
 from lightning_seg import models
-from lightning_seg.losses import WeightedLoss
+from lightning_seg.training.losses import WeightedLoss
 
 if TYPE_CHECKING:
     from benchmarks.gpu_session import Session

@@ -12,7 +12,7 @@ import lightning as L
 import torch
 
 from benchmarks._record import Record
-from lightning_seg.environment import ROOT
+from lightning_seg.runs.environment import ROOT
 
 if TYPE_CHECKING:
     from benchmarks.gpu_session import Session

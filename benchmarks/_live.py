@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lightning_seg.losses import WeightedLoss
 from lightning_seg.models import Output
+from lightning_seg.training.losses import WeightedLoss
 
 
 class Live(TorchDispatchMode):

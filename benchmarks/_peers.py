@@ -87,7 +87,7 @@ def plain(connection: Connection, args: Sequence[str], watched: bool = False) ->
 
 def synthetic(connection: Connection, pair: Pair, size: int, batch: int, bfloat16: bool, cuda: bool) -> None:
     """The bare step of our module on one random batch that stays on the device, set up as in `fit`: no loader, scores, Lightning."""
-    from lightning_seg.module import SegmentationModule
+    from lightning_seg.training.module import SegmentationModule
 
     device = torch.device("cuda" if cuda else "cpu")
     torch.set_float32_matmul_precision("high")
@@ -137,7 +137,7 @@ def trainings(
 def write_pictures(scratch: Path, smoke: bool, count: int = 200) -> tuple[Path, str]:
     """A table of images and masks in files, 80 % of them to train on, and what they are: Kvasir-SEG, or as many phantoms."""
     from lightning_seg.data import SegmentationDataModule
-    from lightning_seg.data._source import DATA_VARIABLE
+    from lightning_seg.data.sources.base import DATA_VARIABLE
 
     folder = os.environ.get(DATA_VARIABLE)
     real = Path(folder) / "kvasir-seg" if folder else None
@@ -160,7 +160,7 @@ def write_phantoms(folder: Path, count: int, side: int) -> Sequence[str]:
     """Pictures and masks as JPEG in two folders, as the data set ``folder`` reads them; their ids."""
     from PIL import Image
 
-    from lightning_seg.data.phantom import PhantomPolyp
+    from lightning_seg.data.sources.phantom import PhantomPolyp
 
     source = PhantomPolyp(count=count, resolution=side)
     for part in ("images", "masks"):

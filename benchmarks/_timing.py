@@ -18,7 +18,7 @@ def find_device() -> torch.device:
 
 def has_bfloat16(device: torch.device) -> bool:
     """In hardware, where `fit` uses it unasked; elsewhere it is emulated."""
-    from lightning_seg.acceleration import automatic_precision  # which imports Lightning
+    from lightning_seg.training.precision import automatic_precision  # which imports Lightning
 
     return automatic_precision(device.type)[0] == "bf16-mixed"
 

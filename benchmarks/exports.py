@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from lightning_seg import models
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
 from lightning_seg.export.onnx import OPSET, export_onnx
 from lightning_seg.export.verify import LOGITS
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 
 SMOKE = ("unet", "dca_unet")
 

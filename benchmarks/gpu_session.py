@@ -32,8 +32,8 @@ from pathlib import Path
 import torch
 
 from benchmarks._record import Record
-from lightning_seg.environment import ROOT, environment
 from lightning_seg.errors import InputError, one_sentence
+from lightning_seg.runs.environment import ROOT, environment
 
 PHASE_SHARES = {"architectures": 0.1, "throughput": 0.2, "peers": 0.35, "recipe": 0.35}  # of the time
 RECIPE = ROOT / "experiments" / "unet_a.yaml"

@@ -19,7 +19,7 @@ from benchmarks._section import Lines, Section, table
 from benchmarks._timing import in_turn
 from benchmarks.volumes import in_a_process, write_scan
 from lightning_seg.models import create
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 
 LINEAR, FLAT = 1.1, 0.1  # the largest exponents that pass for it: what is measured has noise
 SHARED = "unet", "mobilenetv2_100"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks._peers import PAIRS
 from benchmarks._section import Bars, Section, ratios, spread, table
 from benchmarks._timing import find_device, has_bfloat16, in_turn
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 
 Row = dict[str, Any]
 SIZE, REPETITIONS, BATCH_REPETITIONS = 256, 9, 5

@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks._section import Bars, Section, spread
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data._source import DATA_VARIABLE
-from lightning_seg.data.augment import PRESETS
-from lightning_seg.data.phantom import PhantomPolyp
-from lightning_seg.models._listing import count
+from lightning_seg.data.augment.pipeline import PRESETS
+from lightning_seg.data.sources.base import DATA_VARIABLE
+from lightning_seg.data.sources.phantom import PhantomPolyp
+from lightning_seg.models.frame.listing import count
 
 PRESET = "unet_a"
 NETWORK, ENCODER = "attention_unet", "convnext_tiny.fb_in1k"

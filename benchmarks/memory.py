@@ -16,10 +16,10 @@ from torch import nn
 
 from benchmarks._live import hollow, step_memory, without_contents
 from benchmarks._section import Bars, Section, table
-from lightning_seg.blocks import AttentionMap
-from lightning_seg.losses import WeightedLoss
 from lightning_seg.models import Output, create, find
-from lightning_seg.recomputation import checkpoint_activations
+from lightning_seg.models.frame.blocks import AttentionMap
+from lightning_seg.training.activation_checkpointing import checkpoint_activations
+from lightning_seg.training.losses import WeightedLoss
 
 Row = dict[str, Any]
 GPU = 80e9  # bytes

@@ -17,16 +17,16 @@ from PIL import Image
 from torch.nn import functional as F
 
 from benchmarks._section import Section, ratios, spread, table
-from lightning_seg.data._source import DATA_VARIABLE
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.base import DATA_VARIABLE
+from lightning_seg.data.sources.phantom import render
+from lightning_seg.inference.ensemble import Network, Trained
 from lightning_seg.inference.images import COLUMNS, Options, predict_images
 from lightning_seg.inference.inputs import Input, find_inputs
-from lightning_seg.inference.network import Network, Trained
 from lightning_seg.inference.postprocess import Postprocess
 from lightning_seg.inference.prediction import Rule
 from lightning_seg.inference.results import Table
 from lightning_seg.inference.workers import Workers, find_devices
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 
 NETWORKS = (("unet", "mobilenetv2_100"), ("unet", "resnet34"), ("attention_unet", "convnext_tiny.fb_in1k"))
 SMOKE_NETWORKS = (("unet", "test_resnet.r160_in1k"),)

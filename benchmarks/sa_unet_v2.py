@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks._section import Bars, Section, ratios, spread
 from benchmarks._timing import has_bfloat16, in_turn
-from lightning_seg.acceleration import BFLOAT16_UNITS
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
+from lightning_seg.training.precision import BFLOAT16_UNITS
 
 SIZE, SMOKE_SIZE = 592, 32
 PAPER_SECONDS = 0.95

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks._peers import ENDLESS, LONG, PAIRS, SMOKE_PAIRS, write_pictures
 from benchmarks._section import Bars, Section, spread, table
-from lightning_seg.environment import ROOT
+from lightning_seg.runs.environment import ROOT
 
 REPETITIONS = 3
 COMMANDS = {

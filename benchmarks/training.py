@@ -16,7 +16,7 @@ from benchmarks._fits import Turn, check_time, fits, rates, take_turns
 from benchmarks._peers import PAIRS, SMOKE_PAIRS, Pair, trainings, write_pictures
 from benchmarks._section import Bars, Section, ratios, spread, table
 from benchmarks._timing import find_device, matrix_rates
-from lightning_seg.models._listing import count
+from lightning_seg.models.frame.listing import count
 
 Row = dict[str, Any]
 SIZE, TURNS, SECONDS = 256, 6, 2.5

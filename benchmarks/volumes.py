@@ -61,7 +61,7 @@ def in_a_process(folder: Path, reads: int, size: int) -> dict[str, Any]:
 
 def measure(folder: Path, reads: int, size: int) -> dict[str, list[float] | float]:
     """Peak memory and disk in MB, and for 1 and 3 channels the quartiles of the time of a random slice in ms."""
-    from lightning_seg.data.lits import LiTS
+    from lightning_seg.data.sources.lits import LiTS
 
     found: dict[str, list[float] | float] = {}
     for channels in (1, 3):

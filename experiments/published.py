@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from experiments.facts import RECIPES, RESULTS, Facts, words
+from lightning_seg.analysis.profiling import parse
 from lightning_seg.errors import InputError
 from lightning_seg.models import names
-from lightning_seg.models._registry import options as constructor_options
-from lightning_seg.profiling import parse
+from lightning_seg.models.frame.registry import options as constructor_options
 
 COSTS = ("parameters", "gflops", "seconds", "loss")
 # Published divisions whose test images are exactly those of a protocol of ours, by data set. Of all others at most the counts agree.

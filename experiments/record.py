@@ -154,8 +154,8 @@ def _with_latency(facts: Facts) -> Facts:
 
 @cache
 def _measure(network: str, size: int) -> tuple[float, str]:
-    from lightning_seg.environment import environment, hardware
-    from lightning_seg.profiling import find_device, profile
+    from lightning_seg.analysis.profiling import find_device, profile
+    from lightning_seg.runs.environment import environment, hardware
 
     device = find_device(None)
     timing = profile(network, size, device, most=1).single

@@ -22,8 +22,8 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 from lightning_seg.models import TimmEncoder, create
-from lightning_seg.models._listing import count
-from lightning_seg.models._weights import find_weights
+from lightning_seg.models.frame.listing import count
+from lightning_seg.models.frame.weights import find_weights
 
 PASSES = 3  # forward and backward of an image, in forward passes
 

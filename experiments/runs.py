@@ -16,13 +16,13 @@ import yaml
 
 from experiments.facts import RECIPES, Facts, Result
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data._source import source_class
+from lightning_seg.data.sources.base import source_class
 from lightning_seg.data.splits import load_protocol
-from lightning_seg.environment import hardware, read_environment
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation._runs import read_summary
-from lightning_seg.models._listing import count
-from lightning_seg.module import SegmentationModule
+from lightning_seg.models.frame.listing import count
+from lightning_seg.runs.environment import hardware, read_environment
+from lightning_seg.training.module import SegmentationModule
 
 # What says which network it is, where files lie, or how fast it goes: no part of how a network is trained.
 NETWORK = {f"model.{name}" for name in ("architecture", "encoder", "options", "pretrained")}

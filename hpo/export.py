@@ -16,9 +16,9 @@ from hpo.progress import duration
 from hpo.recipe import digest, dry_run
 from hpo.space import overrides
 from hpo.spec import Spec
-from lightning_seg.environment import hardware, read_environment
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
+from lightning_seg.runs.environment import hardware, read_environment
 
 # of the machine that trains, not of the training
 MACHINE = (

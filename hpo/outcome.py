@@ -17,11 +17,11 @@ from hpo import queue, search
 from hpo.spec import Spec
 from hpo.storage import open_storage, resolve
 from hpo.worker import load_spec
-from lightning_seg.checkpoint import find_checkpoint, read_checkpoint
 from lightning_seg.cli import run
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES, ScoreTable, bca, statistic
 from lightning_seg.evaluation.intervals import Statistic
+from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint
 
 
 @dataclass(frozen=True)

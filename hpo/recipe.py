@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from hpo.space import corners, flatten, overrides
-from lightning_seg._arguments import peek
 from lightning_seg.cli import CLI
+from lightning_seg.cli_arguments import peek
 from lightning_seg.errors import InputError
 
 

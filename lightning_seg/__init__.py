@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from lightning_seg.inference import load as load
     from lightning_seg.models import create as create
     from lightning_seg.models import names as names
-    from lightning_seg.module import SegmentationModule as SegmentationModule
+    from lightning_seg.training.module import SegmentationModule as SegmentationModule
 
 __version__ = "0.1.0"
 _HOMES = {
     "InputError": "errors",
     "ScoreTable": "evaluation",
     "SegmentationDataModule": "data",
-    "SegmentationModule": "module",
+    "SegmentationModule": "training.module",
     "create": "models",
     "Prediction": "inference",
     "Predictor": "inference",

@@ -29,14 +29,14 @@ VERBS = {
 
 _HOMES = {
     "audit": "lightning_seg.evaluation.audit",
-    "cka": "lightning_seg.cka",
+    "cka": "lightning_seg.analysis.cka",
     "compare": "lightning_seg.evaluation.compare",
     "data": "lightning_seg.data.__main__",
     "export": "lightning_seg.export.__main__",
     "predict": "lightning_seg.inference.__main__",  # of files that --input names; without it, of the test split
-    "profile": "lightning_seg.profiling",
+    "profile": "lightning_seg.analysis.profiling",
     "push": "lightning_seg.export.push",
-    "report": "lightning_seg.run_report",
+    "report": "lightning_seg.reports.run_page",
     "serve": "lightning_seg.serve",
 }  # modules whose `main` takes the arguments after the verb
 
@@ -73,7 +73,7 @@ def _verb(name: str) -> Callable[[list[str]], None]:
 
 
 def _models(args: list[str]) -> None:
-    from lightning_seg.models import _listing as listing
+    from lightning_seg.models.frame import listing
 
     parser = argparse.ArgumentParser(prog="lightning-seg models", description="List networks, or the options of one.")
     parser.add_argument("name", nargs="?", help="an architecture")

@@ -21,23 +21,23 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_seg._arguments import LINKED, Given, Parser, base_config, peek
-from lightning_seg.acceleration import automatic_precision
-from lightning_seg.checkpoint import AtomicCheckpointIO, check_trust, read_checkpoint, run_folder
-from lightning_seg.dashboard import Dashboard
+from lightning_seg.callbacks.run_record import RunRecord
+from lightning_seg.callbacks.scores import ScoreReport
+from lightning_seg.callbacks.tensorboard import Dashboard
+from lightning_seg.callbacks.volume_scores import VolumeScores
+from lightning_seg.cli_arguments import LINKED, Given, Parser, base_config, peek
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
 from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.inference import MaskWriter
-from lightning_seg.inference.in_scoring import score_with
-from lightning_seg.inference.network import checkpoint_file
+from lightning_seg.inference.ensemble import checkpoint_file
 from lightning_seg.inference.postprocess import STEPS
+from lightning_seg.inference.scored_inference import score_with
 from lightning_seg.inference.tta import PASSES
-from lightning_seg.inference.volume_scores import VolumeScores
-from lightning_seg.module import NETWORK, OPTIMIZATION, SegmentationModule
-from lightning_seg.reporting import ScoreReport
-from lightning_seg.run_record import RunRecord
+from lightning_seg.runs.checkpoints import AtomicCheckpointIO, check_trust, read_checkpoint, run_folder
+from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationModule
+from lightning_seg.training.precision import automatic_precision
 
 COMMANDS = ("fit", "validate", "test", "predict")
 SCORING = ("validate", "test")

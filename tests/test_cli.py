@@ -16,11 +16,11 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_seg import cli
-from lightning_seg.checkpoint import find_checkpoint
 from lightning_seg.data import SegmentationDataModule, load_protocol
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, scores
-from lightning_seg.module import SegmentationModule
+from lightning_seg.runs.checkpoints import find_checkpoint
+from lightning_seg.training.module import SegmentationModule
 
 ROOT = Path(__file__).parent.parent
 TINY = """

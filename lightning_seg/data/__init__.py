@@ -1,19 +1,25 @@
 """Data sets, their splits, augmentation and loading. Imports nothing of the project but its errors.
 
-A data set is one file here (a class with the interface ``_source.Source``), one line in ``_source.DATASETS`` and one
-protocol file in ``protocols/``, or a rule where the ids are known only from the data (``rules``).
+A data set is one file in ``sources/`` (a class with the interface ``sources.base.Source``), one line in
+``sources.base.DATASETS`` and one protocol file in ``protocols/``, or a rule where the ids are known only from the data
+(``rules``).
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_seg.data._source import DATASETS as DATASETS
     from lightning_seg.data.datamodule import SegmentationDataModule as SegmentationDataModule
     from lightning_seg.data.download import fetch as fetch
+    from lightning_seg.data.sources.base import DATASETS as DATASETS
     from lightning_seg.data.splits import load_protocol as load_protocol
 
-_HOMES = {"SegmentationDataModule": "datamodule", "DATASETS": "_source", "load_protocol": "splits", "fetch": "download"}
+_HOMES = {
+    "SegmentationDataModule": "datamodule",
+    "DATASETS": "sources.base",
+    "load_protocol": "splits",
+    "fetch": "download",
+}
 __all__ = ["DATASETS", "SegmentationDataModule", "fetch", "load_protocol"]
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from lightning_seg.data._source import DATASETS, Source, source_class
 from lightning_seg.data.download import ARCHIVES, fetch
 from lightning_seg.data.rules import SEED, resolve
+from lightning_seg.data.sources.base import DATASETS, Source, source_class
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
 from lightning_seg.errors import InputError, one_sentence, unknown
 
@@ -145,7 +145,7 @@ def table(protocols: list[Split]) -> str:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from lightning_seg.data.integrity import SAME_VIEW, USUAL, examine, page, summary
+    from lightning_seg.data.check import SAME_VIEW, USUAL, examine, page, summary
 
     kind = source_class(options.dataset)
     resolved = [resolve(name, kind) for name in options.protocol or [kind.default_protocol]]

@@ -11,13 +11,13 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader
 
-from lightning_seg.data._source import DATASETS, Source, source_class
-from lightning_seg.data.augment import Augmentation, transforms_of
-from lightning_seg.data.cache import Cache
+from lightning_seg.data.augment.on_device import DeviceAugmentation
+from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
-from lightning_seg.data.on_device import DeviceAugmentation
 from lightning_seg.data.rules import Rule, resolve
+from lightning_seg.data.sources.base import DATASETS, Source, source_class
 from lightning_seg.data.splits import Split, check
+from lightning_seg.data.store.cache import Cache
 from lightning_seg.errors import InputError, unknown
 
 __all__ = ["DATASETS", "SegmentationDataModule"]

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler, default_collate
 
-from lightning_seg.data._source import Sample, Source
-from lightning_seg.data.augment import Augmentation, Key
-from lightning_seg.data.cache import Cache, store
-from lightning_seg.data.on_device import DeviceAugmentation
+from lightning_seg.data.augment.on_device import DeviceAugmentation
+from lightning_seg.data.augment.pipeline import Augmentation, Key
+from lightning_seg.data.sources.base import Sample, Source
+from lightning_seg.data.store.cache import Cache, store
 from lightning_seg.errors import InputError
 
 

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from lightning_seg.data._source import DATA_VARIABLE, source_class
 from lightning_seg.data.extract import extract
+from lightning_seg.data.sources.base import DATA_VARIABLE, source_class
 from lightning_seg.errors import InputError, unknown
 
 _CHUNK = 1 << 20

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import yaml
 
-from lightning_seg.data.augment import Augmentation, transforms_of
+from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
 from lightning_seg.data.datamodule import SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.splits import SPLITS, protocol_text

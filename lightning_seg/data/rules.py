@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightning_seg.data._source import Source
+from lightning_seg.data.sources.base import Source
 from lightning_seg.data.splits import SPLITS, Split, group_split, k_fold, load_protocol, make_split
 from lightning_seg.errors import InputError, unknown
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from lightning_seg.data._source import Sample
+from lightning_seg.data.sources.base import Sample
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 
@@ -83,7 +83,7 @@ def show(data: dict[str, Any], split: str, count: int, epochs: range, output: Pa
 
 
 def _rows(data: dict[str, Any], split: str, count: int, epochs: range) -> list[list[Cell]]:
-    from lightning_seg.data.augment import Augmentation, transforms_of
+    from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
     from lightning_seg.data.datamodule import SegmentationDataModule  # torch takes seconds, and `outlined` needs none
     from lightning_seg.data.dataset import SegmentationDataset
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_seg.data._source import Source
+from lightning_seg.data.sources.base import Source
 from lightning_seg.errors import InputError, unknown
 
 PROTOCOLS = Path(__file__).parent / "protocols"

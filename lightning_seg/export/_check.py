@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
-from lightning_seg.inference.network import Network
+from lightning_seg.inference.ensemble import Network
 
 SCRIPT = Path(__file__).with_name("_load_alone.py")
 TOLERANCE = 1e-4  # of logits

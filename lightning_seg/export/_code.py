@@ -70,7 +70,7 @@ def _imports(text: str) -> Iterator[ast.ImportFrom]:
 
 
 def _relative(text: str) -> str:
-    """``text`` with ``from lightning_seg.models._skip import`` as ``from ._skip import``."""
+    """``text`` with ``from lightning_seg.models.frame.skip import`` as ``from ._skip import``."""
     lines = text.splitlines(keepends=True)
     for node in _imports(text):
         module = node.module or ""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg import __version__
-from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.errors import InputError
-from lightning_seg.inference.network import Network
+from lightning_seg.inference.ensemble import Network
+from lightning_seg.runs.checkpoints import read_checkpoint
 
 SIDES = range(16, 8193)
 

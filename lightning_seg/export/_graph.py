@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.export._sizes import exportable
-from lightning_seg.inference.network import Network
+from lightning_seg.inference.ensemble import Network
 from lightning_seg.models import Output
 
 

@@ -7,12 +7,12 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
+from lightning_seg.inference.ensemble import Network
 from lightning_seg.inference.inputs import find_inputs, read_picture
-from lightning_seg.inference.network import Network
+from lightning_seg.runs.checkpoints import read_checkpoint
 
 T = TypeVar("T")
 CALIBRATE = "--calibrate"

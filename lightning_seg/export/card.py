@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import yaml
 
 from lightning_seg import __version__
-from lightning_seg.checkpoint import read_checkpoint, run_folder
 from lightning_seg.evaluation.conventions import SCORES
 from lightning_seg.export._leaderboard import RESULTS, leaderboard_rows
-from lightning_seg.models._listing import count, title
-from lightning_seg.printing import cautions, other_scores
-from lightning_seg.run_report import header
-from lightning_seg.run_report._run import Events, Result, Run, open_run
+from lightning_seg.models.frame.listing import count, title
+from lightning_seg.reports.printing import cautions, other_scores
+from lightning_seg.reports.run_page import header
+from lightning_seg.reports.run_page._run import Events, Result, Run, open_run
+from lightning_seg.runs.checkpoints import read_checkpoint, run_folder
 
 CODE_LICENSE = "apache-2.0"
 SPLITS = {"test": "Test", "val": "Validation"}

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.errors import InputError
 from lightning_seg.export._check import TOLERANCE, Difference, check_folder
 from lightning_seg.export._code import HEADER, flat_sources
 from lightning_seg.export.card import CODE_LICENSE, card
-from lightning_seg.inference.network import Network, checkpoint_file, load_network
+from lightning_seg.inference.ensemble import Network, checkpoint_file, load_network
 from lightning_seg.models import arguments, find
-from lightning_seg.module import SegmentationModule
+from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.training.module import SegmentationModule
 
 REMOTE = Path(__file__).parent / "remote"
 MODEL_TYPE = "lightning_seg"
@@ -185,7 +185,7 @@ def configuration(module: SegmentationModule, size: int | None) -> dict[str, Any
 def write_code(folder: Path, architecture: str) -> None:
     """The network's source files and those of ``remote``."""
     cls = find(architecture)
-    files = flat_sources([cls.__module__, "lightning_seg.losses"])
+    files = flat_sources([cls.__module__, "lightning_seg.training.losses"])
     home = cls.__module__.rpartition(".")[2]
     files["network.py"] = (
         f'{HEADER}"""Which class is the network."""\n\nfrom .{home} import {cls.__name__} as Network\n'

@@ -23,7 +23,7 @@ from lightning_seg.export._pictures import CALIBRATE, Pictures, choose_pictures
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms, masks_forms
 from lightning_seg.export.verify import Verified, image_batches, one_by_one, verify_logits, verify_masks
 from lightning_seg.files import whole
-from lightning_seg.inference.network import Network, checkpoint_file, load_network
+from lightning_seg.inference.ensemble import Network, checkpoint_file, load_network
 from lightning_seg.inference.prediction import Rule
 
 OPSETS = range(18, 24)  # that torch can write

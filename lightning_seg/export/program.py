@@ -28,7 +28,7 @@ from lightning_seg.export._pictures import choose_pictures
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms
 from lightning_seg.export.verify import Function, Verified, image_batches, verify_logits
 from lightning_seg.files import whole
-from lightning_seg.inference.network import Network, checkpoint_file, load_network
+from lightning_seg.inference.ensemble import Network, checkpoint_file, load_network
 
 PRECISIONS = ("32", "bf16")
 VERIFIED = 4  # pictures

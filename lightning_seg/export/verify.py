@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_seg.data.cache import scale
+from lightning_seg.data.store.cache import scale
 from lightning_seg.errors import InputError
 from lightning_seg.export._trace import FormError, Shapes
-from lightning_seg.inference.network import Network
+from lightning_seg.inference.ensemble import Network
 from lightning_seg.inference.prediction import Rule
 
 LOGITS = 1e-4  # the largest difference that is allowed in float32

@@ -13,9 +13,9 @@ import torch
 
 from lightning_seg.errors import InputError, one_sentence
 from lightning_seg.files import whole
+from lightning_seg.inference.ensemble import PRECISIONS, Network, checkpoint_file, load_network
 from lightning_seg.inference.images import COLUMNS, Failure, Options, mask_files, predict_images
 from lightning_seg.inference.inputs import MAX_PIXELS, Input, allow_pixels, check_channels, find_inputs
-from lightning_seg.inference.network import PRECISIONS, Network, checkpoint_file, load_network
 from lightning_seg.inference.postprocess import STEPS, Postprocess
 from lightning_seg.inference.prediction import Rule
 from lightning_seg.inference.progress import Progress

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lightning_seg.data._volume import read_grid, to_canonical
+from lightning_seg.data.reading.volumes import read_grid, to_canonical
 from lightning_seg.errors import InputError
 
 _CHUNK = 1 << 16
 
 
 class SliceReader:
-    """The slices of a NIfTI file in the canonical frame (see ``data._volume``), read when asked for.
+    """The slices of a NIfTI file in the canonical frame (see ``data.reading.volumes``), read when asked for.
 
     Args:
         path: ``.nii``, or ``.nii.gz``, which is unpacked first.

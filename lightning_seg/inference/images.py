@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ahead import ahead
+from lightning_seg.inference.ensemble import Network, find_batch_size
 from lightning_seg.inference.inputs import Input, read_picture
-from lightning_seg.inference.network import Network, find_batch_size
+from lightning_seg.inference.pictures import overlay, write_png
 from lightning_seg.inference.prediction import Prediction, Rule, Size
+from lightning_seg.inference.prefetch import ahead
 from lightning_seg.inference.results import Row, Table
 from lightning_seg.inference.workers import Workers
-from lightning_seg.inference.writer import overlay, write_png
 
 COLUMNS = ("file", "height", "width", "class", "area", "share", "components", "confidence")
 READERS = WRITERS = max(2, min(16, os.cpu_count() or 1))

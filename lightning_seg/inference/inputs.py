@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from lightning_seg.data._source import IMAGE_SUFFIXES, read_grey, read_image
+from lightning_seg.data.sources.base import IMAGE_SUFFIXES, read_grey, read_image
 from lightning_seg.errors import InputError
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})

@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from lightning_seg.inference.ensemble import Network, load_network
 from lightning_seg.inference.inputs import as_picture, read_picture
-from lightning_seg.inference.network import Network, load_network
 from lightning_seg.inference.postprocess import Postprocess
 from lightning_seg.inference.prediction import Prediction, Rule
 from lightning_seg.inference.workers import find_devices
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 
 Picture = str | Path | Image.Image | np.ndarray
 _BATCH = 8

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ahead import ahead, background
 from lightning_seg.inference.images import Options, predicted
 from lightning_seg.inference.inputs import Input, as_picture
+from lightning_seg.inference.pictures import overlay
 from lightning_seg.inference.prediction import Prediction, Rule
+from lightning_seg.inference.prefetch import ahead, background
 from lightning_seg.inference.results import Row, Table
 from lightning_seg.inference.workers import Workers
-from lightning_seg.inference.writer import overlay
 
 COLUMNS = ("frame", "seconds", "class", "area", "share", "components", "confidence")
 _AHEAD = 16  # frames that are decoded, or drawn, beside the network

@@ -16,20 +16,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data._slice_store import around, stacked
-from lightning_seg.data._slices import Settings, neighbours, padded, window
-from lightning_seg.data._slices import scaled as scaled_plane
-from lightning_seg.data._slices import settings as checked_settings
-from lightning_seg.data._source import source_class
+from lightning_seg.data.sources.base import source_class
+from lightning_seg.data.store.planes import Settings, neighbours, padded, window
+from lightning_seg.data.store.planes import scaled as scaled_plane
+from lightning_seg.data.store.planes import settings as checked_settings
+from lightning_seg.data.store.slices import around, stacked
 from lightning_seg.errors import InputError
 from lightning_seg.inference._nifti import SliceFile, SliceReader
-from lightning_seg.inference.ahead import background
+from lightning_seg.inference.component_counter import PartCounter
+from lightning_seg.inference.ensemble import Trained
 from lightning_seg.inference.images import Options, predicted
 from lightning_seg.inference.inputs import Input
-from lightning_seg.inference.network import Trained
-from lightning_seg.inference.parts import PartCounter
 from lightning_seg.inference.postprocess import Postprocess
 from lightning_seg.inference.prediction import Rule, scaled
+from lightning_seg.inference.prefetch import background
 from lightning_seg.inference.results import Row
 from lightning_seg.inference.workers import Workers
 
@@ -160,7 +160,7 @@ def _probabilities(
 
 
 def _resampled(reader: SliceReader, spacing: tuple[float, float, float] | None) -> tuple[int, int, int]:
-    """Slices, rows and columns at a spacing, as `data._slices.Scan.resampled` has them."""
+    """Slices, rows and columns at a spacing, as `data.store.planes.Scan.resampled` has them."""
     own = reader.grid.canonical_shape
     if spacing is None:
         return own
@@ -186,7 +186,7 @@ def _pictures(reader: SliceReader, shape: tuple[int, int, int], view: View) -> P
 
 
 def _planes(reader: SliceReader, shape: tuple[int, int, int], chosen: Settings) -> Planes:
-    """The resampled slices (H, W), as `data._slices.Planes` has them."""
+    """The resampled slices (H, W), as `data.store.planes.Planes` has them."""
     count, height, width = shape
     grey: dict[int, np.ndarray] = {}  # the two slices in use
     for index in range(count):

@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ahead import ahead
-from lightning_seg.inference.network import Network
+from lightning_seg.inference.ensemble import Network
+from lightning_seg.inference.prefetch import ahead
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_seg.blocks import AttentionMap, lean_attention
+from lightning_seg.models.frame.blocks import AttentionMap, lean_attention
 from lightning_seg.models.mobile_unet import InvertedResidual
 
 ENTRIES = 2**22  # of the attention maps of a batch that are held at once where no gradient needs the whole

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.blocks import AttentionGate, AttentionMap, DoubleConv, resize
-from lightning_seg.models._encoder import make_encoder
-from lightning_seg.models._skeleton import Segmenter
+from lightning_seg.models.frame.blocks import AttentionGate, AttentionMap, DoubleConv, resize
+from lightning_seg.models.frame.encoder import make_encoder
+from lightning_seg.models.frame.skeleton import Segmenter
 from lightning_seg.models.unet import FORMS, Layer, UNetStage, around, transposed
 
 

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from lightning_seg.blocks import ConvNormAct, DoubleConv
-from lightning_seg.models._encoder import Level, TappedEncoder
-from lightning_seg.models._options import refuse
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
-from lightning_seg.models._skip import make_skip
+from lightning_seg.models.frame.blocks import ConvNormAct, DoubleConv
+from lightning_seg.models.frame.encoder import Level, TappedEncoder
+from lightning_seg.models.frame.options import refuse
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.skip import make_skip
 from lightning_seg.models.unet import UNetStage
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.blocks import AttentionMap, ConvNormAct, SqueezeExcite
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import ConvEncoder
-from lightning_seg.models._skeleton import Output, pad_to_multiple
+from lightning_seg.models.frame.blocks import AttentionMap, ConvNormAct, SqueezeExcite
+from lightning_seg.models.frame.encoder import ConvEncoder
+from lightning_seg.models.frame.skeleton import Output, pad_to_multiple
 from lightning_seg.models.unet import UNetStage
 
 LUMA = (0.299, 0.587, 0.114)

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from lightning_seg.blocks import NearestStage, ResidualBlock, norm_act_conv, use_keras_norms
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.blocks import NearestStage, ResidualBlock, norm_act_conv, use_keras_norms
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 
 
 class Stem(nn.Module):

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import AttentionMap, ConvNormAct, SqueezeExcite
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import Level, TappedEncoder
-from lightning_seg.models._options import refuse
-from lightning_seg.models._skeleton import UNetDecoder, pad_to_multiple
-from lightning_seg.models._skip import make_skip
 from lightning_seg.models.dca_unet import double_conv_level
+from lightning_seg.models.frame.blocks import AttentionMap, ConvNormAct, SqueezeExcite
+from lightning_seg.models.frame.encoder import Level, TappedEncoder
+from lightning_seg.models.frame.options import refuse
+from lightning_seg.models.frame.skeleton import UNetDecoder, pad_to_multiple
+from lightning_seg.models.frame.skip import make_skip
 
 CONVOLUTIONS = (2, 2, 4, 4, 4)  # per level of VGG-19
 

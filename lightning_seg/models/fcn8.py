@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import TimmEncoder
-from lightning_seg.models._skeleton import Segmenter
+from lightning_seg.models.frame.encoder import TimmEncoder
+from lightning_seg.models.frame.skeleton import Segmenter
 
 ENCODER = "vgg16"
 

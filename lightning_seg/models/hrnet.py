@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import ConvNormAct, resize
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import TimmEncoder
-from lightning_seg.models._skeleton import Segmenter
+from lightning_seg.models.frame.blocks import ConvNormAct, resize
+from lightning_seg.models.frame.encoder import TimmEncoder
+from lightning_seg.models.frame.skeleton import Segmenter
 
 ENCODER = "hrnet_w48"
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from lightning_seg.blocks import NearestStage
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import TimmEncoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.blocks import NearestStage
+from lightning_seg.models.frame.encoder import TimmEncoder
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 
 ENCODER = "mobilenetv2_100"
 WIDTHS = (256, 128, 64, 32, 16)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.blocks import ConvNormAct
-from lightning_seg.models._encoder import ConvEncoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
-from lightning_seg.models._skip import make_skip
+from lightning_seg.models.frame.blocks import ConvNormAct
+from lightning_seg.models.frame.encoder import ConvEncoder
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.skip import make_skip
 
 SHARES = (0.167, 0.333, 0.5)
 

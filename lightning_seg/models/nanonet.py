@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.blocks import KERAS_EPSILON, KERAS_MOMENTUM, ConvNormAct, SqueezeExcite, use_keras_norms
-from lightning_seg.models._encoder import TimmEncoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.blocks import KERAS_EPSILON, KERAS_MOMENTUM, ConvNormAct, SqueezeExcite, use_keras_norms
+from lightning_seg.models.frame.encoder import TimmEncoder
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 
 # (encoder, width at the bottom, widths of the steps from coarse to fine)
 VARIANTS = {

@@ -16,13 +16,13 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from lightning_seg.blocks import AttentionGate
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import TimmEncoder
-from lightning_seg.models._options import refuse
 from lightning_seg.models._pam import Attend, LuongAttention, Nonlinearity, PAMDecoder, PAMStage
 from lightning_seg.models._pam_released import ReleasedEncoder, released_stages
-from lightning_seg.models._skeleton import Segmenter
+from lightning_seg.models.frame.blocks import AttentionGate
+from lightning_seg.models.frame.encoder import TimmEncoder
+from lightning_seg.models.frame.options import refuse
+from lightning_seg.models.frame.skeleton import Segmenter
 from lightning_seg.models.mobile_unet import ENCODER, LAST_WIDTH, InvertedResidual, LastLayer, plain_unet
 
 _QUERY_AND_KEYS = {"self": ("skip", "skip"), "cross": ("up", "skip"), "pla": ("skip", "up")}

@@ -17,11 +17,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import keras_norm, resize
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import TimmEncoder
-from lightning_seg.models._options import refuse
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.blocks import keras_norm, resize
+from lightning_seg.models.frame.encoder import TimmEncoder
+from lightning_seg.models.frame.options import refuse
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 
 PAPER_ENCODER = "convnext_tiny.fb_in22k_ft_in1k"
 BASE = 10000.0

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from lightning_seg.blocks import ConvNormAct
-from lightning_seg.models._encoder import Level, TappedEncoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
-from lightning_seg.models._skip import make_skip
 from lightning_seg.models.dca_unet import bilinear_conv
+from lightning_seg.models.frame.blocks import ConvNormAct
+from lightning_seg.models.frame.encoder import Level, TappedEncoder
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.skip import make_skip
 from lightning_seg.models.unet import UNetStage
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from lightning_seg.blocks import ResidualBlock
-from lightning_seg.models._encoder import make_encoder
-from lightning_seg.models._skeleton import Segmenter
+from lightning_seg.models.frame.blocks import ResidualBlock
+from lightning_seg.models.frame.encoder import make_encoder
+from lightning_seg.models.frame.skeleton import Segmenter
 from lightning_seg.models.unet import UNetStage, around
 
 

@@ -16,12 +16,19 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from lightning_seg.blocks import AttentionMap, ConvNormAct, NearestStage, ResidualBlock, SqueezeExcite, norm_act_conv
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import Level, TappedEncoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
-from lightning_seg.models._skip import make_skip
 from lightning_seg.models.deep_residual_unet import Stem
+from lightning_seg.models.frame.blocks import (
+    AttentionMap,
+    ConvNormAct,
+    NearestStage,
+    ResidualBlock,
+    SqueezeExcite,
+    norm_act_conv,
+)
+from lightning_seg.models.frame.encoder import Level, TappedEncoder
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.skip import make_skip
 
 RATES = (1, 6, 12, 18)
 WIDTHS = {"paper": (16, 32, 64, 128, 256), "dca": (32, 64, 128, 256, 512)}

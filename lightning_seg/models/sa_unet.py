@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import KERAS_EPSILON, DoublingConv, DropBlock, SpatialAttention, keras_norm
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import ConvEncoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.blocks import KERAS_EPSILON, DoublingConv, DropBlock, SpatialAttention, keras_norm
+from lightning_seg.models.frame.encoder import ConvEncoder
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 
 GROUPS = 8
 

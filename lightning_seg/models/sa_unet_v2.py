@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import AttentionMap, SpatialAttention
-from lightning_seg.models._encoder import ConvEncoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.blocks import AttentionMap, SpatialAttention
+from lightning_seg.models.frame.encoder import ConvEncoder
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 from lightning_seg.models.sa_unet import DoublingStage, DropUnits, group_silu, initialize
 
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import resize
-from lightning_seg.models._encoder import make_encoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
-from lightning_seg.models._skip import make_skip
+from lightning_seg.models.frame.blocks import resize
+from lightning_seg.models.frame.encoder import make_encoder
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.skip import make_skip
 from lightning_seg.models.unet import UNetStage
 
 

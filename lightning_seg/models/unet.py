@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import ConvNormAct, DoubleConv
-from lightning_seg.models._encoder import ConvEncoder, TimmEncoder, make_encoder
-from lightning_seg.models._skeleton import Segmenter, Stage, UNetDecoder
-from lightning_seg.models._skip import make_skip
+from lightning_seg.models.frame.blocks import ConvNormAct, DoubleConv
+from lightning_seg.models.frame.encoder import ConvEncoder, TimmEncoder, make_encoder
+from lightning_seg.models.frame.skeleton import Segmenter, Stage, UNetDecoder
+from lightning_seg.models.frame.skip import make_skip
 
 Layer = Callable[[int, int], nn.Module]  # (in_channels, out_channels)
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.blocks import ConvNormAct, DoubleConv, resize
-from lightning_seg.models._encoder import make_encoder
-from lightning_seg.models._skeleton import Output, pad_to_multiple
-from lightning_seg.models._skip import make_skip
+from lightning_seg.models.frame.blocks import ConvNormAct, DoubleConv, resize
+from lightning_seg.models.frame.encoder import make_encoder
+from lightning_seg.models.frame.skeleton import Output, pad_to_multiple
+from lightning_seg.models.frame.skip import make_skip
 
 ConvBlock = Callable[[int, int], nn.Module]  # (in_channels, out_channels) -> module
 

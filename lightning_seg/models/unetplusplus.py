@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.blocks import DoubleConv, resize
-from lightning_seg.models._encoder import make_encoder
-from lightning_seg.models._skeleton import Segmenter
-from lightning_seg.models._skip import make_skip
+from lightning_seg.models.frame.blocks import DoubleConv, resize
+from lightning_seg.models.frame.encoder import make_encoder
+from lightning_seg.models.frame.skeleton import Segmenter
+from lightning_seg.models.frame.skip import make_skip
 
 
 class NestedDecoder(nn.Module):

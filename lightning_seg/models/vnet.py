@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.errors import InputError
-from lightning_seg.models._encoder import Level, TappedEncoder
-from lightning_seg.models._skeleton import Segmenter, UNetDecoder
-from lightning_seg.models._skip import make_skip
+from lightning_seg.models.frame.encoder import Level, TappedEncoder
+from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
+from lightning_seg.models.frame.skip import make_skip
 
 
 def _act(channels: int) -> nn.Module:

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lightning_seg.errors import InputError
+from lightning_seg.inference.ensemble import PRECISIONS, checkpoint_file
 from lightning_seg.inference.inputs import MAX_PIXELS, allow_pixels, check_channels
-from lightning_seg.inference.network import PRECISIONS, checkpoint_file
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.predictor import Predictor, load
 from lightning_seg.inference.tta import PASSES

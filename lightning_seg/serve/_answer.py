@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.show import COLOURS
 from lightning_seg.errors import InputError
+from lightning_seg.inference.pictures import overlay
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.predictor import Predictor
-from lightning_seg.inference.writer import overlay
 from lightning_seg.serve._limits import Limits, RequestError
 from lightning_seg.serve._upload import Upload, read
 

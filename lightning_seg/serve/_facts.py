@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg import __version__
-from lightning_seg.checkpoint import read_checkpoint, run_folder
 from lightning_seg.evaluation._runs import read_summary
 from lightning_seg.inference.predictor import Predictor
+from lightning_seg.runs.checkpoints import read_checkpoint, run_folder
 from lightning_seg.serve._answer import PARTS, colour
 from lightning_seg.serve._limits import Limits
 

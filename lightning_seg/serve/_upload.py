@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from lightning_seg.data._source import DAMAGED, FORMATS
+from lightning_seg.data.sources.base import DAMAGED, FORMATS
 from lightning_seg.inference.inputs import read_picture
 from lightning_seg.serve._limits import Limits, RequestError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.data._source import Sample
+from lightning_seg.data.sources.base import Sample
 
 MakeKvasir = Callable[..., Path]
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from lightning_seg import __main__ as front
-from lightning_seg.data import download, kvasir_seg, load_protocol
+from lightning_seg.data import download, load_protocol
 from lightning_seg.data.__main__ import main
+from lightning_seg.data.sources import kvasir_seg
 from lightning_seg.data.splits import protocol_names
 from lightning_seg.errors import InputError
 
@@ -86,7 +87,7 @@ def test_neither_torch_nor_albumentations_is_loaded(make_kvasir: Callable[..., P
     code = (
         "import sys; from lightning_seg.__main__ import main; main(['data', 'protocols']); "
         f"main(['data', 'download', 'kvasir_seg', '--root', {str(tmp_path)!r}]); "
-        "from lightning_seg.data import integrity; from lightning_seg.data.integrity import page, summary; "
+        "from lightning_seg.data import check as integrity; from lightning_seg.data.check import page, summary; "
         "print({'torch', 'lightning', 'albumentations', 'timm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -14,7 +14,7 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 
 from lightning_seg.data import DATASETS, SegmentationDataModule, load_protocol
 from lightning_seg.data import datamodule as implementation
-from lightning_seg.data._source import Sample
+from lightning_seg.data.sources.base import Sample
 from lightning_seg.errors import InputError
 
 PROTOCOL = "# name: fake\nid,split\n" + "".join(
@@ -32,8 +32,8 @@ def opened(monkeypatch: pytest.MonkeyPatch, make_source: type[Any]) -> list[Any]
             super().__init__(count)
             sources.append(self)
 
-    monkeypatch.setitem(DATASETS, "fake", "lightning_seg.data.phantom:Fake")
-    monkeypatch.setattr("lightning_seg.data.phantom.Fake", Recorded, raising=False)
+    monkeypatch.setitem(DATASETS, "fake", "lightning_seg.data.sources.phantom:Fake")
+    monkeypatch.setattr("lightning_seg.data.sources.phantom.Fake", Recorded, raising=False)
     return sources
 
 
@@ -227,8 +227,8 @@ def volumes(opened: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             part = np.zeros((*size, 3), np.uint8)
             return [Sample(part, part[..., :2], part[..., 0] + np.uint8(2))] * len(ids)
 
-    monkeypatch.setitem(DATASETS, "volumes", "lightning_seg.data.phantom:Volumes")
-    monkeypatch.setattr("lightning_seg.data.phantom.Volumes", Volumes, raising=False)
+    monkeypatch.setitem(DATASETS, "volumes", "lightning_seg.data.sources.phantom:Volumes")
+    monkeypatch.setattr("lightning_seg.data.sources.phantom.Volumes", Volumes, raising=False)
     return opened
 
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from lightning_seg.data._source import Sample
-from lightning_seg.data.augment import PRESETS, Augmentation
-from lightning_seg.data.cache import resize
+from lightning_seg.data.augment.pipeline import PRESETS, Augmentation
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.store.cache import resize
 from lightning_seg.errors import InputError
 
 MakeSource = Callable[..., Any]

@@ -21,7 +21,7 @@ from PIL import Image
 from lightning_seg.data import DATASETS, fetch
 from lightning_seg.data.download import ARCHIVES, BY_HAND, FOLDERS, download
 from lightning_seg.data.extract import extract
-from lightning_seg.data.stare import STARE
+from lightning_seg.data.sources.stare import STARE
 from lightning_seg.errors import InputError
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)

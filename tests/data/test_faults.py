@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data._source import pair_files, read_grey, read_image, read_labels, read_mask, read_pair
-from lightning_seg.data.folder import Folder
-from lightning_seg.data.kvasir_seg import KvasirSEG
+from lightning_seg.data.sources.base import pair_files, read_grey, read_image, read_labels, read_mask, read_pair
+from lightning_seg.data.sources.folder import Folder
+from lightning_seg.data.sources.kvasir_seg import KvasirSEG
 from lightning_seg.errors import InputError
 
 SHAPE = (48, 64)

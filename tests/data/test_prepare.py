@@ -15,7 +15,7 @@ from PIL import Image
 
 from lightning_seg.data import SegmentationDataModule, prepare
 from lightning_seg.data.__main__ import main
-from lightning_seg.data._source import DATASETS
+from lightning_seg.data.sources.base import DATASETS
 from lightning_seg.errors import InputError
 
 

@@ -107,8 +107,8 @@ def fake(monkeypatch: pytest.MonkeyPatch, make_source: type[Any]) -> None:
         def __init__(self, root: Path | None = None, count: int = 12) -> None:
             super().__init__(count)
 
-    monkeypatch.setitem(DATASETS, "fake", "lightning_seg.data.phantom:Fake")
-    monkeypatch.setattr("lightning_seg.data.phantom.Fake", Rooted, raising=False)
+    monkeypatch.setitem(DATASETS, "fake", "lightning_seg.data.sources.phantom:Fake")
+    monkeypatch.setattr("lightning_seg.data.sources.phantom.Fake", Rooted, raising=False)
 
 
 def module(protocol: str) -> SegmentationDataModule:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_seg.data import kvasir_seg
+from lightning_seg.data.sources import kvasir_seg
 from lightning_seg.data.splits import (
     PROTOCOLS,
     check,

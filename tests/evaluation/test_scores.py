@@ -12,8 +12,8 @@ from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, Binar
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, bca, per_image, pooled, rank_intervals, scores, statistic
 from lightning_seg.evaluation.conventions import two_class
+from lightning_seg.evaluation.counts import SegmentationCounts
 from lightning_seg.evaluation.measures import measure
-from lightning_seg.metrics import SegmentationCounts
 
 masks = hnp.arrays(np.uint8, (5, 6, 7), elements=st.integers(0, 1))
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.phantom import render
 from lightning_seg.export._check import clean_environment
 from lightning_seg.export._load_alone import ABSENT
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 
 WIDTHS = {"widths": [4, 8]}
 

@@ -20,10 +20,10 @@ from experiments import record
 from experiments.leaderboard.__main__ import main as leaderboard
 from experiments.runs import results_of
 from lightning_seg import cli
-from lightning_seg.checkpoint import find_checkpoint
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.phantom import render
 from lightning_seg.export.card import card
 from lightning_seg.export.hf import export_hf
+from lightning_seg.runs.checkpoints import find_checkpoint
 
 RECIPE = {
     "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1, "max_epochs": 1},

@@ -17,9 +17,9 @@ from PIL import Image
 
 import lightning_seg as ls
 from lightning_seg.__main__ import main
-from lightning_seg.data._source import Sample
-from lightning_seg.data.cache import resize
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.store.cache import resize
 from lightning_seg.errors import InputError
 from lightning_seg.export import _check, hf
 from lightning_seg.export.remote.image_processing_lightning_seg import LightningSegImageProcessor

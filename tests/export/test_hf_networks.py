@@ -15,7 +15,7 @@ from transformers import AutoModel, dynamic_module_utils
 from lightning_seg import models
 from lightning_seg.export._code import flat_sources
 from lightning_seg.export.hf import write_model
-from lightning_seg.inference.network import Network, Trained
+from lightning_seg.inference.ensemble import Network, Trained
 
 TOLERANCE = 1e-4
 SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1]}
@@ -75,9 +75,9 @@ def test_the_logits_of_every_network_are_those_of_its_module(
 
 @pytest.mark.parametrize("name", models.names())
 def test_the_files_of_a_network_import_nothing_but_the_known_libraries_and_each_other(name: str) -> None:
-    files = flat_sources([models.find(name).__module__, "lightning_seg.losses"])
+    files = flat_sources([models.find(name).__module__, "lightning_seg.training.losses"])
     assert f"{name}.py" in files
-    assert not {"_registry.py", "_weights.py", "_listing.py"} & files.keys()
+    assert not {"registry.py", "weights.py", "listing.py"} & files.keys()
     for text in files.values():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and node.level:
@@ -89,10 +89,10 @@ def test_the_files_of_a_network_import_nothing_but_the_known_libraries_and_each_
 
 
 def test_an_import_that_cannot_be_made_relative_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "odd_network.py").write_text("import lightning_seg.blocks\n")
+    (tmp_path / "odd_network.py").write_text("import lightning_seg.models.frame.blocks\n")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    with pytest.raises(ValueError, match=r"`import lightning_seg.blocks` cannot be made relative"):
+    with pytest.raises(ValueError, match=r"`import lightning_seg.models.frame.blocks` cannot be made relative"):
         flat_sources(["odd_network"])
 
 

@@ -12,12 +12,12 @@ from PIL import Image
 
 import lightning_seg as ls
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
 from lightning_seg.export import onnx as export
 from lightning_seg.export._pictures import _spread, choose_pictures
 from lightning_seg.export.onnx import Options, export_onnx, main, runner
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 
 
 def write_checkpoint(path: Path, size: int | None = 32, sharp: bool = True, **changes) -> Path:

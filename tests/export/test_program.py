@@ -11,7 +11,7 @@ from test_onnx import write_checkpoint
 from lightning_seg.errors import InputError
 from lightning_seg.export import program as export
 from lightning_seg.export.program import FACTS, export_program, main
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from lightning_seg.export import verify
 from lightning_seg.export._graph import scaled
 from lightning_seg.export._trace import Shapes
 from lightning_seg.export.verify import agreement, image_batches, verify_logits
-from lightning_seg.inference.network import Network, Trained
+from lightning_seg.inference.ensemble import Network, Trained
 from lightning_seg.inference.prediction import Prediction
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from hpo.recipe import check_space, dry_run
 from hpo.search import arguments, labels
 from hpo.space import read_space
 from hpo.trial import Job, TrainingError
-from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.errors import InputError
-from lightning_seg.module import SegmentationModule
+from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.training.module import SegmentationModule
 
 TINY = """
 trainer: {accelerator: cpu, max_epochs: 4}

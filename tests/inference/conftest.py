@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_seg.data.phantom import render
-from lightning_seg.module import SegmentationModule
+from lightning_seg.data.sources.phantom import render
+from lightning_seg.training.module import SegmentationModule
 
 WIDTHS = {"widths": [4, 8]}
 

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from lightning_seg import cli
-from lightning_seg.data._source import Sample
-from lightning_seg.data.cache import resize
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.store.cache import resize
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.inference.__main__ import main
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 from tests.inference.conftest import read
 
 SIDE = 32

@@ -15,12 +15,12 @@ from PIL import Image
 
 import lightning_seg as ls
 from lightning_seg.__main__ import main as front
-from lightning_seg.data._source import Sample
-from lightning_seg.data.cache import resize
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.store.cache import resize
 from lightning_seg.errors import InputError
 from lightning_seg.inference.__main__ import main
 from lightning_seg.inference.results import contours, run_lengths
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 from tests.inference.conftest import read, write_checkpoint
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lightning_seg as ls
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.phantom import render
 from lightning_seg.inference.__main__ import main
 
 FRAMES = 21

@@ -13,15 +13,15 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from lightning_seg.data.lits import LiTS
+from lightning_seg.data.sources.lits import LiTS
 from lightning_seg.errors import InputError
 from lightning_seg.inference import volume
 from lightning_seg.inference.__main__ import main
 from lightning_seg.inference._nifti import SliceReader
-from lightning_seg.inference.network import Trained, load_network
+from lightning_seg.inference.ensemble import Trained, load_network
 from lightning_seg.inference.volume import view_of
 from lightning_seg.inference.workers import Workers
-from lightning_seg.module import SegmentationModule
+from lightning_seg.training.module import SegmentationModule
 from tests.inference.conftest import write_checkpoint
 
 LAI = np.array([[-0.7, 0, 0, 30], [0, 0.9, 0, -20], [0, 0, -2.5, 10], [0, 0, 0, 1.0]])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg import models
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.phantom import render
 
 UNET_A = ("attention_unet", "resunet", "transunet", "unet", "unet3plus", "unetplusplus")
 SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1]}

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from lightning_seg import models
-from lightning_seg.blocks import resize
 from lightning_seg.errors import InputError
 from lightning_seg.models.fcn8 import BilinearUp
+from lightning_seg.models.frame.blocks import resize
 
 
 def test_parameters_and_multiply_adds(gmacs: Callable[[nn.Module, int], float]) -> None:

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lightning_seg import models
-from lightning_seg.blocks import SqueezeExcite
 from lightning_seg.models import TimmEncoder
+from lightning_seg.models.frame.blocks import SqueezeExcite
 from lightning_seg.models.nanonet import NanoBlock
 
 

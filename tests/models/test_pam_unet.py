@@ -9,11 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lightning_seg import models
-from lightning_seg.blocks import AttentionMap
 from lightning_seg.errors import InputError
 from lightning_seg.models import _pam
 from lightning_seg.models._pam import LuongAttention
 from lightning_seg.models._pam_released import ReleasedSkip
+from lightning_seg.models.frame.blocks import AttentionMap
 from lightning_seg.models.pam_unet import AttendedSkip, GatedSkip
 
 SMALL = {"encoder": "mobilenetv2_035", "last_width": 32}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_seg import models
 from lightning_seg.errors import InputError
-from lightning_seg.models._skeleton import UNetDecoder
+from lightning_seg.models.frame.skeleton import UNetDecoder
 from lightning_seg.models.pefnet import AddStage, LearnedPositions, MultiKernel, SinePositions, _positions
 
 

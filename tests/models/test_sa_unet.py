@@ -10,8 +10,8 @@ from scipy.ndimage import correlate
 from torch import Tensor, nn
 
 from lightning_seg import models
-from lightning_seg.blocks import DoublingConv, DropBlock, SpatialAttention
 from lightning_seg.errors import InputError
+from lightning_seg.models.frame.blocks import DoublingConv, DropBlock, SpatialAttention
 from lightning_seg.models.sa_unet_v2 import CrossScaleAttention
 
 

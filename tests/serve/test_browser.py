@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import lightning_seg as ls
-from lightning_seg.data.phantom import render
+from lightning_seg.data.sources.phantom import render
 from tests.inference.conftest import write_checkpoint
 from tests.serve.browser import BINARY, Browser
 

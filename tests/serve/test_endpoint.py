@@ -18,8 +18,8 @@ from starlette.testclient import TestClient
 
 import lightning_seg as ls
 from lightning_seg.__main__ import main as front
-from lightning_seg.data.phantom import render
 from lightning_seg.data.show import COLOURS
+from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
 from lightning_seg.serve import is_loopback, listen
 from lightning_seg.serve._answer import levels

@@ -1,0 +1,291 @@
+"""``lightning-seg profile``: what networks cost. Parameters, multiply-adds, memory and time of inference in float32, side by side.
+
+A network is named as ``unet``, or with options as ``pam_unet:attention=none`` and ``unet:widths=[8,16,32],skip=dca``.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity
+
+from lightning_seg.errors import InputError
+from lightning_seg.models import create
+from lightning_seg.models.frame.listing import count
+
+CONVENTION = (
+    "parameters: all, without buffers. GMACs: 10^9 multiply-adds of one image, half of torch.utils.flop_counter: convolutions and "
+    "matrix products, those of attention included; no norms, activations or interpolation. memory: weights, image and the most "
+    "that one forward pass of one image holds at once, {memory}. time: a forward pass in eager mode, median [quartiles] of at "
+    "most {repeats} runs."
+)
+_MEMORY = {
+    "cuda": "as CUDA's allocator counts it",
+    "cpu": "as torch's profiler counts its tensors (oneDNN's scratch is not among them)",
+}
+_SPEC = re.compile(r"(?P<name>[\w.]+(?::\w+)?)(?::(?P<options>\w+=.*))?")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a forward pass of ``batch`` images."""
+
+    batch: int
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+
+    @property
+    def images_per_second(self) -> float:
+        return self.batch / self.median
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one network costs. peak_memory in bytes, None where the device has no counter."""
+
+    model: str
+    size: int
+    parameters: int
+    macs: int
+    peak_memory: int | None
+    single: Timing
+    best: Timing
+
+
+def parse(spec: str) -> tuple[str, dict[str, Any]]:
+    """``name:key=value,key=value``, values as in YAML -> the name of the architecture and the options of its constructor."""
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise InputError(f"{spec!r} is not a network; write a name, or name:option=value,option=value.")
+    try:
+        pairs = (part.partition("=") for part in re.split(r",(?=\w+=)", match["options"] or "") if part)
+        return match["name"], {key: yaml.safe_load(value) for key, _, value in pairs}
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"the options of {spec!r} cannot be read; write values as in YAML, such as widths=[8,16]."
+        ) from error
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of that name (default: the GPU where there is one); InputError where this machine has none."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu or cuda."
+        ) from error
+    if device.type == "meta":
+        raise InputError("device 'meta' computes nothing that could be timed; try cpu or cuda.")
+    return device
+
+
+def profile(
+    spec: str, size: int, device: torch.device, repeats: int = 20, most: int = 64, seconds: float = 5.0
+) -> Profile:
+    """Build the network with random weights, count and time it on images (C, size, size).
+
+    Args:
+        repeats: runs that are timed per batch size; fewer, but at least 3, once they take ``seconds``.
+        most: the largest batch that is tried.
+    """
+    name, options = parse(spec)
+    parameters, macs = count(name, size, **options)
+    with device:
+        net = create(name, **options).eval().to(memory_format=torch.channels_last)
+
+    def batch(number: int) -> Tensor:
+        image = torch.rand(number, int(options.get("in_channels", 3)), size, size, device=device)
+        return image.contiguous(memory_format=torch.channels_last)
+
+    with torch.inference_mode():
+        memory = peak_memory(net, batch(1))
+        single = _time(net, batch(1), repeats, seconds)
+        best = _best(lambda number: _time(net, batch(number), repeats, seconds), single, most)
+    return Profile(spec, size, parameters, macs, memory, single, best)
+
+
+def peak_memory(net: nn.Module, image: Tensor) -> int | None:
+    """Bytes of the weights, the image and the most that a forward pass holds at once, on the device of ``image``."""
+    if image.device.type == "cuda":
+        net(image)  # the libraries' own workspaces, once
+        torch.cuda.reset_peak_memory_stats(image.device)
+        net(image)
+        return torch.cuda.max_memory_allocated(image.device)
+    if image.device.type != "cpu":
+        return None
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it complains on stderr that there is no GPU
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        net(image)
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    held = accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
+    return max(held, default=0) + sum(t.nbytes for t in (image, *net.parameters(), *net.buffers()))
+
+
+def _time(net: nn.Module, image: Tensor, repeats: int, seconds: float) -> Timing:
+    for _ in range(2):
+        net(image)
+    times: list[float] = []
+    while len(times) < repeats and (len(times) < 3 or sum(times) < seconds):
+        start = _clock(image.device)
+        net(image)
+        times.append(_clock(image.device) - start)
+    lower, median, upper = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
+    return Timing(len(image), median, lower, upper)
+
+
+def _clock(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
+def _best(measure: Callable[[int], Timing], best: Timing, most: int) -> Timing:
+    """Doubles the batch as long as that gives 5 % more images a second and fits into memory."""
+    while 2 * best.batch <= most:
+        try:
+            timing = measure(2 * best.batch)
+        except torch.OutOfMemoryError:
+            break
+        if timing.images_per_second < 1.05 * best.images_per_second:
+            break
+        best = timing
+    return best
+
+
+def table(profiles: Sequence[Profile]) -> str:
+    """One line per network."""
+    head = ("model", "parameters", "GMACs", "memory MiB", "ms, batch 1", "best batch", "ms", "images/s")
+    lines = [head] + [
+        (
+            p.model,
+            f"{p.parameters:,}",
+            f"{p.macs / 1e9:.3f}",
+            "-" if p.peak_memory is None else f"{p.peak_memory / 2**20:.1f}",
+            _milliseconds(p.single),
+            str(p.best.batch),
+            _milliseconds(p.best),
+            f"{p.best.images_per_second:.1f}",
+        )
+        for p in profiles
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+
+
+def _milliseconds(timing: Timing) -> str:
+    median, lower, upper = (1e3 * t for t in (timing.median, timing.lower_quartile, timing.upper_quartile))
+    return f"{median:.1f} [{lower:.1f}, {upper:.1f}]"
+
+
+def plot(profiles: Sequence[Profile], path: Path) -> None:
+    """Parameters versus multiply-adds, both logarithmic, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.add_subplot(xscale="log", yscale="log")
+    axes.scatter([p.parameters / 1e6 for p in profiles], [p.macs / 1e9 for p in profiles])
+    for p in profiles:
+        axes.annotate(p.model, (p.parameters / 1e6, p.macs / 1e9), (4, 4), textcoords="offset points", fontsize=8)
+    axes.margins(0.15)
+    axes.set_xlabel("parameters, millions")
+    axes.set_ylabel(
+        f"GMACs of one image of {profiles[0].size} x {profiles[0].size} (multiply-adds, attention included)"
+    )
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def main(args: list[str]) -> None:
+    """``lightning-seg profile``."""
+    options = _parser().parse_args(args)
+    for name in ("size", "repeats", "max_batch"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more.")
+    if options.json not in (None, "-") and not options.json.endswith(".json"):  # `--json unet` would take the network
+        raise InputError(f"--json is {options.json!r}; name a file that ends in .json, or give --json last to print.")
+    device = find_device(options.device)
+    specs = [_with_encoder(spec, options.encoder) for spec in options.architecture]
+    for spec in specs:
+        _check(spec)
+    profiles = [profile(spec, options.size, device, options.repeats, options.max_batch) for spec in specs]
+    where = _environment(device)
+    convention = CONVENTION.format(
+        memory=_MEMORY.get(device.type, "which this device has no counter for"), repeats=options.repeats
+    )
+    if options.json != "-":
+        print(f"{options.size} x {options.size} on {where}\n\n{table(profiles)}\n\n{convention}")
+    try:
+        if options.json:
+            _write_json(options.json, {"environment": where, "convention": convention, "profiles": profiles})
+        if options.plot:
+            plot(profiles, Path(options.plot))
+    except OSError as error:
+        raise InputError(f"cannot write: {error}; give a path in a folder that exists.") from error
+
+
+def _with_encoder(spec: str, encoder: str | None) -> str:
+    """``--encoder`` is for the networks that do not name their own."""
+    _, options = parse(spec)
+    if encoder is None or "encoder" in options:
+        return spec
+    return f"{spec}{',' if options else ':'}encoder={encoder}"
+
+
+def _check(spec: str) -> None:
+    """A misspelt name or option is an error before anything is timed."""
+    name, options = parse(spec)
+    with torch.device("meta"):
+        create(name, **options)
+
+
+def _environment(device: torch.device) -> str:
+    if device.type == "cuda":
+        place = torch.cuda.get_device_name(device)
+    else:
+        place = f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return f"{place}, torch {torch.__version__}, float32"
+
+
+def _write_json(path: str, content: dict[str, Any]) -> None:
+    text = json.dumps(content | {"profiles": [asdict(p) for p in content["profiles"]]}, indent=2)
+    if path == "-":
+        print(text)
+    else:
+        Path(path).write_text(text + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg profile",
+        description="Parameters, multiply-adds, memory and time of networks, in one table.",
+    )
+    parser.add_argument("architecture", nargs="+", help="a network, or one with options: pam_unet:attention=none")
+    parser.add_argument("--encoder", help="timm name, for all networks that name none (UNet-A's kind takes any)")
+    parser.add_argument("--size", type=int, default=256, help="side of the image (default 256)")
+    parser.add_argument("--device", help="such as cpu or cuda (default: the GPU where there is one)")
+    parser.add_argument("--repeats", type=int, default=20, help="timed runs per batch size (default 20)")
+    parser.add_argument("--max-batch", type=int, default=64, help="the largest batch that is tried (default 64)")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE.json",
+        help="write the numbers there; last and without a file: print them instead of the table",
+    )
+    parser.add_argument("--plot", metavar="FILE.png", help="draw parameters versus multiply-adds")
+    return parser

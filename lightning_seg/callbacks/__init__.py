@@ -1,0 +1,1 @@
+"""Lightning callbacks: scores, TensorBoard, the record of a run, volume scores."""

@@ -1,0 +1,195 @@
+"""What TensorBoard shows of a run: curves are Lightning's, these are the pictures, texts and tables."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from torch.utils.tensorboard.summary import hparams
+
+from lightning_seg.evaluation.curves import calibration_of, pr_curve, reliability
+from lightning_seg.inference.pictures import contact_sheet, run_dir
+from lightning_seg.reports.printing import cautions, other_scores
+
+EXAMPLES = 6
+TESTED = (
+    "test/dice",
+    "test/dice_image",
+    "test/iou",
+    "test/iou_image",
+)  # shown beside the hyper-parameters, never monitored
+DIAGRAM = 288  # side of the reliability diagram in pixels
+
+
+class Dashboard(L.Callback):
+    """Into TensorBoard: the recipe and the data as text; at each validation example overlays, precision-recall curves and
+    reliability diagrams, the last two at a test also; the hyper-parameters with the best validation score and the test's."""
+
+    def __init__(self) -> None:
+        self.examples: dict[str, torch.Tensor] = {}  # of a validation's first batch: image, mask, prediction
+        self.hook: Any = None
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        writer = _writer(trainer)
+        if writer is not None:
+            writer.add_text("run/recipe", _recipe(trainer, pl_module))
+            writer.add_text("run/data", markdown([("data", ""), *_data(trainer.datamodule, pl_module)]))
+            _add_hparams(writer, trainer, pl_module)
+
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 0:
+            self.examples = {key: batch[key][:EXAMPLES].cpu() for key in ("image", "mask")}
+            self.hook = pl_module.register_forward_hook(self._keep)
+
+    def _keep(self, module: Any, inputs: Any, output: Any) -> None:
+        """The prediction as it is scored: another forward pass would cost as much as the first batch."""
+        if output is not None:  # under DDP the validation step passes through here too
+            self.examples["prediction"] = output.logits[:EXAMPLES].detach().cpu() > 0
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 0:
+            self.hook.remove()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        writer = _writer(trainer)
+        if writer is None or trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        step = trainer.global_step
+        images, truths, predictions = (list(self.examples[key]) for key in ("image", "mask", "prediction"))
+        titles = [f"epoch {trainer.current_epoch}"] * len(images)
+        sheet = contact_sheet(images, truths, predictions, titles)
+        writer.add_image("val/overlays", sheet, step, dataformats="HWC")
+        _add_probabilities(writer, "val", pl_module, step)
+
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        writer = _writer(trainer)
+        if writer is not None:
+            _add_probabilities(writer, "test", pl_module, trainer.global_step)
+            _add_hparams(writer, trainer, pl_module)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        best: Any = trainer.checkpoint_callback
+        writer = _writer(trainer)
+        if writer is not None and best is not None and best.monitor and best.best_model_score is not None:
+            writer.add_scalar(f"best/{best.monitor}", float(best.best_model_score))
+
+
+def add_scores(trainer: Any, facts: dict[str, Any]) -> None:
+    """The scores of a test or validation (``summary.json``), each with its convention and interval, as text."""
+    writer = _writer(trainer)
+    if writer is None:
+        return
+    title = "".join(f"**{text}**  \n" for text in cautions(facts)) + (
+        f"{facts['split']} scores: protocol {facts['protocol']} ({facts['protocol_digest']}), {facts['images']} images, "
+        f"size {facts['size']}, at {facts['scored_at']}, threshold {facts['threshold']}  \n"
+        f"`{facts['checkpoint']}`"
+    )
+    rows = [("class", "score", "mean over images", "95 %", "pooled over pixels", "95 %")]
+    for name, scores in facts["scores"].items():
+        for score, values in scores.items():
+            cells = [_cell(values[convention]) for convention in ("image", "pooled")]
+            rows.append((name, score, *cells[0], *cells[1]))
+    others = [("measure or convention", "value", "95 %"), *other_scores(facts)]
+    writer.add_text(f"{facts['split']}/scores", f"{title}\n\n{markdown(rows)}\n\n{markdown(others)}")
+
+
+def markdown(rows: Sequence[tuple[Any, ...]]) -> str:
+    """A Markdown table; its first row is the header."""
+    lines = [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+def _writer(trainer: Any) -> Any:
+    return (
+        trainer.logger.experiment if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero else None
+    )
+
+
+def _cell(score: dict[str, Any]) -> tuple[str, str]:
+    low, high = score["interval"]
+    return f"{score['value']:.4f}", f"{low:.3f} - {high:.3f}"
+
+
+def _recipe(trainer: Any, pl_module: Any) -> str:
+    """The run's configuration without what is left to defaults, as a block of YAML."""
+    file = run_dir(trainer) / "config.yaml"
+    config = (
+        yaml.safe_load(file.read_text(encoding="utf-8"))
+        if file.is_file()
+        else {"model": _primitives(pl_module.hparams)}
+    )
+    return f"```yaml\n{yaml.safe_dump(_given(config), sort_keys=False)}```"
+
+
+def _given(config: dict[str, Any]) -> dict[str, Any]:
+    nested = {key: _given(value) if isinstance(value, dict) else value for key, value in config.items()}
+    return {key: value for key, value in nested.items() if value not in (None, {}, [])}
+
+
+def _data(data: Any, pl_module: Any) -> list[tuple[str, str]]:
+    sizes = ", ".join(f"{split} {len(ids)}" for split, ids in data.split.ids.items())
+    return [
+        ("data set", f"{data.hparams['dataset']}{' (SYNTHETIC)' if data.synthetic else ''}"),
+        ("protocol", f"{data.protocol_name}{' (LEAKS)' if data.leaks else ''}"),
+        ("digest", data.protocol_digest),
+        ("images", sizes),
+        ("patients or sequences", "known, kept together" if data.grouped else "not known"),
+        ("encoder weights", ", ".join(f"{key} {value}" for key, value in pl_module.origin.items()) or "none"),
+    ]
+
+
+def _primitives(values: Any) -> dict[str, Any]:
+    """Hyper-parameters as TensorBoard takes them: numbers and strings, by the same names for every architecture."""
+    return {
+        key: value if isinstance(value, bool | int | float | str) else json.dumps(value, default=str)
+        for key, value in values.items()
+        if not key.startswith("_")
+    }
+
+
+def _add_hparams(writer: Any, trainer: Any, pl_module: Any) -> None:
+    """TensorBoard takes the columns from the first run it reads, so each run names all of them, whether it has values yet or not."""
+    monitor = getattr(trainer.checkpoint_callback, "monitor", None)
+    columns = ([f"best/{monitor}"] if monitor else []) + list(TESTED)
+    parameters = _primitives({**trainer.datamodule.hparams, **pl_module.hparams})
+    for summary in hparams(parameters, dict.fromkeys(columns, 0.0)):
+        writer._get_file_writer().add_summary(summary)
+
+
+def _add_probabilities(writer: Any, stage: str, pl_module: Any, step: int) -> None:
+    for name, histogram in zip(pl_module.classes, pl_module.histogram.cpu().numpy(), strict=True):
+        curve = pr_curve(histogram)
+        counts = (curve.tp, curve.fp, curve.tn, curve.fn, curve.precision, curve.recall)
+        writer.add_pr_curve_raw(f"{stage}/pr_{name}", *counts, step, num_thresholds=len(curve.thresholds))
+        writer.add_image(f"{stage}/reliability_{name}", diagram(histogram), step, dataformats="HWC")
+
+
+def diagram(histogram: NDArray[np.int64], side: int = DIAGRAM) -> NDArray[np.uint8]:
+    """The reliability diagram of a histogram of probabilities (2, bins): RGB (side, side, 3); drawn in a millisecond."""
+    margin, result = 26, reliability(calibration_of(histogram))
+    span = side - 2 * margin
+
+    def at(x: float, y: float) -> tuple[int, int]:
+        return round(margin + span * x), round(side - margin - span * y)
+
+    picture = np.full((side, side, 3), 255, np.uint8)
+    cv2.rectangle(picture, at(0, 0), at(1, 1), (200, 200, 200), 1)
+    cv2.line(picture, at(0, 0), at(1, 1), (160, 160, 160), 1, cv2.LINE_AA)
+    points = np.array([at(x, y) for x, y in zip(result.probability, result.frequency, strict=True)], np.int32)
+    cv2.polylines(picture, [points], False, (0, 114, 178), 2, cv2.LINE_AA)
+    for point in points:
+        cv2.circle(picture, point.tolist(), 3, (0, 114, 178), -1, cv2.LINE_AA)
+    texts = {f"ECE {result.ece:.4f}, share of foreground": (margin, 17), "predicted probability": (margin, side - 8)}
+    for text, place in texts.items():
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+    return picture

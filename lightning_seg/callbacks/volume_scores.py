@@ -1,0 +1,232 @@
+"""Scores of whole volumes, in mm and ml: of data sets whose samples are slices of scans, after `test` and `validate`.
+
+The slices of a scan are put together in their order, whatever the order and the device they were predicted on, each once. They
+are kept compressed, and a scan is scored and dropped as soon as it is whole: memory holds one volume, and slices of scans that
+are not whole yet at about a hundredth of their size. Dice, IoU, HD95 (mm) and NSD (share of the surfaces within 2 mm) are of one
+scan and class each, with the spacing of its voxels at the scored size; then the mean over scans, each scan counting alike.
+Empty masks: Dice and IoU as in ``evaluation.conventions``, HD95 and NSD as in ``evaluation.boundary``.
+"""
+
+import csv
+import io
+import json
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_seg.evaluation import bca, per_image
+from lightning_seg.evaluation.boundary import boundary_scores
+from lightning_seg.evaluation.intervals import mean_of
+from lightning_seg.files import write_whole
+from lightning_seg.inference.pictures import score_folder
+
+TOLERANCE = 2.0  # mm, of NSD
+MEASURES = ("dice", "iou", "hd95_mm", "nsd_2mm")
+Spacing = Sequence[float]
+
+
+class Row(NamedTuple):
+    """One scan and class; counts in voxels."""
+
+    scan: str
+    label: str
+    dice: float
+    iou: float
+    hd95_mm: float
+    nsd_2mm: float
+    truth_ml: float
+    predicted_ml: float
+    tp: int
+    fp: int
+    fn: int
+
+
+HEADER = tuple("class" if name == "label" else name for name in Row._fields)
+
+
+class Volumes:
+    """Slices in, rows out.
+
+    Args:
+        scans: scan -> the ids of its slices, in order.
+        classes: the channels of the masks.
+        spacing: scan -> mm between slices, rows and columns.
+    """
+
+    def __init__(
+        self, scans: dict[str, tuple[str, ...]], classes: Sequence[str], spacing: Callable[[str], Spacing]
+    ) -> None:
+        self._scans, self._classes, self._spacing = scans, classes, spacing
+        self._places = {id: (scan, place) for scan, ids in scans.items() for place, id in enumerate(ids)}
+        self._kept: dict[str, dict[int, bytes]] = defaultdict(dict)
+        self._shapes: dict[str, tuple[int, int]] = {}
+        self.rows: dict[str, list[Row]] = {}
+
+    def add(self, id: str, prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+        """A slice: (K, H, W) each; one that is there already is left aside."""
+        scan, place = self._places[id]
+        if scan in self.rows:
+            return
+        self._shapes[scan] = prediction.shape[1], prediction.shape[2]
+        self._kept[scan][place] = zlib.compress(np.packbits(np.stack([prediction, truth])).tobytes(), 1)
+        if len(self._kept[scan]) == len(self._scans[scan]):
+            self._finish(scan)
+
+    def gather(self) -> None:
+        """Put together what the processes of a run hold; afterwards each knows all rows."""
+        if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+            return
+        everything = _gathered((dict(self._kept), self._shapes, self.rows))
+        for _, _, rows in everything:
+            self.rows |= rows
+        for kept, shapes, _ in everything:
+            self._shapes |= shapes
+            for scan in kept.keys() - self.rows.keys():
+                self._kept[scan] |= kept[scan]
+        whole = sorted(scan for scan in self._kept if len(self._kept[scan]) == len(self._scans[scan]))
+        rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        for scan in whole[rank::world]:
+            self._finish(scan)
+        for rows in _gathered(self.rows):
+            self.rows |= rows
+
+    @property
+    def incomplete(self) -> list[str]:
+        """Scans of which slices are missing."""
+        return sorted(self._scans.keys() - self.rows.keys())
+
+    def _finish(self, scan: str) -> None:
+        kept, shape = self._kept.pop(scan), (2, len(self._classes), *self._shapes.pop(scan))
+        volume = np.empty((len(kept), *shape), bool)
+        for place, content in kept.items():
+            bits = np.frombuffer(zlib.decompress(content), np.uint8)
+            volume[place] = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape)
+        spacing = self._spacing(scan)
+        self.rows[scan] = [
+            score(scan, name, volume[:, 0, k], volume[:, 1, k], spacing) for k, name in enumerate(self._classes)
+        ]
+
+
+def score(scan: str, name: str, prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Spacing) -> Row:
+    """The row of one scan and class: (slices, rows, columns) each."""
+    tp = int((prediction & truth).sum())
+    fp, fn = int(prediction.sum()) - tp, int(truth.sum()) - tp
+    counts = np.array([tp, fp, fn, truth.size - tp - fp - fn])
+    distance, near = boundary_scores(prediction, truth, spacing, TOLERANCE)
+    ml = float(np.prod(spacing)) / 1000
+    overlap = float(per_image(counts, "dice")), float(per_image(counts, "iou"))
+    return Row(scan, name, *overlap, distance, near, (tp + fn) * ml, (tp + fp) * ml, tp, fp, fn)
+
+
+def _gathered(content: Any) -> list[Any]:
+    found = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, content)
+    return found
+
+
+def summarize_volumes(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """class -> measure -> mean over scans and its 95 % interval (BCa bootstrap over scans)."""
+    return {
+        name: {measure: _summary([getattr(row, measure) for row in rows if row.label == name]) for measure in MEASURES}
+        for name in dict.fromkeys(row.label for row in rows)
+    }
+
+
+def _summary(values: Sequence[float]) -> dict[str, Any]:
+    found = mean_of(np.array(values)[:, None], np.arange(len(values)))
+    return {"value": found.value, "interval": bca(found)}
+
+
+class VolumeScores(L.Callback):
+    """Writes ``volumes.csv`` beside the score table, and adds ``volumes`` to ``summary.json``: it comes after `ScoreReport`."""
+
+    def __init__(self) -> None:
+        self._volumes: Volumes | None = None
+        self._ids: tuple[str, ...] = ()
+
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        self._start(trainer, pl_module, "test")
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.state.fn == "validate":
+            self._start(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self._gather(pl_module)
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self._gather(pl_module)
+
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        self._report(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        self._report(trainer, pl_module, "val")
+
+    def _start(self, trainer: Any, pl_module: Any, split: str) -> None:
+        data, source = trainer.datamodule, trainer.datamodule.source
+        if not hasattr(source, "spacing"):
+            return
+        side = data.hparams["size"] if pl_module.scorer.score_at == "network" else None
+        size = None if side is None else (side, side)
+        self._ids = data.ids(split)
+        scans = {scan: source.expand(scan) for scan in data.split.ids[split]}
+        self._volumes = Volumes(scans, data.classes, lambda scan: source.spacing(scan, size))
+        pl_module.scorer.watchers.append(self._add)
+
+    def _add(self, prediction: Tensor, mask: Tensor, index: Tensor) -> None:
+        assert self._volumes is not None
+        for one, truth, place in zip(prediction.cpu().numpy(), mask.cpu().numpy() > 0, index.tolist(), strict=True):
+            self._volumes.add(self._ids[place], one, truth)
+
+    def _gather(self, pl_module: Any) -> None:
+        if self._volumes is not None:
+            pl_module.scorer.watchers.remove(self._add)
+            self._volumes.gather()
+
+    def _report(self, trainer: Any, pl_module: Any, split: str) -> None:
+        volumes, self._volumes = self._volumes, None
+        if volumes is None or not trainer.is_global_zero:
+            return
+        folder = score_folder(trainer, pl_module, split)
+        rows = [row for scan in sorted(volumes.rows) for row in volumes.rows[scan]]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([HEADER, *rows])
+        write_whole(folder / "volumes.csv", text.getvalue().encode())
+        facts = {"scans": len(volumes.rows), "incomplete": volumes.incomplete, "nsd_tolerance_mm": TOLERANCE}
+        facts["scores"] = summarize_volumes(rows)
+        summary = folder / "summary.json"
+        content = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
+        write_whole(summary, json.dumps(content | {"volumes": facts}, indent=1).encode())
+        print_volumes(facts)
+        print(f"per-scan table:   {folder / 'volumes.csv'}")
+
+
+def print_volumes(facts: dict[str, Any]) -> None:
+    """The means over scans on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    left = f"; {len(facts['incomplete'])} without all their slices left out" if facts["incomplete"] else ""
+    table = Table(
+        title=f"whole volumes: mean over {facts['scans']} scans{left}",
+        caption=f"95 % BCa bootstrap intervals over scans; NSD: surfaces within {facts['nsd_tolerance_mm']:g} mm of each other",
+    )
+    for column in ("class", "score", "mean over scans", "95 %"):
+        table.add_column(column, justify="left" if column in ("class", "score") else "right")
+    for name, scores in facts["scores"].items():
+        for measure, found in scores.items():
+            low, high = found["interval"]
+            digits = 2 if measure.endswith("95_mm") else 4
+            table.add_row(
+                name, measure, f"{found['value']:.{digits}f}", f"{low:.{digits - 1}f} - {high:.{digits - 1}f}"
+            )
+    Console(width=None if os.isatty(1) else 120).print(table)

@@ -1,0 +1,132 @@
+"""What must be known of a command line before it is parsed, and what to say where it is wrong."""
+
+import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lightning_seg.errors import InputError
+from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint, run_folder
+
+LINKED = ("classes", "in_channels")  # of the model, set from the data
+_SHORT = {"-c": "config", "--config": "config", "--ckpt_path": "ckpt_path", "--name": "name", "--runs": "runs"}
+
+
+class Given(NamedTuple):
+    """The few options that decide where a run lies and what it starts from, as the user gave them."""
+
+    configs: tuple[Path, ...] = ()
+    checkpoint: Path | None = None
+    name: str | None = None  # --name, or that of the recipe's file
+    runs: str | None = None
+
+
+def peek(command: str, args: list[str]) -> Given:
+    """Read those options from the command line and the recipes it names; `best` and `last` become files."""
+    found: dict[str, list[str]] = {name: [] for name in _SHORT.values()}
+    for position, arg in enumerate(args):
+        option, equals, value = arg.partition("=")
+        if option in _SHORT and (equals or position + 1 < len(args)):
+            found[_SHORT[option]].append(value if equals else args[position + 1])
+    configs = tuple(Path(path) for path in found["config"])
+    values: dict[str, Any] = {}
+    for path in configs:
+        values |= _recipe(path)
+    values |= {key: found[key][-1] for key in ("ckpt_path", "name", "runs") if found[key]}
+    name = values.get("name") or (configs[-1].stem if configs else None)
+    checkpoint = _checkpoint(command, values.get("ckpt_path"), name, Path(values.get("runs") or "runs"))
+    return Given(configs, checkpoint, name, values.get("runs"))
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(
+            f"there is no recipe {str(path.absolute())!r}; give the path of a YAML file, such as experiments/quickstart.yaml."
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a recipe; its top level must be keys such as data: and model:.")
+    return {key: content[key] for key in ("ckpt_path", "name", "runs") if content.get(key)}
+
+
+def _checkpoint(command: str, given: str | None, name: str | None, runs: Path) -> Path | None:
+    """The checkpoint file that ``--ckpt_path`` means."""
+    if given in (None, "null"):
+        if command == "fit":
+            return None
+        raise InputError(
+            f"`{command}` needs --ckpt_path: a .ckpt file, or `best` or `last` of the run that -c or --name names."
+        )
+    if given not in ("best", "last"):
+        return Path(given)
+    if name is None:
+        raise InputError(f"--ckpt_path {given} needs -c <recipe> or --name <run> to know of which run.")
+    return find_checkpoint(runs / name, given)
+
+
+def base_config(command: str, given: Given) -> dict[str, Any]:
+    """What the checkpoint says: the configuration that lies under everything the command line says."""
+    if given.checkpoint is None:
+        return {}
+    folder = run_folder(given.checkpoint)
+    if command == "fit":
+        if given.configs:
+            return {}
+        if folder and (folder / "config.yaml").is_file():
+            return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) | {
+                "ckpt_path": None,
+                "trust_code": False,
+            }
+    content = read_checkpoint(given.checkpoint)
+    model = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_") and k not in LINKED}
+    data = {k: v for k, v in content.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}
+    quiet = {"fit": {}, "predict": {"return_predictions": False}}.get(command, {"verbose": False})
+    return {"seed_everything": data.pop("seed", 42), "model": model, "data": data, **quiet}
+
+
+class Parser(LightningArgumentParser):
+    """No abbreviated options; one sentence per error, with the near match of a misspelt key."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise InputError(_sentence(str(ex or message), _keys(self)))
+
+
+def _keys(parser: Any, prefix: str = "") -> Iterator[str]:
+    """All dotted keys that a parser knows, of its subcommands too."""
+    for action in parser._actions:
+        yield prefix + action.dest
+        choices = getattr(action, "choices", None)
+        if isinstance(choices, dict):
+            for sub in choices.values():
+                if hasattr(sub, "_actions"):
+                    yield from _keys(sub)
+
+
+def _sentence(message: str, keys: Iterable[str]) -> str:
+    """jsonargparse's message on one line, with the near match of an unknown key."""
+    text = " ".join(message.split())
+    union = re.match(r'Parser key "([\w.]+)".*Subtypes: \[(.*)\] Errors:.*Given value: (.*)', text)
+    if union:
+        types = re.sub(r"<class '(\w+\.)*(\w+)'>", r"\2", union.group(2)).replace("typing.", "")
+        return f"{union.group(1)} does not take {union.group(3)!r}; give one of the types {types}."
+    match = re.search(r"'(?:--)?([\w.\-/]+)'? (?:is )?not (?:accepted|expected)", text) or re.search(
+        r"[Uu]nrecognized arguments: (?:--)?([\w.\-]+)", text
+    )
+    if not match:
+        return text
+    given = match.group(1)
+    known = sorted({key for key in keys if "help" not in key})
+    near = get_close_matches(given, known, n=1, cutoff=0.5) or get_close_matches(
+        given.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.5
+    )
+    return f"there is no option {given!r}" + (f"; did you mean {near[0]!r}?" if near else f": {text}")

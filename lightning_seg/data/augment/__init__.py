@@ -1,0 +1,1 @@
+"""Augmentation: the pipeline, its kernels, its form on the device, presets."""

@@ -1,0 +1,145 @@
+"""Is a data set what it claims? Counts, damaged files, masks, duplicates, and what crosses the splits of a protocol.
+
+``examine`` reads every sample once, as training would, and returns a `Report`; ``page`` draws it. Loads no torch.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lightning_seg.data.check.duplicates import SAME_VIEW, Pair, find_pairs
+from lightning_seg.data.check.facts import Damage, Facts, gather, sample_ids
+from lightning_seg.data.check.masks import USUAL, Greys, greys
+from lightning_seg.data.sources.base import Source
+from lightning_seg.data.splits import Split
+
+__all__ = ["OFFICIAL", "SAME_VIEW", "USUAL", "Crossings", "Damage", "Facts", "Greys", "Pair", "Report", "examine"]
+
+Progress = Callable[[Iterable], Iterable]
+
+OFFICIAL = {  # data set -> number of its ids in the owners' words
+    "chase_db1": 28,
+    "cvc_clinicdb": 612,
+    "drive": 40,
+    "endotect": 200,
+    "glas": 165,
+    "kvasir_seg": 1000,
+    "kvasir_sessile": 196,
+    "medico": 160,
+    "monuseg": 44,
+    "pranet": 2248,
+    "stare": 20,
+}
+
+
+class Crossings(NamedTuple):
+    """What a protocol divides that belongs together. ``groups``: (group, its splits); ``missing``: ids that the data lack."""
+
+    protocol: Split
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    pairs: tuple[Pair, ...]
+    missing: tuple[str, ...]
+    home: Mapping[str, str]  # sample -> split
+
+    @property
+    def leaks(self) -> bool:
+        return bool(self.groups or self.pairs)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was found. ``exit_code``: 1 where something leaks, is damaged or missing, else 0."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    count: int
+    official: int | None
+    scans: bool  # samples are a few slices of each scan
+    facts: list[Facts]
+    damages: list[Damage]
+    greys: Greys | None
+    near: bool  # near duplicates were searched for
+    pairs: list[Pair]
+    groups: dict[str, str]
+    protocols: list[Crossings]
+
+    @property
+    def empty(self) -> list[str]:
+        """Samples without any foreground."""
+        return [fact.id for fact in self.facts if max(fact.foreground) == 0]
+
+    @property
+    def full(self) -> list[str]:
+        """Samples of which one class covers everything."""
+        return [fact.id for fact in self.facts if max(fact.foreground) == 1]
+
+    @property
+    def same_masks(self) -> list[tuple[str, str]]:
+        """Different images with one and the same mask, which is neither empty nor full."""
+        first: dict[str, Facts] = {}
+        found = []
+        for fact in self.facts:
+            if 0 < max(fact.foreground) < 1 and fact.id != (other := first.setdefault(fact.mask_hash, fact)).id:
+                found += [(other.id, fact.id)] if other.image_hash != fact.image_hash else []
+        return found
+
+    @property
+    def exit_code(self) -> int:
+        incomplete = self.official not in (None, self.count) or any(one.missing for one in self.protocols)
+        return int(bool(self.damages) or incomplete or any(one.leaks for one in self.protocols))
+
+
+def examine(
+    dataset: str,
+    source: Source,
+    protocols: Sequence[Split],
+    threshold: int = USUAL,
+    near: bool = True,
+    likeness: float = SAME_VIEW,
+    progress: Callable[[str, int], Progress] = lambda _, __: iter,
+) -> Report:
+    """Read the whole data set and hold it against the protocols.
+
+    Args:
+        dataset: its name in the registry.
+        threshold: of its masks.
+        near: look for near duplicates too, which takes most of the time; not in images drawn by a program, which repeat
+            their shapes by design.
+        likeness: from which two pictures are frames of one view (see ``duplicates.find_pairs``).
+        progress: (what is done, how often) -> a wrapper of the loop that does it.
+    """
+    ids = sample_ids(source)
+    found = list(progress("reading", len(ids))(gather(source, ids)))
+    facts = [one for one in found if isinstance(one, Facts)]
+    near = near and not getattr(source, "synthetic", False)
+    pairs = find_pairs(facts, progress("comparing", 0), near, likeness)
+    return Report(
+        dataset,
+        tuple(source.classes),
+        len(set(source.groups.values())) if hasattr(source, "expand") else len(source.ids),
+        OFFICIAL.get(dataset),
+        hasattr(source, "expand"),
+        facts,
+        [one for one in found if isinstance(one, Damage)],
+        greys(facts, threshold),
+        near,
+        pairs,
+        source.groups,
+        [_crossings(protocol, source, pairs) for protocol in protocols],
+    )
+
+
+def _crossings(protocol: Split, source: Source, pairs: Sequence[Pair]) -> Crossings:
+    home: dict[str, str] = {}
+    missing: list[str] = []
+    expand = getattr(source, "expand", lambda id: (id,))
+    known = set(source.ids) | set(source.groups.values() if hasattr(source, "expand") else ())
+    for split, ids in protocol.ids.items():
+        missing += [id for id in ids if id not in known]
+        home |= {sample: split for id in ids if id in known for sample in expand(id)}
+    splits: dict[str, set[str]] = {}
+    for id, split in home.items():
+        splits.setdefault(source.groups.get(id, id), set()).add(split)
+    groups = tuple((group, tuple(sorted(several))) for group, several in splits.items() if len(several) > 1)
+    crossing = tuple(pair for pair in pairs if len({home[id] for id in pair[:2] if id in home}) > 1)
+    return Crossings(protocol, groups, crossing, tuple(sorted(missing)), home)

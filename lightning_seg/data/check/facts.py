@@ -1,0 +1,81 @@
+"""What is to be known of each sample: read once, as training would read it, and kept small."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lightning_seg.data.check.views import View, view
+from lightning_seg.data.sources.base import IMAGE_SUFFIXES, Source, read_grey
+from lightning_seg.errors import InputError
+
+SLICES = 5  # of a scan that are looked at
+
+
+class Facts(NamedTuple):
+    """One sample. ``foreground``: each class's share of the pixels; ``values``: pixels per grey value of the mask's file."""
+
+    id: str
+    shape: tuple[int, ...]  # (H, W, C)
+    foreground: tuple[float, ...]
+    image_hash: str
+    mask_hash: str
+    values: np.ndarray | None  # (256,) int64; None where the masks are no pictures of 8 bits
+    view: View
+
+
+class Damage(NamedTuple):
+    """A sample that cannot be read, and the sentence that says why."""
+
+    id: str
+    sentence: str
+
+
+def sample_ids(source: Source) -> list[str]:
+    """All samples; of a volume ``SLICES`` slices, evenly spread."""
+    if not hasattr(source, "expand"):
+        return list(source.ids)
+    scans: dict[str, list[str]] = {}
+    for id in source.ids:
+        for sample in source.expand(id):
+            scans.setdefault(source.groups.get(sample, id), []).append(sample)
+    return [slices[int(place)] for slices in scans.values() for place in _spread(len(slices))]
+
+
+def _spread(count: int) -> Sequence[float]:
+    return list(dict.fromkeys(np.linspace(0, count - 1, SLICES + 2)[1:-1].astype(int).tolist()))
+
+
+def gather(source: Source, ids: Sequence[str]) -> Iterator[Facts | Damage]:
+    """The facts of each sample, in order; a file that cannot be read is a `Damage`, and the rest goes on."""
+    workers = 1 if hasattr(source, "expand") else os.cpu_count()  # a volume stays decoded while its slices are read
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(lambda id: _facts(source, id), ids)
+
+
+def _facts(source: Source, id: str) -> Facts | Damage:
+    try:
+        sample = source.read(id)
+    except InputError as error:
+        return Damage(id, str(error))
+    foreground = tuple(sample.mask.reshape(-1, sample.mask.shape[2]).mean(axis=0).tolist())
+    hashes = (_digest(sample.image), _digest(sample.mask))
+    return Facts(id, sample.image.shape, foreground, *hashes, _mask_values(source, id), view(sample.image))
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _mask_values(source: Any, id: str) -> np.ndarray | None:
+    files: tuple[Path, ...] = source.files(id) if hasattr(source, "files") else ()
+    if len(files) < 2 or files[1].suffix.lower() not in IMAGE_SUFFIXES:
+        return None
+    try:
+        return np.bincount(read_grey(files[1]).ravel(), minlength=256)
+    except InputError:  # 16 bits, which `read` could make sense of
+        return None

@@ -1,0 +1,43 @@
+"""What the grey values of a data set's mask files say: lossy compression, grey outlines, and which thresholds are safe."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lightning_seg.data.check.facts import Facts
+
+USUAL = 127
+_CHANGED = 0.001  # share of the foreground that a safe threshold may add or take away
+
+
+class Greys(NamedTuple):
+    """lossy: masks with values between black and white. lowest, highest: thresholds under which the foreground changes by
+    less than a thousandth. dice_at_zero: mean Dice of the mask ``> 0`` with that at ``threshold``."""
+
+    threshold: int
+    values: int
+    lossy: tuple[str, ...]
+    lowest: int
+    highest: int
+    dice_at_zero: float
+    counts: np.ndarray  # (256,) pixels of each grey value, all masks together
+
+
+def greys(facts: Sequence[Facts], threshold: int) -> Greys | None:
+    """The grey values of all masks; None where masks are numbers of labels, or no pictures."""
+    files = [(fact.id, fact.values) for fact in facts if fact.values is not None]
+    total = sum((values for _, values in files), np.zeros(256, np.int64))
+    if not total[51:].any():
+        return None
+    above = total[::-1].cumsum()[::-1] - total  # pixels above each value
+    safe = np.abs(above - above[threshold]) <= _CHANGED * above[threshold]
+    lowest, highest = threshold, threshold
+    while lowest > 0 and safe[lowest - 1]:
+        lowest -= 1
+    while highest < 254 and safe[highest + 1]:
+        highest += 1
+    lossy = tuple(id for id, values in files if values[1:255].any() and values.nonzero()[0][-1] > 50)
+    dice = [2 * at / (at + values[1:].sum()) for _, values in files if (at := values[threshold + 1 :].sum())]
+    count = int((total > 0).sum())
+    return Greys(threshold, count, lossy, lowest, highest, float(np.mean(dice)) if dice else 1.0, total)

@@ -1,0 +1,153 @@
+"""The report in a dozen lines, for the terminal and the head of the page."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lightning_seg.data.check import Crossings, Report
+from lightning_seg.data.check.duplicates import KINDS, Pair
+from lightning_seg.data.splits import SPLITS
+
+SHOWN = 5  # examples of each finding
+
+
+class Line(NamedTuple):
+    """level: ok, note, fault (damaged or missing) or leak."""
+
+    level: str
+    title: str
+    text: str
+
+
+def lines(report: Report) -> list[Line]:
+    """All findings, in the order of the checks."""
+    found = [_count(report), _files(report)]
+    if report.facts:
+        found += [_sizes(report), *_greys(report), *_foreground(report), *_odd(report), _duplicates(report)]
+    return found + [line for crossings in report.protocols for line in _protocol(crossings, report)]
+
+
+_COLOURS = {"ok": "green", "note": "cyan", "fault": "yellow", "leak": "bold red"}
+
+
+def print_lines(report: Report) -> None:
+    """The findings as a table on the terminal."""
+    table = Table(
+        box=None, show_header=False, padding=(0, 2, 0, 0), title=f"data check: {report.dataset}", title_justify="left"
+    )
+    for line in lines(report):
+        table.add_row(Text(line.level, _COLOURS[line.level]), Text(line.title), Text(line.text))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _count(report: Report) -> Line:
+    what = "scans" if report.scans else "images"
+    if report.official is None:
+        return Line("ok", "count", f"{report.count} {what}; the owners state no number")
+    if report.official == report.count:
+        return Line("ok", "count", f"{report.count} {what}, as many as the owners state")
+    return Line("fault", "count", f"{report.count} {what}; the owners state {report.official}")
+
+
+def _files(report: Report) -> Line:
+    read = f"{len(report.facts)} slices of the scans were read" if report.scans else "all files can be read"
+    if not report.damages:
+        return Line("ok", "files", read)
+    return Line("fault", "files", f"{len(report.damages)} cannot be read: {_few([d.sentence for d in report.damages])}")
+
+
+def _sizes(report: Report) -> Line:
+    shapes = Counter(fact.shape for fact in report.facts)
+    smallest, largest = (f"{shape[1]}x{shape[0]}" for shape in (min(shapes, key=_area), max(shapes, key=_area)))
+    size = smallest if len(shapes) == 1 else f"{smallest} to {largest} pixels (width x height), {len(shapes)} sizes"
+    return Line("ok", "sizes", f"{size}; {' and '.join(sorted({str(shape[2]) for shape in shapes}))} channels")
+
+
+def _area(shape: tuple[int, ...]) -> int:
+    return shape[0] * shape[1]
+
+
+def _greys(report: Report) -> list[Line]:
+    greys = report.greys
+    if greys is None:
+        return []
+    if not greys.lossy:
+        return [Line("ok", "mask values", "black and white alone")]
+    text = (
+        f"{len(greys.lossy)} of {len(report.facts)} masks hold greys (lossy or soft outlines): {greys.values} values; "
+        f"any threshold from {greys.lowest} to {greys.highest} is safe"
+    )
+    if greys.dice_at_zero < 0.999:
+        text += f"; '> 0' would change them to a Dice of {greys.dice_at_zero:.3f}"
+    fits = greys.lowest + 10 <= greys.threshold <= greys.highest - 10
+    return [Line("ok" if fits else "note", "mask values", text)]
+
+
+def _foreground(report: Report) -> list[Line]:
+    shares = np.array([fact.foreground for fact in report.facts])
+    found = []
+    for name, share in zip(report.classes, shares.T, strict=True):
+        low, middle, high = np.quantile(share, [0, 0.5, 1])
+        found.append(Line("ok", name, f"{low:.2%} to {high:.2%} of an image's pixels, median {middle:.2%}"))
+    return found
+
+
+def _odd(report: Report) -> list[Line]:
+    found = []
+    for title, ids in (("empty masks", report.empty), ("full masks", report.full)):
+        if ids:
+            found.append(Line("note", title, f"{len(ids)}: {_few(ids)}"))
+    if report.same_masks:
+        pairs = _few([f"{first} = {second}" for first, second in report.same_masks])
+        found.append(Line("note", "same masks", f"{len(report.same_masks)} different images share a mask: {pairs}"))
+    return found
+
+
+def _duplicates(report: Report) -> Line:
+    if not report.pairs:
+        none = "no two samples show the same"
+        return Line(
+            "ok", "duplicates", none if report.near else "no two images are identical; look-alikes were not sought"
+        )
+    counts = Counter(pair.kind for pair in report.pairs)
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+    unknown = sum(report.groups.get(pair.first) != report.groups.get(pair.second) for pair in report.pairs)
+    return Line(
+        "note" if unknown else "ok",
+        "duplicates",
+        f"{len(report.pairs)} pairs ({kinds}); {unknown} of them in no common group",
+    )
+
+
+def _protocol(crossings: Crossings, report: Report) -> list[Line]:
+    protocol = crossings.protocol
+    sizes = "/".join(str(len(protocol.ids[split])) for split in SPLITS)
+    title, found = f"protocol {protocol.name}", []
+    if crossings.missing:
+        found.append(
+            Line("fault", title, f"{len(crossings.missing)} of its ids are missing: {_few(crossings.missing)}")
+        )
+    if crossings.groups:
+        groups = _few([f"{group} ({', '.join(splits)})" for group, splits in crossings.groups])
+        found.append(Line("leak", title, f"LEAK: {len(crossings.groups)} groups cross its splits: {groups}"))
+    if crossings.pairs:
+        pairs = _few([_pair(pair, crossings) for pair in crossings.pairs])
+        found.append(
+            Line("leak", title, f"LEAK: {len(crossings.pairs)} pairs that show the same cross its splits: {pairs}")
+        )
+    return found or [Line("ok", title, f"{sizes} ids, digest {protocol.digest}: nothing crosses its splits")]
+
+
+def _pair(pair: Pair, crossings: Crossings) -> str:
+    first, second = (f"{id} ({crossings.home[id]})" for id in pair[:2])
+    return f"{first} and {second}, {pair.kind}"
+
+
+def _few(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:SHOWN]) + (f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else "")

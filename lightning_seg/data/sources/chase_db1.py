@@ -1,0 +1,73 @@
+"""CHASE_DB1: 28 retinal photographs, both eyes of 14 children, with vessel masks of two observers, 960 x 999 pixels.
+
+Fraz et al., An ensemble classification-based approach applied to retinal blood vessel segmentation, TBME 2012,
+https://blogs.kingston.ac.uk/retinal/chasedb1. The owners define no split; the usual one, which SA-UNet takes too, trains on
+the first 20 images and tests on the last 8. ``groups`` joins the two eyes of a child.
+
+The owners publish no fields of view, so samples have no region.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from lightning_seg.data.sources.base import Sample, find_folder, find_root, pair_files, read_pair
+from lightning_seg.data.splits import protocol_text
+from lightning_seg.errors import InputError, unknown
+
+NAMES = ("CHASE_DB1", "CHASEDB1", "chase_db1", "chasedb1")
+OBSERVERS = ("1stHO", "2ndHO")
+_RULE = (
+    "the first 20 images by name train and the last 8 test, as is usual (10 and 4 children); of the 20, both eyes of the "
+    "last 2 children validate: lightning_seg.data.sources.chase_db1.protocol()."
+)
+
+
+class CHASEDB1:
+    """The owners' one folder: ``Image_01L.jpg`` with ``Image_01L_1stHO.png``; or ``images/`` and ``masks/`` of these names.
+
+    Args:
+        root: this folder or its parent; default: ``CHASE_DB1`` or ``CHASEDB1`` in $LIGHTNING_SEG_DATA.
+        observer: whose masks: ``1stHO`` (the usual truth) or ``2ndHO``.
+    """
+
+    classes: ClassVar[tuple[str, ...]] = ("vessel",)
+    in_channels: ClassVar[int] = 3
+    default_protocol: ClassVar[str] = "chase-20-8"
+
+    def __init__(self, root: Path | None = None, observer: str = "1stHO") -> None:
+        if observer not in OBSERVERS:
+            raise unknown("observer of CHASE_DB1", observer, OBSERVERS)
+        images, masks = _folders(find_root("chase_db1", root, NAMES))
+        self._files = pair_files(images, masks, lambda stem: f"{stem}_{observer}", lambda stem: not stem.endswith("HO"))
+        self.ids = list(self._files)
+        self.groups = {id: _child(id) for id in self.ids}
+
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
+
+    def read(self, id: str) -> Sample:
+        """Image (960, 999, 3) RGB and mask (960, 999, 1)."""
+        return read_pair(*self._files[id])
+
+
+def _folders(place: Path) -> tuple[Path, Path]:
+    divided = find_folder(place, NAMES, ("images", "masks"))
+    if divided is not None:
+        return divided / "images", divided / "masks"
+    for folder in (place, *(place / name for name in NAMES)):
+        if any(folder.glob("Image_*HO.png")):
+            return folder, folder
+    raise InputError(
+        f"{place} holds neither Image_01L_1stHO.png and its like nor images/ and masks/; give the folder of it."
+    )
+
+
+def _child(id: str) -> str:
+    return f"child {id.removeprefix('Image_').rstrip('LR')}"  # Image_01L -> child 01
+
+
+def protocol() -> str:
+    """The text of ``protocols/chase-20-8.csv``, made by the rule in its header."""
+    ids = [f"Image_{child:02d}{eye}" for child in range(1, 15) for eye in "LR"]
+    return protocol_text("chase-20-8", 1, _RULE, {"train": ids[:16], "val": ids[16:20], "test": ids[20:]})

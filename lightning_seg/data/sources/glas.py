@@ -1,0 +1,76 @@
+"""GlaS (Warwick-QU): 165 histological pictures of colon with gland masks, 430x567 to 522x775 pixels.
+
+Sirinukunwattana et al., Gland segmentation in colon histology images: the GlaS challenge contest, MedIA 2017. For research
+only. The masks number the glands; here they are one class. The pictures come from 16 patients, and the challenge's
+own test parts share most of them with its training part (the owners' Grade.csv, ``protocols/glas-patients.csv``): the
+protocol ``glas`` declares that it leaks, ``auto`` or ``fold-1-of-5`` divide by patient.
+"""
+
+import csv
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from lightning_seg.data.sources.base import Sample, find_root, joined, pair_files, read_image, read_labels
+from lightning_seg.data.splits import PROTOCOLS, group_split, protocol_text
+from lightning_seg.errors import InputError
+
+NAMES = ("GlaS", "glas", "Warwick QU Dataset (Released 2016_07_08)", "Warwick_QU_Dataset")
+_RULE = (
+    "LEAKS: 79 of the 80 test pictures show a patient of train or val (glas-patients.csv). The challenge's own parts: testA "
+    "and testB test (80); of its 85 training pictures 10 % validate, as near as whole patients allow: the ids sorted, shuffled "
+    "by Python's random.Random(42), each in turn brings its patient into the first of train, val that has room: "
+    "lightning_seg.data.sources.glas.protocol()."
+)
+
+
+class GlaS:
+    """The owners' one folder: ``train_1.bmp`` with ``train_1_anno.bmp``, and likewise ``testA_*`` and ``testB_*``.
+
+    Args:
+        root: this folder or its parent; default: ``GlaS`` or ``Warwick QU Dataset (Released 2016_07_08)`` in
+            $LIGHTNING_SEG_DATA.
+    """
+
+    classes: ClassVar[tuple[str, ...]] = ("gland",)
+    in_channels: ClassVar[int] = 3
+    default_protocol: ClassVar[str] = "glas"
+
+    def __init__(self, root: Path | None = None) -> None:
+        place = find_root("glas", root, NAMES)
+        folders = (folder for folder in (place, *(place / name for name in NAMES)) if any(folder.glob("*_anno.bmp")))
+        folder = next(folders, None)
+        if folder is None:
+            raise InputError(f"{place} does not hold train_1_anno.bmp and its like; give the folder of GlaS.")
+        self._files = pair_files(folder, folder, lambda stem: f"{stem}_anno", lambda stem: not stem.endswith("_anno"))
+        self.ids = list(self._files)
+        known = patients()
+        for id in self.ids:
+            if id not in known:
+                raise InputError(f"{self._files[id][0]} is no picture of GlaS, train_1 to testB_20; remove it.")
+        self.groups = {id: known[id] for id in self.ids}
+
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
+
+    def read(self, id: str) -> Sample:
+        """Image (H, W, 3) RGB and mask (H, W, 1): 1 on every gland."""
+        image, labels = self._files[id]
+        return joined(image, read_image(image), labels, (read_labels(labels) > 0).astype(np.uint8)[..., None])
+
+
+def patients() -> dict[str, str]:
+    """id -> patient, for all 165 pictures."""
+    lines = (PROTOCOLS / "glas-patients.csv").read_text(encoding="utf-8").splitlines()
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+    return {row["id"]: f"patient {row['patient']}" for row in rows}
+
+
+def protocol() -> str:
+    """The text of ``protocols/glas.csv``, made by the rule in its header."""
+    training = {id: patient for id, patient in patients().items() if id.startswith("train_")}
+    split = group_split(training, {"train": 0.9, "val": 0.1}, seed=42)
+    split["test"] = tuple(id for id in patients() if id not in training)
+    return protocol_text("glas", 1, _RULE, split, leaks=True)

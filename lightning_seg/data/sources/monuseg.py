@@ -1,0 +1,141 @@
+"""MoNuSeg 2018: 44 histological pictures of several organs with outlines of their nuclei, 1000 x 1000 pixels.
+
+Kumar et al., A multi-organ nucleus segmentation challenge, TMI 2020, https://monuseg.grand-challenge.org; CC BY-NC-SA 4.0.
+Here the nuclei are one class, so that touching ones merge. ``groups`` is the patient, in the first three fields of the TCGA
+barcode that names each picture. Today's training archive holds 37 pictures; the protocol takes the challenge's 30.
+"""
+
+import random
+from pathlib import Path
+from typing import ClassVar
+from xml.etree import ElementTree
+
+import numpy as np
+
+from lightning_seg.data.sources.base import IMAGE_SUFFIXES, Sample, find_root, joined, read_image, read_mask
+from lightning_seg.data.splits import protocol_text
+from lightning_seg.errors import InputError
+
+NAMES = ("MoNuSeg", "monuseg", "MoNuSeg2018")
+MASK_FOLDERS = ("masks", "binary masks", "labelcol", "groundtruth", "ground truth")  # in lower case
+TRAINING = (
+    "18-5592-01Z-00-DX1 21-5784-01Z-00-DX1 21-5786-01Z-00-DX1 38-6178-01Z-00-DX1 49-4488-01Z-00-DX1 50-5931-01Z-00-DX1 "
+    "A7-A13E-01Z-00-DX1 A7-A13F-01Z-00-DX1 AR-A1AK-01Z-00-DX1 AR-A1AS-01Z-00-DX1 AY-A8YK-01A-01-TS1 B0-5698-01Z-00-DX1 "
+    "B0-5710-01Z-00-DX1 B0-5711-01Z-00-DX1 CH-5767-01Z-00-DX1 DK-A2I6-01A-01-TS1 E2-A14V-01Z-00-DX1 E2-A1B5-01Z-00-DX1 "
+    "G2-A2EK-01A-02-TSB G9-6336-01Z-00-DX1 G9-6348-01Z-00-DX1 G9-6356-01Z-00-DX1 G9-6362-01Z-00-DX1 G9-6363-01Z-00-DX1 "
+    "HE-7128-01Z-00-DX1 HE-7129-01Z-00-DX1 HE-7130-01Z-00-DX1 KB-A93J-01A-01-TS1 NH-A8F7-01A-01-TS1 RD-A8N9-01A-01-TS1"
+)
+TEST = (
+    "2Z-A9J9-01A-01-TS1 44-2665-01B-06-BS6 69-7764-01A-01-TS1 A6-6782-01A-01-BS1 AC-A2FO-01A-01-TS1 AO-A0J2-01A-01-BSA "
+    "CU-A0YN-01A-02-BSB EJ-A46H-01A-03-TSC FG-A4MU-01B-01-TS1 GL-6846-01A-01-BS1 HC-7209-01A-01-TS1 HT-8564-01Z-00-DX1 "
+    "IZ-8196-01A-01-BS1 ZF-A9R5-01A-01-TS1"
+)
+VALIDATION = 6
+_RULE = (
+    "the challenge's 14 test pictures; of its 30 training pictures the first {count} validate after the sorted ids were shuffled "
+    "by Python's random.Random(42), and the others train: lightning_seg.data.sources.monuseg.protocol()."
+)
+
+
+class MoNuSeg:
+    """The owners' folders, in any depth: ``Tissue Images/*.tif`` with ``Annotations/*.xml``, ``MoNuSegTestData/*.{tif,xml}``.
+
+    A picture without outlines takes its binary mask of the same name from a folder masks/, Binary masks/ or labelcol/.
+
+    Args:
+        root: the folder of both parts; default: ``MoNuSeg`` or ``monuseg`` in $LIGHTNING_SEG_DATA.
+    """
+
+    classes: ClassVar[tuple[str, ...]] = ("nucleus",)
+    in_channels: ClassVar[int] = 3
+    default_protocol: ClassVar[str] = "monuseg"
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._files = _pairs(find_root("monuseg", root, NAMES))
+        self.ids = list(self._files)
+        self.groups = {id: "-".join(id.split("-")[:3]) for id in self.ids}
+
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
+
+    def read(self, id: str) -> Sample:
+        """Image (1000, 1000, 3) RGB and mask (1000, 1000, 1): 1 where a pixel's centre lies in a nucleus."""
+        picture, truth = self._files[id]
+        image = read_image(picture)
+        mask = rasterise(outlines(truth), image.shape[:2]) if truth.suffix.lower() == ".xml" else read_mask(truth)
+        return joined(picture, image, truth, mask[..., None])
+
+
+def _pairs(root: Path) -> dict[str, tuple[Path, Path]]:
+    """id -> (picture, its outlines or else its mask), sorted."""
+    pictures: dict[str, Path] = {}
+    truths: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for path in sorted(root.rglob("*")):
+        suffix = path.suffix.lower()
+        if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES | {".xml"}:
+            continue
+        kind = truths if suffix == ".xml" else masks if path.parent.name.lower() in MASK_FOLDERS else pictures
+        if path.stem in kind:
+            raise InputError(f"{kind[path.stem]} and {path} bear one name; keep one of them below {root}.")
+        kind[path.stem] = path
+    if not pictures:
+        raise InputError(f"no pictures below {root}; give the folder of MoNuSeg, with Tissue Images/ and Annotations/.")
+    truths = masks | truths
+    lonely = [id for id in pictures if id not in truths]
+    if lonely:
+        raise InputError(
+            f"{pictures[lonely[0]]} has neither outlines (.xml) nor a mask ({len(lonely)} of {len(pictures)} lack them); "
+            "restore them or remove the pictures."
+        )
+    return {id: (pictures[id], truths[id]) for id in sorted(pictures)}
+
+
+def outlines(path: Path) -> list[np.ndarray]:
+    """The polygons of an Aperio ImageScope file, each (N, 2): x and y in pixels, where (0, 0) is the picture's corner."""
+    try:
+        regions = list(ElementTree.parse(path).iter("Region"))
+        polygons = [
+            np.array([(float(vertex.attrib["X"]), float(vertex.attrib["Y"])) for vertex in region.iter("Vertex")])
+            for region in regions
+        ]
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; restore the file.") from None
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        raise InputError(f"{path} holds no readable outlines ({error}); fetch or copy this file again.") from error
+    if not polygons:
+        raise InputError(f"{path} holds no outline (no element Region); fetch or copy this file again.")
+    return polygons
+
+
+def rasterise(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """(H, W) uint8, 1 where a pixel's centre lies in a polygon (even-odd rule). Polygons of under 3 vertices are empty."""
+    mask = np.zeros(shape, np.uint8)
+    for polygon in polygons:
+        if len(polygon) < 3:
+            continue
+        (left, top), (right, bottom) = polygon.min(0).clip(0), polygon.max(0).clip(0)
+        window = np.s_[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))]
+        height, width = mask[window].shape
+        rows, columns = np.arange(height)[:, None] + int(top) + 0.5, np.arange(width) + int(left) + 0.5
+        mask[window] |= _inside(polygon, rows, columns)
+    return mask
+
+
+def _inside(polygon: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(h, w) bool: an odd number of edges crosses the ray from the point to the right."""
+    odd = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), bool)
+    for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        if y0 != y1:
+            odd ^= ((y0 > rows) != (y1 > rows)) & (columns < x0 + (rows - y0) * (x1 - x0) / (y1 - y0))
+    return odd
+
+
+def protocol() -> str:
+    """The text of ``protocols/monuseg.csv``, made by the rule in its header."""
+    training, test = ([f"TCGA-{id}" for id in ids.split()] for ids in (TRAINING, TEST))
+    shuffled = sorted(training)
+    random.Random(42).shuffle(shuffled)
+    split = {"train": shuffled[VALIDATION:], "val": shuffled[:VALIDATION], "test": test}
+    return protocol_text("monuseg", 1, _RULE.format(count=VALIDATION), split)

@@ -1,0 +1,125 @@
+"""The PraNet bundle of polyp frames: 900 of Kvasir-SEG and 550 of CVC-ClinicDB to train; five sets to test.
+
+Fan et al., PraNet: Parallel Reverse Attention Network for Polyp Segmentation, MICCAI 2020. Tests: Kvasir 100, CVC-ClinicDB
+62, CVC-300 60, CVC-ColonDB 380, ETIS-LaribPolypDB 196 frames; the last three come from clinics unseen in training.
+
+The splits follow from the bundle's folders when it is opened: ``pranet`` trains, and tests on all five (a tenth of the
+training frames validates, which the authors leave open); ``pranet-kvasir``, ``-clinicdb``, ``-cvc300``, ``-colondb`` and
+``-etis`` only test, on one set. ``pranet`` and ``pranet-clinicdb`` say that they leak: the 62 frames of CVC-ClinicDB were drawn
+from the sequences whose other frames train.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from lightning_seg.data.rules import Rule
+from lightning_seg.data.sources.base import Sample, check_threshold, find_folder, find_root, pair_files, read_pair
+from lightning_seg.data.sources.cvc_clinicdb import sequences
+from lightning_seg.data.sources.kvasir_seg import duplicate_groups
+from lightning_seg.data.splits import Split, group_split, make_split
+from lightning_seg.errors import InputError
+
+NAMES = ("PraNet", "pranet")
+TESTS = {  # protocol -> folder in TestDataset/
+    "pranet-kvasir": "Kvasir",
+    "pranet-clinicdb": "CVC-ClinicDB",
+    "pranet-cvc300": "CVC-300",
+    "pranet-colondb": "CVC-ColonDB",
+    "pranet-etis": "ETIS-LaribPolypDB",
+}
+TRAIN = "TrainDataset"
+PARTS = (("images", "masks"), ("image", "mask"))
+
+
+class PraNet:
+    """``TrainDataset/{image,mask}/*.png`` and ``TestDataset/<set>/{images,masks}/*.png``; ids are ``<set>_<stem>``.
+
+    Args:
+        root: the folder that holds TrainDataset/ and TestDataset/ (one of them, or some test sets, may be missing), or its
+            parent; default: ``PraNet`` or ``pranet`` in $LIGHTNING_SEG_DATA.
+        mask_threshold: a pixel is polyp where its grey value is larger.
+    """
+
+    classes: ClassVar[tuple[str, ...]] = ("polyp",)
+    in_channels: ClassVar[int] = 3
+    default_protocol: ClassVar[str] = "pranet"
+    rules: ClassVar[Mapping[str, Rule]]  # below
+
+    def __init__(self, root: Path | None = None, mask_threshold: int = 127) -> None:
+        check_threshold(mask_threshold)
+        place = find_root("pranet", root, NAMES)
+        folder = find_folder(place, NAMES, (TRAIN,)) or find_folder(place, NAMES, ("TestDataset",))
+        if folder is None:
+            raise InputError(f"{place} holds neither {TRAIN}/ nor TestDataset/; give the folder of the PraNet bundle.")
+        self.mask_threshold = mask_threshold
+        self._files: dict[str, tuple[Path, Path]] = {}
+        for name, home in {
+            TRAIN: folder / TRAIN,
+            **{name: folder / "TestDataset" / name for name in TESTS.values()},
+        }.items():
+            if home.is_dir():
+                self._files |= {f"{name}_{stem}": pair for stem, pair in pair_files(*_parts(home)).items()}
+        self.ids = sorted(self._files)
+        self.groups = _groups(self.ids)
+
+    def files(self, id: str) -> tuple[Path, ...]:
+        """What ``read`` opens."""
+        return self._files[id]
+
+    def read(self, id: str) -> Sample:
+        """Image (H, W, 3) RGB and mask (H, W, 1), in the frame's own size."""
+        return read_pair(*self._files[id], self.mask_threshold)
+
+
+def _parts(folder: Path) -> tuple[Path, Path]:
+    for images, masks in PARTS:
+        if (folder / images).is_dir() and (folder / masks).is_dir():
+            return folder / images, folder / masks
+    raise InputError(f"{folder} holds neither images/ and masks/ nor image/ and mask/; restore the bundle's folders.")
+
+
+def _groups(ids: list[str]) -> dict[str, str]:
+    """Sequences for CVC-ClinicDB (its frames keep their numbers), near duplicates for Kvasir-SEG, as their own files do."""
+    duplicates, known = duplicate_groups(), sequences()
+    groups = {}
+    for id in ids:
+        home, _, stem = id.partition("_")
+        if home in (TRAIN, "CVC-ClinicDB") and stem in known:
+            groups[id] = f"CVC-ClinicDB {known[stem]}"
+        elif home in (TRAIN, "Kvasir"):
+            groups[id] = f"Kvasir {duplicates.get(stem, stem)}"
+        else:
+            groups[id] = id
+    return groups
+
+
+def _training(source: PraNet) -> Split:
+    groups = {id: source.groups[id] for id in source.ids if id.startswith(f"{TRAIN}_")}
+    if not groups:
+        raise InputError(
+            f"protocol pranet needs {TRAIN}/, which is missing; give it, or test alone: {', '.join(TESTS)}."
+        )
+    parts = group_split(groups, {"train": 0.9, "val": 0.1}, seed=42)
+    assigned = {id: split for split, ids in parts.items() for id in ids}
+    rule = (
+        "LEAKS: frames of one sequence of CVC-ClinicDB train and test. The bundle's own parts; a tenth of its training frames "
+        "validates, by sequence and near duplicate: the ids sorted, shuffled by Python's random.Random(42)"
+    )
+    return make_split("pranet", "1", rule, dict.fromkeys(source.ids, "test") | assigned, leaks=True)
+
+
+def _test(source: PraNet, name: str) -> Split:
+    ids = [id for id in source.ids if id.startswith(f"{TESTS[name]}_")]
+    if not ids:
+        raise InputError(
+            f"protocol {name} needs TestDataset/{TESTS[name]}/, which is missing; restore the bundle's folders."
+        )
+    # its ids do not cross each other, but a network trained under `pranet` has seen their sequences
+    return make_split(
+        name, "1", f"all of TestDataset/{TESTS[name]}", dict.fromkeys(ids, "test"), name == "pranet-clinicdb"
+    )
+
+
+PraNet.rules = {"pranet": _training} | {name: partial(_test, name=name) for name in TESTS}

@@ -1,0 +1,1 @@
+"""Where decoded samples are kept: memory, mapped files, slices of scans."""

@@ -1,0 +1,281 @@
+"""Samples decoded and resized once: in memory where they fit, else in memory-mapped files that the next run finds again.
+
+A cache on disk is one folder for a data set, its settings and a list of ids. Its name ends with a digest of all else that
+the pixels depend on: size and time of change of every file (a hash of the content would read the files, which the cache is
+there to avoid), the code that reads and resizes, the versions of the decoders. When one of them changes, so does the name,
+and the folder of the old name is removed once the new one stands. A folder appears by renaming, complete or not at all.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+
+from lightning_seg.data.sources.base import Sample, Source
+from lightning_seg.errors import InputError
+
+MEMORY_SHARE = 0.25  # of the memory that is available, for all processes of a run together
+_DECODERS = ("pillow", "opencv-python-headless", "numpy")
+_AHEAD = 64  # samples that are decoded before they are stored
+
+
+class Store(Protocol):
+    """Samples at the network's size, uint8; readable in forked workers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class Cache(NamedTuple):
+    """Where samples are kept, and the settings that, with the files, determine them.
+
+    settings: the arguments of the data set's constructor. folder: of mapped files; None: memory where the samples take at
+    most a quarter of what is available, for ``processes`` together, else mapped files in ``default_folder()``.
+    """
+
+    settings: Mapping[str, Any]
+    folder: Path | None = None
+    processes: int = 1
+
+
+class ArrayStore:
+    """A store of arrays: images (N, H, W, C), masks (N, H, W, K) and, or None, regions (N, H, W); in memory or mapped."""
+
+    def __init__(self, images: np.ndarray, masks: np.ndarray, regions: np.ndarray | None = None) -> None:
+        self.images, self.masks, self.regions = images, masks, regions
+        self.folder: Path | None = None
+
+    @classmethod
+    def mapped(cls, folder: Path) -> "ArrayStore":
+        """The store in the files ``images.npy``, ``masks.npy`` and ``regions.npy``, where it is, of a folder."""
+        paths = [path for name in Sample._fields if (path := folder / f"{name}s.npy").exists()]
+        found = cls(*(np.asarray(np.load(path, mmap_mode="r")) for path in paths))  # the plain array is faster to index
+        found.folder = folder
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.folder:  # a worker that is spawned maps the files anew; pickle would copy them
+            return ArrayStore.mapped, (self.folder,)
+        return ArrayStore, (self.images, self.masks, self.regions)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return Sample(self.images[index], self.masks[index], None if self.regions is None else self.regions[index])
+
+
+def store(source: Source, ids: Sequence[str], size: tuple[int, int] | None, cache: Cache | None = None) -> Store:
+    """The samples ``ids`` of a source, read and resized once; a source with a method ``store`` supplies its own.
+
+    Args:
+        size: (height, width) of every sample; None keeps their own, which must then be the same for all.
+        cache: None keeps them in memory, whatever they take, as do sources that do not name their files (``files``).
+
+    Errors: InputError for damaged files, for shapes that differ where there is no size, for a folder that cannot be written.
+    """
+    if hasattr(source, "store"):
+        own: Store = source.store(list(ids), size, cache.folder if cache else None)
+        return own
+    if cache is None or not hasattr(source, "files"):
+        return _in_memory(ids, _samples(source, ids, size))
+    samples = _samples(source, ids, size)
+    if cache.folder is None:
+        need = sum(part.nbytes for part in _sample(source, ids[0], size) if part is not None) * len(ids)
+        if need * cache.processes <= MEMORY_SHARE * available_memory():
+            return _in_memory(ids, samples)
+    parent, names = cache.folder or default_folder(), _names(source, ids, size, cache.settings)
+    return _found(parent / "-".join(names), len(ids)) or _on_disk(parent, *names, ids, samples)
+
+
+def default_folder() -> Path:
+    """``$XDG_CACHE_HOME/lightning_seg``, or in ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lightning_seg"
+
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping, within the limit of a container (cgroup v2)."""
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # no Linux
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
+        group = Path("/sys/fs/cgroup")
+        free = min(
+            free,
+            int((group / "memory.max").read_text(encoding="utf-8"))
+            - int((group / "memory.current").read_text(encoding="utf-8")),
+        )
+    return max(free, 0)
+
+
+def _sample(source: Source, id: str, size: tuple[int, int] | None) -> Sample:
+    return resize(source.read(id), size) if size else source.read(id)
+
+
+def _samples(source: Source, ids: Sequence[str], size: tuple[int, int] | None) -> Iterator[Sample]:
+    first: Sample | None = None
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and resizing release the interpreter's lock
+        for start in range(0, len(ids), _AHEAD):
+            chunk = ids[start : start + _AHEAD]
+            for id, found in zip(chunk, pool.map(lambda id: _sample(source, id, size), chunk), strict=True):
+                first = first or found
+                if _shapes(found) != _shapes(first):
+                    raise InputError(
+                        f"sample {id!r} has the shape {found.image.shape} and {ids[0]!r} {first.image.shape}; "
+                        "give a size, to which all are scaled."
+                    )
+                yield found
+
+
+def _shapes(sample: Sample) -> list[tuple[int, ...] | None]:
+    return [None if part is None else part.shape for part in sample]
+
+
+def _in_memory(ids: Sequence[str], samples: Iterator[Sample]) -> ArrayStore:
+    parts: list[np.ndarray] = []
+    for index, sample in enumerate(samples):
+        given = [part for part in sample if part is not None]
+        parts = parts or [np.empty((len(ids), *part.shape), np.uint8) for part in given]
+        for part, values in zip(parts, given, strict=True):
+            part[index] = values
+    return ArrayStore(*parts)
+
+
+def _names(
+    source: Any, ids: Sequence[str], size: tuple[int, int] | None, settings: Mapping[str, Any]
+) -> tuple[str, str]:
+    """What is cached, and in which state: two parts of the folder's name."""
+    kind = type(source)
+    files = [path.absolute() for id in ids for path in source.files(id)]
+    scale = "x".join(map(str, size)) if size else "as-is"
+    what = [kind.__name__, settings, scale, list(ids), files]
+    stats = [path.stat() for path in files if path.exists()]  # what is missing, read() names
+    code = [Path(inspect.getfile(part)).read_text(encoding="utf-8") for part in (kind, Sample, resize)]
+    state = [[(stat.st_size, stat.st_mtime_ns) for stat in stats], code, [_version(name) for name in _DECODERS]]
+    return f"{kind.__name__}-{scale}-{_digest(what)}", _digest(state)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # another build of the same library, as opencv-python
+        return ""
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _found(folder: Path, count: int) -> ArrayStore | None:
+    """The store in a folder; None where there is none, or a damaged one."""
+    try:
+        found = ArrayStore.mapped(folder)
+    except (OSError, EOFError, TypeError, ValueError):  # missing, of no length, a file too few, shorter than it says
+        return None
+    return found if len(found) == count else None
+
+
+def _on_disk(parent: Path, what: str, state: str, ids: Sequence[str], samples: Iterator[Sample]) -> ArrayStore:
+    folder = parent / f"{what}-{state}"
+    try:
+        with lock(parent, what) as alone:
+            if (found := _found(folder, len(ids))) is None:  # else another process was faster
+                if alone:
+                    for old in [*parent.glob(f"{what}-*"), *parent.glob(f".{what}-*")]:
+                        shutil.rmtree(old)  # of another state, damaged, or left by a process that was killed
+                _build(folder, len(ids), samples)
+                found = _found(folder, len(ids))
+                if found is None:
+                    raise OSError(f"{folder} is damaged and cannot be replaced")
+    except OSError as error:
+        raise InputError(
+            f"cannot keep {what} in the cache {parent} ({error.strerror or error}); give data.cache a folder that can be "
+            "written and has room, or make data.size smaller."
+        ) from error
+    return found
+
+
+@contextlib.contextmanager
+def lock(parent: Path, what: str) -> Iterator[bool]:
+    """Wait until no other process builds the same; False where the folder allows no lock."""
+    import fcntl
+
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(parent / f".{what}.lock", os.O_RDWR | os.O_CREAT)
+    except OSError:  # a read-only folder
+        yield False
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        alone = True
+    except OSError:  # a file system without locks: renaming alone keeps the cache whole
+        alone = False
+    try:
+        yield alone
+    finally:
+        os.close(file)
+
+
+def _build(folder: Path, count: int, samples: Iterator[Sample]) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        content = Path(scratch) / "content"
+        content.mkdir()
+        with contextlib.ExitStack() as stack:
+            files: dict[str, Any] = {}
+            for sample in samples:
+                for name, part in zip(Sample._fields, sample, strict=True):
+                    if part is None:
+                        continue
+                    if name not in files:
+                        files[name] = stack.enter_context(open(content / f"{name}s.npy", "wb"))
+                        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *part.shape)}
+                        np.lib.format.write_array_header_1_0(files[name], header)
+                    files[name].write(np.ascontiguousarray(part))  # through a mapping, a full disk would kill us
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+        try:
+            content.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+
+
+def resize(sample: Sample, size: tuple[int, int]) -> Sample:
+    """The sample at ``size`` (height, width): images by area when shrunk, else bilinear; masks and region by the nearest pixel."""
+    image, mask, region = sample
+    if image.shape[:2] == size:
+        return sample
+    planes = [_nearest(plane, size) for plane in mask.transpose(2, 0, 1)]
+    kept = None if region is None else _nearest(region, size)
+    return Sample(scale(image, size), np.stack(planes, axis=2), kept)
+
+
+def scale(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels (H, W, C) at ``size`` (height, width): by area when shrunk, else bilinear."""
+    height, width = size
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    if image.shape[2] > 4:  # cv2 takes no more
+        return np.concatenate([scale(image[..., :4], size), scale(image[..., 4:], size)], axis=2)
+    scaled = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=how)
+    return scaled.reshape(height, width, -1)  # cv2 drops a single channel's axis
+
+
+def _nearest(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(plane, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,0 +1,188 @@
+"""Trained networks as one function, from uint8 images to probabilities at the network's own size."""
+
+import contextlib
+import copy
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.store.cache import resize
+from lightning_seg.errors import InputError, unknown
+from lightning_seg.inference.tta import augmented, check_tta
+from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint
+from lightning_seg.training.module import SegmentationModule
+
+PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
+CPU_PIXELS, CPU_LARGEST_BATCH, LARGEST_BATCH = 2 * 256**2, 16, 64
+_FASTER = 1.1  # a doubled batch must be so much faster per image to be taken
+
+
+class Trained(NamedTuple):
+    """What a checkpoint says of its input and output."""
+
+    classes: tuple[str, ...]
+    in_channels: int
+    size: int | None  # height and width to which images are scaled; None: as they are
+    dataset: str
+    dataset_options: dict[str, Any]
+
+
+class Network:
+    """One trained network or several, whose probabilities are averaged.
+
+    Args:
+        modules: in evaluation mode, of the same classes and channels.
+        trained: what the checkpoint of the first says.
+        tta: a name of ``tta.PASSES``.
+        device: where they run.
+        precision: ``32``, or ``bf16`` or ``16`` for mixed precision.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[SegmentationModule],
+        trained: Trained,
+        tta: str = "none",
+        device: str | torch.device = "cpu",
+        precision: str = "32",
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
+        self.trained, self.tta, self.device, self.precision = trained, check_tta(tta), torch.device(device), precision
+        self.modules = [module.to(self.device) for module in modules]
+
+    def copy_to(self, device: torch.device) -> "Network":
+        """The same on another device; this one stays where it is."""
+        return Network(copy.deepcopy(self.modules), self.trained, self.tta, device, self.precision)
+
+    def scale(self, image: np.ndarray) -> np.ndarray:
+        """image (H, W, C) uint8 at the network's size, as the images of training and test are scaled."""
+        side = self.trained.size
+        return image if side is None else resize(Sample(image, image[..., :1]), (side, side)).image
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """images (B, H, W, C) uint8 -> probabilities (B, K, H, W) float32; halves the batch where memory runs out."""
+        try:
+            tensor = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+            return self.probabilities(tensor).cpu().numpy()
+        except torch.cuda.OutOfMemoryError:
+            if len(images) == 1:
+                raise InputError(
+                    f"an image of {images.shape[1]} x {images.shape[2]} does not fit into the memory of {self.device}; "
+                    "give --tile 512, or --devices cpu."
+                ) from None
+        torch.cuda.empty_cache()
+        half = len(images) // 2
+        return np.concatenate([self(images[:half]), self(images[half:])])
+
+    @torch.inference_mode()
+    def probabilities(self, image: Tensor) -> Tensor:
+        """image (B, C, H, W) uint8 -> probabilities (B, K, H, W) float32."""
+        with self._autocast():
+            return mean_probabilities(self.modules, image, self.tta)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+
+    @torch.inference_mode()
+    def tiled(self, image: np.ndarray, tile: int, overlap: float, batch_size: int) -> np.ndarray:
+        """image (H, W, C) uint8 at its own resolution -> (K, H, W), by windows of ``tile`` pixels, blended by Gaussians."""
+        from monai.inferers import sliding_window_inference  # takes seconds to import
+
+        found = sliding_window_inference(
+            torch.from_numpy(image).permute(2, 0, 1)[None].float(),  # the type in which windows are summed
+            (tile, tile),
+            batch_size,
+            lambda window: self.probabilities(window.to(torch.uint8)),
+            overlap,
+            mode="gaussian",
+            padding_mode="replicate" if min(image.shape[:2]) > 1 else "constant",
+            sw_device=self.device,
+            device=torch.device("cpu"),
+        )
+        return found[0].numpy()  # type: ignore[union-attr, index]
+
+
+def mean_probabilities(modules: Sequence[SegmentationModule], image: Tensor, tta: str) -> Tensor:
+    """image (B, C, H, W) -> probabilities (B, K, H, W) float32, averaged over passes of ``tta`` and networks."""
+
+    def mean(image: Tensor) -> Tensor:
+        found = [module(image).logits.float().sigmoid() for module in modules]
+        return found[0] if len(found) == 1 else torch.stack(found).mean(0)
+
+    return augmented(mean, image, tta)
+
+
+def load_network(
+    paths: Sequence[str | Path], tta: str = "none", precision: str = "32", trust_code: bool = False
+) -> Network:
+    """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see `SegmentationModule.load`.
+
+    InputError where they do not agree on classes, channels and size. A folder of a run stands for its best checkpoint.
+    """
+    files = [checkpoint_file(path) for path in paths]
+    trained = read_trained(files)
+    return Network([SegmentationModule.load(file, trust_code) for file in files], trained, tta, precision=precision)
+
+
+def read_trained(files: Sequence[Path]) -> Trained:
+    """What the first checkpoint says; InputError where the others do not agree on classes, channels and size."""
+    facts = [_trained(file) for file in files]
+    for file, fact in zip(files[1:], facts[1:], strict=True):
+        for name in ("classes", "in_channels", "size"):
+            first, other = getattr(facts[0], name), getattr(fact, name)
+            if first != other:
+                raise InputError(
+                    f"{files[0]} was trained with {name} {first} and {file} with {other}; an ensemble needs the same."
+                )
+    return facts[0]
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """The path itself, or of the folder of a run (``runs/<name>``) its best checkpoint."""
+    return find_checkpoint(Path(path), "best") if Path(path).is_dir() else Path(path)
+
+
+def _trained(path: Path) -> Trained:
+    content = read_checkpoint(path)
+    model, data = content["hyper_parameters"], content.get("datamodule_hyper_parameters")
+    if data is None:
+        raise InputError(f"{path} holds no data settings, such as the size of its images; train it with `fit`.")
+    options = dict(data.get("dataset_options") or {})
+    return Trained(tuple(model["classes"]), model["in_channels"], data["size"], data["dataset"], options)
+
+
+def find_batch_size(network: Network, shape: tuple[int, ...]) -> int:
+    """The smallest batch of images (H, W, C) that is about as fast per image as any, on a GPU.
+
+    On the CPU as many as keep the maps of a network in the caches: 14 of 96 x 96 pixels, 2 of 256 x 256.
+    """
+    if network.device.type == "cpu":
+        return min(CPU_LARGEST_BATCH, max(1, CPU_PIXELS // (shape[0] * shape[1])))
+    best, size = 1, 1
+    seconds = _seconds_per_image(network, shape, size)
+    while size < LARGEST_BATCH:
+        size *= 2
+        try:
+            faster = _seconds_per_image(network, shape, size)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+        if faster * _FASTER < seconds:
+            best, seconds = size, faster
+    return best
+
+
+def _seconds_per_image(network: Network, shape: tuple[int, ...], size: int) -> float:
+    images = torch.zeros(size, *shape, dtype=torch.uint8, device=network.device).permute(0, 3, 1, 2)
+    network.probabilities(images)  # chooses its algorithms
+    start = time.perf_counter()
+    network.probabilities(images).cpu()
+    return (time.perf_counter() - start) / size

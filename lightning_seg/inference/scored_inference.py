@@ -1,0 +1,60 @@
+"""Test-time augmentation, ensembles and post-processing in ``test`` and ``validate``, so that their effect is scored."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightning_seg.inference.ensemble import checkpoint_file, mean_probabilities, read_trained
+from lightning_seg.inference.postprocess import Postprocess
+from lightning_seg.inference.tta import check_tta
+from lightning_seg.training.module import SegmentationModule
+
+
+def score_with(
+    module: SegmentationModule, checkpoint: Path, tta: str, postprocess: str, ensemble: Sequence[str], trust_code: bool
+) -> None:
+    """Let ``module`` score what `predict` would write with these settings; nothing changes where they are all empty.
+
+    Args:
+        module: of ``checkpoint``, and the first of the ensemble.
+        tta: a name of ``tta.PASSES``.
+        postprocess: a chain of ``postprocess.STEPS``, on each image by itself, also of the slices of a volume.
+        ensemble: further checkpoints.
+        trust_code: see `SegmentationModule.load`.
+
+    Errors: InputError for unknown names, and checkpoints that do not fit together.
+    """
+    members = [checkpoint_file(path) for path in ensemble]
+    steps = Postprocess(postprocess, module.classes)
+    label = [f"tta={check_tta(tta)}"] if tta != "none" else []
+    if members:
+        read_trained([checkpoint, *members])
+        digest = hashlib.sha256("".join(map(_digest, members)).encode()).hexdigest()[:6]
+        label.append(f"ensemble={len(members) + 1}-{digest}")
+    if label:
+        others = [SegmentationModule.load(file, trust_code) for file in members]
+        module.predictor = lambda image: mean_probabilities(
+            [module, *(other.to(image.device) for other in others)], image, tta
+        )
+    if steps:
+        module.scorer.refine = partial(post_processed, steps)
+        label.append(f"post={steps.text}")
+    module.scorer.inference = {"tta": tta, "postprocess": steps.text, "ensemble": [str(file) for file in members]}
+    module.scorer.label = "-".join(label)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def post_processed(steps: Postprocess, probability: Tensor) -> Tensor:
+    """Probabilities (B, K, H, W) whose masks at 0.5 are the post-processed ones: where these differ, they move just across."""
+    masks = torch.stack([torch.from_numpy(steps(one)) for one in (probability > 0.5).cpu().numpy()]).to(
+        probability.device
+    )
+    above = torch.nextafter(probability.new_tensor(0.5), probability.new_tensor(1))
+    return torch.where(masks, probability.clamp(min=above), probability.clamp(max=0.5))

@@ -1,0 +1,1 @@
+"""What networks share: blocks, skeleton, encoders, skips, the registry."""

@@ -1,0 +1,182 @@
+"""Encoders: image ``(B, C, H, W)`` -> pyramid, a list of maps from fine to coarse, described by ``channels`` and ``strides``.
+
+With `weights`, which finds what they start from, the only file that knows timm.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from lightning_seg.errors import InputError
+from lightning_seg.models.frame.blocks import DoubleConv
+
+STRIDES = (2, 4, 8, 16, 32)
+WIDTHS = (64, 128, 256, 512, 1024)  # of the original U-Net
+# Families that need a word to accept any image size.
+_ANY_SIZE: dict[str, dict[str, Any]] = {"swin": {"strict_img_size": False}}
+
+
+class ConvEncoder(nn.Module):
+    """The encoder of the original U-Net: blocks with 2x2 max-pooling between them, from scratch.
+
+    Args:
+        widths: channels of each level; level ``i`` has stride ``2**i``.
+        block: constructor ``(in_channels, out_channels) -> module`` of a level.
+        bottom: that of the coarsest level (default: ``block``).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        widths: Sequence[int] = WIDTHS,
+        block: Callable[[int, int], nn.Module] = DoubleConv,
+        bottom: Callable[[int, int], nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels = tuple(widths)
+        self.strides = tuple(2**level for level in range(len(widths)))
+        blocks = [block] * (len(widths) - 1) + [bottom or block]
+        sizes = zip(blocks, (in_channels, *widths), widths, strict=False)
+        self.levels = nn.ModuleList(make(i, o) for make, i, o in sizes)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        pyramid = [self.levels[0](image)]
+        for level in list(self.levels)[1:]:
+            pyramid.append(level(self.pool(pyramid[-1])))
+        return pyramid
+
+
+class Level(nn.Module):
+    """A level in two parts: ``body`` ends in a convolution or a sum, ``finish`` is the norm and activation that follow.
+
+    Gives the finished map and, before ``finish``, the raw one.
+    """
+
+    def __init__(self, body: nn.Module, finish: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.finish = finish
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        raw = self.body(x)
+        return self.finish(raw), raw
+
+
+class TappedEncoder(nn.Module):
+    """An encoder from scratch that can hand its skips out raw, to a skip module that norms them itself.
+
+    Args:
+        levels: fine to coarse, ``x -> (map, raw map)`` of half the size (the first: of the same size); see `Level`.
+        channels: of each level; level ``i`` has stride ``2**i``.
+        raw: all maps but the coarsest are the raw ones.
+    """
+
+    def __init__(self, levels: Iterable[nn.Module], channels: Sequence[int], raw: bool) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+        self.channels = tuple(channels)
+        self.strides = tuple(2**level for level in range(len(channels)))
+        self.raw = raw
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        skips = []
+        for level in self.levels:
+            x, raw = level(x)
+            skips.append(raw if self.raw else x)
+        return [*skips[:-1], x]
+
+
+class TimmEncoder(nn.Module):
+    """Any timm backbone that gives a pyramid; ``name`` is timm's, with the tag (``convnext_tiny.fb_in1k``).
+
+    ``mean`` and ``std`` are those of its pre-training, for 3-channel images scaled to [0, 1].
+    """
+
+    def __init__(self, name: str, in_channels: int = 3, options: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.in_channels = in_channels
+        self.options = {**_size_options(name), **(options or {})}
+        self.body = self._create(pretrained=False)
+        info: Any = self.body.feature_info
+        reductions = info.reduction()
+        # of several maps at one stride (`output_stride`) the last counts
+        self.levels = [i for i, r in enumerate(reductions) if r in STRIDES and r not in reductions[i + 1 :]]
+        self.strides = tuple(reductions[i] for i in self.levels)
+        if len(set(self.strides)) < 3 or list(self.strides) != sorted(set(self.strides)):
+            raise InputError(
+                f"encoder {name!r} gives maps at strides {reductions}, not a pyramid; "
+                "take one such as 'resnet34', 'efficientnet_b0', 'convnext_tiny.fb_in1k' or 'pvt_v2_b0'."
+            )
+        self.channels = tuple(info.channels()[i] for i in self.levels)
+        self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
+        config: Any = timm.get_pretrained_cfg(name)
+        self.mean, self.std = tuple(config.mean), tuple(config.std)
+
+    def _create(self, **extra: Any) -> nn.Module:
+        try:
+            return timm.create_model(self.name, features_only=True, in_chans=self.in_channels, **self.options, **extra)
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+            raise InputError(f"timm cannot build encoder {self.name!r} as a pyramid: {error}") from error
+
+    def load_weights(self) -> dict[str, str]:
+        """Replace the weights by timm's pre-trained ones and return their origin: name, file, sha256.
+
+        Raises:
+            InputError: no weights on this machine and none to be had.
+        """
+        from lightning_seg.models.frame.weights import check_complete, describe, find_weights
+
+        file = find_weights(self.name)
+        # timm lists the classifier's weights; what lacks is checked below
+        logging.getLogger("timm").setLevel(logging.ERROR)
+        self.body.load_state_dict(
+            self._create(pretrained=True, pretrained_cfg_overlay={"file": str(file)}).state_dict()
+        )
+        check_complete(self.body, file)
+        return {"name": self.name, **describe(file)}
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = self.body(image)
+        pyramid = [maps[i] for i in self.levels]
+        return [m.permute(0, 3, 1, 2).contiguous() for m in pyramid] if self.channels_last else pyramid
+
+
+def _size_options(name: str) -> dict[str, Any]:
+    """The arguments that let encoder ``name`` take images of any size; an unknown name is an error."""
+    stem = name.split(".")[0]
+    if not timm.is_model(stem):
+        near = get_close_matches(stem, timm.list_models(), n=3, cutoff=0.5)
+        raise InputError(
+            f"no encoder named {name!r}; did you mean {' or '.join(map(repr, near)) or 'another'}? "
+            "`lightning-seg models --encoders '*'` lists timm's."
+        )
+    if stem != name and name not in timm.list_pretrained(stem + ".*"):
+        tags = ", ".join(timm.list_pretrained(stem + ".*"))
+        raise InputError(f"encoder {stem!r} has no weights tagged {name[len(stem) + 1 :]!r}; there are {tags}.")
+    return next((options for family, options in _ANY_SIZE.items() if family in stem), {})
+
+
+def make_encoder(
+    encoder: str | None,
+    in_channels: int,
+    options: dict[str, Any] | None = None,
+    widths: Sequence[int] | None = None,
+    block: Callable[[int, int], nn.Module] = DoubleConv,
+) -> ConvEncoder | TimmEncoder:
+    """A timm encoder by name, or ``None`` for the network's own one, from scratch, of ``block`` at ``widths`` (None: U-Net's)."""
+    if encoder is not None:
+        _size_options(encoder)  # a misspelt name is the first thing to say
+        if widths is not None:
+            raise InputError(
+                f"widths {tuple(widths)} are for an encoder from scratch and {encoder!r} has its own; leave widths or encoder out."
+            )
+        return TimmEncoder(encoder, in_channels, options)
+    if options:
+        raise InputError(f"encoder_options {options} need a timm encoder; name one in `encoder`.")
+    return ConvEncoder(in_channels, WIDTHS if widths is None else widths, block)

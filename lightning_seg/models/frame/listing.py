@@ -1,0 +1,77 @@
+"""What ``lightning-seg models`` prints."""
+
+import ast
+import inspect
+from pathlib import Path
+
+from lightning_seg.models.frame import registry
+
+UNET_A_ENCODERS = (None, "efficientnet_b0", "convnext_tiny.fb_in1k", "swin_tiny_patch4_window7_224")
+
+
+def title(architecture: str) -> str:
+    """The first line of the network's file, read without importing it."""
+    source = (Path(__file__).parent.parent / f"{architecture}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+
+
+def overview(size: int | None = None) -> str:
+    """All networks with their papers; with ``size``, parameters and multiply-adds of those that take any encoder."""
+    lines = [f"{name:22}{title(name)}" for name in registry.names()]
+    if size is None:
+        return "\n".join(
+            [
+                *lines,
+                "",
+                "`lightning-seg models <name>` lists the options of one, `--counts` parameters and multiply-adds.",
+            ]
+        )
+    header = f"{'':18}" + "".join(f"{(e or 'scratch').split('.')[0]:>32}" for e in UNET_A_ENCODERS)
+    rows = [f"{name:18}" + "".join(f"{_cost(name, e, size):>32}" for e in UNET_A_ENCODERS) for name in _any_encoder()]
+    note = f"Parameters and GMACs (multiply-adds of convolutions and matrix products, 1 image of 3 x {size} x {size})."
+    return "\n".join([note, header, *rows])
+
+
+def _any_encoder() -> list[str]:
+    """Networks whose ``encoder`` is free: None, or a timm name."""
+    options = {name: registry.options(name).get("encoder") for name in registry.names()}
+    return [name for name, encoder in options.items() if encoder is not None and encoder.default is None]
+
+
+def _cost(architecture: str, encoder: str | None, size: int) -> str:
+    parameters, macs = count(architecture, size, encoder=encoder)
+    return f"{parameters:,} {macs / 1e9:.2f} G"
+
+
+def count(architecture: str, size: int, **arguments: object) -> tuple[int, int]:
+    """Parameters and multiply-adds for one image, on the meta device: no memory, no arithmetic."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        net = registry.create(architecture, **arguments).eval()
+        image = torch.empty(1, int(arguments.get("in_channels", 3)), size, size)  # type: ignore[call-overload]
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            net(image)
+    return sum(p.numel() for p in net.parameters()), counter.get_total_flops() // 2
+
+
+def describe(architecture: str) -> str:
+    """The file's head and the constructor's arguments."""
+    cls = registry.find(architecture)
+    lines = [
+        inspect.getdoc(inspect.getmodule(cls)) or "",
+        "",
+        inspect.getdoc(cls) or "",
+        "",
+        "options (model.options.<name>):",
+    ]
+    lines += [f"  {parameter}" for parameter in registry.options(architecture).values()]
+    return "\n".join(lines)
+
+
+def encoders(pattern: str) -> str:
+    """timm's names that match ``pattern``, with their pre-trained tags."""
+    import timm
+
+    return "\n".join(timm.list_models(pattern, include_tags=True) or [f"timm has no encoder that matches {pattern!r}."])

@@ -1,0 +1,196 @@
+"""``lightning-seg report``: one run as one page of HTML that needs nothing else, to see in a minute whether to trust and like it."""
+
+import argparse
+import os
+import shlex
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_seg import __version__
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation.curves import calibration_of
+from lightning_seg.evaluation.strata import SIZES
+from lightning_seg.files import write_whole
+from lightning_seg.reports.printing import other_scores
+from lightning_seg.reports.run_page._figures import Figure, anchor, calibration, precision_recall, strip, training
+from lightning_seg.reports.run_page._findings import findings
+from lightning_seg.reports.run_page._gallery import Example, choose, colour, examples
+from lightning_seg.reports.run_page._run import Result, Run, open_run
+from lightning_seg.reports.run_page._sizes import by_size, without_lesion
+from lightning_seg.runs.environment import hardware
+
+__all__ = ["main", "report"]
+
+
+def main(args: Sequence[str]) -> None:
+    """``lightning-seg report``; see ``lightning-seg report --help``."""
+    parser = argparse.ArgumentParser(prog="lightning-seg report", description="One run as one page of HTML.")
+    parser.add_argument("run", type=Path, help="runs/<name>, or runs/<name>/version_N")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the run's folder")
+    parser.add_argument("--ckpt", default="best", help="best (default), last, or a .ckpt file of the run")
+    parser.add_argument(
+        "--no-predictions", action="store_true", help="leave the gallery out, for which images are read"
+    )
+    parser.add_argument("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
+    options = parser.parse_args(args)
+    run = open_run(options.run, options.ckpt)
+    output = options.output or run.folder / "report.html"
+    if not output.parent.is_dir():
+        raise InputError(f"the folder {str(output.parent)!r} does not exist; make it, or give another --output.")
+    write_whole(output, report(run, not options.no_predictions, options.trust_code).encode())
+    print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
+    """The page of a run (`open_run`).
+
+    Args:
+        predictions: show the worst, median and best images, which are read from the data set and predicted again.
+        trust_code: see `SegmentationModule.load`.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("lightning_seg.reports.run_page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"anchor": anchor, "colour": colour}
+    main_result = run.results[0] if run.results else None
+    shown, reason = (
+        gallery(run, main_result, trust_code) if predictions else ([], "It was left out by --no-predictions.")
+    )
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        result=main_result,
+        others=[(r.facts, list(other_scores(r.facts))) for r in run.results if r.facts.get("measures")],
+        header=header(run, main_result),
+        findings=findings(run, main_result),
+        training=training(run),
+        classes=[section(run, main_result, name, shown) for name in run.model["classes"]],
+        gallery=shown,
+        reason=reason,
+        off=max((example.off for example in shown), default=0.0),
+        commands=commands(run),
+        version=__version__,
+    )
+
+
+def gallery(run: Run, result: Result | None, trust_code: bool = False) -> tuple[list[Example], str]:
+    """Its images, or none and the reason. The split of the first result is shown, so test images only where they were scored."""
+    if result is None:
+        return [], "No image was scored; `lightning-seg test` or `validate` does it."
+    if result.facts["dataset"] != run.data["dataset"]:
+        return [], f"The scores are of another data set, {result.facts['dataset']}."
+    from lightning_seg.training.module import SegmentationModule
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = SegmentationModule.load(run.checkpoint, trust_code)
+            size = result.facts["size"]
+            settings = run.data | {"size": size if isinstance(size, int) else None}
+            return examples(module, settings, result.table), ""
+    except InputError as error:
+        return [], f"Images could not be read: {error}"
+
+
+def header(run: Run, result: Result | None) -> list[tuple[str, str]]:
+    """What the run is, as pairs of name and text."""
+    facts, weights = result.facts if result else {}, run.facts.get("encoder_weights") or {}
+    sittings = run.environment.get("sittings", [])
+    training = run.recipe().get("trainer", {})
+    known = facts.get("groups_known")
+    rows = [
+        ("architecture", " ".join([run.model["architecture"], *_options(run.model["options"])])),
+        ("encoder", _join(run.model["encoder"] or "its own", weights.get("name"), weights.get("file"))),
+        ("encoder weights", f"sha256 {weights['sha256']}" if weights.get("sha256") else "none: trained from scratch"),
+        ("data set", f"{run.data['dataset']}, {_size(run.data['size'])}"),
+        ("protocol", f"{run.facts.get('protocol', 'unknown')}, digest {run.facts.get('protocol_digest', 'unknown')}"),
+        ("training images", str(len(run.facts.get("trained_on", ()))) if run.facts.get("trained_on") else ""),
+        (
+            "groups",
+            "" if known is None else "patients, sequences or duplicates kept together" if known else "none known",
+        ),
+        (
+            "loss",
+            _join(*(f"{name} {weight}" for name, weight in (run.model["loss"] or {"bce": 0.5, "dice": 0.5}).items())),
+        ),
+        ("optimiser", _join(run.model["optimizer"], f"lr {run.model['lr']:g}", run.model["schedule"])),
+        ("batch size", str(run.data["batch_size"])),
+        ("epochs", _join(str(training.get("max_epochs") or ""), f"this page: epoch {run.content['epoch'] + 1}")),
+        ("seed", str(run.data["seed"])),
+        ("commit", _join(*dict.fromkeys(str(sitting.get("commit", "")) for sitting in sittings))),
+        ("hardware", _join(*dict.fromkeys(hardware(sitting) for sitting in sittings))),
+        ("minutes", f"{sum(sitting.get('minutes', 0) for sitting in sittings):.1f}" if sittings else ""),
+        ("checkpoint", run.checkpoint.name),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def section(run: Run, result: Result | None, name: str, shown: list[Example]) -> dict[str, Any]:
+    """All figures and tables of one class."""
+    figures = _probabilities(run, result, name)
+    if result is None:
+        return {"name": name, "figures": figures, "groups": [], "empty": None}
+    table, groups = result.table, by_size(result.table, name)
+    linked = [(table.ids.index(example.id), anchor(example.id)) for example in shown]
+    linked = linked or [(row, "") for _, row in choose(table)]
+    sizes = [group for group in groups if group.name in SIZES]
+    figures.insert(0, strip(table, name, sizes, linked))
+    return {"name": name, "figures": figures, "groups": groups, "empty": without_lesion(table, name)}
+
+
+def _probabilities(run: Run, result: Result | None, name: str) -> list[Figure]:
+    """The curves of probabilities that are on record; calibration sums of the table are exact, the histogram stands in for them."""
+    histogram, sums = run.histogram(name, result), None
+    if result is not None and result.table.calibration is not None:
+        sums = result.table.calibration[:, result.table.index(name)].sum(0)
+    if (sums is None or not sums.any()) and histogram is not None:
+        sums = calibration_of(histogram)
+    found = [precision_recall(histogram, name)] if histogram is not None else []
+    return [*found, calibration(sums, name)] if sums is not None and sums.any() else found
+
+
+def commands(run: Run) -> list[str]:
+    """What to type to get this run and its scores again."""
+    root = run.folder.parent.parent
+    shown = os.path.relpath(root) if root.is_relative_to(Path.cwd()) else str(root)
+    where = ["--name", run.name, *([] if shown == "runs" else ["--runs", shown])]
+    sittings = [
+        sitting for sitting in run.environment.get("sittings", []) if sitting.get("commit", "unknown") != "unknown"
+    ]
+    lines = [["git", "checkout", sitting["commit"].removesuffix("-dirty")] for sitting in sittings[:1]]
+    given = run.environment.get("command") or ["fit", "-c", "config.yaml", *where]
+    lines += [["lightning-seg", *given], *(_scoring(run, result, where) for result in run.results)]
+    return [shlex.join(line) for line in [*lines, ["lightning-seg", "report", os.path.join(shown, run.name)]]]
+
+
+def _scoring(run: Run, result: Result, where: list[str]) -> list[str]:
+    """The command of a test or validation, with what differs from the data that the checkpoint was trained on."""
+    facts, which = result.facts, run.checkpoint.name.partition("-")[0]
+    verb = "test" if facts["split"] == "test" else "validate"
+    checkpoint = [*where, "--ckpt_path", which] if which in ("best", "last") else ["--ckpt_path", str(run.checkpoint)]
+    given = {
+        "dataset": (facts["dataset"], run.data["dataset"]),
+        "protocol": (facts["protocol"], run.facts.get("protocol")),
+        "size": (facts["size"], run.data["size"] or "native"),
+    }
+    other = [word for key, (ours, theirs) in given.items() if ours != theirs for word in (f"--data.{key}", str(ours))]
+    return ["lightning-seg", verb, *checkpoint, *other]
+
+
+def _options(options: dict[str, Any] | None) -> list[str]:
+    return [f"{key}={value}" for key, value in (options or {}).items()]
+
+
+def _join(*parts: str | None) -> str:
+    return ", ".join(dict.fromkeys(part for part in parts if part))
+
+
+def _size(size: int | None) -> str:
+    return f"{size} x {size} pixels" if size else "native size"

@@ -1,0 +1,126 @@
+"""The worst, median and best images of a result, predicted again: image, truth, prediction and attention side by side."""
+
+import base64
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightning_seg.analysis.attention_maps import attention_maps
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.show import COLOURS
+from lightning_seg.evaluation import ScoreTable, per_image, pooled
+from lightning_seg.inference.pictures import overlay
+from lightning_seg.models.frame.blocks import AttentionMap
+from lightning_seg.training.module import SegmentationModule
+
+EACH = 4  # images of each kind
+SIDE = 288  # of a picture on the page in pixels
+QUALITY = 82  # of its WebP
+Image = NDArray[np.uint8]
+
+
+class Panel(NamedTuple):
+    title: str
+    source: str  # data URI
+    alt: str
+
+
+class Example(NamedTuple):
+    """An image of the gallery."""
+
+    kind: str  # worst, median or best
+    id: str
+    scores: list[tuple[str, float, float]]  # class, Dice, IoU
+    panels: list[Panel]
+    off: float  # how far Dice is from the stored one when predicted again
+
+
+def mean_dice(table: ScoreTable) -> NDArray[np.float64]:
+    """Dice of each image, the mean over the classes."""
+    return np.mean([per_image(table.of(name), "dice") for name in table.classes], axis=0)
+
+
+def choose(table: ScoreTable, each: int = EACH) -> list[tuple[str, int]]:
+    """(kind, row) of the worst, median and best images by Dice, each image once; those with nothing to find or found are left out."""
+    shown = np.flatnonzero(table.counts[..., :3].sum((1, 2)))
+    order = [int(row) for row in shown[np.argsort(mean_dice(table)[shown], kind="stable")]]
+    each = min(each, len(order) // 3) or min(1, len(order))
+    worst, best, middle = order[:each], order[each:][-each:], order[each:-each]
+    start = (len(middle) - each) // 2
+    median = middle[max(start, 0) : max(start, 0) + each] if middle else []
+    return [(kind, row) for kind, rows in (("worst", worst), ("median", median), ("best", best)) for row in rows]
+
+
+def examples(module: SegmentationModule, data: dict[str, Any], table: ScoreTable) -> list[Example]:
+    """The chosen images, read through the datamodule of settings ``data`` and predicted on the CPU. InputError without the data."""
+    source = SegmentationDataModule(**data).source
+    size = (data["size"], data["size"]) if data["size"] else None
+    found = []
+    for kind, row in choose(table):
+        item = SegmentationDataset(source, [table.ids[row]], size, None)[0]
+        with torch.inference_mode():
+            logits = module(item["image"][None]).logits[0]
+        scores = [
+            (name, float(per_image(counts, "dice")), float(per_image(counts, "iou")))
+            for name, counts in zip(table.classes, table.counts[row], strict=True)
+        ]
+        off = max(abs(_dice(logits > 0, item["mask"])[k] - dice) for k, (_, dice, _) in enumerate(scores))
+        found.append(Example(kind, table.ids[row], scores, _panels(module, item, logits > 0), off))
+    return found
+
+
+def _dice(prediction: torch.Tensor, truth: torch.Tensor) -> NDArray[np.float64]:
+    p, t = prediction.numpy(), truth.numpy() > 0
+    counts = np.stack([(p & t).sum((1, 2)), (p & ~t).sum((1, 2)), (~p & t).sum((1, 2)), (~p & ~t).sum((1, 2))], -1)
+    return pooled(counts[:, None], "dice")
+
+
+def _panels(module: SegmentationModule, item: dict[str, Any], prediction: torch.Tensor) -> list[Panel]:
+    image, truth, predicted = (_enlarged(item["image"]), *(_enlarged(m, False) for m in (item["mask"], prediction)))
+    outlined = _outline(overlay(image, predicted), truth)
+    pictures = {"image": overlay(image, truth[:0]), "truth": overlay(image, truth), "prediction": outlined}
+    if any(isinstance(layer, AttentionMap) and layer.over != "channel_pairs" for layer in module.net.modules()):
+        pictures["attention"] = _attention(module, item["image"], pictures["image"])
+    return [Panel(title, _uri(picture), f"{item['id']}: {title}") for title, picture in pictures.items()]
+
+
+def _enlarged(channels: torch.Tensor, smooth: bool = True) -> torch.Tensor:
+    """(C, H, W) with its longer side at SIDE."""
+    array = channels.numpy().astype(np.uint8)
+    scale = SIDE / max(array.shape[1:])
+    way = (cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR) if smooth else cv2.INTER_NEAREST_EXACT
+    size = tuple(max(1, round(side * scale)) for side in array.shape[:0:-1])
+    return torch.from_numpy(np.stack([cv2.resize(plane, size, interpolation=way) for plane in array]))
+
+
+def _outline(picture: Image, truth: torch.Tensor) -> Image:
+    """With the outline of the truth in white."""
+    for channel in truth.numpy():
+        outlines, _ = cv2.findContours(channel, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, (255, 255, 255), 1)
+    return picture
+
+
+def _attention(module: SegmentationModule, image: torch.Tensor, picture: Image) -> Image:
+    """The mean of all maps over pixels, each from its least to its most, as colours over the image in grey."""
+    maps = [m[0].mean(0).numpy() for m in attention_maps(module, image[None], overlay=True).values()]
+    mean = np.mean([(m - m.min()) / max(float(np.ptp(m)), 1e-12) for m in maps], axis=0)
+    heat = cv2.resize((255 * mean / max(mean.max(), 1e-12)).astype(np.uint8), picture.shape[1::-1])
+    colours = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)[..., ::-1]
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
+    return (0.4 * grey + 0.6 * colours).astype(np.uint8)
+
+
+def _uri(picture: Image) -> str:
+    ok, content = cv2.imencode(".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+    assert ok
+    return f"data:image/webp;base64,{base64.b64encode(content.tobytes()).decode()}"
+
+
+def colour(k: int) -> str:
+    """The colour of class ``k`` in overlays, as CSS."""
+    return "rgb({}, {}, {})".format(*COLOURS[k % len(COLOURS)])

@@ -1,0 +1,172 @@
+"""A run as it lies on disk: checkpoint, configuration, curves, and what its tests and validations left."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation import ScoreTable
+from lightning_seg.evaluation._runs import read_summary, scores_file
+from lightning_seg.evaluation.curves import counted
+from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint, run_folder
+from lightning_seg.runs.environment import read_environment
+
+Series = tuple[NDArray[np.float64], NDArray[np.float64]]  # where, what
+Histogram = NDArray[np.int64]
+_NOTHING: Series = (np.zeros(0), np.zeros(0))
+
+
+class Result(NamedTuple):
+    """What one ``test`` or ``validate`` left: ``summary.json`` and the per-image table."""
+
+    facts: dict[str, Any]
+    table: ScoreTable
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Events:
+    """What TensorBoard recorded.
+
+    Attributes:
+        scalars: tag -> steps and values, in the order of steps; a resumed run's later value of a step counts.
+        histograms: tag of a precision-recall curve -> (step, histogram of probabilities (2, bins)) of each.
+    """
+
+    scalars: dict[str, Series]
+    histograms: dict[str, list[tuple[int, Histogram]]]
+
+    def by_epoch(self, tag: str) -> Series:
+        """A curve over epochs done, 1 where the first ends; what `test` and `validate` logged at step 0 is no part of it."""
+        steps, values = self.scalars.get(tag, _NOTHING)
+        ends, _ = self.scalars.get("train/loss", _NOTHING)
+        kept = steps > 0
+        if not len(ends):
+            return _NOTHING
+        epochs = np.interp(ends, *self.scalars["epoch"]) + 1
+        return np.interp(steps[kept], np.r_[0, ends], np.r_[0, epochs]), values[kept]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with one of its checkpoints, which everything on the page is about; ``results``: the one to look at first comes first."""
+
+    folder: Path
+    checkpoint: Path
+    content: dict[str, Any]
+    config: str
+    events: Events
+    environment: dict[str, Any]
+    results: list[Result]
+
+    @property
+    def name(self) -> str:
+        return self.folder.parent.name
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The module's hyper-parameters."""
+        return self.content["hyper_parameters"]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The datamodule's hyper-parameters."""
+        return {k: v for k, v in self.content["datamodule_hyper_parameters"].items() if not k.startswith("_")}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the checkpoint says of protocol, training images and encoder weights."""
+        return self.content.get("lightning_seg", {})
+
+    def recipe(self) -> dict[str, Any]:
+        return yaml.safe_load(self.config) if self.config else {}
+
+    def histogram(self, name: str, result: Result | None) -> Histogram | None:
+        """Probabilities of the class ``name`` over all pixels of a result; of validation at the checkpoint where there is no result.
+
+        TensorBoard holds those of every validation and test of the run, so the one that has the result's own pixel counts is taken.
+        """
+        split = result.facts["split"] if result else "val"
+        here = self.content["global_step"]
+        known = sorted(self.events.histograms.get(f"{split}/pr_{name}", []), key=lambda each: each[0] == here)
+        if result is None:
+            return known[-1][1] if known and known[-1][0] == here else None
+        return next((each for _, each in reversed(known) if _fits(each, result.table.of(name))), None)
+
+
+def _fits(histogram: Histogram, counts: NDArray[np.int64]) -> bool:
+    """Whether these are the pixels of ``counts`` (N, 4), but for the few that another device or precision moves."""
+    tp, fp, fn, _ = counts.sum(0)
+    background, foreground = histogram[:, histogram.shape[1] // 2 :].sum(1)
+    off = abs(foreground - tp) + abs(background - fp) + abs(histogram[1].sum() - tp - fn)
+    return bool(off <= 1e-3 * max(tp + fp + fn, 1))
+
+
+def open_run(place: Path, which: str = "best") -> Run:
+    """The run ``runs/<name>``, in its newest version with a checkpoint, or ``runs/<name>/version_N``.
+
+    Args:
+        which: ``best``, ``last``, or the path of one of the run's checkpoints.
+    """
+    if not place.is_dir():
+        raise InputError(
+            f"there is no run {str(place)!r}; give a folder such as runs/quickstart or runs/quickstart/version_0."
+        )
+    checkpoint = find_checkpoint(place, which) if which in ("best", "last") else Path(which)
+    content = read_checkpoint(checkpoint)
+    folder = run_folder(checkpoint)
+    if folder is None or place.resolve() not in (folder, folder.parent):
+        raise InputError(
+            f"the checkpoint {which!r} is not one of the run {str(place)!r}; give the run that it belongs to."
+        )
+    config = folder / "config.yaml"
+    results = [_result(file) for file in folder.glob("*/*/summary.json") if _of(file, checkpoint)]
+    protocol = content.get("lightning_seg", {}).get("protocol")
+    results.sort(key=lambda r: (r.facts["split"] != "test", r.facts["protocol"] != protocol, r.folder.name))
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    return Run(folder, checkpoint, content, text, read_events(folder), read_environment(folder), results)
+
+
+def _of(summary: Path, checkpoint: Path) -> bool:
+    return summary.parent.name.startswith(f"{checkpoint.stem}-") and (summary.parent / "scores.csv").is_file()
+
+
+def _result(summary: Path) -> Result:
+    folder = summary.parent
+    return Result(read_summary(folder), ScoreTable.read(scores_file(folder)), folder)
+
+
+def read_events(folder: Path) -> Events:
+    """All of the TensorBoard files of a run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    scalars: dict[str, dict[int, tuple[float, float]]] = {}
+    curves: dict[str, dict[tuple[int, float], NDArray[np.float32]]] = {}
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0, "tensors": 0, "images": 1}).Reload()
+        tags = events.Tags()
+        for tag in tags["scalars"]:
+            for event in events.Scalars(tag):
+                known = scalars.setdefault(tag, {})
+                known[event.step] = max(known.get(event.step, (0.0, 0.0)), (event.wall_time, event.value))
+        for tag in (tag for tag in tags["tensors"] if "/pr_" in tag):
+            for event in events.Tensors(tag):
+                curves.setdefault(tag, {})[event.step, event.wall_time] = make_ndarray(event.tensor_proto)
+    histograms = {
+        tag: [(step, counted(curve[0], curve[1])) for (step, _), curve in sorted(found.items(), key=lambda f: f[0][1])]
+        for tag, found in curves.items()
+    }
+    return Events({tag: _series(known) for tag, known in scalars.items()}, histograms)
+
+
+def _series(known: dict[int, tuple[float, float]]) -> Series:
+    steps = sorted(known)
+    return np.array(steps, dtype=float), np.array([known[step][1] for step in steps])

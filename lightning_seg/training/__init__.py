@@ -1,0 +1,1 @@
+"""The LightningModule with its losses, optimiser, schedule and options."""

@@ -1,0 +1,115 @@
+"""What TensorBoard shows of a run, read back from its files."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
+
+from lightning_seg import cli
+from lightning_seg.callbacks.tensorboard import diagram, markdown
+
+RECIPE = {
+    "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1, "max_epochs": 2},
+    "data": {
+        "dataset": "phantom_polyp",
+        "protocol": None,
+        "size": 32,
+        "batch_size": 4,
+        "dataset_options": {"resolution": 32},
+    },
+    "model": {"architecture": "unet", "options": {"widths": [4, 8]}, "lr": 0.01},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run of two epochs, tested."""
+    folder = tmp_path_factory.mktemp("runs")
+    rows = [f"polyp-{i:04d},{'train' if i < 8 else 'val' if i < 12 else 'test'}" for i in range(17)]
+    (folder / "tiny.csv").write_text(
+        "# name: tiny\n# version: 1\n# rule: the first 17\nid,split\n" + "\n".join(rows) + "\n"
+    )
+    recipe = RECIPE | {"data": RECIPE["data"] | {"protocol": str(folder / "tiny.csv")}, "runs": str(folder)}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    cli.run(["fit", "-c", str(folder / "tiny.yaml")])
+    cli.run(["test", "-c", str(folder / "tiny.yaml"), "--ckpt_path", "best"])
+    return folder / "tiny" / "version_0"
+
+
+@pytest.fixture(scope="module")
+def events(run):
+    return EventAccumulator(str(run), size_guidance={"tensors": 0, "images": 0}).Reload()
+
+
+def text(events, tag):
+    return events.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val[0].decode()
+
+
+def test_the_recipe_stands_there_without_what_is_left_to_defaults(events):
+    lines = text(events, "run/recipe").strip("`").removeprefix("yaml\n")
+    config = yaml.safe_load(lines)
+    assert config["model"]["options"] == {"widths": [4, 8]}
+    assert config["trainer"]["max_epochs"] == 2
+    assert "null" not in lines
+
+
+def test_the_data_are_named_with_protocol_digest_and_that_they_are_synthetic(run, events):
+    facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text(encoding="utf-8"))
+    lines = text(events, "run/data")
+    for words in ("phantom_polyp (SYNTHETIC)", "| tiny |", facts["protocol_digest"], "train 8, val 4, test 5"):
+        assert words in lines
+
+
+def test_the_scores_of_the_test_are_a_table_that_names_its_conventions(run, events):
+    facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text(encoding="utf-8"))
+    lines = text(events, "test/scores")
+    dice = facts["scores"]["polyp"]["dice"]
+    assert lines.startswith("**SYNTHETIC")
+    assert "| class | score | mean over images | 95 % | pooled over pixels | 95 % |" in lines
+    row = next(line for line in lines.splitlines() if line.startswith("| polyp | dice |")).split(" | ")
+    assert [row[2], row[4]] == [f"{dice['image']['value']:.4f}", f"{dice['pooled']['value']:.4f}"]
+    assert "dice (two_class)" in lines
+
+
+def test_each_validation_and_the_test_have_pictures_of_their_probabilities(events):
+    images = events.Tags()["images"]
+    assert {"val/overlays", "val/reliability_polyp", "test/reliability_polyp"} <= set(images)
+    assert len(events.Images("val/reliability_polyp")) == len(events.Tensors("val/pr_polyp")) == 2
+    assert len(events.Tensors("test/pr_polyp")) == 1
+
+
+def test_the_hyper_parameters_come_with_the_best_validation_score_and_the_test_of_the_run(run, events):
+    content = events.summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
+    experiment = metadata.parse_experiment_plugin_data(content)
+    named = {info.name.tag for info in experiment.metric_infos}
+    assert named == {"best/val/dice", "test/dice", "test/dice_image", "test/iou", "test/iou_image"}
+    assert named <= set(events.Tags()["scalars"])
+    facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text(encoding="utf-8"))
+    logged = events.Scalars("test/dice_image")[-1].value
+    assert logged == pytest.approx(facts["scores"]["polyp"]["dice"]["image"]["value"])
+    content = events.summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
+    started = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert started["lr"].number_value == 0.01
+    assert started["seed"].number_value == 42
+    assert json.loads(started["options"].string_value) == {"widths": [4, 8]}
+
+
+def test_no_test_score_can_be_monitored_though_all_are_shown(run, tmp_path):
+    with pytest.raises(ValueError, match="the test set is sealed"):
+        cli.run(["fit", "-c", str(run / "config.yaml"), "--checkpoint.monitor", "test/dice", "--runs", str(tmp_path)])
+
+
+def test_the_diagram_draws_calibrated_probabilities_on_its_diagonal():
+    frequency = (np.arange(256) + 0.5) / 256
+    histogram = np.stack([1000 * (1 - frequency), 1000 * frequency]).astype(np.int64)
+    blue = (np.abs(diagram(histogram).astype(int) - (0, 114, 178)).sum(2) < 60)[26:-26, 26:-26]
+    rows, columns = np.nonzero(blue)
+    assert len(rows) > 200
+    assert np.abs(rows + columns - (blue.shape[0] - 1)).max() <= 8
+
+
+def test_a_bar_in_a_cell_does_not_split_a_markdown_table():
+    assert markdown([("a", "b"), ("x|y", 1)]).splitlines() == ["| a | b |", "| --- | --- |", "| x/y | 1 |"]

@@ -1,0 +1,238 @@
+"""Own images and masks: two folders or a table, binary, nested and exclusive classes, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.sources.folder import Folder
+from lightning_seg.errors import InputError
+
+LABELS = np.zeros((20, 30), np.uint8)
+LABELS[4:16, 5:25], LABELS[8:12, 10:15] = 1, 2  # liver, and the tumour inside it
+
+
+def save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def write(root: Path, mask: np.ndarray, ids: tuple[str, ...] = ("a", "b"), suffix: str = "") -> Path:
+    for index, id in enumerate(ids):
+        save(root / "images" / f"{id}.png", np.full((20, 30, 3), (40 * index + 10) % 250, np.uint8))
+        save(root / "masks" / f"{id}{suffix}.png", mask)
+    return root
+
+
+def table(root: Path, text: str) -> Path:
+    path = root / "data.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_one_class_is_what_exceeds_the_threshold(tmp_path: Path) -> None:
+    source = Folder(write(tmp_path, 255 * (LABELS > 0).astype(np.uint8)))
+    assert source.ids == ["a", "b"]
+    image, mask, _ = source.read("b")
+    assert image.shape == (20, 30, 3)
+    assert (image == 50).all()
+    assert np.array_equal(mask[..., 0], LABELS > 0)
+    assert mask.dtype == np.uint8
+
+
+def test_several_classes_are_the_numbers_from_1(tmp_path: Path) -> None:
+    mask = Folder(write(tmp_path, LABELS), classes=("liver", "tumour")).read("a").mask
+    assert np.array_equal(mask, np.stack([LABELS == 1, LABELS == 2], axis=2))
+
+
+def test_nested_classes_share_a_value(tmp_path: Path) -> None:
+    mask = Folder(write(tmp_path, LABELS), classes=("liver", "tumour"), labels=([1, 2], 2)).read("a").mask
+    assert np.array_equal(mask, np.stack([LABELS > 0, LABELS == 2], axis=2))
+
+
+def test_classes_are_told_by_colour_in_rgb_and_in_palette_files(tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 128, 64]], np.uint8)
+    write(tmp_path, colours[LABELS])
+    palette = Image.fromarray(LABELS, mode="P")
+    palette.putpalette(colours.tobytes())
+    palette.save(tmp_path / "masks" / "b.png")
+    source = Folder(tmp_path, classes=("liver", "tumour"), labels=("#FF0000", "#008040"))
+    expected = np.stack([LABELS == 1, LABELS == 2], axis=2)
+    assert np.array_equal(source.read("a").mask, expected)
+    assert np.array_equal(source.read("b").mask, expected)
+    assert np.array_equal(Folder(tmp_path, classes=("x", "y")).read("b").mask, expected)  # a palette's indices
+
+
+def test_16_bit_labels_are_read_as_they_are(tmp_path: Path) -> None:
+    write(tmp_path, LABELS.astype(np.uint16) * 1000)
+    mask = Folder(tmp_path, classes=("x", "y"), labels=(1000, 2000)).read("a").mask
+    assert np.array_equal(mask, np.stack([LABELS == 1, LABELS == 2], axis=2))
+
+
+def test_a_value_of_no_class_is_refused_unless_it_is_background(tmp_path: Path) -> None:
+    strange = LABELS.copy()
+    strange[0, 0] = 255
+    write(tmp_path, strange)
+    with pytest.raises(InputError, match=r"a\.png holds 1 values that belong to no class \(255\)"):
+        Folder(tmp_path, classes=("x", "y")).read("a")
+    assert Folder(tmp_path, classes=("x", "y"), background=(255,)).read("a").mask.sum() == (LABELS > 0).sum()
+    save(tmp_path / "masks" / "b.png", np.full((20, 30, 3), 7, np.uint8))
+    with pytest.raises(InputError, match=r"belong to no class \(#070707\)"):
+        Folder(tmp_path, labels=("#ff0000",)).read("b")
+    with pytest.raises(InputError, match=r"b\.png is a picture of colours \(RGB\), not of label numbers"):
+        Folder(tmp_path, labels=(1,)).read("b")
+
+
+def test_grey_images_have_one_channel_where_asked(tmp_path: Path) -> None:
+    root = write(tmp_path, 255 * (LABELS > 0).astype(np.uint8))
+    save(root / "images" / "a.png", LABELS * 100)
+    assert np.array_equal(Folder(root, in_channels=1).read("a").image[..., 0], LABELS * 100)
+    assert Folder(root).read("a").image.shape == (20, 30, 3)
+
+
+def test_masks_may_bear_a_suffix_and_lie_beside_the_images(tmp_path: Path) -> None:
+    for id in ("a", "b"):
+        save(tmp_path / "all" / f"{id}.png", np.zeros((20, 30, 3), np.uint8))
+        save(tmp_path / "all" / f"{id}_mask.png", 255 * (LABELS > 0).astype(np.uint8))
+    source = Folder(tmp_path, images="all", masks="all", mask_suffix="_mask")
+    assert source.ids == ["a", "b"]
+    assert source.read("a").mask.sum() == (LABELS > 0).sum()
+
+
+def test_a_pattern_names_the_group_of_an_id(tmp_path: Path) -> None:
+    root = write(tmp_path, LABELS * 127, ("P1_a", "P1_b", "P2_a"))
+    assert Folder(root, group_pattern=r"^(P\d+)_").groups == {"P1_a": "P1", "P1_b": "P1", "P2_a": "P2"}
+    for pattern, sentence in (("(X)", "finds no group in the id 'P1_a'"), ("P1", "is wrong"), ("(", "is wrong")):
+        with pytest.raises(InputError, match=sentence):
+            Folder(root, group_pattern=pattern)
+
+
+def test_a_table_names_files_groups_and_splits(tmp_path: Path) -> None:
+    write(tmp_path, 255 * (LABELS > 0).astype(np.uint8), ("a", "b", "c", "Größe 1"))
+    rows = "".join(
+        f"{id},images/{file}.png,masks/{file}.png,{group},{split}\n"
+        for id, file, group, split in (
+            ("1", "a", "p", "train"),
+            ("2", "b", "p", "train"),
+            ("3", "c", "q", "val"),
+            ("4", "Größe 1", "r", "test"),
+        )
+    )
+    path = table(tmp_path, "id,image,mask,group,split\n" + rows)
+    source = Folder(path)
+    assert source.groups == {"1": "p", "2": "p", "3": "q", "4": "r"}
+    assert source.read("4").mask.sum() == (LABELS > 0).sum()
+    data = SegmentationDataModule("folder", str(path), size=16, batch_size=2, num_workers=0)
+    data.setup("fit")
+    assert data.split.ids == {"train": ("1", "2"), "val": ("3",), "test": ("4",)}
+    assert data.protocol_name == "auto"
+
+
+def test_the_data_module_takes_classes_and_channels_from_the_options_without_opening_files(tmp_path: Path) -> None:
+    options = {"classes": ["liver", "tumour"], "in_channels": 1}
+    data = SegmentationDataModule("folder", str(tmp_path / "later"), size=16, batch_size=2, dataset_options=options)
+    assert (data.classes, data.in_channels) == (("liver", "tumour"), 1)
+    write(tmp_path / "later", LABELS, tuple(f"i{index}" for index in range(10)))
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert tuple(batch["image"].shape) == (2, 1, 16, 16)
+    assert tuple(batch["mask"].shape) == (2, 2, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id,image\na,b\n", "lacks the column mask"),
+        ("id,image,mask,patient\na,b,c,d\n", "no column of .* named 'patient'"),
+        ("id,image,mask,gruop\na,b,c,d\n", "did you mean 'group'"),
+        ("id,image,mask\na,b,c\na,d,e\n", "has a row 'a' that is incomplete, repeats"),
+        ("id,image,mask\na/1,b,c\n", "holds a slash"),
+        ("id,image,mask\na,,c\n", "incomplete"),
+        ("id,image,mask,split\na,b,c,dev\n", "puts 'a' into 'dev'"),
+        ("id,image,mask,split\na,b,c,\n", "puts 'a' into ''"),
+        ("id,image,mask\n", "lists no images"),
+        ("", "lacks the column id"),
+    ],
+)
+def test_a_wrong_table_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Folder(table(tmp_path, text))
+
+
+def test_a_table_that_is_no_text_or_names_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"id,image,mask\n\xff\xfe,b,c\n")
+    with pytest.raises(InputError, match="no table in UTF-8"):
+        Folder(tmp_path / "x.csv")
+    with pytest.raises(InputError, match=r"gone\.png does not exist"):
+        Folder(table(tmp_path, "id,image,mask\na,gone.png,gone.png\n")).read("a")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"classes": ()}, "give at least one name"),
+        ({"classes": ("x", "x")}, "each once"),
+        ({"labels": (1, 2)}, "labels has 2 entries for 1 classes"),
+        ({"labels": ("red",)}, "'red' is neither a number"),
+        ({"labels": (-1,)}, "-1 is neither a number"),
+        ({"labels": ([1, "#ff0000"],)}, "numbers, or for each colours"),
+        ({"labels": ([],)}, "give for each class numbers"),
+        ({"in_channels": 4}, "in_channels is 4"),
+        ({"mask_threshold": 255}, "mask_threshold is 255"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_any_file_is_read(
+    tmp_path: Path, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Folder(tmp_path, **options)
+
+
+def test_a_root_must_be_given_and_exist(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no root is given"):
+        Folder()
+    with pytest.raises(InputError, match="gone' does not exist"):
+        Folder(tmp_path / "gone")
+
+
+def test_ignored_values_make_a_region_of_0_and_belong_to_no_class(tmp_path: Path) -> None:
+    picture = LABELS.copy()
+    picture[:2] = 255
+    source = Folder(write(tmp_path, picture), classes=("liver", "tumour"), ignore=[255])
+    sample = source.read("a")
+    assert source.regions
+    assert np.array_equal(sample.region, np.where(picture == 255, 0, 2))
+    assert np.array_equal(sample.mask, np.stack([LABELS == 1, LABELS == 2], axis=2))
+    single = Folder(tmp_path, labels=[[1, 2]], ignore=[255]).read("a")
+    assert np.array_equal(single.mask[..., 0], LABELS > 0)
+    assert np.array_equal(single.region, sample.region)
+
+
+def test_ignored_colours_are_told_as_those_of_classes(tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [255, 255, 255]], np.uint8)
+    source = Folder(write(tmp_path, colours[LABELS]), labels=["#ff0000"], ignore=["#FFFFFF"])
+    assert np.array_equal(source.read("a").region, np.where(LABELS == 2, 0, 2))
+
+
+def test_without_ignored_values_there_is_no_region(tmp_path: Path) -> None:
+    source = Folder(write(tmp_path, LABELS), classes=("liver", "tumour"))
+    assert not source.regions
+    assert source.read("a").region is None
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"ignore": [255]}, r"ignore is \[255\], and the class has no labels; give labels"),
+        ({"ignore": [2], "labels": [2]}, "give values that no class has"),
+        ({"ignore": ["#ffffff"], "labels": [1]}, "numbers or colours as in labels"),
+        ({"ignore": ["white"], "labels": [1]}, "the label 'white' is neither"),
+    ],
+)
+def test_ignored_values_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Folder(write(tmp_path, LABELS), **options)
