@@ -65,9 +65,9 @@ def is_recipe(outcome: Outcome, trial: FrozenTrial) -> bool:
 
 def caution(outcome: Outcome, trial: FrozenTrial) -> str:
     """What to think of the score of the best of many."""
-    judged = outcome.count(TrialState.COMPLETE) + outcome.count(TrialState.PRUNED)
     if is_recipe(outcome, trial):
-        return f"This trial is the recipe itself: of {judged} trials none was better, and there is nothing to repeat."
+        return f"{name_of(trial)} is the recipe itself: it was not tuned, so there is nothing to repeat."
+    judged = outcome.count(TrialState.COMPLETE) + outcome.count(TrialState.PRUNED)
     start, own = outcome.trials.get(0), ""
     if start and start.state == TrialState.COMPLETE and is_recipe(outcome, start):
         own = f" The recipe itself (trial_0000) has {start.values[0]:.4f}."

@@ -132,6 +132,15 @@ def test_best_tells_the_trial_its_interval_its_parameters_beside_the_recipe_and_
     assert "The recipe itself (trial_0000)" in text
 
 
+def test_a_trial_that_is_the_recipe_is_not_called_tuned_nor_repeated(folder, capsys):
+    best.main(["--runs", str(folder / "runs"), "--trial", "0"])
+    text = capsys.readouterr().out
+    assert "is the recipe itself" in text
+    assert "optimistic" not in text
+    with pytest.raises(InputError, match="is the recipe itself, so there is nothing to compare"):
+        repeat.main(["--runs", str(folder / "runs"), "--study", "tiny", "--seeds", "2", "--trial", "0"])
+
+
 def test_the_interval_is_over_the_images_of_validation_and_the_test_set_stays_sealed(folder):
     found = opened(folder)
     trial = found.choose()
