@@ -17,11 +17,24 @@ from lightning_seg.errors import one_sentence, unknown
 from lightning_seg.files import write_whole
 from lightning_seg.runs.environment import environment, package_version
 
-PEERS = ("training", "step", "latency", "memory", "growth", "startup")  # against what one would use otherwise
+PEERS = (
+    "training",
+    "step",
+    "latency",
+    "memory",
+    "growth",
+    "startup",
+)  # against what one would use otherwise
 BENCHMARKS = ("exports", "hpo", "loader", "predict", "sa_unet_v2", "volumes", *PEERS)
 LONG = ("scores",)  # run where they are named, or with --long
 RESULTS = Path(__file__).parent / "RESULTS.md"
-PACKAGES = ("segmentation_models_pytorch", "monai", "albumentations", "torchmetrics", "onnxruntime")  # compared
+PACKAGES = (
+    "segmentation_models_pytorch",
+    "monai",
+    "albumentations",
+    "torchmetrics",
+    "onnxruntime",
+)  # compared
 HEAD = (
     "# Measured\n\nEach section is written by `python -m benchmarks <its name>`; its last line says with what, and how busy the "
     "machine was.\n"
@@ -39,7 +52,11 @@ def main(args: list[str]) -> None:
         facts = _facts()
         found = importlib.import_module(f"benchmarks.{name}").run(options.smoke, options.compile)
         section = found if isinstance(found, Section) else Section(found)
-        links = section.write(results.parent / "results", name, facts | {"smoke": options.smoke}) if results else []
+        links = (
+            section.write(results.parent / "results", name, facts | {"smoke": options.smoke})
+            if results
+            else []
+        )
         text = "\n\n".join([section.text, *links, _origin(facts, options.smoke)])
         print(f"## {name}\n\n{text}\n", flush=True)
         if results:
@@ -69,14 +86,26 @@ def write_section(file: Path, name: str, section: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="What the project's speed is on this machine, against its peers."
+        prog="python -m benchmarks",
+        description="What the project's speed is on this machine, against its peers.",
     )
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--smoke", action="store_true", help="tiny and twice: says that it runs, not how fast")
-    parser.add_argument("--compile", action="store_true", help="measure torch.compile too (needs a C++ compiler)")
-    parser.add_argument("--long", action="store_true", help=f"with {', '.join(LONG)}, which takes half an hour")
     parser.add_argument(
-        "--results", type=Path, metavar="FILE", help=f"default {RESULTS.name} beside this; none for --smoke"
+        "names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)} (default: all)"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="tiny and twice: says that it runs, not how fast"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="measure torch.compile too (needs a C++ compiler)"
+    )
+    parser.add_argument(
+        "--long", action="store_true", help=f"with {', '.join(LONG)}, which takes half an hour"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help=f"default {RESULTS.name} beside this; none for --smoke",
     )
     return parser
 

@@ -56,7 +56,9 @@ class Turn:
 class Turns:
     """The trainings' side of the table."""
 
-    def __init__(self, connection: Connection, device: torch.device, facts: dict[str, Any], watch: Any = None) -> None:
+    def __init__(
+        self, connection: Connection, device: torch.device, facts: dict[str, Any], watch: Any = None
+    ) -> None:
         self.connection, self.device, self.facts, self.watch = connection, device, facts, watch
         self._begin(0.0, FIRST_STEPS)
 
@@ -77,7 +79,9 @@ class Turns:
         taken = time.perf_counter() - self.start
         parts = self.watch.take() if self.watch is not None else {}
         loss_mean = float(torch.stack(self.losses).mean())
-        self.connection.send(Turn(len(self.losses), self.images, taken, loss_mean, self.facts, parts))
+        self.connection.send(
+            Turn(len(self.losses), self.images, taken, loss_mean, self.facts, parts)
+        )
         wanted = self.connection.recv()
         if wanted is None:
             raise SystemExit  # the loaders end their workers on the way out
@@ -91,11 +95,19 @@ class TakesTurns(L.Callback):
         self.connection, self.watch = connection, watch
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        facts = {"precision": trainer.precision, "parameters": sum(p.numel() for p in pl_module.parameters())}
+        facts = {
+            "precision": trainer.precision,
+            "parameters": sum(p.numel() for p in pl_module.parameters()),
+        }
         self.turns = Turns(self.connection, pl_module.device, facts, self.watch)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         image = batch["image"] if isinstance(batch, dict) else batch[0]
         self.turns.step(len(image), outputs["loss"])
@@ -139,7 +151,11 @@ class Fit:
             turn: Turn = self.connection.recv()
             os.killpg(self.process.pid, signal.SIGSTOP)
         except (EOFError, OSError):
-            said = self.log.read_text(encoding="utf-8")[-2000:] if self.log.is_file() else "before it said anything"
+            said = (
+                self.log.read_text(encoding="utf-8")[-2000:]
+                if self.log.is_file()
+                else "before it said anything"
+            )
             raise RuntimeError(f"a training ended: {said}") from None
         return turn
 
@@ -214,14 +230,18 @@ def check_time(until: float | None, what: str) -> None:
 
 
 @contextmanager
-def fits(trainings: dict[str, Training], scratch: Path, until: float | None = None) -> Iterator[Running]:
+def fits(
+    trainings: dict[str, Training], scratch: Path, until: float | None = None
+) -> Iterator[Running]:
     """All of them after their first turn; they end with the block.
 
     In a session, which lasts ``until``, all start at once; else each has the machine for itself from its start.
     """
     logs = {name: scratch / f"{number}.log" for number, name in enumerate(trainings)}
     limit = math.inf if until is None else until
-    running = Running({name: Fit(training, logs[name], limit) for name, training in trainings.items()}, until)
+    running = Running(
+        {name: Fit(training, logs[name], limit) for name, training in trainings.items()}, until
+    )
     try:
         if until is not None:
             for fit in running.values():

@@ -37,13 +37,19 @@ SECONDS = 0.6  # of timed steps per network and setting
 class Training:
     """Steps of mixed-precision training, as Lightning takes them, on one random batch that stays on the device."""
 
-    def __init__(self, net: nn.Module, batch: int, size: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, net: nn.Module, batch: int, size: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.net = net.train().to(device).to(memory_format=torch.channels_last)
-        self.image = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+        self.image = torch.rand(batch, 3, size, size, device=device).contiguous(
+            memory_format=torch.channels_last
+        )
         self.mask = (self.image[:, :1] > 0.5).float()
         self.loss = WeightedLoss({"bce": 0.5, "dice": 0.5})
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=1024, enabled=dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(
+            device.type, init_scale=1024, enabled=dtype == torch.float16
+        )
         self.device, self.dtype = device, dtype
 
     def step(self, unscale: bool = False) -> Tensor:
@@ -84,16 +90,28 @@ def _attempt(session: "Session", name: str, size: int, dtype: str) -> dict[str, 
     start = time.monotonic()
     try:
         options = getattr(models.find(name), "tiny", {}) if session.smoke else {}
-        training = Training(_build(session, name, **options), 2, size, session.device, DTYPES[dtype])
+        training = Training(
+            _build(session, name, **options), 2, size, session.device, DTYPES[dtype]
+        )
         loss = training.step(unscale=True).item()
     except Exception as error:  # of whatever kind: it is what this phase is to find
         return {"error": f"{type(error).__name__}: {str(error)[:500]}"}
     named = training.net.named_parameters()
     broken = [key for key, p in named if p.grad is not None and not bool(p.grad.isfinite().all())]
-    result = {"loss": loss, "seconds": round(time.monotonic() - start, 2), "peak_mib": _peak(session.device)}
+    result = {
+        "loss": loss,
+        "seconds": round(time.monotonic() - start, 2),
+        "peak_mib": _peak(session.device),
+    }
     if broken:
-        return result | {"error": f"gradients of {len(broken)} parameters are not finite, first {broken[0]}"}
-    return result if loss == loss and abs(loss) < float("inf") else result | {"error": "the loss is not finite"}
+        return result | {
+            "error": f"gradients of {len(broken)} parameters are not finite, first {broken[0]}"
+        }
+    return (
+        result
+        if loss == loss and abs(loss) < float("inf")
+        else result | {"error": "the loss is not finite"}
+    )
 
 
 def _build(session: "Session", name: str, **options: Any) -> nn.Module:
@@ -123,7 +141,10 @@ def _fitting(
     while True:
         try:
             with _tidy():
-                return {"batch": batch, **_speed(session, name, encoder, size, batch, deterministic)}
+                return {
+                    "batch": batch,
+                    **_speed(session, name, encoder, size, batch, deterministic),
+                }
         except torch.OutOfMemoryError:
             if batch == 1:
                 return {"batch": 1, "error": "out of memory"}
@@ -136,8 +157,12 @@ def _speed(
     session: "Session", name: str, encoder: str | None, size: int, batch: int, deterministic: bool
 ) -> dict[str, Any]:
     own = {"encoder", "widths"} if encoder else {"encoder"}  # the widths of its own encoder
-    small = {k: v for k, v in models.find(name).tiny.items() if k not in own} if session.smoke else {}  # type: ignore[attr-defined]
-    training = Training(_build(session, name, encoder=encoder, **small), batch, size, session.device, torch.float16)
+    small = (
+        {k: v for k, v in models.find(name).tiny.items() if k not in own} if session.smoke else {}
+    )  # type: ignore[attr-defined]
+    training = Training(
+        _build(session, name, encoder=encoder, **small), batch, size, session.device, torch.float16
+    )
     parameters = sum(p.numel() for p in training.net.parameters())
     with _determinism(deterministic):
         rate = _rate(training, batch, 0.0 if session.smoke else SECONDS)
@@ -150,7 +175,11 @@ def _rate(training: Training, batch: int, seconds: float) -> dict[str, Any]:
         training.step()
     steps = max(1, round(seconds / BLOCKS / _seconds(training, 1)))
     blocks = [round(steps * batch / _seconds(training, steps), 2) for _ in range(BLOCKS)]
-    return {"images_per_second": sorted(blocks)[BLOCKS // 2], "blocks": blocks, "steps_per_block": steps}
+    return {
+        "images_per_second": sorted(blocks)[BLOCKS // 2],
+        "blocks": blocks,
+        "steps_per_block": steps,
+    }
 
 
 def _seconds(training: Training, steps: int) -> float:
@@ -169,7 +198,10 @@ def _peak(device: torch.device) -> int | None:
 @contextmanager
 def _determinism(wanted: bool) -> Iterator[None]:
     """As Lightning's ``deterministic: warn``, or cuDNN's choice of the fastest kernel; afterwards as before."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     benchmark = torch.backends.cudnn.benchmark
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

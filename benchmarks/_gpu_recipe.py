@@ -21,8 +21,22 @@ QUERY = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nou
 PERIOD = 0.5  # seconds between two looks at the GPU
 SMOKE_RECIPE = ROOT / "experiments" / "quickstart.yaml"
 SMOKE = (
-    *("--data.size", "32", "--data.dataset_options", "{resolution: 32}", "--model.options", "{widths: [4, 8]}"),
-    *("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"),
+    *(
+        "--data.size",
+        "32",
+        "--data.dataset_options",
+        "{resolution: 32}",
+        "--model.options",
+        "{widths: [4, 8]}",
+    ),
+    *(
+        "--trainer.max_epochs",
+        "2",
+        "--trainer.limit_train_batches",
+        "2",
+        "--trainer.limit_val_batches",
+        "1",
+    ),
     *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
 )
 
@@ -33,7 +47,12 @@ def recipe(session: "Session", record: Record, deadline: float) -> bool:
 
     left = deadline - time.monotonic()
     reserve = min(60.0, 0.2 * left)
-    place = ["--runs", session.runs, "--trainer.accelerator", "gpu" if session.device.type == "cuda" else "cpu"]
+    place = [
+        "--runs",
+        session.runs,
+        "--trainer.accelerator",
+        "gpu" if session.device.type == "cuda" else "cpu",
+    ]
     place += ["--trainer.devices", "1"]
     args = ["fit", *_what(session), *place, *_until(left - reserve), *session.overrides]
     record.update(args=args)
@@ -41,7 +60,11 @@ def recipe(session: "Session", record: Record, deadline: float) -> bool:
     fit = run(args, [Watch(record)])
     trainer, best = fit.trainer, fit.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     completed = trainer.current_epoch >= (trainer.max_epochs or 0)
-    facts = {"completed": completed, "epochs": trainer.current_epoch, "max_epochs": trainer.max_epochs}
+    facts = {
+        "completed": completed,
+        "epochs": trainer.current_epoch,
+        "max_epochs": trainer.max_epochs,
+    }
     record.update(**facts, fit_seconds=round(time.monotonic() - start, 1), checkpoint=best)
     _keep(Path(trainer.log_dir or "") / "config.yaml", session.out)
     if best:
@@ -81,7 +104,9 @@ def gpu_utilization() -> float | None:
         return None
     try:
         return float(torch.cuda.utilization())
-    except Exception:  # without NVIDIA's Python package, or an error of that, which is no RuntimeError
+    except (
+        Exception
+    ):  # without NVIDIA's Python package, or an error of that, which is no RuntimeError
         pass
     try:
         done = subprocess.run(QUERY, capture_output=True, text=True, check=True, timeout=5)
@@ -118,7 +143,12 @@ class Watch(L.Callback):
         self.samples.clear()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         self.images += len(batch["image"])
 
@@ -136,7 +166,9 @@ class Watch(L.Callback):
             train_seconds=round(self.trained, 3),
             train_images_per_second=round(self.images / self.trained, 1) if self.trained else None,
             gpu_percent=round(statistics.mean(samples), 1) if samples else None,
-            peak_mib=torch.cuda.max_memory_allocated() // 2**20 if torch.cuda.is_available() else None,
+            peak_mib=torch.cuda.max_memory_allocated() // 2**20
+            if torch.cuda.is_available()
+            else None,
             **scores,
         )
 

@@ -27,7 +27,9 @@ class Live(TorchDispatchMode):
         self.now = self.peak = 0
         self.known: set[int] = set()
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         made = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
@@ -88,7 +90,10 @@ def step_memory(net: nn.Module, batch: int, size: int, bfloat16: bool) -> dict[s
             with torch.autocast("cpu", torch.bfloat16) if bfloat16 else ExitStack():
                 output = net(image)
             output = output if isinstance(output, Output) else Output(output)
-            loss = sum((loss_of(deep.float(), mask) for deep in output.deep), loss_of(output.logits.float(), mask))
+            loss = sum(
+                (loss_of(deep.float(), mask) for deep in output.deep),
+                loss_of(output.logits.float(), mask),
+            )
             loss = loss if output.penalty is None else loss + output.penalty.float()
             del output
             forward = live.now - before

@@ -43,15 +43,42 @@ class Pair:
 
     def plain_args(self, table: Path, size: int, batch: int, **options: Any) -> list[str]:
         """Of `benchmarks._plain.main`."""
-        named = {"network": self.network, "encoder": f"tu-{self.encoder}", "size": size, "batch": batch, "lr": LR}
+        named = {
+            "network": self.network,
+            "encoder": f"tu-{self.encoder}",
+            "size": size,
+            "batch": batch,
+            "lr": LR,
+        }
         return [str(table), *(f"--{key}={value}" for key, value in (named | options).items())]
 
     def our_args(self, table: Path, size: int, batch: int, runs: Path, *more: str) -> list[str]:
         """Of `lightning_seg.cli.run`."""
-        model = ["--model.architecture", self.architecture, "--model.encoder", self.encoder, "--model.lr", str(LR)]
+        model = [
+            "--model.architecture",
+            self.architecture,
+            "--model.encoder",
+            self.encoder,
+            "--model.lr",
+            str(LR),
+        ]
         data = ["--data.dataset", "folder", "--data.root", str(table), "--data.size", str(size)]
-        data += ["--data.batch_size", str(batch), "--data.augment", "unet_a", "--data.cache", str(runs / "cache")]
-        place = ["--runs", str(runs), "--trainer.devices", "1", "--trainer.enable_progress_bar", "false"]
+        data += [
+            "--data.batch_size",
+            str(batch),
+            "--data.augment",
+            "unet_a",
+            "--data.cache",
+            str(runs / "cache"),
+        ]
+        place = [
+            "--runs",
+            str(runs),
+            "--trainer.devices",
+            "1",
+            "--trainer.enable_progress_bar",
+            "false",
+        ]
         return ["fit", *model, *data, *place, *more]
 
 
@@ -85,7 +112,9 @@ def plain(connection: Connection, args: Sequence[str], watched: bool = False) ->
     _plain.main(args, [*([own] if own else []), TakesTurns(connection, own)])
 
 
-def synthetic(connection: Connection, pair: Pair, size: int, batch: int, bfloat16: bool, cuda: bool) -> None:
+def synthetic(
+    connection: Connection, pair: Pair, size: int, batch: int, bfloat16: bool, cuda: bool
+) -> None:
     """The bare step of our module on one random batch that stays on the device, set up as in `fit`: no loader, scores, Lightning."""
     from lightning_seg.training.module import SegmentationModule
 
@@ -110,27 +139,48 @@ def synthetic(connection: Connection, pair: Pair, size: int, batch: int, bfloat1
 
 
 def trainings(
-    pair: Pair, table: Path, size: int, batch: int, scratch: Path, device: torch.device, watched: bool = False
+    pair: Pair,
+    table: Path,
+    size: int,
+    batch: int,
+    scratch: Path,
+    device: torch.device,
+    watched: bool = False,
 ) -> dict[str, Training]:
     """All ways to train a pair, those in bfloat16 where the device has it; `WatchStep` may watch all but the synthetic one.
 
     On a GPU the plain loop has as many workers as ours.
     """
     fast, cuda = has_bfloat16(device), device.type == "cuda"
-    place = {"runs": scratch / "plain", "accelerator": "gpu" if cuda else "cpu", "epochs": LONG, "validate_every": LONG}
+    place = {
+        "runs": scratch / "plain",
+        "accelerator": "gpu" if cuda else "cpu",
+        "epochs": LONG,
+        "validate_every": LONG,
+    }
     place["workers"] = max(2, default_workers())
     theirs = partial(pair.plain_args, table, size, batch, **place)
-    own = pair.our_args(table, size, batch, scratch, *ENDLESS, "--trainer.accelerator", "gpu" if cuda else "cpu")
+    own = pair.our_args(
+        table, size, batch, scratch, *ENDLESS, "--trainer.accelerator", "gpu" if cuda else "cpu"
+    )
     found: dict[str, Training] = {
-        "ours, float32": partial(ours, args=[*own, "--trainer.precision", "32-true"], watched=watched),
+        "ours, float32": partial(
+            ours, args=[*own, "--trainer.precision", "32-true"], watched=watched
+        ),
         "ours, defaults": partial(ours, args=own, watched=watched),
-        "synthetic": partial(synthetic, pair=pair, size=size, batch=batch, bfloat16=fast, cuda=cuda),
+        "synthetic": partial(
+            synthetic, pair=pair, size=size, batch=batch, bfloat16=fast, cuda=cuda
+        ),
     }
-    networks = {"plain": pair.network} | ({} if pair.same else {"plain, our network": pair.architecture})
+    networks = {"plain": pair.network} | (
+        {} if pair.same else {"plain, our network": pair.architecture}
+    )
     for name, network in networks.items():
         for precision in ("32-true", "bf16-mixed") if fast else ("32-true",):
             way = name if precision == "32-true" else f"{name}, {precision}"
-            found[way] = partial(plain, args=theirs(network=network, precision=precision), watched=watched)
+            found[way] = partial(
+                plain, args=theirs(network=network, precision=precision), watched=watched
+            )
     return found
 
 
@@ -147,10 +197,20 @@ def write_pictures(scratch: Path, smoke: bool, count: int = 200) -> tuple[Path, 
         kind = f"Kvasir-SEG ({len(rows)} images)"
     else:
         count, side = (12, 64) if smoke else (count, 560)
-        splits = [split for split, tenths in (("train", 8), ("val", 1), ("test", 1)) for _ in range(tenths)]
-        rows = [(id, splits[i % 10], scratch) for i, id in enumerate(write_phantoms(scratch, count, side))]
+        splits = [
+            split
+            for split, tenths in (("train", 8), ("val", 1), ("test", 1))
+            for _ in range(tenths)
+        ]
+        rows = [
+            (id, splits[i % 10], scratch)
+            for i, id in enumerate(write_phantoms(scratch, count, side))
+        ]
         kind = f"{count} phantoms (SYNTHETIC) of {side} x {side} as JPEG"
-    lines = [f"{id},{place / 'images' / id}.jpg,{place / 'masks' / id}.jpg,{split}" for id, split, place in rows]
+    lines = [
+        f"{id},{place / 'images' / id}.jpg,{place / 'masks' / id}.jpg,{split}"
+        for id, split, place in rows
+    ]
     table = scratch / "table.csv"
     table.write_text("\n".join(["id,image,mask,split", *lines]) + "\n", encoding="utf-8")
     return table, kind

@@ -21,7 +21,12 @@ from albumentations.pytorch import ToTensorV2
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MetricCollection
-from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, BinaryPrecision, BinaryRecall
+from torchmetrics.classification import (
+    BinaryF1Score,
+    BinaryJaccardIndex,
+    BinaryPrecision,
+    BinaryRecall,
+)
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
@@ -59,8 +64,13 @@ class PlainModule(L.LightningModule):
         self.net, self.lr = net, lr
         self.dice, self.bce = smp.losses.DiceLoss("binary"), nn.BCEWithLogitsLoss()
         names = {"dice": BinaryF1Score(), "iou": BinaryJaccardIndex()}
-        scores = MetricCollection({**names, "precision": BinaryPrecision(), "recall": BinaryRecall()})
-        self.train_scores, self.val_scores = scores.clone(prefix="train/"), scores.clone(prefix="val/")
+        scores = MetricCollection(
+            {**names, "precision": BinaryPrecision(), "recall": BinaryRecall()}
+        )
+        self.train_scores, self.val_scores = (
+            scores.clone(prefix="train/"),
+            scores.clone(prefix="val/"),
+        )
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         loss, logits = self._loss(batch)
@@ -75,7 +85,9 @@ class PlainModule(L.LightningModule):
         logits = self.net(batch[0])
         return 0.5 * self.bce(logits, batch[1]) + 0.5 * self.dice(logits, batch[1]), logits
 
-    def score(self, scores: MetricCollection, stage: str, logits: Tensor, mask: Tensor, loss: Tensor) -> None:
+    def score(
+        self, scores: MetricCollection, stage: str, logits: Tensor, mask: Tensor, loss: Tensor
+    ) -> None:
         """Count and log a batch."""
         scores.update(logits.detach().float().sigmoid(), mask.int())
         self.log(f"{stage}/loss", loss)
@@ -95,7 +107,9 @@ def build(network: str, encoder: str, weights: Path | None = None) -> nn.Module:
     if weights is not None:
         from safetensors.torch import load_file
 
-        net.encoder.model.load_state_dict(load_file(weights), strict=False)  # the classifier's are left over
+        net.encoder.model.load_state_dict(
+            load_file(weights), strict=False
+        )  # the classifier's are left over
     return net
 
 
@@ -105,8 +119,14 @@ def main(args: Sequence[str], callbacks: Sequence[L.Callback] = ()) -> L.Trainer
     L.seed_everything(options.seed, verbose=False)
     torch.set_float32_matmul_precision("high")  # as Lightning's own hint says
     many = options.workers > 0
-    workers = {"num_workers": options.workers, "pin_memory": torch.cuda.is_available(), "persistent_workers": many}
-    train = DataLoader(Pairs(options.table, "train", options.size), options.batch, True, drop_last=True, **workers)
+    workers = {
+        "num_workers": options.workers,
+        "pin_memory": torch.cuda.is_available(),
+        "persistent_workers": many,
+    }
+    train = DataLoader(
+        Pairs(options.table, "train", options.size), options.batch, True, drop_last=True, **workers
+    )
     val = DataLoader(Pairs(options.table, "val", options.size), options.batch, **workers)
     module = PlainModule(build(options.network, options.encoder, options.weights), options.lr)
     trainer = L.Trainer(
@@ -135,7 +155,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--runs", default="runs")
-    for name, value in {"size": 256, "batch": 16, "epochs": 10, "workers": 2, "seed": 42, "validate_every": 1}.items():
+    for name, value in {
+        "size": 256,
+        "batch": 16,
+        "epochs": 10,
+        "workers": 2,
+        "seed": 42,
+        "validate_every": 1,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--lr", type=float, default=1e-3)
     return parser

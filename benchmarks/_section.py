@@ -23,8 +23,16 @@ class Bars:
     reference: float | None = None  # a dashed line
 
     def draw(self, axes: Any) -> None:
-        low, middle, high = (np.array([np.quantile(v, q) for v in self.rows.values()]) for q in (0.25, 0.5, 0.75))
-        axes.barh(list(self.rows), middle, xerr=[middle - low, high - middle], color="#4878a8", ecolor="#303030")
+        low, middle, high = (
+            np.array([np.quantile(v, q) for v in self.rows.values()]) for q in (0.25, 0.5, 0.75)
+        )
+        axes.barh(
+            list(self.rows),
+            middle,
+            xerr=[middle - low, high - middle],
+            color="#4878a8",
+            ecolor="#303030",
+        )
         axes.invert_yaxis()
         axes.set_xlabel(self.unit)
         if self.reference is not None:

@@ -30,7 +30,10 @@ def synchronize(device: torch.device) -> None:
 
 
 def in_turn(
-    ways: Mapping[str, Callable[[], Any]], repetitions: int, device: torch.device | None = None, warm_up: int = WARM_UP
+    ways: Mapping[str, Callable[[], Any]],
+    repetitions: int,
+    device: torch.device | None = None,
+    warm_up: int = WARM_UP,
 ) -> dict[str, list[float]]:
     """Seconds of each way, once per repetition, each time another one first: what disturbs the machine disturbs them all."""
     names, device = list(ways), device or torch.device("cpu")
@@ -50,10 +53,14 @@ def in_turn(
 def matrix_rates(device: torch.device, smoke: bool = False) -> dict[str, list[float]]:
     """FLOP/s of large square matrix products, by precision, float32 as a training has it: more than any network reaches."""
     cuda, bfloat16 = device.type == "cuda", has_bfloat16(device)
-    side, count = (64, 1) if smoke else (8192, 20) if cuda else (2048, 1)  # on a GPU one alone is over in a millisecond
+    side, count = (
+        (64, 1) if smoke else (8192, 20) if cuda else (2048, 1)
+    )  # on a GPU one alone is over in a millisecond
     kinds = {TENSOR_FLOAT if cuda and bfloat16 else "float32": torch.float32}
     kinds |= {"bfloat16": torch.bfloat16} if bfloat16 else {}
-    factors = {name: torch.rand(side, side, device=device, dtype=dtype) for name, dtype in kinds.items()}
+    factors = {
+        name: torch.rand(side, side, device=device, dtype=dtype) for name, dtype in kinds.items()
+    }
 
     def products(factor: torch.Tensor) -> None:
         for _ in range(count):

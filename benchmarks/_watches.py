@@ -13,7 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks._timing import synchronize
 
-PARTS = ("loader wait", "transfer", "forward + loss", "backward", "optimiser", "metrics", "logging, callbacks, loop")
+PARTS = (
+    "loader wait",
+    "transfer",
+    "forward + loss",
+    "backward",
+    "optimiser",
+    "metrics",
+    "logging, callbacks, loop",
+)
 _PART_OF = {  # what Lightning calls the actions of a step, or a part of that
     "train_dataloader_next": "loader wait",
     "batch_to_device": "transfer",
@@ -67,8 +75,13 @@ class _Reads(TorchDispatchMode):
 
     found = 0
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.found += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.found += function in (
+            torch.ops.aten._local_scalar_dense.default,
+            torch.ops.aten.nonzero.default,
+        )
         return function(*args, **(kwargs or {}))
 
 
@@ -122,7 +135,9 @@ class WatchStep(L.Callback):
     ) -> None:
         if self.turn == COUNTED:
             self.open = ExitStack()
-            self.counter = self.open.enter_context(_Waits() if pl_module.device.type == "cuda" else _Reads())
+            self.counter = self.open.enter_context(
+                _Waits() if pl_module.device.type == "cuda" else _Reads()
+            )
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer

@@ -20,11 +20,20 @@ SMOKE = ("unet", "dca_unet")
 def run(smoke: bool = False, compiled: bool = False) -> str:
     """The section of the results, in Markdown; ``smoke``: small forms of two networks, ``compiled`` changes nothing."""
     size = 32 if smoke else 64
-    lines = ["| network | parameters | batch | height and width | largest logit | largest difference | MiB |"]
+    lines = [
+        "| network | parameters | batch | height and width | largest logit | largest difference | MiB |"
+    ]
     lines.append("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         for name in SMOKE if smoke else models.names():
-            lines.append(row(name, getattr(models.find(name), "tiny", {}) if smoke else {}, size, Path(scratch)))
+            lines.append(
+                row(
+                    name,
+                    getattr(models.find(name), "tiny", {}) if smoke else {},
+                    size,
+                    Path(scratch),
+                )
+            )
             print(lines[-1], flush=True)
     caption = (
         f"Untrained{', small forms' if smoke else ', default widths'}, batch norm's statistics from phantoms, for {size} x {size}, "

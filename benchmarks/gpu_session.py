@@ -35,7 +35,12 @@ from benchmarks._record import Record
 from lightning_seg.errors import InputError, one_sentence
 from lightning_seg.runs.environment import ROOT, environment
 
-PHASE_SHARES = {"architectures": 0.1, "throughput": 0.2, "peers": 0.35, "recipe": 0.35}  # of the time
+PHASE_SHARES = {
+    "architectures": 0.1,
+    "throughput": 0.2,
+    "peers": 0.35,
+    "recipe": 0.35,
+}  # of the time
 RECIPE = ROOT / "experiments" / "unet_a.yaml"
 
 
@@ -76,7 +81,11 @@ def _run(name: str, session: Session, record: Record, deadline: float) -> None:
         status = "done" if _phase(name)(session, record, deadline) else "out of time"
         record.update(status=status)
     except (Exception, SystemExit) as error:  # the other phases have their own chance
-        record.update(status="failed", error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+        record.update(
+            status="failed",
+            error=f"{type(error).__name__}: {error}",
+            traceback=traceback.format_exc(),
+        )
     record.update(seconds=round(time.monotonic() - start, 1))
 
 
@@ -102,10 +111,14 @@ def _session(options: argparse.Namespace) -> Session:
             f"--minutes is {options.minutes}; give the minutes that all phases may take together, such as 9."
         )
     if options.device.partition(":")[0] not in ("cuda", "cpu"):
-        raise InputError(f"--device is {options.device!r}; give cuda, or cpu to try the session out.")
+        raise InputError(
+            f"--device is {options.device!r}; give cuda, or cpu to try the session out."
+        )
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("torch sees no GPU here; --smoke --device cpu tries everything without one.")
+        raise InputError(
+            "torch sees no GPU here; --smoke --device cpu tries everything without one."
+        )
     for name in ("data", "weights"):
         folder = getattr(options, name)
         if folder is not None and not folder.is_dir():
@@ -113,29 +126,67 @@ def _session(options: argparse.Namespace) -> Session:
         if folder is not None:
             os.environ[f"LIGHTNING_SEG_{name.upper()}"] = str(folder.resolve())
     if not options.recipe.is_file():
-        raise InputError(f"--recipe is {str(options.recipe)!r}, which is no file; give one of experiments/*.yaml.")
+        raise InputError(
+            f"--recipe is {str(options.recipe)!r}, which is no file; give one of experiments/*.yaml."
+        )
     if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic products, as in every run
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # deterministic products, as in every run
         torch.set_float32_matmul_precision("high")
     options.out.mkdir(parents=True, exist_ok=True)
-    return Session(options.out, device, options.smoke, options.recipe, shlex.split(options.overrides), options.runs)
+    return Session(
+        options.out,
+        device,
+        options.smoke,
+        options.recipe,
+        shlex.split(options.overrides),
+        options.runs,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_session", description="Measure on a GPU that is there for minutes only."
+        prog="python -m benchmarks.gpu_session",
+        description="Measure on a GPU that is there for minutes only.",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the JSON files go")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where the JSON files go"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="instead of $LIGHTNING_SEG_DATA")
-    parser.add_argument("--weights", type=Path, metavar="DIR", help="instead of $LIGHTNING_SEG_WEIGHTS")
-    parser.add_argument("--minutes", type=float, default=9.0, help="for all phases together (default 9)")
-    parser.add_argument("--phases", nargs="+", choices=list(PHASE_SHARES), default=list(PHASE_SHARES), metavar="PHASE")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, metavar="FILE", help="default experiments/unet_a.yaml")
-    parser.add_argument("--overrides", default="", help='of the recipe, as on the command line: "--model.lr 0.01"')
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="where the recipe's run goes (default runs)")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="instead of $LIGHTNING_SEG_WEIGHTS"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=9.0, help="for all phases together (default 9)"
+    )
+    parser.add_argument(
+        "--phases",
+        nargs="+",
+        choices=list(PHASE_SHARES),
+        default=list(PHASE_SHARES),
+        metavar="PHASE",
+    )
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        default=RECIPE,
+        metavar="FILE",
+        help="default experiments/unet_a.yaml",
+    )
+    parser.add_argument(
+        "--overrides", default="", help='of the recipe, as on the command line: "--model.lr 0.01"'
+    )
+    parser.add_argument(
+        "--runs", default="runs", metavar="DIR", help="where the recipe's run goes (default runs)"
+    )
     parser.add_argument("--device", default="cuda", help="cuda (default), or cpu to try it out")
-    parser.add_argument("--commit", help="of the code, where this folder is no checkout that could say it")
-    parser.add_argument("--smoke", action="store_true", help="tiny: says that it runs, not how fast")
+    parser.add_argument(
+        "--commit", help="of the code, where this folder is no checkout that could say it"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="tiny: says that it runs, not how fast"
+    )
     return parser
 
 

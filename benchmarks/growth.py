@@ -59,7 +59,8 @@ def section(curves: list[Curve]) -> Section:
         lines.append([c.what, c.grows, *ends, f"{c.exponent:.2f}", f"{kind}: {c.bound}", verdict])
     text = "Each cost is fitted by a power of the size; 1 is linear, 0 is flat. Each point is the median of some repetitions."
     rows: dict[str, Any] = {
-        f"{c.what} / {c.grows}": (np.array(c.sizes) / c.sizes[0], np.array(c.cost) / c.cost[0]) for c in curves
+        f"{c.what} / {c.grows}": (np.array(c.sizes) / c.sizes[0], np.array(c.cost) / c.cost[0])
+        for c in curves
     }
     data = [dataclasses.asdict(c) | {"exponent": c.exponent} for c in curves]
     chart = Lines("Growth", "size, relative to the smallest", "cost, likewise", rows, 5.0)
@@ -81,8 +82,12 @@ def pixels_and_batch(smoke: bool) -> Iterator[Curve]:
         module.loss(module(image).logits, (image[:, :1] > 0.5).float()).backward()
 
     name = f"step of {' x '.join(SHARED)}, s"
-    yield Curve(name, "pixels", [s**2 for s in sides], [_median(partial(step, 2, side)) for side in sides])
-    yield Curve(name, "batch", batches, [_median(partial(step, batch, sides[1])) for batch in batches])
+    yield Curve(
+        name, "pixels", [s**2 for s in sides], [_median(partial(step, 2, side)) for side in sides]
+    )
+    yield Curve(
+        name, "batch", batches, [_median(partial(step, batch, sides[1])) for batch in batches]
+    )
 
 
 def memory(smoke: bool) -> Iterator[Curve]:
@@ -92,12 +97,19 @@ def memory(smoke: bool) -> Iterator[Curve]:
     for name in names:
         cost = [_megabytes(name, 2, side) for side in sides]
         yield Curve(f"memory of {name}, MB", "pixels", [side**2 for side in sides], cost)
-    yield Curve(f"memory of {names[0]}, MB", "batch", batches, [_megabytes(names[0], b, sides[0]) for b in batches])
+    yield Curve(
+        f"memory of {names[0]}, MB",
+        "batch",
+        batches,
+        [_megabytes(names[0], b, sides[0]) for b in batches],
+    )
 
 
 def _megabytes(name: str, batch: int, side: int) -> float:
     with without_contents():
-        return step_memory(hollow(partial(create, name)).train(), batch, side, False)["forward"] / 1e6
+        return (
+            step_memory(hollow(partial(create, name)).train(), batch, side, False)["forward"] / 1e6
+        )
 
 
 def images(smoke: bool) -> Iterator[Curve]:
@@ -110,7 +122,9 @@ def images(smoke: bool) -> Iterator[Curve]:
         with tempfile.TemporaryDirectory() as folder:
             write_phantoms(Path(folder), count, 32 if smoke else 128)
             start = time.perf_counter()
-            data = SegmentationDataModule("folder", folder, size=32 if smoke else 128, batch_size=8, num_workers=0)
+            data = SegmentationDataModule(
+                "folder", folder, size=32 if smoke else 128, batch_size=8, num_workers=0
+            )
             data.setup("fit")
             opening.append(time.perf_counter() - start)
             stream = iter(data.train_dataloader())
@@ -134,7 +148,13 @@ def scans(smoke: bool) -> Iterator[Curve]:
             for number in range(count):
                 write_scan(Path(folder), number, shape)
             found.append(in_a_process(Path(folder), reads, 16 if smoke else 96))
-    yield Curve("peak memory of reading slices, MB", "scans", counts, [float(f["peak"]) for f in found], FLAT)
+    yield Curve(
+        "peak memory of reading slices, MB",
+        "scans",
+        counts,
+        [float(f["peak"]) for f in found],
+        FLAT,
+    )
     yield Curve("a random slice, ms", "scans", counts, [f["1"][1] for f in found], FLAT)
 
 
@@ -172,12 +192,16 @@ def trials(smoke: bool) -> Iterator[Curve]:
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             storage = str(Path(folder) / "study.journal")
-            study = optuna.create_study(study_name="growth", storage=open_storage(storage, create=True))
+            study = optuna.create_study(
+                study_name="growth", storage=open_storage(storage, create=True)
+            )
             study.sampler = optuna.samplers.RandomSampler(seed=0)
             for _ in range(count):
                 _trial(study)
             opening.append(_median(lambda s=storage: _trials_of(s)))  # type: ignore[misc]
-            study.sampler = optuna.samplers.TPESampler(seed=0, multivariate=True, constant_liar=True)
+            study.sampler = optuna.samplers.TPESampler(
+                seed=0, multivariate=True, constant_liar=True
+            )
             asking.append(_median(partial(_trial, study), 5))
     yield Curve("opening a study, s", "trials", counts, opening)
     yield Curve("one more trial of TPE, s", "trials", counts, asking)

@@ -37,9 +37,14 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
     orders = 2 if smoke else ORDERS
     pruned = [pruning(name, orders) for name in ("none", "median", "asha", "hyperband")]
     text = "\n\n".join([_scaling_table(rows, trials, seconds), _pruning_table(pruned, orders)])
-    data = {"scaling": [dataclasses.asdict(row) for row in rows], "pruning": [dataclasses.asdict(p) for p in pruned]}
+    data = {
+        "scaling": [dataclasses.asdict(row) for row in rows],
+        "pruning": [dataclasses.asdict(p) for p in pruned],
+    }
     over = {f"{row.workers} workers": [row.trials / row.ideal] for row in rows}
-    return Section(text, data, {"scaling": Bars("Wall time of a study", "times the ideal", over, 1.0)})
+    return Section(
+        text, data, {"scaling": Bars("Wall time of a study", "times the ideal", over, 1.0)}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +62,13 @@ def scaling(workers: int, trials: int, seconds: float) -> Scaling:
     """Run a study of ``trials`` naps on that many workers, as processes with a journal file."""
     space = {"x": {"float": [0.0, 1.0]}, "seconds": {"float": [seconds, seconds]}}
     with tempfile.TemporaryDirectory() as folder:
-        spec = _spec(runs=f"{folder}/runs", trials=trials, space=space, function="benchmarks.hpo:nap", pruner="none")
+        spec = _spec(
+            runs=f"{folder}/runs",
+            trials=trials,
+            space=space,
+            function="benchmarks.hpo:nap",
+            pruner="none",
+        )
         places = [Slot(number, {"OMP_NUM_THREADS": "1"}) for number in range(workers)]
         start = time.monotonic()
         with contextlib.redirect_stdout(io.StringIO()):
@@ -108,7 +119,9 @@ def pruning(name: str, orders: int) -> Pruning:
     shares, regrets = [], []
     for order in range(orders):
         spec = _spec(pruner=name, base={"trainer.max_epochs": EPOCHS})
-        study = optuna.create_study(study_name=str(order), direction="maximize", pruner=search.pruner(spec))
+        study = optuna.create_study(
+            study_name=str(order), direction="maximize", pruner=search.pruner(spec)
+        )
         run, best = 0, 0.0
         for index in np.random.default_rng(order).permutation(CURVES):
             epochs = _follow(study, table[index])
@@ -140,7 +153,9 @@ def _scaling_table(rows: list[Scaling], trials: int, seconds: float) -> str:
     ]
     for r in rows:
         over = f"{100 * (r.trials / r.ideal - 1):+.1f} %"
-        lines.append(f"| {r.workers} | {r.ideal:.1f} | {r.trials:.1f} | {over} | {r.command:.1f} | {r.overhead:.2f} |")
+        lines.append(
+            f"| {r.workers} | {r.ideal:.1f} | {r.trials:.1f} | {over} | {r.command:.1f} | {r.overhead:.2f} |"
+        )
     return "\n".join(lines)
 
 
@@ -152,5 +167,7 @@ def _pruning_table(rows: list[Pruning], orders: int) -> str:
         "| pruner | epochs run | mean regret | largest regret |",
         "|---|---|---|---|",
     ]
-    lines += [f"| {r.name} | {100 * r.epochs:.0f} % | {r.regret:.4f} | {r.worst:.4f} |" for r in rows]
+    lines += [
+        f"| {r.name} | {100 * r.epochs:.0f} % | {r.regret:.4f} | {r.worst:.4f} |" for r in rows
+    ]
     return "\n".join(lines)

@@ -32,7 +32,11 @@ class Contest:
 
     @property
     def name(self) -> str:
-        return f"{self.architecture} x {self.encoder.partition('.')[0]}" if self.encoder else self.architecture
+        return (
+            f"{self.architecture} x {self.encoder.partition('.')[0]}"
+            if self.encoder
+            else self.architecture
+        )
 
 
 def contests() -> list[Contest]:
@@ -43,12 +47,19 @@ def contests() -> list[Contest]:
 
     found = [
         Contest(
-            pair.architecture, pair.encoder, f"smp.{pair.network}", partial(build, pair.network, f"tu-{pair.encoder}")
+            pair.architecture,
+            pair.encoder,
+            f"smp.{pair.network}",
+            partial(build, pair.network, f"tu-{pair.encoder}"),
         )
         for pair in PAIRS[:3]
     ]
     scse = partial(_scse, f"tu-{PAIRS[3].encoder}")
-    found.append(Contest(PAIRS[3].architecture, PAIRS[3].encoder, "smp.Unet with scse, for want of gates", scse))
+    found.append(
+        Contest(
+            PAIRS[3].architecture, PAIRS[3].encoder, "smp.Unet with scse, for want of gates", scse
+        )
+    )
     monai = partial(AttentionUnet, 2, 3, 1, (64, 128, 256, 512, 1024), (2, 2, 2, 2))
     found.append(Contest("attention_unet", None, "monai AttentionUnet", monai))
     return [*found, Contest("sa_unet_v2", None, "the same network, plain")]
@@ -68,16 +79,30 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
 def measure(device: torch.device, smoke: bool = False, quick: bool = False) -> Generator[Row]:
     """A row per network and batch; on a GPU all batches that fit."""
     size = 32 if smoke else SIZE
-    for contest in [Contest("unet", "test_resnet.r160_in1k", "the same network, plain")] if smoke else contests():
+    for contest in (
+        [Contest("unet", "test_resnet.r160_in1k", "the same network, plain")]
+        if smoke
+        else contests()
+    ):
         ways, sizes = _ways(contest, device)
         for batch in (1, 2) if smoke else BATCHES[device.type][:: 2 if quick else 1]:
             image = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=device)
             repetitions = 2 if smoke else REPETITIONS if batch == 1 else BATCH_REPETITIONS
             try:
-                seconds = in_turn({name: partial(way, image) for name, way in ways.items()}, repetitions, device, 1)
+                seconds = in_turn(
+                    {name: partial(way, image) for name, way in ways.items()},
+                    repetitions,
+                    device,
+                    1,
+                )
             except torch.OutOfMemoryError:
                 break
-            row = {"network": contest.name, "peer": contest.peer_name, "parameters": sizes, "size": size}
+            row = {
+                "network": contest.name,
+                "peer": contest.peer_name,
+                "parameters": sizes,
+                "size": size,
+            }
             yield row | {"batch": batch, "seconds": seconds}
 
 
@@ -94,9 +119,15 @@ def _our_way(module: SegmentationModule, dtype: torch.dtype | None, image: Tenso
         return module.probabilities({"image": image})
 
 
-def _ways(contest: Contest, device: torch.device) -> tuple[dict[str, Callable[[Tensor], Tensor]], dict[str, int]]:
+def _ways(
+    contest: Contest, device: torch.device
+) -> tuple[dict[str, Callable[[Tensor], Tensor]], dict[str, int]]:
     """From uint8 images to probabilities, and the parameters of both networks."""
-    module = SegmentationModule(contest.architecture, contest.encoder, normalization="unit").to(device).eval()
+    module = (
+        SegmentationModule(contest.architecture, contest.encoder, normalization="unit")
+        .to(device)
+        .eval()
+    )
     peer = {"peer": contest.peer()} if contest.peer is not None else {}
     nets = {"our network plainly": copy.deepcopy(module.net), **peer}
     for net in nets.values():
@@ -106,7 +137,10 @@ def _ways(contest: Contest, device: torch.device) -> tuple[dict[str, Callable[[T
         if dtype is None or has_bfloat16(device):
             found |= {f"{way}{name}": partial(_plainly, net, dtype) for way, net in nets.items()}
             found[f"ours{name}"] = partial(_our_way, module, dtype)
-    return found, {"ours": _parameters(module.net), "peer": _parameters(nets.get("peer", module.net))}
+    return found, {
+        "ours": _parameters(module.net),
+        "peer": _parameters(nets.get("peer", module.net)),
+    }
 
 
 def _parameters(net: nn.Module) -> int:
@@ -115,8 +149,13 @@ def _parameters(net: nn.Module) -> int:
 
 def section(rows: list[Row]) -> Section:
     """Markdown, all numbers, and a chart."""
-    bars = {f"{row['network']}, batch {row['batch']}": _faster(row, "our network plainly") for row in rows}
-    chart = Bars("Inference in float32, our network in both ways", "times as fast as plain torch", bars, 1.0)
+    bars = {
+        f"{row['network']}, batch {row['batch']}": _faster(row, "our network plainly")
+        for row in rows
+    }
+    chart = Bars(
+        "Inference in float32, our network in both ways", "times as fast as plain torch", bars, 1.0
+    )
     tables = [_same(rows), _against_peers(rows), _best(rows)]
     return Section("\n\n".join([_caption(rows), *tables]), {"rows": rows}, {"speed": chart})
 
@@ -132,11 +171,18 @@ def _precisions(rows: Sequence[Row]) -> list[str]:
 def _same(rows: Sequence[Row]) -> str:
     """Our network, used plainly and as the project does."""
     precisions = _precisions(rows)
-    heads = ["network", "batch", "plain, ms per image", *(f"ours, times as fast{p or ', float32'}" for p in precisions)]
+    heads = [
+        "network",
+        "batch",
+        "plain, ms per image",
+        *(f"ours, times as fast{p or ', float32'}" for p in precisions),
+    ]
     lines = []
     for row in rows:
         each = [1000 * s / row["batch"] for s in row["seconds"]["our network plainly"]]
-        faster = [spread(_faster(row, "our network plainly", precision), 2) for precision in precisions]
+        faster = [
+            spread(_faster(row, "our network plainly", precision), 2) for precision in precisions
+        ]
         lines.append([row["network"], row["batch"], spread(each, 1), *faster])
     return f"Our network in both:\n\n{table(heads, lines)}"
 
@@ -151,8 +197,15 @@ def _against_peers(rows: Sequence[Row]) -> str:
     lines = []
     for row in found:
         each = [1000 * s / row["batch"] for s in row["seconds"]["peer"]]
-        cells = [row["network"], row["peer"], " / ".join(f"{n:,}" for n in row["parameters"].values()), row["batch"]]
-        lines.append([*cells, spread(each, 1), *(spread(_faster(row, "peer", p), 2) for p in precisions)])
+        cells = [
+            row["network"],
+            row["peer"],
+            " / ".join(f"{n:,}" for n in row["parameters"].values()),
+            row["batch"],
+        ]
+        lines.append(
+            [*cells, spread(each, 1), *(spread(_faster(row, "peer", p), 2) for p in precisions)]
+        )
     return f"Against peers, whose networks are others:\n\n{table(heads, lines)}"
 
 
@@ -163,7 +216,10 @@ def _best(rows: Sequence[Row]) -> str:
     for name in dict.fromkeys(row["network"] for row in rows):
         own = [row for row in rows if row["network"] == name]
         best = [
-            max((row["batch"] / statistics.median(row["seconds"][way]), row["batch"]) for row in own) for way in ways
+            max(
+                (row["batch"] / statistics.median(row["seconds"][way]), row["batch"]) for row in own
+            )
+            for way in ways
         ]
         lines.append([name, *(f"{rate:.1f} (batch {batch})" for rate, batch in best)])
     return f"Our network, images per second at the better batch of those above:\n\n{table(('network', *ways), lines)}"

@@ -66,8 +66,13 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
         starts,
         _demand(float(rate), size),
     )
-    faster = {name: list(found / rates["plain"]) for name, found in rates.items() if name != "plain"}
-    data = {"images_per_second": {name: list(found) for name, found in rates.items()}, "waiting": waiting}
+    faster = {
+        name: list(found / rates["plain"]) for name, found in rates.items() if name != "plain"
+    }
+    data = {
+        "images_per_second": {name: list(found) for name, found in rates.items()},
+        "waiting": waiting,
+    }
     chart = Bars("Loading, images/s of one core", "times a plain loader", faster, 1.0)
     return Section("\n\n".join(parts), data, {"speed": chart})
 
@@ -79,7 +84,10 @@ class Plain(Dataset[Any]):
         import albumentations as A
 
         self.files = [(root / "images" / f"{id}.jpg", root / "masks" / f"{id}.jpg") for id in ids]
-        chain = [getattr(A, t["name"])(**{k: v for k, v in t.items() if k != "name"}) for t in PRESETS[PRESET]]
+        chain = [
+            getattr(A, t["name"])(**{k: v for k, v in t.items() if k != "name"})
+            for t in PRESETS[PRESET]
+        ]
         self.transform = A.Compose([A.Resize(size, size), *chain, A.Normalize(), A.ToTensorV2()])
 
     def __len__(self) -> int:
@@ -87,7 +95,10 @@ class Plain(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image_file, mask_file = self.files[index]
-        image, mask = np.array(Image.open(image_file).convert("RGB")), np.array(Image.open(mask_file).convert("L"))
+        image, mask = (
+            np.array(Image.open(image_file).convert("RGB")),
+            np.array(Image.open(mask_file).convert("L")),
+        )
         changed = self.transform(image=image, mask=(mask > 127).astype(np.float32))
         return changed["image"], changed["mask"][None]
 
@@ -103,29 +114,44 @@ def _pictures(scratch: Path, smoke: bool) -> tuple[Path, str]:
     for id in source.ids:
         image, mask, _ = source.read(id)
         Image.fromarray(image).save(scratch / "phantom" / "images" / f"{id}.jpg", quality=95)
-        Image.fromarray(255 * mask[..., 0]).save(scratch / "phantom" / "masks" / f"{id}.jpg", quality=95)
+        Image.fromarray(255 * mask[..., 0]).save(
+            scratch / "phantom" / "masks" / f"{id}.jpg", quality=95
+        )
     return scratch / "phantom", "phantoms (SYNTHETIC), 560 x 560, as JPEG"
 
 
 def _loaders(root: Path, scratch: Path, size: int, batch: int) -> tuple[Loaders, str]:
     def module(workers: int, cache: str | None, place: Any = "workers") -> SegmentationDataModule:
         options = {"size": size, "batch_size": batch, "augment": PRESET, "augment_on": place}
-        found = SegmentationDataModule("folder", str(root), num_workers=workers, cache=cache, **options)
+        found = SegmentationDataModule(
+            "folder", str(root), num_workers=workers, cache=cache, **options
+        )
         found.setup("fit")
         return found
 
     folder, starts = str(scratch / "cache"), []
-    for name, cache in (("decoding into memory", None), ("building the cache", folder), ("finding the cache", folder)):
+    for name, cache in (
+        ("decoding into memory", None),
+        ("building the cache", folder),
+        ("finding the cache", folder),
+    ):
         begin = time.perf_counter()
         ids = module(0, cache).ids("train")
         starts.append(f"{name} {time.perf_counter() - begin:.2f} s")
     loaders: Loaders = {
-        "plain": lambda workers: DataLoader(Plain(root, ids, size), batch, shuffle=True, num_workers=workers),
+        "plain": lambda workers: DataLoader(
+            Plain(root, ids, size), batch, shuffle=True, num_workers=workers
+        ),
         "ours, in memory": lambda workers: module(workers, None).train_dataloader(),
         "ours, mapped cache": lambda workers: module(workers, folder).train_dataloader(),
-        "ours, augment_on: device": lambda workers: module(workers, folder, "device").train_dataloader(),
+        "ours, augment_on: device": lambda workers: module(
+            workers, folder, "device"
+        ).train_dataloader(),
     }
-    return loaders, f"Before the first step, for training and validation together: {', '.join(starts)}."
+    return (
+        loaders,
+        f"Before the first step, for training and validation together: {', '.join(starts)}.",
+    )
 
 
 def _endless(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -164,9 +190,14 @@ def wait(loader: DataLoader[Any], step: float, batches: int) -> float:
     return waited / (time.perf_counter() - begin)
 
 
-def _table(rates: dict[str, np.ndarray], waiting: dict[str, list[float]], steps: Sequence[float]) -> str:
+def _table(
+    rates: dict[str, np.ndarray], waiting: dict[str, list[float]], steps: Sequence[float]
+) -> str:
     heads = " | ".join(f"waiting, {64 / step:.0f} images/s wanted" for step in steps)
-    lines = [f"| loader | times plain | images/s of one core | {heads} |", "|---" * (3 + len(steps)) + "|"]
+    lines = [
+        f"| loader | times plain | images/s of one core | {heads} |",
+        "|---" * (3 + len(steps)) + "|",
+    ]
     for name, found in rates.items():
         ratio = "1" if name == "plain" else spread(found / rates["plain"], 1)
         shares = " | ".join(f"{share:.1%}" for share in waiting[name])

@@ -42,9 +42,16 @@ def candidates(smoke: bool = False) -> list[Candidate]:
         tiny: dict[str, Any] = getattr(find("unet"), "tiny", {})
         return [Candidate("unet", partial(create, "unet", **tiny))]
     found = [Candidate(f"{name}, from scratch", partial(create, name)) for name in six]
-    found += [Candidate(f"{name}, activation checkpointing", partial(_checkpointing, name)) for name in six]
+    found += [
+        Candidate(f"{name}, activation checkpointing", partial(_checkpointing, name))
+        for name in six
+    ]
     for name, encoder in (("unet", "mobilenetv2_100"), ("attention_unet", "convnext_tiny.fb_in1k")):
-        found.append(Candidate(f"{name} x {encoder.partition('.')[0]}", partial(create, name, encoder=encoder)))
+        found.append(
+            Candidate(
+                f"{name} x {encoder.partition('.')[0]}", partial(create, name, encoder=encoder)
+            )
+        )
     found += [Candidate("pam_unet, maps never formed", partial(create, "pam_unet"))]
     found += [Candidate("pam_unet, maps formed and held", partial(_forming, "pam_unet"))]
     return [*found, Candidate("sa_unet_v2", partial(create, "sa_unet_v2")), *_peers()]
@@ -71,8 +78,14 @@ def _peers() -> list[Candidate]:
 
     widths = (64, 128, 256, 512, 1024)
     return [
-        Candidate("smp.Unet x mobilenetv2_100", partial(smp.Unet, "tu-mobilenetv2_100", encoder_weights=None)),
-        Candidate("smp.UnetPlusPlus x resnet34", partial(smp.UnetPlusPlus, "tu-resnet34", encoder_weights=None)),
+        Candidate(
+            "smp.Unet x mobilenetv2_100",
+            partial(smp.Unet, "tu-mobilenetv2_100", encoder_weights=None),
+        ),
+        Candidate(
+            "smp.UnetPlusPlus x resnet34",
+            partial(smp.UnetPlusPlus, "tu-resnet34", encoder_weights=None),
+        ),
         Candidate("monai AttentionUnet", partial(AttentionUnet, 2, 3, 1, widths, (2, 2, 2, 2))),
         Candidate("monai BasicUNetPlusPlus", partial(_nested, BasicUNetPlusPlus)),
     ]
@@ -110,7 +123,12 @@ def count(smoke: bool = False) -> Generator[Row]:
                     net = hollow(candidate.make).train()
                     found = step_memory(net, batch, size, precision == "bfloat16")
                 parameters = sum(p.numel() for p in net.parameters())
-                row = {"network": candidate.name, "batch": batch, "size": size, "precision": precision}
+                row = {
+                    "network": candidate.name,
+                    "batch": batch,
+                    "size": size,
+                    "precision": precision,
+                }
                 yield row | {"parameters": parameters, **found}
 
 
@@ -129,12 +147,19 @@ def measure(device: torch.device, smoke: bool = False) -> Generator[Row]:
         torch.cuda.empty_cache()
 
 
-def _allocated(make: Callable[[], nn.Module], batch: int, size: int, device: torch.device) -> int | None:
+def _allocated(
+    make: Callable[[], nn.Module], batch: int, size: int, device: torch.device
+) -> int | None:
     """Bytes at the peak of three steps; None on the CPU, which does not tell."""
     cuda = device.type == "cuda"
     net = make().to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer, loss_of = torch.optim.AdamW(net.parameters(), fused=True), WeightedLoss({"bce": 0.5, "dice": 0.5})
-    image = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    optimizer, loss_of = (
+        torch.optim.AdamW(net.parameters(), fused=True),
+        WeightedLoss({"bce": 0.5, "dice": 0.5}),
+    )
+    image = torch.rand(batch, 3, size, size, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     for _ in range(3 if cuda else 1):
@@ -158,10 +183,20 @@ def section(rows: list[Row], real: list[Row]) -> Section:
         first = next(iter(found.values()))
         cells = [name, f"{first['parameters']:,}", f"{first['held'] / 1e9:.2f}"]
         lines.append([*cells, *(_gigabytes(found[column]["peak"]) for column in columns)])
-    heads = ["network", "parameters", "held between steps, GB", *(f"{b} images, {p}, GB" for b, p in columns)]
+    heads = [
+        "network",
+        "parameters",
+        "held between steps, GB",
+        *(f"{b} images, {p}, GB" for b, p in columns),
+    ]
     batch, precision = columns[-1]
     bars = {name: [found[batch, precision]["peak"] / 1e9] for name, found in by_name.items()}
-    chart = Bars(f"Peak of a training step, {batch} images of {rows[0]['size']} px, {precision}", "GB", bars, GPU / 1e9)
+    chart = Bars(
+        f"Peak of a training step, {batch} images of {rows[0]['size']} px, {precision}",
+        "GB",
+        bars,
+        GPU / 1e9,
+    )
     parts = [_caption(rows[0]), table(heads, lines), *([_beside(real)] if real else [])]
     return Section("\n\n".join(parts), {"counted": rows, "measured": real}, {"peak": chart})
 
@@ -177,7 +212,9 @@ def _beside(real: list[Row]) -> str:
 
 
 def _read(row: Row) -> str:
-    return row.get("error") or ("-" if row["allocated"] is None else f"{row['allocated'] / 1e9:.2f}")
+    return row.get("error") or (
+        "-" if row["allocated"] is None else f"{row['allocated'] / 1e9:.2f}"
+    )
 
 
 def _caption(row: Row) -> str:

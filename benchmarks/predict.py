@@ -28,7 +28,11 @@ from lightning_seg.inference.results import Table
 from lightning_seg.inference.workers import Workers, find_devices
 from lightning_seg.training.module import SegmentationModule
 
-NETWORKS = (("unet", "mobilenetv2_100"), ("unet", "resnet34"), ("attention_unet", "convnext_tiny.fb_in1k"))
+NETWORKS = (
+    ("unet", "mobilenetv2_100"),
+    ("unet", "resnet34"),
+    ("attention_unet", "convnext_tiny.fb_in1k"),
+)
 SMOKE_NETWORKS = (("unet", "test_resnet.r160_in1k"),)
 CLASSES = ("polyp",)
 
@@ -37,15 +41,26 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: a few tiny phantoms, ``compiled`` changes nothing."""
     size, count, repetitions = (32, 6, 1) if smoke else (256, 100, 4)
     device = torch.device("cuda" if torch.cuda.is_available() and not smoke else "cpu")
-    heads = ("network", "precision", "plain, images/s", "ours, images/s", "times as fast", "masks' pixels that differ")
+    heads = (
+        "network",
+        "precision",
+        "plain, images/s",
+        "ours, images/s",
+        "times as fast",
+        "masks' pixels that differ",
+    )
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         inputs, kind = _inputs(Path(scratch), count, smoke)
         for architecture, encoder in SMOKE_NETWORKS if smoke else NETWORKS:
             module = _untrained(architecture, encoder, size)
             for precision in ("32", "bf16"):
-                network = Network([module], Trained(CLASSES, 3, size, "", {}), device=device, precision=precision)
-                rows.append(_row(f"{architecture} x {encoder}", network, inputs, Path(scratch), repetitions))
+                network = Network(
+                    [module], Trained(CLASSES, 3, size, "", {}), device=device, precision=precision
+                )
+                rows.append(
+                    _row(f"{architecture} x {encoder}", network, inputs, Path(scratch), repetitions)
+                )
     caption = _caption(kind, len(inputs), size, device, repetitions)
     return Section(f"{caption}\n\n{table(heads, [_cells(row) for row in rows])}", {"rows": rows})
 
@@ -53,7 +68,9 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
 def _untrained(architecture: str, encoder: str, size: int) -> SegmentationModule:
     """Random weights whose probabilities lie around the threshold: masks are neither empty nor full, and any change moves some."""
     torch.manual_seed(0)
-    module = SegmentationModule(architecture, encoder=encoder, classes=CLASSES, normalization="imagenet").eval()
+    module = SegmentationModule(
+        architecture, encoder=encoder, classes=CLASSES, normalization="imagenet"
+    ).eval()
     with torch.no_grad():
         head = [layer for layer in module.net.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
         assert head.bias is not None
@@ -73,7 +90,9 @@ def _inputs(scratch: Path, count: int, smoke: bool) -> tuple[list[Input], str]:
     return find_inputs(str(scratch / "phantom"), scratch / "out"), "phantoms"
 
 
-def _row(name: str, network: Network, inputs: list[Input], scratch: Path, repetitions: int) -> dict[str, Any]:
+def _row(
+    name: str, network: Network, inputs: list[Input], scratch: Path, repetitions: int
+) -> dict[str, Any]:
     """Both in turn, each time another one first."""
     seconds: dict[str, list[float]] = {"plain": [], "ours": []}
     folders = {way: Path(tempfile.mkdtemp(dir=scratch)) for way in seconds}
@@ -86,7 +105,12 @@ def _row(name: str, network: Network, inputs: list[Input], scratch: Path, repeti
             if repetition >= 0:
                 seconds[way].append(time.perf_counter() - begin)
     different = _difference(inputs, *folders.values())
-    row = {"network": name, "precision": network.precision, "images": len(inputs), "seconds": seconds}
+    row = {
+        "network": name,
+        "precision": network.precision,
+        "images": len(inputs),
+        "seconds": seconds,
+    }
     return row | {"different": different}
 
 
@@ -94,7 +118,13 @@ def _cells(row: dict[str, Any]) -> list[str]:
     """The ratio is that within a repetition."""
     first, second = (row["seconds"][way] for way in ("plain", "ours"))
     rates = [spread([row["images"] / s for s in way], 1) for way in (first, second)]
-    return [row["network"], row["precision"], *rates, spread(ratios(first, second), 2), f"{row['different']:.1e}"]
+    return [
+        row["network"],
+        row["precision"],
+        *rates,
+        spread(ratios(first, second), 2),
+        f"{row['different']:.1e}",
+    ]
 
 
 def plain(network: Network, inputs: list[Input], folder: Path) -> None:
@@ -107,7 +137,9 @@ def plain(network: Network, inputs: list[Input], folder: Path) -> None:
         tensor = torch.from_numpy(small).permute(2, 0, 1)[None].contiguous().to(device)
         with torch.no_grad():
             probability = module(tensor).logits.sigmoid()
-            probability = F.interpolate(probability, image.shape[:2], mode="bilinear", align_corners=False)
+            probability = F.interpolate(
+                probability, image.shape[:2], mode="bilinear", align_corners=False
+            )
         mask = (probability[0, 0] > 0.5).cpu().numpy().astype(np.uint8) * 255
         Image.fromarray(mask).save(folder / "masks" / f"{one.name}.png")
 
@@ -123,13 +155,18 @@ def ours(network: Network, inputs: list[Input], folder: Path) -> None:
 def _difference(inputs: list[Input], first: Path, second: Path) -> float:
     """Share of the pixels."""
     pairs = [
-        [np.asarray(Image.open(folder / "masks" / f"{one.name}.png")) for folder in (first, second)] for one in inputs
+        [np.asarray(Image.open(folder / "masks" / f"{one.name}.png")) for folder in (first, second)]
+        for one in inputs
     ]
     return float(np.mean([(one != other).mean() for one, other in pairs]))
 
 
 def _caption(kind: str, count: int, size: int, device: torch.device, repetitions: int) -> str:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     return (
         f"{count} pictures ({kind}) at {size} x {size} on {name}, random weights; from JPEG files to PNG masks at the size of each "
         f"picture. Plain is a loop in float32, picture by picture; ours writes the table too. Median [quartiles] of {repetitions} "

@@ -88,7 +88,11 @@ def table(measured: dict[str, Measured]) -> str:
     """One line per variant; ratios are those within a repetition."""
     first = next(iter(measured))
     plain = np.array(measured[first].seconds)
-    columns = ("variant", "times as fast as plain", f"seconds (paper: {PAPER_SECONDS} on two Xeon cores)")
+    columns = (
+        "variant",
+        "times as fast as plain",
+        f"seconds (paper: {PAPER_SECONDS} on two Xeon cores)",
+    )
     lines = [f"| {' | '.join(columns)} | largest change of a probability |", "|---|---|---|---|"]
     for name, result in measured.items():
         seconds = np.array(result.seconds)

@@ -29,7 +29,9 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
         scratch = Path(folder)
         file, kind = write_pictures(scratch, smoke)
         weights = _weights(pair)
-        plain = functools.partial(pair.plain_args, file, size, batch, epochs=epochs, lr=LR, runs=scratch / "plain")
+        plain = functools.partial(
+            pair.plain_args, file, size, batch, epochs=epochs, lr=LR, runs=scratch / "plain"
+        )
         start = {"weights": weights} if weights else {}
         common = ["--trainer.max_epochs", str(epochs), "--model.lr", str(LR)]
         common += ["--model.pretrained", "true" if weights else "false"]
@@ -61,7 +63,10 @@ def _plain(args: list[str]) -> Row:
 
     start = time.monotonic()
     trainer = loop.main(args)
-    return {"dice": float(trainer.callback_metrics["val/dice"]), "minutes": (time.monotonic() - start) / 60}
+    return {
+        "dice": float(trainer.callback_metrics["val/dice"]),
+        "minutes": (time.monotonic() - start) / 60,
+    }
 
 
 def _ours(args: list[str]) -> Row:
@@ -69,7 +74,10 @@ def _ours(args: list[str]) -> Row:
 
     start = time.monotonic()
     trainer = fit(args).trainer
-    found = {"dice": float(trainer.callback_metrics["val/dice"]), "minutes": (time.monotonic() - start) / 60}
+    found = {
+        "dice": float(trainer.callback_metrics["val/dice"]),
+        "minutes": (time.monotonic() - start) / 60,
+    }
     return found | {"precision": trainer.precision}
 
 
@@ -82,6 +90,13 @@ def _section(rows: list[Row], what: str, epochs: int, pretrained: bool) -> Secti
     ways = ("plain", "ours")
     scores = {way: [row[way]["dice"] for row in rows] for way in ways}
     minutes = {way: [row[way]["minutes"] for row in rows] for way in ways}
-    lines = [[way, spread(scores[way], 4), *(f"{s:.4f}" for s in scores[way]), spread(minutes[way], 1)] for way in ways]
+    lines = [
+        [way, spread(scores[way], 4), *(f"{s:.4f}" for s in scores[way]), spread(minutes[way], 1)]
+        for way in ways
+    ]
     heads = ("way", "validation Dice", *(f"seed {row['seed']}" for row in rows), "minutes")
-    return Section(f"{caption}\n\n{table(heads, lines)}", {"rows": rows}, {"dice": Bars("Equal score", "Dice", scores)})
+    return Section(
+        f"{caption}\n\n{table(heads, lines)}",
+        {"rows": rows},
+        {"dice": Bars("Equal score", "Dice", scores)},
+    )

@@ -56,8 +56,17 @@ def _starts(scratch: Path, smoke: bool, repetitions: int) -> tuple[str, dict[str
     for repetition in range(repetitions):
         runs = scratch / str(repetition)
         ours = ["ours", *pair.our_args(file, size, batch, runs, *ENDLESS)]
-        plain = ["plain", *pair.plain_args(file, size, batch, runs=runs / "plain", epochs=LONG, validate_every=LONG)]
-        ways = [("ours, first run on these data", ours), ("ours, later runs", ours), ("plain", plain)]
+        plain = [
+            "plain",
+            *pair.plain_args(
+                file, size, batch, runs=runs / "plain", epochs=LONG, validate_every=LONG
+            ),
+        ]
+        ways = [
+            ("ours, first run on these data", ours),
+            ("ours, later runs", ours),
+            ("plain", plain),
+        ]
         for name, args in ways[1:] if smoke else ways:
             for what, seconds in _start(args).items():
                 found.setdefault(name, {}).setdefault(what, []).append(seconds)
@@ -104,12 +113,20 @@ def _section(commands: Seconds, starts: dict[str, Seconds], kind: str, repetitio
         "the first batch is there and the first step is done. Ours decodes all images once, and finds them decoded from then on. Each "
         "with its default precision and its own decoder."
     )
-    first = table(("command", "seconds"), [[name, spread(values, 2)] for name, values in commands.items()])
-    lines = [[name, *(spread(values, 1) for values in found.values())] for name, found in starts.items()]
+    first = table(
+        ("command", "seconds"), [[name, spread(values, 2)] for name, values in commands.items()]
+    )
+    lines = [
+        [name, *(spread(values, 1) for values in found.values())] for name, found in starts.items()
+    ]
     second = table(("training", "first batch, s", "first step, s"), lines)
     bars = commands | {f"first step: {name}": found["first step"] for name, found in starts.items()}
     chart = Bars("Seconds from the command on", "s", bars)
-    return Section(f"{caption}\n\n{first}\n\n{second}", {"commands": commands, "trainings": starts}, {"seconds": chart})
+    return Section(
+        f"{caption}\n\n{first}\n\n{second}",
+        {"commands": commands, "trainings": starts},
+        {"seconds": chart},
+    )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def measure(
             facts = {"network": pair.name, "batch": batch, "size": size}
             ways = trainings(pair, file, size, batch, scratch, device, watched=True)
             even = "plain, bf16-mixed" if has_bfloat16(device) else "plain"
-            with fits({name: ways[name] for name in ("ours, defaults", even)}, scratch, until) as running:
+            with fits(
+                {name: ways[name] for name in ("ours, defaults", even)}, scratch, until
+            ) as running:
                 counted = take_turns(running, 1, 0.0)  # in which waits are counted
                 for name, taken in take_turns(running, turns, seconds).items():
                     yield facts | {"way": name} | _row(taken, counted[name][0])
@@ -50,12 +52,17 @@ def measure(
 
 
 def _row(taken: Sequence[Turn], counted: Turn) -> Row:
-    shares = {part: [turn.parts[part] / sum(turn.parts[p] for p in PARTS) for turn in taken] for part in PARTS}
+    shares = {
+        part: [turn.parts[part] / sum(turn.parts[p] for p in PARTS) for turn in taken]
+        for part in PARTS
+    }
     return {
         "precision": counted.facts["precision"],
         "milliseconds": [1000 * turn.seconds / turn.steps for turn in taken],
         "shares": shares,
-        "metrics_and_logging": [m + rest for m, rest in zip(shares[PARTS[-2]], shares[PARTS[-1]], strict=True)],
+        "metrics_and_logging": [
+            m + rest for m, rest in zip(shares[PARTS[-2]], shares[PARTS[-1]], strict=True)
+        ],
         "waits": counted.parts["waits"],
         "watched_steps": counted.steps,
     }
@@ -71,9 +78,19 @@ def section(rows: list[Row]) -> Section:
         waits = f"{row['waits'] / row['watched_steps']:g}"
         way = f"{row['way'].partition(',')[0]} ({row['precision']})"
         lines.append([row["network"], way, spread(row["milliseconds"], 0), *shares, both, waits])
-    bars = {f"{row['network']}: {row['way']}": [100 * s for s in row["metrics_and_logging"]] for row in rows}
-    chart = Bars("Metrics, logging, callbacks and the loop itself", "% of a training step (target: below 2)", bars, 2.0)
-    return Section(f"{_caption(rows[0])}\n\n{table(heads, lines)}", {"rows": rows}, {"overhead": chart})
+    bars = {
+        f"{row['network']}: {row['way']}": [100 * s for s in row["metrics_and_logging"]]
+        for row in rows
+    }
+    chart = Bars(
+        "Metrics, logging, callbacks and the loop itself",
+        "% of a training step (target: below 2)",
+        bars,
+        2.0,
+    )
+    return Section(
+        f"{_caption(rows[0])}\n\n{table(heads, lines)}", {"rows": rows}, {"overhead": chart}
+    )
 
 
 def _caption(row: Row) -> str:

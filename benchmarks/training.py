@@ -37,7 +37,9 @@ def measure(
     until: float | None = None,
 ) -> Generator[Row]:
     """A row per pair: all turns of all ways; ``until`` as in `benchmarks._fits.fits`."""
-    turns, seconds = (2, 0.0) if smoke else (QUICK_TURNS, QUICK_SECONDS) if quick else (TURNS, SECONDS)
+    turns, seconds = (
+        (2, 0.0) if smoke else (QUICK_TURNS, QUICK_SECONDS) if quick else (TURNS, SECONDS)
+    )
     size, batch = (32, 2) if smoke else (SIZE, 8 if device.type == "cpu" else 32)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -83,11 +85,18 @@ def section(rows: list[Row], peak: dict[str, list[float]]) -> Section:
     """Markdown, all numbers, and a chart."""
     text = "\n\n".join([_caption(rows[0]), _loops(rows), _as_taken(rows), _limits(rows, peak)])
     bars = {
-        f"{row['network']}, {precision}": ratios(row["images_per_second"][own], row["images_per_second"][plain])
+        f"{row['network']}, {precision}": ratios(
+            row["images_per_second"][own], row["images_per_second"][plain]
+        )
         for row in rows
         for precision, own, plain in _same_network(row)
     }
-    chart = Bars("One network from files: ours against the plain loop", "times as many images per second", bars, 1.0)
+    chart = Bars(
+        "One network from files: ours against the plain loop",
+        "times as many images per second",
+        bars,
+        1.0,
+    )
     return Section(text, {"rows": rows, "matrix_product_flops": peak}, {"speed": chart})
 
 
@@ -103,15 +112,26 @@ def _caption(row: Row) -> str:
 def _same_network(row: Row) -> list[tuple[str, str, str]]:
     """Precision, our way and the plain one, where both train our network in the same precision."""
     plain = "plain, our network" if "plain, our network" in row["precision"] else "plain"
-    ways = [(own, way) for own in ("ours, float32", "ours, defaults") for way in (plain, f"{plain}, bf16-mixed")]
+    ways = [
+        (own, way)
+        for own in ("ours, float32", "ours, defaults")
+        for way in (plain, f"{plain}, bf16-mixed")
+    ]
     known = [(own, way) for own, way in ways if way in row["precision"]]
-    found = {row["precision"][own]: (own, way) for own, way in known if row["precision"][own] == row["precision"][way]}
+    found = {
+        row["precision"][own]: (own, way)
+        for own, way in known
+        if row["precision"][own] == row["precision"][way]
+    }
     return [(precision, *pair) for precision, pair in found.items()]
 
 
 def _loops(rows: list[Row]) -> str:
     precisions = [precision for precision, *_ in _same_network(rows[0])]
-    heads = ["network", *(h for p in precisions for h in (f"plain, {p}, images/s", f"ours, {p}, times plain"))]
+    heads = [
+        "network",
+        *(h for p in precisions for h in (f"plain, {p}, images/s", f"ours, {p}, times plain")),
+    ]
     lines = []
     for row in rows:
         speed, cells = row["images_per_second"], [row["network"]]
@@ -125,15 +145,28 @@ def _loops(rows: list[Row]) -> str:
 
 
 def _as_taken(rows: list[Row]) -> str:
-    heads = ("network", "peer", "parameters, ours / peer", "GMACs, ours / peer", "plain float32, images/s")
-    more = ("ours float32, times that", "ours with its defaults, times that", "the same, times plain in that precision")
+    heads = (
+        "network",
+        "peer",
+        "parameters, ours / peer",
+        "GMACs, ours / peer",
+        "plain float32, images/s",
+    )
+    more = (
+        "ours float32, times that",
+        "ours with its defaults, times that",
+        "the same, times plain in that precision",
+    )
     lines = []
     for row in rows:
         speed, precision = row["images_per_second"], row["precision"]["ours, defaults"]
         default, even = speed["ours, defaults"], _even(row)
         cells = [row["network"], row["peer"]]
         cells += [" / ".join(f"{row['parameters'][name]:,}" for name in ("ours, float32", "plain"))]
-        cells += [f"{row['macs'] / 1e9:.2f} / {row['peer_macs'] / 1e9:.2f}", spread(speed["plain"], 1)]
+        cells += [
+            f"{row['macs'] / 1e9:.2f} / {row['peer_macs'] / 1e9:.2f}",
+            spread(speed["plain"], 1),
+        ]
         cells += [spread(ratios(speed["ours, float32"], speed["plain"]), 2)]
         cells += [f"{spread(ratios(default, speed['plain']), 2)} ({precision})"]
         lines.append([*cells, spread(ratios(default, speed[even]), 2) if even else "-"])
@@ -151,15 +184,37 @@ def _even(row: Row) -> str | None:
 
 def _limits(rows: list[Row], peak: dict[str, list[float]]) -> str:
     most = {name: statistics.median(found) for name, found in peak.items()}
-    heads = ("network", "bare step on a random batch, images/s", "ours reaches of it", "GFLOP/s of the bare step")
+    heads = (
+        "network",
+        "bare step on a random batch, images/s",
+        "ours reaches of it",
+        "GFLOP/s of the bare step",
+    )
     lines = []
     for row in rows:
         speed, precision = row["images_per_second"], row["precision"]
         fast = "bfloat16" if precision["synthetic"] == "bf16-mixed" else "float32"
-        even = [name for name in ("ours, defaults", "ours, float32") if precision[name] == precision["synthetic"]]
+        even = [
+            name
+            for name in ("ours, defaults", "ours, float32")
+            if precision[name] == precision["synthetic"]
+        ]
         done = 6 * row["macs"] * statistics.median(speed["synthetic"])
-        share = spread([100 * r for r in ratios(speed[even[0]], speed["synthetic"])], 1) + " %" if even else "-"
-        of_peak = f"{done / 1e9:.0f}, {100 * done / most[fast]:.1f} % of a matrix product's in {fast}"
-        lines.append([row["network"], f"{spread(speed['synthetic'], 1)} ({precision['synthetic']})", share, of_peak])
+        share = (
+            spread([100 * r for r in ratios(speed[even[0]], speed["synthetic"])], 1) + " %"
+            if even
+            else "-"
+        )
+        of_peak = (
+            f"{done / 1e9:.0f}, {100 * done / most[fast]:.1f} % of a matrix product's in {fast}"
+        )
+        lines.append(
+            [
+                row["network"],
+                f"{spread(speed['synthetic'], 1)} ({precision['synthetic']})",
+                share,
+                of_peak,
+            ]
+        )
     product = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in most.items())
     return f"{table(heads, lines)}\n\nA large matrix product: {product}. A training step is counted as six times its multiply-adds."

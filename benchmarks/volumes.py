@@ -27,7 +27,9 @@ SIZE, SMOKE_SIZE = 256, 16
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results."""
     counts, shape, reads, size = (
-        (SMOKE_COUNTS, SMOKE_SHAPE, SMOKE_READS, SMOKE_SIZE) if smoke else (COUNTS, SHAPE, READS, SIZE)
+        (SMOKE_COUNTS, SMOKE_SHAPE, SMOKE_READS, SMOKE_SIZE)
+        if smoke
+        else (COUNTS, SHAPE, READS, SIZE)
     )
     lines = [
         "| scans | files of decoded slices, MB | peak memory, MB | random slice, ms | 2.5-D, ms |",
@@ -40,7 +42,10 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
                 write_scan(Path(folder), number, shape)
             found = in_a_process(Path(folder), reads, size)
         rows.append({"scans": count, **found})
-        times = " | ".join(f"{found[name][1]:.3f} [{found[name][0]:.3f}, {found[name][2]:.3f}]" for name in ("1", "3"))
+        times = " | ".join(
+            f"{found[name][1]:.3f} [{found[name][0]:.3f}, {found[name][2]:.3f}]"
+            for name in ("1", "3")
+        )
         lines.append(f"| {count} | {found['disk']:.0f} | {found['peak']:.0f} | {times} |")
     caption = (
         f"Generated scans of {shape[0]} slices of {shape[1]} x {shape[2]}, as `.nii.gz`, read at {size} x {size}. Peak resident "
@@ -48,7 +53,9 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
         "and masks of liver and tumour, in 2-D and with both neighbours (2.5-D)."
     )
     peaks = {f"{row['scans']} scans": [row["peak"]] for row in rows}
-    return Section("\n".join([caption, "", *lines]), {"rows": rows}, {"peak": Bars("Peak memory", "MB", peaks)})
+    return Section(
+        "\n".join([caption, "", *lines]), {"rows": rows}, {"peak": Bars("Peak memory", "MB", peaks)}
+    )
 
 
 def in_a_process(folder: Path, reads: int, size: int) -> dict[str, Any]:
@@ -105,7 +112,9 @@ def write_scan(
 
     ct, labels = draw_scan(number, shape)
     canonical = nibabel.orientations.axcodes2ornt("SPL")
-    turn = nibabel.orientations.ornt_transform(canonical, nibabel.orientations.axcodes2ornt(orientation))
+    turn = nibabel.orientations.ornt_transform(
+        canonical, nibabel.orientations.axcodes2ornt(orientation)
+    )
     affine = np.zeros((4, 4))
     affine[[2, 1, 0], [0, 1, 2]] = np.array(spacing) * (1, -1, -1)  # S, P, L of an affine in RAS+
     affine[:, 3] = 20.5, -30.25, 100.0, 1
@@ -117,7 +126,9 @@ def write_scan(
     return ct, labels
 
 
-def draw_scan(number: int, shape: tuple[int, int, int]) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+def draw_scan(
+    number: int, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     """HU and labels (slices, rows, columns) of one generated patient."""
     rng = np.random.default_rng(number)
     z, y, x = (
@@ -125,10 +136,16 @@ def draw_scan(number: int, shape: tuple[int, int, int]) -> tuple[NDArray[np.int1
         for axis, length in enumerate(shape)
     )
     body = (x / 0.9) ** 2 + (y / 0.7) ** 2 + 0 * z < 1
-    liver = ((x + 0.35) / rng.uniform(0.35, 0.45)) ** 2 + ((y + 0.05) / 0.45) ** 2 + ((z - 0.1) / 0.7) ** 2 < 1
+    liver = ((x + 0.35) / rng.uniform(0.35, 0.45)) ** 2 + ((y + 0.05) / 0.45) ** 2 + (
+        (z - 0.1) / 0.7
+    ) ** 2 < 1
     tumor = liver & ((x + 0.35) ** 2 + (y - rng.uniform(-0.2, 0.1)) ** 2 + (z - 0.1) ** 2 < 0.25**2)
     labels = liver.astype(np.uint8) + tumor
-    ct = np.array([-1000, 30])[body.astype(int)] + np.array([0, 80, 20])[labels] + rng.normal(0, 10, shape)
+    ct = (
+        np.array([-1000, 30])[body.astype(int)]
+        + np.array([0, 80, 20])[labels]
+        + rng.normal(0, 10, shape)
+    )
     return ct.astype(np.int16), labels
 
 

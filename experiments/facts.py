@@ -42,8 +42,12 @@ class Facts:
     scored_at: str
     threshold: float = 0.5
     checkpoint: str = ""
-    inference: str = ""  # what came to the network alone: test-time augmentation, an ensemble, post-processing
-    looks: int | None  # how often the test split had been scored by then, as the ledger of the runs' folder counted
+    inference: str = (
+        ""  # what came to the network alone: test-time augmentation, an ensemble, post-processing
+    )
+    looks: (
+        int | None
+    )  # how often the test split had been scored by then, as the ledger of the runs' folder counted
     seed: int
     epochs: int
     precision: str
@@ -68,13 +72,24 @@ class Facts:
         name = f"{self.architecture} x {self.encoder}" if self.encoder else self.architecture
         scratch = ["from scratch"] if self.encoder and not self.pretrained else []
         more = [self.inference] if self.inference else []
-        return ", ".join([name, *(f"{key}={words(value)}" for key, value in self.options.items()), *scratch, *more])
+        return ", ".join(
+            [
+                name,
+                *(f"{key}={words(value)}" for key, value in self.options.items()),
+                *scratch,
+                *more,
+            ]
+        )
 
     @property
     def settings(self) -> str:
         """The recipe, where the training departs from it, and the weights it began with."""
         changes = ", ".join(f"{key}={words(value)}" for key, value in self.changes.items())
-        weights = f"; encoder weights {self.encoder_weights['sha256'][:8]}" if self.encoder_weights else ""
+        weights = (
+            f"; encoder weights {self.encoder_weights['sha256'][:8]}"
+            if self.encoder_weights
+            else ""
+        )
         elsewhere = f"; trained on {self.trained_on}" if self.trained_on else ""
         return f"{self.recipe or 'no recipe'}{f' with {changes}' if changes else ''}{weights}{elsewhere}"
 
@@ -110,7 +125,10 @@ class Result:
 
 def load_results(folder: Path) -> list[Result]:
     """All that was recorded below ``folder``, in the order of the files' names."""
-    return [Result(read_facts(file), file.with_suffix(".csv")) for file in sorted((folder / "scores").glob("*/*.json"))]
+    return [
+        Result(read_facts(file), file.with_suffix(".csv"))
+        for file in sorted((folder / "scores").glob("*/*.json"))
+    ]
 
 
 def read_facts(file: Path) -> Facts:
@@ -118,7 +136,9 @@ def read_facts(file: Path) -> Facts:
     try:
         return Facts(**json.loads(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{file} does not hold the facts of a run ({error}); record that run again.") from error
+        raise InputError(
+            f"{file} does not hold the facts of a run ({error}); record that run again."
+        ) from error
 
 
 def write_facts(facts: Facts, file: Path) -> None:

@@ -25,7 +25,10 @@ SAME_TEST_IMAGES = {
 SHARED = ("model", "options", "dataset", "protocol", "nearest", "convention", "source")
 _FIELDS = tuple("published_protocol" if column == "protocol" else column for column in SHARED)
 LOSS_OPTIONS = ("regularizer", "reconstruction")  # model options that only training knows
-_SCRATCH = {("nanonet", "b"), ("nanonet", "c")}  # variants of whose encoder there are no weights anywhere
+_SCRATCH = {
+    ("nanonet", "b"),
+    ("nanonet", "c"),
+}  # variants of whose encoder there are no weights anywhere
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,19 @@ class Paper:
 
 
 PAPERS = {  # by the beginning of the source; the longest one that fits counts
-    "model card of Attention U-Net ConvNeXt (UNet-A)": Paper(("unet_a", "attention_unet_convnext"), pretrained=True),
+    "model card of Attention U-Net ConvNeXt (UNet-A)": Paper(
+        ("unet_a", "attention_unet_convnext"), pretrained=True
+    ),
     "PEFNet, RIVF 2022, Table IV": Paper(("pefnet_kvasir",), pretrained=True),
     "PAM-UNet, 2024": Paper(("pam_unet_kvasir",), elsewhere={"lits": "pam_unet_lits"}),
     "Dual Cross-Attention": Paper(("dca_unet_kvasir",)),
     "SA-UNet": Paper(("sa_unet_v2_drive",)),
-    "SA-UNetv2, 2025, loss ablation, BCE": Paper(("sa_unet_v2_drive",), changes={"model.loss": {"bce": 1}}),
-    "SA-UNetv2, 2025, loss ablation, MCC": Paper(("sa_unet_v2_drive",), changes={"model.loss": {"mcc": 1}}),
+    "SA-UNetv2, 2025, loss ablation, BCE": Paper(
+        ("sa_unet_v2_drive",), changes={"model.loss": {"bce": 1}}
+    ),
+    "SA-UNetv2, 2025, loss ablation, MCC": Paper(
+        ("sa_unet_v2_drive",), changes={"model.loss": {"mcc": 1}}
+    ),
     "SA-UNetv2, 2025, loss ablation, BCE + MCC": Paper(("sa_unet_v2_drive",)),
     "NanoNet, CBMS 2021": Paper(("nanonet_kvasir",), pretrained=True),
     "DDANet, ICPR 2020": Paper(("ddanet_kvasir",)),
@@ -135,14 +144,18 @@ def overrides(evaluation: Evaluation) -> dict[str, Any]:
     if paper is None:
         raise InputError("its source does not say how it was trained.")
     if not evaluation.protocol:
-        raise InputError(f"no protocol of ours is near {evaluation.published_protocol!r} of {evaluation.dataset}.")
+        raise InputError(
+            f"no protocol of ours is near {evaluation.published_protocol!r} of {evaluation.dataset}."
+        )
     recipe = yaml.safe_load((RECIPES / f"{evaluation.recipes[0]}.yaml").read_text(encoding="utf-8"))
     options = _options(evaluation)
     encoder = options.pop("encoder", None)
     pretrained = paper.pretrained and (evaluation.model, options.get("variant")) not in _SCRATCH
     pretrained &= bool(encoder) or evaluation.model == "nanonet"
     if evaluation.model == recipe["model"]["architecture"]:
-        kept = {k: v for k, v in (recipe["model"].get("options") or {}).items() if k in LOSS_OPTIONS}
+        kept = {
+            k: v for k, v in (recipe["model"].get("options") or {}).items() if k in LOSS_OPTIONS
+        }
         options |= kept if options.get("attention") in (None, "pla", "self", "cross") else {}
     wanted = {
         "data.dataset": evaluation.dataset,
@@ -174,12 +187,17 @@ def yaml_words(value: Any) -> str:
 
 
 def _options(evaluation: Evaluation) -> dict[str, Any]:
-    return parse(f"{evaluation.model}:{evaluation.options}" if evaluation.options else evaluation.model)[1]
+    return parse(
+        f"{evaluation.model}:{evaluation.options}" if evaluation.options else evaluation.model
+    )[1]
 
 
 def _same_network(evaluation: Evaluation, facts: Facts) -> bool:
     ours = ({"encoder": facts.encoder} if facts.encoder else {}) | facts.options
-    complete = [_complete(evaluation.model, _options(evaluation)), _complete(facts.architecture, ours)]
+    complete = [
+        _complete(evaluation.model, _options(evaluation)),
+        _complete(facts.architecture, ours),
+    ]
     return evaluation.model == facts.architecture and complete[0] == complete[1]
 
 
@@ -191,4 +209,6 @@ def _complete(architecture: str, given: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _defaults(architecture: str) -> dict[str, Any]:
     found = constructor_options(architecture)
-    return {k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in found.items()}
+    return {
+        k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in found.items()
+    }

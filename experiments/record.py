@@ -53,9 +53,15 @@ def main(args: list[str]) -> None:
     options = _parser().parse_args(args)
     done, refused = 0, []
     for run in find_runs(options.folders):
-        found = list(results_of(run, {name: getattr(options, name) for name in ("recipe", "commit", "hardware")}))
+        found = list(
+            results_of(
+                run, {name: getattr(options, name) for name in ("recipe", "commit", "hardware")}
+            )
+        )
         if not found:
-            print(f"{run}: its best checkpoint was not tested (lightning-seg test --ckpt_path ...); passed over")
+            print(
+                f"{run}: its best checkpoint was not tested (lightning-seg test --ckpt_path ...); passed over"
+            )
         for result in found:
             try:
                 done += record(result, options.results, options.replace, options.latency)
@@ -63,7 +69,9 @@ def main(args: list[str]) -> None:
                 refused.append(str(error))
     print(f"{done} recorded in {options.results}; next: python -m experiments leaderboard")
     if refused:
-        raise InputError(refused[0] + (f" (So it is with {len(refused)} runs.)" if refused[1:] else ""))
+        raise InputError(
+            refused[0] + (f" (So it is with {len(refused)} runs.)" if refused[1:] else "")
+        )
 
 
 def record(result: Result, results: Path, replaced: bool = False, latency: bool = False) -> bool:
@@ -136,7 +144,13 @@ def rows_of(facts: Facts, scores: dict[str, Any]) -> list[dict[str, str]]:
     }
     rows = [
         {"class": name, "convention": convention, "score": score}
-        | dict(zip(("value", "low", "high"), (f"{v:.4f}" for v in (value["value"], *value["interval"])), strict=True))
+        | dict(
+            zip(
+                ("value", "low", "high"),
+                (f"{v:.4f}" for v in (value["value"], *value["interval"])),
+                strict=True,
+            )
+        )
         for name, by_score in scores.items()
         for score, by_convention in by_score.items()
         for convention, value in by_convention.items()
@@ -164,13 +178,31 @@ def _measure(network: str, size: int) -> tuple[float, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments record", description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path, help="runs/<name>, a version of it, or the folder of a sweep")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where to keep them (default experiments/results)"
+        "folders",
+        nargs="+",
+        type=Path,
+        help="runs/<name>, a version of it, or the folder of a sweep",
     )
-    parser.add_argument("--replace", action="store_true", help="in place of a faulty run of the same training and seed")
-    parser.add_argument("--latency", action="store_true", help="measure here how long one image takes each network")
-    parser.add_argument("--recipe", default="", help="of runs that have not kept it and are not named after it")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="where to keep them (default experiments/results)",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="in place of a faulty run of the same training and seed",
+    )
+    parser.add_argument(
+        "--latency", action="store_true", help="measure here how long one image takes each network"
+    )
+    parser.add_argument(
+        "--recipe", default="", help="of runs that have not kept it and are not named after it"
+    )
     parser.add_argument("--commit", default="", help="of the code, for runs that have not kept it")
-    parser.add_argument("--hardware", default="", help="that trained them, for runs that have not kept it")
+    parser.add_argument(
+        "--hardware", default="", help="that trained them, for runs that have not kept it"
+    )
     return parser

@@ -42,7 +42,9 @@ class Fit:
     def name(self) -> str:
         """``dca_unet-skip=null``: the network, and the data set where it is not the recipe's."""
         e = self.evaluations[0]
-        loss = "loss=" + "+".join(self.changes["model.loss"]) if "model.loss" in self.changes else ""
+        loss = (
+            "loss=" + "+".join(self.changes["model.loss"]) if "model.loss" in self.changes else ""
+        )
         dataset = self.changes.get("data.dataset", "")
         return slug("-".join(filter(None, (e.model, e.options, loss, dataset))))
 
@@ -53,7 +55,11 @@ class Fit:
 
     @property
     def published(self) -> str:
-        values = {f"{v:.4f} {e.convention}" for e in self.evaluations if (v := published_score(e)) is not None}
+        values = {
+            f"{v:.4f} {e.convention}"
+            for e in self.evaluations
+            if (v := published_score(e)) is not None
+        }
         return ", ".join(sorted(values))
 
 
@@ -62,16 +68,22 @@ def main(args: list[str]) -> None:
     parser = _parser()
     options, more = parser.parse_known_args(args)
     more = [part for arg in more for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    if len(more) % 2 or any(not arg.startswith(("--model.", "--data.", "--trainer.")) for arg in more[::2]):
+    if len(more) % 2 or any(
+        not arg.startswith(("--model.", "--data.", "--trainer.")) for arg in more[::2]
+    ):
         raise InputError(
             f"{' '.join(more)} is no option of reproduce; give --only, --fits-minutes, --run or keys of a recipe."
         )
     fits, refused = plan(read_evaluations(options.results / "reported.csv"))
     chosen = [fit for fit in fits if fnmatchcase(fit.point, options.only or "*")]
     if not chosen:
-        raise InputError(f"--only {options.only!r} chooses none of the {len(fits)} fits; leave it out to see them.")
+        raise InputError(
+            f"--only {options.only!r} chooses none of the {len(fits)} fits; leave it out to see them."
+        )
     rate = options.rate or measure_rate()
-    reduced = {key[2:]: yaml.safe_load(text) for key, text in zip(more[::2], more[1::2], strict=True)}
+    reduced = {
+        key[2:]: yaml.safe_load(text) for key, text in zip(more[::2], more[1::2], strict=True)
+    }
     for fit in chosen:
         _look(fit, rate, reduced)
     ready = [fit for fit in chosen if not fit.missing and _short_enough(fit, options.fits_minutes)]
@@ -91,7 +103,9 @@ def plan(evaluations: Sequence[Evaluation]) -> tuple[list[Fit], dict[str, list[E
             refused.setdefault(str(error), []).append(evaluation)
             continue
         recipe = evaluation.recipes[0]
-        fits.setdefault(f"{recipe} {words(changes)}", Fit(recipe, changes)).evaluations.append(evaluation)
+        fits.setdefault(f"{recipe} {words(changes)}", Fit(recipe, changes)).evaluations.append(
+            evaluation
+        )
     return list(fits.values()), refused
 
 
@@ -114,7 +128,9 @@ def _look(fit: Fit, rate: float, reduced: Mapping[str, Any] = MappingProxyType({
 
 
 def _config(recipe: str, changes: dict[str, Any]) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"))
+    config: dict[str, Any] = yaml.safe_load(
+        (RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8")
+    )
     for key, value in changes.items():
         part, _, name = key.partition(".")
         config[part][name] = value
@@ -141,7 +157,10 @@ def _weights(architecture: str, options: str) -> None:
 def measure_rate(seconds: float = 1.5) -> float:
     """Multiply-adds per second that this machine trains with, on a small U-Net: good for a rough estimate."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net, image = create("unet", widths=[32, 64, 128]).to(device), torch.rand(4, 3, 128, 128, device=device)
+    net, image = (
+        create("unet", widths=[32, 64, 128]).to(device),
+        torch.rand(4, 3, 128, 128, device=device),
+    )
     _, macs = count("unet", 128, widths=[32, 64, 128])
     steps, start = -1, time.monotonic()
     while steps < 1 or time.monotonic() - start < seconds:
@@ -157,18 +176,25 @@ def _short_enough(fit: Fit, limit: float | None) -> bool:
     return limit is None or (fit.minutes is not None and fit.minutes <= limit)
 
 
-def _print(chosen: list[Fit], ready: list[Fit], refused: dict[str, list[Evaluation]], limit: float | None) -> None:
+def _print(
+    chosen: list[Fit], ready: list[Fit], refused: dict[str, list[Evaluation]], limit: float | None
+) -> None:
     lacks = [fit for fit in chosen if fit.missing]
     slow = [fit for fit in chosen if not fit.missing and fit not in ready]
     for title, fits in (
-        ("can be reproduced here (minutes of one seed, a rough estimate from multiply-adds)", ready),
+        (
+            "can be reproduced here (minutes of one seed, a rough estimate from multiply-adds)",
+            ready,
+        ),
         (f"take longer than {limit:g} minutes" if limit else "", slow),
     ):
         if fits:
             print(f"\n{len(fits)} fits {title}:")
             for fit in sorted(fits, key=lambda fit: fit.minutes or 0.0):
                 print(f"  {fit.minutes:10,.0f} min  {fit.point:58}  published {fit.published}")
-                print(f"                  lightning-seg fit -c experiments/{fit.recipe}.yaml {_shell(fit)}".rstrip())
+                print(
+                    f"                  lightning-seg fit -c experiments/{fit.recipe}.yaml {_shell(fit)}".rstrip()
+                )
     reasons: dict[str, list[str]] = {}
     for fit in lacks:
         reasons.setdefault(fit.missing, []).append(fit.point)
@@ -178,7 +204,14 @@ def _print(chosen: list[Fit], ready: list[Fit], refused: dict[str, list[Evaluati
         print("\ncannot be reproduced here:")
     for reason, names in reasons.items():
         print(f"  {reason}")
-        print(textwrap.fill("; ".join(dict.fromkeys(names)), 118, initial_indent="      ", subsequent_indent="      "))
+        print(
+            textwrap.fill(
+                "; ".join(dict.fromkeys(names)),
+                118,
+                initial_indent="      ",
+                subsequent_indent="      ",
+            )
+        )
 
 
 def _shell(fit: Fit) -> str:
@@ -189,13 +222,24 @@ def _run(fits: list[Fit], options: argparse.Namespace, more: list[str]) -> None:
     """Run the fits as one sweep per recipe, which goes on where it was left, and record what has been tested."""
     for recipe in dict.fromkeys(fit.recipe for fit in fits):
         study = "_".join(["reproduce", recipe, *filter(None, [slug(" ".join(more))])])
-        models = [{"name": fit.name, "overrides": fit.changes} for fit in fits if fit.recipe == recipe]
+        models = [
+            {"name": fit.name, "overrides": fit.changes} for fit in fits if fit.recipe == recipe
+        ]
         file = Path(options.runs) / study / "sweep.yaml"
         content = {"recipe": str(RECIPES / f"{recipe}.yaml"), "models": models}
         write_whole(file, yaml.safe_dump(content, sort_keys=False).encode())
         limits = ["--limit-minutes", str(options.limit_minutes)] if options.limit_minutes else []
         workers = ["--workers", options.workers] if options.workers else []
-        where = ["--sweep", str(file), "--study", study, "--runs", options.runs, "--seeds", options.seeds]
+        where = [
+            "--sweep",
+            str(file),
+            "--study",
+            study,
+            "--runs",
+            options.runs,
+            "--seeds",
+            options.seeds,
+        ]
         sweep.main([*where, *limits, *workers, *more])
         record.main([str(file.parent), "--results", str(options.results), "--recipe", recipe])
 
@@ -208,16 +252,33 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--fits-minutes", type=float, metavar="M", help="only fits that take at most so long, each seed"
+        "--fits-minutes",
+        type=float,
+        metavar="M",
+        help="only fits that take at most so long, each seed",
     )
-    parser.add_argument("--only", metavar="GLOB", help="only fits of such a name: 'dca_unet_kvasir/*'")
-    parser.add_argument("--run", action="store_true", help="run them, resumably, test each once and record it")
+    parser.add_argument(
+        "--only", metavar="GLOB", help="only fits of such a name: 'dca_unet_kvasir/*'"
+    )
+    parser.add_argument(
+        "--run", action="store_true", help="run them, resumably, test each once and record it"
+    )
     parser.add_argument("--seeds", default="42,43,44", help="of each fit (default 42,43,44)")
     parser.add_argument(
-        "--limit-minutes", type=float, metavar="M", help="after which no training is started, per recipe"
+        "--limit-minutes",
+        type=float,
+        metavar="M",
+        help="after which no training is started, per recipe",
     )
     parser.add_argument("--workers", help="how many train at a time, as `sweep` takes it")
     parser.add_argument("--runs", default="runs", help="folder of all runs (default runs)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to record (default experiments/results)")
-    parser.add_argument("--rate", type=float, help="multiply-adds per second of this machine (default: measured)")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="where to record (default experiments/results)",
+    )
+    parser.add_argument(
+        "--rate", type=float, help="multiply-adds per second of this machine (default: measured)"
+    )
     return parser

@@ -26,7 +26,17 @@ from lightning_seg.training.module import SegmentationModule
 
 # What says which network it is, where files lie, or how fast it goes: no part of how a network is trained.
 NETWORK = {f"model.{name}" for name in ("architecture", "encoder", "options", "pretrained")}
-COPIED = ("dataset", "synthetic", "protocol", "protocol_digest", "split", "images", "size", "scored_at", "threshold")
+COPIED = (
+    "dataset",
+    "synthetic",
+    "protocol",
+    "protocol_digest",
+    "split",
+    "images",
+    "size",
+    "scored_at",
+    "threshold",
+)
 NOT_TRAINING = {
     "model.compile",
     "model.activation_checkpointing",
@@ -66,7 +76,9 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
     for folder in folders:
         runs = sorted({config.parent for config in folder.rglob("config.yaml")})
         if not runs:
-            raise InputError(f"no run lies in {str(folder)!r}; give runs/<name>, or the folder of a sweep.")
+            raise InputError(
+                f"no run lies in {str(folder)!r}; give runs/<name>, or the folder of a sweep."
+            )
         found += runs
     return list(dict.fromkeys(found))
 
@@ -97,7 +109,9 @@ def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[st
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     kept = read_environment(run)
     sittings: list[dict[str, Any]] = kept.get("sittings", [])
-    recipe = _recipe(run, kept.get("command", ["-c", known["recipe"]] if known.get("recipe") else []))
+    recipe = _recipe(
+        run, kept.get("command", ["-c", known["recipe"]] if known.get("recipe") else [])
+    )
     settings, model = training(config), config["model"]
     trained_on = (config["data"]["dataset"], settings["data.protocol"])
     parameters, gmacs = _cost(config, summary)
@@ -105,7 +119,9 @@ def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[st
         recipe=recipe.stem if recipe else "",
         changes=_changes(settings, recipe) if recipe else {},
         training=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8],
-        trained_on="" if trained_on == (summary["dataset"], summary["protocol"]) else ", ".join(trained_on),
+        trained_on=""
+        if trained_on == (summary["dataset"], summary["protocol"])
+        else ", ".join(trained_on),
         architecture=model["architecture"],
         encoder=model["encoder"] or "",
         options=model["options"] or {},
@@ -118,10 +134,14 @@ def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[st
         looks=summary.get("looks"),
         seed=config["seed_everything"],
         epochs=config["trainer"]["max_epochs"],
-        precision=sittings[-1]["precision"] if sittings else config["trainer"]["precision"] or "32-true",
+        precision=sittings[-1]["precision"]
+        if sittings
+        else config["trainer"]["precision"] or "32-true",
         commit=_joined(s["commit"] for s in sittings) or known.get("commit", ""),
         hardware=_joined(map(hardware, sittings)) or known.get("hardware", ""),
-        minutes=round(sum(s["minutes"] for s in sittings), 1) if sittings else _minutes_of_trial(run),
+        minutes=round(sum(s["minutes"] for s in sittings), 1)
+        if sittings
+        else _minutes_of_trial(run),
         parameters=parameters,
         gmacs=gmacs,
         **{key: summary[key] for key in COPIED},
@@ -131,7 +151,11 @@ def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[st
 def _minutes_of_trial(run: Path) -> float | None:
     """As the engine of sweeps took them, the test included; None for a run of another origin."""
     file = run.parent / "result.json"
-    seconds = json.loads(file.read_text(encoding="utf-8"))["facts"].get("seconds") if file.is_file() else None
+    seconds = (
+        json.loads(file.read_text(encoding="utf-8"))["facts"].get("seconds")
+        if file.is_file()
+        else None
+    )
     return None if seconds is None else round(seconds / 60, 1)
 
 
@@ -161,7 +185,11 @@ def _not_default(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a class that are not its defaults; an empty dictionary or list is as good as None."""
     parameters = inspect.signature(kind).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items()}
-    return {k: v for k, v in given.items() if v != defaults.get(k) and not (v in ({}, []) and defaults.get(k) is None)}
+    return {
+        k: v
+        for k, v in given.items()
+        if v != defaults.get(k) and not (v in ({}, []) and defaults.get(k) is None)
+    }
 
 
 def _callback(entry: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +215,9 @@ def _protocol(data: Mapping[str, Any]) -> str:
 def _recipe(run: Path, command: list[str]) -> Path | None:
     """The recipe that the run's command named, or of which it has the name; None where it is none of ours."""
     pairs = pairwise(part for given in command for part in given.split("=", 1))
-    named = [Path(value).stem for option, value in pairs if option in ("-c", "--config")] or [run.parent.name]
+    named = [Path(value).stem for option, value in pairs if option in ("-c", "--config")] or [
+        run.parent.name
+    ]
     file = RECIPES / f"{named[-1]}.yaml"
     return file if file.is_file() else None
 
@@ -195,8 +225,12 @@ def _recipe(run: Path, command: list[str]) -> Path | None:
 def _changes(settings: dict[str, Any], recipe: Path) -> dict[str, Any]:
     """Where ``settings`` depart from those of the recipe, besides the network and a precision that it leaves to the machine."""
     theirs = training(yaml.safe_load(recipe.read_text(encoding="utf-8")))
-    named = (yaml.safe_load(recipe.read_text(encoding="utf-8")).get("trainer") or {}).get("precision")
-    keys = sorted((set(settings) | set(theirs)) - NETWORK - (set() if named else {"trainer.precision"}))
+    named = (yaml.safe_load(recipe.read_text(encoding="utf-8")).get("trainer") or {}).get(
+        "precision"
+    )
+    keys = sorted(
+        (set(settings) | set(theirs)) - NETWORK - (set() if named else {"trainer.precision"})
+    )
     return {key: settings.get(key) for key in keys if settings.get(key) != theirs.get(key)}
 
 
@@ -205,7 +239,10 @@ def _cost(config: dict[str, Any], summary: dict[str, Any]) -> tuple[int, float |
     model, size = config["model"], summary["size"]
     given = config["data"].get("dataset_options") or {}
     channels = given.get("in_channels", source_class(config["data"]["dataset"]).in_channels)
-    options = (model["options"] or {}) | {"encoder": model["encoder"], "encoder_options": model["encoder_options"]}
+    options = (model["options"] or {}) | {
+        "encoder": model["encoder"],
+        "encoder_options": model["encoder_options"],
+    }
     side = size if isinstance(size, int) else 256
     parameters, macs = _count(
         model["architecture"],

@@ -36,9 +36,15 @@ def main(args: list[str]) -> None:
     """Run a sweep, or go on with it."""
     options, fixed = _parser().parse_known_args(args)
     check_overrides(fixed)
-    beside = [name for name in ("recipe", "architectures", "encoders", "options") if getattr(options, name)]
+    beside = [
+        name
+        for name in ("recipe", "architectures", "encoders", "options")
+        if getattr(options, name)
+    ]
     if options.sweep and beside:
-        raise InputError(f"--sweep {options.sweep} says what is trained; leave --{beside[0]} out, or --sweep.")
+        raise InputError(
+            f"--sweep {options.sweep} says what is trained; leave --{beside[0]} out, or --sweep."
+        )
     content = _read(Path(options.sweep)) if options.sweep else _content(options, fixed)
     places = slots(options.workers, options.per_gpu, options.devices_per_trial)
     stem = Path(options.sweep or content["recipe"]).stem
@@ -52,7 +58,9 @@ def main(args: list[str]) -> None:
             print(search.command(spec, slot, []))
     else:
         storage = resolve(options.storage, Path(options.runs), name)
-        launch(spec, storage, name, places, options.limit_minutes, options.retry_failed, options.only)
+        launch(
+            spec, storage, name, places, options.limit_minutes, options.retry_failed, options.only
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -66,12 +74,16 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not {"recipe", "models"} <= set(content):
-        raise InputError(f"{path} is not a sweep; it needs recipe: and models:, a list of {{name, overrides}}.")
+        raise InputError(
+            f"{path} is not a sweep; it needs recipe: and models:, a list of {{name, overrides}}."
+        )
     for key, value in content.items():
         if key not in _KEYS:
             raise unknown("key of a sweep", key, list(_KEYS))
         if not value or not isinstance(value, _KEYS[key]):
-            raise InputError(f"{path} holds {key}: {value!r}; give a {_KEYS[key].__name__} that is not empty.")
+            raise InputError(
+                f"{path} holds {key}: {value!r}; give a {_KEYS[key].__name__} that is not empty."
+            )
     for model in content["models"]:
         if not isinstance(model, dict) or set(model) != {"name", "overrides"}:
             raise InputError(
@@ -83,7 +95,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _content(options: argparse.Namespace, fixed: Sequence[str]) -> dict[str, Any]:
     """What a file would say, from the options."""
     if not options.recipe:
-        raise InputError("a sweep needs --sweep FILE, or --recipe with --architectures, --encoders or --seeds.")
+        raise InputError(
+            "a sweep needs --sweep FILE, or --recipe with --architectures, --encoders or --seeds."
+        )
     own = dict(map(_own_options, options.options))
     names = _names(options.architectures)
     for name in own:
@@ -100,7 +114,12 @@ def _content(options: argparse.Namespace, fixed: Sequence[str]) -> dict[str, Any
             if architecture in own:
                 overrides["model.options"] = own[architecture]
             parts = [architecture, "" if encoder == "none" else encoder]
-            models.append({"name": "-".join(filter(None, parts)) or Path(options.recipe).stem, "overrides": overrides})
+            models.append(
+                {
+                    "name": "-".join(filter(None, parts)) or Path(options.recipe).stem,
+                    "overrides": overrides,
+                }
+            )
     return {"recipe": options.recipe, "models": models}
 
 
@@ -126,11 +145,15 @@ def numbers(text: str, what: str) -> list[int]:
         raise InputError(f"{what} is {text!r}; give whole numbers as 42,43,44 or 1-5.")
     ranges = [[int(end) for end in part.split("-")] for part in text.split(",")]
     if backwards := next((ends for ends in ranges if ends[0] > ends[-1]), None):
-        raise InputError(f"{what} holds {backwards[0]}-{backwards[1]}; give the lower number first.")
+        raise InputError(
+            f"{what} holds {backwards[0]}-{backwards[1]}; give the lower number first."
+        )
     return [number for ends in ranges for number in range(ends[0], ends[-1] + 1)]
 
 
-def _spec(content: dict[str, Any], options: argparse.Namespace, fixed: list[str], name: str) -> Spec:
+def _spec(
+    content: dict[str, Any], options: argparse.Namespace, fixed: list[str], name: str
+) -> Spec:
     """The study, with every model tried on the command line."""
     recipe = str(Path(content["recipe"]).resolve())
     args = [*flags(content.get("overrides", {})), *fixed]
@@ -155,8 +178,12 @@ def _spec(content: dict[str, Any], options: argparse.Namespace, fixed: list[str]
         test=True,
     )
     if not spec.wanted(options.only):
-        raise InputError(f"--only {options.only!r} matches none of {', '.join(point.key for point in points)}.")
-    for own, model in {tuple(points[slot].args): points[slot].name for slot in spec.wanted(options.only)}.items():
+        raise InputError(
+            f"--only {options.only!r} matches none of {', '.join(point.key for point in points)}."
+        )
+    for own, model in {
+        tuple(points[slot].args): points[slot].name for slot in spec.wanted(options.only)
+    }.items():
         try:
             dry_run(recipe, [*args, *own])
         except InputError as error:
@@ -164,8 +191,14 @@ def _spec(content: dict[str, Any], options: argparse.Namespace, fixed: list[str]
     return spec
 
 
-def _points(content: dict[str, Any], options: argparse.Namespace, base: dict[str, Any]) -> Iterator[Point]:
-    seeds = numbers(options.seeds, "--seeds") if options.seeds else content.get("seeds", [base["seed_everything"]])
+def _points(
+    content: dict[str, Any], options: argparse.Namespace, base: dict[str, Any]
+) -> Iterator[Point]:
+    seeds = (
+        numbers(options.seeds, "--seeds")
+        if options.seeds
+        else content.get("seeds", [base["seed_everything"]])
+    )
     folds = numbers(options.folds, "--folds") if options.folds else content.get("folds", [None])
     for fold in folds:
         for model in content["models"]:
@@ -173,7 +206,11 @@ def _points(content: dict[str, Any], options: argparse.Namespace, base: dict[str
                 overrides = dict(model["overrides"])
                 if fold is not None:
                     overrides["data.protocol"] = f"fold-{fold}-of-{options.of or max(folds)}"
-                yield Point(model["name"] if fold is None else f"{model['name']} fold {fold}", seed, flags(overrides))
+                yield Point(
+                    model["name"] if fold is None else f"{model['name']} fold {fold}",
+                    seed,
+                    flags(overrides),
+                )
 
 
 def slurm_array(spec: Spec, name: str, slots: Sequence[int]) -> str:
@@ -182,7 +219,9 @@ def slurm_array(spec: Spec, name: str, slots: Sequence[int]) -> str:
     every = list(slots) == list(range(len(slots)))
     tasks = f"0-{len(slots) - 1}" if every else ",".join(map(str, slots))
     runs = shlex.quote(spec.runs)
-    return _SLURM.format(name=name, tasks=tasks, gpus=spec.devices, commands="\n  ".join(commands), runs=runs)
+    return _SLURM.format(
+        name=name, tasks=tasks, gpus=spec.devices, commands="\n  ".join(commands), runs=runs
+    )
 
 
 _SLURM = """#!/bin/bash
@@ -213,20 +252,34 @@ def _parser() -> argparse.ArgumentParser:
         description="Train and test every combination; --any.key value holds for all.",
         allow_abbrev=False,
     )
-    parser.add_argument("--sweep", metavar="FILE", help="a sweep, such as experiments/sweeps/unet_a.yaml")
+    parser.add_argument(
+        "--sweep", metavar="FILE", help="a sweep, such as experiments/sweeps/unet_a.yaml"
+    )
     parser.add_argument("--recipe", help="or: a recipe, such as experiments/unet_a.yaml, with")
     parser.add_argument("--architectures", help="names, with commas between them")
-    parser.add_argument("--encoders", help="timm names or none; a named one starts from its ImageNet weights")
     parser.add_argument(
-        "--options", action="append", default=[], metavar="'NAME: {..}'", help="model.options of one architecture"
+        "--encoders", help="timm names or none; a named one starts from its ImageNet weights"
+    )
+    parser.add_argument(
+        "--options",
+        action="append",
+        default=[],
+        metavar="'NAME: {..}'",
+        help="model.options of one architecture",
     )
     parser.add_argument("--seeds", help="such as 42,43,44 (default: the recipe's)")
     parser.add_argument("--folds", help="such as 1-5: protocol fold-<i>-of-<k> by rule")
-    parser.add_argument("--of", type=int, metavar="K", help="the k of --folds (default: the highest fold)")
     parser.add_argument(
-        "--only", metavar="GLOB", help="run only the combinations whose whole name matches: 'unet seed*'"
+        "--of", type=int, metavar="K", help="the k of --folds (default: the highest fold)"
+    )
+    parser.add_argument(
+        "--only",
+        metavar="GLOB",
+        help="run only the combinations whose whole name matches: 'unet seed*'",
     )
     parser.add_argument("--limit-minutes", type=float, help="after which no training is started")
-    parser.add_argument("--slurm", metavar="FILE", help="write the grid as a SLURM array script instead")
+    parser.add_argument(
+        "--slurm", metavar="FILE", help="write the grid as a SLURM array script instead"
+    )
     add_engine_options(parser)
     return parser

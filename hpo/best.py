@@ -14,7 +14,9 @@ from hpo.space import inside
 
 def main(args: list[str]) -> None:
     """Tell of the study and of its best trial, which is validated once more for its table of images."""
-    parser = argparse.ArgumentParser(prog="python -m hpo best", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m hpo best", description=__doc__, allow_abbrev=False
+    )
     add_outcome_options(parser)
     options = parser.parse_args(args)
     outcome = open_outcome(options)
@@ -23,7 +25,9 @@ def main(args: list[str]) -> None:
     print(account(outcome))
     if outcome.spec.minimize:
         console.print(_front(outcome))
-    print(f"{'chosen' if options.trial is not None else 'best'}: {name_of(trial)}, {scores(outcome, trial)}")
+    print(
+        f"{'chosen' if options.trial is not None else 'best'}: {name_of(trial)}, {scores(outcome, trial)}"
+    )
     console.print(_parameters(outcome, trial))
     print(f"run:      {', '.join(map(str, outcome.folders(trial)))}")
     print(f"command:  {trial.user_attrs.get('command', '')}")
@@ -96,7 +100,14 @@ def _parameters(outcome: Outcome, trial: FrozenTrial) -> Table:
 def _front(outcome: Outcome) -> Table:
     spec = outcome.spec
     keys = sorted({key for trial in outcome.front for key in trial.params})
-    table = Table("trial", spec.objective, str(spec.minimize), *keys, title="Pareto front", title_justify="left")
+    table = Table(
+        "trial",
+        spec.objective,
+        str(spec.minimize),
+        *keys,
+        title="Pareto front",
+        title_justify="left",
+    )
     for trial in outcome.front:
         values = [f"{value:.4g}" for value in trial.values]
         table.add_row(name_of(trial), *values, *(text_of(trial.params.get(key)) for key in keys))

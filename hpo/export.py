@@ -34,41 +34,64 @@ MACHINE = (
 
 def main(args: list[str]) -> None:
     """Write the recipe."""
-    parser = argparse.ArgumentParser(prog="python -m hpo export", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m hpo export", description=__doc__, allow_abbrev=False
+    )
     add_outcome_options(parser)
-    parser.add_argument("--output", type=Path, help="the recipe (default: experiments/<recipe>_tuned.yaml)")
-    parser.add_argument("--replace", action="store_true", help="where there is another recipe of that name")
-    parser.add_argument("--repeat", type=int, metavar="N", help="then compare with the untuned one over N seeds")
+    parser.add_argument(
+        "--output", type=Path, help="the recipe (default: experiments/<recipe>_tuned.yaml)"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="where there is another recipe of that name"
+    )
+    parser.add_argument(
+        "--repeat", type=int, metavar="N", help="then compare with the untuned one over N seeds"
+    )
     options = parser.parse_args(args)
     outcome = open_outcome(options)
     trial = outcome.choose(options.trial)
     output = options.output or Path("experiments") / f"{Path(outcome.spec.recipe).stem}_tuned.yaml"
     write(output, text(outcome, trial, output), options.replace)
-    print(f"{output}: {name_of(trial)} of study {outcome.study.study_name!r}\n  lightning-seg fit -c {output}")
+    print(
+        f"{output}: {name_of(trial)} of study {outcome.study.study_name!r}\n  lightning-seg fit -c {output}"
+    )
     if options.repeat is not None:
         from hpo.repeat import main as repeat
 
         place = ["--storage", options.storage] if options.storage else []
-        chosen = ["--trial", str(trial.user_attrs["slot"]), "--seeds", str(options.repeat), "--runs", options.runs]
+        chosen = [
+            "--trial",
+            str(trial.user_attrs["slot"]),
+            "--seeds",
+            str(options.repeat),
+            "--runs",
+            options.runs,
+        ]
         repeat(["--study", outcome.study.study_name, *place, *chosen])
 
 
 def write(output: Path, content: str, replace: bool) -> None:
     if output.is_file() and output.read_text(encoding="utf-8") != content and not replace:
-        raise InputError(f"{output} holds another recipe; give another --output, or --replace to write over it.")
+        raise InputError(
+            f"{output} holds another recipe; give another --output, or --replace to write over it."
+        )
     write_whole(output, content.encode())
 
 
 def text(outcome: Outcome, trial: FrozenTrial, output: Path) -> str:
     """The recipe with its header: where it comes from, its command, its score and what it cost."""
-    return "\n".join([*_header(outcome, trial, output), *_lines(content_of(outcome.spec, trial)), ""])
+    return "\n".join(
+        [*_header(outcome, trial, output), *_lines(content_of(outcome.spec, trial)), ""]
+    )
 
 
 def content_of(spec: Spec, trial: FrozenTrial) -> dict[str, Any]:
     """The study's recipe with the overrides of all its trials and of this one; InputError where that recipe has changed."""
     recipe = Path(spec.recipe)
     if not recipe.is_file() or digest(recipe) != spec.digest:
-        raise InputError(f"{recipe}, the recipe of the study, is not there or has changed since; restore it first.")
+        raise InputError(
+            f"{recipe}, the recipe of the study, is not there or has changed since; restore it first."
+        )
     args = [*spec.args, *own_overrides(spec, trial), *search.always(spec)]
     before, values = (dry_run(spec.recipe, each) for each in ([], args))
     content: dict[str, Any] = yaml.safe_load(recipe.read_text(encoding="utf-8"))
@@ -95,9 +118,14 @@ def _keys(args: Sequence[str]) -> Iterator[str]:
 def _header(outcome: Outcome, trial: FrozenTrial, output: Path) -> list[str]:
     spec, study = outcome.spec, outcome.study.study_name
     pairs = {key: tuple(map(text_of, pair)) for key, pair in changes(outcome, trial).items()}
-    changed = [f"{key} {ours} ({theirs})" for key, (ours, theirs) in pairs.items() if ours != theirs] or ["nothing"]
+    changed = [
+        f"{key} {ours} ({theirs})" for key, (ours, theirs) in pairs.items() if ours != theirs
+    ] or ["nothing"]
     counts = {state: outcome.count(state) for state in (TrialState.PRUNED, TrialState.FAIL)}
-    machine = next((hardware(s) for run in outcome.folders(trial) for s in _sittings(run)), "hardware not known")
+    machine = next(
+        (hardware(s) for run in outcome.folders(trial) for s in _sittings(run)),
+        "hardware not known",
+    )
     seconds = [t.user_attrs.get("seconds", 0) for t in outcome.trials.values()]
     paragraphs = [
         f"{Path(spec.recipe).stem}.yaml, tuned: the values of {name_of(trial)} of study {study}.",
@@ -108,7 +136,11 @@ def _header(outcome: Outcome, trial: FrozenTrial, output: Path) -> list[str]:
         f"Validation: {scores(outcome, trial)}. The best of many is optimistic: python -m hpo repeat compares on the test set.",
         f"Cost of all trials: {duration(sum(seconds))} of training, {machine}.",
     ]
-    return [line for p in paragraphs for line in textwrap.wrap(p, 140, initial_indent="# ", subsequent_indent="# ")]
+    return [
+        line
+        for p in paragraphs
+        for line in textwrap.wrap(p, 140, initial_indent="# ", subsequent_indent="# ")
+    ]
 
 
 def _sittings(folder: Path) -> list[dict[str, Any]]:
@@ -129,4 +161,6 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
 def _entry(key: str, value: Any) -> str:
     if not isinstance(value, dict | list):
         return yaml.safe_dump({key: value}).rstrip("\n")
-    return f"{key}: " + yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).rstrip("\n")
+    return f"{key}: " + yaml.safe_dump(
+        value, default_flow_style=True, width=10_000, sort_keys=False
+    ).rstrip("\n")

@@ -55,10 +55,13 @@ class Launcher:
     def run(self) -> optuna.Study:
         """Until the queue is done, the time is over, or a signal comes; then the workers have ended too."""
         study = optuna.load_study(
-            study_name=self.name, storage=open_storage(self.storage, stop=lambda: bool(self.stopping))
+            study_name=self.name,
+            storage=open_storage(self.storage, stop=lambda: bool(self.stopping)),
         )
         self._workers = [_Place(slot) for slot in self.places]
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {
+            number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         try:
             self._look_after(study)
         finally:
@@ -95,10 +98,18 @@ class Launcher:
                 place.restarts += 1
 
     def _start(self, slot: Slot) -> subprocess.Popen[bytes]:
-        job = {"storage": self.storage, "study": self.name, "number": slot.number, "end": self.end, "only": self.only}
+        job = {
+            "storage": self.storage,
+            "study": self.name,
+            "number": slot.number,
+            "end": self.end,
+            "only": self.only,
+        }
         command = [sys.executable, "-c", "from hpo.worker import start; start()", json.dumps(job)]
         # stdin: a pipe that closes when this process is gone; a session of its own: Ctrl-C is for the launcher
-        return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=environment(slot))
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, start_new_session=True, env=environment(slot)
+        )
 
     def _end(self) -> None:
         processes = [place.process for place in self._workers if place.process]

@@ -18,41 +18,71 @@ from lightning_seg.errors import InputError, unknown
 
 def run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m hpo run", description="Tune a recipe; --any.key value holds for all trials.", allow_abbrev=False
+        prog="python -m hpo run",
+        description="Tune a recipe; --any.key value holds for all trials.",
+        allow_abbrev=False,
     )
-    parser.add_argument("--recipe", required=True, help="YAML recipe, such as experiments/unet_a.yaml")
-    parser.add_argument("--space", required=True, help="YAML search space, such as hpo/spaces/unet_a.yaml")
+    parser.add_argument(
+        "--recipe", required=True, help="YAML recipe, such as experiments/unet_a.yaml"
+    )
+    parser.add_argument(
+        "--space", required=True, help="YAML search space, such as hpo/spaces/unet_a.yaml"
+    )
     parser.add_argument("--trials", type=int, default=50, help="how many, pruned ones included")
     add_engine_options(parser)
     parser.add_argument("--minutes", type=float, help="after which no trial is started")
     parser.add_argument("--sampler", default="tpe", help=", ".join(search.SAMPLERS))
     parser.add_argument(
-        "--pruner", help=f"{', '.join(search.PRUNERS)} (default: hyperband; wilcoxon over seeds or folds)"
+        "--pruner",
+        help=f"{', '.join(search.PRUNERS)} (default: hyperband; wilcoxon over seeds or folds)",
     )
-    parser.add_argument("--objective", default="val/dice", help="a validation score; the best epoch counts")
-    parser.add_argument("--and-minimize", metavar="COST", help="a second objective: gmacs or latency")
-    parser.add_argument("--seeds-per-trial", type=int, default=1, help="a trial is the mean over so many seeds")
-    parser.add_argument("--folds-per-trial", type=int, default=1, metavar="K", help="or the mean over K folds by rule")
+    parser.add_argument(
+        "--objective", default="val/dice", help="a validation score; the best epoch counts"
+    )
+    parser.add_argument(
+        "--and-minimize", metavar="COST", help="a second objective: gmacs or latency"
+    )
+    parser.add_argument(
+        "--seeds-per-trial", type=int, default=1, help="a trial is the mean over so many seeds"
+    )
+    parser.add_argument(
+        "--folds-per-trial",
+        type=int,
+        default=1,
+        metavar="K",
+        help="or the mean over K folds by rule",
+    )
     parser.add_argument("--stop-after-no-improvement", type=int, metavar="N", help="trials")
-    parser.add_argument("--max-memory", type=float, metavar="GIB", help="above which a trial is infeasible")
-    parser.add_argument("--warm-start", metavar="STUDY", help="begin with the best trials of another study")
+    parser.add_argument(
+        "--max-memory", type=float, metavar="GIB", help="above which a trial is infeasible"
+    )
+    parser.add_argument(
+        "--warm-start", metavar="STUDY", help="begin with the best trials of another study"
+    )
     parser.add_argument("--best", type=int, default=5, help="how many those are")
     return parser
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """What studies and sweeps share."""
-    parser.add_argument("--workers", default="auto", help="trials at a time (default: one per GPU, or one)")
-    parser.add_argument("--per-gpu", type=int, default=1, help="trials on each GPU")
-    parser.add_argument("--devices-per-trial", type=int, default=1, help="more than one: data parallel training")
     parser.add_argument(
-        "--storage", help="journal file, postgresql://, sqlite:/// or grpc:// (default: a journal beside the runs)"
+        "--workers", default="auto", help="trials at a time (default: one per GPU, or one)"
+    )
+    parser.add_argument("--per-gpu", type=int, default=1, help="trials on each GPU")
+    parser.add_argument(
+        "--devices-per-trial", type=int, default=1, help="more than one: data parallel training"
+    )
+    parser.add_argument(
+        "--storage",
+        help="journal file, postgresql://, sqlite:/// or grpc:// (default: a journal beside the runs)",
     )
     parser.add_argument("--study", help="its name (default: from the files' names)")
     parser.add_argument("--runs", default="runs", help="folder of all runs")
     parser.add_argument("--retries", type=int, default=1, help="of a trial whose process died")
     parser.add_argument("--retry-failed", action="store_true", help="run the failed trials again")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, print the commands, run nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the commands, run nothing"
+    )
 
 
 def check_overrides(fixed: Sequence[str]) -> None:
@@ -64,8 +94,12 @@ def check_overrides(fixed: Sequence[str]) -> None:
             raise InputError(
                 f"there is no option {part!r}; see --help, and give keys of the recipe as --model.lr 0.001."
             )
-        if part.startswith("--") and key.startswith(("checkpoint.monitor", "checkpoint.mode", "trainer.devices")):
-            raise InputError(f"--{key} is set by the study; use --objective or --devices-per-trial.")
+        if part.startswith("--") and key.startswith(
+            ("checkpoint.monitor", "checkpoint.mode", "trainer.devices")
+        ):
+            raise InputError(
+                f"--{key} is set by the study; use --objective or --devices-per-trial."
+            )
 
 
 def check_names(options: argparse.Namespace) -> None:
@@ -88,7 +122,9 @@ def check_names(options: argparse.Namespace) -> None:
             f"--pruner {options.pruner} does not fit: wilcoxon compares the seeds or folds of trials, the others their epochs."
         )
     if options.trials < 1:
-        raise InputError(f"--trials is {options.trials}; give how many trials there are to be, at least 1.")
+        raise InputError(
+            f"--trials is {options.trials}; give how many trials there are to be, at least 1."
+        )
     if not options.objective.startswith("val/"):
         raise InputError(
             f"the objective is {options.objective!r}, but the test set is sealed and training scores mislead; "
@@ -118,8 +154,15 @@ def make_spec(options: argparse.Namespace, fixed: list[str], name: str, storage:
         devices=options.devices_per_trial,
     )
     base = recipe.check_space(path, [*fixed, *search.always(spec)], space)
-    kept = {key: value for key, value in base.items() if key.startswith(("model", "data", "trainer.max_epochs"))}
-    start = [inside(space, base), *(inside(space, p) for p in _best_of(options.warm_start, storage, options.best))]
+    kept = {
+        key: value
+        for key, value in base.items()
+        if key.startswith(("model", "data", "trainer.max_epochs"))
+    }
+    start = [
+        inside(space, base),
+        *(inside(space, p) for p in _best_of(options.warm_start, storage, options.best)),
+    ]
     return Spec(**{**spec.__dict__, "digest": recipe.digest(path), "base": kept, "start": start})
 
 
@@ -127,8 +170,14 @@ def _replicas(seeds: int, folds: int) -> dict[str, list[str]]:
     """What differs between the runs of one trial, by name; none where there is one run."""
     if seeds > 1 and folds > 1:
         raise InputError("a trial takes --seeds-per-trial or --folds-per-trial, not both.")
-    found = {f"seed{seed}": ["--seed_everything", str(seed)] for seed in range(42, 42 + seeds)} if seeds > 1 else {}
-    protocols = {f"fold{i}": ["--data.protocol", f"fold-{i}-of-{folds}"] for i in range(1, folds + 1)}
+    found = (
+        {f"seed{seed}": ["--seed_everything", str(seed)] for seed in range(42, 42 + seeds)}
+        if seeds > 1
+        else {}
+    )
+    protocols = {
+        f"fold{i}": ["--data.protocol", f"fold-{i}-of-{folds}"] for i in range(1, folds + 1)
+    }
     return protocols if folds > 1 else found
 
 
@@ -137,14 +186,23 @@ def _best_of(study: str | None, storage: str, number: int) -> list[dict[str, Any
     if study is None:
         return []
     path = Path(study)
-    name, where = (path.parent.name, str(path.resolve())) if path.suffix == ".journal" else (study, storage)
+    name, where = (
+        (path.parent.name, str(path.resolve())) if path.suffix == ".journal" else (study, storage)
+    )
     beside = Path(storage).parent.parent / study / "study.journal"
     if "://" not in storage and where == storage and beside.is_file():
         where = str(beside)
     try:
         other = optuna.load_study(study_name=name, storage=open_storage(where))
     except KeyError:
-        raise InputError(f"--warm-start names the study {study!r}, which is not in {shown(where)}.") from None
-    trials = [t for t in other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.values]
-    trials.sort(key=lambda t: t.values[0], reverse=other.directions[0] == optuna.study.StudyDirection.MAXIMIZE)
+        raise InputError(
+            f"--warm-start names the study {study!r}, which is not in {shown(where)}."
+        ) from None
+    trials = [
+        t for t in other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.values
+    ]
+    trials.sort(
+        key=lambda t: t.values[0],
+        reverse=other.directions[0] == optuna.study.StudyDirection.MAXIMIZE,
+    )
     return [trial.params for trial in trials[:number]]

@@ -56,14 +56,25 @@ class Outcome:
         name = self.study.study_name
         if not self.front:
             states = Counter(trial.state.name.lower() for trial in self.trials.values())
-            known = ", ".join(f"{number} {state}" for state, number in states.items()) or "none has begun"
+            known = (
+                ", ".join(f"{number} {state}" for state, number in states.items())
+                or "none has begun"
+            )
             limit = " within --max-memory" if self.count(TrialState.COMPLETE) else ""
-            raise InputError(f"no trial of study {name!r} is complete{limit} yet ({known}); let `hpo run` go on first.")
+            raise InputError(
+                f"no trial of study {name!r} is complete{limit} yet ({known}); let `hpo run` go on first."
+            )
         if slot is None:
             return self.front[0]
         if slot not in self.trials or self.trials[slot].state != TrialState.COMPLETE:
-            complete = [str(s) for s, trial in sorted(self.trials.items()) if trial.state == TrialState.COMPLETE]
-            raise InputError(f"trial {slot} of study {name!r} is not complete; those are {', '.join(complete)}.")
+            complete = [
+                str(s)
+                for s, trial in sorted(self.trials.items())
+                if trial.state == TrialState.COMPLETE
+            ]
+            raise InputError(
+                f"trial {slot} of study {name!r} is not complete; those are {', '.join(complete)}."
+            )
         return self.trials[slot]
 
     def folders(self, trial: FrozenTrial) -> list[Path]:
@@ -83,9 +94,13 @@ def add_outcome_options(parser: argparse.ArgumentParser, place: bool = True) -> 
     """Which study and trial; ``place``: with the options that say where studies are."""
     if place:
         parser.add_argument("--study", help="its name (default: the only one there is)")
-        parser.add_argument("--storage", help="as `run` was given it (default: the journal in the study's runs)")
+        parser.add_argument(
+            "--storage", help="as `run` was given it (default: the journal in the study's runs)"
+        )
         parser.add_argument("--runs", default="runs", help="folder of all runs")
-    parser.add_argument("--trial", type=int, metavar="N", help="another one than the best: 13 for trial_0013")
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="another one than the best: 13 for trial_0013"
+    )
 
 
 def open_outcome(options: argparse.Namespace) -> Outcome:
@@ -95,10 +110,14 @@ def open_outcome(options: argparse.Namespace) -> Outcome:
     opened = open_storage(resolve(options.storage, runs, name))
     study = optuna.load_study(study_name=name, storage=opened)
     if "spec" not in study.user_attrs:
-        raise InputError(f"study {name!r} was not made by `python -m hpo run`; optuna-dashboard shows it.")
+        raise InputError(
+            f"study {name!r} was not made by `python -m hpo run`; optuna-dashboard shows it."
+        )
     spec = load_spec(study)
     if spec.points:
-        raise InputError(f"{name!r} is a sweep, which has no search space; see `python -m experiments leaderboard`.")
+        raise InputError(
+            f"{name!r} is a sweep, which has no search space; see `python -m experiments leaderboard`."
+        )
     return Outcome(study, spec, runs)
 
 
@@ -110,9 +129,13 @@ def _study_name(name: str | None, storage: str | None, runs: Path) -> str:
         known = sorted(optuna.get_all_study_names(open_storage(resolve(storage, runs, ""))))
         where = f"in {storage!r}"
     if not known:
-        raise InputError(f"there is no study {where}; give the --runs or --storage that `hpo run` was given.")
+        raise InputError(
+            f"there is no study {where}; give the --runs or --storage that `hpo run` was given."
+        )
     if name is None and len(known) > 1:
-        raise InputError(f"there are {len(known)} studies {where}; give --study, one of {', '.join(known)}.")
+        raise InputError(
+            f"there are {len(known)} studies {where}; give --study, one of {', '.join(known)}."
+        )
     if name is not None and name not in known:
         raise unknown(f"study {where}", name, known)
     return name or known[0]
@@ -145,10 +168,16 @@ def validation(folders: Sequence[Path], objective: str) -> Validation:
     convention = convention_of(objective, tables[0].classes)[1]
     if any(table.ids != tables[0].ids for table in tables):  # folds
         mean, sd = np.mean([p.value for p in parts]), np.std([p.value for p in parts], ddof=1)
-        return Validation(float(mean), np.nan, np.nan, f"SD {sd:.4f} over {len(tables)} folds", convention)
+        return Validation(
+            float(mean), np.nan, np.nan, f"SD {sd:.4f} over {len(tables)} folds", convention
+        )
     whole = objective_statistic(objective, tables)
     groups = len(set(tables[0].groups))
-    units = f"{groups} groups of validation images" if tables[0].grouped else f"{groups} validation images"
+    units = (
+        f"{groups} groups of validation images"
+        if tables[0].grouped
+        else f"{groups} validation images"
+    )
     units += f", mean of {len(tables)} seeds" if len(tables) > 1 else ""
     return Validation(whole.value, *bca(whole), units, convention)
 
@@ -158,7 +187,11 @@ def validated(folder: Path) -> Path:
     checkpoint = find_checkpoint(folder, "best")
     content = read_checkpoint(checkpoint)
     size = content["datamodule_hyper_parameters"].get("size") or "native"
-    place = checkpoint.parent.parent / f"val-{content['lightning_seg']['protocol']}" / f"{checkpoint.stem}-{size}"
+    place = (
+        checkpoint.parent.parent
+        / f"val-{content['lightning_seg']['protocol']}"
+        / f"{checkpoint.stem}-{size}"
+    )
     if not (place / "scores.csv").is_file():
         with contextlib.redirect_stdout(io.StringIO()):
             run(["validate", "--ckpt_path", str(checkpoint), "--measures", "none"])

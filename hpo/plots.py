@@ -22,9 +22,13 @@ PICTURES = {  # name -> the function of optuna.visualization and of optuna.visua
 
 def main(args: list[str]) -> None:
     """Draw a study."""
-    parser = argparse.ArgumentParser(prog="python -m hpo plot", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m hpo plot", description=__doc__, allow_abbrev=False
+    )
     add_outcome_options(parser)
-    parser.add_argument("--output", type=Path, help="folder (default: plots beside the study's runs)")
+    parser.add_argument(
+        "--output", type=Path, help="folder (default: plots beside the study's runs)"
+    )
     options = parser.parse_args(args)
     outcome = open_outcome(options)
     outcome.choose(options.trial)
@@ -62,7 +66,10 @@ def _pictures(outcome: Outcome) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for place, objective in enumerate(objectives):
         for name, function in PICTURES.items():
             best_is_high = name == "importances" and spec.directions[place] == "maximize"
-            settings = {"target": _value(place, -1 if best_is_high else 1), "target_name": objective}
+            settings = {
+                "target": _value(place, -1 if best_is_high else 1),
+                "target_name": objective,
+            }
             yield f"{name}_{objective.rpartition('/')[2]}", function, settings
 
 
@@ -89,7 +96,9 @@ def _png(function: str, study: optuna.Study, settings: dict[str, Any], path: Pat
 
 def _html(title: str, parts: list[str], path: Path) -> Path:
     if not parts:
-        raise InputError(f"there is nothing to draw of study {title!r} yet; let `hpo run` finish more trials.")
+        raise InputError(
+            f"there is nothing to draw of study {title!r} yet; let `hpo run` finish more trials."
+        )
     body = "\n".join(parts)
     path.write_text(
         f'<!doctype html><html><head><meta charset="utf-8"><title>{escape(title)}</title></head><body>{body}</body></html>'

@@ -61,7 +61,11 @@ class Progress:
         return ", ".join(parts)
 
     def _left(self, spec: Spec, trials: list[FrozenTrial], workers: int, finished: int) -> str:
-        seconds = [t.user_attrs["seconds"] for t in trials if t.state.is_finished() and "seconds" in t.user_attrs]
+        seconds = [
+            t.user_attrs["seconds"]
+            for t in trials
+            if t.state.is_finished() and "seconds" in t.user_attrs
+        ]
         if not seconds or not workers:
             return "time left not known yet"
         running = sum(
@@ -80,7 +84,13 @@ _STATES = {"running": "running", "pruned": "pruned", "fail": "failed"}
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return (
+        f"{hours} h {minutes:02d} min"
+        if hours
+        else f"{minutes} min {rest:02d} s"
+        if minutes
+        else f"{rest} s"
+    )
 
 
 def describe(trial: FrozenTrial, spec: Spec) -> str:
@@ -93,7 +103,9 @@ def _cells(trial: FrozenTrial, spec: Spec) -> tuple[str, str, str, str]:
     if spec.points:
         what = spec.points[a["slot"]].key
     else:
-        what = " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.params.items())
+        what = " ".join(
+            f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.params.items()
+        )
     seconds = duration(a["seconds"]) if "seconds" in a else ""
     return f"trial_{a['slot']:04d}", what, _standing(trial, spec), seconds
 
@@ -118,7 +130,12 @@ def _table(head: str, spec: Spec, trials: list[FrozenTrial]) -> Table:
     table = Table(title=head, title_justify="left")
     for column in ("trial", "what", "state", "time"):
         table.add_column(column)
-    order = {TrialState.RUNNING: 0, TrialState.FAIL: 1, TrialState.COMPLETE: 1, TrialState.PRUNED: 1}
+    order = {
+        TrialState.RUNNING: 0,
+        TrialState.FAIL: 1,
+        TrialState.COMPLETE: 1,
+        TrialState.PRUNED: 1,
+    }
     shown = [trial for trial in trials if trial.state != TrialState.WAITING]
     shown.sort(key=lambda trial: (order[trial.state], -trial.number))
     for trial in shown[:ROWS]:

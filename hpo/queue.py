@@ -60,7 +60,13 @@ def missing(spec: Spec, trials: Iterable[FrozenTrial]) -> list[Item]:
         elif _again(trial, spec.retries):
             a = trial.user_attrs
             items.append(
-                Item(slot, a["attempt"] + 1, a["deaths"] + (a["again"] == "died"), trial.params, a.get("host"))
+                Item(
+                    slot,
+                    a["attempt"] + 1,
+                    a["deaths"] + (a["again"] == "died"),
+                    trial.params,
+                    a.get("host"),
+                )
             )
     return items
 
@@ -74,14 +80,18 @@ def _again(trial: FrozenTrial, retries: int) -> bool:
 
 def enqueue(study: optuna.Study, items: Iterable[Item]) -> None:
     for item in items:
-        study.enqueue_trial(item.params, {"slot": item.slot, "attempt": item.attempt, "deaths": item.deaths})
+        study.enqueue_trial(
+            item.params, {"slot": item.slot, "attempt": item.attempt, "deaths": item.deaths}
+        )
 
 
 def done(spec: Spec, trials: Sequence[FrozenTrial], only: str | None = None) -> bool:
     """Whether every slot that matches has its result."""
     latest = attempts(trials)
     return all(
-        slot in latest and latest[slot].state.is_finished() and not _again(latest[slot], spec.retries)
+        slot in latest
+        and latest[slot].state.is_finished()
+        and not _again(latest[slot], spec.retries)
         for slot in spec.wanted(only)
     )
 
@@ -90,11 +100,18 @@ def stalled(spec: Spec, study: optuna.Study) -> bool:
     """Whether the best value is ``patience`` finished trials old."""
     if spec.patience is None or spec.minimize:
         return False
-    complete = [t for t in study.get_trials(deepcopy=False, states=FINISHED) if t.user_attrs.get("slot") is not None]
-    complete.sort(key=lambda trial: trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0)
+    complete = [
+        t
+        for t in study.get_trials(deepcopy=False, states=FINISHED)
+        if t.user_attrs.get("slot") is not None
+    ]
+    complete.sort(
+        key=lambda trial: trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
+    )
     sign = -1 if spec.directions[0] == "minimize" else 1
     values = [
-        sign * t.value if t.state == TrialState.COMPLETE and t.value is not None else -float("inf") for t in complete
+        sign * t.value if t.state == TrialState.COMPLETE and t.value is not None else -float("inf")
+        for t in complete
     ]
     return bool(values) and len(values) - 1 - values.index(max(values)) >= spec.patience
 
@@ -106,7 +123,9 @@ def claim(study: optuna.Study, slots: Collection[int], launcher: str = "") -> Tr
 
     `Study.ask` would make up a further trial where the last one has just been taken by another worker.
     """
-    study._thread_local.cached_all_trials = None  # as `ask` does: the sampler is to see what there is now
+    study._thread_local.cached_all_trials = (
+        None  # as `ask` does: the sampler is to see what there is now
+    )
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         if frozen.user_attrs.get("slot") not in slots:
             continue
@@ -126,21 +145,35 @@ def _is_duplicate(study: optuna.Study, frozen: FrozenTrial) -> bool:
     mine = frozen.user_attrs
     for other in study.get_trials(deepcopy=False):
         theirs = other.user_attrs
-        if other.number == frozen.number or theirs.get("slot") != mine["slot"] or theirs.get("duplicate"):
+        if (
+            other.number == frozen.number
+            or theirs.get("slot") != mine["slot"]
+            or theirs.get("duplicate")
+        ):
             continue
-        if other.state in FINISHED or (theirs["attempt"] == mine["attempt"] and other.number < frozen.number):
+        if other.state in FINISHED or (
+            theirs["attempt"] == mine["attempt"] and other.number < frozen.number
+        ):
             study._storage.set_trial_user_attr(frozen._trial_id, "duplicate", other.number)
-            finish(study, frozen, Result("failed", reason=f"queued twice, see trial {other.number}"))
+            finish(
+                study, frozen, Result("failed", reason=f"queued twice, see trial {other.number}")
+            )
             return True
     return False
 
 
-def finish(study: optuna.Study, trial: FrozenTrial | Trial, result: Result, again: str | None = None) -> bool:
+def finish(
+    study: optuna.Study, trial: FrozenTrial | Trial, result: Result, again: str | None = None
+) -> bool:
     """Enter how a trial ended; False where that stands in the storage already.
 
     ``again``: why it is to be queued once more: its process "died", or it was "interrupted".
     """
-    states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    states = {
+        "complete": TrialState.COMPLETE,
+        "pruned": TrialState.PRUNED,
+        "failed": TrialState.FAIL,
+    }
     facts = {**result.facts, "reason": result.reason, "again": again}
     state = states[result.state]
     try:
@@ -154,7 +187,9 @@ def finish(study: optuna.Study, trial: FrozenTrial | Trial, result: Result, agai
     return True
 
 
-def _last_value(study: optuna.Study, trial: FrozenTrial | Trial, state: TrialState) -> list[float] | None:
+def _last_value(
+    study: optuna.Study, trial: FrozenTrial | Trial, state: TrialState
+) -> list[float] | None:
     """As Optuna has it, the value of a pruned trial is the latest one by the way."""
     if state != TrialState.PRUNED:
         return None
@@ -203,7 +238,9 @@ def tend(study: optuna.Study, spec: Spec, watch: Watch) -> None:
     filler = study.user_attrs.get("filler", "")
     ours = filler == identity() or (filler.startswith(f"{host()} ") and not _is_alive(filler))
     items = missing(spec, study.get_trials(deepcopy=False))
-    enqueue(study, (i for i in items if _is_ours(i, ours) or watch.stale((i.slot, i.attempt), None)))
+    enqueue(
+        study, (i for i in items if _is_ours(i, ours) or watch.stale((i.slot, i.attempt), None))
+    )
 
 
 def _is_ours(item: Item, filler: bool) -> bool:
@@ -228,7 +265,9 @@ def host() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id")
     space = Path("/proc/self/ns/pid")
     parts = [socket.gethostname(), boot.read_text(encoding="utf-8")[:8] if boot.is_file() else ""]
-    return "/".join([*parts, os.readlink(space)[5:-1] if space.is_symlink() else ""]).replace(" ", "_")
+    return "/".join([*parts, os.readlink(space)[5:-1] if space.is_symlink() else ""]).replace(
+        " ", "_"
+    )
 
 
 def identity(pid: int | None = None) -> str:

@@ -50,5 +50,7 @@ def check_space(recipe: str, args: Sequence[str], space: Mapping[str, Any]) -> d
         try:
             dry_run(recipe, [*args, *changed])
         except InputError as error:
-            raise InputError(f"the space does not fit {recipe} ({' '.join(changed)}): {error}") from error
+            raise InputError(
+                f"the space does not fit {recipe} ({' '.join(changed)}): {error}"
+            ) from error
     return base

@@ -32,7 +32,9 @@ def main(args: list[str]) -> None:
     """Train and test what is not there yet, then compare; the same command goes on after whatever ended it."""
     options = _parser().parse_args(args)
     if options.seeds < 2:
-        raise InputError(f"--seeds is {options.seeds}; give at least 2, as a single training says little.")
+        raise InputError(
+            f"--seeds is {options.seeds}; give at least 2, as a single training says little."
+        )
     outcome = open_outcome(options)
     trial = outcome.choose(options.trial)
     if is_recipe(outcome, trial):
@@ -57,12 +59,20 @@ def main(args: list[str]) -> None:
         f"{name_of(trial)} of study {outcome.study.study_name!r} against its recipe, seeds {', '.join(map(str, done))}:"
     )
     Console(width=None if Console().is_terminal else 120, highlight=False).print(_table(rows))
-    print(verdict(next(row for row in rows if row.is_objective(spec.objective)), len(tables[TUNED][0].ids)))
+    print(
+        verdict(
+            next(row for row in rows if row.is_objective(spec.objective)), len(tables[TUNED][0].ids)
+        )
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m hpo repeat", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, other ones than those of the search")
+    parser = argparse.ArgumentParser(
+        prog="python -m hpo repeat", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="how many, other ones than those of the search"
+    )
     parser.add_argument("--minutes", type=float, help="after which no training is started")
     add_engine_options(parser)
     add_outcome_options(parser, place=False)
@@ -74,7 +84,15 @@ def spec_of(tuned: Spec, trial: FrozenTrial, seeds: Iterable[int], **settings: A
     own = {UNTUNED: [], TUNED: own_overrides(tuned, trial)}
     points = [Point(name, seed, args) for seed in seeds for name, args in own.items()]
     same = {name: getattr(tuned, name) for name in ("recipe", "digest", "args", "objective")}
-    return Spec(**same, **settings, trials=len(points), points=points, sampler="random", pruner="none", test=True)
+    return Spec(
+        **same,
+        **settings,
+        trials=len(points),
+        points=points,
+        sampler="random",
+        pruner="none",
+        test=True,
+    )
 
 
 def tables_of(study: optuna.Study) -> tuple[dict[str, list[ScoreTable]], list[int]]:
@@ -90,7 +108,9 @@ def tables_of(study: optuna.Study) -> tuple[dict[str, list[ScoreTable]], list[in
             f"{len(done)} of {spec.trials} trainings of study {study.study_name!r} are done, under fewer than two common "
             "seeds; the same command goes on, with --retry-failed also where they failed."
         )
-    files = {name: [find_scores(done[name, seed], "test") for seed in seeds] for name in (TUNED, UNTUNED)}
+    files = {
+        name: [find_scores(done[name, seed], "test") for seed in seeds] for name in (TUNED, UNTUNED)
+    }
     return {name: [ScoreTable.read(file) for file in found] for name, found in files.items()}, seeds
 
 

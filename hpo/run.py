@@ -33,4 +33,6 @@ def _show(spec: Spec, name: str) -> None:
     )
     for slot, params in enumerate(spec.start[: spec.trials]):
         print(search.command(spec, slot, overrides(params, spec.base)))
-    print(f"and {max(0, spec.trials - len(spec.start))} more, drawn from {', '.join(spec.space or {})}")
+    print(
+        f"and {max(0, spec.trials - len(spec.start))} more, drawn from {', '.join(spec.space or {})}"
+    )

@@ -21,7 +21,9 @@ def sampler(spec: Spec, seed: int) -> samplers.BaseSampler:
     conditional = any(parameter.condition for parameter in parameters(spec.space or {}))
     match spec.sampler:
         case "tpe":
-            return samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
+            return samplers.TPESampler(
+                seed=seed, multivariate=True, group=conditional, constant_liar=True
+            )
         case "gp":
             return samplers.GPSampler(seed=seed)
         case "cmaes":
@@ -35,9 +37,13 @@ def pruner(spec: Spec) -> pruners.BasePruner:
     match spec.pruner:
         case "hyperband":
             least = max(1, min(5, epochs // 9))
-            return pruners.HyperbandPruner(min_resource=least, max_resource=epochs or "auto", reduction_factor=3)
+            return pruners.HyperbandPruner(
+                min_resource=least, max_resource=epochs or "auto", reduction_factor=3
+            )
         case "asha":
-            return pruners.SuccessiveHalvingPruner(min_resource=max(1, min(5, epochs // 9)), reduction_factor=3)
+            return pruners.SuccessiveHalvingPruner(
+                min_resource=max(1, min(5, epochs // 9)), reduction_factor=3
+            )
         case "median":
             return pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 10))
         case "wilcoxon":
@@ -68,7 +74,17 @@ def arguments(spec: Spec, slot: int, own: list[str]) -> list[str]:
     """What `fit` is told in the trial of that slot; ``own`` are the overrides from its parameters."""
     if spec.points:
         own = [*spec.points[slot].args, "--seed_everything", str(spec.points[slot].seed)]
-    return ["-c", spec.recipe, *spec.args, *own, *always(spec), "--runs", spec.runs, "--name", _name(slot)]
+    return [
+        "-c",
+        spec.recipe,
+        *spec.args,
+        *own,
+        *always(spec),
+        "--runs",
+        spec.runs,
+        "--name",
+        _name(slot),
+    ]
 
 
 def command(spec: Spec, slot: int, own: list[str]) -> str:
@@ -87,17 +103,26 @@ def _name(slot: int) -> str:
 
 def always(spec: Spec) -> list[str]:
     """What every trial is told: how many devices, and to keep the epoch that the objective likes best."""
-    devices = ["--trainer.devices", str(spec.devices), *(["--trainer.strategy", "ddp"] if spec.devices > 1 else [])]
+    devices = [
+        "--trainer.devices",
+        str(spec.devices),
+        *(["--trainer.strategy", "ddp"] if spec.devices > 1 else []),
+    ]
     mode = "max" if spec.directions[0] == "maximize" else "min"
     return [*devices, "--checkpoint.monitor", spec.objective, "--checkpoint.mode", mode]
 
 
 def labels(spec: Spec, trial: Trial, job: Job) -> dict[str, Any]:
     """What stands beside the trial in the storage from its start."""
-    replicas = [[*own, "--name", f"{Path(job.folder).name}-{name}"] for name, own in job.replicas.items()]
+    replicas = [
+        [*own, "--name", f"{Path(job.folder).name}-{name}"] for name, own in job.replicas.items()
+    ]
     commands = [shlex.join(["lightning-seg", "fit", *job.args, *own]) for own in replicas or [[]]]
     folders = [f"{job.folder}-{name}" for name in job.replicas] or [job.folder]
-    found = {"command": " && ".join(commands), "run": " ".join(f"{folder}/version_0" for folder in folders)}
+    found = {
+        "command": " && ".join(commands),
+        "run": " ".join(f"{folder}/version_0" for folder in folders),
+    }
     if spec.points:
         point = spec.points[trial.user_attrs["slot"]]
         found |= {"model": point.name, "seed": point.seed}

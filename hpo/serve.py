@@ -11,8 +11,12 @@ from hpo.storage import open_storage, resolve, shown
 def main(args: list[str]) -> None:
     """Serve until killed; workers then take ``--storage grpc://host:port``."""
     parser = argparse.ArgumentParser(prog="python -m hpo serve-storage", description=__doc__)
-    parser.add_argument("--storage", required=True, help="postgresql://, sqlite:/// or a journal file")
-    parser.add_argument("--host", default="localhost", help="0.0.0.0: for other machines too; there is no password")
+    parser.add_argument(
+        "--storage", required=True, help="postgresql://, sqlite:/// or a journal file"
+    )
+    parser.add_argument(
+        "--host", default="localhost", help="0.0.0.0: for other machines too; there is no password"
+    )
     parser.add_argument("--port", type=int, default=13000)
     options = parser.parse_args(args)
     storage = open_storage(resolve(options.storage, Path("runs"), ""), create=True)

@@ -19,14 +19,19 @@ def slots(workers: str, per_gpu: int = 1, devices: int = 1) -> list[Slot]:
     gpus = visible_gpus()
     groups = [gpus[i : i + devices] for i in range(0, len(gpus) - devices + 1, devices)]
     if gpus and not groups:
-        raise InputError(f"a trial is to use {devices} GPUs, but {len(gpus)} can be seen; lower --devices-per-trial.")
+        raise InputError(
+            f"a trial is to use {devices} GPUs, but {len(gpus)} can be seen; lower --devices-per-trial."
+        )
     number = _number(workers, len(groups) * per_gpu or 1)
     if groups:
         if number > len(groups) * per_gpu:
             raise InputError(
                 f"{number} workers do not fit on {len(groups)} places of GPUs; give --per-gpu {-(-number // len(groups))}."
             )
-        return [Slot(i, {"CUDA_VISIBLE_DEVICES": ",".join(groups[i % len(groups)])}) for i in range(number)]
+        return [
+            Slot(i, {"CUDA_VISIBLE_DEVICES": ",".join(groups[i % len(groups)])})
+            for i in range(number)
+        ]
     threads = str(max(1, cores() // (number * devices)))
     return [Slot(i, {"OMP_NUM_THREADS": threads}) for i in range(number)]
 

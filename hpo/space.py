@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import Trial
 
 from lightning_seg.errors import InputError, unknown
@@ -33,7 +38,9 @@ def read_space(path: str | Path) -> dict[str, Any]:
     """The content of a space file; InputError where it is not one."""
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"there is no space file {str(file)!r}; give the path of one, such as hpo/spaces/unet_a.yaml.")
+        raise InputError(
+            f"there is no space file {str(file)!r}; give the path of one, such as hpo/spaces/unet_a.yaml."
+        )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -52,11 +59,15 @@ def parameters(space: Mapping[str, Any]) -> list[Parameter]:
     for key in found:
         for other in found:
             if other.startswith(f"{key}."):
-                raise InputError(f"the space holds {key!r} and, inside it, {other!r}; keep one of the two.")
+                raise InputError(
+                    f"the space holds {key!r} and, inside it, {other!r}; keep one of the two."
+                )
     ordered: dict[str, Parameter] = {}
     while len(ordered) < len(found):
         ready = [
-            p for k, p in found.items() if k not in ordered and all(c in ordered or c not in found for c in p.condition)
+            p
+            for k, p in found.items()
+            if k not in ordered and all(c in ordered or c not in found for c in p.condition)
         ]
         if not ready:
             circle = ", ".join(sorted(set(found) - set(ordered)))
@@ -77,7 +88,9 @@ def _parameter(key: str, entry: Any) -> Parameter:
             raise unknown(f"setting of {key} in the space", name, [*_KINDS, "log", "step", "if"])
     condition = entry.get("if") or {}
     if not isinstance(condition, dict):
-        raise InputError(f"`if` of {key} is {condition!r}; give a key and its value, as {{model.architecture: unet}}.")
+        raise InputError(
+            f"`if` of {key} is {condition!r}; give a key and its value, as {{model.architecture: unet}}."
+        )
     values = {k: v if isinstance(v, list) else [v] for k, v in condition.items()}
     return Parameter(str(key), _distribution(key, entry), values)
 
@@ -90,11 +103,17 @@ def _distribution(key: str, entry: dict[str, Any]) -> BaseDistribution:
             raise InputError(f"categorical of {key} is {choices!r}; give a list of values.")
         names = [_name(choice) for choice in choices]
         if len(set(map(repr, names))) < len(names) or log or step is not None:
-            raise InputError(f"categorical of {key} is {choices!r}; give distinct values, without log or step.")
+            raise InputError(
+                f"categorical of {key} is {choices!r}; give distinct values, without log or step."
+            )
         return CategoricalDistribution(names)
     kind = "int" if "int" in entry else "float"
     bounds = entry[kind]
-    legal = isinstance(bounds, list) and len(bounds) == 2 and all(_is_number(value, kind) for value in bounds)
+    legal = (
+        isinstance(bounds, list)
+        and len(bounds) == 2
+        and all(_is_number(value, kind) for value in bounds)
+    )
     if not legal or bounds[0] > bounds[1]:
         raise InputError(
             f"{kind} of {key} is {bounds!r}; give [lowest, highest] as {kind}s (1.0e-5 in YAML, not 1e-5)."
@@ -119,7 +138,11 @@ def _is_number(value: Any, kind: str) -> bool:
 
 def _name(choice: Any) -> Any:
     """Optuna's choices are scalars: a list or dictionary stands as JSON, which the command line reads as it is."""
-    return choice if choice is None or isinstance(choice, bool | int | float | str) else json.dumps(choice)
+    return (
+        choice
+        if choice is None or isinstance(choice, bool | int | float | str)
+        else json.dumps(choice)
+    )
 
 
 def _check_condition(parameter: Parameter, found: Mapping[str, Parameter]) -> None:
@@ -140,7 +163,10 @@ def suggest(trial: Trial, space: Mapping[str, Any], base: Mapping[str, Any]) -> 
     values: dict[str, Any] = {}
     for parameter in parameters(space):
         known = {**base, **values}
-        if all(_name(known.get(key)) in map(_name, wanted) for key, wanted in parameter.condition.items()):
+        if all(
+            _name(known.get(key)) in map(_name, wanted)
+            for key, wanted in parameter.condition.items()
+        ):
             values[parameter.key] = trial._suggest(parameter.key, parameter.distribution)
     return values
 
@@ -162,10 +188,17 @@ def corners(space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Few sets of values in which every choice and every end of a range occurs: for checking them all."""
     ends = {p.key: (p, _ends(p.distribution)) for p in parameters(space)}
     for row in range(max(len(values) for _, values in ends.values())):
-        yield {key: values[row % len(values)] for key, (parameter, values) in ends.items() if not parameter.condition}
+        yield {
+            key: values[row % len(values)]
+            for key, (parameter, values) in ends.items()
+            if not parameter.condition
+        }
     for key, (parameter, values) in ends.items():
         if parameter.condition:
-            yield {**{other: wanted[0] for other, wanted in parameter.condition.items()}, key: values[0]}
+            yield {
+                **{other: wanted[0] for other, wanted in parameter.condition.items()},
+                key: values[0],
+            }
 
 
 def _ends(distribution: BaseDistribution) -> list[Any]:
@@ -192,7 +225,9 @@ def overrides(values: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
 
 def flags(values: Mapping[str, Any]) -> list[str]:
     """``{"model.lr": 0.001}`` -> ``["--model.lr", "0.001"]``."""
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()
+    }
     return [part for key, text in texts.items() for part in (f"--{key}", text)]
 
 

@@ -79,7 +79,9 @@ class Spec:
     def wanted(self, only: str | None = None) -> set[int]:
         """The slots whose point is matched, as a whole, by the glob ``only``; all without one."""
         slots = range(self.trials)
-        return {i for i in slots if not (only and self.points) or fnmatchcase(self.points[i].key, only)}
+        return {
+            i for i in slots if not (only and self.points) or fnmatchcase(self.points[i].key, only)
+        }
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

@@ -94,7 +94,11 @@ def _patiently(call: Callable[[], Any], stop: Callable[[], bool]) -> Any:
                     f"the storage does not answer ({_first_line(error)}); once it does, the same command goes on."
                 ) from error
             if not told:
-                _log.warning("the storage does not answer (%s); trying for %.0f s", _first_line(error), PATIENCE)
+                _log.warning(
+                    "the storage does not answer (%s); trying for %.0f s",
+                    _first_line(error),
+                    PATIENCE,
+                )
             told = True
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
@@ -103,7 +107,11 @@ def _patiently(call: Callable[[], Any], stop: Callable[[], bool]) -> Any:
 def _away(error: Exception) -> bool:
     """Whether the storage could not be spoken to, as against an answer such as "no such study"."""
     library = type(error).__module__.partition(".")[0]
-    return isinstance(error, OSError | StorageInternalError) or library in ("sqlalchemy", "psycopg", "grpc")
+    return isinstance(error, OSError | StorageInternalError) or library in (
+        "sqlalchemy",
+        "psycopg",
+        "grpc",
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -118,16 +126,24 @@ def resolve(storage: str | Path | None, runs: Path, study: str) -> str:
     if text.startswith("sqlite:///"):
         return f"sqlite:///{Path(text.removeprefix('sqlite:///')).resolve()}"
     if "://" in text:
-        return text.replace("postgres://", "postgresql://", 1).replace("postgresql://", "postgresql+psycopg://", 1)
+        return text.replace("postgres://", "postgresql://", 1).replace(
+            "postgresql://", "postgresql+psycopg://", 1
+        )
     return str(Path(text).resolve())
 
 
 def shown(storage: str) -> str:
     """The storage without its password, and as the user writes it."""
-    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", storage.replace("postgresql+psycopg://", "postgresql://"))
+    return re.sub(
+        r"(://[^:/@]+):[^@]*@",
+        r"\1:***@",
+        storage.replace("postgresql+psycopg://", "postgresql://"),
+    )
 
 
-def open_storage(storage: str, create: bool = False, stop: Callable[[], bool] = lambda: False) -> BaseStorage:
+def open_storage(
+    storage: str, create: bool = False, stop: Callable[[], bool] = lambda: False
+) -> BaseStorage:
     """The storage of that name; InputError where it cannot be reached. ``create`` makes the folder of a journal."""
     try:
         return _Patient(_made_once(storage, create), stop)  # type: ignore[return-value]
@@ -166,5 +182,7 @@ def _open(storage: str, create: bool) -> BaseStorage:
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.is_file():
-        raise InputError(f"there is no study at {storage!r}; give the --storage that `run` was given.")
+        raise InputError(
+            f"there is no study at {storage!r}; give the --storage that `run` was given."
+        )
     return JournalStorage(JournalFileBackend(str(path), _Flock(str(path))))

@@ -64,7 +64,9 @@ def _write(study: optuna.Study, spec: Spec, fills: bool) -> None:
 def retry_failed(study: optuna.Study, only: str | None = None) -> int:
     """Queue the failed trials once more; how many there are."""
     latest, wanted = queue.attempts(study.get_trials(deepcopy=False)), load_spec(study).wanted(only)
-    failed = [trial for slot, trial in latest.items() if slot in wanted and trial.state == TrialState.FAIL]
+    failed = [
+        trial for slot, trial in latest.items() if slot in wanted and trial.state == TrialState.FAIL
+    ]
     for trial in failed:  # a finished trial cannot be changed, so the new attempt is queued here
         a = trial.user_attrs
         queue.enqueue(study, [queue.Item(a["slot"], a["attempt"] + 1, 0, trial.params)])
@@ -98,13 +100,19 @@ def summarize(study: optuna.Study, stopped: bool, late: bool, only: str | None =
     """How the study stands, and why it goes on no further."""
     spec = load_spec(study)
     wanted = spec.wanted(only)
-    trials = {slot: t for slot, t in queue.attempts(study.get_trials(deepcopy=False)).items() if slot in wanted}
+    trials = {
+        slot: t
+        for slot, t in queue.attempts(study.get_trials(deepcopy=False)).items()
+        if slot in wanted
+    }
     counts = {state: sum(t.state == state for t in trials.values()) for state in TrialState}
-    text = (
-        f"{counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned, {counts[TrialState.FAIL]} failed"
-    )
+    text = f"{counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned, {counts[TrialState.FAIL]} failed"
     if not queue.done(spec, study.get_trials(deepcopy=False), only):
-        reasons = {"stopped": stopped, "out of time": late, "no improvement": queue.stalled(spec, study)}
+        reasons = {
+            "stopped": stopped,
+            "out of time": late,
+            "no improvement": queue.stalled(spec, study),
+        }
         reason = next((reason for reason, holds in reasons.items() if holds), "its workers died")
         text += f" of {len(wanted)}: {reason}; the same command goes on"
     print(f"study {study.study_name!r}: {text}")

@@ -56,17 +56,27 @@ class Reporter(L.Callback):
         if not (math.isfinite(value) and math.isfinite(loss)):
             name = self.objective if not math.isfinite(value) else "val/loss"
             raise TrainingError(f"{name} is not a number in epoch {trainer.current_epoch + 1}")
-        self.history = {epoch: kept for epoch, kept in self.history.items() if epoch < trainer.current_epoch}
+        self.history = {
+            epoch: kept for epoch, kept in self.history.items() if epoch < trainer.current_epoch
+        }
         self.history[trainer.current_epoch] = value
-        stop = self.channel.report(trainer.current_epoch, value) if self.channel is not None else False
-        at_end = trainer.current_epoch + 1 == trainer.max_epochs  # then there is nothing left to save
+        stop = (
+            self.channel.report(trainer.current_epoch, value) if self.channel is not None else False
+        )
+        at_end = (
+            trainer.current_epoch + 1 == trainer.max_epochs
+        )  # then there is nothing left to save
         if trainer.strategy.broadcast(stop) and not at_end:
             self.pruned = trainer.should_stop = True
 
     def _metric(self, trainer: L.Trainer, name: str) -> Any:
         if name not in trainer.callback_metrics:
-            known = ", ".join(sorted(key for key in trainer.callback_metrics if key.startswith("val/")))
-            raise InputError(f"the objective {name!r} is not logged in this run; there are {known}.")
+            known = ", ".join(
+                sorted(key for key in trainer.callback_metrics if key.startswith("val/"))
+            )
+            raise InputError(
+                f"the objective {name!r} is not logged in this run; there are {known}."
+            )
         return trainer.callback_metrics[name]
 
 
@@ -107,7 +117,9 @@ def _fit(job: Job, folder: Path, args: list[str], channel: Any) -> tuple[CLI, Re
     if last is None:
         shutil.rmtree(version, ignore_errors=True)  # it died within its first epoch
     command = ["fit", *args, *(["--ckpt_path", str(last), "--trust_code"] if last else [])]
-    if job.devices > 1:  # Lightning starts the other processes with the arguments of this one: see `main` below
+    if (
+        job.devices > 1
+    ):  # Lightning starts the other processes with the arguments of this one: see `main` below
         sys.argv = ["hpo.training", job.objective, *command]
         sys.modules["__main__"].__spec__ = importlib.util.find_spec("hpo.training")
     reporter = Reporter(job.objective, channel)
@@ -157,7 +169,9 @@ def _cost(cli: CLI, name: str) -> float:
     """gmacs (10^9 multiply-adds) or latency (ms, median of 20) of one image of the training's size in the network."""
     net = cli.model.net.eval()
     size = cli.datamodule.hparams["size"] or 256
-    image = torch.rand(1, cli.datamodule.in_channels, *(size if isinstance(size, list | tuple) else (size, size)))
+    image = torch.rand(
+        1, cli.datamodule.in_channels, *(size if isinstance(size, list | tuple) else (size, size))
+    )
     image = image.to(next(net.parameters()).device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         if name == "gmacs":

@@ -93,7 +93,9 @@ def main(job: Job, connection: Connection, lifeline: Connection) -> None:
     result = _guarded(job, channel)
     sys.stdout.flush()  # once the result is told, this process may be ended at any time
     if not all(map(math.isfinite, result.values)):
-        result = Result("failed", reason=f"the objective is not a number ({result.values})", facts=result.facts)
+        result = Result(
+            "failed", reason=f"the objective is not a number ({result.values})", facts=result.facts
+        )
     if result.state != "failed":
         result.write(folder)
     channel.done(result)
@@ -126,7 +128,10 @@ def _guarded(job: Job, channel: Channel) -> Result:
         traceback.print_exc()
         first = (str(error).strip() or "no message").splitlines()[0]
         memory = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error)
-        return Result("failed", reason=f"out of memory ({first})" if memory else f"{type(error).__name__}: {first}")
+        return Result(
+            "failed",
+            reason=f"out of memory ({first})" if memory else f"{type(error).__name__}: {first}",
+        )
 
 
 def _training(job: Job, channel: Channel) -> Result:

@@ -46,7 +46,9 @@ class Worker:
     ) -> None:
         self.number, self.end, self.only, self.lifeline = number, end, only, lifeline
         self.stopping, self.launcher = False, queue.identity(os.getppid())
-        self.study = optuna.load_study(study_name=study, storage=open_storage(storage, stop=self._is_over))
+        self.study = optuna.load_study(
+            study_name=study, storage=open_storage(storage, stop=self._is_over)
+        )
         self.spec = load_spec(self.study)
         seed = zlib.crc32(f"{study} {queue.identity()} {number} {len(self.study.trials)}".encode())
         self.study.sampler = search.sampler(self.spec, seed)
@@ -61,7 +63,9 @@ class Worker:
         while not self._ended():
             trial = queue.claim(self.study, self.spec.wanted(self.only), self.launcher)
             if trial is not None:
-                with suppress(UpdateFinishedTrialError):  # someone who thought this worker dead has ended the trial
+                with suppress(
+                    UpdateFinishedTrialError
+                ):  # someone who thought this worker dead has ended the trial
                     self._run(trial)
             elif queue.done(self.spec, self.study.get_trials(deepcopy=False), self.only):
                 return
@@ -91,7 +95,9 @@ class Worker:
         if result is None:
             result = self._in_child(trial, job)
         if self.stopping and result.state == "failed":
-            queue.finish(self.study, trial, Result("failed", reason="interrupted"), again="interrupted")
+            queue.finish(
+                self.study, trial, Result("failed", reason="interrupted"), again="interrupted"
+            )
         else:
             result = search.judged(self.spec, trial, result)
             queue.finish(self.study, trial, result, again="died" if result.again else None)

@@ -48,7 +48,9 @@ def main(args: list[str] | None = None) -> None:
         print(_help())
     elif args[0] == "--version":
         print(f"lightning_seg {__version__}")
-    elif args[0] in RUNS and not (args[0] == "predict" and any(arg.partition("=")[0] == "--input" for arg in args)):
+    elif args[0] in RUNS and not (
+        args[0] == "predict" and any(arg.partition("=")[0] == "--input" for arg in args)
+    ):
         from lightning_seg.cli import main as run
 
         run(args)
@@ -58,7 +60,10 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _help() -> str:
-    lines = [f"lightning_seg {__version__}: train, test, compare and use networks of the U-Net family", ""]
+    lines = [
+        f"lightning_seg {__version__}: train, test, compare and use networks of the U-Net family",
+        "",
+    ]
     for name, text in (RUNS | VERBS).items():
         lines.append(f"  {name:10}{text}")
     return "\n".join([*lines, "", "`lightning-seg fit --help` lists every key of a recipe."])
@@ -75,13 +80,19 @@ def _verb(name: str) -> Callable[[list[str]], None]:
 def _models(args: list[str]) -> None:
     from lightning_seg.models.frame import listing
 
-    parser = argparse.ArgumentParser(prog="lightning-seg models", description="List networks, or the options of one.")
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg models", description="List networks, or the options of one."
+    )
     parser.add_argument("name", nargs="?", help="an architecture")
     parser.add_argument(
-        "--counts", action="store_true", help="parameters and multiply-adds over the four encoders of UNet-A"
+        "--counts",
+        action="store_true",
+        help="parameters and multiply-adds over the four encoders of UNet-A",
     )
     parser.add_argument("--size", type=int, default=256, help="side of the image for --counts")
-    parser.add_argument("--encoders", metavar="GLOB", help="list timm's encoders that match, such as 'resnet*'")
+    parser.add_argument(
+        "--encoders", metavar="GLOB", help="list timm's encoders that match, such as 'resnet*'"
+    )
     options = parser.parse_args(args)
     if options.encoders:
         text = listing.encoders(options.encoders)

@@ -35,13 +35,20 @@ from lightning_seg.inference.ensemble import checkpoint_file
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.scored_inference import score_with
 from lightning_seg.inference.tta import PASSES
-from lightning_seg.runs.checkpoints import AtomicCheckpointIO, check_trust, read_checkpoint, run_folder
+from lightning_seg.runs.checkpoints import (
+    AtomicCheckpointIO,
+    check_trust,
+    read_checkpoint,
+    run_folder,
+)
 from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.training.precision import automatic_precision
 
 COMMANDS = ("fit", "validate", "test", "predict")
 SCORING = ("validate", "test")
-_SUBSETS = {"kvasir_sessile": "kvasir_seg"}  # data set -> the one whose images it holds, under the same ids
+_SUBSETS = {
+    "kvasir_sessile": "kvasir_seg"
+}  # data set -> the one whose images it holds, under the same ids
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # seeds, tips and device lists are not news
@@ -83,7 +90,14 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=SaveConfigOnce if args[:1] == ["fit"] else None,
             trainer_defaults={
-                "callbacks": [Dashboard(), ScoreReport(), VolumeScores(), MaskWriter(), _last(), *callbacks],
+                "callbacks": [
+                    Dashboard(),
+                    ScoreReport(),
+                    VolumeScores(),
+                    MaskWriter(),
+                    _last(),
+                    *callbacks,
+                ],
                 "deterministic": "warn",
                 "enable_model_summary": False,  # `lightning-seg profile` counts what matters
                 "enable_progress_bar": sys.stdout.isatty(),  # a file gets one line an epoch instead
@@ -93,7 +107,10 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--name", type=str | None, default=None, help="name of the run (default: that of the recipe)"
+            "--name",
+            type=str | None,
+            default=None,
+            help="name of the run (default: that of the recipe)",
         )
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
         trust = "let the network of a checkpoint that is not of lightning_seg, package.module:Class, run its code"
@@ -111,7 +128,9 @@ class CLI(LightningCLI):
             }
         )
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand in SCORING:
             _add_scoring(parser)
@@ -148,17 +167,29 @@ class CLI(LightningCLI):
         else:  # that of a run which does not say it is Lightning's default
             trainer.precision = self.content.get("lightning_seg", {}).get("precision", "32-true")
             reason = "as this run began"
-        self.precision_note = f"precision: {trainer.precision} ({reason}; --trainer.precision names another)"
+        self.precision_note = (
+            f"precision: {trainer.precision} ({reason}; --trainer.precision names another)"
+        )
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
         if self.subcommand in SCORING:
             config = self.config[self.subcommand]
-            self.model.scorer.score_at, self.model.scorer.families = config.score_at, _families(config.measures)
+            self.model.scorer.score_at, self.model.scorer.families = (
+                config.score_at,
+                _families(config.measures),
+            )
             ensemble = [config.ensemble] if isinstance(config.ensemble, str) else config.ensemble
             for path in ensemble:
                 self._check_data(read_checkpoint(checkpoint_file(path)), path)
-            score_with(self.model, Path(config.ckpt_path), config.tta, config.postprocess, ensemble, config.trust_code)
+            score_with(
+                self.model,
+                Path(config.ckpt_path),
+                config.tta,
+                config.postprocess,
+                ensemble,
+                config.trust_code,
+            )
         if self.content is not None:
             self._check_data(self.content, self.given.checkpoint)
 
@@ -173,13 +204,18 @@ class CLI(LightningCLI):
                 f"but the data has {ours} on {data.in_channels}; give data it fits."
             )
         facts = content.get("lightning_seg", {})
-        if facts.get("protocol") == data.protocol_name and facts.get("protocol_digest") != data.protocol_digest:
+        if (
+            facts.get("protocol") == data.protocol_name
+            and facts.get("protocol_digest") != data.protocol_digest
+        ):
             raise InputError(
                 f"protocol {data.protocol_name!r} is not the one {name} was trained under: its digest was "
                 f"{facts['protocol_digest']} and is now {data.protocol_digest}; restore the file, or train again."
             )
         here, there = data.hparams["dataset"], content["datamodule_hyper_parameters"]["dataset"]
-        if self.subcommand in ("fit", "predict") or _SUBSETS.get(here, here) != _SUBSETS.get(there, there):
+        if self.subcommand in ("fit", "predict") or _SUBSETS.get(here, here) != _SUBSETS.get(
+            there, there
+        ):
             return
         split = "val" if self.subcommand == "validate" else "test"
         known = set(facts.get("trained_on", ())) & set(data.ids(split))
@@ -200,15 +236,23 @@ class CLI(LightningCLI):
         try:
             trainer: Any = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
-            raise InputError(f"these trainer options do not work: {' '.join(str(error).split())}") from error
+            raise InputError(
+                f"these trainer options do not work: {' '.join(str(error).split())}"
+            ) from error
         for callback in trainer.callbacks:
-            _check_sealed(f"the monitor of {type(callback).__name__}", getattr(callback, "monitor", None))
+            _check_sealed(
+                f"the monitor of {type(callback).__name__}", getattr(callback, "monitor", None)
+            )
         return trainer
 
     def _logger(self) -> TensorBoardLogger:
         """``runs/<name>/version_N``: that of the checkpoint unless another place is named, or a new one."""
         config, given = self.config[self.subcommand], self.given
-        root, name, version = Path(config.runs).resolve(), given.name or config.model.architecture, None
+        root, name, version = (
+            Path(config.runs).resolve(),
+            given.name or config.model.architecture,
+            None,
+        )
         run = run_folder(given.checkpoint) if given.checkpoint else None
         if run is not None:
             same_root = given.runs is None or root == run.parent.parent
@@ -233,17 +277,28 @@ def _add_scoring(parser: LightningArgumentParser) -> None:
     add = parser.add_argument
     at = "score at the network's size, or with probabilities scaled to the native size of each mask"
     add("--score_at", type=Literal["network", "native"], default="network", help=at)
-    families = f"families of measures beside the counts: all, none, or some of [{', '.join(FAMILIES)}]"
+    families = (
+        f"families of measures beside the counts: all, none, or some of [{', '.join(FAMILIES)}]"
+    )
     add("--measures", type=str | list[str], default="all", help=families)
     add("--tta", type=str, default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
     steps = f"what follows the threshold, such as fill_holes,min_area=50, of {', '.join(STEPS)}"
     add("--postprocess", type=str, default="", help=steps)
-    add("--ensemble", type=str | list[str], default=[], help="further checkpoints, whose probabilities are averaged")
+    add(
+        "--ensemble",
+        type=str | list[str],
+        default=[],
+        help="further checkpoints, whose probabilities are averaged",
+    )
 
 
 def _families(given: str | list[str]) -> tuple[str, ...]:
     """The families of measures that ``--measures`` names."""
-    named = {"all": tuple(FAMILIES), "none": ()}.get(given, (given,)) if isinstance(given, str) else tuple(given)
+    named = (
+        {"all": tuple(FAMILIES), "none": ()}.get(given, (given,))
+        if isinstance(given, str)
+        else tuple(given)
+    )
     for name in named:
         if name not in FAMILIES:
             raise unknown("family of measures", name, [*FAMILIES, "all", "none"])
@@ -259,20 +314,28 @@ def _seed(value: bool | int) -> int:
 def _last() -> ModelCheckpoint:
     """Keeps the latest epoch beside the best one (``save_last`` would keep it only where it is the best)."""
     return ModelCheckpoint(
-        monitor=None, filename="last-epoch={epoch:03d}-dice={val/dice:.4f}", auto_insert_metric_name=False
+        monitor=None,
+        filename="last-epoch={epoch:03d}-dice={val/dice:.4f}",
+        auto_insert_metric_name=False,
     )
 
 
 def _check_sealed(what: str, monitor: str | None) -> None:
     """No test score decides anything: not the best epoch, not when training ends."""
     if monitor and monitor.startswith("test/"):
-        raise InputError(f"{what} is {monitor!r}, but the test set is sealed; monitor a val/ score such as 'val/dice'.")
+        raise InputError(
+            f"{what} is {monitor!r}, but the test set is sealed; monitor a val/ score such as 'val/dice'."
+        )
 
 
 def _check_monitor(monitor: str | None) -> None:
     """The best epoch is chosen by a validation score."""
     _check_sealed("checkpoint.monitor", monitor)
-    known = ["val/loss", "val/f1", *(f"val/{score}{kind}" for score in SCORES for kind in ("", "_image"))]
+    known = [
+        "val/loss",
+        "val/f1",
+        *(f"val/{score}{kind}" for score in SCORES for kind in ("", "_image")),
+    ]
     if monitor and not any(monitor == name or monitor.startswith(f"{name}_") for name in known):
         raise unknown("score to monitor", monitor, known)
 
@@ -305,7 +368,9 @@ def main(args: list[str] | None = None) -> None:
     except MisconfigurationException as error:
         _fail(" ".join(str(error).split()))
     except torch.cuda.OutOfMemoryError as error:
-        _fail(f"the GPU has not enough memory; lower data.batch_size or data.size ({str(error).splitlines()[0]})")
+        _fail(
+            f"the GPU has not enough memory; lower data.batch_size or data.size ({str(error).splitlines()[0]})"
+        )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise

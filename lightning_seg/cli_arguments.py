@@ -13,7 +13,13 @@ from lightning_seg.errors import InputError
 from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint, run_folder
 
 LINKED = ("classes", "in_channels")  # of the model, set from the data
-_SHORT = {"-c": "config", "--config": "config", "--ckpt_path": "ckpt_path", "--name": "name", "--runs": "runs"}
+_SHORT = {
+    "-c": "config",
+    "--config": "config",
+    "--ckpt_path": "ckpt_path",
+    "--name": "name",
+    "--runs": "runs",
+}
 
 
 class Given(NamedTuple):
@@ -38,7 +44,9 @@ def peek(command: str, args: list[str]) -> Given:
         values |= _recipe(path)
     values |= {key: found[key][-1] for key in ("ckpt_path", "name", "runs") if found[key]}
     name = values.get("name") or (configs[-1].stem if configs else None)
-    checkpoint = _checkpoint(command, values.get("ckpt_path"), name, Path(values.get("runs") or "runs"))
+    checkpoint = _checkpoint(
+        command, values.get("ckpt_path"), name, Path(values.get("runs") or "runs")
+    )
     return Given(configs, checkpoint, name, values.get("runs"))
 
 
@@ -52,7 +60,9 @@ def _recipe(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} is not a recipe; its top level must be keys such as data: and model:.")
+        raise InputError(
+            f"{path} is not a recipe; its top level must be keys such as data: and model:."
+        )
     return {key: content[key] for key in ("ckpt_path", "name", "runs") if content.get(key)}
 
 
@@ -67,7 +77,9 @@ def _checkpoint(command: str, given: str | None, name: str | None, runs: Path) -
     if given not in ("best", "last"):
         return Path(given)
     if name is None:
-        raise InputError(f"--ckpt_path {given} needs -c <recipe> or --name <run> to know of which run.")
+        raise InputError(
+            f"--ckpt_path {given} needs -c <recipe> or --name <run> to know of which run."
+        )
     return find_checkpoint(runs / name, given)
 
 
@@ -85,8 +97,16 @@ def base_config(command: str, given: Given) -> dict[str, Any]:
                 "trust_code": False,
             }
     content = read_checkpoint(given.checkpoint)
-    model = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_") and k not in LINKED}
-    data = {k: v for k, v in content.get("datamodule_hyper_parameters", {}).items() if not k.startswith("_")}
+    model = {
+        k: v
+        for k, v in content["hyper_parameters"].items()
+        if not k.startswith("_") and k not in LINKED
+    }
+    data = {
+        k: v
+        for k, v in content.get("datamodule_hyper_parameters", {}).items()
+        if not k.startswith("_")
+    }
     quiet = {"fit": {}, "predict": {"return_predictions": False}}.get(command, {"verbose": False})
     return {"seed_everything": data.pop("seed", 42), "model": model, "data": data, **quiet}
 
@@ -119,9 +139,9 @@ def _sentence(message: str, keys: Iterable[str]) -> str:
     if union:
         types = re.sub(r"<class '(\w+\.)*(\w+)'>", r"\2", union.group(2)).replace("typing.", "")
         return f"{union.group(1)} does not take {union.group(3)!r}; give one of the types {types}."
-    match = re.search(r"'(?:--)?([\w.\-/]+)'? (?:is )?not (?:accepted|expected)", text) or re.search(
-        r"[Uu]nrecognized arguments: (?:--)?([\w.\-]+)", text
-    )
+    match = re.search(
+        r"'(?:--)?([\w.\-/]+)'? (?:is )?not (?:accepted|expected)", text
+    ) or re.search(r"[Uu]nrecognized arguments: (?:--)?([\w.\-]+)", text)
     if not match:
         return text
     given = match.group(1)
@@ -129,4 +149,6 @@ def _sentence(message: str, keys: Iterable[str]) -> str:
     near = get_close_matches(given, known, n=1, cutoff=0.5) or get_close_matches(
         given.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.5
     )
-    return f"there is no option {given!r}" + (f"; did you mean {near[0]!r}?" if near else f": {text}")
+    return f"there is no option {given!r}" + (
+        f"; did you mean {near[0]!r}?" if near else f": {text}"
+    )

@@ -16,7 +16,9 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     names = sorted(choices)
     near = get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? There" if near else "there"
-    listing = ", ".join(names) if len(names) <= 40 else f"{len(names)} of them, {names[0]} to {names[-1]}"
+    listing = (
+        ", ".join(names) if len(names) <= 40 else f"{len(names)} of them, {names[0]} to {names[-1]}"
+    )
     return InputError(f"no {kind} named {str(name)!r}; {hint} are {listing}.")
 
 

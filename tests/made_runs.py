@@ -40,7 +40,9 @@ def make_table(dice: float, seed: int, images: int = 60, name: str = "polyp") ->
     """Images of lesions of many sizes, whose Dice lies about ``dice``; which images are hard does not depend on the seed."""
     hard = np.random.default_rng(7)
     area = hard.integers(300, 9000, images)
-    skill = np.clip(dice + 0.12 * hard.standard_normal(images) - 0.35 * (hard.random(images) < 0.06), 0.02, 0.99)
+    skill = np.clip(
+        dice + 0.12 * hard.standard_normal(images) - 0.35 * (hard.random(images) < 0.06), 0.02, 0.99
+    )
     own = np.random.default_rng(int(1000 * dice)).standard_normal(
         images
     )  # what this model finds hard, whatever its seed
@@ -49,7 +51,9 @@ def make_table(dice: float, seed: int, images: int = 60, name: str = "polyp") ->
     tp = np.round(skill * area).astype(int)
     wrong = area - tp
     counts = np.stack([tp, wrong, wrong, PIXELS - tp - 2 * wrong], -1)[:, None]
-    return ScoreTable(tuple(f"image{i:03d}" for i in range(images)), (name,), counts.astype(np.int64))
+    return ScoreTable(
+        tuple(f"image{i:03d}" for i in range(images)), (name,), counts.astype(np.int64)
+    )
 
 
 def make_run(
@@ -67,12 +71,22 @@ def make_run(
         config[part][name] = value
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    sitting = {"commit": "27c2e10", "cpu": "AMD EPYC, 2 cores", "devices": 1, "precision": "32-true", "minutes": 13.2}
+    sitting = {
+        "commit": "27c2e10",
+        "cpu": "AMD EPYC, 2 cores",
+        "devices": 1,
+        "precision": "32-true",
+        "minutes": 13.2,
+    }
     command = ["fit", "-c", "experiments/unet_mobilenetv2_kvasir_cpu.yaml"]
     sittings = [sitting | {"started": "a"}, sitting | {"started": "b", "minutes": 6.0}]
     (folder / "environment.json").write_text(json.dumps({"command": command, "sittings": sittings}))
     table = make_table(dice, seed, name=summary.get("class_name", "polyp"))
-    tested = folder / "test-kvasir-unet-a" / f"{inference}best-epoch=011-dice=0.9000-{config['data']['size']}"
+    tested = (
+        folder
+        / "test-kvasir-unet-a"
+        / f"{inference}best-epoch=011-dice=0.9000-{config['data']['size']}"
+    )
     table.write(tested / "scores.csv")
     facts = {
         "checkpoint": str(folder / "checkpoints" / "best-epoch=011-dice=0.9000.ckpt"),
@@ -99,8 +113,14 @@ def _scores(table: ScoreTable, name: str) -> dict[str, Any]:
     counts = table.of(name)
     return {
         score: {
-            "image": {"value": float(per_image(counts, score).mean()), "interval": interval(counts, score, "image")},
-            "pooled": {"value": float(pooled(counts, score)), "interval": interval(counts, score, "pooled")},
+            "image": {
+                "value": float(per_image(counts, score).mean()),
+                "interval": interval(counts, score, "image"),
+            },
+            "pooled": {
+                "value": float(pooled(counts, score)),
+                "interval": interval(counts, score, "pooled"),
+            },
         }
         for score in ("dice", "iou")
     }

@@ -62,7 +62,11 @@ def test_a_room_imports_only_what_lies_below_it(room):
 
 
 def test_every_room_is_listed():
-    found = {path.stem for path in (ROOT / "lightning_seg").iterdir() if path.suffix == ".py" or path.is_dir()}
+    found = {
+        path.stem
+        for path in (ROOT / "lightning_seg").iterdir()
+        if path.suffix == ".py" or path.is_dir()
+    }
     assert found - {"__init__", "__pycache__"} == set(ROOMS)
 
 
@@ -73,9 +77,15 @@ def test_each_library_with_quirks_has_one_home(library):
             where = path.relative_to(ROOT).as_posix()
             if any(where.startswith(home) for home in HOMES[library]):
                 continue
-            assert not any(name.split(".")[0] == library for name in imports(path)), f"{where} imports {library}"
+            assert not any(name.split(".")[0] == library for name in imports(path)), (
+                f"{where} imports {library}"
+            )
 
 
 def test_there_is_no_package_of_leftovers():
-    names = {path.stem for folder in ("lightning_seg", "experiments", "hpo") for path in (ROOT / folder).rglob("*")}
+    names = {
+        path.stem
+        for folder in ("lightning_seg", "experiments", "hpo")
+        for path in (ROOT / folder).rglob("*")
+    }
     assert not names & {"utils", "util", "helpers", "misc", "common"}

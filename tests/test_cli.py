@@ -34,7 +34,9 @@ model: {architecture: unet, options: {widths: [4, 8, 16]}, lr: 0.01}
 def recipe(tmp_path_factory):
     """A recipe that trains in seconds: 12 / 6 / 5 phantoms of 32 pixels."""
     folder = tmp_path_factory.mktemp("recipe")
-    rows = [f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)]
+    rows = [
+        f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)
+    ]
     (folder / "tiny.csv").write_text(
         "# name: tiny\n# version: 1\n# rule: the first 23\nid,split\n" + "\n".join(rows) + "\n"
     )
@@ -74,7 +76,9 @@ def test_fit_leaves_checkpoints_with_their_score_the_config_and_the_dashboards(t
     assert config["seed_everything"] == 42
     events = EventAccumulator(str(trained)).Reload()
     tags = events.Tags()
-    assert {"train/loss", "val/dice", "val/iou_image", "val/recall", "lr-AdamW"} <= set(tags["scalars"])
+    assert {"train/loss", "val/dice", "val/iou_image", "val/recall", "lr-AdamW"} <= set(
+        tags["scalars"]
+    )
     assert "val/overlays" in tags["images"]
     assert any(tag.startswith("val/pr_polyp") for tag in tags["tensors"])
     best_logged = max(event.value for event in events.Scalars("val/dice"))
@@ -92,9 +96,17 @@ def test_a_checkpoint_names_the_protocol_and_needs_no_code_to_load(trained):
 
 
 def test_the_checkpoint_alone_is_tested_and_its_scores_follow_from_the_table(trained, capsys):
-    done = cli.run(["test", "--ckpt_path", str(checkpoint(trained)), "--trainer.accelerator", "cpu"])
+    done = cli.run(
+        ["test", "--ckpt_path", str(checkpoint(trained)), "--trainer.accelerator", "cpu"]
+    )
     printed = capsys.readouterr().out
-    for words in ("SYNTHETIC", "mean over images", "pooled over pixels", "protocol tiny", "5 images"):
+    for words in (
+        "SYNTHETIC",
+        "mean over images",
+        "pooled over pixels",
+        "protocol tiny",
+        "5 images",
+    ):
         assert words in printed
     folder = next((trained / "test-tiny").glob("best*"))
     facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -102,23 +114,33 @@ def test_the_checkpoint_alone_is_tested_and_its_scores_follow_from_the_table(tra
     assert table.ids == load_protocol(done.datamodule.hparams["protocol"]).ids["test"]
     expected = scores(table.of("polyp"))
     assert facts["scores"]["polyp"]["dice"]["pooled"]["value"] == pytest.approx(expected["dice"])
-    assert facts["scores"]["polyp"]["dice"]["image"]["value"] == pytest.approx(expected["dice_image"])
+    assert facts["scores"]["polyp"]["dice"]["image"]["value"] == pytest.approx(
+        expected["dice_image"]
+    )
     assert facts["protocol_digest"] == done.datamodule.protocol_digest
     # an independent loop over the test images with the loaded network
     module = SegmentationModule.load(checkpoint(trained))
-    data = SegmentationDataModule(**{k: v for k, v in done.datamodule.hparams.items() if not k.startswith("_")})
+    data = SegmentationDataModule(
+        **{k: v for k, v in done.datamodule.hparams.items() if not k.startswith("_")}
+    )
     data.setup("test")
     for batch in data.test_dataloader():
         with torch.inference_mode():
             prediction = (module(batch["image"]).logits > 0).numpy()[:, 0]
-        for name, p, t in zip(batch["id"], prediction, batch["mask"].numpy()[:, 0].astype(bool), strict=True):
+        for name, p, t in zip(
+            batch["id"], prediction, batch["mask"].numpy()[:, 0].astype(bool), strict=True
+        ):
             row = table.of("polyp")[table.ids.index(name)]
-            np.testing.assert_array_equal(row, [(p & t).sum(), (p & ~t).sum(), (~p & t).sum(), (~p & ~t).sum()])
+            np.testing.assert_array_equal(
+                row, [(p & t).sum(), (p & ~t).sum(), (~p & t).sum(), (~p & ~t).sum()]
+            )
 
 
 def test_scores_at_native_size_stand_beside_those_at_network_size_by_name(recipe, tmp_path, capsys):
     native = ["--data.dataset_options", "{resolution: 48}"]
-    done = cli.run(["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.max_epochs", "1", *native])
+    done = cli.run(
+        ["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.max_epochs", "1", *native]
+    )
     run = Path(done.trainer.logger.log_dir)
     options = ["test", "--ckpt_path", str(checkpoint(run)), "--trainer.accelerator", "cpu"]
     cli.run([*options, "--measures", "none"])
@@ -127,14 +149,19 @@ def test_scores_at_native_size_stand_beside_those_at_network_size_by_name(recipe
     printed = capsys.readouterr().out
     assert "at native size of each mask" in printed
     assert "hd95" in printed
-    tables = {folder.name: ScoreTable.read(folder / "scores.csv") for folder in (run / "test-tiny").iterdir()}
+    tables = {
+        folder.name: ScoreTable.read(folder / "scores.csv")
+        for folder in (run / "test-tiny").iterdir()
+    }
     stem = checkpoint(run).stem
     assert set(tables) == {f"{stem}-32", f"{stem}-32-native"}
     assert set(tables[f"{stem}-32"].counts.sum(-1).ravel()) == {32 * 32}
     assert set(tables[f"{stem}-32-native"].counts.sum(-1).ravel()) == {48 * 48}
     assert not tables[f"{stem}-32"].measures
     assert set(tables[f"{stem}-32-native"].measures) == {"hd95", "nsd"}
-    facts = json.loads((run / "test-tiny" / f"{stem}-32-native" / "summary.json").read_text(encoding="utf-8"))
+    facts = json.loads(
+        (run / "test-tiny" / f"{stem}-32-native" / "summary.json").read_text(encoding="utf-8")
+    )
     assert facts["scored_at"] == "native size of each mask"
     with pytest.raises(InputError, match="did you mean 'boundary'"):
         cli.run([*options, "--measures", "[boundry]"])
@@ -145,9 +172,16 @@ def test_scores_at_native_size_stand_beside_those_at_network_size_by_name(recipe
 def test_a_validation_after_training_repeats_the_score_in_the_name_of_the_checkpoint(trained):
     best = checkpoint(trained)
     cli.run(["validate", "--ckpt_path", str(best), "--trainer.accelerator", "cpu"])
-    facts = json.loads((trained / "val-tiny" / f"{best.stem}-32" / "summary.json").read_text(encoding="utf-8"))
-    assert f"{facts['scores']['polyp']['dice']['pooled']['value']:.4f}" == best.stem.partition("dice=")[2]
-    assert {"hd95", "nsd", "s_measure", "weighted_f", "cldice", "brier", "ece"} <= set(facts["measures"]["polyp"])
+    facts = json.loads(
+        (trained / "val-tiny" / f"{best.stem}-32" / "summary.json").read_text(encoding="utf-8")
+    )
+    assert (
+        f"{facts['scores']['polyp']['dice']['pooled']['value']:.4f}"
+        == best.stem.partition("dice=")[2]
+    )
+    assert {"hd95", "nsd", "s_measure", "weighted_f", "cldice", "brier", "ece"} <= set(
+        facts["measures"]["polyp"]
+    )
     assert {"image", "pooled", "batch4", "two_class"} <= set(facts["scores"]["polyp"]["dice"])
     assert [part["name"] for part in facts["strata"]["polyp"]][:3] == ["small", "medium", "large"]
 
@@ -167,7 +201,9 @@ def test_predict_writes_the_masks_and_a_contact_sheet(trained):
 
 def test_explicit_options_are_honoured_or_refused_never_dropped(trained):
     best = str(checkpoint(trained))
-    done = cli.run(["validate", "--ckpt_path", best, "--data.size", "48", "--model.loss", "{dice: 1}"])
+    done = cli.run(
+        ["validate", "--ckpt_path", best, "--data.size", "48", "--model.loss", "{dice: 1}"]
+    )
     assert done.datamodule.hparams["size"] == 48
     assert done.model.hparams["loss"] == {"dice": 1}
     with pytest.raises(InputError, match=r"contradicts 'resunet'"):
@@ -175,7 +211,17 @@ def test_explicit_options_are_honoured_or_refused_never_dropped(trained):
     with pytest.raises(InputError, match=r"model.options"):
         cli.run(["test", "--ckpt_path", best, "--model.options", "{widths: [4, 8]}"])
     with pytest.raises(InputError, match="was trained for"):
-        cli.run(["test", "--ckpt_path", best, "--data.dataset", "phantom_ct", "--data.protocol", "phantom-ct"])
+        cli.run(
+            [
+                "test",
+                "--ckpt_path",
+                best,
+                "--data.dataset",
+                "phantom_ct",
+                "--data.protocol",
+                "phantom-ct",
+            ]
+        )
 
 
 def test_last_and_best_name_files_of_the_run(trained, recipe):
@@ -213,7 +259,13 @@ def test_a_run_that_was_killed_and_resumed_equals_one_that_was_not(recipe, tmp_p
     # mode max of a falling loss: the best epoch is an early one, which the resumed run must remember
     call("fit", *options, "--name", "whole", cwd=tmp_path)
     command, keywords = shell(
-        "fit", *options, "--name", "killed", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path
+        "fit",
+        *options,
+        "--name",
+        "killed",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
     )
     process = subprocess.Popen(command, **keywords)
     run = tmp_path / "runs" / "killed" / "version_0"
@@ -242,15 +294,30 @@ def test_a_run_resumed_with_more_epochs_follows_the_schedule_of_the_longer_run(r
     options = ["fit", "-c", str(recipe), "--runs", str(tmp_path)]
     cli.run([*options, "--trainer.max_epochs", "2"])
     done = cli.run([*options, "--trainer.max_epochs", "6", "--ckpt_path", "last"])
-    rates = [e.value for e in EventAccumulator(str(done.trainer.logger.log_dir)).Reload().Scalars("lr-AdamW")]
+    rates = [
+        e.value
+        for e in EventAccumulator(str(done.trainer.logger.log_dir)).Reload().Scalars("lr-AdamW")
+    ]
     total, rise, lr = 18, round(18 * 0.05), 0.01
     expected = lr * 0.5 * (1 + np.cos(np.pi * (np.arange(7, total) - rise) / (total - rise)))
     np.testing.assert_allclose(rates[-len(expected) :], expected, rtol=1e-4)
 
 
-def test_what_a_resumed_run_cannot_change_and_what_a_test_must_not_score_is_refused(trained, recipe, tmp_path):
+def test_what_a_resumed_run_cannot_change_and_what_a_test_must_not_score_is_refused(
+    trained, recipe, tmp_path
+):
     with pytest.raises(InputError, match=r"model.lr = 0.01, which contradicts 0.5"):
-        cli.run(["fit", "-c", str(recipe), "--ckpt_path", str(checkpoint(trained, "last")), "--model.lr", "0.5"])
+        cli.run(
+            [
+                "fit",
+                "-c",
+                str(recipe),
+                "--ckpt_path",
+                str(checkpoint(trained, "last")),
+                "--model.lr",
+                "0.5",
+            ]
+        )
     with pytest.raises(InputError, match=r"model.normalization"):
         cli.run(["test", "--ckpt_path", str(checkpoint(trained)), "--model.normalization", "unit"])
     rows = (
@@ -262,10 +329,26 @@ def test_what_a_resumed_run_cannot_change_and_what_a_test_must_not_score_is_refu
     )
     (tmp_path / "swapped.csv").write_text(rows.replace("# name: tiny", "# name: swapped"))
     with pytest.raises(InputError, match=r"12 of the 12 test images .* were trained on"):
-        cli.run(["test", "--ckpt_path", str(checkpoint(trained)), "--data.protocol", str(tmp_path / "swapped.csv")])
+        cli.run(
+            [
+                "test",
+                "--ckpt_path",
+                str(checkpoint(trained)),
+                "--data.protocol",
+                str(tmp_path / "swapped.csv"),
+            ]
+        )
     (tmp_path / "edited.csv").write_text(rows)
     with pytest.raises(InputError, match="its digest was"):
-        cli.run(["test", "--ckpt_path", str(checkpoint(trained)), "--data.protocol", str(tmp_path / "edited.csv")])
+        cli.run(
+            [
+                "test",
+                "--ckpt_path",
+                str(checkpoint(trained)),
+                "--data.protocol",
+                str(tmp_path / "edited.csv"),
+            ]
+        )
 
 
 def test_every_look_at_a_test_split_is_counted(recipe, tmp_path, capsys):
@@ -282,7 +365,10 @@ def test_pretrained_weights_are_loaded_without_the_command_line_too(tmp_path, mo
     from safetensors.torch import save_file
 
     state = timm.create_model("test_resnet", features_only=True).state_dict()
-    save_file({key: torch.full_like(value, 0.5) for key, value in state.items()}, tmp_path / "test_resnet.safetensors")
+    save_file(
+        {key: torch.full_like(value, 0.5) for key, value in state.items()},
+        tmp_path / "test_resnet.safetensors",
+    )
     monkeypatch.setenv("LIGHTNING_SEG_WEIGHTS", str(tmp_path))
     module = SegmentationModule("unet", encoder="test_resnet", pretrained=True, classes=["polyp"])
     data = SegmentationDataModule(size=32, dataset_options={"resolution": 32})
@@ -294,7 +380,9 @@ def test_pretrained_weights_are_loaded_without_the_command_line_too(tmp_path, mo
 
 def test_two_processes_train_the_same_steps_and_score_every_image_once(recipe, trained, tmp_path):
     ddp = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--trainer.accelerator", "cpu"]
-    call("fit", "-c", recipe, "--runs", tmp_path, "--name", "ddp", "--trainer.max_epochs", "1", *ddp)
+    call(
+        "fit", "-c", recipe, "--runs", tmp_path, "--name", "ddp", "--trainer.max_epochs", "1", *ddp
+    )
     content = torch.load(checkpoint(tmp_path / "ddp" / "version_0", "last"), weights_only=True)
     assert content["global_step"] == 3  # 12 images, global batch 4
     folder = trained / "test-tiny" / f"{checkpoint(trained).stem}-32"
@@ -352,7 +440,10 @@ BAD = [
         "does not exist",
     ),
     (["--checkpoint.monitor", "test/dice"], "sealed"),
-    (["--trainer.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: test/dice}}]"], "sealed"),
+    (
+        ["--trainer.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: test/dice}}]"],
+        "sealed",
+    ),
     (["--checkpoint.monitor", "val/dise"], "did you mean 'val/dice"),
     (["--trainer.max_epochs", "-1"], "must know the number of steps"),
     (["--ckpt_path", "last"], "no 'last' checkpoint"),
@@ -361,7 +452,10 @@ BAD = [
     (["--trainer.strategy", "dpp"], "dpp"),
     (["--seed_everything", "true"], "give a whole number"),
     (["--model.schedule_options", "{min_lr: 0.1}"], "takes no schedule_options"),
-    (["--model.schedule", "plateau", "--model.schedule_options", "{factor: 2}"], "plateau does not take"),
+    (
+        ["--model.schedule", "plateau", "--model.schedule_options", "{factor: 2}"],
+        "plateau does not take",
+    ),
     (["--model.loss", "{dice: {smooth: big}}"], "'big'"),
     (["--model.architecture", "subprocess:Popen"], "no torch.nn.Module"),
     (["--model.architecture", ":Net"], "no architecture ':Net'"),
@@ -369,8 +463,12 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("options", "words"), BAD, ids=[" ".join(options)[:50] for options, _ in BAD])
-def test_bad_input_is_one_sentence_and_exit_code_2(recipe, tmp_path, capsys, options, words, monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "words"), BAD, ids=[" ".join(options)[:50] for options, _ in BAD]
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    recipe, tmp_path, capsys, options, words, monkeypatch
+):
     monkeypatch.delenv("LIGHTNING_SEG_WEIGHTS", raising=False)
     with pytest.raises(SystemExit) as exit_:
         cli.main(["fit", "-c", str(recipe), "--runs", str(tmp_path), *options])
@@ -416,7 +514,18 @@ def test_help_answers_without_torch_and_knows_every_command():
 def test_a_loss_that_is_not_a_number_ends_the_run_with_a_sentence(recipe, tmp_path):
     options = ["--model.optimizer", "sgd", "--model.lr", "1e30", "--model.warmup", "0"]
     with pytest.raises(InputError, match=r"the training loss is (nan|inf)"):
-        cli.run(["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.max_epochs", "2", *options])
+        cli.run(
+            [
+                "fit",
+                "-c",
+                str(recipe),
+                "--runs",
+                str(tmp_path),
+                "--trainer.max_epochs",
+                "2",
+                *options,
+            ]
+        )
 
 
 def test_a_network_that_gives_no_finite_numbers_has_no_scores(trained, tmp_path):
@@ -425,17 +534,33 @@ def test_a_network_that_gives_no_finite_numbers_has_no_scores(trained, tmp_path)
     torch.save(content, tmp_path / "broken.ckpt")
     for command in ("validate", "test"):
         with pytest.raises(InputError, match="loss is nan"):
-            cli.run([command, "--ckpt_path", str(tmp_path / "broken.ckpt"), "--runs", str(tmp_path)])
+            cli.run(
+                [command, "--ckpt_path", str(tmp_path / "broken.ckpt"), "--runs", str(tmp_path)]
+            )
     assert not list(tmp_path.rglob("scores.csv"))
 
 
 def test_images_of_a_subset_that_were_trained_on_are_not_tested_on(trained, tmp_path):
     content = torch.load(checkpoint(trained), weights_only=True)
-    content["datamodule_hyper_parameters"] |= {"dataset": "kvasir_seg", "protocol": None, "dataset_options": None}
+    content["datamodule_hyper_parameters"] |= {
+        "dataset": "kvasir_seg",
+        "protocol": None,
+        "dataset_options": None,
+    }
     content["lightning_seg"]["trained_on"] = load_protocol("kvasir-unet-a").ids["train"]
     torch.save(content, tmp_path / "kvasir.ckpt")
-    with pytest.raises(InputError, match=r"of the 20 test images of protocol 'kvasir-sessile' were trained on"):
-        cli.run(["test", "--ckpt_path", str(tmp_path / "kvasir.ckpt"), "--data.dataset", "kvasir_sessile"])
+    with pytest.raises(
+        InputError, match=r"of the 20 test images of protocol 'kvasir-sessile' were trained on"
+    ):
+        cli.run(
+            [
+                "test",
+                "--ckpt_path",
+                str(tmp_path / "kvasir.ckpt"),
+                "--data.dataset",
+                "kvasir_sessile",
+            ]
+        )
 
 
 def test_a_batch_too_small_for_batch_norm_is_one_sentence(recipe, tmp_path):

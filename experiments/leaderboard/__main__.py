@@ -35,12 +35,17 @@ def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.Con
     Raises:
         InputError: there is nothing to show, or there are two runs of one training and seed.
     """
-    found = _once(load_results(results), (result for run in find_runs(runs or []) for result in results_of(run)))
+    found = _once(
+        load_results(results),
+        (result for run in find_runs(runs or []) for result in results_of(run)),
+    )
     rows, file = read_rows(results / "reproduced.csv"), results / "reported.csv"
     evaluations = read_evaluations(file) if file.is_file() else []
     boards = make_boards(found, rows, evaluations)
     if not boards:
-        raise InputError(f"nothing is recorded in {str(results)!r}; first: python -m experiments record runs/<name>.")
+        raise InputError(
+            f"nothing is recorded in {str(results)!r}; first: python -m experiments record runs/<name>."
+        )
     shown = {board.key.dataset for board in boards}
     return text.Content(boards, set_beside([e for e in evaluations if e.dataset in shown], found))
 
@@ -64,11 +69,23 @@ def _parser() -> argparse.ArgumentParser:
         description="What was recorded, with intervals, ranks and ties, as Markdown, CSV and HTML.",
     )
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="where it is recorded (default experiments/results)"
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="where it is recorded (default experiments/results)",
     )
-    parser.add_argument("--runs", type=Path, nargs="+", help="run folders to show besides, that are not recorded")
     parser.add_argument(
-        "--output", type=Path, help="folder for LEADERBOARD.md and leaderboard.csv (default that of --results)"
+        "--runs", type=Path, nargs="+", help="run folders to show besides, that are not recorded"
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page, with plots, that needs no network")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder for LEADERBOARD.md and leaderboard.csv (default that of --results)",
+    )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write one page, with plots, that needs no network",
+    )
     return parser

@@ -46,8 +46,12 @@ class Line:
     ranking: Ranking  # rank 0 where there is no per-image table
     seeds: NDArray[np.float64]  # the score of each
     beside: dict[str, float]
-    images: NDArray[np.float64]  # the score of each image, mean over the seeds; empty without a table
-    published: tuple[Evaluation, ...]  # of the same network, on the same images, under the same convention
+    images: NDArray[
+        np.float64
+    ]  # the score of each image, mean over the seeds; empty without a table
+    published: tuple[
+        Evaluation, ...
+    ]  # of the same network, on the same images, under the same convention
 
     @property
     def first(self) -> Facts:
@@ -76,7 +80,9 @@ class Board:
 
     def seeds_overlap(self, line: Line) -> bool:
         """Whether a seed of a line that is behind is as good as one of the leader's: then training is a matter of luck."""
-        return line.standing == "behind the leader" and bool(line.seeds.max() >= self.leader.seeds.min())
+        return line.standing == "behind the leader" and bool(
+            line.seeds.max() >= self.leader.seeds.min()
+        )
 
     @property
     def facts(self) -> list[Facts]:
@@ -89,7 +95,9 @@ class Board:
 
 
 def make_boards(
-    results: Iterable[Result], rows: Iterable[dict[str, str]] = (), evaluations: Sequence[Evaluation] = ()
+    results: Iterable[Result],
+    rows: Iterable[dict[str, str]] = (),
+    evaluations: Sequence[Evaluation] = (),
 ) -> list[Board]:
     """Boards of recorded results and of ``rows`` of reproduced.csv that have no table, in the order of their keys.
 
@@ -99,7 +107,9 @@ def make_boards(
     models: dict[Key, dict[str, list[Result]]] = {}
     for result in results:
         for key in _keys(result):
-            models.setdefault(key, {}).setdefault(f"{result.facts.model} {result.facts.training}", []).append(result)
+            models.setdefault(key, {}).setdefault(
+                f"{result.facts.model} {result.facts.training}", []
+            ).append(result)
     lines = {key: _ranked(key, by_model, evaluations) for key, by_model in models.items()}
     for row in rows:
         if not row["table"] and row["score"] == SCORE:
@@ -108,7 +118,10 @@ def make_boards(
         key: sorted(found, key=lambda line: (line.ranking.rank == 0, -line.ranking.value))
         for key, found in lines.items()
     }
-    return [Board(key, tuple(by_value[key])) for key in sorted(by_value, key=lambda key: tuple(map(str, key)))]
+    return [
+        Board(key, tuple(by_value[key]))
+        for key in sorted(by_value, key=lambda key: tuple(map(str, key)))
+    ]
 
 
 def _keys(result: Result) -> list[Key]:
@@ -116,11 +129,20 @@ def _keys(result: Result) -> list[Key]:
     conventions = ["image", "pooled"]
     conventions += ["image_fov", "pooled_fov"] if table.fov_counts is not None else []
     conventions += ["volume"] if facts.dataset in VOLUMES else []
-    place = (facts.dataset, facts.protocol, facts.protocol_digest, facts.split, facts.size, facts.scored_at)
+    place = (
+        facts.dataset,
+        facts.protocol,
+        facts.protocol_digest,
+        facts.split,
+        facts.size,
+        facts.scored_at,
+    )
     return [Key(*place, name, convention) for name in table.classes for convention in conventions]
 
 
-def _ranked(key: Key, models: dict[str, list[Result]], evaluations: Sequence[Evaluation]) -> list[Line]:
+def _ranked(
+    key: Key, models: dict[str, list[Result]], evaluations: Sequence[Evaluation]
+) -> list[Line]:
     tables = {name: [result.table for result in results] for name, results in models.items()}
     ranking = rank_intervals(tables, key.class_name, SCORE, key.convention)
     lines = []
@@ -134,7 +156,9 @@ def _ranked(key: Key, models: dict[str, list[Result]], evaluations: Sequence[Eva
             if score == "iou" or all(score in table.measures for table in tables[name])
         }
         published = tuple(
-            e for e in evaluations if e.same_images and e.convention == key.convention and e.reproduced_by(facts[0])
+            e
+            for e in evaluations
+            if e.same_images and e.convention == key.convention and e.reproduced_by(facts[0])
         )
         lines.append(Line(facts, ranking[name], seeds, beside, images, published))
     return lines
@@ -142,7 +166,14 @@ def _ranked(key: Key, models: dict[str, list[Result]], evaluations: Sequence[Eva
 
 def _row_key(row: dict[str, str]) -> Key:
     size = int(row["size"]) if row["size"].isdigit() else row["size"]
-    place = (row["dataset"], row["protocol"], row["protocol_digest"], row["split"], size, row["scored_at"])
+    place = (
+        row["dataset"],
+        row["protocol"],
+        row["protocol_digest"],
+        row["split"],
+        size,
+        row["scored_at"],
+    )
     return Key(*place, row["class"], row["convention"])
 
 
@@ -170,7 +201,14 @@ def _unranked(row: dict[str, str]) -> Line:
         hardware=row["hardware"],
         minutes=float(row["minutes"]) if row["minutes"] else None,
     )
-    return Line((facts,), Ranking(value, low, high, nan, 0, 0, 0, False), np.array([value]), {}, np.array([]), ())
+    return Line(
+        (facts,),
+        Ranking(value, low, high, nan, 0, 0, 0, False),
+        np.array([value]),
+        {},
+        np.array([]),
+        (),
+    )
 
 
 def published_score(evaluation: Evaluation, score: str = SCORE) -> float | None:

@@ -35,7 +35,11 @@ def columns(board: Board) -> list[Column]:
     beside = dict.fromkeys(score for line in board.lines for score in line.beside)
     found = [
         Column(
-            "rank", _rank, _ranks, lambda line: line.ranking.rank or 999, "below it the ranks in 95 % of the resamples"
+            "rank",
+            _rank,
+            _ranks,
+            lambda line: line.ranking.rank or 999,
+            "below it the ranks in 95 % of the resamples",
         ),
         Column("model", lambda line: line.first.model, lambda line: line.first.settings),
         Column(
@@ -51,9 +55,21 @@ def columns(board: Board) -> list[Column]:
             lambda line: "seeds overlap" if board.seeds_overlap(line) else "",
             sort=lambda line: line.ranking.rank or 999,
         ),
-        Column("seeds", lambda line: str(len(line.facts)), _spread, lambda line: len(line.facts), "SD over them below"),
+        Column(
+            "seeds",
+            lambda line: str(len(line.facts)),
+            _spread,
+            lambda line: len(line.facts),
+            "SD over them below",
+        ),
         *(_beside(score) for score in beside),
-        Column("published", _published, _source, _published_value, "same network, recipe, test images and convention"),
+        Column(
+            "published",
+            _published,
+            _source,
+            _published_value,
+            "same network, recipe, test images and convention",
+        ),
         Column("difference", _difference, sort=_difference_value, explained="ours less published"),
         Column("parameters", _parameters, sort=lambda line: line.first.parameters),
         Column(
@@ -62,7 +78,13 @@ def columns(board: Board) -> list[Column]:
             sort=lambda line: line.first.gmacs,
             explained="of one image",
         ),
-        Column("ms", lambda line: _number(latency(line), ".1f"), _latency_on, latency, "latency of one image"),
+        Column(
+            "ms",
+            lambda line: _number(latency(line), ".1f"),
+            _latency_on,
+            latency,
+            "latency of one image",
+        ),
         Column(
             "training",
             _minutes,
@@ -71,11 +93,18 @@ def columns(board: Board) -> list[Column]:
             "mean over seeds",
         ),
         Column(
-            "looks", _looks, sort=_most_looks, explained="at this test split, as its ledger counted when it was scored"
+            "looks",
+            _looks,
+            sort=_most_looks,
+            explained="at this test split, as its ledger counted when it was scored",
         ),
         Column("commit", lambda line: _all(f.commit or "unknown" for f in line.facts), _hardware),
     ]
-    return [c for c in found if c.title not in OPTIONAL or any(c.sort(line) is not None for line in board.lines)]
+    return [
+        c
+        for c in found
+        if c.title not in OPTIONAL or any(c.sort(line) is not None for line in board.lines)
+    ]
 
 
 def latency(line: Line) -> float | None:

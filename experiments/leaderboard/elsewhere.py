@@ -9,7 +9,9 @@ from experiments.leaderboard.boards import SCORE, published_score
 from experiments.published import Evaluation
 from lightning_seg.evaluation.intervals import bca, statistic
 
-COMPUTED = re.compile(r"(image|pooled)(_fov)?|two_class|batch\d+")  # the conventions that a per-image table can give
+COMPUTED = re.compile(
+    r"(image|pooled)(_fov)?|two_class|batch\d+"
+)  # the conventions that a per-image table can give
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Beside:
 
     evaluation: Evaluation
     facts: tuple[Facts, ...] = ()  # of our seeds
-    ours: tuple[Ours, ...] = ()  # under the published convention, or where that is unclear under both usual ones
+    ours: tuple[
+        Ours, ...
+    ] = ()  # under the published convention, or where that is unclear under both usual ones
 
     @property
     def images(self) -> str:
@@ -69,10 +73,18 @@ def set_beside(evaluations: Sequence[Evaluation], results: Sequence[Result]) -> 
         for result in results:
             if evaluation.reproduced_by(result.facts):
                 facts = result.facts
-                key = (facts.training, facts.protocol_digest, facts.split, str(facts.size), facts.scored_at)
+                key = (
+                    facts.training,
+                    facts.protocol_digest,
+                    facts.split,
+                    str(facts.size),
+                    facts.scored_at,
+                )
                 trainings.setdefault(key, []).append(result)
         for seeds in trainings.values():
-            found.append(Beside(evaluation, tuple(r.facts for r in seeds), tuple(_ours(evaluation, seeds))))
+            found.append(
+                Beside(evaluation, tuple(r.facts for r in seeds), tuple(_ours(evaluation, seeds)))
+            )
         if not trainings:
             found.append(Beside(evaluation))
     return found
@@ -82,6 +94,8 @@ def _ours(evaluation: Evaluation, seeds: list[Result]) -> list[Ours]:
     tables = [result.table for result in seeds]
     wanted = ["image", "pooled"] if evaluation.convention == "unclear" else [evaluation.convention]
     wanted = [name for name in wanted if COMPUTED.fullmatch(name)]
-    wanted = [name for name in wanted if not name.endswith("_fov") or tables[0].fov_counts is not None]
+    wanted = [
+        name for name in wanted if not name.endswith("_fov") or tables[0].fov_counts is not None
+    ]
     scored = [(name, statistic(tables, tables[0].classes[0], SCORE, name)) for name in wanted]
     return [Ours(name, score.value, *bca(score)) for name, score in scored]

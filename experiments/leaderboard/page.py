@@ -13,7 +13,9 @@ from experiments.leaderboard.columns import CONVENTIONS, columns
 def html(content: text.Content) -> str:
     """The whole page."""
     environment = Environment(
-        loader=PackageLoader("experiments.leaderboard", "."), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("experiments.leaderboard", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
     )
     environment.trim_blocks = environment.lstrip_blocks = True
     sections = [
@@ -45,7 +47,10 @@ def _board(board: Board) -> dict[str, Any]:
             for title, svg in (
                 ("Accuracy and cost", plots.pareto(board)),
                 ("Ranks, 95 % intervals", plots.ranks(board)),
-                ("Every test image", plots.strips(board) if board.key.convention == "image" else ""),
+                (
+                    "Every test image",
+                    plots.strips(board) if board.key.convention == "image" else "",
+                ),
             )
             if svg
         ],

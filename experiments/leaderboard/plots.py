@@ -18,7 +18,10 @@ def pareto(board: Board) -> str:
     if len(lines) < 2:
         return ""
     counted = all(line.first.gmacs for line in lines)
-    costs = [float((line.first.gmacs if counted else (line.first.parameters or 0) / 1e6) or 0) for line in lines]
+    costs = [
+        float((line.first.gmacs if counted else (line.first.parameters or 0) / 1e6) or 0)
+        for line in lines
+    ]
     values = [line.ranking.value for line in lines]
     bottom, top = 260, 14
     x = _log_scale(min(costs) / 1.4, max(costs) * 1.4)
@@ -27,7 +30,9 @@ def pareto(board: Board) -> str:
     body = [_tick_y(value, y) for value in _steps(low, high)]
     body += [_tick_x(cost, x, bottom) for cost in _log_steps(min(costs) / 1.4, max(costs) * 1.4)]
     body.append(f'<polyline class="front" points="{_front(costs, values, x, y)}"/>')
-    for line, cost in sorted(zip(lines, costs, strict=True), key=lambda pair: -pair[0].ranking.rank):
+    for line, cost in sorted(
+        zip(lines, costs, strict=True), key=lambda pair: -pair[0].ranking.rank
+    ):
         at, r = (x(cost), y(line.ranking.value)), line.ranking
         body.append(
             f'<g class="{_class(line)}"><title>{escape(_label(line))}, {cost:.2f}, {r.value:.4f}</title>'
@@ -90,7 +95,9 @@ def _front(costs: Sequence[float], values: Sequence[float], x: Scale, y: Scale) 
     """The step line of the models that no other one surpasses at equal or lower cost."""
     points: list[tuple[float, float]] = []
     best = -np.inf
-    for cost, value in sorted(zip(costs, values, strict=True), key=lambda pair: (pair[0], -pair[1])):
+    for cost, value in sorted(
+        zip(costs, values, strict=True), key=lambda pair: (pair[0], -pair[1])
+    ):
         if value > best:
             points += [(x(cost), y(best)), (x(cost), y(value))] if points else [(x(cost), y(value))]
             best = value

@@ -62,7 +62,11 @@ class Content:
 
 
 def markdown(content: Content) -> str:
-    parts = ["# Leaderboard", "Written by `python -m experiments leaderboard`; do not edit.", INTRODUCTION]
+    parts = [
+        "# Leaderboard",
+        "Written by `python -m experiments leaderboard`; do not edit.",
+        INTRODUCTION,
+    ]
     for key, boards in content.by_images.items():
         parts += [f"## {title(key)}", facts_of(boards[0])]
         for board in boards:
@@ -75,7 +79,11 @@ def markdown(content: Content) -> str:
 
 def title(key: Key) -> str:
     size = f"{key.size} px" if isinstance(key.size, int) else f"{key.size} size"
-    native = ", scored at native size" if key.scored_at.startswith("native") and isinstance(key.size, int) else ""
+    native = (
+        ", scored at native size"
+        if key.scored_at.startswith("native") and isinstance(key.size, int)
+        else ""
+    )
     return f"{key.dataset}, protocol {key.protocol}: {key.class_name}, {size}{native}"
 
 
@@ -90,10 +98,16 @@ def facts_of(board: Board) -> str:
     if any(f.synthetic for f in known):
         sentences.append("SYNTHETIC data: says nothing about clinical performance.")
     if any(f.leaks for f in known):
-        sentences.append("This protocol LEAKS: images of one patient or sequence stand in several of its splits.")
+        sentences.append(
+            "This protocol LEAKS: images of one patient or sequence stand in several of its splits."
+        )
     if known and not any(f.grouped or f.synthetic for f in known):
         sentences.append("No patients or sequences are known: each image counts for itself.")
-    looks = f"had been looked at {board.looks} times" if board.looks else "was looked at an unknown number of times"
+    looks = (
+        f"had been looked at {board.looks} times"
+        if board.looks
+        else "was looked at an unknown number of times"
+    )
     return " ".join([*sentences, f"The test split {looks} when the last of these was scored."])
 
 
@@ -135,7 +149,11 @@ def published_cells(row: Beside) -> list[str]:
 
 def pipes(head: list[str], rows: list[list[str]]) -> str:
     """A table of Markdown."""
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    lines = [
+        head,
+        ["---"] * len(head),
+        *([cell.replace("|", "\\|") for cell in row] for row in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -30,15 +30,25 @@ def attention_maps(net: nn.Module, image: Tensor, overlay: bool = False) -> dict
     Raises:
         InputError: ``net`` is in training mode or has no attention maps.
     """
-    markers = {name: module for name, module in net.named_modules() if isinstance(module, AttentionMap)}
+    markers = {
+        name: module for name, module in net.named_modules() if isinstance(module, AttentionMap)
+    }
     if not markers:
-        raise InputError(f"{type(net).__name__} has no attention maps; take a network with attention.")
+        raise InputError(
+            f"{type(net).__name__} has no attention maps; take a network with attention."
+        )
     if net.training:
-        raise InputError("attention maps are those of a trained network in use; call net.eval() first.")
+        raise InputError(
+            "attention maps are those of a trained network in use; call net.eval() first."
+        )
     maps: dict[str, Tensor] = {}
     sizes: list[torch.Size] = []  # of the first layer's input: the image after its padding
-    hooks: list[tuple[nn.Module, Hook]] = [(marker, partial(_keep, maps, name)) for name, marker in markers.items()]
-    hooks += [(layer, partial(_keep_size, sizes)) for layer in net.modules() if not list(layer.children())]
+    hooks: list[tuple[nn.Module, Hook]] = [
+        (marker, partial(_keep, maps, name)) for name, marker in markers.items()
+    ]
+    hooks += [
+        (layer, partial(_keep_size, sizes)) for layer in net.modules() if not list(layer.children())
+    ]
     with _hooked(hooks), torch.no_grad():
         net(image)
     size, padded = image.shape[-2:], sizes[0]

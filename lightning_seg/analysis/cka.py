@@ -58,7 +58,9 @@ class MinibatchCKA:
     def update(self, k: Tensor, m: Tensor) -> None:
         """Gram matrices (L1, n, n) and (L2, n, n) of the same n >= 4 images."""
         if k.shape[-1] < LEAST:
-            raise InputError(f"a batch of {k.shape[-1]} images is too small for CKA; give {LEAST} or more.")
+            raise InputError(
+                f"a batch of {k.shape[-1]} images is too small for CKA; give {LEAST} or more."
+            )
         self.cross = self.cross + hsic(k, m)
         self.first = self.first + hsic(k, k).diagonal()
         self.second = self.second + hsic(m, m).diagonal()
@@ -83,7 +85,11 @@ def layer_grams(
             calls[name] = calls.get(name, 0) + 1
             grams[name if calls[name] == 1 else f"{name}#{calls[name]}"] = gram(output)
 
-    layers = [(n, m) for n, m in net.named_modules() if not list(m.children()) and not isinstance(m, SKIPPED)]
+    layers = [
+        (n, m)
+        for n, m in net.named_modules()
+        if not list(m.children()) and not isinstance(m, SKIPPED)
+    ]
     handles = [m.register_forward_hook(partial(keep, n)) for n, m in layers if fnmatch(n, pattern)]
     try:
         with torch.inference_mode():
@@ -92,24 +98,35 @@ def layer_grams(
         for handle in handles:
             handle.remove()
     if not grams:
-        raise InputError(f"no layer of {type(net).__name__} matches {pattern!r}; give a pattern such as 'decoder.*'.")
+        raise InputError(
+            f"no layer of {type(net).__name__} matches {pattern!r}; give a pattern such as 'decoder.*'."
+        )
     return grams
 
 
 def compare(
-    first: SegmentationModule, second: SegmentationModule, images: Iterable[Tensor], pattern: str = "*"
+    first: SegmentationModule,
+    second: SegmentationModule,
+    images: Iterable[Tensor],
+    pattern: str = "*",
 ) -> tuple[list[str], list[str], Tensor]:
     """Names of the layers of both, and their CKA (L1, L2), over batches of images (B, C, H, W) uint8."""
     estimate, names, others = MinibatchCKA(), [], []
     for image in images:
         grams = layer_grams(first.net, image.to(first.device), pattern, first)
-        same = grams if second is first else layer_grams(second.net, image.to(second.device), pattern, second)
+        same = (
+            grams
+            if second is first
+            else layer_grams(second.net, image.to(second.device), pattern, second)
+        )
         names, others = list(grams), list(same)
         estimate.update(torch.stack([*grams.values()]), torch.stack([*same.values()]))
     return names, others, estimate.compute()
 
 
-def validation_images(checkpoint: str | Path, batches: int, batch_size: int, root: str | None = None) -> list[Tensor]:
+def validation_images(
+    checkpoint: str | Path, batches: int, batch_size: int, root: str | None = None
+) -> list[Tensor]:
     """Batches (B, C, H, W) uint8 of the validation split of the data that a checkpoint was trained on."""
     saved = read_checkpoint(checkpoint).get("datamodule_hyper_parameters", {})
     options = {key: value for key, value in saved.items() if not key.startswith("_")}
@@ -119,17 +136,23 @@ def validation_images(checkpoint: str | Path, batches: int, batch_size: int, roo
     images = [batch["image"] for batch in islice(data.val_dataloader(), batches)]
     images = [image for image in images if len(image) >= LEAST]
     if not images:
-        raise InputError(f"the validation split has fewer than {LEAST} images, too few for CKA; give a larger one.")
+        raise InputError(
+            f"the validation split has fewer than {LEAST} images, too few for CKA; give a larger one."
+        )
     return images
 
 
-def draw(path: Path, similarity: Tensor, rows: list[str], columns: list[str], titles: tuple[str, str]) -> None:
+def draw(
+    path: Path, similarity: Tensor, rows: list[str], columns: list[str], titles: tuple[str, str]
+) -> None:
     """The heat map as PNG, input at the bottom left."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), layout="constrained")
     axes = figure.add_subplot()
-    picture = axes.imshow(similarity.numpy(), origin="lower", vmin=0, vmax=1, cmap="magma", aspect="auto")
+    picture = axes.imshow(
+        similarity.numpy(), origin="lower", vmin=0, vmax=1, cmap="magma", aspect="auto"
+    )
     for axis, names, title in ((axes.yaxis, rows, titles[0]), (axes.xaxis, columns, titles[1])):
         every = math.ceil(len(names) / 40)
         axis.set_ticks(range(0, len(names), every), names[::every], fontsize=5)
@@ -145,7 +168,8 @@ def write_table(path: Path, similarity: Tensor, rows: list[str], columns: list[s
         writer = csv.writer(file)
         writer.writerow(["layer", *columns])
         writer.writerows(
-            [name, *(f"{v:.6f}" for v in line.tolist())] for name, line in zip(rows, similarity, strict=True)
+            [name, *(f"{v:.6f}" for v in line.tolist())]
+            for name, line in zip(rows, similarity, strict=True)
         )
 
 
@@ -157,12 +181,19 @@ def main(args: list[str]) -> None:
             f"cka over {options.batches} batches of {options.batch_size} images is not defined; "
             f"give 1 batch or more, and {LEAST} images or more."
         )
-    device, paths = find_device(options.device), (options.checkpoint, options.other or options.checkpoint)
+    device, paths = (
+        find_device(options.device),
+        (options.checkpoint, options.other or options.checkpoint),
+    )
     first = SegmentationModule.load(paths[0], options.trust_code).to(device)
-    second = SegmentationModule.load(paths[1], options.trust_code).to(device) if options.other else first
+    second = (
+        SegmentationModule.load(paths[1], options.trust_code).to(device) if options.other else first
+    )
     channels = [module.hparams["in_channels"] for module in (first, second)]
     if channels[0] != channels[1]:
-        raise InputError(f"the networks take {channels[0]} and {channels[1]} channels; compare networks of one input.")
+        raise InputError(
+            f"the networks take {channels[0]} and {channels[1]} channels; compare networks of one input."
+        )
     images = validation_images(paths[0], options.batches, options.batch_size, options.root)
     rows, columns, similarity = compare(first, second, images, options.layers)
     output = Path(options.output)
@@ -172,8 +203,12 @@ def main(args: list[str]) -> None:
         draw(output, similarity, rows, columns, titles)
         write_table(output.with_suffix(".csv"), similarity, rows, columns)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot write {str(output)!r}: {error}; give --output a path such as cka.png.") from error
-    print(f"linear CKA of {len(rows)} x {len(columns)} layers over {sum(map(len, images))} validation images")
+        raise InputError(
+            f"cannot write {str(output)!r}: {error}; give --output a path such as cka.png."
+        ) from error
+    print(
+        f"linear CKA of {len(rows)} x {len(columns)} layers over {sum(map(len, images))} validation images"
+    )
     print(f"heat map:  {output}\nnumbers:   {output.with_suffix('.csv')}")
 
 
@@ -188,12 +223,26 @@ def _parser() -> argparse.ArgumentParser:
         description="Linear CKA between all layers of a trained network, or of two, on the first one's validation images.",
     )
     parser.add_argument("checkpoint", help="a .ckpt file that `fit` wrote")
-    parser.add_argument("other", nargs="?", help="a second one; without it, the first is compared with itself")
-    parser.add_argument("--batches", type=int, default=10, help="batches of validation images (default 10)")
+    parser.add_argument(
+        "other", nargs="?", help="a second one; without it, the first is compared with itself"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=10, help="batches of validation images (default 10)"
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="images of a batch (default 16)")
-    parser.add_argument("--layers", default="*", metavar="GLOB", help="names of layers, such as 'decoder.*'")
+    parser.add_argument(
+        "--layers", default="*", metavar="GLOB", help="names of layers, such as 'decoder.*'"
+    )
     parser.add_argument("--root", help="where the data lies, if not where it was in training")
-    parser.add_argument("--trust_code", action="store_true", help="let networks outside lightning_seg run their code")
-    parser.add_argument("--device", help="such as cpu or cuda (default: the GPU where there is one)")
-    parser.add_argument("--output", default="cka.png", help="the heat map; the numbers go beside it as .csv")
+    parser.add_argument(
+        "--trust_code",
+        action="store_true",
+        help="let networks outside lightning_seg run their code",
+    )
+    parser.add_argument(
+        "--device", help="such as cpu or cuda (default: the GPU where there is one)"
+    )
+    parser.add_argument(
+        "--output", default="cka.png", help="the heat map; the numbers go beside it as .csv"
+    )
     return parser

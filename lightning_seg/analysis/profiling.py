@@ -69,9 +69,13 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """``name:key=value,key=value``, values as in YAML -> the name of the architecture and the options of its constructor."""
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise InputError(f"{spec!r} is not a network; write a name, or name:option=value,option=value.")
+        raise InputError(
+            f"{spec!r} is not a network; write a name, or name:option=value,option=value."
+        )
     try:
-        pairs = (part.partition("=") for part in re.split(r",(?=\w+=)", match["options"] or "") if part)
+        pairs = (
+            part.partition("=") for part in re.split(r",(?=\w+=)", match["options"] or "") if part
+        )
         return match["name"], {key: yaml.safe_load(value) for key, _, value in pairs}
     except yaml.YAMLError as error:
         raise InputError(
@@ -94,7 +98,12 @@ def find_device(name: str | None) -> torch.device:
 
 
 def profile(
-    spec: str, size: int, device: torch.device, repeats: int = 20, most: int = 64, seconds: float = 5.0
+    spec: str,
+    size: int,
+    device: torch.device,
+    repeats: int = 20,
+    most: int = 64,
+    seconds: float = 5.0,
 ) -> Profile:
     """Build the network with random weights, count and time it on images (C, size, size).
 
@@ -127,7 +136,9 @@ def peak_memory(net: nn.Module, image: Tensor) -> int | None:
         return torch.cuda.max_memory_allocated(image.device)
     if image.device.type != "cpu":
         return None
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it complains on stderr that there is no GPU
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "99"
+    )  # else it complains on stderr that there is no GPU
     with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         net(image)
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
@@ -169,7 +180,16 @@ def _best(measure: Callable[[int], Timing], best: Timing, most: int) -> Timing:
 
 def table(profiles: Sequence[Profile]) -> str:
     """One line per network."""
-    head = ("model", "parameters", "GMACs", "memory MiB", "ms, batch 1", "best batch", "ms", "images/s")
+    head = (
+        "model",
+        "parameters",
+        "GMACs",
+        "memory MiB",
+        "ms, batch 1",
+        "best batch",
+        "ms",
+        "images/s",
+    )
     lines = [head] + [
         (
             p.model,
@@ -184,11 +204,16 @@ def table(profiles: Sequence[Profile]) -> str:
         for p in profiles
     ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    )
 
 
 def _milliseconds(timing: Timing) -> str:
-    median, lower, upper = (1e3 * t for t in (timing.median, timing.lower_quartile, timing.upper_quartile))
+    median, lower, upper = (
+        1e3 * t for t in (timing.median, timing.lower_quartile, timing.upper_quartile)
+    )
     return f"{median:.1f} [{lower:.1f}, {upper:.1f}]"
 
 
@@ -200,7 +225,13 @@ def plot(profiles: Sequence[Profile], path: Path) -> None:
     axes = figure.add_subplot(xscale="log", yscale="log")
     axes.scatter([p.parameters / 1e6 for p in profiles], [p.macs / 1e9 for p in profiles])
     for p in profiles:
-        axes.annotate(p.model, (p.parameters / 1e6, p.macs / 1e9), (4, 4), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            p.model,
+            (p.parameters / 1e6, p.macs / 1e9),
+            (4, 4),
+            textcoords="offset points",
+            fontsize=8,
+        )
     axes.margins(0.15)
     axes.set_xlabel("parameters, millions")
     axes.set_ylabel(
@@ -215,23 +246,34 @@ def main(args: list[str]) -> None:
     options = _parser().parse_args(args)
     for name in ("size", "repeats", "max_batch"):
         if getattr(options, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more.")
-    if options.json not in (None, "-") and not options.json.endswith(".json"):  # `--json unet` would take the network
-        raise InputError(f"--json is {options.json!r}; name a file that ends in .json, or give --json last to print.")
+            raise InputError(
+                f"--{name.replace('_', '-')} is {getattr(options, name)}; give 1 or more."
+            )
+    if options.json not in (None, "-") and not options.json.endswith(
+        ".json"
+    ):  # `--json unet` would take the network
+        raise InputError(
+            f"--json is {options.json!r}; name a file that ends in .json, or give --json last to print."
+        )
     device = find_device(options.device)
     specs = [_with_encoder(spec, options.encoder) for spec in options.architecture]
     for spec in specs:
         _check(spec)
-    profiles = [profile(spec, options.size, device, options.repeats, options.max_batch) for spec in specs]
+    profiles = [
+        profile(spec, options.size, device, options.repeats, options.max_batch) for spec in specs
+    ]
     where = _environment(device)
     convention = CONVENTION.format(
-        memory=_MEMORY.get(device.type, "which this device has no counter for"), repeats=options.repeats
+        memory=_MEMORY.get(device.type, "which this device has no counter for"),
+        repeats=options.repeats,
     )
     if options.json != "-":
         print(f"{options.size} x {options.size} on {where}\n\n{table(profiles)}\n\n{convention}")
     try:
         if options.json:
-            _write_json(options.json, {"environment": where, "convention": convention, "profiles": profiles})
+            _write_json(
+                options.json, {"environment": where, "convention": convention, "profiles": profiles}
+            )
         if options.plot:
             plot(profiles, Path(options.plot))
     except OSError as error:
@@ -274,12 +316,22 @@ def _parser() -> argparse.ArgumentParser:
         prog="lightning-seg profile",
         description="Parameters, multiply-adds, memory and time of networks, in one table.",
     )
-    parser.add_argument("architecture", nargs="+", help="a network, or one with options: pam_unet:attention=none")
-    parser.add_argument("--encoder", help="timm name, for all networks that name none (UNet-A's kind takes any)")
+    parser.add_argument(
+        "architecture", nargs="+", help="a network, or one with options: pam_unet:attention=none"
+    )
+    parser.add_argument(
+        "--encoder", help="timm name, for all networks that name none (UNet-A's kind takes any)"
+    )
     parser.add_argument("--size", type=int, default=256, help="side of the image (default 256)")
-    parser.add_argument("--device", help="such as cpu or cuda (default: the GPU where there is one)")
-    parser.add_argument("--repeats", type=int, default=20, help="timed runs per batch size (default 20)")
-    parser.add_argument("--max-batch", type=int, default=64, help="the largest batch that is tried (default 64)")
+    parser.add_argument(
+        "--device", help="such as cpu or cuda (default: the GPU where there is one)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=20, help="timed runs per batch size (default 20)"
+    )
+    parser.add_argument(
+        "--max-batch", type=int, default=64, help="the largest batch that is tried (default 64)"
+    )
     parser.add_argument(
         "--json",
         nargs="?",

@@ -51,6 +51,9 @@ class RunRecord(L.Callback):
         folder = run_dir(trainer)
         kept = read_environment(folder)
         before = [s for s in kept.get("sittings", []) if s["started"] != self.sitting["started"]]
-        content = {"command": kept.get("command", self.command), "sittings": [*before, self.sitting]}
+        content = {
+            "command": kept.get("command", self.command),
+            "sittings": [*before, self.sitting],
+        }
         with whole(folder / FILE) as part:
             part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -12,7 +12,12 @@ import lightning as L
 from lightning_seg.callbacks.tensorboard import add_scores
 from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
 from lightning_seg.evaluation.probability import roc_auc
-from lightning_seg.evaluation.summary import summarize, summarize_empty, summarize_measures, summarize_strata
+from lightning_seg.evaluation.summary import (
+    summarize,
+    summarize_empty,
+    summarize_measures,
+    summarize_strata,
+)
 from lightning_seg.files import write_whole
 from lightning_seg.inference.pictures import run_dir, score_folder
 from lightning_seg.reports.printing import print_scores
@@ -27,22 +32,42 @@ class ScoreReport(L.Callback):
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module, "val")
-        elif trainer.is_global_zero and not trainer.sanity_checking and trainer.progress_bar_callback is None:
+        elif (
+            trainer.is_global_zero
+            and not trainer.sanity_checking
+            and trainer.progress_bar_callback is None
+        ):
             scores = [
                 f"{key} {float(trainer.callback_metrics[key]):.4f}"
                 for key in ("val/loss", "val/dice", "val/dice_image")
             ]
-            print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {', '.join(scores)}", flush=True)
+            print(
+                f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {', '.join(scores)}",
+                flush=True,
+            )
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         last = max((run_dir(trainer) / "checkpoints").glob("last*.ckpt"), default=None)
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero and trainer.state.fn == "fit":
-            again = f"go on with: lightning-seg fit --ckpt_path {last}" if last else "no epoch was finished"
+        if (
+            isinstance(exception, KeyboardInterrupt)
+            and trainer.is_global_zero
+            and trainer.state.fn == "fit"
+        ):
+            again = (
+                f"go on with: lightning-seg fit --ckpt_path {last}"
+                if last
+                else "no epoch was finished"
+            )
             print(f"interrupted in epoch {trainer.current_epoch + 1}; {again}", file=sys.stderr)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         checkpoint: Any = trainer.checkpoint_callback
-        if trainer.is_global_zero and checkpoint is not None and checkpoint.monitor and checkpoint.best_model_path:
+        if (
+            trainer.is_global_zero
+            and checkpoint is not None
+            and checkpoint.monitor
+            and checkpoint.best_model_path
+        ):
             print(
                 f"best checkpoint:  {checkpoint.best_model_path}  ({checkpoint.monitor} {float(checkpoint.best_model_score):.4f})\n"
                 f"TensorBoard:      {run_dir(trainer)}  (open: tensorboard --logdir {run_dir(trainer).parent})"
@@ -100,7 +125,8 @@ def _scores(trainer: Any, pl_module: Any) -> dict[str, Any]:
         for name, curves in zip(names, found.curves, strict=True)
     }
     areas = {
-        name: {part: roc_auc(found.roc[place, k]) for place, part in enumerate(parts)} for k, name in enumerate(names)
+        name: {part: roc_auc(found.roc[place, k]) for place, part in enumerate(parts)}
+        for k, name in enumerate(names)
     }
     return {
         "scores": summarize(table, trainer.datamodule.hparams["batch_size"]),
@@ -124,6 +150,10 @@ def _look(run: Path, facts: dict[str, Any]) -> int:
         if new:
             writer.writerow(["time", "protocol", "protocol_digest", "dataset", "checkpoint"])
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        writer.writerow([now, *(facts[key] for key in ("protocol", "protocol_digest", "dataset", "checkpoint"))])
+        writer.writerow(
+            [now, *(facts[key] for key in ("protocol", "protocol_digest", "dataset", "checkpoint"))]
+        )
     with ledger.open(newline="", encoding="utf-8") as file:
-        return sum(row["protocol_digest"] == facts["protocol_digest"] for row in csv.DictReader(file))
+        return sum(
+            row["protocol_digest"] == facts["protocol_digest"] for row in csv.DictReader(file)
+        )

@@ -32,14 +32,18 @@ class Dashboard(L.Callback):
     reliability diagrams, the last two at a test also; the hyper-parameters with the best validation score and the test's."""
 
     def __init__(self) -> None:
-        self.examples: dict[str, torch.Tensor] = {}  # of a validation's first batch: image, mask, prediction
+        self.examples: dict[
+            str, torch.Tensor
+        ] = {}  # of a validation's first batch: image, mask, prediction
         self.hook: Any = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         writer = _writer(trainer)
         if writer is not None:
             writer.add_text("run/recipe", _recipe(trainer, pl_module))
-            writer.add_text("run/data", markdown([("data", ""), *_data(trainer.datamodule, pl_module)]))
+            writer.add_text(
+                "run/data", markdown([("data", ""), *_data(trainer.datamodule, pl_module)])
+            )
             _add_hparams(writer, trainer, pl_module)
 
     def on_validation_batch_start(
@@ -55,7 +59,13 @@ class Dashboard(L.Callback):
             self.examples["prediction"] = output.logits[:EXAMPLES].detach().cpu() > 0
 
     def on_validation_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         if batch_idx == 0:
             self.hook.remove()
@@ -65,7 +75,9 @@ class Dashboard(L.Callback):
         if writer is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         step = trainer.global_step
-        images, truths, predictions = (list(self.examples[key]) for key in ("image", "mask", "prediction"))
+        images, truths, predictions = (
+            list(self.examples[key]) for key in ("image", "mask", "prediction")
+        )
         titles = [f"epoch {trainer.current_epoch}"] * len(images)
         sheet = contact_sheet(images, truths, predictions, titles)
         writer.add_image("val/overlays", sheet, step, dataformats="HWC")
@@ -80,7 +92,12 @@ class Dashboard(L.Callback):
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         best: Any = trainer.checkpoint_callback
         writer = _writer(trainer)
-        if writer is not None and best is not None and best.monitor and best.best_model_score is not None:
+        if (
+            writer is not None
+            and best is not None
+            and best.monitor
+            and best.best_model_score is not None
+        ):
             writer.add_scalar(f"best/{best.monitor}", float(best.best_model_score))
 
 
@@ -100,7 +117,9 @@ def add_scores(trainer: Any, facts: dict[str, Any]) -> None:
             cells = [_cell(values[convention]) for convention in ("image", "pooled")]
             rows.append((name, score, *cells[0], *cells[1]))
     others = [("measure or convention", "value", "95 %"), *other_scores(facts)]
-    writer.add_text(f"{facts['split']}/scores", f"{title}\n\n{markdown(rows)}\n\n{markdown(others)}")
+    writer.add_text(
+        f"{facts['split']}/scores", f"{title}\n\n{markdown(rows)}\n\n{markdown(others)}"
+    )
 
 
 def markdown(rows: Sequence[tuple[Any, ...]]) -> str:
@@ -111,7 +130,9 @@ def markdown(rows: Sequence[tuple[Any, ...]]) -> str:
 
 def _writer(trainer: Any) -> Any:
     return (
-        trainer.logger.experiment if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero else None
+        trainer.logger.experiment
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero
+        else None
     )
 
 
@@ -132,7 +153,9 @@ def _recipe(trainer: Any, pl_module: Any) -> str:
 
 
 def _given(config: dict[str, Any]) -> dict[str, Any]:
-    nested = {key: _given(value) if isinstance(value, dict) else value for key, value in config.items()}
+    nested = {
+        key: _given(value) if isinstance(value, dict) else value for key, value in config.items()
+    }
     return {key: value for key, value in nested.items() if value not in (None, {}, [])}
 
 
@@ -144,14 +167,19 @@ def _data(data: Any, pl_module: Any) -> list[tuple[str, str]]:
         ("digest", data.protocol_digest),
         ("images", sizes),
         ("patients or sequences", "known, kept together" if data.grouped else "not known"),
-        ("encoder weights", ", ".join(f"{key} {value}" for key, value in pl_module.origin.items()) or "none"),
+        (
+            "encoder weights",
+            ", ".join(f"{key} {value}" for key, value in pl_module.origin.items()) or "none",
+        ),
     ]
 
 
 def _primitives(values: Any) -> dict[str, Any]:
     """Hyper-parameters as TensorBoard takes them: numbers and strings, by the same names for every architecture."""
     return {
-        key: value if isinstance(value, bool | int | float | str) else json.dumps(value, default=str)
+        key: value
+        if isinstance(value, bool | int | float | str)
+        else json.dumps(value, default=str)
         for key, value in values.items()
         if not key.startswith("_")
     }
@@ -170,7 +198,9 @@ def _add_probabilities(writer: Any, stage: str, pl_module: Any, step: int) -> No
     for name, histogram in zip(pl_module.classes, pl_module.histogram.cpu().numpy(), strict=True):
         curve = pr_curve(histogram)
         counts = (curve.tp, curve.fp, curve.tn, curve.fn, curve.precision, curve.recall)
-        writer.add_pr_curve_raw(f"{stage}/pr_{name}", *counts, step, num_thresholds=len(curve.thresholds))
+        writer.add_pr_curve_raw(
+            f"{stage}/pr_{name}", *counts, step, num_thresholds=len(curve.thresholds)
+        )
         writer.add_image(f"{stage}/reliability_{name}", diagram(histogram), step, dataformats="HWC")
 
 
@@ -185,11 +215,18 @@ def diagram(histogram: NDArray[np.int64], side: int = DIAGRAM) -> NDArray[np.uin
     picture = np.full((side, side, 3), 255, np.uint8)
     cv2.rectangle(picture, at(0, 0), at(1, 1), (200, 200, 200), 1)
     cv2.line(picture, at(0, 0), at(1, 1), (160, 160, 160), 1, cv2.LINE_AA)
-    points = np.array([at(x, y) for x, y in zip(result.probability, result.frequency, strict=True)], np.int32)
+    points = np.array(
+        [at(x, y) for x, y in zip(result.probability, result.frequency, strict=True)], np.int32
+    )
     cv2.polylines(picture, [points], False, (0, 114, 178), 2, cv2.LINE_AA)
     for point in points:
         cv2.circle(picture, point.tolist(), 3, (0, 114, 178), -1, cv2.LINE_AA)
-    texts = {f"ECE {result.ece:.4f}, share of foreground": (margin, 17), "predicted probability": (margin, side - 8)}
+    texts = {
+        f"ECE {result.ece:.4f}, share of foreground": (margin, 17),
+        "predicted probability": (margin, side - 8),
+    }
     for text, place in texts.items():
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+        cv2.putText(
+            picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA
+        )
     return picture

@@ -62,10 +62,15 @@ class Volumes:
     """
 
     def __init__(
-        self, scans: dict[str, tuple[str, ...]], classes: Sequence[str], spacing: Callable[[str], Spacing]
+        self,
+        scans: dict[str, tuple[str, ...]],
+        classes: Sequence[str],
+        spacing: Callable[[str], Spacing],
     ) -> None:
         self._scans, self._classes, self._spacing = scans, classes, spacing
-        self._places = {id: (scan, place) for scan, ids in scans.items() for place, id in enumerate(ids)}
+        self._places = {
+            id: (scan, place) for scan, ids in scans.items() for place, id in enumerate(ids)
+        }
         self._kept: dict[str, dict[int, bytes]] = defaultdict(dict)
         self._shapes: dict[str, tuple[int, int]] = {}
         self.rows: dict[str, list[Row]] = {}
@@ -76,7 +81,9 @@ class Volumes:
         if scan in self.rows:
             return
         self._shapes[scan] = prediction.shape[1], prediction.shape[2]
-        self._kept[scan][place] = zlib.compress(np.packbits(np.stack([prediction, truth])).tobytes(), 1)
+        self._kept[scan][place] = zlib.compress(
+            np.packbits(np.stack([prediction, truth])).tobytes(), 1
+        )
         if len(self._kept[scan]) == len(self._scans[scan]):
             self._finish(scan)
 
@@ -91,7 +98,9 @@ class Volumes:
             self._shapes |= shapes
             for scan in kept.keys() - self.rows.keys():
                 self._kept[scan] |= kept[scan]
-        whole = sorted(scan for scan in self._kept if len(self._kept[scan]) == len(self._scans[scan]))
+        whole = sorted(
+            scan for scan in self._kept if len(self._kept[scan]) == len(self._scans[scan])
+        )
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
         for scan in whole[rank::world]:
             self._finish(scan)
@@ -111,11 +120,14 @@ class Volumes:
             volume[place] = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape)
         spacing = self._spacing(scan)
         self.rows[scan] = [
-            score(scan, name, volume[:, 0, k], volume[:, 1, k], spacing) for k, name in enumerate(self._classes)
+            score(scan, name, volume[:, 0, k], volume[:, 1, k], spacing)
+            for k, name in enumerate(self._classes)
         ]
 
 
-def score(scan: str, name: str, prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Spacing) -> Row:
+def score(
+    scan: str, name: str, prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Spacing
+) -> Row:
     """The row of one scan and class: (slices, rows, columns) each."""
     tp = int((prediction & truth).sum())
     fp, fn = int(prediction.sum()) - tp, int(truth.sum()) - tp
@@ -135,7 +147,10 @@ def _gathered(content: Any) -> list[Any]:
 def summarize_volumes(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """class -> measure -> mean over scans and its 95 % interval (BCa bootstrap over scans)."""
     return {
-        name: {measure: _summary([getattr(row, measure) for row in rows if row.label == name]) for measure in MEASURES}
+        name: {
+            measure: _summary([getattr(row, measure) for row in rows if row.label == name])
+            for measure in MEASURES
+        }
         for name in dict.fromkeys(row.label for row in rows)
     }
 
@@ -184,7 +199,9 @@ class VolumeScores(L.Callback):
 
     def _add(self, prediction: Tensor, mask: Tensor, index: Tensor) -> None:
         assert self._volumes is not None
-        for one, truth, place in zip(prediction.cpu().numpy(), mask.cpu().numpy() > 0, index.tolist(), strict=True):
+        for one, truth, place in zip(
+            prediction.cpu().numpy(), mask.cpu().numpy() > 0, index.tolist(), strict=True
+        ):
             self._volumes.add(self._ids[place], one, truth)
 
     def _gather(self, pl_module: Any) -> None:
@@ -201,7 +218,11 @@ class VolumeScores(L.Callback):
         text = io.StringIO(newline="")
         csv.writer(text).writerows([HEADER, *rows])
         write_whole(folder / "volumes.csv", text.getvalue().encode())
-        facts = {"scans": len(volumes.rows), "incomplete": volumes.incomplete, "nsd_tolerance_mm": TOLERANCE}
+        facts = {
+            "scans": len(volumes.rows),
+            "incomplete": volumes.incomplete,
+            "nsd_tolerance_mm": TOLERANCE,
+        }
         facts["scores"] = summarize_volumes(rows)
         summary = folder / "summary.json"
         content = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
@@ -215,7 +236,11 @@ def print_volumes(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    left = f"; {len(facts['incomplete'])} without all their slices left out" if facts["incomplete"] else ""
+    left = (
+        f"; {len(facts['incomplete'])} without all their slices left out"
+        if facts["incomplete"]
+        else ""
+    )
     table = Table(
         title=f"whole volumes: mean over {facts['scans']} scans{left}",
         caption=f"95 % BCa bootstrap intervals over scans; NSD: surfaces within {facts['nsd_tolerance_mm']:g} mm of each other",
@@ -227,6 +252,9 @@ def print_volumes(facts: dict[str, Any]) -> None:
             low, high = found["interval"]
             digits = 2 if measure.endswith("95_mm") else 4
             table.add_row(
-                name, measure, f"{found['value']:.{digits}f}", f"{low:.{digits - 1}f} - {high:.{digits - 1}f}"
+                name,
+                measure,
+                f"{found['value']:.{digits}f}",
+                f"{low:.{digits - 1}f} - {high:.{digits - 1}f}",
             )
     Console(width=None if os.isatty(1) else 120).print(table)

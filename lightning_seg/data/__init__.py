@@ -23,7 +23,9 @@ _HOMES = {
 __all__ = ["DATASETS", "SegmentationDataModule", "fetch", "load_protocol"]
 
 
-def __getattr__(name: str) -> Any:  # PEP 562: importing Lightning takes seconds, listing protocols should not
+def __getattr__(
+    name: str,
+) -> Any:  # PEP 562: importing Lightning takes seconds, listing protocols should not
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

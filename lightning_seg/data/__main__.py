@@ -33,14 +33,22 @@ def main(args: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lightning-seg data", description=__doc__.split(": ", 1)[1].split(".")[0])
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="protocols|check|show|prepare|download")
-    protocols = verbs.add_parser("protocols", help="list the named splits, with their digests, sizes and rules")
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg data", description=__doc__.split(": ", 1)[1].split(".")[0]
+    )
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar="protocols|check|show|prepare|download"
+    )
+    protocols = verbs.add_parser(
+        "protocols", help="list the named splits, with their digests, sizes and rules"
+    )
     protocols.add_argument("name", nargs="?", help="one of them, or a CSV file of your own")
     protocols.set_defaults(run=_protocols)
     download = verbs.add_parser("download", help="fetch a data set from its owners")
     download.add_argument("dataset", help=", ".join(ARCHIVES))
-    download.add_argument("--root", metavar="DIR", help="folder for it (default: $LIGHTNING_SEG_DATA)")
+    download.add_argument(
+        "--root", metavar="DIR", help="folder for it (default: $LIGHTNING_SEG_DATA)"
+    )
     download.set_defaults(run=lambda options: print(fetch(options.dataset, options.root)))
     _add_check(verbs)
     _add_show(verbs)
@@ -54,9 +62,21 @@ def _add_check(verbs: Any) -> None:
     )
     check.add_argument("dataset", help=", ".join(sorted(DATASETS)))
     _add_source(check)
-    check.add_argument("--protocol", nargs="+", action="extend", help="names, rules or CSV files (default: its own)")
-    check.add_argument("--html", type=Path, metavar="FILE", help="also write a page with thumbnails of what was found")
-    check.add_argument("--no_near", action="store_true", help="look for identical pictures alone, which is faster")
+    check.add_argument(
+        "--protocol",
+        nargs="+",
+        action="extend",
+        help="names, rules or CSV files (default: its own)",
+    )
+    check.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="also write a page with thumbnails of what was found",
+    )
+    check.add_argument(
+        "--no_near", action="store_true", help="look for identical pictures alone, which is faster"
+    )
     check.add_argument(
         "--likeness",
         type=float,
@@ -78,30 +98,50 @@ def _add_show(verbs: Any) -> None:
     show.add_argument("--split", default="train", choices=SPLITS)
     show.add_argument("--count", type=_count, default=12, help="images (default 12)")
     show.add_argument("--epoch", type=int, default=0, help="the first epoch shown (default 0)")
-    show.add_argument("--epochs", type=_count, default=5, help="epochs, or copies, beside each image (default 5)")
+    show.add_argument(
+        "--epochs", type=_count, default=5, help="epochs, or copies, beside each image (default 5)"
+    )
     show.add_argument("--output", type=Path, default=Path("sheet.png"), metavar="FILE")
     show.set_defaults(run=_show)
 
 
 def _add_prepare(verbs: Any) -> None:
-    prepare = verbs.add_parser("prepare", help="write a data set with augmented copies of its training images")
+    prepare = verbs.add_parser(
+        "prepare", help="write a data set with augmented copies of its training images"
+    )
     prepare.add_argument("dataset", help=", ".join(sorted(DATASETS)))
     _add_source(prepare)
-    prepare.add_argument("--protocol", help="a name, rule or CSV file (default: the data set's own)")
-    prepare.add_argument("--size", type=_count, default=256, help="height and width in pixels (default 256)")
     prepare.add_argument(
-        "--augment", type=_count, default=1, metavar="N", help="copies of each image, itself among them"
+        "--protocol", help="a name, rule or CSV file (default: the data set's own)"
     )
-    prepare.add_argument("--preset", default="unet_a", help="of the copies: a preset or a YAML file (default unet_a)")
+    prepare.add_argument(
+        "--size", type=_count, default=256, help="height and width in pixels (default 256)"
+    )
+    prepare.add_argument(
+        "--augment",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="copies of each image, itself among them",
+    )
+    prepare.add_argument(
+        "--preset", default="unet_a", help="of the copies: a preset or a YAML file (default unet_a)"
+    )
     prepare.add_argument("--seed", type=int, default=SEED, help=f"of the copies (default {SEED})")
     prepare.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="a new or empty folder, or one begun before"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a new or empty folder, or one begun before",
     )
     prepare.set_defaults(run=_prepare)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", metavar="DIR", help="where its files lie (default: in $LIGHTNING_SEG_DATA)")
+    parser.add_argument(
+        "--root", metavar="DIR", help="where its files lie (default: in $LIGHTNING_SEG_DATA)"
+    )
     parser.add_argument(
         "--dataset_options",
         type=_mapping,
@@ -127,7 +167,11 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def _protocols(options: argparse.Namespace) -> None:
-    print(table([load_protocol(name) for name in ([options.name] if options.name else protocol_names())]))
+    print(
+        table(
+            [load_protocol(name) for name in ([options.name] if options.name else protocol_names())]
+        )
+    )
     if not options.name:
         print(RULES)
 
@@ -139,8 +183,17 @@ def table(protocols: list[Split]) -> str:
     for protocol in protocols:
         sizes = (len(protocol.ids[split]) for split in SPLITS)
         warning = "leaks" if protocol.leaks else ""
-        lines.append(line(protocol.name, protocol.version, protocol.digest, *sizes, warning).rstrip())
-        lines.append(fill(f"rule: {protocol.rule or 'not stated'}", 110, initial_indent="  ", subsequent_indent="  "))
+        lines.append(
+            line(protocol.name, protocol.version, protocol.digest, *sizes, warning).rstrip()
+        )
+        lines.append(
+            fill(
+                f"rule: {protocol.rule or 'not stated'}",
+                110,
+                initial_indent="  ",
+                subsequent_indent="  ",
+            )
+        )
     return "\n".join(lines)
 
 
@@ -155,7 +208,9 @@ def _check(options: argparse.Namespace) -> None:
     likeness = SAME_VIEW if options.likeness is None else options.likeness
     if not 0 < likeness <= 1:
         raise InputError(f"--likeness is {likeness:g}; give a number above 0 and up to 1.")
-    report = examine(options.dataset, source, protocols, threshold, not options.no_near, likeness, _progress)
+    report = examine(
+        options.dataset, source, protocols, threshold, not options.no_near, likeness, _progress
+    )
     summary.print_lines(report)
     if options.html:
         page.write_page(report, source, options.html)
@@ -180,7 +235,12 @@ def _progress(title: str, total: int) -> Callable[[Iterable], Iterable]:
 
     console = Console(stderr=True)
     return lambda items: track(
-        items, title, total or None, console=console, transient=True, disable=not console.is_terminal
+        items,
+        title,
+        total or None,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
 
 
@@ -199,7 +259,9 @@ def _show(options: argparse.Namespace) -> None:
     }
     epochs = range(options.epoch, options.epoch + options.epochs)
     rows, columns = show(data, options.split, options.count, epochs, options.output)
-    print(f"{options.output}: {rows} {options.split} images in rows, as read and then {columns - 1} times augmented")
+    print(
+        f"{options.output}: {rows} {options.split} images in rows, as read and then {columns - 1} times augmented"
+    )
 
 
 def _recipe(path: Path) -> dict[str, Any]:
@@ -214,7 +276,9 @@ def _recipe(path: Path) -> dict[str, Any]:
         ) from error
     data = recipe.get("data") if isinstance(recipe, dict) else None
     if not isinstance(data, dict):
-        raise InputError(f"{path} has no section data:; give a recipe such as experiments/quickstart.yaml.")
+        raise InputError(
+            f"{path} has no section data:; give a recipe such as experiments/quickstart.yaml."
+        )
     legal = list(inspect.signature(SegmentationDataModule).parameters)
     for key in data:
         if key not in legal:
@@ -225,13 +289,18 @@ def _recipe(path: Path) -> dict[str, Any]:
 def _prepare(options: argparse.Namespace) -> None:
     from lightning_seg.data.prepare import MANIFEST, prepare
 
-    data = {key: getattr(options, key) for key in ("dataset", "root", "protocol", "size", "seed", "dataset_options")}
+    data = {
+        key: getattr(options, key)
+        for key in ("dataset", "root", "protocol", "size", "seed", "dataset_options")
+    }
     manifest = prepare(data | {"augment": options.preset}, options.augment, options.output)
     print(
         f"{options.output}: {manifest['images']} images and masks, digest {manifest['files_digest'][:12]} ({MANIFEST})"
     )
     if manifest["regions_left_out"]:
-        print("regions of interest (fields of view) are not carried along: the data set `folder` knows none")
+        print(
+            "regions of interest (fields of view) are not carried along: the data set `folder` knows none"
+        )
     print(f"train on them: lightning-seg fit -c <recipe> -c {options.output / 'data.yaml'}")
 
 

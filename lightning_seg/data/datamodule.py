@@ -67,10 +67,14 @@ class SegmentationDataModule(LightningDataModule):
         augment_on: Literal["workers", "device"] = "workers",
     ) -> None:
         super().__init__()
-        root = None if root is None else str(root)  # a Path in a checkpoint could not be loaded again
+        root = (
+            None if root is None else str(root)
+        )  # a Path in a checkpoint could not be loaded again
         self.save_hyperparameters()
         for name, path in (("root", root), ("protocol", protocol)):
-            if path is not None and Path(path).expanduser().exists():  # a checkpoint must find it from any folder
+            if (
+                path is not None and Path(path).expanduser().exists()
+            ):  # a checkpoint must find it from any folder
                 self.hparams[name] = str(Path(path).expanduser().resolve())
         if isinstance(augment, str) and Path(augment).suffix in (".yaml", ".yml"):
             self.hparams["augment"] = transforms_of(
@@ -92,9 +96,13 @@ class SegmentationDataModule(LightningDataModule):
         resolved = resolve(protocol or self._kind.default_protocol, self._kind)
         self._split: Split | None = resolved if isinstance(resolved, Split) else None
         self._rule: Rule | None = None if isinstance(resolved, Split) else resolved
-        self._augmentation: Augmentation | DeviceAugmentation = Augmentation(transforms_of(augment), seed)
+        self._augmentation: Augmentation | DeviceAugmentation = Augmentation(
+            transforms_of(augment), seed
+        )
         if augment_on not in ("workers", "device"):
-            raise unknown("place for the augmentation (data.augment_on)", augment_on, ("workers", "device"))
+            raise unknown(
+                "place for the augmentation (data.augment_on)", augment_on, ("workers", "device")
+            )
         if augment_on == "device":
             self._augmentation = DeviceAugmentation(self._augmentation)
         self._source: Source | None = None
@@ -131,7 +139,9 @@ class SegmentationDataModule(LightningDataModule):
     @property
     def grouped(self) -> bool:
         """True where patients, sequences, scans or duplicates are known, which splits keep together."""
-        return hasattr(self._kind, "expand") or any(group != id for id, group in self.source.groups.items())
+        return hasattr(self._kind, "expand") or any(
+            group != id for id, group in self.source.groups.items()
+        )
 
     @property
     def leaks(self) -> bool:
@@ -157,7 +167,9 @@ class SegmentationDataModule(LightningDataModule):
             return self.split.ids[split]
         if split not in self._ids:
             source: Any = self.source
-            self._ids[split] = tuple(sample for id in self.split.ids[split] for sample in source.expand(id))
+            self._ids[split] = tuple(
+                sample for id in self.split.ids[split] for sample in source.expand(id)
+            )
         return self._ids[split]
 
     @property
@@ -165,20 +177,26 @@ class SegmentationDataModule(LightningDataModule):
         """The data set itself; opened when first used, and checked against the protocol."""
         if self._source is None:
             root = self.hparams["root"]
-            source: Source = self._kind(root=Path(root).expanduser() if root else None, **self._options)
+            source: Source = self._kind(
+                root=Path(root).expanduser() if root else None, **self._options
+            )
             split = self._rule(source) if self._rule is not None else self.split
             check(split, source)
             self._source, self._split = source, split
         return self._source
 
     def prepare_data(self) -> None:
-        _ = self.source  # once per machine: extracts an archive before the other ranks look for its files
+        _ = (
+            self.source
+        )  # once per machine: extracts an archive before the other ranks look for its files
 
     def setup(self, stage: str) -> None:
         """Read the splits of the stage; the test split is not opened before ``test`` or ``predict``."""
         for split in _STAGES[stage]:
             if not self.split.ids[split]:
-                raise InputError(f"protocol {self.protocol_name} has no {split} ids; name another with data.protocol.")
+                raise InputError(
+                    f"protocol {self.protocol_name} has no {split} ids; name another with data.protocol."
+                )
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
 
@@ -198,7 +216,11 @@ class SegmentationDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Where the augmentation is the device's: a batch of training, changed."""
-        if isinstance(batch, dict) and "draw" in batch and isinstance(self._augmentation, DeviceAugmentation):
+        if (
+            isinstance(batch, dict)
+            and "draw" in batch
+            and isinstance(self._augmentation, DeviceAugmentation)
+        ):
             return self._augmentation(batch)
         return batch
 
@@ -224,10 +246,14 @@ class SegmentationDataModule(LightningDataModule):
                 f"the {len(data)} {split} samples cannot be shared by {world} devices; give --trainer.devices {len(data)} or less."
             )
         # the usual DistributedSampler repeats samples to fill the last batch, and the scores would count them twice
-        sampler = UnrepeatedDistributedSampler(data, world, rank, shuffle=False) if world > 1 else None
+        sampler = (
+            UnrepeatedDistributedSampler(data, world, rank, shuffle=False) if world > 1 else None
+        )
         return self._loader(data, sampler, drop_last=False)
 
-    def _loader(self, data: SegmentationDataset, sampler: Any, drop_last: bool) -> DataLoader[dict[str, Any]]:
+    def _loader(
+        self, data: SegmentationDataset, sampler: Any, drop_last: bool
+    ) -> DataLoader[dict[str, Any]]:
         world, _ = self._place()
         batch_size, given = self.hparams["batch_size"], self.hparams["num_workers"]
         if batch_size % world:
@@ -237,7 +263,8 @@ class SegmentationDataModule(LightningDataModule):
         workers = default_workers() if given is None else given
         return DataLoader(
             data,
-            batch_size=batch_size // world,  # by name: Lightning rebuilds the loader of predict from names
+            batch_size=batch_size
+            // world,  # by name: Lightning rebuilds the loader of predict from names
             sampler=sampler,
             collate_fn=collate,
             num_workers=workers,
@@ -249,7 +276,11 @@ class SegmentationDataModule(LightningDataModule):
 
     def _place(self) -> tuple[int, int]:
         """(number of processes, rank of this one)."""
-        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        return (
+            (self.trainer.world_size, self.trainer.global_rank)
+            if self.trainer is not None
+            else (1, 0)
+        )
 
 
 def _known_options(dataset: str, kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -262,9 +293,13 @@ def _known_options(dataset: str, kind: type[Any], options: dict[str, Any]) -> di
 
 def default_workers() -> int:
     """Loading processes per device, where none are named."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return 0 if cores <= 2 else min(8, cores - 1)
 
 
 def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # OpenCV's thread pool does not survive a fork, and the workers fill the cores already
+    cv2.setNumThreads(
+        0
+    )  # OpenCV's thread pool does not survive a fork, and the workers fill the cores already

@@ -70,7 +70,11 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         elif self.augmentation is not None and (seed := self._key(epoch, copy, index)) is not None:
             sample = self.augmentation.change(stored, seed)
         parts = zip(Sample._fields, sample, stored, strict=True)
-        tensors = {name: _tensor(part, kept) for name, part, kept in parts if part is not None and kept is not None}
+        tensors = {
+            name: _tensor(part, kept)
+            for name, part, kept in parts
+            if part is not None and kept is not None
+        }
         return tensors | {"index": index, "id": self.ids[index]} | draw
 
     def _key(self, epoch: int, copy: int, index: int) -> Key | None:
@@ -110,11 +114,20 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
     ``set_epoch`` and leaves a DistributedSampler in place, also in a run on one device.
     """
 
-    def __init__(self, dataset: Dataset[Any], num_replicas: int, rank: int, seed: int, drop_last: bool) -> None:
+    def __init__(
+        self, dataset: Dataset[Any], num_replicas: int, rank: int, seed: int, drop_last: bool
+    ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=drop_last)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
-        if self.total_size > len(order):  # not drop_last: the first keys stand in for those that the last ranks lack
+        if self.total_size > len(
+            order
+        ):  # not drop_last: the first keys stand in for those that the last ranks lack
             order = np.resize(order, self.total_size)
-        return iter([(self.epoch, int(index)) for index in order[self.rank : self.total_size : self.num_replicas]])
+        return iter(
+            [
+                (self.epoch, int(index))
+                for index in order[self.rank : self.total_size : self.num_replicas]
+            ]
+        )

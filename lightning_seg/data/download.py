@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from lightning_seg.data.extract import extract
 from lightning_seg.data.sources.base import DATA_VARIABLE, source_class
@@ -33,7 +39,9 @@ class Part(NamedTuple):
 _STARE = "http://cecas.clemson.edu/~ahoover/stare/probing"
 ARCHIVES: dict[str, tuple[Part, ...]] = {  # registry name -> what its owners let anyone fetch
     "chase_db1": (Part("https://researchdata.kingston.ac.uk/96/1/CHASEDB1.zip"),),
-    "kvasir_seg": (Part("https://datasets.simula.no/downloads/kvasir-seg.zip"),),  # checked file by file when extracted
+    "kvasir_seg": (
+        Part("https://datasets.simula.no/downloads/kvasir-seg.zip"),
+    ),  # checked file by file when extracted
     "kvasir_sessile": (Part("https://datasets.simula.no/downloads/kvasir-sessile.zip"),),
     "stare": (
         Part(
@@ -42,10 +50,14 @@ ARCHIVES: dict[str, tuple[Part, ...]] = {  # registry name -> what its owners le
             "5f7b509b6067cad4f1be84933145d783de9ec087b3eaaf4db0103dd0144dd433",
         ),
         Part(
-            f"{_STARE}/labels-ah.tar", "labels-ah", "ebf2f1e17ca955f24579d9edd990e2dae79a5c82def69f0985d8e24f826ddd2f"
+            f"{_STARE}/labels-ah.tar",
+            "labels-ah",
+            "ebf2f1e17ca955f24579d9edd990e2dae79a5c82def69f0985d8e24f826ddd2f",
         ),
         Part(
-            f"{_STARE}/labels-vk.tar", "labels-vk", "47474a701536b0cfdb369fdce012be36141e9f44d80387f0179446b5cb0f5576"
+            f"{_STARE}/labels-vk.tar",
+            "labels-vk",
+            "47474a701536b0cfdb369fdce012be36141e9f44d80387f0179446b5cb0f5576",
         ),
     ),
 }
@@ -64,7 +76,10 @@ BY_HAND = {  # registry name -> (why no program fetches it, the layout that is e
         "its owners ask for registration at https://drive.grand-challenge.org",
         "DRIVE/training/ and DRIVE/test/, each with images/*.tif, 1st_manual/*.gif and mask/*.gif",
     ),
-    "endotect": ("its owners give it on request", "EndoTect/images/*.jpg and EndoTect/masks/*, named alike"),
+    "endotect": (
+        "its owners give it on request",
+        "EndoTect/images/*.jpg and EndoTect/masks/*, named alike",
+    ),
     "glas": (
         "its owners ask for a login at https://warwick.ac.uk",
         "GlaS/train_1.bmp with GlaS/train_1_anno.bmp, and likewise testA_* and testB_*",
@@ -74,7 +89,10 @@ BY_HAND = {  # registry name -> (why no program fetches it, the layout that is e
         "LiTS/volume-N.nii and LiTS/segmentation-N.nii (or .nii.gz), N from 0 to 130, or the two in the folders "
         "'Training Batch 1' and 'Training Batch 2'",
     ),
-    "medico": ("its owners give it on request", "Medico/images/*.jpg and Medico/masks/*, named alike"),
+    "medico": (
+        "its owners give it on request",
+        "Medico/images/*.jpg and Medico/masks/*, named alike",
+    ),
     "monuseg": (
         "its owners share it by Google Drive, linked at https://monuseg.grand-challenge.org",
         "MoNuSeg/Tissue Images/*.tif with MoNuSeg/Annotations/*.xml, and MoNuSeg/MoNuSegTestData/*.tif with *.xml",
@@ -127,12 +145,16 @@ def _opens(source: type[Any], place: Path) -> bool:
 def _install(part: Part, place: Path, target: Path, name: str, progress: bool) -> None:
     archive = place / unquote(part.url.rpartition("/")[2])
     record = archive.with_name(f"{archive.name}.sha256")
-    known = part.sha256 or (record.read_text(encoding="utf-8").split()[0] if record.is_file() else None)
+    known = part.sha256 or (
+        record.read_text(encoding="utf-8").split()[0] if record.is_file() else None
+    )
     if not archive.is_file():
         own = "" if part.sha256 else f", or delete {record} if its owners have changed it"
         download(part.url, archive, known, progress, own)
     elif known and _sha256(archive) != known:
-        raise InputError(f"{archive} has not the sha256 {known}; remove it, and it is fetched again.")
+        raise InputError(
+            f"{archive} has not the sha256 {known}; remove it, and it is fetched again."
+        )
     if known is None:
         record.write_text(f"{_sha256(archive)}  {archive.name}\n")
     if name != "kvasir_seg":  # whose class extracts the archive and checks every file
@@ -140,7 +162,9 @@ def _install(part: Part, place: Path, target: Path, name: str, progress: bool) -
         extract(archive, target)
 
 
-def download(url: str, target: Path, sha256: str | None = None, progress: bool = True, other_cure: str = "") -> Path:
+def download(
+    url: str, target: Path, sha256: str | None = None, progress: bool = True, other_cure: str = ""
+) -> Path:
     """Load ``url`` into ``target``, which appears only when it is complete and matches ``sha256`` (hex) where given.
 
     What an interrupted download got stays in ``<target>.part``; the next call goes on from there.
@@ -150,7 +174,9 @@ def download(url: str, target: Path, sha256: str | None = None, progress: bool =
         target.parent.mkdir(parents=True, exist_ok=True)
         _transfer(url, part, progress)
     except (OSError, HTTPException) as error:
-        raise InputError(f"could not download {url} to {target.parent} ({error}); try again to go on.") from error
+        raise InputError(
+            f"could not download {url} to {target.parent} ({error}); try again to go on."
+        ) from error
     if sha256 is not None:
         found = _sha256(part)
         if found != sha256.lower():
@@ -176,7 +202,11 @@ def _transfer(url: str, part: Path, progress: bool) -> None:
         raise
     with response, _bar(progress) as bar:
         have = have if response.status == 206 else 0  # 200: the server sends everything again
-        total = have + int(response.headers["Content-Length"]) if response.headers["Content-Length"] else None
+        total = (
+            have + int(response.headers["Content-Length"])
+            if response.headers["Content-Length"]
+            else None
+        )
         task = bar.add_task(part.stem, total=total, completed=have)
         with open(part, "ab" if have else "wb") as file:
             while chunk := response.read(_CHUNK):

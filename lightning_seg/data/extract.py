@@ -11,7 +11,14 @@ from pathlib import Path
 
 from lightning_seg.errors import InputError
 
-_BROKEN = (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError)  # what bad archives raise
+_BROKEN = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)  # what bad archives raise
 
 
 def extract(archive: Path, target: Path, check: Callable[[Path], None] | None = None) -> Path:
@@ -20,7 +27,9 @@ def extract(archive: Path, target: Path, check: Callable[[Path], None] | None = 
     A single folder around everything is dropped. InputError for a damaged archive, for a member that would land outside
     the target, and for a link or device. If another process was faster, its ``target`` is kept.
     """
-    unpack = _extract_zip if zipfile.is_zipfile(archive) or archive.suffix == ".zip" else _extract_tar
+    unpack = (
+        _extract_zip if zipfile.is_zipfile(archive) or archive.suffix == ".zip" else _extract_tar
+    )
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
             content = Path(scratch) / "content"
@@ -35,7 +44,9 @@ def extract(archive: Path, target: Path, check: Callable[[Path], None] | None = 
                 if not target.is_dir():
                     raise
     except _BROKEN as error:
-        raise InputError(f"{archive} cannot be extracted to {target.parent} ({error}); fetch it again.") from error
+        raise InputError(
+            f"{archive} cannot be extracted to {target.parent} ({error}); fetch it again."
+        ) from error
     return target
 
 
@@ -44,7 +55,10 @@ def _extract_zip(archive: Path, folder: Path) -> None:
         members = file.infolist()
         for member in members:
             _refuse_unsafe(
-                archive, member.filename, folder, "symbolic link" if stat.S_ISLNK(member.external_attr >> 16) else ""
+                archive,
+                member.filename,
+                folder,
+                "symbolic link" if stat.S_ISLNK(member.external_attr >> 16) else "",
             )
         _make_room(archive, sum(member.file_size for member in members), folder)
         file.extractall(folder)  # verifies each member's CRC
@@ -54,7 +68,12 @@ def _extract_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as file:
         members = file.getmembers()
         for member in members:
-            _refuse_unsafe(archive, member.name, folder, "" if member.isfile() or member.isdir() else "link or device")
+            _refuse_unsafe(
+                archive,
+                member.name,
+                folder,
+                "" if member.isfile() or member.isdir() else "link or device",
+            )
         _make_room(archive, sum(member.size for member in members), folder)
         file.extractall(folder, filter="data")
 
@@ -62,8 +81,13 @@ def _extract_tar(archive: Path, folder: Path) -> None:
 def _refuse_unsafe(archive: Path, name: str, folder: Path, kind: str) -> None:
     # zipfile would strip "/" and ".." and write elsewhere in the target; an archive that tries is not worth trusting
     path = name.replace("\\", "/")
-    if not (folder / path).resolve().is_relative_to(folder.resolve()) or ":" in path.partition("/")[0]:
-        raise InputError(f"{archive} holds the path {name!r} outside its target; fetch the owners' file.")
+    if (
+        not (folder / path).resolve().is_relative_to(folder.resolve())
+        or ":" in path.partition("/")[0]
+    ):
+        raise InputError(
+            f"{archive} holds the path {name!r} outside its target; fetch the owners' file."
+        )
     if kind:
         raise InputError(f"{archive} holds the {kind} {name!r}; fetch the owners' file.")
 
@@ -71,5 +95,7 @@ def _refuse_unsafe(archive: Path, name: str, folder: Path, kind: str) -> None:
 def _make_room(archive: Path, need: int, folder: Path) -> None:
     free = shutil.disk_usage(folder.parent).free
     if need > free:
-        raise InputError(f"{archive} needs {need >> 20} MiB where {free >> 20} MiB are free; make room.")
+        raise InputError(
+            f"{archive} needs {need >> 20} MiB where {free >> 20} MiB are free; make room."
+        )
     folder.mkdir()

@@ -73,7 +73,9 @@ def _check(module: SegmentationDataModule) -> None:
             f"the images have {module.in_channels} channels, and PNG holds 1 or 3; train on them directly."
         )
     if len(module.classes) > _MOST_CLASSES:
-        raise InputError(f"the data has {len(module.classes)} classes, and a label picture holds {_MOST_CLASSES}.")
+        raise InputError(
+            f"the data has {len(module.classes)} classes, and a label picture holds {_MOST_CLASSES}."
+        )
 
 
 def _entries(module: SegmentationDataModule, copies: int) -> Iterator[Entry]:
@@ -86,21 +88,30 @@ def _entries(module: SegmentationDataModule, copies: int) -> Iterator[Entry]:
                 stem = id.replace("/", "_")
                 name = f"{stem}_copy{copy}" if copy else stem
                 if name in taken:
-                    raise InputError(f"two images would be written as {name!r}; rename the image {id!r}.")
+                    raise InputError(
+                        f"two images would be written as {name!r}; rename the image {id!r}."
+                    )
                 taken.add(name)
                 yield Entry(name, id, copy, split)
 
 
 def _manifest(module: SegmentationDataModule, copies: int, count: int) -> dict[str, Any]:
     settings = {
-        name: module.hparams[name] for name in ("dataset", "root", "size", "augment", "seed", "dataset_options")
+        name: module.hparams[name]
+        for name in ("dataset", "root", "size", "augment", "seed", "dataset_options")
     }
     return {
-        "settings": settings | {"copies": copies, "transforms": transforms_of(module.hparams["augment"])},
-        "protocol": {"name": module.protocol_name, "digest": module.protocol_digest, "leaks": module.leaks},
+        "settings": settings
+        | {"copies": copies, "transforms": transforms_of(module.hparams["augment"])},
+        "protocol": {
+            "name": module.protocol_name,
+            "digest": module.protocol_digest,
+            "leaks": module.leaks,
+        },
         "images": count,
         "regions_left_out": module.regions,
-        "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in _LIBRARIES},
+        "versions": {"python": sys.version.split()[0]}
+        | {name: version(name) for name in _LIBRARIES},
         "complete": False,
     }
 
@@ -118,12 +129,18 @@ def _open(output: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         differing = [
-            key for key in ("settings", "protocol", "images", "versions") if found[key] != _plain(manifest)[key]
+            key
+            for key in ("settings", "protocol", "images", "versions")
+            if found[key] != _plain(manifest)[key]
         ]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no manifest of prepared data ({error}); give an empty or a new folder.") from error
+        raise InputError(
+            f"{path} is no manifest of prepared data ({error}); give an empty or a new folder."
+        ) from error
     if differing:
-        raise InputError(f"{output} was prepared with other {' and '.join(differing)}; give an empty or a new folder.")
+        raise InputError(
+            f"{output} was prepared with other {' and '.join(differing)}; give an empty or a new folder."
+        )
     return found
 
 
@@ -135,11 +152,15 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n").encode()
 
 
-def _write_split(module: SegmentationDataModule, entries: Sequence[Entry], copies: int, output: Path) -> None:
+def _write_split(
+    module: SegmentationDataModule, entries: Sequence[Entry], copies: int, output: Path
+) -> None:
     places = {id: place for place, id in enumerate(dict.fromkeys(entry.id for entry in entries))}
     ids, side = list(places), module.hparams["size"]
     augmentation = Augmentation(transforms_of(module.hparams["augment"]), module.hparams["seed"])
-    missing = [entry for entry in entries if not all(path.exists() for path in _paths(output, entry))]
+    missing = [
+        entry for entry in entries if not all(path.exists() for path in _paths(output, entry))
+    ]
     wanted = sorted({places[entry.id] for entry in missing})
     for start in range(0, len(wanted), _AHEAD):
         chunk = [ids[place] for place in wanted[start : start + _AHEAD]]
@@ -157,7 +178,9 @@ def _paths(output: Path, entry: Entry) -> tuple[Path, Path]:
 def _write(item: Mapping[str, Any], entry: Entry, output: Path) -> None:
     image = item["image"].numpy().transpose(1, 2, 0)
     masks = item["mask"].numpy()
-    bits = (masks << np.arange(len(masks), dtype=np.uint8)[:, None, None]).sum(axis=0).astype(np.uint8)
+    bits = (
+        (masks << np.arange(len(masks), dtype=np.uint8)[:, None, None]).sum(axis=0).astype(np.uint8)
+    )
     pictures = image[..., ::-1], bits if len(masks) > 1 else bits * 255
     for path, picture in zip(_paths(output, entry), pictures, strict=True):
         write_whole(path, cv2.imencode(".png", picture)[1].tobytes())
@@ -168,7 +191,9 @@ def labels(classes: int) -> list[list[int]]:
     return [[value for value in range(1, 1 << classes) if value >> k & 1] for k in range(classes)]
 
 
-def _tables(module: SegmentationDataModule, entries: Sequence[Entry], copies: int, output: Path) -> dict[str, str]:
+def _tables(
+    module: SegmentationDataModule, entries: Sequence[Entry], copies: int, output: Path
+) -> dict[str, str]:
     name = f"{module.protocol_name}-x{copies}"
     rule = (
         f"{module.protocol_name} ({module.protocol_digest}) with {copies} copies of each training image, "
@@ -180,11 +205,15 @@ def _tables(module: SegmentationDataModule, entries: Sequence[Entry], copies: in
     writer.writerow(("id", "image", "mask", "group", "split"))
     for entry in entries:
         image, mask = (path.relative_to(output).as_posix() for path in _paths(Path(output), entry))
-        writer.writerow((entry.name, image, mask, module.source.groups.get(entry.id, entry.id), entry.split))
+        writer.writerow(
+            (entry.name, image, mask, module.source.groups.get(entry.id, entry.id), entry.split)
+        )
     return {
         "table.csv": table.getvalue(),
         "protocol.csv": protocol_text(name, 1, rule, ids, module.leaks),
-        "data.yaml": yaml.safe_dump({"data": _recipe(module, output)}, sort_keys=False, allow_unicode=True),
+        "data.yaml": yaml.safe_dump(
+            {"data": _recipe(module, output)}, sort_keys=False, allow_unicode=True
+        ),
     }
 
 
@@ -209,6 +238,7 @@ def _digest(output: Path, entries: Sequence[Entry]) -> str:
     """sha256 over the sorted lines ``<path> <sha256 of the file>`` of all images and masks."""
     paths = sorted(path for entry in entries for path in _paths(output, entry))
     lines = (
-        f"{path.relative_to(output).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in paths
+        f"{path.relative_to(output).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+        for path in paths
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -25,7 +25,9 @@ def resolve(name: str, kind: type[Any]) -> Split | Rule:
     A class may have rules of its own, ``rules: ClassVar[Mapping[str, Rule]]``.
     """
     own: Mapping[str, Rule] = getattr(kind, "rules", {})
-    return own.get(name) or _general(name) or load_protocol(name, others=[*own, "auto", "test-only"])
+    return (
+        own.get(name) or _general(name) or load_protocol(name, others=[*own, "auto", "test-only"])
+    )
 
 
 def _general(name: str) -> Rule | None:
@@ -39,7 +41,9 @@ def _general(name: str) -> Rule | None:
     if match := re.fullmatch(r"fold-(\d+)-of-(\d+)", name):
         fold, count = int(match[1]), int(match[2])
         if count < 3 or not 1 <= fold <= count:
-            raise InputError(f"protocol {name!r} does not exist; give fold-1-of-k to fold-k-of-k with k from 3.")
+            raise InputError(
+                f"protocol {name!r} does not exist; give fold-1-of-k to fold-k-of-k with k from 3."
+            )
         return lambda source: _fold(name, source, fold - 1, count)
     if name.startswith("leave-"):
         return lambda source: _leave(name, source, name.removeprefix("leave-"))
@@ -48,12 +52,16 @@ def _general(name: str) -> Rule | None:
 
 def for_testing(name: str, source: Source) -> Split:
     """The split in which all ids of the source test."""
-    return make_split(name, "1", f"all {len(source.ids)} ids test", dict.fromkeys(source.ids, "test"))
+    return make_split(
+        name, "1", f"all {len(source.ids)} ids test", dict.fromkeys(source.ids, "test")
+    )
 
 
 def _assigned(source: Source) -> Split | None:
     assigned: Mapping[str, str] = getattr(source, "assigned", {})
-    return make_split("auto", "1", "as the data set's own table says", assigned) if assigned else None
+    return (
+        make_split("auto", "1", "as the data set's own table says", assigned) if assigned else None
+    )
 
 
 def _drawn(name: str, source: Source, seed: int) -> Split:
@@ -66,7 +74,11 @@ def _fold(name: str, source: Source, fold: int, count: int) -> Split:
     folds = k_fold(source.groups, count, SEED)
     test, val = folds[fold], folds[(fold + 1) % count]
     train = sorted(set(source.ids) - {*test, *val})
-    return _of_parts(name, f"{count} folds by group, seed {SEED}", dict(zip(SPLITS, (train, val, test), strict=True)))
+    return _of_parts(
+        name,
+        f"{count} folds by group, seed {SEED}",
+        dict(zip(SPLITS, (train, val, test), strict=True)),
+    )
 
 
 def _leave(name: str, source: Source, group: str) -> Split:

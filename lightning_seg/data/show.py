@@ -11,7 +11,14 @@ from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 
 # one colour for each class, RGB
-COLOURS = ((64, 224, 96), (255, 176, 32), (80, 160, 255), (240, 80, 200), (240, 240, 64), (120, 240, 240))
+COLOURS = (
+    (64, 224, 96),
+    (255, 176, 32),
+    (80, 160, 255),
+    (240, 80, 200),
+    (240, 240, 64),
+    (120, 240, 240),
+)
 _CELL, _TITLE, _GAP = 224, 16, 4  # pixels
 
 
@@ -25,16 +32,24 @@ class Cell(NamedTuple):
 def outlined(sample: Sample, size: tuple[int, int]) -> np.ndarray:
     """RGB (H, W, 3) uint8 of ``size`` (height, width): the masks' outlines, and the field of view, beyond which it is dimmed."""
     height, width = size
-    image = sample.image if sample.image.shape[2] == 3 else sample.image[..., sample.image.shape[2] // 2, None]
+    image = (
+        sample.image
+        if sample.image.shape[2] == 3
+        else sample.image[..., sample.image.shape[2] // 2, None]
+    )
     shrinks = height * width < image.shape[0] * image.shape[1]
-    picture = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+    picture = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    )
     picture = np.array(np.broadcast_to(picture.reshape(height, width, -1), (height, width, 3)))
     if sample.region is not None:
         region = cv2.resize(sample.region, (width, height), interpolation=cv2.INTER_NEAREST)
         picture[region < 2] = picture[region < 2] // 2
         _draw(picture, region == 2, (255, 255, 255))
     for k, plane in enumerate(sample.mask.transpose(2, 0, 1)):
-        mask = cv2.resize(np.ascontiguousarray(plane), (width, height), interpolation=cv2.INTER_NEAREST)
+        mask = cv2.resize(
+            np.ascontiguousarray(plane), (width, height), interpolation=cv2.INTER_NEAREST
+        )
         _draw(picture, mask > 0, COLOURS[k % len(COLOURS)])
     return picture
 
@@ -58,11 +73,22 @@ def _cell(cell: Cell) -> np.ndarray:
     picture[_TITLE : _TITLE + size[0], : size[1]] = outlined(cell.sample, size)
     title = cell.title if len(cell.title) <= 30 else f"{cell.title[:14]}...{cell.title[-13:]}"
     text = title.encode("ascii", "replace").decode()  # OpenCV's letters
-    cv2.putText(picture, text, (2, _TITLE - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (230, 230, 230), 1, cv2.LINE_AA)
+    cv2.putText(
+        picture,
+        text,
+        (2, _TITLE - 5),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.38,
+        (230, 230, 230),
+        1,
+        cv2.LINE_AA,
+    )
     return picture
 
 
-def show(data: dict[str, Any], split: str, count: int, epochs: range, output: Path) -> tuple[int, int]:
+def show(
+    data: dict[str, Any], split: str, count: int, epochs: range, output: Path
+) -> tuple[int, int]:
     """Write the sheet: ``count`` images of a split, evenly spread; of training images one column for each epoch.
 
     Args:
@@ -74,7 +100,9 @@ def show(data: dict[str, Any], split: str, count: int, epochs: range, output: Pa
         (rows, columns).
     """
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"the sheet cannot be written as {output.name!r}; give a name that ends with .png or .jpg.")
+        raise InputError(
+            f"the sheet cannot be written as {output.name!r}; give a name that ends with .png or .jpg."
+        )
     rows = _rows(data, split, count, epochs)
     ok, content = cv2.imencode(output.suffix, sheet(rows)[..., ::-1])
     assert ok, output
@@ -84,14 +112,19 @@ def show(data: dict[str, Any], split: str, count: int, epochs: range, output: Pa
 
 def _rows(data: dict[str, Any], split: str, count: int, epochs: range) -> list[list[Cell]]:
     from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
-    from lightning_seg.data.datamodule import SegmentationDataModule  # torch takes seconds, and `outlined` needs none
+    from lightning_seg.data.datamodule import (
+        SegmentationDataModule,
+    )  # torch takes seconds, and `outlined` needs none
     from lightning_seg.data.dataset import SegmentationDataset
 
     module = SegmentationDataModule(**data)
     ids = module.ids(split)
     if not ids:
         raise InputError(f"protocol {module.protocol_name} has no {split} ids; name another split.")
-    chosen = [ids[place] for place in dict.fromkeys(np.linspace(0, len(ids) - 1, count).astype(int).tolist())]
+    chosen = [
+        ids[place]
+        for place in dict.fromkeys(np.linspace(0, len(ids) - 1, count).astype(int).tolist())
+    ]
     side = module.hparams["size"]
     size = None if side is None else (side, side)
     plain = SegmentationDataset(module.source, chosen, size, None)

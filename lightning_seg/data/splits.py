@@ -45,14 +45,23 @@ def load_protocol(name_or_path: str | Path, others: Iterable[str] = ()) -> Split
         if id in assigned:
             raise InputError(f"{path} lists {id!r} twice; keep one of its lines.")
         assigned[id] = split
-    name, version, leaks = header.get("name", path.stem), header.get("version", "1"), header.get("leaks", "no")
+    name, version, leaks = (
+        header.get("name", path.stem),
+        header.get("version", "1"),
+        header.get("leaks", "no"),
+    )
     if leaks not in ("yes", "no"):
         raise InputError(f"{path} has the line '# leaks: {leaks}'; write yes or no.")
     return make_split(name, version, header.get("rule", ""), assigned, leaks == "yes", str(path))
 
 
 def make_split(
-    name: str, version: str, rule: str, assigned: Mapping[str, str], leaks: bool = False, origin: str = ""
+    name: str,
+    version: str,
+    rule: str,
+    assigned: Mapping[str, str],
+    leaks: bool = False,
+    origin: str = "",
 ) -> Split:
     """The split that puts each id where ``assigned`` says; InputError, naming ``origin``, where a split is empty."""
     ids = {split: tuple(id for id in assigned if assigned[id] == split) for split in SPLITS}
@@ -69,7 +78,9 @@ def _protocol_path(name_or_path: str | Path, others: Iterable[str]) -> Path:
     path = Path(name_or_path)
     if isinstance(name_or_path, Path) or path.suffix == ".csv" or len(path.parts) > 1:
         if not path.is_file():
-            raise InputError(f"there is no protocol file {str(path)!r}; give a CSV file of id,split lines.")
+            raise InputError(
+                f"there is no protocol file {str(path)!r}; give a CSV file of id,split lines."
+            )
         return path
     names = protocol_names()
     if name_or_path not in names:
@@ -88,12 +99,16 @@ def _read_protocol(path: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
     header = {key.strip(): value.strip() for key, _, value in comments}
     body = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
     if not body or body[0] != ["id", "split"]:
-        raise InputError(f"{path} does not start with the line 'id,split'; add it below the comment lines.")
+        raise InputError(
+            f"{path} does not start with the line 'id,split'; add it below the comment lines."
+        )
     for row in body[1:]:
         if len(row) != 2:
             raise InputError(f"{path} holds the line {','.join(row)!r}; each line is 'id,split'.")
         if row[1] not in SPLITS:
-            raise InputError(f"{path} puts {row[0]!r} into {row[1]!r}; the splits are {', '.join(SPLITS)}.")
+            raise InputError(
+                f"{path} puts {row[0]!r} into {row[1]!r}; the splits are {', '.join(SPLITS)}."
+            )
     return header, [(id, split) for id, split in body[1:]]
 
 
@@ -125,7 +140,9 @@ def check(split: Split, source: Source) -> None:
                 )
 
 
-def group_split(groups: Mapping[str, str], fractions: Mapping[str, float], seed: int) -> dict[str, tuple[str, ...]]:
+def group_split(
+    groups: Mapping[str, str], fractions: Mapping[str, float], seed: int
+) -> dict[str, tuple[str, ...]]:
     """Divide ids at random, keeping each group whole.
 
     The sorted ids are shuffled by ``random.Random(seed)``; each id in turn brings its whole group into the first split
@@ -146,7 +163,11 @@ def group_split(groups: Mapping[str, str], fractions: Mapping[str, float], seed:
     chosen: dict[str, list[str]] = {name: [] for name in room}
     for index, unit in enumerate(units):
         empty = [name for name, ids in chosen.items() if not ids]
-        fitting = empty if len(units) - index <= len(empty) else [name for name in room if room[name] >= len(unit)]
+        fitting = (
+            empty
+            if len(units) - index <= len(empty)
+            else [name for name in room if room[name] >= len(unit)]
+        )
         name = fitting[0] if fitting else max(room, key=lambda name: room[name])
         chosen[name] += unit
         room[name] -= len(unit)
@@ -157,7 +178,9 @@ def k_fold(groups: Mapping[str, str], k: int, seed: int) -> list[tuple[str, ...]
     """``k`` folds of nearly equal size, each group in one fold: shuffled, then the largest group first to the smallest fold."""
     units = _shuffled_groups(groups, seed)
     if not 2 <= k <= len(units):
-        raise InputError(f"k = {k} folds are impossible; give 2 to {len(units)}, the number of groups.")
+        raise InputError(
+            f"k = {k} folds are impossible; give 2 to {len(units)}, the number of groups."
+        )
     folds: list[list[str]] = [[] for _ in range(k)]
     for unit in sorted(units, key=len, reverse=True):
         min(folds, key=len).extend(unit)
@@ -176,16 +199,26 @@ def _shuffled_groups(groups: Mapping[str, str], seed: int) -> list[list[str]]:
 def _sizes(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
     """Whole numbers that sum to ``total``: rounded down, then the largest remainders up."""
     if any(share <= 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:
-        raise InputError(f"the fractions {dict(fractions)} are not positive numbers that sum to 1; correct them.")
+        raise InputError(
+            f"the fractions {dict(fractions)} are not positive numbers that sum to 1; correct them."
+        )
     exact = {name: round(total * share, 6) for name, share in fractions.items()}
     sizes = {name: int(value) for name, value in exact.items()}
-    for name in sorted(exact, key=lambda name: sizes[name] - exact[name])[: total - sum(sizes.values())]:
+    for name in sorted(exact, key=lambda name: sizes[name] - exact[name])[
+        : total - sum(sizes.values())
+    ]:
         sizes[name] += 1
     return sizes
 
 
-def protocol_text(name: str, version: int, rule: str, ids: Mapping[str, Sequence[str]], leaks: bool = False) -> str:
+def protocol_text(
+    name: str, version: int, rule: str, ids: Mapping[str, Sequence[str]], leaks: bool = False
+) -> str:
     """The content of a protocol file: the header, then one ``id,split`` line per id, sorted by id."""
-    rows: Iterable[str] = sorted(f"{id},{split}\n" for split, members in ids.items() for id in members)
+    rows: Iterable[str] = sorted(
+        f"{id},{split}\n" for split, members in ids.items() for id in members
+    )
     declared = "# leaks: yes\n" if leaks else ""
-    return f"# name: {name}\n# version: {version}\n{declared}# rule: {rule}\nid,split\n" + "".join(rows)
+    return f"# name: {name}\n# version: {version}\n{declared}# rule: {rule}\nid,split\n" + "".join(
+        rows
+    )

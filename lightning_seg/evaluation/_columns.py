@@ -31,17 +31,23 @@ def of(table: "ScoreTable") -> Columns:
     }
     for names, counts in ((COUNTS, table.counts), (FOV_COUNTS, table.fov_counts)):
         if counts is not None:
-            columns |= {name: counts[..., place].ravel().tolist() for place, name in enumerate(names)}
+            columns |= {
+                name: counts[..., place].ravel().tolist() for place, name in enumerate(names)
+            }
     if table.components is not None:
         columns["components"] = table.components.ravel().tolist()
-    return columns | {name: np.asarray(values, float).ravel().tolist() for name, values in table.measures.items()}
+    return columns | {
+        name: np.asarray(values, float).ravel().tolist() for name, values in table.measures.items()
+    }
 
 
 def parts(columns: Columns, shape: tuple[int, int]) -> dict[str, Any]:
     """The fields of a table of ``shape`` (N, K) besides ids and classes."""
 
     def counts(names: tuple[str, ...]) -> NDArray[np.int64]:
-        return np.array([[int(v) for v in columns[name]] for name in names], dtype=np.int64).T.reshape(*shape, 4)
+        return np.array(
+            [[int(v) for v in columns[name]] for name in names], dtype=np.int64
+        ).T.reshape(*shape, 4)
 
     found: dict[str, Any] = {"counts": counts(COUNTS)}
     if "group" in columns:  # tables of before groups were stored have none
@@ -49,11 +55,19 @@ def parts(columns: Columns, shape: tuple[int, int]) -> dict[str, Any]:
     if FOV_COUNTS[0] in columns:
         found["fov_counts"] = counts(FOV_COUNTS)
     if "components" in columns:
-        found["components"] = np.array([int(v) for v in columns["components"]], dtype=np.int64).reshape(shape)
+        found["components"] = np.array(
+            [int(v) for v in columns["components"]], dtype=np.int64
+        ).reshape(shape)
     if "calibration" in columns:
-        found["calibration"] = np.array(columns["calibration"], dtype=np.float64).reshape(*shape, -1, 3)
+        found["calibration"] = np.array(columns["calibration"], dtype=np.float64).reshape(
+            *shape, -1, 3
+        )
     names = [name for name in columns if name not in _NAMED]
-    return found | {"measures": {name: np.array(columns[name], dtype=np.float64).reshape(shape) for name in names}}
+    return found | {
+        "measures": {
+            name: np.array(columns[name], dtype=np.float64).reshape(shape) for name in names
+        }
+    }
 
 
 def write(path: Path, columns: Columns, calibration: NDArray[np.float64] | None) -> None:
@@ -99,9 +113,13 @@ def _read_csv(path: Path) -> Columns:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file)) or [[]]
-        return {name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
+        return {
+            name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)
+        }
     except (csv.Error, ValueError) as error:  # ValueError: a line was cut short, or not text
-        raise InputError(f"{path} is a damaged score table ({error}); test the run again.") from error
+        raise InputError(
+            f"{path} is a damaged score table ({error}); test the run again."
+        ) from error
 
 
 def _read_parquet(path: Path) -> Columns:

@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.table import ScoreTable
 
-ALIKE = ("dataset", "protocol_digest", "split", "size", "scored_at")  # what scores must share to be compared
+ALIKE = (
+    "dataset",
+    "protocol_digest",
+    "split",
+    "size",
+    "scored_at",
+)  # what scores must share to be compared
 
 
 class Run(NamedTuple):
@@ -27,15 +33,21 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Run]:
         label, rest = _label(argument)
         paths = [find_scores(Path(part), split) for part in rest.split(",") if part]
         if not paths:
-            raise InputError(f"{argument!r} names no run; give a folder such as runs/demo, or a scores.csv.")
-        found = [Run(label, [path], [ScoreTable.read(path)], read_summary(path.parent)) for path in paths]
+            raise InputError(
+                f"{argument!r} names no run; give a folder such as runs/demo, or a scores.csv."
+            )
+        found = [
+            Run(label, [path], [ScoreTable.read(path)], read_summary(path.parent)) for path in paths
+        ]
         check_alike(found)
         tables = [run.tables[0] for run in found]
         runs.append(Run(label or _name(rest.split(",")[0]), paths, tables, found[0].facts))
     names = [run.name for run in runs]
     clash = next((name for name in names if names.count(name) > 1), None)
     if clash is not None:
-        raise InputError(f"two runs are called {clash!r}; name them, such as first={arguments[names.index(clash)]}.")
+        raise InputError(
+            f"two runs are called {clash!r}; name them, such as first={arguments[names.index(clash)]}."
+        )
     return runs
 
 
@@ -49,7 +61,10 @@ def _label(argument: str) -> tuple[str, str]:
 def _name(path: str) -> str:
     """``demo`` for anything under runs/demo/version_N, else the last folder."""
     parts = [part for part in Path(path).parts if not part.startswith("scores.")] or [path]
-    version = next((place for place, part in enumerate(parts) if part.startswith("version_") and place), len(parts))
+    version = next(
+        (place for place, part in enumerate(parts) if part.startswith("version_") and place),
+        len(parts),
+    )
     return parts[version - 1]
 
 
@@ -58,20 +73,30 @@ def find_scores(path: Path, split: str | None = None) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise InputError(f"there is no run {str(path)!r}; give a run folder such as runs/demo, or a scores.csv.")
+        raise InputError(
+            f"there is no run {str(path)!r}; give a run folder such as runs/demo, or a scores.csv."
+        )
     if (path / "scores.csv").is_file():
         return scores_file(path)
-    numbered = [each for each in path.glob("version_*") if each.name.removeprefix("version_").isdecimal()]
-    versions = sorted(numbered, key=lambda each: int(each.name.removeprefix("version_")), reverse=True)
+    numbered = [
+        each for each in path.glob("version_*") if each.name.removeprefix("version_").isdecimal()
+    ]
+    versions = sorted(
+        numbered, key=lambda each: int(each.name.removeprefix("version_")), reverse=True
+    )
     for folder in versions or [path]:
         for wanted in [split] if split else ["test", "val"]:
             found = sorted(folder.glob(f"{wanted}-*/*/scores.csv"))
             if len(found) > 1:
                 names = ", ".join(str(each.parent.relative_to(folder)) for each in found)
-                raise InputError(f"{folder} holds several score tables ({names}); give the folder of one.")
+                raise InputError(
+                    f"{folder} holds several score tables ({names}); give the folder of one."
+                )
             if found:
                 return scores_file(found[0].parent)
-    raise InputError(f"{path} holds no {split or 'test or val'} scores; run `lightning-seg test` on it first.")
+    raise InputError(
+        f"{path} holds no {split or 'test or val'} scores; run `lightning-seg test` on it first."
+    )
 
 
 def scores_file(folder: Path) -> Path:
@@ -84,7 +109,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """What ``summary.json`` beside a table says of it; empty where there is none."""
     file = folder / "summary.json"
     try:
-        facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        facts: dict[str, Any] = (
+            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        )
     except ValueError as error:
         raise InputError(f"{file} is damaged ({error}); test the run again.") from error
     return facts
@@ -100,7 +127,10 @@ def check_alike(runs: Sequence[Run]) -> None:
                     f"{run.paths[0]} and {first.paths[0]} differ in {key} ({run.facts[key]!r} and {first.facts[key]!r}); "
                     "scores of unlike tests cannot be compared: test both alike."
                 )
-        if (run.tables[0].ids, run.tables[0].classes) != (first.tables[0].ids, first.tables[0].classes):
+        if (run.tables[0].ids, run.tables[0].classes) != (
+            first.tables[0].ids,
+            first.tables[0].classes,
+        ):
             raise InputError(
                 f"{run.paths[0]} and {first.paths[0]} hold other images or classes ({_extent(run)} and {_extent(first)}); "
                 "compare runs over one split."

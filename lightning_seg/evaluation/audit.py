@@ -22,8 +22,13 @@ from typing import NamedTuple
 from lightning_seg.errors import InputError
 
 IMAGE_SD = 0.15  # of Dice over images where nothing better is known: simulated on real masks
-IMAGE_SDS, BATCH_SDS = (0.05, 0.4), (0.005, 0.1)  # what a spread over images or batches may plausibly be
-FOREGROUND = 0.4  # largest plausible share of the frame for `two_class`; polyps and tumours fill far less
+IMAGE_SDS, BATCH_SDS = (
+    (0.05, 0.4),
+    (0.005, 0.1),
+)  # what a spread over images or batches may plausibly be
+FOREGROUND = (
+    0.4  # largest plausible share of the frame for `two_class`; polyps and tumours fill far less
+)
 FIGURES = ("dice", "iou", "precision", "recall")
 
 
@@ -41,7 +46,9 @@ class Figure(NamedTuple):
         except ValueError:
             value = math.nan
         if not 0 <= value <= 100:
-            raise InputError(f"{name} is {text!r}; give a score such as .9411, or 94.11 in percent.")
+            raise InputError(
+                f"{name} is {text!r}; give a score such as .9411, or 94.11 in percent."
+            )
         scale = 100 if value > 1 else 1
         unit = 10.0 ** -len(text.strip().partition(".")[2]) / scale
         return cls(max(0.0, value / scale - unit / 2), min(1.0, value / scale + unit))
@@ -67,7 +74,9 @@ def audit(figures: Mapping[str, Figure]) -> list[Verdict]:
     dice, iou = figures.get("dice"), figures.get("iou")
     by_parts = "precision" in figures and "recall" in figures
     if dice is None or (iou is None and not by_parts):
-        raise InputError("figures are audited in pairs; give --dice with --iou, or with --precision and --recall.")
+        raise InputError(
+            "figures are audited in pairs; give --dice with --iou, or with --precision and --recall."
+        )
     verdicts = [_pooled(dice, iou, figures)]
     if iou is None:
         unbound = "precision and recall alone do not bind it; give the IoU too"
@@ -91,7 +100,8 @@ def _pooled(dice: Figure, iou: Figure | None, figures: Mapping[str, Figure]) -> 
         reasons.append(f"IoU = D / (2 - D) {'holds' if possible else f'is missed by {gap:+.4f}'}")
     if "precision" in figures and "recall" in figures:
         ends = [
-            _harmonic(*(getattr(figures[name], end) for name in ("precision", "recall"))) for end in ("low", "high")
+            _harmonic(*(getattr(figures[name], end) for name in ("precision", "recall")))
+            for end in ("low", "high")
         ]
         holds = dice.meets(*ends)
         possible = possible and holds
@@ -114,8 +124,15 @@ def _mean(dice: Figure, iou: Figure, convention: str, plausible: tuple[float, fl
     if iou.low > dice.high:
         return Verdict(convention, False, "IoU above Dice is impossible")
     if iou.high < _g(dice.low):
-        return Verdict(convention, False, "IoU below D / (2 - D) is impossible for means of one set of predictions")
-    least, most = _deviation(dice, iou.low - _g(dice.high)), _deviation(dice, iou.high - _g(dice.low))
+        return Verdict(
+            convention,
+            False,
+            "IoU below D / (2 - D) is impossible for means of one set of predictions",
+        )
+    least, most = (
+        _deviation(dice, iou.low - _g(dice.high)),
+        _deviation(dice, iou.high - _g(dice.low)),
+    )
     words = f"the Dice of {units} would have an SD of about {(least + most) / 2:.3f}"
     if most < plausible[0]:
         return Verdict(convention, False, f"{words}: too equal")
@@ -139,9 +156,7 @@ def _two_class(dice: Figure, iou: Figure) -> Verdict:
     spread = _solve(dice.middle, min(iou.high, _iou_of_two(dice.middle, most)))
     foreground, background = dice.middle - spread, dice.middle + spread
     share = (1 - background) / (2 - foreground - background) if dice.middle < 1 else 0.0
-    words = (
-        f"Dice {foreground:.3f} and {background:.3f} (background): {share:.0%} or more of the frame would be foreground"
-    )
+    words = f"Dice {foreground:.3f} and {background:.3f} (background): {share:.0%} or more of the frame would be foreground"
     return Verdict("two_class", share <= FOREGROUND, words)
 
 
@@ -180,13 +195,20 @@ def half_width(images: int) -> float:
 def main(args: list[str]) -> None:
     """``lightning-seg audit --dice .9411 --iou .8889 [...]`` or ``--table reported.csv``."""
     parser = argparse.ArgumentParser(
-        prog="lightning-seg audit", description="Which conventions published figures can be, and how sure they were."
+        prog="lightning-seg audit",
+        description="Which conventions published figures can be, and how sure they were.",
     )
     for name in FIGURES:
-        parser.add_argument(f"--{name}", metavar=".9411", help="as printed: its digits tell how it was rounded")
-    parser.add_argument("--n-images", type=int, metavar="N", help="images that were scored, for the interval")
+        parser.add_argument(
+            f"--{name}", metavar=".9411", help="as printed: its digits tell how it was rounded"
+        )
     parser.add_argument(
-        "--table", type=Path, help="audit a CSV with the columns model, dataset, protocol, score, value, source"
+        "--n-images", type=int, metavar="N", help="images that were scored, for the interval"
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        help="audit a CSV with the columns model, dataset, protocol, score, value, source",
     )
     options = parser.parse_args(args)
     if options.n_images is not None and options.n_images < 2:
@@ -194,7 +216,9 @@ def main(args: list[str]) -> None:
     if options.table is not None:
         _print_table(options.table)
     else:
-        given = {name: getattr(options, name) for name in FIGURES if getattr(options, name) is not None}
+        given = {
+            name: getattr(options, name) for name in FIGURES if getattr(options, name) is not None
+        }
         _print(audit({name: Figure.parse(name, text) for name, text in given.items()}))
     if options.n_images is not None:
         width = half_width(options.n_images)
@@ -205,7 +229,9 @@ def main(args: list[str]) -> None:
 
 def _print(verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
-        print(f"  {verdict.convention:10} {'possible' if verdict.possible else 'no':9} {verdict.reason}")
+        print(
+            f"  {verdict.convention:10} {'possible' if verdict.possible else 'no':9} {verdict.reason}"
+        )
     print(f"answer: {answer(verdicts)}")
 
 
@@ -214,13 +240,27 @@ def _print_table(path: Path) -> None:
     from rich.table import Table
 
     table = Table(title=str(path))
-    for column in ("model", "data set", *FIGURES, "said or deduced", "audit", "IoU off D / (2 - D)"):
+    for column in (
+        "model",
+        "data set",
+        *FIGURES,
+        "said or deduced",
+        "audit",
+        "IoU off D / (2 - D)",
+    ):
         table.add_column(column)
     for row, texts in read_reported(path):
         figures = {name: Figure.parse(name, text) for name, text in texts.items()}
         gap = f"{_gap(figures['dice'], figures['iou']):+.4f}" if "iou" in figures else ""
         cells = [texts.get(name, "") for name in FIGURES]
-        table.add_row(_label(row), row["dataset"], *cells, row.get("convention", ""), answer(audit(figures)), gap)
+        table.add_row(
+            _label(row),
+            row["dataset"],
+            *cells,
+            row.get("convention", ""),
+            answer(audit(figures)),
+            gap,
+        )
     Console(width=None if os.isatty(1) else 160).print(table)
 
 
@@ -231,15 +271,25 @@ def _label(row: Mapping[str, str]) -> str:
 def read_reported(path: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
     """Of a table with one figure a row: what the rows of one evaluation share, and its figures, where they can be audited."""
     if not path.is_file():
-        raise InputError(f"there is no table {str(path)!r}; give a CSV such as experiments/results/reported.csv.")
+        raise InputError(
+            f"there is no table {str(path)!r}; give a CSV such as experiments/results/reported.csv."
+        )
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    missing = [name for name in ("model", "dataset", "score", "value") if not rows or name not in rows[0]]
+    missing = [
+        name for name in ("model", "dataset", "score", "value") if not rows or name not in rows[0]
+    ]
     if missing:
-        raise InputError(f"{path} has no column {missing[0]!r}; give the columns model, dataset, score and value.")
+        raise InputError(
+            f"{path} has no column {missing[0]!r}; give the columns model, dataset, score and value."
+        )
     found: dict[tuple[str, ...], list[tuple[dict[str, str], dict[str, str]]]] = {}
     for row in rows:
-        shared = [name for name in ("model", "options", "dataset", "protocol", "convention", "source") if name in row]
+        shared = [
+            name
+            for name in ("model", "options", "dataset", "protocol", "convention", "source")
+            if name in row
+        ]
         sets = found.setdefault(tuple(row[name] for name in shared), [(row, {})])
         score = "dice" if row["score"] == "f1" and "dice" not in sets[-1][1] else row["score"]
         if score in sets[-1][1]:  # the same figure again: another evaluation

@@ -27,7 +27,9 @@ class SurfaceDistances(NamedTuple):
     to_prediction: Distances  # one for each surface element of the truth
 
 
-def surface_distances(prediction: Mask, truth: Mask, spacing: Sequence[float] | float = 1.0) -> SurfaceDistances:
+def surface_distances(
+    prediction: Mask, truth: Mask, spacing: Sequence[float] | float = 1.0
+) -> SurfaceDistances:
     """Distances between the surfaces of two masks of one shape.
 
     Args:
@@ -36,12 +38,17 @@ def surface_distances(prediction: Mask, truth: Mask, spacing: Sequence[float] | 
     from scipy.spatial import cKDTree  # scipy.spatial takes a while to import
 
     if prediction.shape != truth.shape:
-        raise InputError(f"the masks have the shapes {prediction.shape} and {truth.shape}; give two of one shape.")
+        raise InputError(
+            f"the masks have the shapes {prediction.shape} and {truth.shape}; give two of one shape."
+        )
     scale = _scale(spacing, truth.ndim)
     ours, theirs = _surface(prediction) * scale, _surface(truth) * scale
     if not len(ours) or not len(theirs):
         return SurfaceDistances(np.full(len(ours), np.inf), np.full(len(theirs), np.inf))
-    options = {"compact_nodes": False, "balanced_tree": False}  # twice as fast to build, no slower to ask
+    options = {
+        "compact_nodes": False,
+        "balanced_tree": False,
+    }  # twice as fast to build, no slower to ask
     return SurfaceDistances(
         cKDTree(theirs, **options).query(ours)[0],  # type: ignore[arg-type]
         cKDTree(ours, **options).query(theirs)[0],  # type: ignore[arg-type]
@@ -53,7 +60,9 @@ def hd95(prediction: Mask, truth: Mask, spacing: Sequence[float] | float = 1.0) 
     return boundary_scores(prediction, truth, spacing)[0]
 
 
-def nsd(prediction: Mask, truth: Mask, spacing: Sequence[float] | float = 1.0, tolerance: float = 1.0) -> float:
+def nsd(
+    prediction: Mask, truth: Mask, spacing: Sequence[float] | float = 1.0, tolerance: float = 1.0
+) -> float:
     """Share of both surfaces within ``tolerance`` (unit of ``spacing``) of the other. Nikolov et al. 2018, as MONAI counts."""
     return boundary_scores(prediction, truth, spacing, tolerance)[1]
 
@@ -69,13 +78,17 @@ def boundary_scores(
         return float(np.linalg.norm((np.array(truth.shape) - 1) * scale)), 0.0
     reach = tolerance + 1e-9 * scale.max()  # a distance of the tolerance itself is within it
     within = sum(int((each <= reach).sum()) for each in distances)
-    return max(float(np.percentile(each, 95)) for each in distances), within / sum(map(len, distances))
+    return max(float(np.percentile(each, 95)) for each in distances), within / sum(
+        map(len, distances)
+    )
 
 
 def _scale(spacing: Sequence[float] | float, axes: int) -> NDArray[np.float64]:
     scale = np.asarray(spacing, dtype=np.float64)
     if scale.shape not in ((), (axes,)) or not (np.isfinite(scale) & (scale > 0)).all():
-        raise InputError(f"spacing is {spacing}; give one positive number, or one for each of the {axes} axes.")
+        raise InputError(
+            f"spacing is {spacing}; give one positive number, or one for each of the {axes} axes."
+        )
     return np.broadcast_to(scale, (axes,))
 
 
@@ -96,6 +109,8 @@ def bounding_box(mask: Mask) -> tuple[slice, ...]:
     """The smallest box that holds the mask; of no extent where it is empty."""
     box = []
     for axis in range(mask.ndim):
-        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        used = np.flatnonzero(
+            mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis))
+        )
         box.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0))
     return tuple(box)

@@ -26,7 +26,9 @@ class Comparison(NamedTuple):
     low: float
     high: float
     p_bootstrap: float
-    p_wilcoxon: float  # of differences of the units: images, or groups where any holds several; nan of ece
+    p_wilcoxon: (
+        float  # of differences of the units: images, or groups where any holds several; nan of ece
+    )
     images: int
     groups: int
 
@@ -52,13 +54,17 @@ def compare(
         first.value - second.value,
         *bca(difference, resamples, seed),
         p_value(difference, resamples, seed),
-        _wilcoxon(_units(a, class_name, score, convention) - _units(b, class_name, score, convention)),
+        _wilcoxon(
+            _units(a, class_name, score, convention) - _units(b, class_name, score, convention)
+        ),
         len(groups),
         len(set(groups)),
     )
 
 
-def _units(tables: Sequence[ScoreTable], class_name: str, score: str, convention: str) -> NDArray[np.float64]:
+def _units(
+    tables: Sequence[ScoreTable], class_name: str, score: str, convention: str
+) -> NDArray[np.float64]:
     """The mean score over seeds of each independent unit: of a volume, or of images where a convention adds all of them up."""
     if score == "ece":
         return np.zeros(0)
@@ -89,7 +95,18 @@ def holm(p: Sequence[float]) -> NDArray[np.float64]:
 
 # --- the command ---
 
-_HEADER = ("runs", "class", "score", "convention", "images", "difference", "95 %", "p", "p Wilcoxon", "in words")
+_HEADER = (
+    "runs",
+    "class",
+    "score",
+    "convention",
+    "images",
+    "difference",
+    "95 %",
+    "p",
+    "p Wilcoxon",
+    "in words",
+)
 _FEWEST = 6  # images or groups: with fewer, even if all agree, the p of signed ranks stays over .05
 _NOTE = (
     "Differences are the first run minus the second over the same images, intervals BCa bootstraps over {units}; p, of the bootstrap "
@@ -99,17 +116,26 @@ _NOTE = (
 
 def main(args: list[str]) -> None:
     """``lightning-seg compare runs/a runs/b [...]``."""
-    parser = argparse.ArgumentParser(prog="lightning-seg compare", description="Paired differences of runs.")
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg compare", description="Paired differences of runs."
+    )
     parser.add_argument(
         "runs",
         nargs="+",
         help="run folders or score tables; seeds of one model joined by commas, with a name if you like: unet=runs/a,runs/b",
     )
-    parser.add_argument("--split", choices=("test", "val"), help="default: test where it was scored, else val")
     parser.add_argument(
-        "--score", nargs="+", default=list(DEFAULT_SCORES), help="default: %(default)s, as far as stored"
+        "--split", choices=("test", "val"), help="default: test where it was scored, else val"
     )
-    parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap, default %(default)s")
+    parser.add_argument(
+        "--score",
+        nargs="+",
+        default=list(DEFAULT_SCORES),
+        help="default: %(default)s, as far as stored",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=2000, help="of the bootstrap, default %(default)s"
+    )
     options = parser.parse_args(args)
     if options.resamples < 100:
         raise InputError(f"--resamples is {options.resamples}; give 100 or more.")
@@ -117,7 +143,11 @@ def main(args: list[str]) -> None:
     if len(runs) < 2:
         raise InputError("one run cannot be compared; give two or more.")
     check_alike(runs)
-    scores = [score for score in options.score if options.score != list(DEFAULT_SCORES) or _stored(runs, score)]
+    scores = [
+        score
+        for score in options.score
+        if options.score != list(DEFAULT_SCORES) or _stored(runs, score)
+    ]
     _print(runs, [row for score in scores for row in _rows(runs, score, options.resamples)])
 
 
@@ -148,13 +178,24 @@ def _conventions(table: ScoreTable, score: str) -> list[str]:
 
 
 def _pairs(
-    runs: Sequence[Run], name: str, score: str, convention: str, part: str, rows: NDArray[np.bool_], resamples: int
+    runs: Sequence[Run],
+    name: str,
+    score: str,
+    convention: str,
+    part: str,
+    rows: NDArray[np.bool_],
+    resamples: int,
 ) -> Iterator[tuple[str, ...]]:
     pairs, kept = list(combinations(runs, 2)), np.flatnonzero(rows)
     resamples = max(resamples, 100 * len(pairs))  # or no difference could survive Holm's correction
     tables = {run.name: [table.at(kept) for table in run.tables] for run in runs}
-    found = [compare(tables[a.name], tables[b.name], name, score, convention, resamples) for a, b in pairs]
-    bootstrap, ranks = (holm([getattr(each, p) for each in found]) for p in ("p_bootstrap", "p_wilcoxon"))
+    found = [
+        compare(tables[a.name], tables[b.name], name, score, convention, resamples)
+        for a, b in pairs
+    ]
+    bootstrap, ranks = (
+        holm([getattr(each, p) for each in found]) for p in ("p_bootstrap", "p_wilcoxon")
+    )
     for (a, b), each, p, q in zip(pairs, found, bootstrap, ranks, strict=True):
         yield (
             f"{a.name} - {b.name}",
@@ -166,7 +207,13 @@ def _pairs(
             f"{each.low:+.4f} to {each.high:+.4f}",
             _p(p),
             _p(q),
-            _words(a.name, b.name, each.difference * (-1 if score in LOWER_IS_BETTER else 1), float(p), each.groups),
+            _words(
+                a.name,
+                b.name,
+                each.difference * (-1 if score in LOWER_IS_BETTER else 1),
+                float(p),
+                each.groups,
+            ),
         )
 
 
@@ -188,13 +235,25 @@ def _print(runs: Sequence[Run], rows: list[tuple[str, ...]]) -> None:
 
     facts, table = runs[0].facts, runs[0].tables[0]
     where = ", ".join(
-        f"{key} {facts[key]}" for key in ("dataset", "split", "protocol", "size", "scored_at") if key in facts
+        f"{key} {facts[key]}"
+        for key in ("dataset", "split", "protocol", "size", "scored_at")
+        if key in facts
     )
-    synthetic = "SYNTHETIC data, says nothing about clinical performance\n" if facts.get("synthetic") else ""
+    synthetic = (
+        "SYNTHETIC data, says nothing about clinical performance\n"
+        if facts.get("synthetic")
+        else ""
+    )
     units = f"{len(set(table.groups))} groups of images" if table.grouped else "images"
-    shown = Table(title=f"{synthetic}{where}" or None, caption=_NOTE.format(units=units), caption_justify="left")
+    shown = Table(
+        title=f"{synthetic}{where}" or None,
+        caption=_NOTE.format(units=units),
+        caption_justify="left",
+    )
     for column in _HEADER:
-        shown.add_column(column, justify="left" if column in ("runs", "class", "score", "in words") else "right")
+        shown.add_column(
+            column, justify="left" if column in ("runs", "class", "score", "in words") else "right"
+        )
     for row in rows:
         shown.add_row(*row)
     for run in runs:

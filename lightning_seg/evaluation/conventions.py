@@ -53,7 +53,9 @@ def per_image(counts: Counts | Values, score: str) -> Values:
     if score not in SCORES:
         raise unknown("score", score, [*SCORES, "mcc"])
     above, below = SCORES[score](tp, fp, fn, tn)
-    undefined = np.where(tp + fp + fn == 0, 1.0, 0.0) if score != "specificity" else np.ones(np.shape(tp))
+    undefined = (
+        np.where(tp + fp + fn == 0, 1.0, 0.0) if score != "specificity" else np.ones(np.shape(tp))
+    )
     return np.where(below > 0, above / np.maximum(below, 1), undefined)
 
 
@@ -62,7 +64,9 @@ def _mcc(*counts: Counts) -> Values:
     tp, fp, fn, tn = (np.asarray(count, dtype=np.float64) for count in counts)
     variance = np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
     undefined = np.where(fp + fn == 0, 1.0, 0.0)
-    return np.where(variance > 0, (tp * tn - fp * fn) / np.where(variance > 0, variance, 1), undefined)
+    return np.where(
+        variance > 0, (tp * tn - fp * fn) / np.where(variance > 0, variance, 1), undefined
+    )
 
 
 def pooled(counts: Counts, score: str) -> Values:
@@ -72,7 +76,9 @@ def pooled(counts: Counts, score: str) -> Values:
 
 def two_class(counts: Counts | Values, score: str) -> Values:
     """Of counts added already (..., 4): the mean of the scores of foreground and background."""
-    background = counts[..., ::-1]  # TN FN FP TP: the counts with the roles of the classes exchanged
+    background = counts[
+        ..., ::-1
+    ]  # TN FN FP TP: the counts with the roles of the classes exchanged
     return np.add(per_image(counts, score), per_image(background, score)) / 2
 
 

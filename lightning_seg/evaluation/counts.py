@@ -77,7 +77,9 @@ class SegmentationCounts(Metric):
         bins = (probability.nan_to_num() * BINS).long().clamp_(max=BINS - 1) + BINS * truth.long()
         bins += 2 * BINS * torch.arange(self.num_classes, device=bins.device).view(1, -1, 1, 1)
         kept = bins.flatten() if counted is None else bins[counted.expand_as(bins)]
-        return torch.bincount(kept, minlength=2 * BINS * self.num_classes).view(self.num_classes, 2, BINS)
+        return torch.bincount(kept, minlength=2 * BINS * self.num_classes).view(
+            self.num_classes, 2, BINS
+        )
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor | None, float, Tensor]:
         """index (N,), counts (N, K, 4) as TP FP FN TN in any order of images, those in the field of view where there are
@@ -85,7 +87,13 @@ class SegmentationCounts(Metric):
         """
         counts = dim_zero_cat(self.counts)
         inside = counts[..., 4:] if counts.shape[-1] > 4 else None
-        return dim_zero_cat(self.index), counts[..., :4], inside, float(self.loss / self.images), self.histogram
+        return (
+            dim_zero_cat(self.index),
+            counts[..., :4],
+            inside,
+            float(self.loss / self.images),
+            self.histogram,
+        )
 
 
 def _counts(prediction: Tensor, truth: Tensor, counted: Tensor | None) -> Tensor:
@@ -132,25 +140,44 @@ class ImageMeasures(Metric):
         self.add_state("curves", curves, "sum")
         self.add_state("roc", torch.zeros(2, num_classes, 2, ROC_BINS, dtype=torch.int64), "sum")
 
-    def update(self, probability: Tensor, mask: Tensor, index: Tensor, region: Tensor | None = None) -> None:
+    def update(
+        self, probability: Tensor, mask: Tensor, index: Tensor, region: Tensor | None = None
+    ) -> None:
         """probability, mask (B, K, H, W), index (B,), region (B, 1, H, W) as for `SegmentationCounts`."""
         maps, truths = probability.float().nan_to_num().cpu().numpy(), (mask > 0).cpu().numpy()
         regions = [None] * len(maps) if region is None else region[:, 0].cpu().numpy()
         rows = [
-            [self._row(k, maps[b, k], truths[b, k], regions[b]) for k in range(maps.shape[1])] for b in range(len(maps))
+            [self._row(k, maps[b, k], truths[b, k], regions[b]) for k in range(maps.shape[1])]
+            for b in range(len(maps))
         ]
         self.rows.append(torch.tensor(np.array(rows), device=self.device))
         self.index.append(index.to(self.device))
 
-    def _row(self, k: int, probability: NDArray[np.float32], truth: Mask, region: NDArray[np.uint8] | None) -> Row:
+    def _row(
+        self,
+        k: int,
+        probability: NDArray[np.float32],
+        truth: Mask,
+        region: NDArray[np.uint8] | None,
+    ) -> Row:
         """All numbers of one image and class: measures, components, calibration sums."""
-        found = measures.measure(probability, truth, None if region is None else region > 0, self.families)
+        found = measures.measure(
+            probability, truth, None if region is None else region > 0, self.families
+        )
         self.curves[k] += torch.from_numpy(found.curves).to(self.device)
         if "probability" in self.families:
             kept = [np.ones_like(truth)] if region is None else [region > 0, region == INSIDE]
             for place, pixels in enumerate(kept):
-                self.roc[place, k] += torch.from_numpy(roc_sums(probability[pixels], truth[pixels])).to(self.device)
-        return np.array([*(found.values[name] for name in self.names), found.components, *found.calibration.ravel()])
+                self.roc[place, k] += torch.from_numpy(
+                    roc_sums(probability[pixels], truth[pixels])
+                ).to(self.device)
+        return np.array(
+            [
+                *(found.values[name] for name in self.names),
+                found.components,
+                *found.calibration.ravel(),
+            ]
+        )
 
     def compute(self) -> Measurements:
         rows, index = dim_zero_cat(self.rows).cpu().numpy(), dim_zero_cat(self.index).cpu().numpy()

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.errors import InputError, unknown
-from lightning_seg.evaluation.conventions import SCORES, Counts, Values, add, per_image, positions, two_class, units
+from lightning_seg.evaluation.conventions import (
+    SCORES,
+    Counts,
+    Values,
+    add,
+    per_image,
+    positions,
+    two_class,
+    units,
+)
 from lightning_seg.evaluation.probability import ece
 from lightning_seg.evaluation.table import ScoreTable
 
@@ -24,7 +33,9 @@ class Statistic(NamedTuple):
     """A score of S seeds over U units."""
 
     sums: Values  # (U, S, d): what each unit adds
-    form: Callable[[Values], Values]  # sums over units (..., S, d) -> the score (...), mean over the seeds
+    form: Callable[
+        [Values], Values
+    ]  # sums over units (..., S, d) -> the score (...), mean over the seeds
 
     @property
     def value(self) -> float:
@@ -34,12 +45,17 @@ class Statistic(NamedTuple):
     def seeds(self) -> Values:
         """(S,) the score of each seed."""
         total = self.sums.sum(0)
-        return np.array([float(self.form(total[place : place + 1])) for place in range(total.shape[0])])
+        return np.array(
+            [float(self.form(total[place : place + 1])) for place in range(total.shape[0])]
+        )
 
     def resampled(self, resamples: int = 2000, seed: int = 0) -> Values:
         """(resamples,) the score of each resample; paired with every other statistic of as many units."""
         flat = self.sums.reshape(len(self.sums), -1)
-        parts = [self.form((w @ flat).reshape(-1, *self.sums.shape[1:])) for w in _weights(len(flat), resamples, seed)]
+        parts = [
+            self.form((w @ flat).reshape(-1, *self.sums.shape[1:]))
+            for w in _weights(len(flat), resamples, seed)
+        ]
         return np.concatenate(parts)
 
     def minus(self, other: "Statistic") -> "Statistic":
@@ -65,10 +81,16 @@ def _few_weights(units: int, resamples: int, seed: int) -> NDArray[np.float64]:
 
 def _draw(random: np.random.Generator, units: int, resamples: int) -> NDArray[np.float64]:
     drawn = random.integers(units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.float64)
+    return (
+        np.bincount(drawn.ravel(), minlength=resamples * units)
+        .reshape(resamples, units)
+        .astype(np.float64)
+    )
 
 
-def statistic(tables: Sequence[ScoreTable], class_name: str, score: str, convention: str = "image") -> Statistic:
+def statistic(
+    tables: Sequence[ScoreTable], class_name: str, score: str, convention: str = "image"
+) -> Statistic:
     """A score of one model, of whom each table is a seed, all over the same images.
 
     Args:
@@ -79,18 +101,25 @@ def statistic(tables: Sequence[ScoreTable], class_name: str, score: str, convent
     if score == "ece":
         sums = np.stack([_calibration(table)[:, table.index(class_name)] for table in tables], 1)
         flat = sums.reshape(*sums.shape[:2], -1)  # (N, S, bins * 3)
-        return Statistic(add(flat, positions(groups)), lambda s: ece(s.reshape(*s.shape[:-1], -1, 3)).mean(-1))
+        return Statistic(
+            add(flat, positions(groups)), lambda s: ece(s.reshape(*s.shape[:-1], -1, 3)).mean(-1)
+        )
     base = convention.removesuffix("_fov")
     if score in SCORES or score == "mcc":
-        counts = np.stack([_counts(table, convention)[:, table.index(class_name)] for table in tables], 1)
+        counts = np.stack(
+            [_counts(table, convention)[:, table.index(class_name)] for table in tables], 1
+        )
         return of_counts(counts, score, base, groups)
     for table in tables:
         if score not in table.measures:
             raise unknown("score", score, [*SCORES, "mcc", "ece", *first.measures])
     if convention != "image":
-        raise InputError(f"{score} is a measure of single images, not {convention!r}; give the convention 'image'.")
+        raise InputError(
+            f"{score} is a measure of single images, not {convention!r}; give the convention 'image'."
+        )
     return mean_of(
-        np.stack([table.measures[score][:, table.index(class_name)] for table in tables], 1), positions(groups)
+        np.stack([table.measures[score][:, table.index(class_name)] for table in tables], 1),
+        positions(groups),
     )
 
 
@@ -98,7 +127,9 @@ def of_counts(counts: Counts, score: str, convention: str, groups: tuple[str, ..
     """Of counts (N, S, 4) of images and seeds."""
     added = add(np.asarray(counts, dtype=np.int64), units(convention, groups))
     if convention in ("pooled", "two_class"):
-        form: Callable[[Values, str], Values] = two_class if convention == "two_class" else per_image
+        form: Callable[[Values, str], Values] = (
+            two_class if convention == "two_class" else per_image
+        )
         sums = add(added.astype(np.float64), positions(groups))
         return Statistic(sums, lambda s: form(s, score).mean(-1))
     each = positions(groups) if convention == "image" else np.arange(len(added))
@@ -123,7 +154,9 @@ def _counts(table: ScoreTable, convention: str) -> Counts:
 
 def _calibration(table: ScoreTable) -> Values:
     if table.calibration is None:
-        raise InputError("the score table holds no calibration sums; read scores.parquet, or test the run again.")
+        raise InputError(
+            "the score table holds no calibration sums; read scores.parquet, or test the run again."
+        )
     return table.calibration
 
 
@@ -154,7 +187,11 @@ def interval(
     """`bca` of a score of counts (N, 4) over images, or over ``groups`` (N,)."""
     counts = np.asarray(counts, dtype=np.int64)
     return bca(
-        of_counts(counts[:, None], score, convention, groups or tuple(map(str, range(len(counts))))), resamples, seed
+        of_counts(
+            counts[:, None], score, convention, groups or tuple(map(str, range(len(counts))))
+        ),
+        resamples,
+        seed,
     )
 
 

@@ -33,10 +33,22 @@ NSD_TOLERANCE = 2.0  # pixels of the scored size
 FAMILIES: dict[str, tuple[str, ...]] = {
     "boundary": ("hd95", "nsd"),
     "topology": ("cldice",),
-    "saliency": ("s_measure", "e_measure", "e_measure_adaptive", "weighted_f", "mae", "dice_pranet", "iou_pranet"),
+    "saliency": (
+        "s_measure",
+        "e_measure",
+        "e_measure_adaptive",
+        "weighted_f",
+        "mae",
+        "dice_pranet",
+        "iou_pranet",
+    ),
     "probability": ("brier",),
 }
-CURVES = ("dice_pranet", "iou_pranet", "e_measure")  # of which the maximum over thresholds is reported too
+CURVES = (
+    "dice_pranet",
+    "iou_pranet",
+    "e_measure",
+)  # of which the maximum over thresholds is reported too
 Mask = NDArray[np.bool_]
 
 
@@ -54,7 +66,9 @@ def names(families: Sequence[str]) -> tuple[str, ...]:
     for family in families:
         if family not in FAMILIES:
             raise unknown("family of measures", family, FAMILIES)
-    return tuple(name for family, members in FAMILIES.items() if family in families for name in members)
+    return tuple(
+        name for family, members in FAMILIES.items() if family in families for name in members
+    )
 
 
 def measure(

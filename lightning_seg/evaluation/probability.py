@@ -4,7 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 CALIBRATION_BINS = 16
-ROC_BINS, _LOGIT = 2048, 16.0  # equal steps of the logit from -16 to 16: probabilities near 0 and 1 stay apart
+ROC_BINS, _LOGIT = (
+    2048,
+    16.0,
+)  # equal steps of the logit from -16 to 16: probabilities near 0 and 1 stay apart
 Values = NDArray[np.float64]
 
 
@@ -13,7 +16,9 @@ def calibration_sums(probability: NDArray[np.floating], truth: NDArray[np.bool_]
     flat = np.asarray(probability, dtype=np.float64).ravel()
     bins = np.minimum((flat * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
     weights = (None, truth.ravel(), flat)
-    return np.stack([np.bincount(bins, weight, CALIBRATION_BINS) for weight in weights], -1).astype(np.float64)
+    return np.stack([np.bincount(bins, weight, CALIBRATION_BINS) for weight in weights], -1).astype(
+        np.float64
+    )
 
 
 def ece(sums: Values) -> Values:

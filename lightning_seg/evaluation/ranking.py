@@ -43,8 +43,12 @@ def rank_intervals(
         model -> Ranking, best first.
     """
     same_groups([table for seeds in tables.values() for table in seeds])
-    models = {name: statistic(seeds, class_name, score, convention) for name, seeds in tables.items()}
-    resamples = max(resamples, 100 * len(models))  # or no difference could survive Holm's correction
+    models = {
+        name: statistic(seeds, class_name, score, convention) for name, seeds in tables.items()
+    }
+    resamples = max(
+        resamples, 100 * len(models)
+    )  # or no difference could survive Holm's correction
     sign = -1.0 if score in LOWER_IS_BETTER else 1.0
     values = np.array([model.value for model in models.values()])
     rank = _ranks(sign * values[:, None])[:, 0]

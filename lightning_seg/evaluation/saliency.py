@@ -69,14 +69,24 @@ def threshold_counts(stretched: Map, truth: Mask) -> NDArray[np.int64]:
     return np.bincount(levels.ravel(), minlength=2 * LEVELS).reshape(2, LEVELS)[:, ::-1].cumsum(1)
 
 
-def threshold_curves(counts: NDArray[np.int64], foreground: int, pixels: int) -> NDArray[np.float64]:
+def threshold_curves(
+    counts: NDArray[np.int64], foreground: int, pixels: int
+) -> NDArray[np.float64]:
     """(3, 256) Dice, IoU and E-measure at each threshold of `threshold_counts`. PraNet's meanDic averages the first."""
     tp, fp = counts
     union = np.maximum(foreground + fp, 1)
-    return np.stack([2 * tp / np.maximum(foreground + tp + fp, 1), tp / union, e_measure(tp, fp, foreground, pixels)])
+    return np.stack(
+        [
+            2 * tp / np.maximum(foreground + tp + fp, 1),
+            tp / union,
+            e_measure(tp, fp, foreground, pixels),
+        ]
+    )
 
 
-def e_measure(tp: NDArray[np.int64], fp: NDArray[np.int64], foreground: int, pixels: int) -> NDArray[np.float64]:
+def e_measure(
+    tp: NDArray[np.int64], fp: NDArray[np.int64], foreground: int, pixels: int
+) -> NDArray[np.float64]:
     """Enhanced-alignment measure of binary maps, from their counts. Fan et al. 2018."""
     positive = tp + fp
     if foreground == 0:
@@ -85,8 +95,15 @@ def e_measure(tp: NDArray[np.int64], fp: NDArray[np.int64], foreground: int, pix
         total = positive.astype(np.float64)
     else:
         fn, p, t = foreground - tp, positive / pixels, foreground / pixels
-        parts = ((tp, 1 - p, 1 - t), (fp, 1 - p, -t), (fn, -p, 1 - t), (pixels - positive - fn, -p, -t))
-        total = sum(number * (2 * a * b / (a * a + b * b + _EPS) + 1) ** 2 / 4 for number, a, b in parts)  # type: ignore
+        parts = (
+            (tp, 1 - p, 1 - t),
+            (fp, 1 - p, -t),
+            (fn, -p, 1 - t),
+            (pixels - positive - fn, -p, -t),
+        )
+        total = sum(
+            number * (2 * a * b / (a * a + b * b + _EPS) + 1) ** 2 / 4 for number, a, b in parts
+        )  # type: ignore
     return total / (pixels - 1 + _EPS)
 
 

@@ -33,7 +33,10 @@ class Scorer(nn.Module):
         super().__init__()
         self.classes = classes
         self.counts: Any = nn.ModuleDict(
-            {f"{stage}_counts": SegmentationCounts(len(classes)) for stage in ("train", "val", "test")}
+            {
+                f"{stage}_counts": SegmentationCounts(len(classes))
+                for stage in ("train", "val", "test")
+            }
         )
         self.score_at: Literal["network", "native"] = "network"
         self.families: tuple[str, ...] = tuple(FAMILIES)
@@ -48,16 +51,24 @@ class Scorer(nn.Module):
         """From here to the end of the epoch measure too; with None, count only."""
         if device is not None and device.type == "mps":
             device = torch.device("cpu")  # the GPU of a Mac has no float64
-        self.measures = None if device is None else ImageMeasures(len(self.classes), self.families).to(device)
+        self.measures = (
+            None if device is None else ImageMeasures(len(self.classes), self.families).to(device)
+        )
 
     def train_batch(self, logits: Tensor, batch: dict[str, Any], loss: Tensor) -> None:
         """Count a training batch; logits (B, K, H, W)."""
         region = batch.get("region")
-        self.counts["train_counts"].update(logits.detach() > 0, batch["mask"], batch["index"], loss, region)
+        self.counts["train_counts"].update(
+            logits.detach() > 0, batch["mask"], batch["index"], loss, region
+        )
 
-    def batch(self, stage: str, probability: Tensor, batch: dict[str, Any], loss: Tensor, source: Any) -> None:
+    def batch(
+        self, stage: str, probability: Tensor, batch: dict[str, Any], loss: Tensor, source: Any
+    ) -> None:
         """Count, and measure, a batch of validation or test; probability (B, K, H, W), source: the data set."""
-        parts: Iterator[Part] = iter([(probability, batch["mask"], batch["index"], batch.get("region"))])
+        parts: Iterator[Part] = iter(
+            [(probability, batch["mask"], batch["index"], batch.get("region"))]
+        )
         if self.measures is not None and self.score_at == "native":
             parts = _native(probability, batch, source)
         for found, mask, index, region in parts:
@@ -68,7 +79,9 @@ class Scorer(nn.Module):
                 for watch in self.watchers:
                     watch(maps > 0.5, mask, index)
 
-    def finish(self, stage: str) -> tuple[list[int], NDArray[np.int64], NDArray[np.int64] | None, float, Tensor]:
+    def finish(
+        self, stage: str
+    ) -> tuple[list[int], NDArray[np.int64], NDArray[np.int64] | None, float, Tensor]:
         """End an epoch: what `SegmentationCounts.compute` says, on the CPU."""
         metric = self.counts[f"{stage}_counts"]
         index, counts, inside, loss, histogram = metric.compute()
@@ -105,11 +118,19 @@ def _native(probability: Tensor, batch: dict[str, Any], source: Any) -> Iterator
     for place, (maps, id) in enumerate(zip(probability.cpu().numpy(), batch["id"], strict=True)):
         sample = source.read(id)
         height, width = sample.mask.shape[:2]
-        scaled = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in maps]
+        scaled = [
+            cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in maps
+        ]
         arrays = (np.stack(scaled), sample.mask.transpose(2, 0, 1).copy(), sample.region)
         first, mask, region = (
-            None if array is None else torch.from_numpy(array)[None].to(probability.device) for array in arrays
+            None if array is None else torch.from_numpy(array)[None].to(probability.device)
+            for array in arrays
         )
         assert first is not None
         assert mask is not None
-        yield first, mask, batch["index"][place : place + 1], None if region is None else region[None]
+        yield (
+            first,
+            mask,
+            batch["index"][place : place + 1],
+            None if region is None else region[None],
+        )

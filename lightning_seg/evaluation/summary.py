@@ -51,7 +51,12 @@ def summarize_strata(table: ScoreTable, score: str = "dice") -> dict[str, list[d
     """class -> the strata of `strata.strata`, each with its rule, its number of images and the score's mean over them."""
     return {
         name: [
-            {"name": stratum.name, "rule": stratum.rule, "images": int(stratum.rows.sum()), "score": score}
+            {
+                "name": stratum.name,
+                "rule": stratum.rule,
+                "images": int(stratum.rows.sum()),
+                "score": score,
+            }
             | _value(table.at(np.flatnonzero(stratum.rows)), name, score, "image")
             for stratum in strata(table, name)
         ]

@@ -70,12 +70,21 @@ class ScoreTable:
             return tuple(value[row] for row in rows) if isinstance(value, tuple) else value[rows]
 
         parts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
-        kept = {key: part(value) for key, value in parts.items() if key != "classes" and value is not None}
+        kept = {
+            key: part(value)
+            for key, value in parts.items()
+            if key != "classes" and value is not None
+        }
         return ScoreTable(classes=self.classes, **kept)
 
     @classmethod
     def collect(
-        cls, index: Sequence[int], counts: Counts, ids: Sequence[str], classes: Sequence[str], **parts: Any
+        cls,
+        index: Sequence[int],
+        counts: Counts,
+        ids: Sequence[str],
+        classes: Sequence[str],
+        **parts: Any,
     ) -> "ScoreTable":
         """From rows in any order, in which an image may stand twice (distributed samplers repeat some): once each, sorted.
 
@@ -105,4 +114,6 @@ class ScoreTable:
         try:
             return cls(ids, classes, **_columns.parts(columns, (len(ids), len(classes))))
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path} is a damaged score table ({error}); test the run again.") from error
+            raise InputError(
+                f"{path} is a damaged score table ({error}); test the run again."
+            ) from error

@@ -14,7 +14,15 @@ KINDS = {
 def main(args: list[str]) -> None:
     """``lightning-seg export <kind>``; each kind has a ``--help`` of its own."""
     if not args or args[0] in ("-h", "--help"):
-        print("\n".join(["lightning-seg export", "", *(f"  {name:10}{text}" for name, text in KINDS.items())]))
+        print(
+            "\n".join(
+                [
+                    "lightning-seg export",
+                    "",
+                    *(f"  {name:10}{text}" for name, text in KINDS.items()),
+                ]
+            )
+        )
     elif args[0] in KINDS:
         import_module(f"lightning_seg.export.{args[0]}").main(args[1:])
     else:

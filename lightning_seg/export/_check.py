@@ -33,16 +33,22 @@ class Difference(NamedTuple):
 def check_folder(folder: Path, network: Network) -> Difference:
     """How far the folder is from the network; InputError where it does not load, or is too far."""
     pictures = _pictures(network)
-    scaled = torch.from_numpy(np.stack([network.scale(picture) for picture in pictures])).permute(0, 3, 1, 2)
+    scaled = torch.from_numpy(np.stack([network.scale(picture) for picture in pictures])).permute(
+        0, 3, 1, 2
+    )
     images = scaled.float() / 255
     with torch.inference_mode():
         logits = network.modules[0](images).logits.float()
     found = _load_alone(folder, {"pixel_values": images, "pictures": torch.from_numpy(pictures)})
     grey = ((found["processed"] - images) * 255).abs().round()
     difference = Difference(
-        float((found["logits"] - logits).abs().max()), int(grey.max()), float((grey > 0).float().mean())
+        float((found["logits"] - logits).abs().max()),
+        int(grey.max()),
+        float((grey > 0).float().mean()),
     )
-    if not difference.logits <= TOLERANCE or difference.grey_levels > 1:  # also where it is no number
+    if (
+        not difference.logits <= TOLERANCE or difference.grey_levels > 1
+    ):  # also where it is no number
         raise InputError(
             f"the exported model is not the checkpoint: logits differ by up to {difference.logits:.1e} (allowed {TOLERANCE:g}) "
             f"and scaled pictures by {difference.grey_levels} grey levels (allowed 1), so nothing was written; report this "
@@ -68,7 +74,12 @@ def _load_alone(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, given)
         command = [sys.executable, "-P", str(SCRIPT), str(folder.resolve()), str(given), str(found)]
         done = subprocess.run(
-            command, cwd=scratch, env=clean_environment(scratch), capture_output=True, text=True, check=False
+            command,
+            cwd=scratch,
+            env=clean_environment(scratch),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
@@ -80,7 +91,19 @@ def _load_alone(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def clean_environment(scratch: str) -> dict[str, str]:
     """Of a process that finds no cached model code and asks no network."""
-    places = {"HF_HOME": scratch, "HF_MODULES_CACHE": f"{scratch}/modules", "HF_HUB_CACHE": f"{scratch}/hub"}
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    places = {
+        "HF_HOME": scratch,
+        "HF_MODULES_CACHE": f"{scratch}/modules",
+        "HF_HUB_CACHE": f"{scratch}/hub",
+    }
+    offline = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "TRANSFORMERS_"))
+    }
     return kept | places | offline

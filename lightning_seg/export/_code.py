@@ -33,7 +33,9 @@ def flat_sources(modules: Iterable[str]) -> dict[str, str]:
         module = waiting.pop()
         name = f"{module.rpartition('.')[2]}.py"
         if homes.setdefault(name, module) != module:
-            raise ValueError(f"{homes[name]} and {module} would both be {name}; give one of them another name")
+            raise ValueError(
+                f"{homes[name]} and {module} would both be {name}; give one of them another name"
+            )
         if name not in found:
             text = _without_training(_source(module))
             found[name] = HEADER + _relative(text)
@@ -44,7 +46,9 @@ def flat_sources(modules: Iterable[str]) -> dict[str, str]:
 def _source(module: str) -> str:
     spec = find_spec(module)
     if spec is None or spec.origin is None or spec.submodule_search_locations is not None:
-        raise ValueError(f"{module} is not a module of one file; import from the file that holds what is needed")
+        raise ValueError(
+            f"{module} is not a module of one file; import from the file that holds what is needed"
+        )
     return Path(spec.origin).read_text(encoding="utf-8")
 
 
@@ -64,7 +68,9 @@ def _imports(text: str) -> Iterator[ast.ImportFrom]:
     for node in ast.walk(ast.parse(text)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if any(name.partition(".")[0] == PACKAGE for name in names):
-            raise ValueError(f"`import {names[0]}` cannot be made relative; write `from {names[0]} import ...`")
+            raise ValueError(
+                f"`import {names[0]}` cannot be made relative; write `from {names[0]} import ...`"
+            )
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE:
             yield node
 

@@ -35,14 +35,20 @@ def facts_of(network: Network, checkpoint: Path) -> dict[str, Any]:
 def check_output(output: Path, suffix: str) -> None:
     """InputError for another suffix, and for a folder that cannot be written."""
     if output.suffix != suffix:
-        raise InputError(f"--output is {str(output)!r}; give the name of a file that ends with {suffix}.")
+        raise InputError(
+            f"--output is {str(output)!r}; give the name of a file that ends with {suffix}."
+        )
     try:  # a name may be too long, a folder not be one's own
         folder = output.is_dir()
         above = next(folder for folder in output.absolute().parents if folder.exists())
     except OSError as error:
-        raise InputError(f"{output} cannot be written ({error.strerror}); give --output another place.") from error
+        raise InputError(
+            f"{output} cannot be written ({error.strerror}); give --output another place."
+        ) from error
     if folder:
-        raise InputError(f"{output} is a folder; give the name of a file in it, such as model{suffix}.")
+        raise InputError(
+            f"{output} is a folder; give the name of a file in it, such as model{suffix}."
+        )
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise InputError(f"{above} cannot be written; give --output another place.")
 
@@ -52,5 +58,7 @@ def read_side(text: str) -> int | None:
     if text == "dynamic":
         return None
     if not text.isdecimal() or int(text) not in SIDES:
-        raise InputError(f"--size is {text!r}; give dynamic, or a whole number from {SIDES[0]} to {SIDES[-1]}.")
+        raise InputError(
+            f"--size is {text!r}; give dynamic, or a whole number from {SIDES[0]} to {SIDES[-1]}."
+        )
     return int(text)

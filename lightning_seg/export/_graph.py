@@ -60,7 +60,9 @@ class Masks(nn.Module):
             pixels = scaled(pixels, self.side)
         probability = self.logits(pixels / 255).sigmoid()
         if self.side is not None:  # as `inference.prediction.scaled`
-            probability = F.interpolate(probability, (height, width), mode="bilinear", align_corners=False)
+            probability = F.interpolate(
+                probability, (height, width), mode="bilinear", align_corners=False
+            )
         return (probability > self.threshold).to(torch.uint8), probability
 
 
@@ -70,14 +72,20 @@ def scaled(pixels: Tensor, side: int) -> Tensor:
     """
     height, width = pixels.shape[-2:]
     rows, columns = torch.arange(height).double(), torch.arange(width).double()
-    shrinks = (rows[-1] + 1 >= side) & (columns[-1] + 1 >= side)  # a tensor: the graph decides for each picture
-    return torch.where(shrinks, _by_area(pixels, rows, columns, side), _bilinear(pixels, rows, columns, side))
+    shrinks = (rows[-1] + 1 >= side) & (
+        columns[-1] + 1 >= side
+    )  # a tensor: the graph decides for each picture
+    return torch.where(
+        shrinks, _by_area(pixels, rows, columns, side), _bilinear(pixels, rows, columns, side)
+    )
 
 
 def _by_area(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
     """A product with one matrix for each axis, because no operator of ONNX averages by area."""
     down, across = (_shares(axis, side).float() for axis in (rows, columns))
-    halved = (rows[-1] + 1 == 2 * side) & (columns[-1] + 1 == 2 * side)  # OpenCV then rounds a half up, else to even
+    halved = (rows[-1] + 1 == 2 * side) & (
+        columns[-1] + 1 == 2 * side
+    )  # OpenCV then rounds a half up, else to even
     return (down @ pixels @ across.transpose(0, 1) + halved * 0.01).round()
 
 
@@ -85,7 +93,9 @@ def _shares(places: Tensor, side: int) -> Tensor:
     """(side, N): what each of N pixels, at ``places`` 0 ... N - 1, contributes to each scaled one."""
     targets = torch.arange(side).double()[:, None]
     factor = (places[-1] + 1) / side
-    overlap = torch.minimum((targets + 1) * factor, places + 1) - torch.maximum(targets * factor, places)
+    overlap = torch.minimum((targets + 1) * factor, places + 1) - torch.maximum(
+        targets * factor, places
+    )
     return overlap.clamp_min(0) / factor
 
 
@@ -95,7 +105,8 @@ def _bilinear(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tenso
     across = ((pixels[..., left] * first + pixels[..., right] * second) / 16).floor().double()
     above, below, first, second = _neighbours(rows, side)
     top, bottom = (
-        (across[..., at, :] * weight[:, None] / 65536).floor() for at, weight in ((above, first), (below, second))
+        (across[..., at, :] * weight[:, None] / 65536).floor()
+        for at, weight in ((above, first), (below, second))
     )
     return ((top + bottom + 2) / 4).floor().float()
 

@@ -22,7 +22,14 @@ def _recorded(table: Path, scores: Path) -> Path | None:
     """The file that is the same, byte for byte."""
     content = table.read_bytes()
     alike = (file for file in scores.glob("*/*.csv") if file.stat().st_size == len(content))
-    return next((file for file in alike if file.read_bytes() == content and file.with_suffix(".json").is_file()), None)
+    return next(
+        (
+            file
+            for file in alike
+            if file.read_bytes() == content and file.with_suffix(".json").is_file()
+        ),
+        None,
+    )
 
 
 def _about(row: dict[str, str], facts: dict[str, Any], kept: Path) -> bool:
@@ -34,7 +41,9 @@ def _about(row: dict[str, str], facts: dict[str, Any], kept: Path) -> bool:
         "size": "size",
         "scored_at": "scored_at",
     }
-    changes = ", ".join(f"{key}={json.dumps(value)}" for key, value in facts["changes"].items()).replace('"', "")
+    changes = ", ".join(
+        f"{key}={json.dumps(value)}" for key, value in facts["changes"].items()
+    ).replace('"', "")
     training = f"{facts['recipe'] or 'no recipe'}{f' with {changes}' if changes else ''}"
     return (
         all(row[column] == str(facts[key]) for column, key in shared.items())

@@ -8,7 +8,15 @@ import sys
 
 # What the folder has to do without: lightning_seg and what it needs beyond torch, timm, transformers, pillow.
 ABSENT = (
-    *("lightning_seg", "experiments", "lightning", "pytorch_lightning", "torchmetrics", "monai", "jsonargparse"),
+    *(
+        "lightning_seg",
+        "experiments",
+        "lightning",
+        "pytorch_lightning",
+        "torchmetrics",
+        "monai",
+        "jsonargparse",
+    ),
     *("cv2", "albumentations", "skimage", "nibabel"),
 )
 
@@ -21,7 +29,9 @@ def main(folder: str, given: str, found: str) -> None:
     from transformers import AutoImageProcessor, AutoModel
 
     tensors = load_file(given)
-    model, report = AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    model, report = AutoModel.from_pretrained(
+        folder, trust_remote_code=True, output_loading_info=True
+    )
     left = {kind: sorted(map(str, names)) for kind, names in report.items() if names}
     if left:
         raise SystemExit(f"model.safetensors does not fit the network: {left}")

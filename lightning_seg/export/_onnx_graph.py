@@ -18,7 +18,8 @@ def name_dimensions(model: Any, names: tuple[str, ...]) -> None:
             if dim.dim_param:
                 places = ("batch", "classes", "height", "width")
                 dim.dim_param = known.get(
-                    dim.dim_param, places[position] if value in model.graph.output else names[position]
+                    dim.dim_param,
+                    places[position] if value in model.graph.output else names[position],
                 )
 
 
@@ -62,9 +63,19 @@ def pad_to_multiple(model: Any, multiple: int, axes: tuple[int, int]) -> None:
     tail = []
     for output in graph.output:
         for step in graph.node:
-            step.output[:] = [f"{name}_padded" if name == output.name else name for name in step.output]
-            step.input[:] = [f"{name}_padded" if name == output.name else name for name in step.input]
-        tail.append(node("Slice", [f"{output.name}_padded", "pad_zeros", "pad_size", "pad_sides"], [output.name]))
+            step.output[:] = [
+                f"{name}_padded" if name == output.name else name for name in step.output
+            ]
+            step.input[:] = [
+                f"{name}_padded" if name == output.name else name for name in step.input
+            ]
+        tail.append(
+            node(
+                "Slice",
+                [f"{output.name}_padded", "pad_zeros", "pad_size", "pad_sides"],
+                [output.name],
+            )
+        )
     body = list(graph.node)
     del graph.node[:]
     graph.node.extend([*head, *body, *tail])
@@ -99,5 +110,7 @@ def set_metadata(model: Any, facts: dict[str, Any]) -> None:
     """``facts`` as metadata_props: text as it is, anything else as JSON."""
     from onnx import helper
 
-    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    text = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()
+    }
     helper.set_model_props(model, text)

@@ -28,7 +28,12 @@ class Pictures(NamedTuple):
 
 
 def choose_pictures(
-    network: Network, checkpoint: Path, folder: str | None, count: int, split: str = "val", option: str = "--images"
+    network: Network,
+    checkpoint: Path,
+    folder: str | None,
+    count: int,
+    split: str = "val",
+    option: str = "--images",
 ) -> Pictures:
     """At most ``count`` pictures: of ``folder``, else of the split that the checkpoint's data have, else phantoms.
 
@@ -42,7 +47,9 @@ def choose_pictures(
     if folder is not None:
         found = [one for one in find_inputs(folder, option=option) if one.kind == "image"]
         if not found:
-            raise InputError(f"{folder!r} holds no picture; give a folder of images such as those the network is for.")
+            raise InputError(
+                f"{folder!r} holds no picture; give a folder of images such as those the network is for."
+            )
         chosen = _spread(found, count)
         images = [read_picture(one.path, network.trained.in_channels) for one in chosen]
         if option == CALIBRATE:
@@ -54,17 +61,23 @@ def choose_pictures(
             images = [data.source.read(id).image for id in _spread(data.ids(split), count)]
             if images and all(image.shape[2] == network.trained.in_channels for image in images):
                 return Pictures(
-                    images, f"{len(images)} images of the {_NAMES[split]} split of {network.trained.dataset}"
+                    images,
+                    f"{len(images)} images of the {_NAMES[split]} split of {network.trained.dataset}",
                 )
     few = min(count, 8)
-    return Pictures(_phantoms(network, few), f"{few} phantoms (synthetic: the checkpoint's own data are not here)")
+    return Pictures(
+        _phantoms(network, few),
+        f"{few} phantoms (synthetic: the checkpoint's own data are not here)",
+    )
 
 
 def _data_of(checkpoint: Path) -> SegmentationDataModule | None:
     """None where the data are not on this machine."""
     settings = dict(read_checkpoint(checkpoint)["datamodule_hyper_parameters"])
     given = {name: value for name, value in settings.items() if not name.startswith("_")}
-    with contextlib.suppress(InputError, TypeError, OSError):  # no such data, or settings of another version
+    with contextlib.suppress(
+        InputError, TypeError, OSError
+    ):  # no such data, or settings of another version
         data = SegmentationDataModule(**given)
         data.ids("val")
         return data
@@ -78,7 +91,11 @@ def _refuse_test_images(
     test = {id.rpartition("/")[2]: id for id in data.ids("test")} if data is not None else {}
     for path, image in zip(paths, images, strict=True):
         id = test.get(path.stem)
-        if data is not None and id is not None and np.array_equal(data.source.read(id).image, image):
+        if (
+            data is not None
+            and id is not None
+            and np.array_equal(data.source.read(id).image, image)
+        ):
             raise InputError(
                 f"{path} is an image of the test split of {data.hparams['dataset']}, on which nothing is to be tuned; calibrate with "
                 "others."
@@ -90,7 +107,9 @@ def _phantoms(network: Network, count: int) -> list[np.ndarray]:
     side, channels = network.trained.size or _NATIVE, network.trained.in_channels
     kind = "ct" if channels == 1 else "polyp"
     height = max(16, side * 4 // 3)
-    images = [render(kind, 42, index, height)[0][:, : height - height // 8] for index in range(count)]
+    images = [
+        render(kind, 42, index, height)[0][:, : height - height // 8] for index in range(count)
+    ]
     return [image[..., np.arange(channels) % image.shape[2]] for image in images]
 
 

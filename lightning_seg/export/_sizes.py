@@ -25,7 +25,12 @@ class _SameConv(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
-        self.kernel, self.stride, self.dilation, self.groups = conv.kernel_size, conv.stride, conv.dilation, conv.groups
+        self.kernel, self.stride, self.dilation, self.groups = (
+            conv.kernel_size,
+            conv.stride,
+            conv.dilation,
+            conv.groups,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         bottom, right = (self._missing(axis, x.shape[axis - 2]) for axis in (0, 1))
@@ -34,7 +39,9 @@ class _SameConv(nn.Module):
 
     def _missing(self, axis: int, size: int) -> int:
         stride, reach = self.stride[axis], (self.kernel[axis] - 1) * self.dilation[axis] + 1
-        return max(reach - (size % stride or stride), 0)  # a number where the size is a multiple of the stride
+        return max(
+            reach - (size % stride or stride), 0
+        )  # a number where the size is a multiple of the stride
 
 
 class _SwinBlock(nn.Module):
@@ -59,10 +66,18 @@ class _SwinBlock(nn.Module):
         x = x.reshape(batch * rows * columns, high * wide, channels)
         mask = None
         if down or across:
-            part = 3 * _parts(rows * high, high, down)[:, None] + _parts(columns * wide, wide, across)
-            part = part.reshape(rows, high, columns, wide).transpose(1, 2).reshape(rows * columns, high * wide)
+            part = 3 * _parts(rows * high, high, down)[:, None] + _parts(
+                columns * wide, wide, across
+            )
+            part = (
+                part.reshape(rows, high, columns, wide)
+                .transpose(1, 2)
+                .reshape(rows * columns, high * wide)
+            )
             mask = (part[:, None] != part[:, :, None]) * -100.0
-            mask = mask.expand(batch, -1, -1, -1).reshape(batch * rows * columns, high * wide, high * wide)
+            mask = mask.expand(batch, -1, -1, -1).reshape(
+                batch * rows * columns, high * wide, high * wide
+            )
         x = self.block.attn(x, mask=mask)
         x = x.reshape(batch, rows, columns, high, wide, channels).transpose(2, 3)
         x = x.reshape(batch, rows * high, columns * wide, channels)[:, :height, :width]

@@ -38,7 +38,9 @@ class Shapes(NamedTuple):
         """``pads``: the graph itself takes sizes between the multiples."""
         step = self.multiple
         free = (
-            "any height and width" if pads or step == 1 else f"height and width in multiples of {step} from {2 * step}"
+            "any height and width"
+            if pads or step == 1
+            else f"height and width in multiples of {step} from {2 * step}"
         )
         sizes = f"{self.side} x {self.side}" if self.side else free
         because = f"; no other, because {self.reason}" if self.reason else ""
@@ -77,9 +79,15 @@ def padding_of(logits: nn.Module, channels: int) -> int:
     try:
         expected, found = exact(image), 1
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise FormError(f"the network does not take images of every size: {_because(error)}") from error
+        raise FormError(
+            f"the network does not take images of every size: {_because(error)}"
+        ) from error
     for multiple in _MULTIPLES:
-        padded = F.pad(image, (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple), mode="replicate")
+        padded = F.pad(
+            image,
+            (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple),
+            mode="replicate",
+        )
         given = exact(padded)[..., : _PROBE[0], : _PROBE[1]]
         if (given - expected).abs().max() <= 1e-7 * expected.abs().max():
             found = multiple
@@ -132,7 +140,9 @@ def masks_forms(masks: Masks, channels: int, native: int) -> Sequence[Form]:
     def form(batch: dict[int, Any]) -> Traced:
         step = padding_of(masks.logits, channels) if masks.side is None else 1
         cells = max(2, native // step) + 1
-        example = torch.zeros(1 + len(batch), cells * step, (cells + 1) * step, channels, dtype=torch.uint8)
+        example = torch.zeros(
+            1 + len(batch), cells * step, (cells + 1) * step, channels, dtype=torch.uint8
+        )
         sides = {axis: step * Dim(name, min=2) for axis, name in ((1, "rows"), (2, "columns"))}
         return Traced(_export(masks, example, batch | sides), Shapes(bool(batch), None, step))
 

@@ -19,7 +19,15 @@ from lightning_seg.runs.checkpoints import read_checkpoint, run_folder
 CODE_LICENSE = "apache-2.0"
 SPLITS = {"test": "Test", "val": "Validation"}
 PUBLISHED = ("dice", "iou")  # what the metadata of the Hub hold
-OPTIONS = ("optimizer_options", "schedule_options", "encoder_lr", "layer_decay", "no_decay", "freeze", "ema")
+OPTIONS = (
+    "optimizer_options",
+    "schedule_options",
+    "encoder_lr",
+    "layer_decay",
+    "no_decay",
+    "freeze",
+    "ema",
+)
 
 
 class Row(NamedTuple):
@@ -42,7 +50,9 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     run = _run(checkpoint)
-    scored = [result for result in run.results if _plain(result) and result.facts["split"] in SPLITS]
+    scored = [
+        result for result in run.results if _plain(result) and result.facts["split"] in SPLITS
+    ]
     environment = Environment(
         loader=PackageLoader("lightning_seg.export", "."),
         undefined=StrictUndefined,
@@ -51,7 +61,9 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
         keep_trailing_newline=True,
     )
     return environment.get_template("card.md.j2").render(
-        metadata=yaml.safe_dump(metadata(run, scored, license_id), sort_keys=False, allow_unicode=True, width=1000),
+        metadata=yaml.safe_dump(
+            metadata(run, scored, license_id), sort_keys=False, allow_unicode=True, width=1000
+        ),
         where=where,
         picture=run.model["in_channels"] in (1, 3),
         run=run,
@@ -63,7 +75,11 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
         scored=[(result.facts, rows(result), _others(result)) for result in scored],
         splits=SPLITS,
         cautions=list(dict.fromkeys(text for result in scored for text in cautions(result.facts))),
-        leaderboard=[row for result in scored for row in leaderboard_rows(result.folder / "scores.csv", results)],
+        leaderboard=[
+            row
+            for result in scored
+            for row in leaderboard_rows(result.folder / "scores.csv", results)
+        ],
         has_test=any(result.facts["split"] == "test" for result in scored),
         version=__version__,
         versions=", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "transformers")),
@@ -75,24 +91,38 @@ def _run(checkpoint: Path) -> Run:
     folder = run_folder(checkpoint)
     if folder is not None:
         return open_run(folder, str(checkpoint))
-    return Run(checkpoint.parent, checkpoint, read_checkpoint(checkpoint), "", Events({}, {}), {}, [])
+    return Run(
+        checkpoint.parent, checkpoint, read_checkpoint(checkpoint), "", Events({}, {}), {}, []
+    )
 
 
 def _plain(result: Result) -> bool:
     """Whether one pass of this network alone was scored: augmentation, ensembles, post-processing are not in the folder."""
     found = result.facts.get("inference") or {}
-    return found.get("tta", "none") == "none" and not found.get("ensemble") and not found.get("postprocess")
+    return (
+        found.get("tta", "none") == "none"
+        and not found.get("ensemble")
+        and not found.get("postprocess")
+    )
 
 
 def name(run: Run) -> str:
     """``attention_unet_convnext_tiny_kvasir_seg``."""
     encoder = (run.model["encoder"] or "").partition(".")[0]
-    return "_".join(part for part in (run.model["architecture"], encoder, run.data["dataset"]) if part)
+    return "_".join(
+        part for part in (run.model["architecture"], encoder, run.data["dataset"]) if part
+    )
 
 
 def metadata(run: Run, scored: list[Result], license_id: str) -> dict[str, Any]:
     """The front matter that the Hub reads."""
-    tags = ["lightning_seg", "medical", "image-segmentation", "semantic-segmentation", run.model["architecture"]]
+    tags = [
+        "lightning_seg",
+        "medical",
+        "image-segmentation",
+        "semantic-segmentation",
+        run.model["architecture"],
+    ]
     found: dict[str, Any] = {
         "license": license_id,
         **({"license_name": "see-model-card"} if license_id == "other" else {}),
@@ -103,7 +133,9 @@ def metadata(run: Run, scored: list[Result], license_id: str) -> dict[str, Any]:
         "metrics": list(PUBLISHED),
     }
     if scored:
-        found["model-index"] = [{"name": name(run), "results": [_indexed(result) for result in scored]}]
+        found["model-index"] = [
+            {"name": name(run), "results": [_indexed(result) for result in scored]}
+        ]
     return found
 
 
@@ -119,7 +151,11 @@ def _indexed(result: Result) -> dict[str, Any]:
             "split": {"val": "validation"}.get(facts["split"], facts["split"]),
         },
         "metrics": [
-            {"type": score, "value": round(values[key]["value"], 4), "name": f"{score} of {label} ({words}{chosen})"}
+            {
+                "type": score,
+                "value": round(values[key]["value"], 4),
+                "name": f"{score} of {label} ({words}{chosen})",
+            }
             for label, scores in facts["scores"].items()
             for score, values in scores.items()
             if score in PUBLISHED
@@ -152,17 +188,28 @@ def architecture(run: Run) -> list[tuple[str, str]]:
     """What the network is, as pairs of name and text."""
     model, size, channels = run.model, run.data["size"], run.model["in_channels"]
     classes = len(model["classes"])
-    given = (model["options"] or {}) | {"encoder": model["encoder"], "encoder_options": model["encoder_options"]}
+    given = (model["options"] or {}) | {
+        "encoder": model["encoder"],
+        "encoder_options": model["encoder_options"],
+    }
     side = size or 256
-    parameters, macs = count(model["architecture"], side, num_classes=classes, in_channels=channels, **given)
+    parameters, macs = count(
+        model["architecture"], side, num_classes=classes, in_channels=channels, **given
+    )
     shape = f"{size} x {size}" if size else "any height and width"
     colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     known = dict(header(run, None))
     found = [
         ("Architecture", f"{known['architecture']}; {title(model['architecture'])}"),
         ("Encoder", f"{known['encoder']} ({known['encoder weights']})"),
-        ("Input", f"{shape}, {colours}, in [0, 1]; the model normalises it itself ({model['normalization']})"),
-        ("Output", f"logits, one channel for each of {', '.join(model['classes'])}; above 0: in the mask"),
+        (
+            "Input",
+            f"{shape}, {colours}, in [0, 1]; the model normalises it itself ({model['normalization']})",
+        ),
+        (
+            "Output",
+            f"logits, one channel for each of {', '.join(model['classes'])}; above 0: in the mask",
+        ),
         ("Parameters", f"{parameters:,} ({parameters * 4 / 2**20:.1f} MiB in float32)"),
         ("Multiply-adds", f"{macs / 1e9:.2f} G for one image of {side} x {side}"),
     ]
@@ -173,16 +220,30 @@ def training(run: Run) -> list[tuple[str, str]]:
     """How it was trained, as pairs of name and text."""
     model, data, recipe = run.model, run.data, run.recipe()
     known = dict(header(run, run.results[0] if run.results else None))
-    kept = ("data set", "protocol", "training images", "groups", "loss", "optimiser", "batch size", "epochs", "seed")
+    kept = (
+        "data set",
+        "protocol",
+        "training images",
+        "groups",
+        "loss",
+        "optimiser",
+        "batch size",
+        "epochs",
+        "seed",
+    )
     more = ("commit", "hardware", "minutes", "checkpoint")
     found = {
         **{key: known[key].replace("this page:", "this model:") for key in kept if key in known},
         "data set options": _words(data.get("dataset_options")),
         "weight decay": f"{model['weight_decay']:g}",
-        "warm-up": f"{model['warmup']:.0%} of the steps" if model["schedule"] in ("cosine", "constant") else "",
+        "warm-up": f"{model['warmup']:.0%} of the steps"
+        if model["schedule"] in ("cosine", "constant")
+        else "",
         "further options": _words({key: model[key] for key in OPTIONS if model.get(key)}),
         "augmentation": _words(data.get("augment")) or "none",
-        "precision": str(run.facts.get("precision") or (recipe.get("trainer") or {}).get("precision") or ""),
+        "precision": str(
+            run.facts.get("precision") or (recipe.get("trainer") or {}).get("precision") or ""
+        ),
         **{key: known[key] for key in more if key in known},
     }
     return [(key, _escaped(text)) for key, text in found.items() if text]
@@ -190,7 +251,11 @@ def training(run: Run) -> list[tuple[str, str]]:
 
 def _words(value: Any) -> str:
     """A value of a recipe in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000) if value else ""
+    text = (
+        yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+        if value
+        else ""
+    )
     return re.sub(r"\n?\.\.\.\n$|\n$", "", text)
 
 

@@ -40,7 +40,9 @@ PROCESSOR = {"AutoImageProcessor": "image_processing_lightning_seg.LightningSegI
 def main(args: Sequence[str]) -> None:
     """``lightning-seg export hf``; see ``lightning-seg export hf --help``."""
     options = _parser().parse_args(args)
-    found = export_hf(options.ckpt_path, options.output, options.repo_id, options.license, options.overwrite)
+    found = export_hf(
+        options.ckpt_path, options.output, options.repo_id, options.license, options.overwrite
+    )
     push = f"lightning-seg push {options.output} --repo-id {options.repo_id}"
     print(
         f"exported:  {options.output}\n"
@@ -52,19 +54,35 @@ def main(args: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lightning-seg export hf", description="A checkpoint as a folder that Hugging Face's transformers loads."
+        prog="lightning-seg export hf",
+        description="A checkpoint as a folder that Hugging Face's transformers loads.",
     )
-    parser.add_argument("--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="a folder that does not exist yet")
-    parser.add_argument("--repo-id", default="", metavar="USER/NAME", help="under which the card shows how to load it")
-    license_help = f"of the weights, as the Hub names it (default: other; the code is under {CODE_LICENSE})"
+    parser.add_argument(
+        "--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one"
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="a folder that does not exist yet"
+    )
+    parser.add_argument(
+        "--repo-id",
+        default="",
+        metavar="USER/NAME",
+        help="under which the card shows how to load it",
+    )
+    license_help = (
+        f"of the weights, as the Hub names it (default: other; the code is under {CODE_LICENSE})"
+    )
     parser.add_argument("--license", default="other", metavar="ID", help=license_help)
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     return parser
 
 
 def export_hf(
-    checkpoint: str | Path, output: Path, repo_id: str = "", license_id: str = "other", overwrite: bool = False
+    checkpoint: str | Path,
+    output: Path,
+    repo_id: str = "",
+    license_id: str = "other",
+    overwrite: bool = False,
 ) -> Difference:
     """Write the folder ``output`` for a checkpoint, after it has been loaded and compared in a process of its own.
 
@@ -89,7 +107,9 @@ def export_hf(
             folder.mkdir()
             write_model(folder, network)
             difference = check_folder(folder, network)
-            (folder / "README.md").write_text(card(file, repo_id or str(output), license_id), encoding="utf-8")
+            (folder / "README.md").write_text(
+                card(file, repo_id or str(output), license_id), encoding="utf-8"
+            )
             if output.is_dir():
                 output.rename(Path(scratch) / "before")  # is removed with the scratch folder
             folder.rename(output)
@@ -108,16 +128,28 @@ def _check(architecture: str, output: Path, overwrite: bool) -> None:
             "`lightning-seg models` lists, or put yours into lightning_seg/models."
         )
     if find_spec("transformers") is None:
-        raise InputError("the export is checked with transformers, which is absent; pip install 'lightning_seg[hf]'.")
-    if output.is_file() or (output.is_dir() and any(output.iterdir()) and not (overwrite and is_export(output))):
-        cure = "give --overwrite to replace it" if is_export(output) else "give a folder that does not exist yet"
-        raise InputError(f"{output} is in use{' by an earlier export' if is_export(output) else ''}; {cure}.")
+        raise InputError(
+            "the export is checked with transformers, which is absent; pip install 'lightning_seg[hf]'."
+        )
+    if output.is_file() or (
+        output.is_dir() and any(output.iterdir()) and not (overwrite and is_export(output))
+    ):
+        cure = (
+            "give --overwrite to replace it"
+            if is_export(output)
+            else "give a folder that does not exist yet"
+        )
+        raise InputError(
+            f"{output} is in use{' by an earlier export' if is_export(output) else ''}; {cure}."
+        )
 
 
 def check_repo_id(repo_id: str) -> None:
     """InputError where it is not ``user/name``."""
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id):
-        raise InputError(f"{repo_id!r} is no name on the Hub; give user/name, such as jane/unet-kvasir.")
+        raise InputError(
+            f"{repo_id!r} is no name on the Hub; give user/name, such as jane/unet-kvasir."
+        )
 
 
 def is_export(folder: Path) -> bool:
@@ -127,7 +159,13 @@ def is_export(folder: Path) -> bool:
         ours = json.loads(config.read_text(encoding="utf-8")).get("model_type") == MODEL_TYPE
     except (OSError, ValueError, AttributeError):
         return False
-    data = {"config.json", "preprocessor_config.json", "model.safetensors", "README.md", "__pycache__"}
+    data = {
+        "config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+        "README.md",
+        "__pycache__",
+    }
     return ours and all(path.name in data or path.suffix == ".py" for path in folder.iterdir())
 
 
@@ -137,7 +175,10 @@ def write_model(folder: Path, network: Network) -> None:
     state = {f"net.{name}": tensor for name, tensor in module.net.state_dict().items()}
     state |= {"mean": module.mean, "std": module.std}
     # cloned: tensors that share memory cannot be saved, and channels_last ones neither
-    whole = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    whole = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
     (folder / "model.safetensors").write_bytes(
         save(whole, metadata={"format": "pt"})
     )  # `save_file` hides it from others
@@ -194,7 +235,9 @@ def write_code(folder: Path, architecture: str) -> None:
     # exports called alike would share both, were their configurations the same
     digest = hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16]
     for path in REMOTE.glob("*_lightning_seg.py"):
-        files[path.name] = f"{HEADER}# For the network of digest {digest}.\n{path.read_text(encoding='utf-8')}"
+        files[path.name] = (
+            f"{HEADER}# For the network of digest {digest}.\n{path.read_text(encoding='utf-8')}"
+        )
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
 

@@ -21,7 +21,13 @@ from lightning_seg.export._facts import SIDES, check_output, facts_of, read_side
 from lightning_seg.export._graph import Logits, Masks
 from lightning_seg.export._pictures import CALIBRATE, Pictures, choose_pictures
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms, masks_forms
-from lightning_seg.export.verify import Verified, image_batches, one_by_one, verify_logits, verify_masks
+from lightning_seg.export.verify import (
+    Verified,
+    image_batches,
+    one_by_one,
+    verify_logits,
+    verify_masks,
+)
 from lightning_seg.files import whole
 from lightning_seg.inference.ensemble import Network, checkpoint_file, load_network
 from lightning_seg.inference.prediction import Rule
@@ -60,13 +66,21 @@ class Options:
         if self.quantize and self.quantize not in QUANTIZATIONS:
             raise unknown("quantisation", self.quantize, QUANTIZATIONS)
         if self.opset not in OPSETS:
-            raise InputError(f"opset {self.opset} cannot be written; give one from {OPSETS[0]} to {OPSETS[-1]}.")
+            raise InputError(
+                f"opset {self.opset} cannot be written; give one from {OPSETS[0]} to {OPSETS[-1]}."
+            )
         if self.processing and self.size is not None:
-            raise InputError("--with-processing scales pictures of any size as the checkpoint says; leave out --size.")
+            raise InputError(
+                "--with-processing scales pictures of any size as the checkpoint says; leave out --size."
+            )
         if self.size is not None and self.size not in SIDES:
-            raise InputError(f"size {self.size} is out of range; give one from {SIDES[0]} to {SIDES[-1]}.")
+            raise InputError(
+                f"size {self.size} is out of range; give one from {SIDES[0]} to {SIDES[-1]}."
+            )
         if self.threshold != 0.5 and not self.processing:
-            raise InputError("--threshold is for the masks of --with-processing; leave it out, or add that.")
+            raise InputError(
+                "--threshold is for the masks of --with-processing; leave it out, or add that."
+            )
         if self.calibrate is not None and self.quantize != "int8":
             raise InputError("--calibrate is for --quantize int8; leave it out, or add that.")
 
@@ -99,23 +113,53 @@ def main(args: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lightning-seg export onnx", description="A checkpoint as an ONNX file.", allow_abbrev=False
+        prog="lightning-seg export onnx",
+        description="A checkpoint as an ONNX file.",
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one")
     add("--output", required=True, type=Path, metavar="FILE", help="such as model.onnx")
-    add("--with-processing", action="store_true", help="pictures (B, H, W, C) uint8 of any size in, masks out")
-    add("--threshold", type=float, default=0.5, help="of the masks of --with-processing (default 0.5)")
+    add(
+        "--with-processing",
+        action="store_true",
+        help="pictures (B, H, W, C) uint8 of any size in, masks out",
+    )
+    add(
+        "--threshold",
+        type=float,
+        default=0.5,
+        help="of the masks of --with-processing (default 0.5)",
+    )
     add(
         "--quantize",
         metavar="KIND",
         help="int8 (for CPUs with VNNI) or bf16 (half the bytes), if masks stay",
     )
-    add("--size", default="dynamic", help="the only height and width; dynamic (default): any, where the network allows")
-    add("--opset", type=int, default=OPSET, help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})")
-    add("--images", metavar="FOLDER", help="that verify it (default: of the validation split, or phantoms)")
-    add(CALIBRATE, metavar="FOLDER", help="that calibrate int8, not the test images (default: of the training split)")
-    add("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
+    add(
+        "--size",
+        default="dynamic",
+        help="the only height and width; dynamic (default): any, where the network allows",
+    )
+    add(
+        "--opset",
+        type=int,
+        default=OPSET,
+        help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})",
+    )
+    add(
+        "--images",
+        metavar="FOLDER",
+        help="that verify it (default: of the validation split, or phantoms)",
+    )
+    add(
+        CALIBRATE,
+        metavar="FOLDER",
+        help="that calibrate int8, not the test images (default: of the training split)",
+    )
+    add(
+        "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
+    )
     return parser
 
 
@@ -135,13 +179,17 @@ def export_onnx(
     check_output(output, ".onnx")
     for library in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(library) is None:
-            raise InputError(f"ONNX files need {library}, which is absent; pip install 'lightning_seg[onnx]'.")
+            raise InputError(
+                f"ONNX files need {library}, which is absent; pip install 'lightning_seg[onnx]'."
+            )
     file = checkpoint_file(checkpoint)
     network = load_network([file], trust_code=trust_code)
     pictures = choose_pictures(network, file, options.images, VERIFIED if options.quantize else FEW)
     calibration = None
     if options.quantize == "int8":
-        calibration = choose_pictures(network, file, options.calibrate, CALIBRATED, "train", CALIBRATE)
+        calibration = choose_pictures(
+            network, file, options.calibrate, CALIBRATED, "train", CALIBRATE
+        )
     export = _Export(network, facts_of(network, file), pictures, calibration, options)
     try:
         with whole(output) as part:
@@ -178,7 +226,9 @@ class _Export:
         else:
             forms = logits_forms(self.logits, channels, self.options.size, self.side)
         shapes, verified = freest(forms, lambda traced: self._write(traced, part))
-        on = verified._replace(text=f"on {self.pictures.origin}: {verified.text}{self._calibrated('; calibrated on ')}")
+        on = verified._replace(
+            text=f"on {self.pictures.origin}: {verified.text}{self._calibrated('; calibrated on ')}"
+        )
         return Exported(shapes, self._takes(shapes), on)
 
     def _write(self, traced: Traced, part: Path) -> Verified:
@@ -204,7 +254,11 @@ class _Export:
     def _verify(self, model: Any, part: Path, shapes: Shapes, variant: str) -> Verified:
         import onnx
 
-        more = {"threshold": self.options.threshold, "takes": self._takes(shapes), "quantization": variant or "none"}
+        more = {
+            "threshold": self.options.threshold,
+            "takes": self._takes(shapes),
+            "quantization": variant or "none",
+        }
         more |= {"calibrated_on": self._calibrated()} if variant == "int8" else {}
         graph.set_metadata(model, self.facts | more)
         try:
@@ -214,7 +268,9 @@ class _Export:
         run, images = runner(part), self.pictures.images
         if self.options.processing:
             return verify_masks(self.network, self.rule, run, images, shapes.batch, variant)
-        batches = one_by_one(images, self.side) if variant else image_batches(images, shapes, self.side)
+        batches = (
+            one_by_one(images, self.side) if variant else image_batches(images, shapes, self.side)
+        )
         return verify_logits(self.network, lambda batch: run(batch)[0], list(batches), variant)
 
     def _quantized(self, model: Any) -> Any:
@@ -225,11 +281,17 @@ class _Export:
 
         pictures = self.calibration.images
         plain = one_by_one(pictures, self.side)
-        return quantize_int8(model, (picture[None] for picture in pictures) if self.options.processing else plain)
+        return quantize_int8(
+            model, (picture[None] for picture in pictures) if self.options.processing else plain
+        )
 
     def _takes(self, shapes: Shapes) -> str:
         channels = self.network.trained.in_channels
-        kind = f"uint8 (B, H, W, {channels})" if self.options.processing else f"float32 (B, {channels}, H, W) in [0, 1]"
+        kind = (
+            f"uint8 (B, H, W, {channels})"
+            if self.options.processing
+            else f"float32 (B, {channels}, H, W) in [0, 1]"
+        )
         return f"image {kind}: {shapes.describe()}"
 
 
@@ -257,21 +319,29 @@ def to_onnx(traced: Traced, opset: int, outputs: Sequence[str]) -> Any:
         raise FormError(f"torch cannot write this network as ONNX: {line}") from error
     reached = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
     if reached != opset:
-        raise InputError(f"this network cannot be written in opset {opset}; give --opset {reached}.")
+        raise InputError(
+            f"this network cannot be written in opset {opset}; give --opset {reached}."
+        )
     return model
 
 
 def runner(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     """The outputs of an ONNX file as a function of its input, on the CPU; FormError where onnxruntime fails."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: Linux builds report each session from 1.29 on
+    os.environ.setdefault(
+        "ORT_DISABLE_TELEMETRY", "1"
+    )  # read at import: Linux builds report each session from 1.29 on
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), settings, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # its errors have no common class but Exception
-        raise FormError(f"onnxruntime does not load the exported file: {str(error).splitlines()[0]}") from error
+        raise FormError(
+            f"onnxruntime does not load the exported file: {str(error).splitlines()[0]}"
+        ) from error
     name = session.get_inputs()[0].name
 
     def run(images: np.ndarray) -> list[np.ndarray]:
@@ -279,6 +349,8 @@ def runner(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
             return session.run(None, {name: images})
         except Exception as error:
             cause = str(error).splitlines()[0].rpartition("Status Message: ")[2][-100:]
-            raise FormError(f"onnxruntime does not run the exported file on images {images.shape}: {cause}") from error
+            raise FormError(
+                f"onnxruntime does not run the exported file on images {images.shape}: {cause}"
+            ) from error
 
     return run

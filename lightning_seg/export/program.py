@@ -43,7 +43,13 @@ def main(args: Sequence[str]) -> None:
         raise unknown("precision", given.precision, PRECISIONS)
     side = read_side(given.size)
     lines = export_program(
-        given.ckpt_path, given.output, given.aot, given.precision, side, given.images, given.trust_code
+        given.ckpt_path,
+        given.output,
+        given.aot,
+        given.precision,
+        side,
+        given.images,
+        given.trust_code,
     )
     print(f"exported:  {given.output} ({given.output.stat().st_size / 2**20:.1f} MiB)")
     print("\n".join(lines))
@@ -51,20 +57,36 @@ def main(args: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lightning-seg export program", description="A checkpoint as a torch program.", allow_abbrev=False
+        prog="lightning-seg export program",
+        description="A checkpoint as a torch program.",
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one")
     add("--output", required=True, type=Path, metavar="FILE", help="such as model.pt2")
     add(
-        "--aot", action="store_true", help="compiled for processors like this one (needs a C++ compiler, takes minutes)"
+        "--aot",
+        action="store_true",
+        help="compiled for processors like this one (needs a C++ compiler, takes minutes)",
     )
     add(
-        "--precision", default="32", help="32 (default), or bf16: mixed precision, for CPUs that have it, if masks stay"
+        "--precision",
+        default="32",
+        help="32 (default), or bf16: mixed precision, for CPUs that have it, if masks stay",
     )
-    add("--size", default="dynamic", help="the only height and width; dynamic (default): any, where the network allows")
-    add("--images", metavar="FOLDER", help="that verify it (default: of the validation split, or phantoms)")
-    add("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
+    add(
+        "--size",
+        default="dynamic",
+        help="the only height and width; dynamic (default): any, where the network allows",
+    )
+    add(
+        "--images",
+        metavar="FOLDER",
+        help="that verify it (default: of the validation split, or phantoms)",
+    )
+    add(
+        "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
+    )
     return parser
 
 
@@ -97,18 +119,30 @@ def export_program(
     network = load_network([file], trust_code=trust_code)
     side = size or network.trained.size or NATIVE
     pictures = choose_pictures(network, file, images, VERIFIED)
-    forms = logits_forms(Logits(network, precision == "bf16"), network.trained.in_channels, size, side)
-    variant, facts = "" if precision == "32" else precision, facts_of(network, file) | {"precision": precision}
+    forms = logits_forms(
+        Logits(network, precision == "bf16"), network.trained.in_channels, size, side
+    )
+    variant, facts = (
+        "" if precision == "32" else precision,
+        facts_of(network, file) | {"precision": precision},
+    )
 
     def attempt(traced: Traced, part: Path) -> Verified:
         run = _write(part, traced, aot, facts)
-        batches = [batch for batch in image_batches(pictures.images, traced.shapes, side) if _allowed(batch, traced)]
+        batches = [
+            batch
+            for batch in image_batches(pictures.images, traced.shapes, side)
+            if _allowed(batch, traced)
+        ]
         return verify_logits(network, run, batches, variant)
 
     with _writable(output), whole(output) as part:
         shapes, verified = freest(forms, lambda traced: attempt(traced, part))
     unchecked = "; it does not check that, and other sizes give wrong masks" if aot else ""
-    return [f"takes:     {_takes(network, shapes)}{unchecked}", f"verified:  on {pictures.origin}: {verified.text}"]
+    return [
+        f"takes:     {_takes(network, shapes)}{unchecked}",
+        f"verified:  on {pictures.origin}: {verified.text}",
+    ]
 
 
 def _allowed(batch: np.ndarray, traced: Traced) -> bool:
@@ -143,7 +177,9 @@ def _write(part: Path, traced: Traced, aot: bool, facts: dict[str, Any]) -> Func
         try:
             return run(torch.from_numpy(images)).float().numpy()
         except (AssertionError, RuntimeError) as error:  # a guard of the program, a kernel
-            raise FormError(f"the program does not take images {images.shape}: {str(error).splitlines()[0]}") from error
+            raise FormError(
+                f"the program does not take images {images.shape}: {str(error).splitlines()[0]}"
+            ) from error
 
     return logits
 
@@ -157,7 +193,9 @@ def _compile(traced: Traced, package: Path) -> None:
 
 
 def _check_compiler() -> None:
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name):
+    if not any(
+        shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name
+    ):
         raise InputError(
             "--aot needs a C++ compiler, and neither g++ nor clang++ is installed; install one, or leave --aot out."
         )

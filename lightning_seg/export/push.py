@@ -13,12 +13,20 @@ from lightning_seg.export.hf import check_repo_id, is_export
 def main(args: Sequence[str]) -> None:
     """``lightning-seg push``; see ``lightning-seg push --help``."""
     parser = argparse.ArgumentParser(
-        prog="lightning-seg push", description="Upload a folder that `export hf` wrote to the Hugging Face Hub."
+        prog="lightning-seg push",
+        description="Upload a folder that `export hf` wrote to the Hugging Face Hub.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--repo-id", required=True, metavar="USER/NAME", help="is made where there is none")
-    parser.add_argument("--private", action="store_true", help="where it is made: for yourself alone")
-    parser.add_argument("--token", help="default: $HF_TOKEN, or that of `hf auth login`, which no other user can see")
+    parser.add_argument(
+        "--repo-id", required=True, metavar="USER/NAME", help="is made where there is none"
+    )
+    parser.add_argument(
+        "--private", action="store_true", help="where it is made: for yourself alone"
+    )
+    parser.add_argument(
+        "--token",
+        help="default: $HF_TOKEN, or that of `hf auth login`, which no other user can see",
+    )
     options = parser.parse_args(args)
     print(f"uploaded:  {push(options.folder, options.repo_id, options.private, options.token)}")
 
@@ -54,8 +62,12 @@ def push(folder: Path, repo_id: str, private: bool = False, token: str | None = 
             ignore_patterns=["__pycache__/*", ".*"],
         )
     except HfHubHTTPError as error:
-        raise InputError(f"{api.endpoint} refused the upload to {repo_id!r}: {_first_line(error)}") from error
-    except Exception as error:  # of the library's HTTP client, which is another one from version to version
+        raise InputError(
+            f"{api.endpoint} refused the upload to {repo_id!r}: {_first_line(error)}"
+        ) from error
+    except (
+        Exception
+    ) as error:  # of the library's HTTP client, which is another one from version to version
         raise InputError(
             f"{api.endpoint} cannot be reached ({_first_line(error)}); check the network, or HF_ENDPOINT."
         ) from error
@@ -66,9 +78,13 @@ def _check(folder: Path, repo_id: str) -> None:
     """What can be refused before anything is sent."""
     check_repo_id(repo_id)
     if not folder.is_dir() or not is_export(folder):
-        raise InputError(f"{folder} is not a folder that `lightning-seg export hf` wrote; export a checkpoint first.")
+        raise InputError(
+            f"{folder} is not a folder that `lightning-seg export hf` wrote; export a checkpoint first."
+        )
     card = folder / "README.md"
-    named = re.search(r'from_pretrained\("([^"]*)"', card.read_text(encoding="utf-8") if card.is_file() else "")
+    named = re.search(
+        r'from_pretrained\("([^"]*)"', card.read_text(encoding="utf-8") if card.is_file() else ""
+    )
     if named and named[1] != repo_id:
         raise InputError(
             f"the card in {folder} tells people to load {named[1]!r}, not {repo_id!r}; export it again with "

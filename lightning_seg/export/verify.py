@@ -16,11 +16,11 @@ from lightning_seg.inference.prediction import Rule
 
 LOGITS = 1e-4  # the largest difference that is allowed in float32
 DICE = 0.99  # the least agreement of the masks of a variant that computes or stores less exactly
-PIXELS = (
-    1e-3  # the largest share of mask pixels by which a graph that scales pictures itself may differ from the project
-)
+PIXELS = 1e-3  # the largest share of mask pixels by which a graph that scales pictures itself may differ from the project
 _UNEQUAL = "with free sizes its output was not the checkpoint's"
-_ROUNDINGS = 4  # a float32 result may be so many times as far off as the checkpoint itself is from float64
+_ROUNDINGS = (
+    4  # a float32 result may be so many times as far off as the checkpoint itself is from float64
+)
 
 Batch = NDArray[np.float32]  # (B, C, H, W) in [0, 1], or logits (B, K, H, W)
 Function = Callable[[Batch], Batch]
@@ -69,7 +69,9 @@ def _masks(dice: float) -> str:
     return "all masks are empty" if np.isnan(dice) else f"masks agree with Dice {dice:.5f}"
 
 
-def agreement(reference: Function, candidate: Function, images: Iterable[Batch], threshold: float = 0.5) -> Agreement:
+def agreement(
+    reference: Function, candidate: Function, images: Iterable[Batch], threshold: float = 0.5
+) -> Agreement:
     """Compare two functions from images to logits on batches of images.
 
     Args:
@@ -83,7 +85,9 @@ def agreement(reference: Function, candidate: Function, images: Iterable[Batch],
         expected, found = reference(batch), candidate(batch)
         _check_shapes(expected, found, batch)
         if not np.isfinite(expected).all():
-            raise InputError("the checkpoint gives logits that are not finite (NaN or infinite); export another one.")
+            raise InputError(
+                "the checkpoint gives logits that are not finite (NaN or infinite); export another one."
+            )
         found = np.where(np.isfinite(found), found, np.inf)
         difference = max(difference, float(np.abs(expected - found).max()))
         overlaps.add(expected > cut, found > cut)
@@ -116,7 +120,9 @@ class Verified(NamedTuple):
     text: str
 
 
-def verify_logits(network: Network, candidate: Function, images: Sequence[Batch], variant: str = "") -> Verified:
+def verify_logits(
+    network: Network, candidate: Function, images: Sequence[Batch], variant: str = ""
+) -> Verified:
     """Compare with the checkpoint; InputError where the candidate is too far from it, a `FormError` if it should be equal.
 
     Args:
@@ -139,7 +145,9 @@ def verify_logits(network: Network, candidate: Function, images: Sequence[Batch]
             f"{own:.1e} from its float64), so nothing was written; report this network with its checkpoint.",
             _UNEQUAL,
         )
-    note = f"above {LOGITS:g}, by rounding: the checkpoint's own float32 is {own:.1e} from its float64"
+    note = (
+        f"above {LOGITS:g}, by rounding: the checkpoint's own float32 is {own:.1e} from its float64"
+    )
     return Verified(found, f"{found.describe()}; {note}")
 
 
@@ -209,9 +217,14 @@ def verify_masks(
     overlaps, wrong, moved, pixels = Overlaps(), 0, 0.0, 0
     for index, picture in enumerate(pictures):
         some = np.stack([picture, picture[:, ::-1]]) if batch and index == 0 else picture[None]
-        expected = [rule(network(network.scale(np.ascontiguousarray(one))[None])[0], one.shape[:2]) for one in some]
+        expected = [
+            rule(network(network.scale(np.ascontiguousarray(one))[None])[0], one.shape[:2])
+            for one in some
+        ]
         masks, probabilities = candidate(some)
-        mask, probability = (np.stack([getattr(one, name) for one in expected]) for name in ("mask", "probability"))
+        mask, probability = (
+            np.stack([getattr(one, name) for one in expected]) for name in ("mask", "probability")
+        )
         _check_shapes(mask, masks, some)
         _check_shapes(probability, probabilities, some)
         overlaps.add(mask, masks > 0)

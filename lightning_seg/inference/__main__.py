@@ -15,7 +15,13 @@ from lightning_seg.errors import InputError, one_sentence
 from lightning_seg.files import whole
 from lightning_seg.inference.ensemble import PRECISIONS, Network, checkpoint_file, load_network
 from lightning_seg.inference.images import COLUMNS, Failure, Options, mask_files, predict_images
-from lightning_seg.inference.inputs import MAX_PIXELS, Input, allow_pixels, check_channels, find_inputs
+from lightning_seg.inference.inputs import (
+    MAX_PIXELS,
+    Input,
+    allow_pixels,
+    check_channels,
+    find_inputs,
+)
 from lightning_seg.inference.postprocess import STEPS, Postprocess
 from lightning_seg.inference.prediction import Rule
 from lightning_seg.inference.progress import Progress
@@ -34,14 +40,28 @@ def main(args: list[str]) -> None:
     given = _parser().parse_args(args)
     output = Path(given.output)
     allow_pixels(given.max_pixels)
-    options = Options(given.probabilities, given.overlays, given.tile, given.overlap, _batch_size(given.batch_size))
+    options = Options(
+        given.probabilities,
+        given.overlays,
+        given.tile,
+        given.overlap,
+        _batch_size(given.batch_size),
+    )
     torch.set_float32_matmul_precision("high")  # as `test` computes
     checkpoints = [checkpoint_file(path) for path in given.ckpt_path]
     network = load_network(checkpoints, given.tta, given.precision, given.trust_code)
     classes = network.trained.classes
-    rule = Rule(classes, given.threshold, given.masks_at == "native", Postprocess(given.postprocess, classes))
+    rule = Rule(
+        classes,
+        given.threshold,
+        given.masks_at == "native",
+        Postprocess(given.postprocess, classes),
+    )
     inputs = find_inputs(given.input, output)
-    kinds = {kind: [one for one in inputs if one.kind in kind] for kind in ("image", "video", "volume dicom")}
+    kinds = {
+        kind: [one for one in inputs if one.kind in kind]
+        for kind in ("image", "video", "volume dicom")
+    }
     view = _view(given, network) if kinds["volume dicom"] else None
     workers = Workers(network, find_devices(given.devices))
     open_folder(output, _settings(given, checkpoints))
@@ -64,7 +84,9 @@ def main(args: list[str]) -> None:
 
 def _view(given: argparse.Namespace, network: Network) -> View:
     if given.masks_at == "network":
-        raise InputError("the masks of volumes are always those of its voxels; leave out --masks_at network.")
+        raise InputError(
+            "the masks of volumes are always those of its voxels; leave out --masks_at network."
+        )
     return view_of(network.trained, given.window)
 
 
@@ -74,16 +96,22 @@ def report(failures: Sequence[Failure], count: int, output: Path) -> None:
     for failure in failures:
         print(f"error: {failure.reason}", file=sys.stderr)
     if failures:
-        print(f"{len(failures)} of {count} inputs could not be predicted, see above", file=sys.stderr)
+        print(
+            f"{len(failures)} of {count} inputs could not be predicted, see above", file=sys.stderr
+        )
         raise SystemExit(1)
 
 
-def _images(inputs: list[Input], workers: Workers, rule: Rule, options: Options, output: Path) -> list[Failure]:
+def _images(
+    inputs: list[Input], workers: Workers, rule: Rule, options: Options, output: Path
+) -> list[Failure]:
     if not inputs:
         return []
     check_channels(workers.first.trained.in_channels)
     table = Table(output / "predictions.csv", COLUMNS)
-    finished = done(inputs, table, rule.classes, lambda one: mask_files(output, one.name, rule.classes).values())
+    finished = done(
+        inputs, table, rule.classes, lambda one: mask_files(output, one.name, rule.classes).values()
+    )
     table.keep(finished)
     left = [one for one in inputs if one.file not in finished]
     if finished:
@@ -93,7 +121,10 @@ def _images(inputs: list[Input], workers: Workers, rule: Rule, options: Options,
 
 
 def done(
-    inputs: Sequence[Input], table: Table, classes: Sequence[str], masks: Callable[[Input], Iterable[Path]]
+    inputs: Sequence[Input],
+    table: Table,
+    classes: Sequence[str],
+    masks: Callable[[Input], Iterable[Path]],
 ) -> set[str]:
     """The files whose rows and masks are all there, and which have not changed since."""
     listed: dict[str, set[str]] = {}
@@ -109,16 +140,21 @@ def done(
     return {one.file for one in inputs if is_done(one)}
 
 
-def _videos(inputs: list[Input], workers: Workers, rule: Rule, options: Options, output: Path) -> list[Failure]:
+def _videos(
+    inputs: list[Input], workers: Workers, rule: Rule, options: Options, output: Path
+) -> list[Failure]:
     failures = []
     for one in inputs:
         if all(
-            file.is_file() and file.stat().st_mtime >= one.path.stat().st_mtime for file in video_files(output, one)
+            file.is_file() and file.stat().st_mtime >= one.path.stat().st_mtime
+            for file in video_files(output, one)
         ):
             print(f"{one.file} is done already")
             continue
         try:
-            with Progress(f"frames of {one.file}", Video(one.path).facts.frames or None) as progress:
+            with Progress(
+                f"frames of {one.file}", Video(one.path).facts.frames or None
+            ) as progress:
                 predict_video(one, workers, rule, options, output, progress.tick)
         except InputError as error:
             failures.append(Failure(one.path, str(error)))
@@ -129,7 +165,12 @@ def _volumes(
     inputs: list[Input], workers: Workers, rule: Rule, options: Options, view: View, output: Path
 ) -> list[Failure]:
     table, failures = Table(output / "volumes.csv", VOLUME_COLUMNS), []
-    finished = done(inputs, table, rule.classes, lambda one: volume_files(output, one.name, rule.classes).values())
+    finished = done(
+        inputs,
+        table,
+        rule.classes,
+        lambda one: volume_files(output, one.name, rule.classes).values(),
+    )
     table.keep(finished)
     for one in inputs:
         if one.file in finished:
@@ -150,7 +191,10 @@ def _write_coco(inputs: Sequence[Input], classes: Sequence[str], output: Path) -
     for row in table.rows:
         confidence.setdefault(row["file"], {})[row["class"]] = float(row["confidence"])
     names = {one.file: one.name for one in inputs}
-    pictures = ((file, mask_files(output, names[file], classes), scores) for file, scores in confidence.items())
+    pictures = (
+        (file, mask_files(output, names[file], classes), scores)
+        for file, scores in confidence.items()
+    )
     with whole(output / "coco.json") as part:
         part.write_text(json.dumps(coco(pictures, classes)), encoding="utf-8")
 
@@ -187,9 +231,22 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--ckpt_path", action="append", required=True, help="a .ckpt file or the folder of a run; several: an ensemble")
-    add("--input", required=True, help="a file, a folder and all below it, a DICOM folder, or a pattern in quotes")
-    add("--output", required=True, help="folder of the results; what is finished in it is not done again")
+    add(
+        "--ckpt_path",
+        action="append",
+        required=True,
+        help="a .ckpt file or the folder of a run; several: an ensemble",
+    )
+    add(
+        "--input",
+        required=True,
+        help="a file, a folder and all below it, a DICOM folder, or a pattern in quotes",
+    )
+    add(
+        "--output",
+        required=True,
+        help="folder of the results; what is finished in it is not done again",
+    )
     add(
         "--probabilities",
         action="store_true",
@@ -198,7 +255,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--overlays", action="store_true", help="also pictures with the outlines drawn in")
     add("--coco", action="store_true", help="also the contours of all pictures, coco.json")
     add("--tta", default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
-    add("--threshold", type=float, default=0.5, help="a probability above it belongs to the mask (default 0.5)")
+    add(
+        "--threshold",
+        type=float,
+        default=0.5,
+        help="a probability above it belongs to the mask (default 0.5)",
+    )
     add(
         "--postprocess",
         default="",
@@ -218,9 +280,19 @@ def _parser() -> argparse.ArgumentParser:
         help="predict windows of N pixels at the input's own resolution, and blend them",
     )
     add("--overlap", type=float, default=0.5, help="of neighbouring windows (default 0.5)")
-    add("--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU, where the checkpoint's data set has none")
+    add(
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="HU, where the checkpoint's data set has none",
+    )
     add("--batch_size", default="auto", help="pictures at once (default: found)")
-    add("--devices", default="auto", help="such as cpu or cuda:0,cuda:1 (default: all GPUs, or the CPU)")
+    add(
+        "--devices",
+        default="auto",
+        help="such as cpu or cuda:0,cuda:1 (default: all GPUs, or the CPU)",
+    )
     add(
         "--precision",
         default="32",
@@ -231,7 +303,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let a network outside lightning_seg, package.module:Class, run its code",
     )
-    add("--max_pixels", type=int, default=MAX_PIXELS, help=f"a larger picture is refused (default {MAX_PIXELS})")
+    add(
+        "--max_pixels",
+        type=int,
+        default=MAX_PIXELS,
+        help=f"a larger picture is refused (default {MAX_PIXELS})",
+    )
     return parser
 
 

@@ -34,9 +34,13 @@ class SliceReader:
         self.grid = read_grid(path)
         self.path = path
         plain = _unpacked(path, scratch) if path.name.endswith(".gz") else path
-        self.image: Any = nibabel.load(plain, mmap=False)  # mapped pages would count as memory of the process
+        self.image: Any = nibabel.load(
+            plain, mmap=False
+        )  # mapped pages would count as memory of the process
         orientation = nibabel.io_orientation(self.grid.affine)
-        self._axis = int(np.flatnonzero(orientation[:, 0] == 2)[0])  # of the file, from feet to head or back
+        self._axis = int(
+            np.flatnonzero(orientation[:, 0] == 2)[0]
+        )  # of the file, from feet to head or back
         self._falls = orientation[self._axis, 1] < 0
 
     def __len__(self) -> int:
@@ -52,11 +56,17 @@ class SliceReader:
         try:
             plane = to_canonical(np.asarray(self.image.dataobj[tuple(place)]), self.grid.affine)[0]
         except (OSError, EOFError, ValueError) as error:
-            raise InputError(f"{self.path} ends before slice {index}; fetch or copy this file again.") from error
+            raise InputError(
+                f"{self.path} ends before slice {index}; fetch or copy this file again."
+            ) from error
         if plane.dtype.kind == "f" and not np.isfinite(plane).all():
-            raise InputError(f"{self.path} holds NaN or infinity in slice {index}; convert the scan again.")
+            raise InputError(
+                f"{self.path} holds NaN or infinity in slice {index}; convert the scan again."
+            )
         if plane.dtype.kind not in "fiu":
-            raise InputError(f"{self.path} holds values of the type {plane.dtype}, not one number a voxel; convert it.")
+            raise InputError(
+                f"{self.path} holds values of the type {plane.dtype}, not one number a voxel; convert it."
+            )
         return plane
 
 
@@ -66,7 +76,9 @@ def _unpacked(path: Path, scratch: Path) -> Path:
         with gzip.open(path) as packed, target.open("wb") as file:
             shutil.copyfileobj(packed, file, _CHUNK)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} cannot be decoded ({error}); fetch or copy this file again.") from error
+        raise InputError(
+            f"{path} cannot be decoded ({error}); fetch or copy this file again."
+        ) from error
     return target
 
 
@@ -85,7 +97,9 @@ class SliceFile:
         shape = like.grid.shape
         size = self.kind.itemsize * int(np.prod(shape, dtype=np.int64))
         with file.open("wb+") as opened:
-            os.posix_fallocate(opened.fileno(), 0, size)  # a full disk is an error here, and a crash below
+            os.posix_fallocate(
+                opened.fileno(), 0, size
+            )  # a full disk is an error here, and a crash below
             self._pages = mmap.mmap(opened.fileno(), size)
         stored = np.frombuffer(self._pages, self.kind).reshape(shape, order="F")
         self._slices = to_canonical(stored, like.grid.affine)

@@ -13,12 +13,16 @@ class PartCounter:
 
     def __init__(self) -> None:
         self.count = 0  # so far
-        self._roots: list[int] = [0]  # of the parts of the last slice and this one; the first is the background
+        self._roots: list[int] = [
+            0
+        ]  # of the parts of the last slice and this one; the first is the background
         self._last: NDArray[np.int32] | None = None
 
     def add(self, plane: NDArray[np.bool_]) -> None:
         """The next slice (H, W)."""
-        count, found = cv2.connectedComponents(plane.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+        count, found = cv2.connectedComponents(
+            plane.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S
+        )
         labels = found.astype(np.int32, copy=False)
         self.count += count - 1
         if self._last is None:
@@ -61,5 +65,7 @@ def _touching(last: NDArray[np.int32], labels: NDArray[np.int32]) -> list[tuple[
     for down in range(3):
         for right in range(3):
             old = wide[down : down + height, right : right + width][inside]
-            pairs.update(np.unique((radix * old + new)[old > 0]).tolist())  # one number a pair: sorted much faster
+            pairs.update(
+                np.unique((radix * old + new)[old > 0]).tolist()
+            )  # one number a pair: sorted much faster
     return [divmod(pair, radix) for pair in sorted(pairs)]

@@ -54,7 +54,12 @@ class Network:
     ) -> None:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
-        self.trained, self.tta, self.device, self.precision = trained, check_tta(tta), torch.device(device), precision
+        self.trained, self.tta, self.device, self.precision = (
+            trained,
+            check_tta(tta),
+            torch.device(device),
+            precision,
+        )
         self.modules = [module.to(self.device) for module in modules]
 
     def copy_to(self, device: torch.device) -> "Network":
@@ -97,7 +102,9 @@ class Network:
         from monai.inferers import sliding_window_inference  # takes seconds to import
 
         found = sliding_window_inference(
-            torch.from_numpy(image).permute(2, 0, 1)[None].float(),  # the type in which windows are summed
+            torch.from_numpy(image)
+            .permute(2, 0, 1)[None]
+            .float(),  # the type in which windows are summed
             (tile, tile),
             batch_size,
             lambda window: self.probabilities(window.to(torch.uint8)),
@@ -129,7 +136,12 @@ def load_network(
     """
     files = [checkpoint_file(path) for path in paths]
     trained = read_trained(files)
-    return Network([SegmentationModule.load(file, trust_code) for file in files], trained, tta, precision=precision)
+    return Network(
+        [SegmentationModule.load(file, trust_code) for file in files],
+        trained,
+        tta,
+        precision=precision,
+    )
 
 
 def read_trained(files: Sequence[Path]) -> Trained:
@@ -154,9 +166,13 @@ def _trained(path: Path) -> Trained:
     content = read_checkpoint(path)
     model, data = content["hyper_parameters"], content.get("datamodule_hyper_parameters")
     if data is None:
-        raise InputError(f"{path} holds no data settings, such as the size of its images; train it with `fit`.")
+        raise InputError(
+            f"{path} holds no data settings, such as the size of its images; train it with `fit`."
+        )
     options = dict(data.get("dataset_options") or {})
-    return Trained(tuple(model["classes"]), model["in_channels"], data["size"], data["dataset"], options)
+    return Trained(
+        tuple(model["classes"]), model["in_channels"], data["size"], data["dataset"], options
+    )
 
 
 def find_batch_size(network: Network, shape: tuple[int, ...]) -> int:

@@ -47,7 +47,9 @@ class Options:
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}; give a whole number from 1.")
         if not 0 <= self.overlap < 1:
-            raise InputError(f"the overlap is {self.overlap}; give a share of the window from 0, below 1, such as 0.5.")
+            raise InputError(
+                f"the overlap is {self.overlap}; give a share of the window from 0, below 1, such as 0.5."
+            )
 
 
 class Failure(NamedTuple):
@@ -83,10 +85,16 @@ def predict_images(
     """
     failures, network = [], workers.first
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
-        loaded = _sized(ahead(readers, lambda one: _load(one, network, options), inputs, _AHEAD), network, options)
+        loaded = _sized(
+            ahead(readers, lambda one: _load(one, network, options), inputs, _AHEAD),
+            network,
+            options,
+        )
         predicted = workers.map(lambda network, batch: _forward(batch, network, options), loaded)
         singles = itertools.chain.from_iterable(predicted)
-        for outcome in ahead(writers, lambda one: _finish(one, rule, options, folder), singles, _AHEAD):
+        for outcome in ahead(
+            writers, lambda one: _finish(one, rule, options, folder), singles, _AHEAD
+        ):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
@@ -104,10 +112,14 @@ def predicted(
         seen = batch if options.tile else [network.scale(one) for one in batch]
         return list(zip(batch, _probabilities(seen, network, options), strict=True))
 
-    yield from itertools.chain.from_iterable(workers.map(work, _of_one_size(pictures, workers.first, options)))
+    yield from itertools.chain.from_iterable(
+        workers.map(work, _of_one_size(pictures, workers.first, options))
+    )
 
 
-def _of_one_size(pictures: Iterable[np.ndarray], network: Network, options: Options) -> Iterator[list[np.ndarray]]:
+def _of_one_size(
+    pictures: Iterable[np.ndarray], network: Network, options: Options
+) -> Iterator[list[np.ndarray]]:
     pictures, size = iter(pictures), options.batch_size
     for first in pictures:
         if size is None:
@@ -115,7 +127,9 @@ def _of_one_size(pictures: Iterable[np.ndarray], network: Network, options: Opti
         yield [first, *itertools.islice(pictures, size - 1)]
 
 
-def _probabilities(pictures: Sequence[np.ndarray], network: Network, options: Options) -> list[np.ndarray]:
+def _probabilities(
+    pictures: Sequence[np.ndarray], network: Network, options: Options
+) -> list[np.ndarray]:
     """(K, h, w) of each of several pictures of one shape."""
     if options.tile is None:
         return list(network(np.stack(pictures)))
@@ -150,7 +164,9 @@ def _sized(
     yield from batches(items, size)
 
 
-def batches(items: Iterable[_Loaded | Failure], size: int) -> Iterator[list[_Loaded] | list[Failure]]:
+def batches(
+    items: Iterable[_Loaded | Failure], size: int
+) -> Iterator[list[_Loaded] | list[Failure]]:
     """Neighbours of one shape together, up to ``size`` of them; each failure by itself."""
     batch: list[_Loaded] = []
     for item in items:
@@ -180,7 +196,12 @@ def _forward(
         return list(zip(good, found, strict=True))
     except (RuntimeError, ValueError, MemoryError) as error:
         if len(good) == 1:
-            return [Failure(good[0].input.path, f"{good[0].input.path} cannot be predicted: {_first_line(error)}")]
+            return [
+                Failure(
+                    good[0].input.path,
+                    f"{good[0].input.path} cannot be predicted: {_first_line(error)}",
+                )
+            ]
     return [outcome for item in good for outcome in _forward([item], network, options)]
 
 
@@ -199,7 +220,9 @@ def _finish(
         _write(item, prediction, options, folder)
         return rows(item.input.file, prediction)
     except MemoryError:
-        return Failure(item.input.path, f"{item.input.path} is too large for the memory at {item.size} pixels")
+        return Failure(
+            item.input.path, f"{item.input.path} is too large for the memory at {item.size} pixels"
+        )
 
 
 def rows(file: str, prediction: Prediction) -> list[Row]:
@@ -218,7 +241,9 @@ def rows(file: str, prediction: Prediction) -> list[Row]:
 
 def _write(item: _Loaded, prediction: Prediction, options: Options, folder: Path) -> None:
     masks = mask_files(folder, item.input.name, prediction.classes)
-    for name, mask, probability in zip(prediction.classes, prediction.mask, prediction.probability, strict=True):
+    for name, mask, probability in zip(
+        prediction.classes, prediction.mask, prediction.probability, strict=True
+    ):
         write_png(masks[name], mask.astype(np.uint8) * 255)
         if options.probabilities:
             file = folder / "probabilities" / masks[name].relative_to(folder / "masks")
@@ -227,9 +252,15 @@ def _write(item: _Loaded, prediction: Prediction, options: Options, folder: Path
         picture = torch.from_numpy(item.picture.transpose(2, 0, 1))
         if prediction.mask.shape[1:] != item.size:  # masks at the network's size
             picture = torch.from_numpy(item.scaled.transpose(2, 0, 1))
-        write_png(folder / "overlays" / f"{item.input.name}.jpg", overlay(picture, torch.from_numpy(prediction.mask)))
+        write_png(
+            folder / "overlays" / f"{item.input.name}.jpg",
+            overlay(picture, torch.from_numpy(prediction.mask)),
+        )
 
 
 def mask_files(folder: Path, name: str, classes: Sequence[str]) -> dict[str, Path]:
     """class -> where its mask lies: ``masks/<name>.png``, or of several classes ``masks/<name>_<class>.png``."""
-    return {label: folder / "masks" / f"{name}{f'_{label}' if len(classes) > 1 else ''}.png" for label in classes}
+    return {
+        label: folder / "masks" / f"{name}{f'_{label}' if len(classes) > 1 else ''}.png"
+        for label in classes
+    }

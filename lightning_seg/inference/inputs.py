@@ -47,7 +47,9 @@ def find_inputs(text: str, output: Path | None = None, option: str = "--input") 
         paths = sorted(Path(name) for name in glob.glob(str(place), recursive=True))
         root = _fixed_part(place)
         if not paths:
-            raise InputError(f"{option} {text!r} names no file; give a file, a folder, or a pattern in quotes.")
+            raise InputError(
+                f"{option} {text!r} names no file; give a file, a folder, or a pattern in quotes."
+            )
     found = list(_kinds(paths, output and output.resolve()))
     if place.is_dir() and not found and _is_dicom(place):
         return [Input(place, "dicom", *[place.resolve().name] * 2)]
@@ -69,7 +71,12 @@ def _fixed_part(pattern: Path) -> Path:
 def _kinds(paths: list[Path], output: Path | None) -> Iterator[tuple[Path, str]]:
     for path in paths:
         kind = _kind(path.name.lower())
-        if kind and path.is_file() and not path.name.startswith(".") and output not in path.resolve().parents:
+        if (
+            kind
+            and path.is_file()
+            and not path.name.startswith(".")
+            and output not in path.resolve().parents
+        ):
             yield path, kind
 
 
@@ -140,14 +147,20 @@ def as_picture(image: "np.ndarray | Image.Image", channels: int) -> np.ndarray:
     check_channels(channels)
     if isinstance(image, np.ndarray):
         grey = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
-        if image.dtype != np.uint8 or not (grey or (image.ndim == 3 and image.shape[2] == 3)) or 0 in image.shape:
+        if (
+            image.dtype != np.uint8
+            or not (grey or (image.ndim == 3 and image.shape[2] == 3))
+            or 0 in image.shape
+        ):
             raise InputError(
                 f"an array of shape {image.shape} and type {image.dtype} is no picture; give (H, W) grey values or "
                 "(H, W, 3) RGB as uint8."
             )
         image = Image.fromarray(image.reshape(image.shape[:2]) if grey else image)
     if image.mode not in ("1", "L", "P", "RGB", "CMYK", "YCbCr"):
-        raise InputError(f"a picture of the mode {image.mode} has no clear colours; convert it to RGB or L first.")
+        raise InputError(
+            f"a picture of the mode {image.mode} has no clear colours; convert it to RGB or L first."
+        )
     found = np.array(image.convert("RGB"))
     return found if channels == 3 else np.array(Image.fromarray(found).convert("L"))[..., None]
 

@@ -22,7 +22,9 @@ def overlay(image: Tensor, mask: Tensor) -> Image:
     """image (C, H, W) uint8 with the outline and a tint of each channel of mask (K, H, W): RGB (H, W, 3)."""
     picture = image[:3].permute(1, 2, 0).cpu().numpy()
     picture = np.ascontiguousarray(
-        np.broadcast_to(picture[..., :1], (*picture.shape[:2], 3)) if picture.shape[-1] != 3 else picture
+        np.broadcast_to(picture[..., :1], (*picture.shape[:2], 3))
+        if picture.shape[-1] != 3
+        else picture
     )
     for k, channel in enumerate(mask.cpu().numpy().astype(np.uint8)):
         colour = COLOURS[k % len(COLOURS)]  # truth and prediction have the same
@@ -33,15 +35,24 @@ def overlay(image: Tensor, mask: Tensor) -> Image:
     return picture
 
 
-def contact_sheet(images: list[Tensor], truths: list[Tensor], predictions: list[Tensor], titles: list[str]) -> Image:
+def contact_sheet(
+    images: list[Tensor], truths: list[Tensor], predictions: list[Tensor], titles: list[str]
+) -> Image:
     """Image, truth and prediction side by side, with a title each, six in a column: RGB."""
     rows = []
     for image, truth, prediction, title in zip(images, truths, predictions, titles, strict=True):
         cells = [overlay(image, mask) for mask in (truth[:0], truth, prediction)]
         row = np.concatenate([np.pad(cell, ((18, 2), (2, 2), (0, 0))) for cell in cells], 1)
-        rows.append(cv2.putText(row, title, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 1, cv2.LINE_AA))
+        rows.append(
+            cv2.putText(
+                row, title, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 1, cv2.LINE_AA
+            )
+        )
     rows += [np.zeros_like(rows[0])] * (-len(rows) % PER_COLUMN if len(rows) > PER_COLUMN else 0)
-    columns = [np.concatenate(rows[start : start + PER_COLUMN]) for start in range(0, len(rows), PER_COLUMN)]
+    columns = [
+        np.concatenate(rows[start : start + PER_COLUMN])
+        for start in range(0, len(rows), PER_COLUMN)
+    ]
     return np.concatenate(columns, 1)
 
 
@@ -80,7 +91,9 @@ class MaskWriter(BasePredictionWriter):
                 stem = name if len(mask) == 1 else f"{name}_{label}"
                 write_png(self.folder / f"{stem}.png", channel.cpu().numpy() * 255)
         note = " (synthetic)" if getattr(trainer, "datamodule").synthetic else ""  # noqa: B009
-        for image, truth, mask, name in zip(batch["image"], batch["mask"], masks, batch["id"], strict=True):
+        for image, truth, mask, name in zip(
+            batch["image"], batch["mask"], masks, batch["id"], strict=True
+        ):
             if len(self.rows) < EXAMPLES:
                 self.rows.append((image.cpu(), truth.cpu(), mask.cpu(), name + note))
 
@@ -111,7 +124,11 @@ def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
     data: Any = getattr(trainer, "datamodule")  # noqa: B009
     native = "-native" if pl_module.scorer.score_at == "native" else ""
     more = f"{pl_module.scorer.label}-" if pl_module.scorer.label else ""
-    return run_dir(trainer) / f"{split}-{data.protocol_name}" / f"{more}{checkpoint_label(trainer)}{native}"
+    return (
+        run_dir(trainer)
+        / f"{split}-{data.protocol_name}"
+        / f"{more}{checkpoint_label(trainer)}{native}"
+    )
 
 
 def write_png(path: Path, picture: Image | NDArray[np.uint16]) -> None:

@@ -49,7 +49,9 @@ def _parse(part: str, classes: list[str]) -> tuple[Sequence[int], Callable[[Mask
     name, equals, value = call.partition("=")
     if name not in STEPS:
         raise unknown("step of post-processing", name, STEPS)
-    if (name == "min_area") != bool(equals) or (equals and not (value.isdecimal() and int(value) > 0)):
+    if (name == "min_area") != bool(equals) or (
+        equals and not (value.isdecimal() and int(value) > 0)
+    ):
         raise InputError(
             f"the step {call!r} is incomplete or wrong; min_area takes its number of pixels, the others none."
         )
@@ -90,7 +92,13 @@ def fill_holes(mask: Mask) -> Mask:
     return mask | ~outside[labels]
 
 
-def crf(mask: Mask, certainty: float = 0.7, sigma: float = 3.0, weight: float = 3.0, iterations: int = 10) -> Mask:
+def crf(
+    mask: Mask,
+    certainty: float = 0.7,
+    sigma: float = 3.0,
+    weight: float = 3.0,
+    iterations: int = 10,
+) -> Mask:
     """The conditional random field of ResUNet++ (Jha et al. 2021), which smooths outlines; of a volume slice by slice.
 
     Fully connected, two labels, mean field: each pixel believes its label with ``certainty``, and a Gaussian of ``sigma``

@@ -32,7 +32,9 @@ class Prediction:
         """What the table of results says of each class."""
         return [
             finding(name, mask, probability)
-            for name, mask, probability in zip(self.classes, self.mask, self.probability, strict=True)
+            for name, mask, probability in zip(
+                self.classes, self.mask, self.probability, strict=True
+            )
         ]
 
 
@@ -81,7 +83,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
-            raise InputError(f"the threshold is {self.threshold}; give a probability between 0 and 1, such as 0.5.")
+            raise InputError(
+                f"the threshold is {self.threshold}; give a probability between 0 and 1, such as 0.5."
+            )
 
     def __call__(self, probability: NDArray[np.float32], size: Size) -> Prediction:
         """probability (K, h, w) of an image of ``size`` (H, W)."""

@@ -75,11 +75,17 @@ class Predictor:
             found = list(self.network(np.stack(scaled)))
         else:  # of a network that takes pictures as they are
             found = [self.network(picture[None])[0] for picture in scaled]
-        return [self.rule(one, picture.shape[:2]) for one, picture in zip(found, pictures, strict=True)]
+        return [
+            self.rule(one, picture.shape[:2]) for one, picture in zip(found, pictures, strict=True)
+        ]
 
     def _read(self, image: Picture) -> np.ndarray:
         channels = self.network.trained.in_channels
-        return read_picture(Path(image), channels) if isinstance(image, str | Path) else as_picture(image, channels)
+        return (
+            read_picture(Path(image), channels)
+            if isinstance(image, str | Path)
+            else as_picture(image, channels)
+        )
 
 
 def load(
@@ -108,7 +114,9 @@ def load(
     Errors: InputError for a file that is no checkpoint, code that is not trusted, an unknown name, checkpoints that do not
     fit together.
     """
-    network = load_network([path] if isinstance(path, str | Path) else path, tta, precision, trust_code)
+    network = load_network(
+        [path] if isinstance(path, str | Path) else path, tta, precision, trust_code
+    )
     classes = network.trained.classes
     rule = Rule(classes, threshold, postprocess=Postprocess(postprocess, classes))
     [target, *_] = find_devices(device)

@@ -38,7 +38,10 @@ class Progress:
         return self.count / max(time.perf_counter() - self._start, 1e-9)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
@@ -49,5 +52,10 @@ class Progress:
 def _bar(unit: str) -> Any:
     from rich import progress as rich
 
-    columns = (rich.MofNCompleteColumn(), rich.TextColumn(unit), rich.BarColumn(), rich.TimeElapsedColumn())
+    columns = (
+        rich.MofNCompleteColumn(),
+        rich.TextColumn(unit),
+        rich.BarColumn(),
+        rich.TimeElapsedColumn(),
+    )
     return rich.Progress(*columns, rich.TextColumn("left:"), rich.TimeRemainingColumn())

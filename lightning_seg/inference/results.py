@@ -78,7 +78,9 @@ def open_folder(folder: Path, settings: dict[str, Any]) -> None:
         with whole(file) as part:
             part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     except json.JSONDecodeError as error:
-        raise InputError(f"{file} is damaged; remove {folder}, or give another --output.") from error
+        raise InputError(
+            f"{file} is damaged; remove {folder}, or give another --output."
+        ) from error
     except OSError as error:
         raise InputError(
             f"cannot write into the output {str(folder)!r}: {error.strerror}; give another --output."
@@ -94,7 +96,9 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
             )
 
 
-def coco(pictures: Iterable[tuple[str, dict[str, Path], dict[str, float]]], classes: Sequence[str]) -> dict[str, Any]:
+def coco(
+    pictures: Iterable[tuple[str, dict[str, Path], dict[str, float]]], classes: Sequence[str]
+) -> dict[str, Any]:
     """Annotations in COCO's format, one for each connected part of each mask.
 
     Args:
@@ -122,11 +126,15 @@ def contours(mask: np.ndarray) -> list[Row]:
     The segmentation is a polygon along the edges of pixels, and encloses exactly the mask. Of a part with holes, which a
     polygon of COCO cannot have, it is a run-length encoding.
     """
-    _count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    _count, labels, boxes, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
     found = []
     for label, (x, y, width, height, area) in enumerate(boxes[1:].tolist(), start=1):
         part = labels[y : y + height, x : x + width] == label
-        doubled = part.repeat(2, 0).repeat(2, 1).astype(np.uint8)  # of a pixel's two halves one lies on either edge
+        doubled = (
+            part.repeat(2, 0).repeat(2, 1).astype(np.uint8)
+        )  # of a pixel's two halves one lies on either edge
         outlines, _tree = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         if len(outlines) == 1:
             corners = (outlines[0][:, 0] + 1) // 2 + (x, y)

@@ -15,7 +15,12 @@ from lightning_seg.training.module import SegmentationModule
 
 
 def score_with(
-    module: SegmentationModule, checkpoint: Path, tta: str, postprocess: str, ensemble: Sequence[str], trust_code: bool
+    module: SegmentationModule,
+    checkpoint: Path,
+    tta: str,
+    postprocess: str,
+    ensemble: Sequence[str],
+    trust_code: bool,
 ) -> None:
     """Let ``module`` score what `predict` would write with these settings; nothing changes where they are all empty.
 
@@ -43,7 +48,11 @@ def score_with(
     if steps:
         module.scorer.refine = partial(post_processed, steps)
         label.append(f"post={steps.text}")
-    module.scorer.inference = {"tta": tta, "postprocess": steps.text, "ensemble": [str(file) for file in members]}
+    module.scorer.inference = {
+        "tta": tta,
+        "postprocess": steps.text,
+        "ensemble": [str(file) for file in members],
+    }
     module.scorer.label = "-".join(label)
 
 
@@ -53,8 +62,8 @@ def _digest(file: Path) -> str:
 
 def post_processed(steps: Postprocess, probability: Tensor) -> Tensor:
     """Probabilities (B, K, H, W) whose masks at 0.5 are the post-processed ones: where these differ, they move just across."""
-    masks = torch.stack([torch.from_numpy(steps(one)) for one in (probability > 0.5).cpu().numpy()]).to(
-        probability.device
-    )
+    masks = torch.stack(
+        [torch.from_numpy(steps(one)) for one in (probability > 0.5).cpu().numpy()]
+    ).to(probability.device)
     above = torch.nextafter(probability.new_tensor(0.5), probability.new_tensor(1))
     return torch.where(masks, probability.clamp(min=above), probability.clamp(max=0.5))

@@ -84,12 +84,17 @@ def predict_video(
     video = Video(one.path)
     target, listing = video_files(folder, one)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part, rows = target.with_name(f".part-{target.name}"), listing.with_name(f".part-{listing.name}")
+    part, rows = (
+        target.with_name(f".part-{target.name}"),
+        listing.with_name(f".part-{listing.name}"),
+    )
     try:
         rows.unlink(missing_ok=True)
         count = _write(video, part, Table(rows, COLUMNS), workers, rule, options, tick)
         if count == 0:
-            raise InputError(f"{one.path} holds no frame that can be decoded; fetch or copy this file again.")
+            raise InputError(
+                f"{one.path} holds no frame that can be decoded; fetch or copy this file again."
+            )
         part.replace(target)
         rows.replace(listing)
     finally:
@@ -98,11 +103,19 @@ def predict_video(
 
 
 def _write(
-    video: Video, target: Path, table: Table, workers: Workers, rule: Rule, options: Options, tick: Callable[[], None]
+    video: Video,
+    target: Path,
+    table: Table,
+    workers: Workers,
+    rule: Rule,
+    options: Options,
+    tick: Callable[[], None],
 ) -> int:
     """The number of frames; an OSError where they are not all in the file."""
     facts, channels = video.facts, workers.first.trained.in_channels
-    writer = cv2.VideoWriter(str(target), _codec(target), facts.per_second, (facts.width, facts.height))
+    writer = cv2.VideoWriter(
+        str(target), _codec(target), facts.per_second, (facts.width, facts.height)
+    )
 
     def draw(numbered: tuple[int, tuple[np.ndarray, np.ndarray]]) -> list[Row]:
         number, (frame, probability) = numbered

@@ -52,20 +52,27 @@ def view_of(trained: Trained, given: Sequence[float] | None = None) -> View:
         given: lowest and highest HU, in place of the data set's window.
     """
     kind = source_class(trained.dataset)
-    values = {name: one.default for name, one in inspect.signature(kind).parameters.items()} | trained.dataset_options
+    values = {
+        name: one.default for name, one in inspect.signature(kind).parameters.items()
+    } | trained.dataset_options
     chosen = given or values.get("window") or getattr(kind, "window", None)
     if chosen is None:
         raise InputError(
             f"the network was trained on pictures of {trained.dataset!r}, whose window is not known; give --window with the HU "
             "that are black and white in them, such as --window -200 250."
         )
-    settings = checked_settings(chosen, trained.in_channels, values.get("spacing"), values.get("pad"))
+    settings = checked_settings(
+        chosen, trained.in_channels, values.get("spacing"), values.get("pad")
+    )
     return View(settings, getattr(kind, "quarter_turns", 0))
 
 
 def volume_files(folder: Path, name: str, classes: Sequence[str]) -> dict[str, Path]:
     """class -> where its mask lies: ``masks/<name>.nii.gz``, or of several classes ``masks/<name>_<class>.nii.gz``."""
-    return {label: folder / "masks" / f"{name}{f'_{label}' if len(classes) > 1 else ''}.nii.gz" for label in classes}
+    return {
+        label: folder / "masks" / f"{name}{f'_{label}' if len(classes) > 1 else ''}.nii.gz"
+        for label in classes
+    }
 
 
 def predict_volume(
@@ -113,7 +120,9 @@ def predict_volume(
 def _postprocess(masks: Sequence[SliceFile], steps: Postprocess) -> None:
     """All classes together, in three dimensions."""
     if steps:
-        for file, mask in zip(masks, steps(np.stack([np.asarray(file) > 0 for file in masks])), strict=True):
+        for file, mask in zip(
+            masks, steps(np.stack([np.asarray(file) > 0 for file in masks])), strict=True
+        ):
             for index, plane in enumerate(mask):
                 file[index] = plane
 
@@ -159,7 +168,9 @@ def _probabilities(
     yield from _between(back, shape[0], len(reader))
 
 
-def _resampled(reader: SliceReader, spacing: tuple[float, float, float] | None) -> tuple[int, int, int]:
+def _resampled(
+    reader: SliceReader, spacing: tuple[float, float, float] | None
+) -> tuple[int, int, int]:
     """Slices, rows and columns at a spacing, as `data.store.planes.Scan.resampled` has them."""
     own = reader.grid.canonical_shape
     if spacing is None:
@@ -192,8 +203,15 @@ def _planes(reader: SliceReader, shape: tuple[int, int, int], chosen: Settings) 
     for index in range(count):
         low, share = neighbours(index, count, len(reader))
         wanted = (low, low + 1) if share > 0 else (low,)
-        grey = {place: grey[place] if place in grey else window(reader[place], *chosen.window) for place in wanted}
-        plane = cv2.addWeighted(grey[low], 1 - share, grey[low + 1], share, 0) if share > 0 else grey[low]
+        grey = {
+            place: grey[place] if place in grey else window(reader[place], *chosen.window)
+            for place in wanted
+        }
+        plane = (
+            cv2.addWeighted(grey[low], 1 - share, grey[low + 1], share, 0)
+            if share > 0
+            else grey[low]
+        )
         plane = scaled_plane(np.ascontiguousarray(plane), (height, width))
         yield plane if chosen.pad is None else padded(plane, (chosen.pad, chosen.pad))
 
@@ -210,7 +228,9 @@ def _turned_back(
     return back[:, top : top + shape[1], left : left + shape[2]]
 
 
-def _between(found: Iterator[NDArray[np.float32]], count: int, slices: int) -> Iterator[NDArray[np.float32]]:
+def _between(
+    found: Iterator[NDArray[np.float32]], count: int, slices: int
+) -> Iterator[NDArray[np.float32]]:
     """``count`` resampled slices as the ``slices`` of the file: between two of them their weighted mean."""
     numbered = enumerate(found)
     held: dict[int, NDArray[np.float32]] = {}
@@ -221,7 +241,11 @@ def _between(found: Iterator[NDArray[np.float32]], count: int, slices: int) -> I
         while not held or max(held) < last:
             place, one = next(numbered)
             held |= {place: one} if place >= low else {}
-        yield held[low] * np.float32(1 - share) + held[last] * np.float32(share) if share > 0 else held[low]
+        yield (
+            held[low] * np.float32(1 - share) + held[last] * np.float32(share)
+            if share > 0
+            else held[low]
+        )
 
 
 def _from_dicom(folder: Path, scratch: Path) -> Path:
@@ -229,16 +253,25 @@ def _from_dicom(folder: Path, scratch: Path) -> Path:
     try:
         import SimpleITK
     except ImportError:
-        raise InputError(f"{folder} holds DICOM files, which SimpleITK reads: pip install SimpleITK.") from None
+        raise InputError(
+            f"{folder} holds DICOM files, which SimpleITK reads: pip install SimpleITK."
+        ) from None
     reader = SimpleITK.ImageSeriesReader()
-    series = [reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))]
+    series = [
+        reader.GetGDCMSeriesFileNames(str(folder), uid)
+        for uid in reader.GetGDCMSeriesIDs(str(folder))
+    ]
     if not series:
-        raise InputError(f"{folder} holds DICOM files, but no series of slices; give the folder of one CT series.")
+        raise InputError(
+            f"{folder} holds DICOM files, but no series of slices; give the folder of one CT series."
+        )
     reader.SetFileNames(max(series, key=len))
     target = scratch / "dicom.nii"
     try:
         SimpleITK.WriteImage(reader.Execute(), str(target))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise InputError(f"the DICOM series in {folder} cannot be read ({reason}); copy it again.") from error
+        raise InputError(
+            f"the DICOM series in {folder} cannot be read ({reason}); copy it again."
+        ) from error
     return target

@@ -27,7 +27,9 @@ class Workers:
     """
 
     def __init__(self, network: Network, devices: Sequence[torch.device]) -> None:
-        self.networks = [network if device.type == "cpu" else network.copy_to(device) for device in devices]
+        self.networks = [
+            network if device.type == "cpu" else network.copy_to(device) for device in devices
+        ]
         self._threads = max(1, torch.get_num_threads() // len(devices))
         self._free: SimpleQueue[Network] = SimpleQueue()
         for one in self.networks:
@@ -49,7 +51,9 @@ class Workers:
                 self._free.put(network)
 
         count = len(self.networks)
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(self._threads,)) as pool:
+        with ThreadPoolExecutor(
+            count, initializer=torch.set_num_threads, initargs=(self._threads,)
+        ) as pool:
             yield from ahead(pool, one, items, count + 1)
 
 

@@ -5,4 +5,13 @@ from lightning_seg.models.frame.layer_depths import encoder_parameters
 from lightning_seg.models.frame.registry import arguments, create, find, names, options
 from lightning_seg.models.frame.skeleton import Output
 
-__all__ = ["Output", "TimmEncoder", "arguments", "create", "encoder_parameters", "find", "names", "options"]
+__all__ = [
+    "Output",
+    "TimmEncoder",
+    "arguments",
+    "create",
+    "encoder_parameters",
+    "find",
+    "names",
+    "options",
+]

@@ -11,7 +11,9 @@ from torch.utils.checkpoint import checkpoint
 from lightning_seg.models.frame.blocks import AttentionMap, lean_attention
 from lightning_seg.models.mobile_unet import InvertedResidual
 
-ENTRIES = 2**22  # of the attention maps of a batch that are held at once where no gradient needs the whole
+ENTRIES = (
+    2**22
+)  # of the attention maps of a batch that are held at once where no gradient needs the whole
 
 Nonlinearity = Literal["softmax", "sigmoid", "double_sigmoid"]
 _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -66,19 +68,24 @@ class LuongAttention(nn.Module):
         pieces = q.chunk(1 if self.map.wanted else _pieces(*q.shape[:2]), 1)
         if q.requires_grad and not self.map.wanted and not torch.compiler.is_exporting():
             parts = [
-                checkpoint(self._rows, rows, k, v, use_reentrant=False, preserve_rng_state=False) for rows in pieces
+                checkpoint(self._rows, rows, k, v, use_reentrant=False, preserve_rng_state=False)
+                for rows in pieces
             ]
         else:
             parts = [self._rows(rows, k, v) for rows in pieces]
         outs, moments = zip(*parts, strict=True)
-        return torch.cat(outs, 1), self._variance(torch.stack(moments), q.shape[1]) if self.regularized else None
+        return torch.cat(outs, 1), self._variance(
+            torch.stack(moments), q.shape[1]
+        ) if self.regularized else None
 
     def _rows(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Some rows of ``A V``, and the first two moments (2, B) of these rows of ``A`` about ``1 / pixels``."""
         weights = self.map(_NONLINEARITIES[self.nonlinearity](q * self.scale @ k.transpose(1, 2)))
         if not self.regularized:
             return weights @ v, weights.new_zeros(2, len(q))
-        around = weights.float() - 1 / k.shape[1]  # the mean of a softmax's rows: no digits are lost
+        around = (
+            weights.float() - 1 / k.shape[1]
+        )  # the mean of a softmax's rows: no digits are lost
         return weights @ v, torch.stack([around.mean((1, 2)), around.square().mean((1, 2))])
 
     def _variance(self, moments: Tensor, pixels: int) -> Tensor:
@@ -115,7 +122,9 @@ class PAMStage(nn.Module):
 class PAMDecoder(nn.Module):
     """Stages from coarse to fine -> their map and, if regularized, ``regularizer`` times their mean variance."""
 
-    def __init__(self, bottleneck: nn.Module, stages: Sequence[PAMStage], regularizer: float) -> None:
+    def __init__(
+        self, bottleneck: nn.Module, stages: Sequence[PAMStage], regularizer: float
+    ) -> None:
         super().__init__()
         self.bottleneck = bottleneck
         self.stages = nn.ModuleList(stages)

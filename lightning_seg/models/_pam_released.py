@@ -49,6 +49,8 @@ def released_stages(channels: Sequence[int], attend: Attend) -> list[PAMStage]:
     """Four steps that halve the channels; the last one's skip is the image."""
     widths = [channels[-1] // 2**step for step in range(1, len(channels))]
     return [
-        PAMStage(nn.ConvTranspose2d(2 * width, width, 2, 2), ReleasedSkip(skip, width, attend), width)
+        PAMStage(
+            nn.ConvTranspose2d(2 * width, width, 2, 2), ReleasedSkip(skip, width, attend), width
+        )
         for width, skip in zip(widths, channels[-2::-1], strict=True)
     ]

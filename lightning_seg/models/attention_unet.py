@@ -26,7 +26,12 @@ class GatedStage(nn.Module):
     """A U-Net step whose skip passes an additive attention gate of half its width."""
 
     def __init__(
-        self, in_channels: int, skip_channels: int, out_channels: int, block: Layer = DoubleConv, up: Layer = transposed
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        block: Layer = DoubleConv,
+        up: Layer = transposed,
     ) -> None:
         super().__init__()
         self.up = up(in_channels, out_channels)
@@ -50,7 +55,9 @@ class GridGate(nn.Module):
         self.phi = nn.Conv2d(gate_channels, skip_channels, 1)
         self.psi = nn.Conv2d(skip_channels, 1, 1)
         self.map = AttentionMap()
-        self.out = nn.Sequential(nn.Conv2d(skip_channels, skip_channels, 1), nn.BatchNorm2d(skip_channels))
+        self.out = nn.Sequential(
+            nn.Conv2d(skip_channels, skip_channels, 1), nn.BatchNorm2d(skip_channels)
+        )
 
     def forward(self, gate: Tensor, skip: Tensor) -> Tensor:
         theta = self.theta(skip)
@@ -61,7 +68,9 @@ class GridGate(nn.Module):
 class GridGatedStage(UNetStage):
     """A U-Net step whose skip passes a `GridGate`; what comes from below is the gate before it is upsampled."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, block: Layer, up: Layer) -> None:
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, block: Layer, up: Layer
+    ) -> None:
         super().__init__(in_channels, skip_channels, out_channels, block, up)
         self.gate = GridGate(in_channels, skip_channels)
 
@@ -92,7 +101,11 @@ class AttentionUNet(Segmenter):
         block, up = FORMS[form]
         body = make_encoder(encoder, in_channels, encoder_options, widths, block)
         skips = len(body.channels) - 1
-        kinds = [GatedStage] * skips if gate == "common" else [*[GridGatedStage] * (skips - 1), UNetStage]
+        kinds = (
+            [GatedStage] * skips
+            if gate == "common"
+            else [*[GridGatedStage] * (skips - 1), UNetStage]
+        )
         remaining = iter(kinds)  # one per stage, coarse to fine
 
         def stage(below: int, skip: int, out: int) -> nn.Module:

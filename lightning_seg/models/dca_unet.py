@@ -49,7 +49,10 @@ class DCAUNet(Segmenter):
         raw_skips: without a skip module, join maps before their norm and activation, as the released code does.
     """
 
-    tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16), "skip": {"name": "dca", "patch_size": 8}}
+    tiny: ClassVar[dict[str, Any]] = {
+        "widths": (4, 8, 16),
+        "skip": {"name": "dca", "patch_size": 8},
+    }
 
     def __init__(
         self,

@@ -36,7 +36,9 @@ class SEResidualBlock(nn.Module):
             nn.BatchNorm2d(out_channels),
         )
         self.shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels), SqueezeExcite(out_channels)
+            nn.Conv2d(in_channels, out_channels, 1),
+            nn.BatchNorm2d(out_channels),
+            SqueezeExcite(out_channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +49,9 @@ class DoubleSEResidual(nn.Sequential):
     """Two residual blocks: what a level of the encoder or a decoder consists of."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(SEResidualBlock(in_channels, out_channels), SEResidualBlock(out_channels, out_channels))
+        super().__init__(
+            SEResidualBlock(in_channels, out_channels), SEResidualBlock(out_channels, out_channels)
+        )
 
 
 class DualStage(nn.Module):
@@ -60,7 +64,9 @@ class DualStage(nn.Module):
         self.reconstruct = UNetStage(in_channels, skip_channels, out_channels, DoubleSEResidual, up)
         self.attention = nn.Sequential(nn.Conv2d(out_channels, 1, 1), nn.Sigmoid(), AttentionMap())
 
-    def forward(self, segmented: Tensor, reconstructed: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, segmented: Tensor, reconstructed: Tensor, skip: Tensor
+    ) -> tuple[Tensor, Tensor]:
         reconstructed = self.reconstruct(reconstructed, skip)
         return self.segment(segmented, skip) * self.attention(reconstructed), reconstructed
 
@@ -85,7 +91,9 @@ class DDANet(nn.Module):
     ) -> None:
         super().__init__()
         if reconstruction < 0:
-            raise InputError(f"reconstruction is {reconstruction}; give the weight of its loss, 0 or more.")
+            raise InputError(
+                f"reconstruction is {reconstruction}; give the weight of its loss, 0 or more."
+            )
         self.reconstruction = reconstruction
         self.encoder = ConvEncoder(in_channels, widths, DoubleSEResidual)
         steps = zip((widths[-1], *(w // 2 for w in widths[:0:-1])), widths[::-1], strict=True)
@@ -110,6 +118,8 @@ class DDANet(nn.Module):
 def grey(image: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, 1, H, W): luma of three channels, mean of any others, stretched to [0, 1] per image."""
     weights = LUMA if image.shape[1] == len(LUMA) else (1 / image.shape[1],) * image.shape[1]
-    luma = (image.float() * torch.tensor(weights, device=image.device)[:, None, None]).sum(1, keepdim=True)
+    luma = (image.float() * torch.tensor(weights, device=image.device)[:, None, None]).sum(
+        1, keepdim=True
+    )
     low, high = luma.amin((2, 3), keepdim=True), luma.amax((2, 3), keepdim=True)
     return (luma - low) / (high - low).clamp_min(1e-6)

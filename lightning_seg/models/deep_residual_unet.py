@@ -15,7 +15,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from lightning_seg.models.frame.blocks import NearestStage, ResidualBlock, norm_act_conv, use_keras_norms
+from lightning_seg.models.frame.blocks import (
+    NearestStage,
+    ResidualBlock,
+    norm_act_conv,
+    use_keras_norms,
+)
 from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 
 
@@ -25,9 +30,12 @@ class Stem(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, padding=1), *norm_act_conv(out_channels, out_channels)
+            nn.Conv2d(in_channels, out_channels, 3, padding=1),
+            *norm_act_conv(out_channels, out_channels),
         )
-        self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x) + self.shortcut(x)
@@ -42,7 +50,9 @@ class ResidualEncoder(nn.Module):
         self.strides = tuple(2**level for level in range(len(widths)))
         self.stem = Stem(in_channels, widths[0])
         self.levels = nn.ModuleList(ResidualBlock(i, o, 2, bias=True) for i, o in pairwise(widths))
-        self.bridge = nn.Sequential(*(layer for _ in range(2) for layer in norm_act_conv(widths[-1], widths[-1])))
+        self.bridge = nn.Sequential(
+            *(layer for _ in range(2) for layer in norm_act_conv(widths[-1], widths[-1]))
+        )
 
     def forward(self, image: Tensor) -> list[Tensor]:
         pyramid = [self.stem(image)]
@@ -57,7 +67,10 @@ class DeepResidualUNet(Segmenter):
     tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16)}
 
     def __init__(
-        self, in_channels: int = 3, num_classes: int = 1, widths: Sequence[int] = (16, 32, 64, 128, 256)
+        self,
+        in_channels: int = 3,
+        num_classes: int = 1,
+        widths: Sequence[int] = (16, 32, 64, 128, 256),
     ) -> None:
         body = ResidualEncoder(in_channels, widths)
         stage = partial(NearestStage, block=partial(ResidualBlock, bias=True))

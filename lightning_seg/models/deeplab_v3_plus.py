@@ -49,7 +49,9 @@ class MeanBranch(nn.Module):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: five views of one map, side by side, then 1x1 and dropout."""
 
-    def __init__(self, in_channels: int, out_channels: int, rates: Sequence[int], dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, rates: Sequence[int], dropout: float
+    ) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
             [
@@ -69,10 +71,18 @@ class DeepLabDecoder(nn.Module):
     """ASPP on the coarsest map, joined at stride 4 with a narrow copy of the encoder's map there."""
 
     def __init__(
-        self, channels: Sequence[int], fine: int, width: int, fine_width: int, rates: Sequence[int], dropout: float
+        self,
+        channels: Sequence[int],
+        fine: int,
+        width: int,
+        fine_width: int,
+        rates: Sequence[int],
+        dropout: float,
     ) -> None:
         super().__init__()
-        self.aspp = nn.Sequential(ASPP(channels[-1], width, rates, dropout), SeparableConv(width, width))
+        self.aspp = nn.Sequential(
+            ASPP(channels[-1], width, rates, dropout), SeparableConv(width, width)
+        )
         self.fine = fine
         self.narrow = ConvNormAct(channels[fine], fine_width, 1)
         self.block = SeparableConv(width + fine_width, width)

@@ -34,7 +34,9 @@ class ConcatASPP(nn.Sequential):
         super().__init__(
             Concat(
                 nn.Sequential(
-                    nn.Conv2d(in_channels, out_channels, size, padding=pad, dilation=rate, bias=size == 1),
+                    nn.Conv2d(
+                        in_channels, out_channels, size, padding=pad, dilation=rate, bias=size == 1
+                    ),
                     nn.BatchNorm2d(out_channels),
                     nn.ReLU(inplace=True),
                 )
@@ -51,7 +53,9 @@ class Concat(nn.ModuleList):
         return torch.cat([module(x) for module in self], 1)
 
 
-def vgg_level(in_channels: int, out_channels: int, number: int, *after: nn.Module, pool: bool) -> Level:
+def vgg_level(
+    in_channels: int, out_channels: int, number: int, *after: nn.Module, pool: bool
+) -> Level:
     """Max-pooling and ``number`` 3x3 convolutions with ReLU; the raw map lacks the last ReLU."""
     layers: list[nn.Module] = [nn.MaxPool2d(2)] if pool else []
     for i in (in_channels, *[out_channels] * (number - 1)):
@@ -70,10 +74,14 @@ def vgg_encoder(in_channels: int, widths: Sequence[int], bottom: int, raw: bool)
     return TappedEncoder(levels, (*widths[:-1], bottom), raw)
 
 
-def second_encoder(in_channels: int, widths: Sequence[int], bottom: int, raw: bool) -> TappedEncoder:
+def second_encoder(
+    in_channels: int, widths: Sequence[int], bottom: int, raw: bool
+) -> TappedEncoder:
     """Double convolutions with squeeze and excitation, then an ASPP of ``bottom`` channels at half the size of the last."""
     sizes = enumerate(zip((in_channels, *widths), widths, strict=False))
-    levels = [double_conv_level(i, o, SqueezeExcite(o, 8), pool=level > 0) for level, (i, o) in sizes]
+    levels = [
+        double_conv_level(i, o, SqueezeExcite(o, 8), pool=level > 0) for level, (i, o) in sizes
+    ]
     end = Level(nn.Sequential(nn.MaxPool2d(2), ConcatASPP(widths[-1], bottom)), nn.Identity())
     return TappedEncoder([*levels, end], (*widths, bottom), raw)
 
@@ -106,7 +114,11 @@ class DoubleUNet(nn.Module):
         raw_skips: without a skip module, join maps before their norm and activation, as the released code does.
     """
 
-    tiny: ClassVar[dict[str, Any]] = {"widths": (8, 8, 16, 16, 16), "second_widths": (8, 8, 16, 16), "bottom": 8}
+    tiny: ClassVar[dict[str, Any]] = {
+        "widths": (8, 8, 16, 16, 16),
+        "second_widths": (8, 8, 16, 16),
+        "bottom": 8,
+    }
 
     def __init__(
         self,
@@ -127,11 +139,15 @@ class DoubleUNet(nn.Module):
             )
         super().__init__()
         channels, second = (*widths[:-1], bottom), (*second_widths, bottom)
-        self.first_skip, self.shared_skip, self.second_skip = (make_skip(skip, c) for c in (channels, channels, second))
+        self.first_skip, self.shared_skip, self.second_skip = (
+            make_skip(skip, c) for c in (channels, channels, second)
+        )
         raw = self.first_skip.raw or raw_skips
         self.encoder = vgg_encoder(in_channels, widths, bottom, raw)
         self.first_decoder = UNetDecoder(channels, ExcitedStage, second_widths[::-1])
-        self.mask = nn.Sequential(nn.Conv2d(second_widths[0], in_channels, 1), nn.Sigmoid(), AttentionMap())
+        self.mask = nn.Sequential(
+            nn.Conv2d(second_widths[0], in_channels, 1), nn.Sigmoid(), AttentionMap()
+        )
         self.second_encoder = second_encoder(in_channels, second_widths, bottom, raw)
         joined = (*(a + b for a, b in zip(channels[:-1], second_widths, strict=True)), bottom)
         self.second_decoder = UNetDecoder(joined, ExcitedStage, second_widths[::-1])

@@ -38,7 +38,9 @@ class BilinearUp(nn.ConvTranspose2d):
 class FCN8Decoder(nn.Module):
     """VGG's maps before each pooling -> scores of ``channels`` classes at stride 8."""
 
-    def __init__(self, channels: tuple[int, ...], num_classes: int, width: int, dropout: float) -> None:
+    def __init__(
+        self, channels: tuple[int, ...], num_classes: int, width: int, dropout: float
+    ) -> None:
         super().__init__()
         pool3, pool4, pool5 = channels[-4], channels[-3], channels[-1]
         self.fc = nn.Sequential(
@@ -54,7 +56,9 @@ class FCN8Decoder(nn.Module):
         # not padded by the convolution: in bfloat16 torch 2.15's CPU kernel leaves the gradient of weights that meet no pixel of a
         # small map uninitialised
         x = self.scores[0](self.fc(F.pad(pool5, (3, 3, 3, 3))))
-        for up, score, before in zip(self.ups, self.scores[1:], (before_pool4, before_pool3), strict=True):
+        for up, score, before in zip(
+            self.ups, self.scores[1:], (before_pool4, before_pool3), strict=True
+        ):
             x = up(x) + score(F.max_pool2d(before, 2))
         return x
 
@@ -69,7 +73,11 @@ class FCN8(Segmenter):
     """
 
     # timm draws VGG's own fc6 and fc7 before it drops them: a second, unless they are narrow
-    tiny: ClassVar[dict[str, Any]] = {"encoder": "vgg11_bn", "width": 32, "encoder_options": {"mlp_ratio": 0.01}}
+    tiny: ClassVar[dict[str, Any]] = {
+        "encoder": "vgg11_bn",
+        "width": 32,
+        "encoder_options": {"mlp_ratio": 0.01},
+    }
 
     def __init__(
         self,
@@ -81,7 +89,9 @@ class FCN8(Segmenter):
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         if not (encoder or ENCODER).startswith("vgg"):
-            raise InputError(f"{encoder!r} is no VGG, whose poolings fcn8 is built on; take 'vgg16' or 'vgg16_bn'.")
+            raise InputError(
+                f"{encoder!r} is no VGG, whose poolings fcn8 is built on; take 'vgg16' or 'vgg16_bn'."
+            )
         body = TimmEncoder(encoder or ENCODER, in_channels, encoder_options)
         decoder = FCN8Decoder(body.channels, num_classes, width, dropout)
         super().__init__(body, decoder, num_classes, head=BilinearUp(num_classes, 8))

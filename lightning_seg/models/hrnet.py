@@ -46,7 +46,11 @@ class HRNet(Segmenter):
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         if not (encoder or ENCODER).startswith("hrnet"):
-            raise InputError(f"{encoder!r} is none of timm's HRNets; take 'hrnet_w18', 'hrnet_w32' or 'hrnet_w48'.")
+            raise InputError(
+                f"{encoder!r} is none of timm's HRNets; take 'hrnet_w18', 'hrnet_w32' or 'hrnet_w48'."
+            )
         # the resolutions themselves, not the wider maps that timm makes of them for its classifier
-        body = TimmEncoder(encoder or ENCODER, in_channels, {"feature_location": "", **(encoder_options or {})})
+        body = TimmEncoder(
+            encoder or ENCODER, in_channels, {"feature_location": "", **(encoder_options or {})}
+        )
         super().__init__(body, ConcatDecoder(body.channels), num_classes)

@@ -25,9 +25,24 @@ LAST_WIDTH = 1280
 class ConvNormReLU6(nn.Sequential):
     """Convolution without bias, batch norm, ReLU6, as MobileNetV2 has them."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+    ) -> None:
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                kernel_size // 2,
+                groups=groups,
+                bias=False,
+            ),
             nn.BatchNorm2d(out_channels),
             nn.ReLU6(inplace=True),
         )
@@ -36,7 +51,9 @@ class ConvNormReLU6(nn.Sequential):
 class InvertedResidual(nn.Module):
     """MobileNetV2's: 1x1 to ``expansion`` times the channels, 3x3 depthwise, 1x1 linear; a residual if shapes agree."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, expansion: int = 6) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, expansion: int = 6
+    ) -> None:
         super().__init__()
         inner = expansion * in_channels
         self.residual = stride == 1 and in_channels == out_channels
@@ -64,12 +81,17 @@ class LastLayer(nn.Module):
 
 
 def plain_unet(
-    channels: Sequence[int], strides: Sequence[int], num_classes: int, widths: Sequence[int] = WIDTHS
+    channels: Sequence[int],
+    strides: Sequence[int],
+    num_classes: int,
+    widths: Sequence[int] = WIDTHS,
 ) -> tuple[UNetDecoder, nn.Module]:
     """The decoder, two 3x3 convolutions per step up to full resolution, and its head."""
     if 2 ** len(widths) != strides[-1]:
         steps = strides[-1].bit_length() - 1
-        raise InputError(f"widths is {list(widths)}; an encoder of stride {strides[-1]} takes {steps} of them.")
+        raise InputError(
+            f"widths is {list(widths)}; an encoder of stride {strides[-1]} takes {steps} of them."
+        )
     skips = len(channels) - 1
     decoder = UNetDecoder(channels, NearestStage, widths[:skips], widths[skips:])
     return decoder, nn.Conv2d(decoder.channels, num_classes, 3, padding=1)
@@ -84,7 +106,11 @@ class MobileUNet(Segmenter):
         last_width: channels of the encoder's last layer.
     """
 
-    tiny: ClassVar[dict[str, Any]] = {"encoder": "mobilenetv2_035", "widths": [16, 16, 8, 8, 8], "last_width": 32}
+    tiny: ClassVar[dict[str, Any]] = {
+        "encoder": "mobilenetv2_035",
+        "widths": [16, 16, 8, 8, 8],
+        "last_width": 32,
+    }
 
     def __init__(
         self,

@@ -37,7 +37,9 @@ class MultiResBlock(nn.Module):
         sizes = zip((in_channels, *outs), outs, strict=False)
         self.chain = nn.ModuleList(ConvNormAct(i, o, bias=True) for i, o in sizes)
         self.norm = nn.BatchNorm2d(sum(outs))
-        self.shortcut = nn.Sequential(nn.Conv2d(in_channels, sum(outs), 1), nn.BatchNorm2d(sum(outs)))
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, sum(outs), 1), nn.BatchNorm2d(sum(outs))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut, maps = self.shortcut(x), []
@@ -85,7 +87,9 @@ class MultiResStage(nn.Module):
     def __init__(self, in_channels: int, skip_channels: int) -> None:
         super().__init__()
         self.up = nn.Sequential(
-            nn.ConvTranspose2d(in_channels, skip_channels, 2, 2), nn.BatchNorm2d(skip_channels), nn.ReLU(inplace=True)
+            nn.ConvTranspose2d(in_channels, skip_channels, 2, 2),
+            nn.BatchNorm2d(skip_channels),
+            nn.ReLU(inplace=True),
         )
         self.block = MultiResBlock(2 * skip_channels, skip_channels)
 
@@ -120,4 +124,8 @@ class MultiResUNet(Segmenter):
         paths = ResPaths(channels, widths, between.raw)
         super().__init__(encoder, decoder, num_classes, nn.Sequential(paths, between))
         steps = range(len(widths) - 1, 0, -1)  # of each path
-        self.unused = tuple(f"skip.0.paths.{i}.norms.{n - 1}." for i, n in enumerate(steps)) if between.raw else ()
+        self.unused = (
+            tuple(f"skip.0.paths.{i}.norms.{n - 1}." for i, n in enumerate(steps))
+            if between.raw
+            else ()
+        )

@@ -18,7 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.models.frame.blocks import KERAS_EPSILON, KERAS_MOMENTUM, ConvNormAct, SqueezeExcite, use_keras_norms
+from lightning_seg.models.frame.blocks import (
+    KERAS_EPSILON,
+    KERAS_MOMENTUM,
+    ConvNormAct,
+    SqueezeExcite,
+    use_keras_norms,
+)
 from lightning_seg.models.frame.encoder import TimmEncoder
 from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 
@@ -35,7 +41,9 @@ class ExpansionEncoder(TimmEncoder):
 
     def __init__(self, name: str, in_channels: int) -> None:
         super().__init__(
-            name, in_channels, {"pad_type": "same", "bn_eps": KERAS_EPSILON, "bn_momentum": KERAS_MOMENTUM}
+            name,
+            in_channels,
+            {"pad_type": "same", "bn_eps": KERAS_EPSILON, "bn_momentum": KERAS_MOMENTUM},
         )
         whole: Any = self.body
         layers: list[nn.Module] = [whole.conv_stem, whole.bn1, whole.blocks[0]]
@@ -53,7 +61,9 @@ class ExpansionEncoder(TimmEncoder):
         whole = TimmEncoder(self.name, self.in_channels, self.options)
         origin = whole.load_weights()
         # the same layers in the same order, to where this network stops
-        self.body.load_state_dict(dict(zip(self.body.state_dict(), whole.body.state_dict().values(), strict=False)))
+        self.body.load_state_dict(
+            dict(zip(self.body.state_dict(), whole.body.state_dict().values(), strict=False))
+        )
         return origin
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -88,7 +98,9 @@ class NanoBlock(nn.Module):
 class NanoStage(nn.Module):
     """Bilinear upsampling x2, concatenation with the skip after a 1x1 convolution of its own, a residual block."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, shortcut: str) -> None:
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, shortcut: str
+    ) -> None:
         super().__init__()
         self.skip = ConvNormAct(skip_channels, out_channels, 1, bias=True)
         self.block = NanoBlock(in_channels + out_channels, out_channels, shortcut)
@@ -101,10 +113,14 @@ class NanoStage(nn.Module):
 class NanoDecoder(nn.Module):
     """A residual block at the bottom, then the U-Net loop."""
 
-    def __init__(self, channels: Sequence[int], bottom: int, widths: Sequence[int], shortcut: str) -> None:
+    def __init__(
+        self, channels: Sequence[int], bottom: int, widths: Sequence[int], shortcut: str
+    ) -> None:
         super().__init__()
         self.bottom = NanoBlock(channels[-1], bottom, shortcut)
-        self.loop = UNetDecoder([*channels[:-1], bottom], partial(NanoStage, shortcut=shortcut), widths)
+        self.loop = UNetDecoder(
+            [*channels[:-1], bottom], partial(NanoStage, shortcut=shortcut), widths
+        )
         self.channels = widths[-1]
         use_keras_norms(self)
 

@@ -23,7 +23,13 @@ from lightning_seg.models.frame.blocks import AttentionGate
 from lightning_seg.models.frame.encoder import TimmEncoder
 from lightning_seg.models.frame.options import refuse
 from lightning_seg.models.frame.skeleton import Segmenter
-from lightning_seg.models.mobile_unet import ENCODER, LAST_WIDTH, InvertedResidual, LastLayer, plain_unet
+from lightning_seg.models.mobile_unet import (
+    ENCODER,
+    LAST_WIDTH,
+    InvertedResidual,
+    LastLayer,
+    plain_unet,
+)
 
 _QUERY_AND_KEYS = {"self": ("skip", "skip"), "cross": ("up", "skip"), "pla": ("skip", "up")}
 
@@ -94,12 +100,18 @@ class PAMUNet(Segmenter):
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         if regularizer < 0:
-            raise InputError(f"regularizer is {regularizer}; give 0 for none, or a value above 0 such as 0.01.")
+            raise InputError(
+                f"regularizer is {regularizer}; give 0 for none, or a value above 0 such as 0.01."
+            )
         if regularizer == 0:
             refuse("pam_unet without a regularizer", scale_free=scale_free)
         if encoder_only or attention in ("none", "additive"):
             which = "encoder_only" if encoder_only else f"attention {attention!r}"
-            refuse(f"pam_unet with {which}, which has no map,", nonlinearity=nonlinearity, regularizer=regularizer)
+            refuse(
+                f"pam_unet with {which}, which has no map,",
+                nonlinearity=nonlinearity,
+                regularizer=regularizer,
+            )
         attend = partial(
             LuongAttention,
             nonlinearity=nonlinearity or "softmax",
@@ -108,8 +120,17 @@ class PAMUNet(Segmenter):
         )
         if variant == "repo":
             own = None if encoder == ENCODER else encoder
-            refuse("pam_unet with variant 'repo'", encoder=own, attention=attention, encoder_only=encoder_only)
-            refuse("pam_unet with variant 'repo'", last_width=last_width, encoder_options=encoder_options)
+            refuse(
+                "pam_unet with variant 'repo'",
+                encoder=own,
+                attention=attention,
+                encoder_only=encoder_only,
+            )
+            refuse(
+                "pam_unet with variant 'repo'",
+                last_width=last_width,
+                encoder_options=encoder_options,
+            )
             released = ReleasedEncoder(in_channels, (64, 128, 256, 512))
             stages = released_stages(released.channels, partial(attend, scaled=False))
             super().__init__(released, PAMDecoder(nn.Identity(), stages, regularizer), num_classes)
@@ -123,7 +144,9 @@ class PAMUNet(Segmenter):
             super().__init__(body, plain, num_classes, skip=last, head=head)
             return
         bottleneck = InvertedResidual(last_width, last_width)
-        decoder = PAMDecoder(bottleneck, _stages(last.channels, attention or "pla", attend), regularizer)
+        decoder = PAMDecoder(
+            bottleneck, _stages(last.channels, attention or "pla", attend), regularizer
+        )
         head = nn.ConvTranspose2d(decoder.channels, num_classes, 4, 2, 1)
         super().__init__(body, decoder, num_classes, skip=last, head=head)
 
@@ -140,4 +163,8 @@ def _stages(channels: Sequence[int], attention: str, attend: Attend) -> list[PAM
 def _skip(attention: str, channels: int, attend: Attend) -> nn.Module:
     if attention == "none":
         return UnattendedSkip()
-    return GatedSkip(channels) if attention == "additive" else AttendedSkip(channels, attention, attend)
+    return (
+        GatedSkip(channels)
+        if attention == "additive"
+        else AttendedSkip(channels, attention, attend)
+    )

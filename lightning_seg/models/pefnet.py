@@ -40,7 +40,8 @@ class MultiKernel(nn.Module):
         each = kernel_norm == "branch"
         after = norm_swish if each else nn.Identity
         self.branches = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, k, padding=k // 2), after(channels)) for k in (1, 3, 5)
+            nn.Sequential(nn.Conv2d(channels, channels, k, padding=k // 2), after(channels))
+            for k in (1, 3, 5)
         )
         self.norm = nn.Identity() if each else keras_norm(channels)
 
@@ -120,7 +121,9 @@ class AddStage(nn.Module):
         positions: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
-        self.up = nn.Sequential(nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1), norm_swish(out_channels))
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1), norm_swish(out_channels)
+        )
         self.merge = mix(out_channels) if skip_channels else None
         self.mix = mix(out_channels)
         self.positions = positions(out_channels)
@@ -137,7 +140,9 @@ class Widen(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), norm_swish(out_channels))
+        self.conv = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, bias=False), norm_swish(out_channels)
+        )
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
         return [*pyramid[:-1], self.conv(pyramid[-1])]

@@ -41,7 +41,9 @@ class RecurrentResidual(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, steps: int, pool: bool = False) -> None:
         super().__init__()
-        self.enter = nn.Sequential(nn.MaxPool2d(2) if pool else nn.Identity(), nn.Conv2d(in_channels, out_channels, 1))
+        self.enter = nn.Sequential(
+            nn.MaxPool2d(2) if pool else nn.Identity(), nn.Conv2d(in_channels, out_channels, 1)
+        )
         self.body = nn.Sequential(
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
@@ -83,8 +85,14 @@ class R2UNet(Segmenter):
     ) -> None:
         between = make_skip(skip, widths)
         sizes = enumerate(zip((in_channels, *widths), widths, strict=False))
-        levels = [Level(RecurrentResidual(i, o, steps, pool=level > 0), _norm_act(o)) for level, (i, o) in sizes]
+        levels = [
+            Level(RecurrentResidual(i, o, steps, pool=level > 0), _norm_act(o))
+            for level, (i, o) in sizes
+        ]
         stage = partial(UNetStage, block=_rrcnn(steps), up=bilinear_conv)
         super().__init__(
-            TappedEncoder(levels, widths, between.raw), UNetDecoder(widths, stage), num_classes, skip=between
+            TappedEncoder(levels, widths, between.raw),
+            UNetDecoder(widths, stage),
+            num_classes,
+            skip=between,
         )

@@ -31,4 +31,6 @@ class ResUNet(Segmenter):
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         body = make_encoder(encoder, in_channels, encoder_options, widths, ResidualBlock)
-        super().__init__(num_classes=num_classes, **around(body, partial(UNetStage, block=ResidualBlock), skip))
+        super().__init__(
+            num_classes=num_classes, **around(body, partial(UNetStage, block=ResidualBlock), skip)
+        )

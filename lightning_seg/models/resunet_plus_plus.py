@@ -41,12 +41,16 @@ class Sum(nn.ModuleList):
         return sum(module(x) for module in self)
 
 
-def aspp(in_channels: int, out_channels: int, *after: nn.Module, relu: bool = False) -> nn.Sequential:
+def aspp(
+    in_channels: int, out_channels: int, *after: nn.Module, relu: bool = False
+) -> nn.Sequential:
     """Dilated convolutions, summed, and a 1x1 convolution; ``after`` follows it and ``relu`` each branch."""
     act = nn.ReLU() if relu else nn.Identity()
     branches = (
         nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate), nn.BatchNorm2d(out_channels), act
+            nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate),
+            nn.BatchNorm2d(out_channels),
+            act,
         )
         for rate in RATES
     )
@@ -56,7 +60,9 @@ def aspp(in_channels: int, out_channels: int, *after: nn.Module, relu: bool = Fa
 class AttendedStage(nn.Module):
     """The decoder map times attention that sees the skip, of ``maps`` channels (None: its own), then a `NearestStage` of ``block``."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, block: Any, maps: int | None) -> None:
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, block: Any, maps: int | None
+    ) -> None:
         super().__init__()
         self.skip = nn.Sequential(norm_act_conv(skip_channels, in_channels), nn.MaxPool2d(2))
         self.below = norm_act_conv(in_channels, in_channels)
@@ -72,7 +78,9 @@ class ExcitedBlock(nn.Sequential):
     """A residual block, then squeeze and excitation."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(ResidualBlock(in_channels, out_channels, bias=True), SqueezeExcite(out_channels, 8))
+        super().__init__(
+            ResidualBlock(in_channels, out_channels, bias=True), SqueezeExcite(out_channels, 8)
+        )
 
 
 def _paper(in_channels: int, widths: Sequence[int]) -> tuple[list[nn.Module], nn.Module, nn.Module]:
@@ -80,10 +88,17 @@ def _paper(in_channels: int, widths: Sequence[int]) -> tuple[list[nn.Module], nn
     *finer, deepest, bridge = widths
     sizes = zip(finer, (*finer[1:], deepest), strict=True)
     bodies = [Stem(in_channels, widths[0]), *(ResidualBlock(i, o, 2, bias=True) for i, o in sizes)]
-    finishes = [*(SqueezeExcite(c, 8) for c in finer), nn.Sequential(SqueezeExcite(deepest, 8), aspp(deepest, bridge))]
+    finishes = [
+        *(SqueezeExcite(c, 8) for c in finer),
+        nn.Sequential(SqueezeExcite(deepest, 8), aspp(deepest, bridge)),
+    ]
     stage = partial(AttendedStage, block=ExcitedBlock, maps=None)
     decoder = UNetDecoder((*finer, bridge), stage, widths[-2:0:-1])
-    return [Level(b, f) for b, f in zip(bodies, finishes, strict=True)], decoder, aspp(widths[1], widths[0])
+    return (
+        [Level(b, f) for b, f in zip(bodies, finishes, strict=True)],
+        decoder,
+        aspp(widths[1], widths[0]),
+    )
 
 
 def _dca(in_channels: int, widths: Sequence[int]) -> tuple[list[nn.Module], nn.Module, nn.Module]:
@@ -91,12 +106,19 @@ def _dca(in_channels: int, widths: Sequence[int]) -> tuple[list[nn.Module], nn.M
     *finer, deepest, bridge = widths
     first = widths[0]
     block = partial(ResidualBlock, bias=True, shortcut_norm=False)
-    image = nn.Sequential(ConvNormAct(in_channels, first, bias=True), nn.Conv2d(first, first, 3, padding=1))
+    image = nn.Sequential(
+        ConvNormAct(in_channels, first, bias=True), nn.Conv2d(first, first, 3, padding=1)
+    )
     sizes = zip(finer, (*finer[1:], deepest), strict=True)
-    bodies = [Sum([image, nn.Conv2d(in_channels, first, 3, padding=1)]), *(block(i, o, 2) for i, o in sizes)]
+    bodies = [
+        Sum([image, nn.Conv2d(in_channels, first, 3, padding=1)]),
+        *(block(i, o, 2) for i, o in sizes),
+    ]
     excite = [SqueezeExcite(c, 16 if level else 8) for level, c in enumerate(finer)]
     finishes = [*excite, aspp(deepest, bridge, nn.BatchNorm2d(bridge))]
-    decoder = UNetDecoder((*finer, bridge), partial(AttendedStage, block=block, maps=1), widths[-2:0:-1])
+    decoder = UNetDecoder(
+        (*finer, bridge), partial(AttendedStage, block=block, maps=1), widths[-2:0:-1]
+    )
     end = aspp(widths[1], first, nn.BatchNorm2d(first), nn.ReLU(inplace=True), relu=True)
     return [Level(b, f) for b, f in zip(bodies, finishes, strict=True)], decoder, end
 
@@ -131,5 +153,9 @@ class ResUNetPlusPlus(Segmenter):
         between = make_skip(skip, channels)
         encoder = TappedEncoder(levels, channels, between.raw or form == "dca")
         super().__init__(
-            encoder, decoder, num_classes, between, nn.Sequential(end, nn.Conv2d(widths[0], num_classes, 1))
+            encoder,
+            decoder,
+            num_classes,
+            between,
+            nn.Sequential(end, nn.Conv2d(widths[0], num_classes, 1)),
         )

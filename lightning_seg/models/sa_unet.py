@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.errors import InputError
-from lightning_seg.models.frame.blocks import KERAS_EPSILON, DoublingConv, DropBlock, SpatialAttention, keras_norm
+from lightning_seg.models.frame.blocks import (
+    KERAS_EPSILON,
+    DoublingConv,
+    DropBlock,
+    SpatialAttention,
+    keras_norm,
+)
 from lightning_seg.models.frame.encoder import ConvEncoder
 from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 
@@ -50,7 +56,11 @@ class DropUnits(nn.Sequential):
     ) -> None:
         layers: list[nn.Module] = []
         for width in (in_channels, out_channels):
-            layers += [nn.Conv2d(width, out_channels, 3, padding=1), DropBlock(drop_rate), *activate(out_channels)]
+            layers += [
+                nn.Conv2d(width, out_channels, 3, padding=1),
+                DropBlock(drop_rate),
+                *activate(out_channels),
+            ]
         middle = len(layers) // 2
         super().__init__(*layers[:middle], *([between()] if between else []), *layers[middle:])
 
@@ -107,8 +117,12 @@ class SAUNet(Segmenter):
         drop_rate: float = 0.18,
         norm: Literal["batch", "group"] = "batch",
     ) -> None:
-        block = partial(DropUnits, drop_rate=drop_rate, activate=batch_relu if norm == "batch" else group_silu)
-        encoder = ConvEncoder(in_channels, widths, block, bottom=partial(block, between=SpatialAttention))
+        block = partial(
+            DropUnits, drop_rate=drop_rate, activate=batch_relu if norm == "batch" else group_silu
+        )
+        encoder = ConvEncoder(
+            in_channels, widths, block, bottom=partial(block, between=SpatialAttention)
+        )
         decoder = UNetDecoder(encoder.channels, partial(DoublingStage, block=block))
         super().__init__(encoder, decoder, num_classes)
         self.apply(initialize)

@@ -50,7 +50,9 @@ class SAUNetV2(Segmenter):
         skip_attention: Literal["csa", "none"] = "csa",
     ) -> None:
         block = partial(DropUnits, drop_rate=drop_rate, activate=group_silu)
-        encoder = ConvEncoder(in_channels, widths, block, bottom=partial(block, between=SpatialAttention))
+        encoder = ConvEncoder(
+            in_channels, widths, block, bottom=partial(block, between=SpatialAttention)
+        )
         attend = CrossScaleAttention if skip_attention == "csa" else None
         decoder = UNetDecoder(encoder.channels, partial(DoublingStage, block=block, attend=attend))
         super().__init__(encoder, decoder, num_classes)

@@ -28,8 +28,12 @@ class TransformerBottleneck(nn.Module):
         self.position = nn.Parameter(torch.zeros(1, width, grid, grid))
         if self.position.device.type != "meta":
             nn.init.trunc_normal_(self.position, std=0.02)
-        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(
+            layer, depth, nn.LayerNorm(width), enable_nested_tensor=False
+        )
         self.outer = nn.Conv2d(width, channels, 1)
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
@@ -48,7 +52,13 @@ class TransUNet(Segmenter):
         width, depth, heads: of the transformer.
     """
 
-    tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16), "image_size": 64, "width": 16, "depth": 1, "heads": 2}
+    tiny: ClassVar[dict[str, Any]] = {
+        "widths": (4, 8, 16),
+        "image_size": 64,
+        "width": 16,
+        "depth": 1,
+        "heads": 2,
+    }
 
     def __init__(
         self,
@@ -67,4 +77,9 @@ class TransUNet(Segmenter):
         grid = max(1, image_size // body.strides[-1])
         between = make_skip(skip, body.channels, body.strides)
         bottleneck = TransformerBottleneck(body.channels[-1], grid, width, depth, heads)
-        super().__init__(body, UNetDecoder(body.channels, UNetStage), num_classes, nn.Sequential(between, bottleneck))
+        super().__init__(
+            body,
+            UNetDecoder(body.channels, UNetStage),
+            num_classes,
+            nn.Sequential(between, bottleneck),
+        )

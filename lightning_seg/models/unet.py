@@ -30,7 +30,9 @@ def transposed(in_channels: int, out_channels: int) -> nn.Module:
 
 def nearest_conv(in_channels: int, out_channels: int) -> nn.Module:
     """Nearest upsampling x2, 3x3 convolution, batch norm, ReLU."""
-    return nn.Sequential(nn.Upsample(scale_factor=2), ConvNormAct(in_channels, out_channels, bias=True))
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2), ConvNormAct(in_channels, out_channels, bias=True)
+    )
 
 
 # by form: the convolution block and the way up
@@ -44,7 +46,12 @@ class UNetStage(nn.Module):
     """Upsampling x2, concatenation with the skip, a convolution block."""
 
     def __init__(
-        self, in_channels: int, skip_channels: int, out_channels: int, block: Layer = DoubleConv, up: Layer = transposed
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        block: Layer = DoubleConv,
+        up: Layer = transposed,
     ) -> None:
         super().__init__()
         self.up = up(in_channels, out_channels)
@@ -55,7 +62,9 @@ class UNetStage(nn.Module):
         return self.block(x if skip is None else torch.cat([x, skip], 1))
 
 
-def around(body: ConvEncoder | TimmEncoder, stage: Stage, skip: str | dict[str, Any] | None) -> dict[str, Any]:
+def around(
+    body: ConvEncoder | TimmEncoder, stage: Stage, skip: str | dict[str, Any] | None
+) -> dict[str, Any]:
     """The arguments of a `Segmenter` with encoder ``body``, the skip module ``skip`` and the U-Net loop over ``stage``."""
     between = make_skip(skip, body.channels, body.strides)
     return {"encoder": body, "decoder": UNetDecoder(body.channels, stage), "skip": between}
@@ -88,4 +97,6 @@ class UNet(Segmenter):
     ) -> None:
         block, up = FORMS[form]
         body = make_encoder(encoder, in_channels, encoder_options, widths, block)
-        super().__init__(num_classes=num_classes, **around(body, partial(UNetStage, block=block, up=up), skip))
+        super().__init__(
+            num_classes=num_classes, **around(body, partial(UNetStage, block=block, up=up), skip)
+        )

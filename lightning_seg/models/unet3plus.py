@@ -27,14 +27,21 @@ class FullScaleStage(nn.Module):
     """Maps of any scale, brought to one size, each reduced to ``width`` channels by its ``stream``, and joined."""
 
     def __init__(
-        self, channels: Sequence[int], width: int, out_channels: int, stream: ConvBlock, join: ConvBlock
+        self,
+        channels: Sequence[int],
+        width: int,
+        out_channels: int,
+        stream: ConvBlock,
+        join: ConvBlock,
     ) -> None:
         super().__init__()
         self.streams = nn.ModuleList(stream(i, width) for i in channels)
         self.join = join(len(channels) * width, out_channels)
 
     def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
-        return self.join(torch.cat([s(_match(x, size)) for s, x in zip(self.streams, maps, strict=True)], 1))
+        return self.join(
+            torch.cat([s(_match(x, size)) for s, x in zip(self.streams, maps, strict=True)], 1)
+        )
 
 
 class FullScaleDecoder(nn.Module):
@@ -47,13 +54,16 @@ class FullScaleDecoder(nn.Module):
         deeper: a level also sees the encoder maps below it, not only their decoder maps and the bottleneck.
     """
 
-    def __init__(self, channels: Sequence[int], width: int, stream: ConvBlock, join: ConvBlock, deeper: bool) -> None:
+    def __init__(
+        self, channels: Sequence[int], width: int, stream: ConvBlock, join: ConvBlock, deeper: bool
+    ) -> None:
         super().__init__()
         depth = len(channels) - 1
         self.depth = depth
         self.channels = len(channels) * width
         self.sources = [  # encoder maps, by level
-            [k for k in range(depth + 1) if deeper or k <= level or k == depth] for level in range(depth)
+            [k for k in range(depth + 1) if deeper or k <= level or k == depth]
+            for level in range(depth)
         ]
         self.stages = nn.ModuleList()
         for level, sources in enumerate(self.sources):
@@ -83,7 +93,9 @@ class ClassGate(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.scores = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(channels, 2, 1), nn.AdaptiveMaxPool2d(1))
+        self.scores = nn.Sequential(
+            nn.Dropout(0.5), nn.Conv2d(channels, 2, 1), nn.AdaptiveMaxPool2d(1)
+        )
 
     def forward(self, bottleneck: Tensor) -> Tensor:
         """The log-odds (B, 1, 1, 1) that there is something."""
@@ -126,13 +138,17 @@ class UNet3Plus(nn.Module):
         kernel = 3 if paper else 1
         stream = partial(ConvNormAct, kernel_size=kernel, bias=paper)
         join = partial(ConvNormAct, bias=True) if paper else DoubleConv
-        self.encoder = make_encoder(encoder, in_channels, encoder_options, widths, partial(DoubleConv, bias=paper))
+        self.encoder = make_encoder(
+            encoder, in_channels, encoder_options, widths, partial(DoubleConv, bias=paper)
+        )
         channels = self.encoder.channels
         self.skip = make_skip(skip, channels, self.encoder.strides)
         self.decoder = FullScaleDecoder(channels, stream_width, stream, join, deeper=not paper)
         inputs = [self.decoder.channels] * self.decoder.depth + [channels[-1]]
         inputs = inputs if deep_supervision else inputs[:1]
-        self.heads = nn.ModuleList(nn.Conv2d(i, num_classes, kernel, padding=kernel // 2) for i in inputs)
+        self.heads = nn.ModuleList(
+            nn.Conv2d(i, num_classes, kernel, padding=kernel // 2) for i in inputs
+        )
         self.gate = ClassGate(channels[-1]) if cgm else None
 
     def forward(self, image: Tensor) -> Tensor | Output:

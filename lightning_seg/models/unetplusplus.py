@@ -24,7 +24,10 @@ class NestedDecoder(nn.Module):
         super().__init__()
         depth = len(channels) - 1
         self.nodes = nn.ModuleList(
-            nn.ModuleList(DoubleConv(j * channels[i] + channels[i + 1], channels[i]) for i in range(depth - j + 1))
+            nn.ModuleList(
+                DoubleConv(j * channels[i] + channels[i + 1], channels[i])
+                for i in range(depth - j + 1)
+            )
             for j in range(1, depth + 1)
         )
         self.channels = channels[0]
@@ -53,4 +56,9 @@ class UNetPlusPlus(Segmenter):
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         body = make_encoder(encoder, in_channels, encoder_options, widths)
-        super().__init__(body, NestedDecoder(body.channels), num_classes, make_skip(skip, body.channels, body.strides))
+        super().__init__(
+            body,
+            NestedDecoder(body.channels),
+            num_classes,
+            make_skip(skip, body.channels, body.strides),
+        )

@@ -62,7 +62,9 @@ class DownSum(nn.Module):
 class UpStage(nn.Module):
     """Twice the size, concatenation behind the skip, the residual sum, norm and activation."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, number: int) -> None:
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, number: int
+    ) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, 2)
         self.act = _act(out_channels)
@@ -93,11 +95,18 @@ class VNet(Segmenter):
         skip: str | dict[str, Any] | None = None,
     ) -> None:
         if len(depths) != len(widths):
-            raise InputError(f"vnet has {len(widths)} widths and {len(depths)} depths; give one of each per level.")
+            raise InputError(
+                f"vnet has {len(widths)} widths and {len(depths)} depths; give one of each per level."
+            )
         between = make_skip(skip, widths)
         sizes = zip(widths[:-1], widths[1:], depths[1:], strict=True)
-        levels = [InputLevel(in_channels, widths[0]), *(Level(DownSum(i, o, n), _act(o)) for i, o, n in sizes)]
+        levels = [
+            InputLevel(in_channels, widths[0]),
+            *(Level(DownSum(i, o, n), _act(o)) for i, o, n in sizes),
+        ]
         numbers = iter(depths[-2::-1])  # one per stage, coarse to fine
         decoder = UNetDecoder(widths, lambda i, s, o: UpStage(i, s, o, next(numbers)))
-        super().__init__(TappedEncoder(levels, widths, between.raw), decoder, num_classes, skip=between)
+        super().__init__(
+            TappedEncoder(levels, widths, between.raw), decoder, num_classes, skip=between
+        )
         self.unused = () if between.raw else ("encoder.levels.0.shortcut.",)

@@ -53,7 +53,9 @@ def _overlap(facts: dict[str, Any]) -> Any:
         table.add_column(column, justify="left" if column in ("class", "score") else "right")
     for name, scores in facts["scores"].items():
         for score, values in scores.items():
-            table.add_row(name, score, *(cell for key in ("image", "pooled") for cell in _cells(values[key])))
+            table.add_row(
+                name, score, *(cell for key in ("image", "pooled") for cell in _cells(values[key]))
+            )
     return table
 
 
@@ -61,7 +63,9 @@ def _more(facts: dict[str, Any]) -> str:
     """What made the probabilities besides one pass of one network."""
     found = facts.get("inference", {})
     tta = [f"test-time augmentation {found['tta']}"] if found.get("tta", "none") != "none" else []
-    ensemble = [f"mean of {len(found['ensemble']) + 1} checkpoints"] if found.get("ensemble") else []
+    ensemble = (
+        [f"mean of {len(found['ensemble']) + 1} checkpoints"] if found.get("ensemble") else []
+    )
     steps = [f"post-processing {found['postprocess']}"] if found.get("postprocess") else []
     return "".join(f", {part}" for part in (*tta, *ensemble, *steps))
 
@@ -70,7 +74,9 @@ def _others(facts: dict[str, Any]) -> Any:
     """A compact table: two measures in a row."""
     from rich.table import Table
 
-    table = Table(title="other measures and conventions; means over images where nothing else is said")
+    table = Table(
+        title="other measures and conventions; means over images where nothing else is said"
+    )
     for column in ("measure", "value", "95 %") * 2:
         table.add_column(column, justify="left" if column == "measure" else "right")
     rows = list(other_scores(facts))
@@ -100,7 +106,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     """By size and number of lesions, and what was empty."""
     for name, parts in facts["strata"].items():
         if len(parts) > 1:
-            values = ", ".join(f"{part['name']} {part['value']:.3f} ({part['images']})" for part in parts)
+            values = ", ".join(
+                f"{part['name']} {part['value']:.3f} ({part['images']})" for part in parts
+            )
             yield f"mean Dice of {name} by size (thirds) and number of lesions (images): {values}"
         empty = facts["empty"][name]
         if empty["images"]:

@@ -16,7 +16,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's own way writes to the folder for temporary files and moves, which is a copy where that is another disk.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.part")
@@ -37,7 +39,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint file of this project, without unpickling code; InputError where it is not one."""
     if not Path(path).is_file():
-        raise InputError(f"there is no checkpoint {str(path)!r}; give the path of a .ckpt file that `fit` wrote.")
+        raise InputError(
+            f"there is no checkpoint {str(path)!r}; give the path of a .ckpt file that `fit` wrote."
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         architecture = checkpoint["hyper_parameters"]["architecture"]
@@ -62,8 +66,12 @@ def check_trust(checkpoint: dict[str, Any], path: str | Path | None, trust_code:
 
 def find_checkpoint(run: Path, which: str) -> Path:
     """The ``best`` or ``last`` checkpoint of ``run`` (``runs/<name>/version_N``, or ``runs/<name>``: its newest version with one)."""
-    numbered = [path for path in run.glob("version_*") if path.name.removeprefix("version_").isdecimal()]
-    versions = sorted(numbered, key=lambda path: int(path.name.removeprefix("version_")), reverse=True)
+    numbered = [
+        path for path in run.glob("version_*") if path.name.removeprefix("version_").isdecimal()
+    ]
+    versions = sorted(
+        numbered, key=lambda path: int(path.name.removeprefix("version_")), reverse=True
+    )
     for folder in (version / "checkpoints" for version in (run, *versions)):
         last = max(folder.glob("last*.ckpt"), default=None)  # by name: the epoch stands in it
         file = last if which == "last" else _best(folder, last)
@@ -93,4 +101,8 @@ def _best(folder: Path, last: Path | None) -> Path | None:
 def run_folder(checkpoint: Path) -> Path | None:
     """``runs/<name>/version_N`` of a checkpoint that lies in one."""
     folder = checkpoint.resolve().parent
-    return folder.parent if folder.name == "checkpoints" and folder.parent.name.startswith("version_") else None
+    return (
+        folder.parent
+        if folder.name == "checkpoints" and folder.parent.name.startswith("version_")
+        else None
+    )

@@ -19,9 +19,15 @@ FILE = "environment.json"  # of a run, kept by `lightning_seg.callbacks.run_reco
 def environment(device: torch.device, commit: str | None = None) -> dict[str, str]:
     """Facts in the order in which they are printed; ``commit`` where the folder is no checkout that could say it."""
     cpu = f"{cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used"
-    hardware = {"gpu": torch.cuda.get_device_name(device), "cpu": cpu} if device.type == "cuda" else {"cpu": cpu}
+    hardware = (
+        {"gpu": torch.cuda.get_device_name(device), "cpu": cpu}
+        if device.type == "cuda"
+        else {"cpu": cpu}
+    )
     cuda = {"cuda": str(torch.version.cuda)} if device.type == "cuda" else {}
-    versions = {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version()} | {
+        name: package_version(name) for name in PACKAGES
+    }
     return {"commit": commit or _commit()} | hardware | versions | cuda
 
 
@@ -49,15 +55,24 @@ def _commit() -> str:
     """The commit's first 12 digits, ``-dirty`` where files differ from it; recorded results are no part of what was run."""
     try:
         changed = _git(
-            "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":(exclude){place}" for place in RECORDED)
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--",
+            ".",
+            *(f":(exclude){place}" for place in RECORDED),
         )
-        return _git("describe", "--always", "--abbrev=12", "--exclude=*") + ("-dirty" if changed else "")
+        return _git("describe", "--always", "--abbrev=12", "--exclude=*") + (
+            "-dirty" if changed else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def _git(*command: str) -> str:
-    return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", *command], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def cpu_model() -> str:

@@ -26,7 +26,9 @@ def main(args: Sequence[str]) -> None:
     given = _parser().parse_args(args)
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise InputError(f"serve needs {', '.join(missing)}; install them: pip install 'lightning_seg[serve]'.")
+        raise InputError(
+            f"serve needs {', '.join(missing)}; install them: pip install 'lightning_seg[serve]'."
+        )
     limits = Limits.of(given.max_mb, given.max_pixels)
     listener = listen(given.host, given.port)
     with listener:
@@ -45,7 +47,11 @@ def main(args: Sequence[str]) -> None:
 
 
 def _serve(
-    listener: socket.socket, host: str, predictor: Predictor, checkpoints: Sequence[Path], limits: Limits
+    listener: socket.socket,
+    host: str,
+    predictor: Predictor,
+    checkpoints: Sequence[Path],
+    limits: Limits,
 ) -> None:
     import uvicorn
 
@@ -56,7 +62,10 @@ def _serve(
     app = create_app(predictor, facts(predictor, checkpoints, limits), limits, host)
     port = listener.getsockname()[1]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    print(f"page:  {address}  (Ctrl-C ends it; programs POST pictures to {address}/api/predict)", flush=True)
+    print(
+        f"page:  {address}  (Ctrl-C ends it; programs POST pictures to {address}/api/predict)",
+        flush=True,
+    )
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -109,19 +118,48 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--ckpt_path", action="append", required=True, help="a .ckpt file or the folder of a run; several: an ensemble")
-    add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
+    add(
+        "--ckpt_path",
+        action="append",
+        required=True,
+        help="a .ckpt file or the folder of a run; several: an ensemble",
+    )
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default 127.0.0.1: this machine alone)",
+    )
     add("--port", type=int, default=8000, help="default 8000; 0: any free one")
-    add("--max_mb", "--max-mb", type=float, default=20, help="a larger file is refused (default 20)")
-    add("--max_pixels", "--max-pixels", type=int, default=50_000_000, help="a larger picture is refused (default 50e6)")
+    add(
+        "--max_mb", "--max-mb", type=float, default=20, help="a larger file is refused (default 20)"
+    )
+    add(
+        "--max_pixels",
+        "--max-pixels",
+        type=int,
+        default=50_000_000,
+        help="a larger picture is refused (default 50e6)",
+    )
     add("--tta", default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
-    add("--threshold", type=float, default=0.5, help="a probability above it belongs to the mask (default 0.5)")
-    add("--postprocess", default="", metavar="STEPS", help=f"such as fill_holes,min_area=50, of {', '.join(STEPS)}")
+    add(
+        "--threshold",
+        type=float,
+        default=0.5,
+        help="a probability above it belongs to the mask (default 0.5)",
+    )
+    add(
+        "--postprocess",
+        default="",
+        metavar="STEPS",
+        help=f"such as fill_holes,min_area=50, of {', '.join(STEPS)}",
+    )
     add(
         "--precision",
         default="32",
         help=f"{', '.join(PRECISIONS)}: mixed precision may move single pixels (default 32)",
     )
     add("--device", default="auto", help="such as cpu or cuda:0 (default: a GPU, or the CPU)")
-    add("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
+    add(
+        "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
+    )
     return parser

@@ -33,7 +33,9 @@ def predict(predictor: Predictor, upload: Upload, limits: Limits) -> tuple[np.nd
         picture = read(upload, predictor.network.trained.in_channels, limits)
         return picture, predictor.predict(picture)
     except MemoryError:
-        raise RequestError(503, f"{upload.name} is too large for the memory; send a smaller one.", 30) from None
+        raise RequestError(
+            503, f"{upload.name} is too large for the memory; send a smaller one.", 30
+        ) from None
     except InputError as error:
         raise RequestError(400, str(error)) from error
 
@@ -44,7 +46,9 @@ def mask_png(predictor: Predictor, upload: Upload, limits: Limits, name: str) ->
     return _png(prediction.mask[prediction.classes.index(name)])
 
 
-def as_json(predictor: Predictor, upload: Upload, limits: Limits, parts: Collection[str]) -> dict[str, Any]:
+def as_json(
+    predictor: Predictor, upload: Upload, limits: Limits, parts: Collection[str]
+) -> dict[str, Any]:
     """All about a picture; images are PNG (overlay and picture JPEG) in base64. ``parts``: of ``PARTS``."""
     start = time.perf_counter()
     picture, prediction = predict(predictor, upload, limits)
@@ -59,18 +63,28 @@ def as_json(predictor: Predictor, upload: Upload, limits: Limits, parts: Collect
             "components": found.components,
             "confidence": found.confidence,
             "mask": _text(_png(mask)),
-            **({"probability": _text(_encoded(".png", levels(probability)))} if "probability" in parts else {}),
+            **(
+                {"probability": _text(_encoded(".png", levels(probability)))}
+                if "probability" in parts
+                else {}
+            ),
         }
         for place, (found, mask, probability) in enumerate(planes)
     ]
     height, width = picture.shape[:2]
     rule = predictor.rule
     answer = {"file": upload.name, "width": width, "height": height, "seconds": round(seconds, 4)}
-    answer |= {"threshold": rule.threshold, "postprocess": rule.postprocess.text, "classes": classes}
+    answer |= {
+        "threshold": rule.threshold,
+        "postprocess": rule.postprocess.text,
+        "classes": classes,
+    }
     if "picture" in parts:
         answer["picture"] = _text(_encoded(".jpg", picture[..., ::-1]))
     if "overlay" in parts:
-        drawn = overlay(torch.from_numpy(picture.transpose(2, 0, 1)), torch.from_numpy(prediction.mask))
+        drawn = overlay(
+            torch.from_numpy(picture.transpose(2, 0, 1)), torch.from_numpy(prediction.mask)
+        )
         answer["overlay"] = _text(_encoded(".jpg", drawn[..., ::-1]))
     return answer
 
@@ -78,7 +92,9 @@ def as_json(predictor: Predictor, upload: Upload, limits: Limits, parts: Collect
 def levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(H, W) in percent, rounded up: ``level > k`` exactly where ``probability > k / 100``, for whole k."""
     found = np.empty(probability.shape, np.uint8)
-    for row, into in zip(probability, found, strict=True):  # by rows: positions take 8 bytes a pixel
+    for row, into in zip(
+        probability, found, strict=True
+    ):  # by rows: positions take 8 bytes a pixel
         into[:] = np.searchsorted(_STEPS, row)
     return found
 

@@ -24,7 +24,9 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
         "architecture": model["architecture"],
         "encoder": model.get("encoder"),
         "options": model.get("options") or {},
-        "classes": [{"name": name, "colour": colour(place)} for place, name in enumerate(predictor.classes)],
+        "classes": [
+            {"name": name, "colour": colour(place)} for place, name in enumerate(predictor.classes)
+        ],
         "size": network.trained.size,
         "channels": network.trained.in_channels,
         "dataset": network.trained.dataset,
@@ -52,20 +54,34 @@ def _name(checkpoint: Path) -> str:
 def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """What `test` and `validate` found of this checkpoint, used as it is here; those of test first."""
     folder = run_folder(checkpoints[0])
-    here = {"tta": predictor.network.tta, "postprocess": predictor.rule.postprocess.text, "ensemble": []}
+    here = {
+        "tta": predictor.network.tta,
+        "postprocess": predictor.rule.postprocess.text,
+        "ensemble": [],
+    }
     if folder is None or len(checkpoints) > 1:
         return
     summaries = [read_summary(file.parent) for file in sorted(folder.glob("*/*/summary.json"))]
     for summary in sorted(summaries, key=lambda each: each["split"] != "test"):
-        same = summary.get("threshold") == predictor.rule.threshold and summary.get("inference", here) == here
+        same = (
+            summary.get("threshold") == predictor.rule.threshold
+            and summary.get("inference", here) == here
+        )
         if not same or Path(summary["checkpoint"]).name != checkpoints[0].name:
             continue
-        about = {key: summary[key] for key in ("split", "dataset", "protocol", "images", "scored_at")}
+        about = {
+            key: summary[key] for key in ("split", "dataset", "protocol", "images", "scored_at")
+        }
         about["synthetic"] = bool(summary.get("synthetic"))
         for label, scores in summary["scores"].items():
             for score in ("dice", "iou"):
                 for convention in ("image", "pooled"):
                     if convention in scores.get(score, {}):
                         found = scores[score][convention]
-                        row = {"class": label, "score": score, "convention": convention, "value": found["value"]}
+                        row = {
+                            "class": label,
+                            "score": score,
+                            "convention": convention,
+                            "value": found["value"],
+                        }
                         yield about | row | {"interval": found.get("interval")}

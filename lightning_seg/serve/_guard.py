@@ -56,7 +56,11 @@ class Guard:
         if not self._is_ours(place):
             return f"this server is not known as {place[:100]!r}; open it under the address that it printed."
         origin = headers.get("origin")
-        if method not in ("GET", "HEAD") and origin is not None and origin.partition("://")[2] != place:
+        if (
+            method not in ("GET", "HEAD")
+            and origin is not None
+            and origin.partition("://")[2] != place
+        ):
             return f"the page {origin[:100]!r} may not send to this server; use the server's own page, or a program."
         return None
 
@@ -65,7 +69,9 @@ class Guard:
             name = urlsplit(f"//{place}").hostname or ""
         except ValueError:
             return False
-        return name in self._names or (is_loopback(name) if self._only_loopback else _is_address(name))
+        return name in self._names or (
+            is_loopback(name) if self._only_loopback else _is_address(name)
+        )
 
 
 def _is_address(name: str) -> bool:

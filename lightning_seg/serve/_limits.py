@@ -27,7 +27,9 @@ class Limits(NamedTuple):
     def of(cls, megabytes: float, pixels: int) -> "Limits":
         """As the command line gives them."""
         if not (math.isfinite(megabytes) and megabytes > 0):
-            raise InputError(f"--max_mb is {megabytes:g}; give a number of megabytes above 0, such as 20.")
+            raise InputError(
+                f"--max_mb is {megabytes:g}; give a number of megabytes above 0, such as 20."
+            )
         if pixels < 1:
             raise InputError(f"--max_pixels is {pixels}; give a whole number from 1.")
         return cls(math.ceil(megabytes * 1e6), pixels)

@@ -47,7 +47,9 @@ async def receive(request: Request, limits: Limits) -> Upload:
     if len(upload.content) > limits.bytes:
         raise _too_large(limits)
     if not upload.content:
-        raise RequestError(400, "no file was sent; send a picture as the body, or as the part `file` of a form.")
+        raise RequestError(
+            400, "no file was sent; send a picture as the body, or as the part `file` of a form."
+        )
     return upload
 
 
@@ -60,7 +62,9 @@ async def _receive(request: Request, limits: Limits) -> Upload:
         form = await _InMemory(request.headers, stream, max_files=1, max_fields=8).parse()
     except MultiPartException as error:
         reason = error.message.rstrip(".")
-        raise RequestError(400, f"the form cannot be read ({reason}); send one picture as its part `file`.") from error
+        raise RequestError(
+            400, f"the form cannot be read ({reason}); send one picture as its part `file`."
+        ) from error
     for part in form.values():
         if isinstance(part, UploadFile):
             return Upload(_printable(part.filename or ""), await part.read())
@@ -78,12 +82,16 @@ async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
 
 def _too_large(limits: Limits) -> RequestError:
     return RequestError(
-        413, f"the file is larger than {limits.bytes / 1e6:g} MB; send a smaller one, or raise --max_mb."
+        413,
+        f"the file is larger than {limits.bytes / 1e6:g} MB; send a smaller one, or raise --max_mb.",
     )
 
 
 def _printable(name: str) -> str:
-    return "".join(letter for letter in Path(name).name if letter.isprintable())[-100:] or "the picture"
+    return (
+        "".join(letter for letter in Path(name).name if letter.isprintable())[-100:]
+        or "the picture"
+    )
 
 
 def read(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
@@ -96,14 +104,17 @@ def read(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
             width, height = picture.size
     except UnidentifiedImageError:
         raise RequestError(
-            415, f"{upload.name} is no picture that can be read; send one of the formats {', '.join(FORMATS)}."
+            415,
+            f"{upload.name} is no picture that can be read; send one of the formats {', '.join(FORMATS)}.",
         ) from None
     except Image.DecompressionBombError:
         raise RequestError(
             413, f"{upload.name} has too many pixels; send a smaller one, or raise --max_pixels."
         ) from None
     except DAMAGED as error:
-        raise RequestError(400, f"{upload.name} cannot be decoded ({error}); send it again.") from error
+        raise RequestError(
+            400, f"{upload.name} cannot be decoded ({error}); send it again."
+        ) from error
     if width * height > limits.pixels:
         raise RequestError(
             413,

@@ -39,7 +39,11 @@ class Queue:
     def place(self) -> Iterator[None]:
         """Around all of a request that takes memory; RequestError where none is free."""
         if not self._places.acquire(blocking=False):
-            raise RequestError(503, f"{self._limits.places} pictures are being predicted already; try again soon.", 5)
+            raise RequestError(
+                503,
+                f"{self._limits.places} pictures are being predicted already; try again soon.",
+                5,
+            )
         try:
             yield
         finally:
@@ -49,13 +53,17 @@ class Queue:
         """The result of ``work`` in the worker; RequestError where that takes too long, ClientDisconnect where nobody waits."""
         try:
             async with asyncio.timeout(self._limits.predict_seconds), self._turn:
-                if await request.is_disconnected():  # the page drops a request when it is given another picture
+                if (
+                    await request.is_disconnected()
+                ):  # the page drops a request when it is given another picture
                     raise ClientDisconnect
                 return await asyncio.wrap_future(self._pool.submit(work))
         except TimeoutError:
             seconds = f"{self._limits.predict_seconds:g} seconds"
             raise RequestError(
-                503, f"the prediction took longer than {seconds}; try a smaller picture, or later.", 30
+                503,
+                f"the prediction took longer than {seconds}; try a smaller picture, or later.",
+                30,
             ) from None
 
     def close(self) -> None:
@@ -63,7 +71,9 @@ class Queue:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def create_app(predictor: Predictor, facts: dict[str, Any], limits: Limits, host: str = "127.0.0.1") -> ASGIApp:
+def create_app(
+    predictor: Predictor, facts: dict[str, Any], limits: Limits, host: str = "127.0.0.1"
+) -> ASGIApp:
     """The application for one trained network.
 
     Args:
@@ -80,9 +90,14 @@ def create_app(predictor: Predictor, facts: dict[str, Any], limits: Limits, host
             upload = await receive(request, limits)
             if as_png:
                 return Response(
-                    await queue.run(request, lambda: mask_png(predictor, upload, limits, name)), 200, None, "image/png"
+                    await queue.run(request, lambda: mask_png(predictor, upload, limits, name)),
+                    200,
+                    None,
+                    "image/png",
                 )
-            return JSONResponse(await queue.run(request, lambda: as_json(predictor, upload, limits, parts)))
+            return JSONResponse(
+                await queue.run(request, lambda: as_json(predictor, upload, limits, parts))
+            )
 
     async def model(request: Request) -> Response:
         return JSONResponse(facts)
@@ -101,9 +116,16 @@ def create_app(predictor: Predictor, facts: dict[str, Any], limits: Limits, host
         Route("/api/predict", predict, methods=["POST"]),
         Route("/health", health),
     ]
-    handlers = {RequestError: _refused, HTTPException: _no_such, ClientDisconnect: _gone, Exception: _broken}
+    handlers = {
+        RequestError: _refused,
+        HTTPException: _no_such,
+        ClientDisconnect: _gone,
+        Exception: _broken,
+    }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    return Guard(app, host)  # around all of it: Starlette's own middleware does not see the answer of `_broken`
+    return Guard(
+        app, host
+    )  # around all of it: Starlette's own middleware does not see the answer of `_broken`
 
 
 def _static(name: str) -> Callable[[Request], Any]:
@@ -120,7 +142,8 @@ def _class(request: Request, classes: tuple[str, ...]) -> str:
     name = request.query_params.get("class", classes[0] if len(classes) == 1 else "")
     if not name:
         raise RequestError(
-            400, f"one PNG holds one mask; name its class, such as ?class={classes[0]} of {', '.join(classes)}."
+            400,
+            f"one PNG holds one mask; name its class, such as ?class={classes[0]} of {', '.join(classes)}.",
         )
     if name not in classes:
         raise RequestError(400, str(unknown("class", name[:100], classes)))
@@ -143,7 +166,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _no_such(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     here = f"{request.method} {request.url.path[:100]}"
-    sentence = f"there is no {here}; there are GET /, GET /api/model, GET /health and POST /api/predict."
+    sentence = (
+        f"there is no {here}; there are GET /, GET /api/model, GET /health and POST /api/predict."
+    )
     return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
 
@@ -153,4 +178,6 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     """The traceback is in the server's terminal."""
-    return JSONResponse({"error": "the picture could not be predicted; the server's terminal says why."}, 500)
+    return JSONResponse(
+        {"error": "the picture could not be predicted; the server's terminal says why."}, 500
+    )

@@ -72,7 +72,9 @@ def _spare_buffers(unit: nn.Module) -> Iterator[None]:
     """Within, the unit works on copies of its buffers: its second forward pass leaves the statistics of batch norm alone."""
     kept = [(module, module._buffers) for module in unit.modules()]
     for module, buffers in kept:
-        module._buffers = {name: b.clone() if isinstance(b, Tensor) else b for name, b in buffers.items()}
+        module._buffers = {
+            name: b.clone() if isinstance(b, Tensor) else b for name, b in buffers.items()
+        }
     try:
         yield
     finally:

@@ -13,7 +13,9 @@ from lightning_seg.errors import InputError
 def check_ema(decay: float | None) -> None:
     """InputError where ``model.ema`` is not a share."""
     if decay is not None and not 0 < decay < 1:
-        raise InputError(f"model.ema is {decay}; give a decay between 0 and 1, such as 0.999, or leave it out.")
+        raise InputError(
+            f"model.ema is {decay}; give a decay between 0 and 1, such as 0.999, or leave it out."
+        )
 
 
 class WeightEMA(WeightAveraging):
@@ -58,4 +60,6 @@ class _Average(AveragedModel):
 def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Parameters and buffers: those that can be averaged, and the others, batch norm's counts of batches."""
     found = [*module.parameters(), *module.buffers()]
-    return [t for t in found if t.is_floating_point()], [t for t in found if not t.is_floating_point()]
+    return [t for t in found if t.is_floating_point()], [
+        t for t in found if not t.is_floating_point()
+    ]

@@ -14,7 +14,11 @@ Parts = Mapping[str, int | None]  # name of a part -> epochs for which it is fro
 def dead_parameters(net: nn.Module) -> set[str]:
     """Names of the parameters that get no gradient by the paper's design."""
     prefixes = tuple(getattr(net, "unused", ()))
-    return {name for name, _ in net.named_parameters() if name.startswith(prefixes)} if prefixes else set()
+    return (
+        {name for name, _ in net.named_parameters() if name.startswith(prefixes)}
+        if prefixes
+        else set()
+    )
 
 
 def frozen_parts(net: nn.Module, freeze: Sequence[str] | Mapping[str, int] | None) -> Parts:
@@ -24,14 +28,20 @@ def frozen_parts(net: nn.Module, freeze: Sequence[str] | Mapping[str, int] | Non
     for part, epochs in parts.items():
         if part not in modules or not part:
             near = {name for name in modules if name.count(".") == part.count(".")} - {""}
-            raise unknown("part of the network to freeze", part, near or [name for name, _ in net.named_children()])
+            raise unknown(
+                "part of the network to freeze",
+                part,
+                near or [name for name, _ in net.named_children()],
+            )
         if epochs is not None and epochs < 1:
             raise InputError(
                 f"model.freeze holds {part}: {epochs}; give a number of epochs of at least 1, or leave it out."
             )
     prefixes = tuple(f"{part}." for part in parts)
     if parts and all(name.startswith(prefixes) for name, _ in net.named_parameters()):
-        raise InputError(f"model.freeze holds {', '.join(parts)}, which is the whole network; leave a part out.")
+        raise InputError(
+            f"model.freeze holds {', '.join(parts)}, which is the whole network; leave a part out."
+        )
     return parts
 
 
@@ -39,7 +49,9 @@ def apply_freeze(net: nn.Module, parts: Parts, epoch: int) -> None:
     """What does not learn in ``epoch`` is in evaluation mode: batch norm keeps its statistics, dropout and drop path rest."""
     dead = dead_parameters(net)
     frozen = {part for part, epochs in parts.items() if epochs is None or epoch < epochs}
-    for part in sorted(parts, key=lambda part: part in frozen):  # a frozen part of a thawed one stays frozen
+    for part in sorted(
+        parts, key=lambda part: part in frozen
+    ):  # a frozen part of a thawed one stays frozen
         module = net.get_submodule(part)
         module.train(part not in frozen)
         for name, parameter in module.named_parameters():
@@ -54,7 +66,9 @@ class Freezing(L.Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         later = [part for part, epochs in self.parts.items() if epochs is not None]
-        if later and trainer.world_size > 1:  # DDP counts on the gradients that there are at its start
+        if (
+            later and trainer.world_size > 1
+        ):  # DDP counts on the gradients that there are at its start
             raise InputError(
                 f"model.freeze thaws {', '.join(later)} in the course of the training, which several devices cannot share; "
                 f"freeze for good (model.freeze: [{', '.join(later)}]), or give --trainer.devices 1."

@@ -43,7 +43,11 @@ def bce(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
 
 
 def dice(
-    logits: Tensor, mask: Tensor, counted: Tensor | None = None, smooth: float = 1.0, per_image: bool = False
+    logits: Tensor,
+    mask: Tensor,
+    counted: Tensor | None = None,
+    smooth: float = 1.0,
+    per_image: bool = False,
 ) -> Tensor:
     """``1 - (2 TP + s) / (2 TP + FP + FN + s)`` with soft counts. Milletari et al. 2016."""
     tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
@@ -86,7 +90,11 @@ def tversky(
 
 
 def focal(
-    logits: Tensor, mask: Tensor, counted: Tensor | None = None, gamma: float = 2.0, alpha: float = 0.25
+    logits: Tensor,
+    mask: Tensor,
+    counted: Tensor | None = None,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
 ) -> Tensor:
     """``alpha_t (1 - p_t)^gamma * BCE``, mean over pixels. Lin et al. 2017."""
     entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
@@ -108,7 +116,9 @@ def mcc(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
 
 def lovasz(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
     """Lovasz hinge: the convex surrogate of the Jaccard index, per image and class. Berman et al. 2018."""
-    if counted is not None:  # as background beyond its margin, a pixel has no error and stands behind all that have one
+    if (
+        counted is not None
+    ):  # as background beyond its margin, a pixel has no error and stands behind all that have one
         logits, mask = torch.where(counted > 0, logits, -torch.inf), mask * counted
     truth = mask.flatten(2)
     errors, order = (1 - logits.flatten(2) * (2 * truth - 1)).sort(-1, descending=True)
@@ -141,24 +151,32 @@ class WeightedLoss(nn.Module):
         self.terms = [self._term(name, value) for name, value in terms.items()]
 
     @staticmethod
-    def _term(name: str, value: float | dict[str, float]) -> tuple[float, Callable[..., Tensor], dict[str, float]]:
+    def _term(
+        name: str, value: float | dict[str, float]
+    ) -> tuple[float, Callable[..., Tensor], dict[str, float]]:
         if name not in TERMS:
             raise unknown("loss", name, TERMS)
         options = dict(value) if isinstance(value, dict) else {"weight": value}
         weight = options.pop("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
-            raise InputError(f"the weight of loss {name!r} is {weight!r}; give a number of at least 0.")
+            raise InputError(
+                f"the weight of loss {name!r} is {weight!r}; give a number of at least 0."
+            )
         known = list(inspect.signature(TERMS[name]).parameters)[3:]
         for option in options:
             if option not in known:
                 raise unknown(f"option of loss {name!r}", option, [*known, "weight"])
             if not isinstance(options[option], int | float):
-                raise InputError(f"{option} of loss {name!r} is {options[option]!r}; give a number, or true or false.")
+                raise InputError(
+                    f"{option} of loss {name!r} is {options[option]!r}; give a number, or true or false."
+                )
         return float(weight), TERMS[name], options
 
     def forward(self, logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
         """logits, mask (B, K, H, W) and which pixels count (B, 1, H, W), None: all."""
         logits, mask = logits.float(), mask.float()
         counted = None if counted is None else counted.float()
-        parts = [weight * term(logits, mask, counted, **options) for weight, term, options in self.terms]
+        parts = [
+            weight * term(logits, mask, counted, **options) for weight, term, options in self.terms
+        ]
         return torch.stack(parts).sum()

@@ -23,10 +23,26 @@ from lightning_seg.training.optimizer import check_optimization, make_schedule
 from lightning_seg.training.options import TrainingOptions
 
 # What a checkpoint is the weights of: these cannot change once there are weights.
-NETWORK = ("architecture", "encoder", "encoder_options", "options", "classes", "in_channels", "normalization")
+NETWORK = (
+    "architecture",
+    "encoder",
+    "encoder_options",
+    "options",
+    "classes",
+    "in_channels",
+    "normalization",
+)
 # What the optimiser's state in a checkpoint belongs to: a resumed run goes on with these.
 OPTIMIZATION = (
-    *("optimizer", "lr", "weight_decay", "optimizer_options", "schedule", "warmup", "schedule_options"),
+    *(
+        "optimizer",
+        "lr",
+        "weight_decay",
+        "optimizer_options",
+        "schedule",
+        "warmup",
+        "schedule_options",
+    ),
     *("encoder_lr", "layer_decay", "no_decay", "freeze", "ema"),
 )
 
@@ -119,10 +135,14 @@ class SegmentationModule(L.LightningModule):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.scorer = Scorer(classes)
-        self.predictor: Callable[[Tensor], Tensor] | None = None  # in place of one pass, where `test` is told so
+        self.predictor: Callable[[Tensor], Tensor] | None = (
+            None  # in place of one pass, where `test` is told so
+        )
         self.origin: dict[str, str] = {}  # of the encoder's starting weights: name, file, sha256
         self.table: ScoreTable | None = None  # of the last validation or test epoch
-        self.histogram: Tensor | None = None  # (K, 2, bins) its pixels of background and of foreground by probability
+        self.histogram: Tensor | None = (
+            None  # (K, 2, bins) its pixels of background and of foreground by probability
+        )
 
     @property
     def _data(self) -> Any:
@@ -203,7 +223,9 @@ class SegmentationModule(L.LightningModule):
         with self.training_options.as_tested(self.device) if fitting else nullcontext():
             output = self(batch["image"])
             loss = self._loss(output, batch, stage)
-            self.scorer.batch(stage, self.probabilities(batch, output), batch, loss, self._data.source)
+            self.scorer.batch(
+                stage, self.probabilities(batch, output), batch, loss, self._data.source
+            )
 
     def on_train_epoch_start(self) -> None:
         # Every epoch draws dropout from numbers of its own, so that a resumed run repeats an uninterrupted one.
@@ -239,22 +261,38 @@ class SegmentationModule(L.LightningModule):
             )
         if stage != "train":  # where an image may stand several times, as augmented copies
             self.histogram = histogram
-            self.table = self.scorer.table(index, counts, inside, self._data.ids(stage), self._data.source.groups)
+            self.table = self.scorer.table(
+                index, counts, inside, self._data.ids(stage), self._data.source.groups
+            )
             counts = self.table.counts
-        self._log_all(stage, loss, {name: scores(counts[:, k]) for k, name in enumerate(self.classes)})
+        self._log_all(
+            stage, loss, {name: scores(counts[:, k]) for k, name in enumerate(self.classes)}
+        )
 
     def _log_all(self, stage: str, loss: float, values: dict[str, dict[str, float]]) -> None:
         """``val/dice``, the mean over the classes, and of several classes ``val/dice_<class>``."""
-        mean = {key: sum(v[key] for v in values.values()) / len(values) for key in values[self.classes[0]]}
+        mean = {
+            key: sum(v[key] for v in values.values()) / len(values)
+            for key in values[self.classes[0]]
+        }
         log = {f"{stage}/loss": loss} | {f"{stage}/{key}": value for key, value in mean.items()}
         if len(self.classes) > 1:
-            log |= {f"{stage}/{key}_{name}": value for name, v in values.items() for key, value in v.items()}
+            log |= {
+                f"{stage}/{key}_{name}": value
+                for name, v in values.items()
+                for key, value in v.items()
+            }
         for key, value in log.items():
-            self.log(key, float(value), prog_bar=key in ("train/loss", "val/dice", "val/dice_image"))
+            self.log(
+                key, float(value), prog_bar=key in ("train/loss", "val/dice", "val/dice_image")
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer = self.training_options.optimizer(clipped=bool(self.trainer.gradient_clip_val))
-        return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.hparams, self.trainer)}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": make_schedule(optimizer, self.hparams, self.trainer),
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lightning_seg"] = {

@@ -10,9 +10,18 @@ from torch import nn
 from lightning_seg.errors import InputError, unknown
 
 OPTIMIZERS = {name.lower(): name for name in ("Adam", "AdamW", "NAdam", "RMSprop", "SGD")}
-FUSED = ("adam", "adamw", "sgd")  # have a kernel that updates all parameters at once, on these devices:
+FUSED = (
+    "adam",
+    "adamw",
+    "sgd",
+)  # have a kernel that updates all parameters at once, on these devices:
 FUSED_ON = {"cpu", "cuda"}
-OWN_KERNEL = {"fused", "foreach", "capturable", "differentiable"}  # optimizer_options that choose another
+OWN_KERNEL = {
+    "fused",
+    "foreach",
+    "capturable",
+    "differentiable",
+}  # optimizer_options that choose another
 SCHEDULES = ("constant", "cosine", "multistep", "plateau")
 
 
@@ -30,21 +39,37 @@ def check_optimization(hp: Mapping[str, Any]) -> None:
             f"warmup is {hp['warmup']}; give the share of all steps, at least 0 and below 1, such as 0.05."
         )
     if hp["encoder_lr"] is not None and hp["encoder_lr"] <= 0:
-        raise InputError(f"encoder_lr is {hp['encoder_lr']}; give a factor above 0, such as 0.1, or freeze: [encoder].")
+        raise InputError(
+            f"encoder_lr is {hp['encoder_lr']}; give a factor above 0, such as 0.1, or freeze: [encoder]."
+        )
     if hp["layer_decay"] is not None and not 0 < hp["layer_decay"] <= 1:
-        raise InputError(f"layer_decay is {hp['layer_decay']}; give a factor above 0 and at most 1, such as 0.75.")
+        raise InputError(
+            f"layer_decay is {hp['layer_decay']}; give a factor above 0 and at most 1, such as 0.75."
+        )
 
 
-def make_optimizer(net: nn.Module, hp: Mapping[str, Any], encoder: Mapping[str, int]) -> torch.optim.Optimizer:
+def make_optimizer(
+    net: nn.Module, hp: Mapping[str, Any], encoder: Mapping[str, int]
+) -> torch.optim.Optimizer:
     """The optimiser of the hyper-parameters optimizer, lr, weight_decay, optimizer_options and of `parameter_groups`."""
-    make, options = getattr(torch.optim, OPTIMIZERS[hp["optimizer"]]), dict(hp["optimizer_options"] or {})
+    make, options = (
+        getattr(torch.optim, OPTIMIZERS[hp["optimizer"]]),
+        dict(hp["optimizer_options"] or {}),
+    )
     devices = {parameter.device.type for parameter in net.parameters()}
     if hp["optimizer"] in FUSED and devices <= FUSED_ON and not OWN_KERNEL & options.keys():
         options["fused"] = True
     try:
-        optimizer = make(parameter_groups(net, hp, encoder), lr=hp["lr"], weight_decay=hp["weight_decay"], **options)
+        optimizer = make(
+            parameter_groups(net, hp, encoder),
+            lr=hp["lr"],
+            weight_decay=hp["weight_decay"],
+            **options,
+        )
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"optimizer {hp['optimizer']} does not take these options: {error}.") from error
+        raise InputError(
+            f"optimizer {hp['optimizer']} does not take these options: {error}."
+        ) from error
     optimizer.register_load_state_dict_pre_hook(_keep_kernel)
     return optimizer
 
@@ -61,7 +86,9 @@ def _keep_kernel(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dic
     return state | {"param_groups": groups}
 
 
-def parameter_groups(net: nn.Module, hp: Mapping[str, Any], encoder: Mapping[str, int]) -> list[dict[str, Any]]:
+def parameter_groups(
+    net: nn.Module, hp: Mapping[str, Any], encoder: Mapping[str, int]
+) -> list[dict[str, Any]]:
     """The parameters of ``net``, one group for each learning rate and weight decay; LearningRateMonitor shows their names.
 
     Args:
@@ -83,13 +110,18 @@ def parameter_groups(net: nn.Module, hp: Mapping[str, Any], encoder: Mapping[str
     return list(groups.values())
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, hp: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
+def make_schedule(
+    optimizer: torch.optim.Optimizer, hp: Mapping[str, Any], trainer: Any
+) -> dict[str, Any]:
     """Lightning's description of the schedule of the hyper-parameters schedule, warmup and schedule_options."""
     name, options = hp["schedule"], hp["schedule_options"] or {}
     make = torch.optim.lr_scheduler
     try:
         if name == "plateau":
-            return {"scheduler": make.ReduceLROnPlateau(optimizer, **options), "monitor": "val/loss"}
+            return {
+                "scheduler": make.ReduceLROnPlateau(optimizer, **options),
+                "monitor": "val/loss",
+            }
         if name == "multistep":
             return {"scheduler": make.MultiStepLR(optimizer, **options), "interval": "epoch"}
     except (TypeError, ValueError) as error:
@@ -113,6 +145,10 @@ def _warmup(total: int, warmup: float, cosine: bool) -> Callable[[int], float]:
     def factor(step: int) -> float:
         if step < rise:
             return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, total - rise)))) if cosine else 1.0
+        return (
+            0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, total - rise))))
+            if cosine
+            else 1.0
+        )
 
     return factor

@@ -43,7 +43,9 @@ class TrainingOptions:
         for part in (part for part, epochs in self.frozen.items() if epochs is None):
             net.get_submodule(part).requires_grad_(False)
         layered = hp["layer_decay"] is not None
-        self.distances = encoder_parameters(net, layered) if layered or hp["encoder_lr"] is not None else {}
+        self.distances = (
+            encoder_parameters(net, layered) if layered or hp["encoder_lr"] is not None else {}
+        )
         if hp["activation_checkpointing"]:
             require_units(net)
         if hp["activation_checkpointing"] and hp["compile"]:
@@ -55,7 +57,9 @@ class TrainingOptions:
     def callbacks(self) -> list[L.Callback]:
         """Those of `fit`."""
         freezing: list[L.Callback] = [Freezing(self.frozen)] if self.frozen else []
-        averaging: list[L.Callback] = [WeightEMA(self.hp["ema"])] if self.hp["ema"] is not None else []
+        averaging: list[L.Callback] = (
+            [WeightEMA(self.hp["ema"])] if self.hp["ema"] is not None else []
+        )
         timing: list[L.Callback] = [CompileCost()] if self.hp["compile"] else []
         return [*freezing, *averaging, *timing]
 

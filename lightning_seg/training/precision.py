@@ -31,8 +31,14 @@ def automatic_precision(accelerator: Any) -> tuple[str, str]:
         if all(torch.cuda.get_device_capability(device) >= (8, 0) for device in devices):
             return "bf16-mixed", f"{torch.cuda.get_device_name()} computes in bfloat16"
         return "32-true", "not every GPU here computes in bfloat16"
-    units = [flag for flag in BFLOAT16_UNITS if cpu_has(flag)] if accelerator in ("auto", "cpu") else []
-    return ("bf16-mixed", f"this CPU has {units[0]}") if units else ("32-true", "no units for bfloat16 were found")
+    units = (
+        [flag for flag in BFLOAT16_UNITS if cpu_has(flag)] if accelerator in ("auto", "cpu") else []
+    )
+    return (
+        ("bf16-mixed", f"this CPU has {units[0]}")
+        if units
+        else ("32-true", "no units for bfloat16 were found")
+    )
 
 
 def widen_depthwise(net: nn.Module) -> None:
@@ -41,7 +47,11 @@ def widen_depthwise(net: nn.Module) -> None:
     oneDNN has no fast gradient in bfloat16 for the others: it takes 1.5 to 14 times as long as in float32.
     """
     for conv in net.modules():
-        if isinstance(conv, nn.Conv2d) and _slow_in_bfloat16(conv) and not isinstance(conv.forward, partial):
+        if (
+            isinstance(conv, nn.Conv2d)
+            and _slow_in_bfloat16(conv)
+            and not isinstance(conv.forward, partial)
+        ):
             # by the instance, as `recomputation` does: names of parameters stay
             conv.forward = partial(_in_float32, conv.forward)  # type: ignore[method-assign]
 
@@ -66,14 +76,18 @@ def check_compile(how: bool | str) -> None:
 
 def check_compiler(device: torch.device) -> None:
     """InputError where torch.compile cannot work for ``device``: it writes C++ for a CPU, and Triton for a GPU."""
-    variable, compilers = ("CC", ("gcc", "clang")) if device.type == "cuda" else ("CXX", ("g++", "clang++"))
+    variable, compilers = (
+        ("CC", ("gcc", "clang")) if device.type == "cuda" else ("CXX", ("g++", "clang++"))
+    )
     if not any(shutil.which(name) for name in (os.environ.get(variable, ""), *compilers) if name):
         raise InputError(
             f"model.compile needs a compiler, and neither {' nor '.join(compilers)} is installed (nor does ${variable} name one); "
             "install one, or set model.compile: false."
         )
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise InputError("model.compile needs triton on a GPU; pip install triton, or set model.compile: false.")
+        raise InputError(
+            "model.compile needs triton on a GPU; pip install triton, or set model.compile: false."
+        )
 
 
 def compile_network(net: nn.Module, how: bool | str) -> None:
@@ -93,10 +107,14 @@ class CompileCost(L.Callback):
         self.start = 0.0
         self.seconds: list[float] = []
 
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.start = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if len(self.seconds) == 2:
             return
         if pl_module.device.type == "cuda":
@@ -104,4 +122,6 @@ class CompileCost(L.Callback):
         self.seconds.append(time.perf_counter() - self.start)
         if len(self.seconds) == 2 and trainer.is_global_zero:
             first, second = self.seconds
-            print(f"compile: {first - second:.1f} s (first step {first:.1f} s, second {second:.2f} s)")
+            print(
+                f"compile: {first - second:.1f} s (first step {first:.1f} s, second {second:.2f} s)"
+            )

@@ -53,7 +53,9 @@ def test_every_map_comes_out_and_those_over_pixels_fit_the_image(
     name: str, options: dict[str, Any], pixels: int, pairs: int
 ) -> None:
     maps = attention_maps(build(name, options), image())
-    over_pixels = [m for m in maps.values() if m.shape == (2, 1, 64, 64) and not _rows_sum_to_one(m)]
+    over_pixels = [
+        m for m in maps.values() if m.shape == (2, 1, 64, 64) and not _rows_sum_to_one(m)
+    ]
     assert len(over_pixels) == pixels
     assert all(m.min() >= 0 and m.max() <= 1 for m in over_pixels)
     assert sum(_rows_sum_to_one(m) for m in maps.values()) == pairs
@@ -78,7 +80,9 @@ def test_a_request_leaves_the_network_with_the_same_output_cost_and_no_hook(
 
 
 @pytest.mark.parametrize(("name", "options"), [("pam_unet", {}), ("unet", DCA)])
-def test_the_output_is_the_same_while_the_maps_are_handed_out(name: str, options: dict[str, Any]) -> None:
+def test_the_output_is_the_same_while_the_maps_are_handed_out(
+    name: str, options: dict[str, Any]
+) -> None:
     net, x, outputs = build(name, options), image(), []
     silent = run(net, x)[0]
     handle = net.register_forward_hook(lambda module, inputs, output: outputs.append(output))
@@ -112,7 +116,9 @@ def test_an_overlay_of_an_odd_image_lies_where_the_padded_network_looked() -> No
 
 def test_a_map_over_pairs_stays_as_it_is_even_where_it_has_the_size_of_the_image() -> None:
     net = build("unet", DCA)  # 8 x 8 cells of an image of 64 x 64: their pairs are 64 x 64 too
-    maps = {name: m for name, m in attention_maps(net, image()).items() if m.shape == (2, 1, 64, 64)}
+    maps = {
+        name: m for name, m in attention_maps(net, image()).items() if m.shape == (2, 1, 64, 64)
+    }
     assert len(maps) == 2  # the spatial attention of both skips
     assert all(_rows_sum_to_one(m) for m in maps.values())
 
@@ -124,7 +130,9 @@ def test_attention_received_lights_up_the_pixel_that_all_look_at(axes: int) -> N
     pairs = pairs if axes > 1 else pairs[:, 0]
     overlay = received(pairs, (32, 48), (32, 48))
     assert overlay.shape == (2, 1, 32, 48)
-    assert overlay[0, 0].argmax().item() in {r * 48 + c for r in range(16, 24) for c in range(40, 48)}
+    assert overlay[0, 0].argmax().item() in {
+        r * 48 + c for r in range(16, 24) for c in range(40, 48)
+    }
     torch.testing.assert_close(overlay[0, 0, 20, 44], torch.tensor(1.0), atol=0.2, rtol=0)
 
 

@@ -43,7 +43,10 @@ def numpy_hsic(x: NDArray, y: NDArray) -> float:
 
 def test_the_estimator_is_that_of_the_paper() -> None:
     batches = [
-        (features(7, 5, seed=s), features(7, 9, seed=s + 50) + features(7, 5, seed=s).sum(1)[:, None])
+        (
+            features(7, 5, seed=s),
+            features(7, 9, seed=s + 50) + features(7, 5, seed=s).sum(1)[:, None],
+        )
         for s in (1, 2, 3)
     ]
     estimate = cka.MinibatchCKA()
@@ -55,14 +58,18 @@ def test_the_estimator_is_that_of_the_paper() -> None:
             sum(numpy_hsic(*chosen) for chosen in choice)
             for choice in (pairs, [(x, x) for x, _ in pairs], [(y, y) for _, y in pairs])
         )
-        assert estimate.compute()[row, 0].item() == pytest.approx(cross / np.sqrt(first * second), abs=1e-5)
+        assert estimate.compute()[row, 0].item() == pytest.approx(
+            cross / np.sqrt(first * second), abs=1e-5
+        )
 
 
 def test_a_layer_is_wholly_like_itself() -> None:
     assert similarity(features(12, 30), features(12, 30), batch=4) == pytest.approx(1, abs=1e-6)
 
 
-def test_rotation_scale_and_offset_of_features_change_nothing_but_a_stretch_of_one_axis_does() -> None:
+def test_rotation_scale_and_offset_of_features_change_nothing_but_a_stretch_of_one_axis_does() -> (
+    None
+):
     x, y = features(16, 10, seed=1), features(16, 6, seed=2) + features(16, 10, seed=1)[:, :6]
     rotation = torch.linalg.qr(features(10, 10, seed=3)).Q
     plain = similarity(x, y, batch=8)
@@ -118,14 +125,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, widths in (("small", [4, 8]), ("large", [8, 16, 16])):
         torch.manual_seed(0)
         module = SegmentationModule(options={"widths": widths}, classes=data.classes)
-        content = {"hyper_parameters": dict(module.hparams), "datamodule_hyper_parameters": dict(data.hparams)}
+        content = {
+            "hyper_parameters": dict(module.hparams),
+            "datamodule_hyper_parameters": dict(data.hparams),
+        }
         torch.save(content | {"state_dict": module.state_dict()}, folder / f"{name}.ckpt")
     return folder / "small.ckpt"
 
 
-def test_two_checkpoints_give_a_heat_map_and_its_numbers(checkpoint: Path, tmp_path: Path, capsys) -> None:
+def test_two_checkpoints_give_a_heat_map_and_its_numbers(
+    checkpoint: Path, tmp_path: Path, capsys
+) -> None:
     picture = tmp_path / "figures" / "similarity.png"
-    args = [str(checkpoint), str(checkpoint.with_name("large.ckpt")), "--batches", "2", "--batch-size", "8"]
+    args = [
+        str(checkpoint),
+        str(checkpoint.with_name("large.ckpt")),
+        "--batches",
+        "2",
+        "--batch-size",
+        "8",
+    ]
     main(["cka", *args, "--device", "cpu", "--layers", "*.0", "--output", str(picture)])
     assert picture.read_bytes().startswith(b"\x89PNG")
     header, *rows = csv.reader(picture.with_suffix(".csv").open())

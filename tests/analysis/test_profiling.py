@@ -21,20 +21,27 @@ TINY = "unet:widths=[4,8]"
     ("spec", "name", "options"),
     [
         ("unet", "unet", {}),
-        ("pam_unet:attention=none,regularizer=0.01", "pam_unet", {"attention": "none", "regularizer": 0.01}),
+        (
+            "pam_unet:attention=none,regularizer=0.01",
+            "pam_unet",
+            {"attention": "none", "regularizer": 0.01},
+        ),
         ("unet:widths=[4,8],in_channels=1", "unet", {"widths": [4, 8], "in_channels": 1}),
         ("unet:skip={name: dca, sca: false}", "unet", {"skip": {"name": "dca", "sca": False}}),
         ("package.module:Net", "package.module:Net", {}),
         ("package.module:Net:depth=3", "package.module:Net", {"depth": 3}),
     ],
 )
-def test_a_network_is_named_with_its_options(spec: str, name: str, options: dict[str, object]) -> None:
+def test_a_network_is_named_with_its_options(
+    spec: str, name: str, options: dict[str, object]
+) -> None:
     assert parse(spec) == (name, options)
 
 
 def test_attention_products_are_counted_though_no_map_is_held() -> None:
     with_attention, without = (
-        profile(f"pam_unet:attention={a}", 128, CPU, repeats=1, most=1, seconds=0).macs / 1e9 for a in ("pla", "none")
+        profile(f"pam_unet:attention={a}", 128, CPU, repeats=1, most=1, seconds=0).macs / 1e9
+        for a in ("pla", "none")
     )
     assert with_attention == pytest.approx(1.32, rel=0.01)  # the paper's two values
     assert without == pytest.approx(0.72, rel=0.015)
@@ -42,7 +49,9 @@ def test_attention_products_are_counted_though_no_map_is_held() -> None:
 
 def test_peak_memory_is_what_is_alive_at_once() -> None:
     image = torch.zeros(1, 3, 64, 64)
-    chain = nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU()).eval()  # one map going in and one coming out of a layer
+    chain = nn.Sequential(
+        nn.ReLU(), nn.ReLU(), nn.ReLU()
+    ).eval()  # one map going in and one coming out of a layer
     weights = nn.Linear(64, 64)
     with torch.inference_mode():
         assert peak_memory(chain, image) == 3 * image.nbytes
@@ -82,12 +91,25 @@ def test_the_batch_doubles_as_long_as_that_is_worth_it_and_fits() -> None:
     one = Timing(1, 1.0, 1.0, 1.0)
     assert profiling._best(measure, one, 64).batch == 16
     assert profiling._best(measure, one, 4).batch == 4
-    assert profiling._best(lambda number: Timing(number, number, number, number), one, 64).batch == 1
+    assert (
+        profiling._best(lambda number: Timing(number, number, number, number), one, 64).batch == 1
+    )
 
 
 def test_a_table_a_file_of_numbers_and_a_plot_come_of_one_call(tmp_path: Path, capsys) -> None:
     numbers, picture = tmp_path / "profile.json", tmp_path / "plot.png"
-    args = [TINY, "nanonet:variant=c", "--size", "32", "--device", "cpu", "--repeats", "3", "--max-batch", "2"]
+    args = [
+        TINY,
+        "nanonet:variant=c",
+        "--size",
+        "32",
+        "--device",
+        "cpu",
+        "--repeats",
+        "3",
+        "--max-batch",
+        "2",
+    ]
     main(["profile", *args, "--json", str(numbers), "--plot", str(picture)])
     content = json.loads(numbers.read_text(encoding="utf-8"))
     unet, nanonet = content["profiles"]
@@ -96,8 +118,15 @@ def test_a_table_a_file_of_numbers_and_a_plot_come_of_one_call(tmp_path: Path, c
     norms = 2 * (4 + 8 + 4) * 2
     assert unet["parameters"] == 9 * (12 + 16 + 32 + 64 + 32 + 16) + 4 * 8 * 4 + 4 + 4 + 1 + norms
     pixels = 32 * 32
-    assert unet["macs"] == pixels * (9 * (12 + 16 + 32 + 16) + 4) + pixels // 4 * (9 * (32 + 64) + 4 * 32)
-    assert 0 < unet["single"]["lower_quartile"] <= unet["single"]["median"] <= unet["single"]["upper_quartile"]
+    assert unet["macs"] == pixels * (9 * (12 + 16 + 32 + 16) + 4) + pixels // 4 * (
+        9 * (32 + 64) + 4 * 32
+    )
+    assert (
+        0
+        < unet["single"]["lower_quartile"]
+        <= unet["single"]["median"]
+        <= unet["single"]["upper_quartile"]
+    )
     assert unet["best"]["batch"] in (1, 2)
     assert picture.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
@@ -108,13 +137,30 @@ def test_a_table_a_file_of_numbers_and_a_plot_come_of_one_call(tmp_path: Path, c
 
 @pytest.mark.parametrize("flag", [["--json"], ["--json", "-"]])
 def test_json_on_the_terminal_is_nothing_but_json(flag: list[str], capsys) -> None:
-    main(["profile", TINY, "--size", "32", "--device", "cpu", "--repeats", "1", "--max-batch", "1", *flag])
+    main(
+        [
+            "profile",
+            TINY,
+            "--size",
+            "32",
+            "--device",
+            "cpu",
+            "--repeats",
+            "1",
+            "--max-batch",
+            "1",
+            *flag,
+        ]
+    )
     assert json.loads(capsys.readouterr().out)["profiles"][0]["size"] == 32
 
 
 def test_the_encoder_is_for_networks_that_name_none() -> None:
     assert profiling._with_encoder("unet", "resnet18") == "unet:encoder=resnet18"
-    assert profiling._with_encoder("unet:form=unet_a", "resnet18") == "unet:form=unet_a,encoder=resnet18"
+    assert (
+        profiling._with_encoder("unet:form=unet_a", "resnet18")
+        == "unet:form=unet_a,encoder=resnet18"
+    )
     assert profiling._with_encoder("unet:encoder=null", "resnet18") == "unet:encoder=null"
 
 
@@ -132,7 +178,19 @@ def test_the_encoder_is_for_networks_that_name_none() -> None:
         (["unet", "--device", "abacus"], "cannot be used here"),
         (["unet", "--device", "meta"], "nothing that could be timed"),
         (
-            [TINY, "--size", "32", "--device", "cpu", "--repeats", "1", "--max-batch", "1", "--json", "no/such/n.json"],
+            [
+                TINY,
+                "--size",
+                "32",
+                "--device",
+                "cpu",
+                "--repeats",
+                "1",
+                "--max-batch",
+                "1",
+                "--json",
+                "no/such/n.json",
+            ],
             "cannot write",
         ),
     ],

@@ -15,8 +15,27 @@ import pytest
 import torch
 
 from benchmarks import __main__ as front
-from benchmarks import _fits, _gpu_networks, _gpu_peers, _gpu_recipe, _plain, _watches, gpu_session, growth, sa_unet_v2
-from benchmarks._fits import FIRST_STEPS, STEPS, TakesTurns, Turn, Turns, check_time, fits, take_turns
+from benchmarks import (
+    _fits,
+    _gpu_networks,
+    _gpu_peers,
+    _gpu_recipe,
+    _plain,
+    _watches,
+    gpu_session,
+    growth,
+    sa_unet_v2,
+)
+from benchmarks._fits import (
+    FIRST_STEPS,
+    STEPS,
+    TakesTurns,
+    Turn,
+    Turns,
+    check_time,
+    fits,
+    take_turns,
+)
 from benchmarks._live import Live, hollow, step_memory, without_contents
 from benchmarks._peers import SMOKE_PAIRS, write_pictures
 from benchmarks._record import Record
@@ -45,7 +64,10 @@ SLOW = ("training", "step", "startup", "growth", "scores")  # start processes th
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in front.BENCHMARKS + front.LONG],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name in front.BENCHMARKS + front.LONG
+    ],
 )
 def test_every_benchmark_writes_its_section_and_its_numbers(name: str, tmp_path: Path) -> None:
     front.main([name, "--smoke", "--results", str(tmp_path / "smoke.md")])
@@ -72,7 +94,9 @@ def test_a_smoke_run_is_no_result(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_takes_long_must_be_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_takes_long_must_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(front, "BENCHMARKS", ())
     monkeypatch.setattr(front, "LONG", ("sa_unet_v2",))
     front.main(["--smoke"])
@@ -82,14 +106,22 @@ def test_what_takes_long_must_be_asked_for(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_a_chart_is_the_same_file_for_the_same_numbers(tmp_path: Path) -> None:
-    charts = {"bars": Bars("a", "s", {"x": [1, 2, 3]}, 1.5), "lines": Lines("b", "n", "s", {"x": ([1, 2], [3, 4])})}
+    charts = {
+        "bars": Bars("a", "s", {"x": [1, 2, 3]}, 1.5),
+        "lines": Lines("b", "n", "s", {"x": ([1, 2], [3, 4])}),
+    }
     for folder in ("first", "second"):
         links = Section("text", [1], charts).write(tmp_path / folder, "some", {"commit": "abc"})
         assert links[1:] == [f"![a]({folder}/some-bars.svg)", f"![b]({folder}/some-lines.svg)"]
     for name in ("bars", "lines"):
-        first, second = ((tmp_path / folder / f"some-{name}.svg").read_bytes() for folder in ("first", "second"))
+        first, second = (
+            (tmp_path / folder / f"some-{name}.svg").read_bytes() for folder in ("first", "second")
+        )
         assert first == second
-    assert json.loads((tmp_path / "first" / "some.json").read_text(encoding="utf-8")) == {"commit": "abc", "data": [1]}
+    assert json.loads((tmp_path / "first" / "some.json").read_text(encoding="utf-8")) == {
+        "commit": "abc",
+        "data": [1],
+    }
 
 
 def count_steps(connection: Any, file: Path) -> None:
@@ -149,19 +181,33 @@ def test_a_training_that_breaks_says_why_and_leaves_no_process(tmp_path: Path) -
         pass
 
 
-def test_a_session_goes_on_with_the_trainings_that_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ways = {"good": partial(count_steps, file=tmp_path / "good"), "bad": break_down, "late": break_down_later}
+def test_a_session_goes_on_with_the_trainings_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = {
+        "good": partial(count_steps, file=tmp_path / "good"),
+        "bad": break_down,
+        "late": break_down_later,
+    }
     with fits(ways | {"silent": hang_later}, tmp_path, time.monotonic() + 300) as running:
         assert list(running) == ["good", "late", "silent"]
         monkeypatch.setattr(_fits, "LIMIT", 5.0)
         monkeypatch.setattr(_fits, "GRACE", 0.1)
         taken = take_turns(running, 2, 0.0)
-    assert {name: [turn.steps for turn in turns] for name, turns in taken.items()} == {"good": [STEPS, STEPS]}
-    for name, reason in {"bad": "no such batch", "late": "out of memory", "silent": "did not answer"}.items():
+    assert {name: [turn.steps for turn in turns] for name, turns in taken.items()} == {
+        "good": [STEPS, STEPS]
+    }
+    for name, reason in {
+        "bad": "no such batch",
+        "late": "out of memory",
+        "silent": "did not answer",
+    }.items():
         assert reason in running.lost[name]
 
 
-def test_a_turn_that_a_session_has_no_time_for_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_that_a_session_has_no_time_for_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_fits, "GRACE", 60.0)  # so long may the first turn last
     ways = {name: partial(count_steps, file=tmp_path / name) for name in ("first", "second")}
     with fits(ways, tmp_path, time.monotonic()) as running:
@@ -187,9 +233,23 @@ class Caller:
 
 
 def fit_watched(tmp_path: Path, callbacks: list[Any]) -> None:
-    sizes = ["--data.size", "32", "--data.dataset_options", "{resolution: 32}", "--data.batch_size", "2"]
+    sizes = [
+        "--data.size",
+        "32",
+        "--data.dataset_options",
+        "{resolution: 32}",
+        "--data.batch_size",
+        "2",
+    ]
     model = ["--model.architecture", "unet", "--model.options", "{widths: [4, 8]}"]
-    end = ["--trainer.max_epochs", "9", "--trainer.limit_val_batches", "0", "--trainer.num_sanity_val_steps", "0"]
+    end = [
+        "--trainer.max_epochs",
+        "9",
+        "--trainer.limit_val_batches",
+        "0",
+        "--trainer.num_sanity_val_steps",
+        "0",
+    ]
     place = ["--runs", str(tmp_path / "runs"), "--trainer.accelerator", "cpu"]
     run(["fit", *sizes, *model, *end, *place], callbacks)
 
@@ -204,15 +264,21 @@ def watched(tmp_path: Path, way: str) -> list[Turn]:
     """Two turns of a training."""
     watch, caller = WatchStep(METRICS[way]), Caller()
     with pytest.raises(SystemExit):
-        (fit_watched if way == "ours" else fit_plainly)(tmp_path, [watch, TakesTurns(cast(Any, caller), watch)])
+        (fit_watched if way == "ours" else fit_plainly)(
+            tmp_path, [watch, TakesTurns(cast(Any, caller), watch)]
+        )
     return caller.turns
 
 
 @pytest.mark.parametrize("planted", [False, True])
-def test_no_training_step_waits_for_the_device(planted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_training_step_waits_for_the_device(
+    planted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if planted:  # a read of the loss in each step, which must be found
         inner = SegmentationModule._loss
-        monkeypatch.setattr(SegmentationModule, "_loss", lambda *args: inner(*args) * inner(*args).item())
+        monkeypatch.setattr(
+            SegmentationModule, "_loss", lambda *args: inner(*args) * inner(*args).item()
+        )
     _, second = watched(tmp_path, "ours")
     assert (second.steps, second.parts["waits"]) == (3, 3 if planted else 0)
     assert all(second.parts[part] > 0 for part in PARTS)
@@ -228,12 +294,17 @@ def test_the_waits_of_the_plain_loop_are_those_of_every_step(tmp_path: Path) -> 
 
 def test_a_gpu_s_waits_are_its_warnings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def say(mode: str) -> None:
-        warnings.warn("Synchronization debug mode does not yet detect all synchronizing operations", stacklevel=2)
+        warnings.warn(
+            "Synchronization debug mode does not yet detect all synchronizing operations",
+            stacklevel=2,
+        )
 
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", say)
     with _watches._Waits() as waits:
         for _ in range(2):
-            warnings.warn(f"{_watches.WARNING} (Triggered internally at CUDAFunctions.cpp:149.)", stacklevel=1)
+            warnings.warn(
+                f"{_watches.WARNING} (Triggered internally at CUDAFunctions.cpp:149.)", stacklevel=1
+            )
     assert waits.found == 2
 
 
@@ -306,7 +377,10 @@ def test_a_section_replaces_its_former_self_and_leaves_the_others(tmp_path: Path
     file = tmp_path / "RESULTS.md"
     for name, text in (("one", "1"), ("two", "2"), ("one", "3\n\n### part\n\n4")):
         front.write_section(file, name, text)
-    assert file.read_text(encoding="utf-8") == f"{front.HEAD.strip()}\n\n## one\n\n3\n\n### part\n\n4\n\n## two\n\n2\n"
+    assert (
+        file.read_text(encoding="utf-8")
+        == f"{front.HEAD.strip()}\n\n## one\n\n3\n\n### part\n\n4\n\n## two\n\n2\n"
+    )
 
 
 def test_a_misspelt_benchmark_is_a_sentence() -> None:
@@ -337,7 +411,10 @@ def test_variants_take_turns_in_going_first() -> None:
 
 
 def test_ratios_are_those_within_a_repetition() -> None:
-    measured = {"slow": sa_unet_v2.Measured([1, 2, 4], 0), "fast": sa_unet_v2.Measured([0.5, 1, 2], 1e-3)}
+    measured = {
+        "slow": sa_unet_v2.Measured([1, 2, 4], 0),
+        "fast": sa_unet_v2.Measured([0.5, 1, 2], 1e-3),
+    }
     *_, slow, fast = sa_unet_v2.table(measured).splitlines()
     assert slow == "| slow | 1 | 2.000 [1.500, 3.000] | 0.0e+00 |"
     assert fast == "| fast | 2.00 [2.00, 2.00] | 1.000 [0.750, 1.500] | 1.0e-03 |"
@@ -389,19 +466,29 @@ def test_a_peer_whose_time_is_over_says_so_and_so_does_the_phase(
             yield {"value": value}
 
     def parts(session: Any, record: Record) -> dict[str, Any]:
-        return {"memory": lambda until: _gpu_peers._in_time(rows(0.2), until), "training": lambda until: rows(0.0)}
+        return {
+            "memory": lambda until: _gpu_peers._in_time(rows(0.2), until),
+            "training": lambda until: rows(0.0),
+        }
 
     monkeypatch.setattr(_gpu_peers, "_parts", parts)
     record = session(tmp_path, "--phases", "peers", "--minutes", "0.05")["peers"]
-    first, second = ([row for row in record["rows"] if row["benchmark"] == name] for name in ("memory", "training"))
+    first, second = (
+        [row for row in record["rows"] if row["benchmark"] == name]
+        for name in ("memory", "training")
+    )
     assert first[-1] == {"benchmark": "memory", "cut": "the time was over"}
     assert 1 < len(first) < 9
     assert [row["value"] for row in second] == list(range(9))
     assert record["status"] == "out of time"
 
 
-def test_a_session_runs_its_phases_and_leaves_a_few_flat_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_gpu_peers, "_parts", lambda *_: {"memory": lambda _: (row for row in ())})  # tested by itself
+def test_a_session_runs_its_phases_and_leaves_a_few_flat_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        _gpu_peers, "_parts", lambda *_: {"memory": lambda _: (row for row in ())}
+    )  # tested by itself
     files = session(tmp_path, "--commit", "abc")
     networks, throughput, peers, recipe = (files[name] for name in gpu_session.PHASE_SHARES)
     for record in (networks, throughput, peers, recipe):
@@ -411,7 +498,9 @@ def test_a_session_runs_its_phases_and_leaves_a_few_flat_files(tmp_path: Path, m
     rows = {(row["architecture"], row["dtype"]) for row in networks["rows"]}
     assert rows == {(name, dtype) for name in models.names() for dtype in ("float16", "bfloat16")}
     count = 6 * len(_gpu_networks.SMOKE_ENCODERS)
-    assert [row["setting"] for row in throughput["rows"]] == ["as_recipes_run"] * count + ["fastest"] * count
+    assert [row["setting"] for row in throughput["rows"]] == ["as_recipes_run"] * count + [
+        "fastest"
+    ] * count
     assert all(row["images_per_second"] > 0 for row in throughput["rows"])
     assert recipe["completed"]
     assert 0 <= recipe["test"]["test/dice"] <= 1
@@ -436,14 +525,18 @@ def test_the_first_phases_do_without_the_packages_of_the_command_line(tmp_path: 
         f"gpu_session.main(['--smoke', '--device', 'cpu', '--out', {str(tmp_path)!r}, '--phases', *{phases!r}])\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-    files = {name: json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in phases}
+    files = {
+        name: json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in phases
+    }
     assert files["architectures"]["failed"] == []
     assert files["throughput"]["status"] == "done"
     assert all("error" not in row for row in files["throughput"]["rows"])
     assert files["recipe"]["status"] == "failed", "the recipe is the phase that needs them"
 
 
-def test_a_network_that_fails_is_a_row_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_fails_is_a_row_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(models, "names", lambda: ["no_such_network", "unet"])
     record = session(tmp_path, "--phases", "architectures")["architectures"]
     assert record["status"] == "done"
@@ -451,7 +544,9 @@ def test_a_network_that_fails_is_a_row_and_stops_nothing(tmp_path: Path, monkeyp
     assert [("error" in row) for row in record["rows"]] == [True, True, False, False]
 
 
-def test_gradients_that_are_not_finite_are_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_that_are_not_finite_are_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(models, "names", lambda: ["unet"])
     monkeypatch.setattr(_gpu_networks, "DTYPES", {"bfloat16": torch.bfloat16})
     monkeypatch.setattr(torch.amp.GradScaler, "scale", lambda self, loss: loss * float("inf"))
@@ -465,12 +560,16 @@ def test_the_gradients_of_a_scaled_loss_get_back_their_size() -> None:
         torch.manual_seed(0)
         training = _gpu_networks.Training(models.create("unet", widths=(4, 8)), 2, 32, CPU, dtype)
         training.step(unscale=True)
-        sizes.append(sum(float(p.grad.norm()) for p in training.net.parameters() if p.grad is not None))
+        sizes.append(
+            sum(float(p.grad.norm()) for p in training.net.parameters() if p.grad is not None)
+        )
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
 
 
 def test_the_batch_is_halved_until_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def speed(session: Any, name: str, encoder: str | None, size: int, batch: int, fixed: bool) -> dict[str, Any]:
+    def speed(
+        session: Any, name: str, encoder: str | None, size: int, batch: int, fixed: bool
+    ) -> dict[str, Any]:
         if batch > limit:
             raise torch.OutOfMemoryError
         return {"images_per_second": batch}
@@ -478,9 +577,15 @@ def test_the_batch_is_halved_until_it_fits(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(_gpu_networks, "_speed", speed)
     limit = 8
     some: Any = None
-    assert _gpu_networks._fitting(some, "unet", None, 256, 64, True) == {"batch": 8, "images_per_second": 8}
+    assert _gpu_networks._fitting(some, "unet", None, 256, 64, True) == {
+        "batch": 8,
+        "images_per_second": 8,
+    }
     limit = 0
-    assert _gpu_networks._fitting(some, "unet", None, 256, 64, True) == {"batch": 1, "error": "out of memory"}
+    assert _gpu_networks._fitting(some, "unet", None, 256, 64, True) == {
+        "batch": 1,
+        "error": "out of memory",
+    }
 
 
 def test_a_phase_without_time_says_so(tmp_path: Path) -> None:
@@ -515,11 +620,17 @@ def test_a_record_is_whole_on_disk_after_every_row(tmp_path: Path) -> None:
     assert json.loads(file.read_text(encoding="utf-8")) == {"commit": "abc", "rows": []}
     record.add(value=1)
     record.update(status="done")
-    assert json.loads(file.read_text(encoding="utf-8")) == {"commit": "abc", "rows": [{"value": 1}], "status": "done"}
+    assert json.loads(file.read_text(encoding="utf-8")) == {
+        "commit": "abc",
+        "rows": [{"value": 1}],
+        "status": "done",
+    }
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_the_utilisation_comes_from_torch_or_from_the_driver_s_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_utilisation_comes_from_torch_or_from_the_driver_s_tool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class NVMLError(Exception):
         """As that of NVIDIA's Python package."""
 

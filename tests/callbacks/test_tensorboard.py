@@ -12,7 +12,12 @@ from lightning_seg import cli
 from lightning_seg.callbacks.tensorboard import diagram, markdown
 
 RECIPE = {
-    "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1, "max_epochs": 2},
+    "trainer": {
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "log_every_n_steps": 1,
+        "max_epochs": 2,
+    },
     "data": {
         "dataset": "phantom_polyp",
         "protocol": None,
@@ -32,7 +37,10 @@ def run(tmp_path_factory):
     (folder / "tiny.csv").write_text(
         "# name: tiny\n# version: 1\n# rule: the first 17\nid,split\n" + "\n".join(rows) + "\n"
     )
-    recipe = RECIPE | {"data": RECIPE["data"] | {"protocol": str(folder / "tiny.csv")}, "runs": str(folder)}
+    recipe = RECIPE | {
+        "data": RECIPE["data"] | {"protocol": str(folder / "tiny.csv")},
+        "runs": str(folder),
+    }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     cli.run(["fit", "-c", str(folder / "tiny.yaml")])
     cli.run(["test", "-c", str(folder / "tiny.yaml"), "--ckpt_path", "best"])
@@ -59,7 +67,12 @@ def test_the_recipe_stands_there_without_what_is_left_to_defaults(events):
 def test_the_data_are_named_with_protocol_digest_and_that_they_are_synthetic(run, events):
     facts = json.loads(next(run.glob("test-*/*/summary.json")).read_text(encoding="utf-8"))
     lines = text(events, "run/data")
-    for words in ("phantom_polyp (SYNTHETIC)", "| tiny |", facts["protocol_digest"], "train 8, val 4, test 5"):
+    for words in (
+        "phantom_polyp (SYNTHETIC)",
+        "| tiny |",
+        facts["protocol_digest"],
+        "train 8, val 4, test 5",
+    ):
         assert words in lines
 
 
@@ -69,7 +82,9 @@ def test_the_scores_of_the_test_are_a_table_that_names_its_conventions(run, even
     dice = facts["scores"]["polyp"]["dice"]
     assert lines.startswith("**SYNTHETIC")
     assert "| class | score | mean over images | 95 % | pooled over pixels | 95 % |" in lines
-    row = next(line for line in lines.splitlines() if line.startswith("| polyp | dice |")).split(" | ")
+    row = next(line for line in lines.splitlines() if line.startswith("| polyp | dice |")).split(
+        " | "
+    )
     assert [row[2], row[4]] == [f"{dice['image']['value']:.4f}", f"{dice['pooled']['value']:.4f}"]
     assert "dice (two_class)" in lines
 
@@ -81,7 +96,9 @@ def test_each_validation_and_the_test_have_pictures_of_their_probabilities(event
     assert len(events.Tensors("test/pr_polyp")) == 1
 
 
-def test_the_hyper_parameters_come_with_the_best_validation_score_and_the_test_of_the_run(run, events):
+def test_the_hyper_parameters_come_with_the_best_validation_score_and_the_test_of_the_run(
+    run, events
+):
     content = events.summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
     experiment = metadata.parse_experiment_plugin_data(content)
     named = {info.name.tag for info in experiment.metric_infos}
@@ -99,7 +116,17 @@ def test_the_hyper_parameters_come_with_the_best_validation_score_and_the_test_o
 
 def test_no_test_score_can_be_monitored_though_all_are_shown(run, tmp_path):
     with pytest.raises(ValueError, match="the test set is sealed"):
-        cli.run(["fit", "-c", str(run / "config.yaml"), "--checkpoint.monitor", "test/dice", "--runs", str(tmp_path)])
+        cli.run(
+            [
+                "fit",
+                "-c",
+                str(run / "config.yaml"),
+                "--checkpoint.monitor",
+                "test/dice",
+                "--runs",
+                str(tmp_path),
+            ]
+        )
 
 
 def test_the_diagram_draws_calibrated_probabilities_on_its_diagonal():
@@ -112,4 +139,8 @@ def test_the_diagram_draws_calibrated_probabilities_on_its_diagonal():
 
 
 def test_a_bar_in_a_cell_does_not_split_a_markdown_table():
-    assert markdown([("a", "b"), ("x|y", 1)]).splitlines() == ["| a | b |", "| --- | --- |", "| x/y | 1 |"]
+    assert markdown([("a", "b"), ("x|y", 1)]).splitlines() == [
+        "| a | b |",
+        "| --- | --- |",
+        "| x/y | 1 |",
+    ]

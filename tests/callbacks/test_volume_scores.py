@@ -23,7 +23,9 @@ from lightning_seg.evaluation import ScoreTable
 from lightning_seg.training.module import SegmentationModule
 
 SCANS = {"a": 5, "b": 3, "c": 4}
-IDS = {scan: tuple(f"{scan}/{index:04d}" for index in range(count)) for scan, count in SCANS.items()}
+IDS = {
+    scan: tuple(f"{scan}/{index:04d}" for index in range(count)) for scan, count in SCANS.items()
+}
 SPACING = {"a": (5.0, 0.7, 0.8), "b": (1.0, 1.0, 1.0), "c": (2.5, 0.9, 0.9)}
 
 
@@ -58,15 +60,28 @@ def test_scores_are_those_of_the_stacked_slices_in_mm_and_ml() -> None:
         for k, row in enumerate(rows[scan]):
             prediction, truth = (np.stack([slices[id][part][k] for id in ids]) for part in (0, 1))
             if not truth.any():
-                assert (row.dice, row.iou, row.hd95_mm, row.nsd_2mm, row.truth_ml) == (1, 1, 0, 1, 0)
+                assert (row.dice, row.iou, row.hd95_mm, row.nsd_2mm, row.truth_ml) == (
+                    1,
+                    1,
+                    0,
+                    1,
+                    0,
+                )
                 continue
             both, any_ = (prediction & truth).sum(), (prediction | truth).sum()
             assert row.dice == pytest.approx(2 * both / (prediction.sum() + truth.sum()))
             assert row.iou == pytest.approx(both / any_)
             ml = np.prod(SPACING[scan]) / 1000
-            assert (row.truth_ml, row.predicted_ml) == pytest.approx((truth.sum() * ml, prediction.sum() * ml))
-            there, back = distances(prediction, truth, SPACING[scan]), distances(truth, prediction, SPACING[scan])
-            assert row.hd95_mm == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+            assert (row.truth_ml, row.predicted_ml) == pytest.approx(
+                (truth.sum() * ml, prediction.sum() * ml)
+            )
+            there, back = (
+                distances(prediction, truth, SPACING[scan]),
+                distances(truth, prediction, SPACING[scan]),
+            )
+            assert row.hd95_mm == pytest.approx(
+                max(np.percentile(there, 95), np.percentile(back, 95))
+            )
             assert row.nsd_2mm == pytest.approx((np.concatenate([there, back]) <= 2).mean())
 
 
@@ -81,7 +96,9 @@ def distances(one: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) ->
 
 @given(order=st.permutations([id for ids in IDS.values() for id in ids]), again=st.integers(0, 5))
 @settings(max_examples=15, deadline=None)
-def test_neither_order_nor_repetition_matters_and_whole_scans_are_dropped(order: list[str], again: int) -> None:
+def test_neither_order_nor_repetition_matters_and_whole_scans_are_dropped(
+    order: list[str], again: int
+) -> None:
     slices, whole = drawn(), volumes()
     for id in [*order, *order[:again]]:
         whole.add(id, *slices[id])
@@ -104,7 +121,9 @@ def test_a_scan_that_lacks_slices_is_told_and_not_scored() -> None:
 
 def _process(place: tuple[int, int, str]) -> tuple[dict[str, list[Row]], list[str]]:
     rank, world, file = place
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{file}", rank=rank, world_size=world
+    )
     whole, slices = volumes(), drawn()
     for id in [id for ids in IDS.values() for id in ids][rank::world]:
         whole.add(id, *slices[id])
@@ -118,7 +137,9 @@ def _process(place: tuple[int, int, str]) -> tuple[dict[str, list[Row]], list[st
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_that_share_scans_agree_with_one_that_has_all(tmp_path: Path, world: int) -> None:
     with multiprocessing.get_context("fork").Pool(world) as pool:
-        found = pool.map(_process, [(rank, world, str(tmp_path / "meet")) for rank in range(world)], chunksize=1)
+        found = pool.map(
+            _process, [(rank, world, str(tmp_path / "meet")) for rank in range(world)], chunksize=1
+        )
     for rows, incomplete in found:
         assert rows == in_order(drawn())
         assert incomplete == []
@@ -140,11 +161,46 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[...
     folder = tmp_path_factory.mktemp("lits")
     for number in range(5):
         write_scan(folder / "LiTS", number, (4 + number, 20, 24), spacing=(5.0, 0.8, 0.8))
-    data = ["--data.dataset", "lits", "--data.root", folder / "LiTS", "--data.protocol", "fold-1-of-3"]
-    data += ["--data.size", 16, "--data.batch_size", 3, "--data.cache", folder / "cache", "--data.num_workers", 0]
-    data += ["--data.dataset_options", '{"in_channels": 3, "slices": "organ"}', "--data.augment", "none"]
-    model = ["--model.architecture", "unet", "--model.options", '{"widths": [4, 8]}', "--model.lr", 0.02]
-    trainer = ["--trainer.accelerator", "cpu", "--trainer.max_epochs", 2, "--trainer.enable_progress_bar", "false"]
+    data = [
+        "--data.dataset",
+        "lits",
+        "--data.root",
+        folder / "LiTS",
+        "--data.protocol",
+        "fold-1-of-3",
+    ]
+    data += [
+        "--data.size",
+        16,
+        "--data.batch_size",
+        3,
+        "--data.cache",
+        folder / "cache",
+        "--data.num_workers",
+        0,
+    ]
+    data += [
+        "--data.dataset_options",
+        '{"in_channels": 3, "slices": "organ"}',
+        "--data.augment",
+        "none",
+    ]
+    model = [
+        "--model.architecture",
+        "unet",
+        "--model.options",
+        '{"widths": [4, 8]}',
+        "--model.lr",
+        0.02,
+    ]
+    trainer = [
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.max_epochs",
+        2,
+        "--trainer.enable_progress_bar",
+        "false",
+    ]
 
     def call(*args: object) -> None:
         args = (*args, "--runs", folder / "runs")
@@ -157,7 +213,11 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[...
         call(*args, "--ckpt_path", next(run.glob("checkpoints/best*.ckpt")))
         place = max(run.glob("*/*/volumes.csv"), key=lambda path: path.stat().st_mtime_ns).parent
         with (place / "volumes.csv").open() as file:
-            return list(csv.DictReader(file)), json.loads((place / "summary.json").read_text(encoding="utf-8")), place
+            return (
+                list(csv.DictReader(file)),
+                json.loads((place / "summary.json").read_text(encoding="utf-8")),
+                place,
+            )
 
     return run, score
 
@@ -196,26 +256,40 @@ def test_hd95_is_that_of_the_networks_masks(tested: tuple[Path, Callable[..., An
     checkpoint = next(run.glob("checkpoints/best*.ckpt"))
     module = SegmentationModule.load(checkpoint)
     saved = torch.load(checkpoint, weights_only=True)["datamodule_hyper_parameters"]
-    data = SegmentationDataModule(**{key: value for key, value in saved.items() if not key.startswith("_")})
+    data = SegmentationDataModule(
+        **{key: value for key, value in saved.items() if not key.startswith("_")}
+    )
     data.setup("test")
     masks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     with torch.inference_mode():
         for batch in data.test_dataloader():
             found = module(batch["image"]).logits > 0
-            for id, one, truth in zip(batch["id"], found.numpy(), batch["mask"].numpy() > 0, strict=True):
+            for id, one, truth in zip(
+                batch["id"], found.numpy(), batch["mask"].numpy() > 0, strict=True
+            ):
                 masks[id.split("/")[0]].append((one[0], truth[0]))
     spacing = (5.0, 0.8 * 20 / 16, 0.8 * 24 / 16)
     for row in rows:
         prediction, truth = map(np.stack, zip(*masks[row["scan"]], strict=True))
         if row["class"] == "liver" and prediction.any():
-            there, back = distances(prediction, truth, spacing), distances(truth, prediction, spacing)
+            there, back = (
+                distances(prediction, truth, spacing),
+                distances(truth, prediction, spacing),
+            )
             expected = max(np.percentile(there, 95), np.percentile(back, 95))
             assert float(row["hd95_mm"]) == pytest.approx(expected)
 
 
-def test_data_of_single_images_have_no_volumes(tested: tuple[Path, Callable[..., Any]], tmp_path: Path) -> None:
+def test_data_of_single_images_have_no_volumes(
+    tested: tuple[Path, Callable[..., Any]], tmp_path: Path
+) -> None:
     polyps = ["--data.dataset", "phantom_polyp", "--data.protocol", "auto", "--data.size", "16"]
-    options = ["--data.dataset_options", '{"count": 12, "resolution": 16}', "--data.batch_size", "4"]
+    options = [
+        "--data.dataset_options",
+        '{"count": 12, "resolution": 16}',
+        "--data.batch_size",
+        "4",
+    ]
     model = ["--model.architecture", "unet", "--model.options", '{"widths": [4, 8]}']
     trainer = ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--runs", str(tmp_path)]
     cli.run(["fit", *polyps, *options, *model, *trainer])

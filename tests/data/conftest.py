@@ -21,7 +21,9 @@ def disc(height: int, width: int, row: float, column: float, radius: float) -> n
 def write_pair(folder: Path, stem: str, height: int = 60, width: int = 80) -> None:
     """A reddish frame with a bright disc, and the disc's mask; both JPEG, as Kvasir-SEG has them."""
     rng = np.random.default_rng(list(stem.encode()))
-    inside = disc(height, width, height * rng.uniform(0.3, 0.7), width * rng.uniform(0.3, 0.7), height / 4)
+    inside = disc(
+        height, width, height * rng.uniform(0.3, 0.7), width * rng.uniform(0.3, 0.7), height / 4
+    )
     image = rng.normal((150, 70, 60), 5, (height, width, 3)) + 60 * inside[..., None]
     for part, pixels in {"images": image.clip(0, 255), "masks": 255 * inside}.items():
         (folder / part).mkdir(parents=True, exist_ok=True)

@@ -18,11 +18,17 @@ from lightning_seg.data.splits import protocol_names
 from lightning_seg.errors import InputError
 
 
-def test_all_protocols_are_listed_with_digest_sizes_and_rule(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_protocols_are_listed_with_digest_sizes_and_rule(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     main(["protocols"])
     printed, _, rules = capsys.readouterr().out.partition("\n\n")
     assert all(rule in rules for rule in ("auto", "fold-<i>-of-<k>", "leave-<group>", "test-only"))
-    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if not line.startswith(" ")}
+    rows = {
+        line.split()[0]: line.split()[1:]
+        for line in printed.splitlines()
+        if not line.startswith(" ")
+    }
     assert rows.pop("name") == ["version", "digest", "train", "val", "test"]
     assert list(rows) == protocol_names()
     for name, row in rows.items():
@@ -33,7 +39,9 @@ def test_all_protocols_are_listed_with_digest_sizes_and_rule(capsys: pytest.Capt
         assert "".join(split.rule.split()) in "".join(printed.split())
 
 
-def test_one_protocol_is_described_by_name_or_by_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_protocol_is_described_by_name_or_by_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["protocols", "drive"])
     printed = capsys.readouterr().out
     assert "the last 4 by name" in printed
@@ -42,14 +50,26 @@ def test_one_protocol_is_described_by_name_or_by_file(tmp_path: Path, capsys: py
     mine.write_text("# name: mine\n# version: 7\nid,split\na,train\nb,val\nc,test\nd,test\n")
     main(["protocols", str(mine)])
     printed = capsys.readouterr().out
-    assert printed.splitlines()[1].split() == ["mine", "7", load_protocol(mine).digest, "1", "1", "2"]
+    assert printed.splitlines()[1].split() == [
+        "mine",
+        "7",
+        load_protocol(mine).digest,
+        "1",
+        "1",
+        "2",
+    ]
     assert "rule: not stated" in printed
 
 
-def test_a_misspelt_name_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_name_is_one_sentence_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for args, sentence in (
         (["protocols", "drives"], "error: no protocol named 'drives'; did you mean 'drive'?"),
-        (["download", "kvasir"], "error: no downloadable data set named 'kvasir'; did you mean 'kvasir_seg'?"),
+        (
+            ["download", "kvasir"],
+            "error: no downloadable data set named 'kvasir'; did you mean 'kvasir_seg'?",
+        ),
     ):
         with pytest.raises(SystemExit) as stop:
             front.main(["data", *args])
@@ -68,7 +88,9 @@ def test_download_fetches_below_root_and_prints_the_folder(
     folder = make_kvasir(tmp_path / "owners")
     monkeypatch.setattr(kvasir_seg, "COUNT", 4)
     monkeypatch.setattr(kvasir_seg, "FINGERPRINT", kvasir_seg.fingerprint(folder))
-    archive = Path(shutil.make_archive(str(tmp_path / "kvasir-seg"), "zip", folder.parent, folder.name))
+    archive = Path(
+        shutil.make_archive(str(tmp_path / "kvasir-seg"), "zip", folder.parent, folder.name)
+    )
     monkeypatch.setitem(download.ARCHIVES, "kvasir_seg", (download.Part(archive.as_uri()),))
     root = tmp_path / "root"
     main(["download", "kvasir_seg", "--root", str(root)])
@@ -82,7 +104,9 @@ def test_download_without_a_place_to_go_is_refused(monkeypatch: pytest.MonkeyPat
         main(["download", "kvasir_seg"])
 
 
-def test_neither_torch_nor_albumentations_is_loaded(make_kvasir: Callable[..., Path], tmp_path: Path) -> None:
+def test_neither_torch_nor_albumentations_is_loaded(
+    make_kvasir: Callable[..., Path], tmp_path: Path
+) -> None:
     make_kvasir(tmp_path)
     code = (
         "import sys; from lightning_seg.__main__ import main; main(['data', 'protocols']); "
@@ -90,7 +114,9 @@ def test_neither_torch_nor_albumentations_is_loaded(make_kvasir: Callable[..., P
         "from lightning_seg.data import check as integrity; from lightning_seg.data.check import page, summary; "
         "print({'torch', 'lightning', 'albumentations', 'timm'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.splitlines()[-1] == "set()"
 
 
@@ -113,7 +139,14 @@ def test_check_ends_with_0_when_clean_1_on_a_leak_or_damage_and_2_on_bad_input(
     folder = make_kvasir(tmp_path, ("a", "b", "c", "d", "e"))
     Image.open(folder / "images" / "a.jpg").save(folder / "images" / "e.jpg", quality=98)
     Image.open(folder / "masks" / "b.jpg").resize((80, 60)).save(folder / "masks" / "e.jpg")
-    base = ["folder", "--root", str(folder), "--dataset_options", "{mask_threshold: 100}", "--protocol"]
+    base = [
+        "folder",
+        "--root",
+        str(folder),
+        "--dataset_options",
+        "{mask_threshold: 100}",
+        "--protocol",
+    ]
     splits = {"a": "train", "b": "train", "c": "val", "d": "test"}
     apart = protocol_file(tmp_path / "apart.csv", splits | {"e": "test"})
     together = protocol_file(tmp_path / "together.csv", splits | {"e": "train"})
@@ -136,7 +169,10 @@ def test_check_ends_with_0_when_clean_1_on_a_leak_or_damage_and_2_on_bad_input(
             ["folder", "--root", str(folder), "--dataset_options", "{mask_treshold: 1}"],
             "did you mean 'mask_threshold'?",
         ),
-        ([*base, together, "--likeness", "40"], "--likeness is 40; give a number above 0 and up to 1"),
+        (
+            [*base, together, "--likeness", "40"],
+            "--likeness is 40; give a number above 0 and up to 1",
+        ),
         (["kvasir_seg", "--protocol", "kvasir-unet"], "no protocol named 'kvasir-unet'"),
         ([*base, together, "--no_near", "--html", str(folder)], "cannot be written"),
     ):
@@ -159,14 +195,20 @@ def test_show_writes_one_row_an_image_and_one_column_an_epoch(
     base = ["data", "show", "-c", str(recipe), "--output", str(sheet), "--count", "3"]
     front.main([*base, "--epochs", "2"])
     assert "3 train images in rows, as read and then 2 times augmented" in capsys.readouterr().out
-    first = np.asarray(Image.open(sheet)).reshape(3, 244, 3, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
+    first = (
+        np.asarray(Image.open(sheet)).reshape(3, 244, 3, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
+    )
     assert not np.array_equal(first[0, 1], first[0, 2])  # another epoch, another change
     front.main([*base, "--epochs", "1", "--epoch", "1"])
-    later = np.asarray(Image.open(sheet)).reshape(3, 244, 2, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
+    later = (
+        np.asarray(Image.open(sheet)).reshape(3, 244, 2, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
+    )
     assert np.array_equal(later[:, 0], first[:, 0])
     assert np.array_equal(later[:, 1], first[:, 2])
     front.main([*base, "--copies", "2", "--epoch", "1"])
-    copies = np.asarray(Image.open(sheet)).reshape(3, 244, 3, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
+    copies = (
+        np.asarray(Image.open(sheet)).reshape(3, 244, 3, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
+    )
     assert np.array_equal(copies[:, 1], first[:, 2])
     assert not np.array_equal(copies[:, 2], first[:, 2])
     front.main([*base, "--split", "test"])

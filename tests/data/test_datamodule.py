@@ -18,7 +18,8 @@ from lightning_seg.data.sources.base import Sample
 from lightning_seg.errors import InputError
 
 PROTOCOL = "# name: fake\nid,split\n" + "".join(
-    f"s{index:02d},{'train' if index < 7 else 'val' if index < 9 else 'test'}\n" for index in range(12)
+    f"s{index:02d},{'train' if index < 7 else 'val' if index < 9 else 'test'}\n"
+    for index in range(12)
 )
 
 
@@ -45,17 +46,28 @@ def protocol(tmp_path: Path) -> str:
 
 
 def make(protocol: str, **options: Any) -> SegmentationDataModule:
-    return SegmentationDataModule(**({"dataset": "fake", "protocol": protocol, "size": 16, "batch_size": 2} | options))
+    return SegmentationDataModule(
+        **({"dataset": "fake", "protocol": protocol, "size": 16, "batch_size": 2} | options)
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"dataset": "fantom_polyp"}, "no data set named 'fantom_polyp'; did you mean 'phantom_polyp'"),
-        ({"protocol": "phantom-poly"}, "no protocol named 'phantom-poly'; did you mean 'phantom-polyp'"),
+        (
+            {"dataset": "fantom_polyp"},
+            "no data set named 'fantom_polyp'; did you mean 'phantom_polyp'",
+        ),
+        (
+            {"protocol": "phantom-poly"},
+            "no protocol named 'phantom-poly'; did you mean 'phantom-polyp'",
+        ),
         ({"augment": "uneta"}, "no augmentation preset named 'uneta'"),
         ({"augment": [{"name": "Flip"}]}, "no transform named 'Flip'"),
-        ({"dataset_options": {"counts": 3}}, "no option of phantom_polyp named 'counts'; did you mean 'count'"),
+        (
+            {"dataset_options": {"counts": 3}},
+            "no option of phantom_polyp named 'counts'; did you mean 'count'",
+        ),
         ({"batch_size": 0}, "data.batch_size is 0"),
         ({"size": -1}, "data.size is -1"),
         ({"size": 0}, "data.size is 0"),
@@ -64,12 +76,16 @@ def make(protocol: str, **options: Any) -> SegmentationDataModule:
         ({"seed": -1}, "data.seed is -1"),
     ],
 )
-def test_a_wrong_argument_is_refused_by_the_constructor(options: dict[str, Any], sentence: str) -> None:
+def test_a_wrong_argument_is_refused_by_the_constructor(
+    options: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(InputError, match=sentence):
         SegmentationDataModule(**options)
 
 
-def test_the_constructor_describes_the_data_without_opening_them(opened: list[Any], protocol: str) -> None:
+def test_the_constructor_describes_the_data_without_opening_them(
+    opened: list[Any], protocol: str
+) -> None:
     module = make(protocol)
     assert module.classes == ("left", "right")
     assert module.in_channels == 3
@@ -90,14 +106,20 @@ def test_missing_data_are_an_error_of_prepare_data_not_of_the_constructor(
             module.setup("fit")
 
 
-def test_a_data_set_that_lacks_ids_of_the_protocol_is_refused(opened: list[Any], protocol: str) -> None:
+def test_a_data_set_that_lacks_ids_of_the_protocol_is_refused(
+    opened: list[Any], protocol: str
+) -> None:
     with pytest.raises(InputError, match="names 3 of 12 ids that the data set lacks"):
         make(protocol, dataset_options={"count": 9}).setup("fit")
 
 
 def test_each_stage_opens_its_own_splits_only(opened: list[Any], protocol: str) -> None:
     ids = load_protocol(protocol).ids
-    expected = {"fit": {*ids["train"], *ids["val"]}, "validate": {*ids["val"]}, "test": {*ids["test"]}}
+    expected = {
+        "fit": {*ids["train"], *ids["val"]},
+        "validate": {*ids["val"]},
+        "test": {*ids["test"]},
+    }
     for stage, wanted in (expected | {"predict": expected["test"]}).items():
         module = make(protocol)
         module.setup(stage)
@@ -123,7 +145,9 @@ def test_without_a_size_images_stay_as_they_are(opened: list[Any], protocol: str
     assert torch.equal(batch["image"][0], torch.from_numpy(expected.copy()))
 
 
-def test_validation_and_test_are_whole_unchanged_and_in_order(opened: list[Any], protocol: str) -> None:
+def test_validation_and_test_are_whole_unchanged_and_in_order(
+    opened: list[Any], protocol: str
+) -> None:
     module = make(protocol)
     module.setup("fit")
     module.setup("test")
@@ -168,7 +192,9 @@ def test_the_global_batch_is_shared_by_the_devices(opened: list[Any], protocol: 
         module.val_dataloader()
 
 
-def test_the_hyper_parameters_are_primitives_that_rebuild_it(opened: list[Any], protocol: str) -> None:
+def test_the_hyper_parameters_are_primitives_that_rebuild_it(
+    opened: list[Any], protocol: str
+) -> None:
     module = make(protocol, root=Path("/somewhere"), augment=[{"name": "HorizontalFlip"}], copies=2)
     kept = dict(module.hparams)
     assert kept["root"] == "/somewhere"
@@ -181,11 +207,15 @@ def test_the_hyper_parameters_are_primitives_that_rebuild_it(opened: list[Any], 
 def test_the_default_number_of_workers_follows_the_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
 ) -> None:
-    monkeypatch.setattr(implementation.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(
+        implementation.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False
+    )
     assert implementation.default_workers() == workers
 
 
-def test_a_file_of_transforms_goes_into_the_hyper_parameters(opened: list[Any], protocol: str, tmp_path: Path) -> None:
+def test_a_file_of_transforms_goes_into_the_hyper_parameters(
+    opened: list[Any], protocol: str, tmp_path: Path
+) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("- {name: HorizontalFlip, p: 1.0}")
     module = make(protocol, augment=str(file))
@@ -236,7 +266,9 @@ def test_the_samples_of_an_id_stay_in_its_split(volumes: list[Any], protocol: st
     module = make(protocol, dataset="volumes")
     split = load_protocol(protocol)
     for name in ("train", "val", "test"):
-        assert module.ids(name) == tuple(f"{id}-{number}" for id in split.ids[name] for number in range(3))
+        assert module.ids(name) == tuple(
+            f"{id}-{number}" for id in split.ids[name] for number in range(3)
+        )
     assert module.protocol_digest == split.digest
     module.setup("fit")
     seen = [id for batch in module.val_dataloader() for id in batch["id"]]
@@ -291,7 +323,12 @@ class Record(LightningModule):
 
 
 def trainer(tmp_path: Path, **options: Any) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+    }
     return Trainer(default_root_dir=tmp_path, **(quiet | {"enable_checkpointing": False} | options))
 
 
@@ -319,9 +356,13 @@ def test_predict_runs_over_the_test_split(opened: list[Any], protocol: str, tmp_
     assert tuple(id for batch in found for id in batch) == module._split.ids["test"]
 
 
-@pytest.mark.parametrize(("dataset", "channels", "classes"), [("phantom_polyp", 3, 1), ("phantom_ct", 1, 2)])
+@pytest.mark.parametrize(
+    ("dataset", "channels", "classes"), [("phantom_polyp", 3, 1), ("phantom_ct", 1, 2)]
+)
 def test_the_phantoms_come_through(dataset: str, channels: int, classes: int) -> None:
-    module = SegmentationDataModule(dataset, size=32, batch_size=4, dataset_options={"resolution": 64}, num_workers=0)
+    module = SegmentationDataModule(
+        dataset, size=32, batch_size=4, dataset_options={"resolution": 64}, num_workers=0
+    )
     module.setup("validate")
     batch = next(iter(module.val_dataloader()))
     assert batch["image"].shape == (4, channels, 32, 32)

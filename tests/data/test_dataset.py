@@ -60,7 +60,9 @@ def test_changing_an_item_leaves_the_store_as_it_was(make_source: MakeSource) ->
 
 
 @pytest.mark.parametrize("size", [(16, 24), (64, 48), (32, 32)])
-def test_images_and_masks_are_resized_to_height_and_width(make_source: MakeSource, size: tuple[int, int]) -> None:
+def test_images_and_masks_are_resized_to_height_and_width(
+    make_source: MakeSource, size: tuple[int, int]
+) -> None:
     item = SegmentationDataset(make_source(), ["s00"], size, None)[0]
     assert item["image"].shape == (3, *size)
     assert item["mask"].shape == (2, *size)
@@ -74,7 +76,9 @@ def test_shrinking_averages_the_image_and_keeps_the_mask_in_place() -> None:
     small, tiny = resize(Sample(image, mask), (4, 4)), resize(Sample(image**2, mask), (2, 2))
     assert np.array_equal(small.mask[..., 0], mask[::2, ::2, 0])
     assert np.allclose(small.image[..., 0], image.reshape(4, 2, 4, 2).mean(axis=(1, 3)), atol=0.5)
-    assert np.allclose(tiny.image[..., 0], (image**2).reshape(2, 4, 2, 4).mean(axis=(1, 3)), atol=0.5)
+    assert np.allclose(
+        tiny.image[..., 0], (image**2).reshape(2, 4, 2, 4).mean(axis=(1, 3)), atol=0.5
+    )
 
 
 def test_a_resized_mask_is_not_shifted_against_its_image() -> None:
@@ -82,7 +86,10 @@ def test_a_resized_mask_is_not_shifted_against_its_image() -> None:
     image = np.zeros((530, 622, 3), np.uint8)
     cv2.circle(image, (200, 300), 100, (255, 255, 255), -1)
     small = resize(Sample(image, image[..., :1] // 255), (256, 256))
-    centres = [np.argwhere(part > 0.5).mean(axis=0) for part in (small.image[..., 0] / 255, small.mask[..., 0])]
+    centres = [
+        np.argwhere(part > 0.5).mean(axis=0)
+        for part in (small.image[..., 0] / 255, small.mask[..., 0])
+    ]
     assert np.allclose(*centres, atol=0.15)
 
 
@@ -151,7 +158,9 @@ def batches(
     """Two epochs, through a loader that lives on between them."""
     sampler = EpochSampler(data, world, rank, seed=3, drop_last=True)
     options |= {"num_workers": workers, "persistent_workers": workers > 0}
-    loader = DataLoader(data, 4 // world, sampler=sampler, drop_last=True, collate_fn=collate, **options)
+    loader = DataLoader(
+        data, 4 // world, sampler=sampler, drop_last=True, collate_fn=collate, **options
+    )
     found = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
@@ -159,34 +168,52 @@ def batches(
     return found
 
 
-def test_the_number_of_workers_and_what_they_prefetch_change_no_pixel(make_source: MakeSource) -> None:
-    data = SegmentationDataset(make_source(), [f"s{index:02d}" for index in range(10)], None, AUGMENTATION)
+def test_the_number_of_workers_and_what_they_prefetch_change_no_pixel(
+    make_source: MakeSource,
+) -> None:
+    data = SegmentationDataset(
+        make_source(), [f"s{index:02d}" for index in range(10)], None, AUGMENTATION
+    )
     alone = batches(data, 0)
     assert len(alone) == 4
     for workers, prefetched in ((1, 1), (2, 3)):
         others = batches(data, workers, prefetch_factor=prefetched)
-        assert all(same(*pair) and pair[0]["id"] == pair[1]["id"] for pair in zip(alone, others, strict=True))
+        assert all(
+            same(*pair) and pair[0]["id"] == pair[1]["id"]
+            for pair in zip(alone, others, strict=True)
+        )
 
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_the_number_of_ranks_changes_no_pixel(make_source: MakeSource, world: int) -> None:
-    data = SegmentationDataset(make_source(), [f"s{index:02d}" for index in range(10)], None, AUGMENTATION)
+    data = SegmentationDataset(
+        make_source(), [f"s{index:02d}" for index in range(10)], None, AUGMENTATION
+    )
     alone = batches(data, 0)
     ranks = [batches(data, 0, world, rank) for rank in range(world)]
     for whole, *parts in zip(alone, *ranks, strict=True):
         pictures = dict(zip(whole["id"], whole["image"], strict=True))
-        found = {id: image for part in parts for id, image in zip(part["id"], part["image"], strict=True)}
+        found = {
+            id: image for part in parts for id, image in zip(part["id"], part["image"], strict=True)
+        }
         assert found.keys() == pictures.keys()
         assert all(torch.equal(found[id], pictures[id]) for id in found)
 
 
-@given(count=st.integers(1, 60), local=st.integers(1, 5), world=st.sampled_from([1, 2, 3, 4]), epoch=st.integers(0, 9))
+@given(
+    count=st.integers(1, 60),
+    local=st.integers(1, 5),
+    world=st.sampled_from([1, 2, 3, 4]),
+    epoch=st.integers(0, 9),
+)
 def test_the_ranks_share_each_global_batch(count: int, local: int, world: int, epoch: int) -> None:
     """Against one device: the same sets, batch by batch, without repeats, the incomplete tail dropped."""
     size, data = local * world, Numbers(count)
 
     def global_batches(world: int) -> list[list[tuple[int, int]]]:
-        samplers = [EpochSampler(data, world, rank, seed=1, drop_last=True) for rank in range(world)]
+        samplers = [
+            EpochSampler(data, world, rank, seed=1, drop_last=True) for rank in range(world)
+        ]
         for sampler in samplers:
             sampler.set_epoch(epoch)
         keys = [list(sampler) for sampler in samplers]
@@ -204,8 +231,12 @@ def test_the_ranks_share_each_global_batch(count: int, local: int, world: int, e
 
 
 @given(count=st.integers(1, 20), world=st.integers(1, 5))
-def test_without_drop_last_every_sample_is_visited_and_ranks_stay_level(count: int, world: int) -> None:
-    samplers = [EpochSampler(Numbers(count), world, rank, seed=1, drop_last=False) for rank in range(world)]
+def test_without_drop_last_every_sample_is_visited_and_ranks_stay_level(
+    count: int, world: int
+) -> None:
+    samplers = [
+        EpochSampler(Numbers(count), world, rank, seed=1, drop_last=False) for rank in range(world)
+    ]
     keys = [list(sampler) for sampler in samplers]
     assert {key[1] for rank in keys for key in rank} == set(range(count))
     assert {len(rank) for rank in keys} == {len(samplers[0])} == {-(-count // world)}
@@ -219,20 +250,28 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
 
     orders = {(seed, epoch): order(seed, epoch) for seed in (1, 2) for epoch in (0, 1)}
     assert all(sorted(found) == list(range(50)) for found in orders.values())
-    assert len({tuple(found) for found in orders.values()}) == 4  # torch's seed + epoch would repeat one
+    assert (
+        len({tuple(found) for found in orders.values()}) == 4
+    )  # torch's seed + epoch would repeat one
     assert orders[1, 1] == order(1, 1)
 
 
-def test_a_region_is_resized_and_moved_with_the_masks_and_ignored_where_nothing_was(make_source: MakeSource) -> None:
+def test_a_region_is_resized_and_moved_with_the_masks_and_ignored_where_nothing_was(
+    make_source: MakeSource,
+) -> None:
     source = make_source()
     read = source.read
 
     def with_region(id: str) -> Sample:
         image, mask, _ = read(id)
-        return Sample(image, mask[..., :1], mask[..., 0] + np.uint8(1))  # OpenCV rounds ties differently for two planes
+        return Sample(
+            image, mask[..., :1], mask[..., 0] + np.uint8(1)
+        )  # OpenCV rounds ties differently for two planes
 
     source.read = with_region
-    turn = Augmentation([{"name": "Rotate", "limit": [45, 45], "p": 1.0}, {"name": "HorizontalFlip", "p": 0.5}], 1)
+    turn = Augmentation(
+        [{"name": "Rotate", "limit": [45, 45], "p": 1.0}, {"name": "HorizontalFlip", "p": 0.5}], 1
+    )
     data = SegmentationDataset(source, ["s00", "s01"], (64, 64), turn)
     assert data.store[0].region is not None
     assert np.array_equal(data.store[0].region, data.store[0].mask[..., 0] + 1)
@@ -244,13 +283,22 @@ def test_a_region_is_resized_and_moved_with_the_masks_and_ignored_where_nothing_
         assert torch.equal(region == 2, mask == 1)
         corners = region[0, [0, 0, -1, -1], [0, -1, 0, -1]]
         assert (corners == 0).all()
-        assert 0.1 < (region == 0).float().mean() < 0.25  # a square turned by 45 degrees leaves 17 % of its frame empty
+        assert (
+            0.1 < (region == 0).float().mean() < 0.25
+        )  # a square turned by 45 degrees leaves 17 % of its frame empty
 
 
 def test_holes_in_the_image_leave_the_region_as_it_is() -> None:
-    hole = {"name": "CoarseDropout", "hole_height_range": [0.5, 0.5], "hole_width_range": [0.5, 0.5], "p": 1.0}
+    hole = {
+        "name": "CoarseDropout",
+        "hole_height_range": [0.5, 0.5],
+        "hole_width_range": [0.5, 0.5],
+        "p": 1.0,
+    }
     ones = np.ones((16, 16, 1), np.uint8)
-    sample = Augmentation([hole | {"fill": 0, "fill_mask": 0}], 0).change(Sample(ones, ones, ones[..., 0]), (0, "a"))
+    sample = Augmentation([hole | {"fill": 0, "fill_mask": 0}], 0).change(
+        Sample(ones, ones, ones[..., 0]), (0, "a")
+    )
     assert np.array_equal(sample.image, sample.mask)
     assert sample.mask.sum() < 256
     assert sample.region is not None
@@ -261,7 +309,9 @@ def test_samples_without_a_region_have_no_such_key(make_source: MakeSource) -> N
     assert "region" not in SegmentationDataset(make_source(), ["s00"], None, None)[0]
 
 
-def test_an_id_that_stands_twice_is_read_once_and_changed_differently(make_source: MakeSource) -> None:
+def test_an_id_that_stands_twice_is_read_once_and_changed_differently(
+    make_source: MakeSource,
+) -> None:
     source = make_source()
     data = SegmentationDataset(source, ["s00", "s01", "s00"], None, AUGMENTATION)
     alone = SegmentationDataset(source, ["s00"], None, AUGMENTATION)

@@ -57,7 +57,12 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name, value in {"files": {"/data.bin": CONTENT}, "ranges": True, "break_after": None, "seen": []}.items():
+    for name, value in {
+        "files": {"/data.bin": CONTENT},
+        "ranges": True,
+        "break_after": None,
+        "seen": [],
+    }.items():
         monkeypatch.setattr(Handler, name, value)
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
@@ -70,7 +75,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_file_is_downloaded_whole_and_checked(server: str, tmp_path: Path) -> None:
-    target = download(f"{server}/data.bin", tmp_path / "new" / "data.bin", DIGEST.upper(), progress=False)
+    target = download(
+        f"{server}/data.bin", tmp_path / "new" / "data.bin", DIGEST.upper(), progress=False
+    )
     assert target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["data.bin"]
 
@@ -93,17 +100,26 @@ def test_a_server_without_ranges_sends_everything_again(
 ) -> None:
     monkeypatch.setattr(Handler, "ranges", False)
     (tmp_path / "data.bin.part").write_bytes(b"begun")
-    assert download(f"{server}/data.bin", tmp_path / "data.bin", progress=False).read_bytes() == CONTENT
+    assert (
+        download(f"{server}/data.bin", tmp_path / "data.bin", progress=False).read_bytes()
+        == CONTENT
+    )
 
 
 def test_a_part_that_is_the_whole_file_is_taken(server: str, tmp_path: Path) -> None:
     (tmp_path / "data.bin.part").write_bytes(CONTENT)
-    assert download(f"{server}/data.bin", tmp_path / "data.bin", DIGEST, progress=False).read_bytes() == CONTENT
+    assert (
+        download(f"{server}/data.bin", tmp_path / "data.bin", DIGEST, progress=False).read_bytes()
+        == CONTENT
+    )
 
 
 def test_a_part_that_is_longer_than_the_file_is_dropped(server: str, tmp_path: Path) -> None:
     (tmp_path / "data.bin.part").write_bytes(CONTENT + b"more")
-    assert download(f"{server}/data.bin", tmp_path / "data.bin", DIGEST, progress=False).read_bytes() == CONTENT
+    assert (
+        download(f"{server}/data.bin", tmp_path / "data.bin", DIGEST, progress=False).read_bytes()
+        == CONTENT
+    )
 
 
 def test_a_wrong_checksum_leaves_nothing_behind(server: str, tmp_path: Path) -> None:
@@ -112,14 +128,18 @@ def test_a_wrong_checksum_leaves_nothing_behind(server: str, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_file_and_an_unreachable_server_are_sentences(server: str, tmp_path: Path) -> None:
+def test_an_unknown_file_and_an_unreachable_server_are_sentences(
+    server: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=r"could not download .*gone.* \(HTTP Error 404"):
         download(f"{server}/gone", tmp_path / "gone", progress=False)
     with pytest.raises(InputError, match=r"could not download .*refused"):
         download("http://127.0.0.1:9/data.bin", tmp_path / "data.bin", progress=False)
 
 
-def test_the_progress_bar_reaches_its_end(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_reaches_its_end(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     download(f"{server}/data.bin", tmp_path / "data.bin", DIGEST)
     assert "3.0/3.0 MB" in capsys.readouterr().out
 
@@ -132,17 +152,28 @@ def archive(path: Path, *members: str | zipfile.ZipInfo) -> Path:
 
 
 @pytest.mark.parametrize(
-    "members", [("Set/a.txt", "Set/sub/b.txt"), ("a.txt", "sub/b.txt"), ("S/a.txt", "S/sub/b.txt", "__MACOSX/._a")]
+    "members",
+    [
+        ("Set/a.txt", "Set/sub/b.txt"),
+        ("a.txt", "sub/b.txt"),
+        ("S/a.txt", "S/sub/b.txt", "__MACOSX/._a"),
+    ],
 )
-def test_an_archive_is_extracted_without_its_outer_folder(tmp_path: Path, members: tuple[str, ...]) -> None:
+def test_an_archive_is_extracted_without_its_outer_folder(
+    tmp_path: Path, members: tuple[str, ...]
+) -> None:
     target = extract(archive(tmp_path / "x.zip", *members), tmp_path / "target")
     assert (target / "a.txt").read_bytes() == b"content"
     assert sorted(path.name for path in target.iterdir()) == ["a.txt", "sub"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["target", "x.zip"]
 
 
-@pytest.mark.parametrize("member", ["../evil.txt", "Set/../../evil.txt", "/evil.txt", "..\\evil.txt", "C:\\evil.txt"])
-def test_a_member_outside_the_target_is_refused_before_anything_is_written(tmp_path: Path, member: str) -> None:
+@pytest.mark.parametrize(
+    "member", ["../evil.txt", "Set/../../evil.txt", "/evil.txt", "..\\evil.txt", "C:\\evil.txt"]
+)
+def test_a_member_outside_the_target_is_refused_before_anything_is_written(
+    tmp_path: Path, member: str
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     with pytest.raises(InputError, match="outside its target"):
@@ -162,9 +193,11 @@ def test_a_damaged_archive_leaves_no_target(tmp_path: Path, damage: str) -> None
     path = archive(tmp_path / "x.zip", "a.txt", "b.txt")
     whole = path.read_bytes()
     path.write_bytes(
-        {"truncated": whole[:60], "no archive": b"<html>", "wrong content": whole.replace(b"content", b"CONTENT")}[
-            damage
-        ]
+        {
+            "truncated": whole[:60],
+            "no archive": b"<html>",
+            "wrong content": whole.replace(b"content", b"CONTENT"),
+        }[damage]
     )
     with pytest.raises(InputError, match=r"x\.zip cannot be extracted"):
         extract(path, tmp_path / "target")
@@ -189,8 +222,12 @@ def test_the_folder_of_a_faster_process_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["theirs"]
 
 
-def test_only_data_sets_with_a_known_address_can_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="no downloadable data set named 'kvasir'; did you mean 'kvasir_seg'"):
+def test_only_data_sets_with_a_known_address_can_be_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        InputError, match="no downloadable data set named 'kvasir'; did you mean 'kvasir_seg'"
+    ):
         fetch("kvasir", tmp_path)
     monkeypatch.delenv("LIGHTNING_SEG_DATA", raising=False)
     with pytest.raises(InputError, match="give root or set LIGHTNING_SEG_DATA"):
@@ -217,7 +254,9 @@ def test_a_tar_is_extracted_as_a_zip_is(tmp_path: Path) -> None:
     assert (target / "sub" / "b.txt").read_bytes() == b"more"
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE]
+)
 def test_a_tar_with_a_link_or_a_device_is_refused(tmp_path: Path, kind: bytes) -> None:
     info = tarfile.TarInfo("odd")
     info.type, info.linkname = kind, "../secret"
@@ -265,7 +304,9 @@ def stare(server: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     return tuple(content)
 
 
-def test_a_data_set_of_several_archives_is_fetched_once_and_opens(stare: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_data_set_of_several_archives_is_fetched_once_and_opens(
+    stare: tuple[str, ...], tmp_path: Path
+) -> None:
     folder = fetch("stare", tmp_path, progress=False)
     assert folder == tmp_path / "STARE"
     assert STARE(folder).ids == STARE(tmp_path, observer="vk").ids == ["im0001", "im0002"]
@@ -279,7 +320,9 @@ def test_a_fetch_that_broke_off_goes_on(
     stare: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = dict(Handler.files)
-    monkeypatch.setattr(Handler, "files", {name: data for name, data in files.items() if "labels-ah" not in name})
+    monkeypatch.setattr(
+        Handler, "files", {name: data for name, data in files.items() if "labels-ah" not in name}
+    )
     with pytest.raises(InputError, match=r"could not download .*labels-ah\.tar"):
         fetch("stare", tmp_path, progress=False)
     monkeypatch.setattr(Handler, "files", files)
@@ -287,7 +330,9 @@ def test_a_fetch_that_broke_off_goes_on(
     assert len(Handler.seen) == 4
 
 
-def test_an_archive_that_is_there_but_not_the_owners_is_refused(stare: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_archive_that_is_there_but_not_the_owners_is_refused(
+    stare: tuple[str, ...], tmp_path: Path
+) -> None:
     (tmp_path / stare[0]).write_bytes(b"something else")
     with pytest.raises(InputError, match=r"stare-images\.tar has not the sha256 .*; remove it"):
         fetch("stare", tmp_path, progress=False)
@@ -308,7 +353,9 @@ def test_where_no_checksum_is_published_the_first_download_sets_it(
     (tmp_path / "stare-images.tar").unlink()
     changed = tar({"im0001.ppm.gz": picture(1)})
     monkeypatch.setattr(Handler, "files", Handler.files | {"/stare-images.tar": changed})
-    with pytest.raises(InputError, match=r"fetch it again, or delete .*stare-images\.tar\.sha256 if its owners"):
+    with pytest.raises(
+        InputError, match=r"fetch it again, or delete .*stare-images\.tar\.sha256 if its owners"
+    ):
         fetch("stare", tmp_path, progress=False)
     record.unlink()
     assert STARE(fetch("stare", tmp_path, progress=False)).ids == ["im0001"]

@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.sources.base import pair_files, read_grey, read_image, read_labels, read_mask, read_pair
+from lightning_seg.data.sources.base import (
+    pair_files,
+    read_grey,
+    read_image,
+    read_labels,
+    read_mask,
+    read_pair,
+)
 from lightning_seg.data.sources.folder import Folder
 from lightning_seg.data.sources.kvasir_seg import KvasirSEG
 from lightning_seg.errors import InputError
@@ -28,7 +35,9 @@ def scene(seed: int = 0) -> np.ndarray:
 
 def save(path: Path, picture: np.ndarray | Image.Image, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(path, **options)
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(
+        path, **options
+    )
     return path
 
 
@@ -45,7 +54,9 @@ def test_exchanged_folders_of_images_and_masks_are_noticed(tmp_path: Path, suffi
         save(tmp_path / "images" / f"{stem}.{suffix}", MASK)
         save(tmp_path / "masks" / f"{stem}.{suffix}", scene())
     for source in (KvasirSEG(tmp_path), Folder(tmp_path)):
-        with pytest.raises(InputError, match=r"masks/a\.\w+ is no mask: .* coloured; .* folders .* exchanged"):
+        with pytest.raises(
+            InputError, match=r"masks/a\.\w+ is no mask: .* coloured; .* folders .* exchanged"
+        ):
             source.read("a")
     grey = save(tmp_path / "masks" / f"a.{suffix}", scene()[..., 1])
     refused(grey, read_mask, r"of its pixels are grey .* exchanged")
@@ -62,7 +73,9 @@ def test_a_16_bit_image_is_refused_since_its_black_and_white_are_unknown(tmp_pat
     path = save(tmp_path / "ct.png", scene()[..., 0].astype(np.uint16) * 16)
     for read in (read_image, read_grey):
         refused(path, read, "grey values of more than 8 bits.* scale it to 8 bits")
-    refused(save(tmp_path / "f.tif", scene()[..., 0].astype(np.float32)), read_image, "more than 8 bits")
+    refused(
+        save(tmp_path / "f.tif", scene()[..., 0].astype(np.float32)), read_image, "more than 8 bits"
+    )
 
 
 def test_a_16_bit_mask_is_read_on_either_scale_and_refused_between_them(tmp_path: Path) -> None:
@@ -70,7 +83,9 @@ def test_a_16_bit_mask_is_read_on_either_scale_and_refused_between_them(tmp_path
     for name, pixels in (("narrow", wide), ("full", wide * 257)):
         assert np.array_equal(read_mask(save(tmp_path / f"{name}.png", pixels)), MASK // 255)
     refused(save(tmp_path / "odd.png", wide * 16), read_mask, "16-bit values end at 4080")
-    assert np.array_equal(read_labels(save(tmp_path / "labels.png", wide * 16)), MASK.astype(int) * 16)
+    assert np.array_equal(
+        read_labels(save(tmp_path / "labels.png", wide * 16)), MASK.astype(int) * 16
+    )
 
 
 def test_a_palette_mask_is_read_by_its_colours_and_its_labels_by_index(tmp_path: Path) -> None:
@@ -80,32 +95,47 @@ def test_a_palette_mask_is_read_by_its_colours_and_its_labels_by_index(tmp_path:
     assert Image.open(path).mode == "P"
     assert np.array_equal(read_mask(path), MASK // 255)
     assert np.array_equal(read_labels(path), MASK // 255)
-    indices.putpalette([0, 0, 0, 128, 0, 0])  # the colours of Pascal VOC: grey 38, so under any usual threshold
-    refused(save(tmp_path / "voc.png", indices), read_mask, "of its pixels are coloured.*data set 'folder'")
+    indices.putpalette(
+        [0, 0, 0, 128, 0, 0]
+    )  # the colours of Pascal VOC: grey 38, so under any usual threshold
+    refused(
+        save(tmp_path / "voc.png", indices),
+        read_mask,
+        "of its pixels are coloured.*data set 'folder'",
+    )
     image = Image.fromarray(scene()).quantize(64)
-    assert np.array_equal(read_image(save(tmp_path / "image.png", image)), np.array(image.convert("RGB")))
+    assert np.array_equal(
+        read_image(save(tmp_path / "image.png", image)), np.array(image.convert("RGB"))
+    )
 
 
 def test_one_bit_masks_are_read(tmp_path: Path) -> None:
     for suffix in ("png", "bmp", "tif", "gif"):
         assert np.array_equal(
-            read_mask(save(tmp_path / f"m.{suffix}", Image.fromarray(MASK).convert("1"))), MASK // 255
+            read_mask(save(tmp_path / f"m.{suffix}", Image.fromarray(MASK).convert("1"))),
+            MASK // 255,
         )
 
 
 @pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, -1), (8, 1)])
-def test_a_photograph_that_was_turned_fits_the_mask_drawn_on_it(tmp_path: Path, orientation: int, turn: int) -> None:
+def test_a_photograph_that_was_turned_fits_the_mask_drawn_on_it(
+    tmp_path: Path, orientation: int, turn: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = save(tmp_path / "x.jpg", scene(), exif=exif, quality=95)
     sample = read_pair(image, save(tmp_path / "m.png", np.rot90(MASK, turn).copy()))
     assert np.abs(sample.image.astype(int) - np.rot90(scene(), turn)).mean() < 3
     if orientation != 3:
-        with pytest.raises(InputError, match=r"x\.jpg and its mask .* differ in size \(48x64 and 64x48\)"):
+        with pytest.raises(
+            InputError, match=r"x\.jpg and its mask .* differ in size \(48x64 and 64x48\)"
+        ):
             read_pair(image, save(tmp_path / "stored.png", MASK))
 
 
-def test_an_opaque_alpha_channel_is_dropped_and_a_transparent_picture_refused(tmp_path: Path) -> None:
+def test_an_opaque_alpha_channel_is_dropped_and_a_transparent_picture_refused(
+    tmp_path: Path,
+) -> None:
     opaque = np.dstack([scene(), np.full(SHAPE, 255, np.uint8)])
     assert np.array_equal(read_image(save(tmp_path / "opaque.png", opaque)), scene())
     mask = np.dstack([MASK, MASK, MASK, np.full(SHAPE, 255, np.uint8)])
@@ -116,7 +146,11 @@ def test_an_opaque_alpha_channel_is_dropped_and_a_transparent_picture_refused(tm
         [np.full((*SHAPE, 3), 255, np.uint8), MASK]
     )  # white everywhere, the shape in the alpha channel alone
     refused(save(tmp_path / "drawn.png", drawn), read_mask, "transparent pixels")
-    refused(save(tmp_path / "grey.png", Image.fromarray(MASK), transparency=0), read_mask, "transparent pixels")
+    refused(
+        save(tmp_path / "grey.png", Image.fromarray(MASK), transparency=0),
+        read_mask,
+        "transparent pixels",
+    )
 
 
 def test_cmyk_is_read_as_the_colours_it_prints(tmp_path: Path) -> None:
@@ -135,15 +169,23 @@ def test_a_mask_of_small_numbers_is_not_silently_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stem", ["Größe 1", "画像 (2)", "a b.c", "é", "100%_#1", "-x"])
-def test_names_with_spaces_and_any_script_are_read_and_trained_on(tmp_path: Path, stem: str) -> None:
+def test_names_with_spaces_and_any_script_are_read_and_trained_on(
+    tmp_path: Path, stem: str
+) -> None:
     root = tmp_path / "Daten für Übung"
     for extra in ("", "1", "2"):
         save(root / "images" / f"{stem}{extra}.jpg", scene())
         save(root / "masks" / f"{stem}{extra}.png", MASK)
-    data = SegmentationDataModule("folder", str(root), protocol="auto-1", size=32, batch_size=1, num_workers=0)
+    data = SegmentationDataModule(
+        "folder", str(root), protocol="auto-1", size=32, batch_size=1, num_workers=0
+    )
     data.setup("fit")
     data.setup("test")
-    found = [item["id"] for loader in (data.train_dataloader(), data.test_dataloader()) for item in loader]
+    found = [
+        item["id"]
+        for loader in (data.train_dataloader(), data.test_dataloader())
+        for item in loader
+    ]
     assert all(id[0].startswith(stem) for id in found)
     assert data.source.read(stem).mask.sum() == (MASK > 0).sum()
 

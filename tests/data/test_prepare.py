@@ -27,7 +27,9 @@ def data(tmp_path: Path) -> dict[str, Any]:
         for part in ("images", "masks"):
             (tmp_path / "raw" / part).mkdir(parents=True, exist_ok=True)
         image = cv2.resize(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8), (80, 60))
-        mask = cv2.ellipse(np.zeros((60, 80), np.uint8), (30 + index, 30), (20, 12), 9.0 * index, 0, 360, 255, -1)
+        mask = cv2.ellipse(
+            np.zeros((60, 80), np.uint8), (30 + index, 30), (20, 12), 9.0 * index, 0, 360, 255, -1
+        )
         Image.fromarray(image).save(tmp_path / "raw" / "images" / f"P{index // 2} é_{index}.png")
         Image.fromarray(mask).save(tmp_path / "raw" / "masks" / f"P{index // 2} é_{index}.png")
     options = {"group_pattern": "^(P\\d+)"}
@@ -56,18 +58,25 @@ def prepared(folder: Path) -> dict[str, Any]:
     return yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))["data"]
 
 
-def test_copies_are_bit_by_bit_those_made_while_training(data: dict[str, Any], tmp_path: Path) -> None:
+def test_copies_are_bit_by_bit_those_made_while_training(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
     prepare.prepare(data | {"augment": "unet_a", "seed": 7}, 3, tmp_path / "out")
     expected = items(data | {"augment": "unet_a", "seed": 7, "copies": 3, "online": False}, "train")
     found = {item["id"]: item for item in items(prepared(tmp_path / "out"), "train")}
     count = len(expected) // 3
     assert len(found) == len(expected) == 3 * count
-    names = [item["id"] + (f"_copy{place // count}" if place >= count else "") for place, item in enumerate(expected)]
+    names = [
+        item["id"] + (f"_copy{place // count}" if place >= count else "")
+        for place, item in enumerate(expected)
+    ]
     assert all(same(found[name], item) for name, item in zip(names, expected, strict=True))
     assert not same(found[names[0]], found[names[count]])
 
 
-def test_validation_and_test_images_stand_once_and_unchanged(data: dict[str, Any], tmp_path: Path) -> None:
+def test_validation_and_test_images_stand_once_and_unchanged(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
     manifest = prepare.prepare(data | {"augment": "unet_a"}, 4, tmp_path / "out")
     for split in ("val", "test"):
         expected, found = items(data, split), items(prepared(tmp_path / "out"), split)
@@ -76,7 +85,9 @@ def test_validation_and_test_images_stand_once_and_unchanged(data: dict[str, Any
     names = [path.name for path in (tmp_path / "out" / "images").iterdir()]
     assert len(names) == manifest["images"] == 6 * 4 + 4
     module = SegmentationDataModule(**prepared(tmp_path / "out"))
-    assert {id.split("_copy")[0] for id in module.ids("train")}.isdisjoint(module.ids("val") + module.ids("test"))
+    assert {id.split("_copy")[0] for id in module.ids("train")}.isdisjoint(
+        module.ids("val") + module.ids("test")
+    )
     groups = module.source.groups
     assert all(groups[id] == id.split(" ")[0] for id in module.ids("train"))
     assert module.protocol_name == "auto-3-x4"
@@ -124,10 +135,14 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_uninterrupted(
     assert prepare.prepare(data, 2, tmp_path / "out") == whole  # complete: nothing is read again
 
 
-def test_a_folder_of_something_else_or_of_other_settings_is_left_alone(data: dict[str, Any], tmp_path: Path) -> None:
+def test_a_folder_of_something_else_or_of_other_settings_is_left_alone(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"foreign holds other files; give an empty or a new folder"):
+    with pytest.raises(
+        InputError, match=r"foreign holds other files; give an empty or a new folder"
+    ):
         prepare.prepare(data, 2, tmp_path / "foreign")
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["thesis.txt"]
     with pytest.raises(InputError, match=r"thesis\.txt is a file; give a folder"):
@@ -142,22 +157,30 @@ def test_a_folder_of_something_else_or_of_other_settings_is_left_alone(data: dic
     ):
         with pytest.raises(InputError, match="was prepared with other"):
             prepare.prepare(other, copies, tmp_path / "out")
-    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()
+    } == before
     (tmp_path / "out" / "manifest.json").write_text("{")
     with pytest.raises(InputError, match=r"manifest\.json is no manifest"):
         prepare.prepare(data, 2, tmp_path / "out")
 
 
-def test_a_damaged_image_is_named_and_no_file_of_it_is_written(data: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_image_is_named_and_no_file_of_it_is_written(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
     broken = sorted((tmp_path / "raw" / "images").iterdir())[4]
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(InputError, match=f"{broken.name} cannot be decoded"):
         prepare.prepare(data, 2, tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(broken.stem)]
-    assert not json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["complete"]
+    assert not json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))[
+        "complete"
+    ]
 
 
-def test_names_that_would_collide_are_refused_before_anything_is_written(data: dict[str, Any], tmp_path: Path) -> None:
+def test_names_that_would_collide_are_refused_before_anything_is_written(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
     for part in ("images", "masks"):
         paths = sorted((tmp_path / "raw" / part).iterdir())
         for path in paths:
@@ -179,7 +202,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_is_one_sentence_and_what_stands_is_whole(data: dict[str, Any], small_disk: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_what_stands_is_whole(
+    data: dict[str, Any], small_disk: Path
+) -> None:
     with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
         prepare.prepare(data | {"size": 96}, 6, small_disk / "out")
     pictures = list((small_disk / "out").rglob("*.png"))

@@ -57,13 +57,19 @@ def test_no_group_stands_in_two_splits_and_no_id_is_lost(count: int, size: int, 
 def test_auto_takes_80_10_10_and_another_seed_is_another_split() -> None:
     source = Bare()
     assert [len(split("auto", source).ids[name]) for name in SPLITS] == [32, 4, 4]
-    assert split("auto", source).digest == split("auto-42", source).digest != split("auto-43", source).digest
+    assert (
+        split("auto", source).digest
+        == split("auto-42", source).digest
+        != split("auto-43", source).digest
+    )
 
 
 def test_auto_follows_the_sources_own_assignment_and_a_seed_does_not() -> None:
     source: Any = Bare()
     source.assigned = {id: SPLITS[int(id[1:]) // 4 % 3] for id in source.ids}
-    assert split("auto", source).ids["val"] == tuple(f"s{index:02d}" for index in range(40) if index // 4 % 3 == 1)
+    assert split("auto", source).ids["val"] == tuple(
+        f"s{index:02d}" for index in range(40) if index // 4 % 3 == 1
+    )
     assert split("auto-42", source).digest == split("auto", Bare()).digest
 
 
@@ -81,7 +87,9 @@ def test_the_group_left_out_tests_alone() -> None:
     made = split("leave-patient 3", source)
     assert made.ids["test"] == ("s12", "s13", "s14", "s15")
     assert len(made.ids["val"]) == 4
-    with pytest.raises(InputError, match="no group of the data set named 'patient 33'; did you mean 'patient 3'"):
+    with pytest.raises(
+        InputError, match="no group of the data set named 'patient 33'; did you mean 'patient 3'"
+    ):
         split("leave-patient 33", source)
     slashed = Bare({f"s{index}": f"a/{index}" for index in range(4)})
     assert split("leave-a/1", slashed).name == "leave-a_1"
@@ -97,7 +105,9 @@ def test_a_name_that_is_no_rule_is_a_shipped_protocol_or_an_error_that_proposes_
     assert resolve("drive", Bare) == load_protocol("drive")
     with pytest.raises(InputError, match="no protocol named 'autos'; did you mean 'auto'"):
         resolve("autos", Bare)
-    with pytest.raises(InputError, match="no protocol named 'pranet-kvasr'; did you mean 'pranet-kvasir'"):
+    with pytest.raises(
+        InputError, match="no protocol named 'pranet-kvasr'; did you mean 'pranet-kvasir'"
+    ):
         SegmentationDataModule("pranet", protocol="pranet-kvasr")
 
 
@@ -115,30 +125,44 @@ def module(protocol: str) -> SegmentationDataModule:
     return SegmentationDataModule("fake", protocol=protocol, size=16, batch_size=2, num_workers=0)
 
 
-def test_the_data_module_trains_on_a_split_by_rule_and_stamps_its_name_and_digest(fake: None) -> None:
+def test_the_data_module_trains_on_a_split_by_rule_and_stamps_its_name_and_digest(
+    fake: None,
+) -> None:
     data = module("fold-1-of-4")
     data.setup("fit")
     data.setup("test")
     assert [len(data.ids(name)) for name in SPLITS] == [6, 3, 3]
     assert data.protocol_name == "fold-1-of-4"
-    assert data.protocol_digest == module("fold-1-of-4").protocol_digest != module("fold-2-of-4").protocol_digest
+    assert (
+        data.protocol_digest
+        == module("fold-1-of-4").protocol_digest
+        != module("fold-2-of-4").protocol_digest
+    )
     assert {id for batch in data.test_dataloader() for id in batch["id"]} == set(data.ids("test"))
 
 
-def test_a_protocol_for_testing_alone_tests_and_says_so_when_asked_to_train(fake: None, tmp_path: Path) -> None:
+def test_a_protocol_for_testing_alone_tests_and_says_so_when_asked_to_train(
+    fake: None, tmp_path: Path
+) -> None:
     path = tmp_path / "external.csv"
     path.write_text("id,split\n" + "".join(f"s{index:02d},test\n" for index in range(12)))
     for protocol, name in (("test-only", "test-only"), (str(path), "external")):
         data = module(protocol)
         data.setup("test")
         assert len(data.test_dataloader().dataset) == 12
-        with pytest.raises(InputError, match=f"protocol {name} has no train ids; name another with data.protocol"):
+        with pytest.raises(
+            InputError, match=f"protocol {name} has no train ids; name another with data.protocol"
+        ):
             data.setup("fit")
     assert module("test-only").protocol_digest == module(str(path)).protocol_digest
 
 
-@pytest.mark.parametrize(("content", "lacking"), [("a,train\nb,val\n", "test"), ("a,val\nb,test\n", "train")])
-def test_a_protocol_with_one_gap_is_still_refused(tmp_path: Path, content: str, lacking: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "lacking"), [("a,train\nb,val\n", "test"), ("a,val\nb,test\n", "train")]
+)
+def test_a_protocol_with_one_gap_is_still_refused(
+    tmp_path: Path, content: str, lacking: str
+) -> None:
     path = tmp_path / "gap.csv"
     path.write_text("id,split\n" + content)
     with pytest.raises(InputError, match=f"gives no ids to {lacking}; .*or test alone has ids"):

@@ -38,7 +38,8 @@ def write(path: Path, text: str) -> Path:
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     return write(
-        tmp_path / "small.csv", "# name: small\n# version: 3\nid,split\ns01,train\ns00,train\ns02,val\ns03,test\n"
+        tmp_path / "small.csv",
+        "# name: small\n# version: 3\nid,split\ns01,train\ns00,train\ns02,val\ns03,test\n",
     )
 
 
@@ -50,8 +51,12 @@ def test_a_protocol_file_is_read_with_its_header(small: Path) -> None:
 
 
 def test_the_digest_depends_on_the_assignment_alone(small: Path, tmp_path: Path) -> None:
-    other = write(tmp_path / "o.csv", "# name: other\nid,split\ns03,test\ns02,val\ns00,train\ns01,train\n")
-    moved = write(tmp_path / "m.csv", "# name: small\nid,split\ns03,train\ns02,val\ns00,train\ns01,test\n")
+    other = write(
+        tmp_path / "o.csv", "# name: other\nid,split\ns03,test\ns02,val\ns00,train\ns01,train\n"
+    )
+    moved = write(
+        tmp_path / "m.csv", "# name: small\nid,split\ns03,train\ns02,val\ns00,train\ns01,test\n"
+    )
     assert load_protocol(small).digest == load_protocol(other).digest != load_protocol(moved).digest
     assert len(load_protocol(small).digest) == 12
 
@@ -74,15 +79,21 @@ def test_a_wrong_protocol_file_is_refused(tmp_path: Path, text: str, sentence: s
 
 
 def test_an_unknown_protocol_gets_its_near_match() -> None:
-    with pytest.raises(InputError, match="no protocol named 'kvasir-unet'; did you mean 'kvasir-unet-a'"):
+    with pytest.raises(
+        InputError, match="no protocol named 'kvasir-unet'; did you mean 'kvasir-unet-a'"
+    ):
         load_protocol("kvasir-unet")
     with pytest.raises(InputError, match="there is no protocol file"):
         load_protocol("folder/mine.csv")
 
 
-def test_ids_that_the_data_set_lacks_are_counted_and_named(small: Path, make_source: MakeSource) -> None:
+def test_ids_that_the_data_set_lacks_are_counted_and_named(
+    small: Path, make_source: MakeSource
+) -> None:
     source = make_source(2)
-    with pytest.raises(InputError, match="names 2 of 4 ids that the data set lacks, first s02, s03"):
+    with pytest.raises(
+        InputError, match="names 2 of 4 ids that the data set lacks, first s02, s03"
+    ):
         check(load_protocol(small), source)
 
 
@@ -101,7 +112,10 @@ def test_a_group_in_two_splits_is_let_through_only_where_the_file_declares_it(
     source.groups |= {"s01": "patient 7", "s03": "patient 7"}
     declared = {
         answer: load_protocol(
-            write(tmp_path / f"{answer}.csv", f"# leaks: {answer}\n{small.read_text(encoding='utf-8')}")
+            write(
+                tmp_path / f"{answer}.csv",
+                f"# leaks: {answer}\n{small.read_text(encoding='utf-8')}",
+            )
         )
         for answer in ("yes", "no")
     }
@@ -134,7 +148,9 @@ def test_a_group_never_appears_in_two_folds(groups: dict[str, str], k: int, seed
         return
     folds = k_fold(groups, k, seed)
     assert sorted(id for fold in folds for id in fold) == sorted(groups)
-    assert set(Counter(group for fold in folds for group in {groups[id] for id in fold}).values()) == {1}
+    assert set(
+        Counter(group for fold in folds for group in {groups[id] for id in fold}).values()
+    ) == {1}
     largest = max(Counter(groups.values()).values())
     assert max(map(len, folds)) - min(map(len, folds)) <= largest
 
@@ -173,7 +189,9 @@ def test_the_seed_alone_decides_the_split() -> None:
 def test_sizes_are_exact_where_every_group_is_one_id(total: int, seed: int) -> None:
     split = group_split({str(index): str(index) for index in range(total)}, FRACTIONS, seed)
     assert np.allclose(
-        [len(split[name]) for name in FRACTIONS], [total * share for share in FRACTIONS.values()], atol=1
+        [len(split[name]) for name in FRACTIONS],
+        [total * share for share in FRACTIONS.values()],
+        atol=1,
     )
 
 
@@ -186,8 +204,15 @@ def test_fractions_that_are_no_shares_are_refused(fractions: dict[str, float]) -
 def test_protocol_text_is_what_load_protocol_reads(tmp_path: Path) -> None:
     ids = {"train": ("b", "a"), "val": ("d",), "test": ("c",)}
     split = load_protocol(write(tmp_path / "p.csv", protocol_text("p", 2, "by hand: a, b", ids)))
-    assert (split.name, split.version, split.rule, split.leaks) == ("p", "2", "by hand: a, b", False)
-    assert load_protocol(write(tmp_path / "l.csv", protocol_text("l", 1, "", ids, leaks=True))).leaks
+    assert (split.name, split.version, split.rule, split.leaks) == (
+        "p",
+        "2",
+        "by hand: a, b",
+        False,
+    )
+    assert load_protocol(
+        write(tmp_path / "l.csv", protocol_text("l", 1, "", ids, leaks=True))
+    ).leaks
     assert {name: set(members) for name, members in split.ids.items()} == {
         name: set(members) for name, members in ids.items()
     }
@@ -210,7 +235,9 @@ def test_every_shipped_protocol_is_whole_and_bears_the_name_of_its_file(name: st
         ("kvasir-800-200", (720, 80, 200)),
     ],
 )
-def test_the_kvasir_protocols_follow_from_the_ids_by_their_rule(name: str, sizes: tuple[int, ...]) -> None:
+def test_the_kvasir_protocols_follow_from_the_ids_by_their_rule(
+    name: str, sizes: tuple[int, ...]
+) -> None:
     split = load_protocol(name)
     assert tuple(len(ids) for ids in split.ids.values()) == sizes
     ids = sorted(id for members in split.ids.values() for id in members)

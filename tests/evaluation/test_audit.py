@@ -40,7 +40,11 @@ def test_no_row_of_pefnet_and_pam_unet_is_pooled(paper, rows):
 
 
 def test_figures_known_to_be_means_over_batches_are_not_means_over_images():
-    found = {(row["dataset"], row["options"]): said for row, said in reported() if row["model"] == "dca_unet"}
+    found = {
+        (row["dataset"], row["options"]): said
+        for row, said in reported()
+        if row["model"] == "dca_unet"
+    }
     assert found["kvasir_seg", "skip=dca"] == "not pooled: batch"
 
 

@@ -10,7 +10,9 @@ from scipy import ndimage
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.boundary import boundary_scores, hd95, nsd, surface_distances
 
-masks = hnp.arrays(bool, st.shared(hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=9), key="shape"))
+masks = hnp.arrays(
+    bool, st.shared(hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=9), key="shape")
+)
 
 
 def edge(mask):
@@ -43,7 +45,9 @@ def test_hd95_and_nsd_are_those_of_distance_transforms(prediction, truth, step, 
 
 @settings(max_examples=60, deadline=None)
 @given(masks, masks)
-def test_boundary_scores_do_not_depend_on_which_mask_is_the_truth_and_are_perfect_for_a_copy(prediction, truth):
+def test_boundary_scores_do_not_depend_on_which_mask_is_the_truth_and_are_perfect_for_a_copy(
+    prediction, truth
+):
     assert boundary_scores(prediction, truth) == pytest.approx(boundary_scores(truth, prediction))
     assert boundary_scores(truth, truth.copy()) == (0, 1)
 
@@ -58,7 +62,9 @@ def test_hd95_and_nsd_are_those_of_monai(shape):
         smooth = [ndimage.gaussian_filter(generator.normal(size=shape), 3) for _ in range(2)]
         a, b = (values > np.quantile(values, 0.8) for values in smooth)
         tensors = [torch.from_numpy(mask)[None, None] for mask in (a, b)]
-        expected = compute_hausdorff_distance(*tensors, percentile=95, spacing=spacing, include_background=True)
+        expected = compute_hausdorff_distance(
+            *tensors, percentile=95, spacing=spacing, include_background=True
+        )
         assert hd95(a, b, spacing) == pytest.approx(float(expected), rel=1e-5)
         dice = compute_surface_dice(*tensors, [2.0], include_background=True, spacing=None)
         assert nsd(a, b, 1.0, 2.0) == pytest.approx(float(dice), abs=1e-6)

@@ -23,7 +23,9 @@ def pixels():
 @pytest.fixture(scope="module")
 def histogram(pixels):
     bins = (pixels[0] * BINS).astype(int)
-    return np.stack([np.bincount(bins[pixels[1] == kind], minlength=BINS) for kind in (False, True)])
+    return np.stack(
+        [np.bincount(bins[pixels[1] == kind], minlength=BINS) for kind in (False, True)]
+    )
 
 
 def test_precision_recall_and_their_area_are_those_of_scikit_learn(pixels, histogram):
@@ -38,7 +40,9 @@ def test_precision_recall_and_their_area_are_those_of_scikit_learn(pixels, histo
 
 def test_the_histogram_comes_back_from_its_curve(histogram):
     curve = pr_curve(histogram)
-    np.testing.assert_array_equal(counted(curve.tp.astype(np.float32), curve.fp.astype(np.float32)), histogram)
+    np.testing.assert_array_equal(
+        counted(curve.tp.astype(np.float32), curve.fp.astype(np.float32)), histogram
+    )
 
 
 def test_reliability_is_that_of_scikit_learn_and_its_error_that_of_a_loop(pixels, histogram):

@@ -55,14 +55,18 @@ def test_an_interval_needs_two_images_and_is_a_point_where_nothing_varies():
 def test_the_interval_is_the_bca_interval_of_scipy():
     counts = table().of("polyp")
     values = per_image(counts, "dice")
-    expected = stats.bootstrap((values,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)
+    ).confidence_interval
     assert interval(counts, "dice", "image") == pytest.approx(tuple(expected), abs=1e-9)
 
     def of_rows(rows, axis=-1):
         return pooled(counts[rows], "iou")
 
     rows = (np.arange(len(counts)),)
-    expected = stats.bootstrap(rows, of_rows, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
+    expected = stats.bootstrap(
+        rows, of_rows, n_resamples=2000, rng=np.random.default_rng(0)
+    ).confidence_interval
     assert interval(counts, "iou", "pooled") == pytest.approx(tuple(expected), abs=1e-9)
 
 
@@ -71,7 +75,9 @@ def test_images_of_one_patient_are_drawn_together():
     few = table(images=6)
     many = few.at(np.repeat(np.arange(6), 10))
     alone = ScoreTable(tuple(map(str, range(60))), few.classes, many.counts)
-    grouped = ScoreTable(alone.ids, few.classes, many.counts, tuple("abcdef"[i // 10] for i in range(60)))
+    grouped = ScoreTable(
+        alone.ids, few.classes, many.counts, tuple("abcdef"[i // 10] for i in range(60))
+    )
     assert grouped.grouped
     assert not alone.grouped
     for convention in ("image", "pooled"):
@@ -98,12 +104,15 @@ def test_the_score_of_several_seeds_is_their_mean_over_the_same_resamples():
         alone = [statistic([each], "polyp", "dice", convention) for each in tables]
         np.testing.assert_allclose(together.seeds, [each.value for each in alone])
         assert together.value == pytest.approx(together.seeds.mean())
-        np.testing.assert_allclose(together.resampled(50), np.mean([each.resampled(50) for each in alone], 0))
+        np.testing.assert_allclose(
+            together.resampled(50), np.mean([each.resampled(50) for each in alone], 0)
+        )
 
 
 def test_the_difference_of_equal_models_is_significant_about_one_time_in_twenty():
     wrong = sum(
-        compare([table(seed=2 * k)], [table(seed=2 * k + 1)], "polyp", resamples=400).p_bootstrap < 0.05
+        compare([table(seed=2 * k)], [table(seed=2 * k + 1)], "polyp", resamples=400).p_bootstrap
+        < 0.05
         for k in range(200)
     )
     assert 2 <= wrong <= 22  # binomial of 200 and .05: 10 +- 3
@@ -114,15 +123,21 @@ def test_a_comparison_is_paired_and_its_p_agrees_with_its_interval():
     found = compare(a, b, "polyp")
     values = [per_image(each[0].of("polyp"), "dice") for each in (a, b)]
     assert found.difference == pytest.approx(values[0].mean() - values[1].mean())
-    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(np.round(values[0] - values[1], 12)).pvalue)
+    assert found.p_wilcoxon == pytest.approx(
+        stats.wilcoxon(np.round(values[0] - values[1], 12)).pvalue
+    )
     assert (found.images, found.groups) == (60, 60)
     alone = np.ptp(bca(statistic(a, "polyp", "dice")))
-    assert found.high - found.low < alone / 2  # most of the spread is that of the images, which both share
+    assert (
+        found.high - found.low < alone / 2
+    )  # most of the spread is that of the images, which both share
     for quality in (0.9, 0.905, 0.91, 0.92, 0.95):
         each = compare([table(quality, seed=1)], b, "polyp")
         assert (each.p_bootstrap < 0.05) == (each.low > 0 or each.high < 0)
     reverse = compare(b, a, "polyp")
-    assert (reverse.difference, reverse.p_bootstrap) == pytest.approx((-found.difference, found.p_bootstrap))
+    assert (reverse.difference, reverse.p_bootstrap) == pytest.approx(
+        (-found.difference, found.p_bootstrap)
+    )
 
 
 def test_a_model_equals_itself():
@@ -133,7 +148,14 @@ def test_a_model_equals_itself():
 def test_a_difference_that_never_varies_is_certain_and_one_image_says_nothing():
     def constant(value, images):
         ids = tuple(map(str, range(images)))
-        return [ScoreTable(ids, ("x",), np.ones((images, 1, 4), int), measures={"nsd": np.full((images, 1), value)})]
+        return [
+            ScoreTable(
+                ids,
+                ("x",),
+                np.ones((images, 1, 4), int),
+                measures={"nsd": np.full((images, 1), value)},
+            )
+        ]
 
     found = compare(constant(0.9, 5), constant(0.8, 5), "x", "nsd", resamples=1000)
     assert (found.low, found.high, found.p_bootstrap) == pytest.approx((0.1, 0.1, 2 / 1001))
@@ -192,7 +214,9 @@ def test_ranks_have_intervals_and_models_near_the_leader_are_tied_with_it():
     tables["copy"] = tables["best"]
     found = rank_intervals(tables, "polyp")
     assert list(found)[-1] == "far"
-    assert found["far"] == found["far"]._replace(rank=4, rank_low=4, rank_high=4, tied_with_best=False)
+    assert found["far"] == found["far"]._replace(
+        rank=4, rank_low=4, rank_high=4, tied_with_best=False
+    )
     assert found["copy"] == found["best"]
     assert found["near"].tied_with_best
     assert found["near"].rank_low < found["near"].rank_high
@@ -204,9 +228,18 @@ def test_ranks_have_intervals_and_models_near_the_leader_are_tied_with_it():
 
 def test_a_score_of_which_less_is_better_ranks_the_other_way():
     def with_distance(value):
-        return [ScoreTable(("a", "b"), ("polyp",), np.ones((2, 1, 4), int), measures={"hd95": np.full((2, 1), value)})]
+        return [
+            ScoreTable(
+                ("a", "b"),
+                ("polyp",),
+                np.ones((2, 1, 4), int),
+                measures={"hd95": np.full((2, 1), value)},
+            )
+        ]
 
-    found = rank_intervals({"near": with_distance(2.0), "far": with_distance(30.0)}, "polyp", "hd95")
+    found = rank_intervals(
+        {"near": with_distance(2.0), "far": with_distance(30.0)}, "polyp", "hd95"
+    )
     assert list(found) == ["near", "far"]
     assert not found["far"].tied_with_best
 
@@ -215,7 +248,9 @@ def test_strata_are_thirds_by_size_and_leave_no_image_out():
     generator = np.random.default_rng(0)
     area = np.array([*generator.permutation(np.arange(10, 40)), 0, 0])
     counts = np.stack([area, 0 * area, 0 * area, 1000 - area], -1)[:, None]
-    found = strata(ScoreTable(tuple(map(str, range(32))), ("x",), counts, components=(area % 3)[:, None]), "x")
+    found = strata(
+        ScoreTable(tuple(map(str, range(32))), ("x",), counts, components=(area % 3)[:, None]), "x"
+    )
     sizes = {each.name: each.rows.sum() for each in found}
     assert (sizes["small"], sizes["medium"], sizes["large"], sizes["empty"]) == (10, 10, 10, 2)
     rows = np.stack([each.rows for each in found[:4]])
@@ -250,14 +285,26 @@ def test_compare_says_in_words_who_is_better_and_who_is_tied(runs, capsys):
     main([str(runs / "good"), str(runs / "again"), str(runs / "bad")])
     lines = [line for line in capsys.readouterr().out.splitlines() if "│" in line]
     verdicts = {line.split("│")[1].strip(): line.split("│")[-2].strip() for line in lines}
-    assert verdicts == {"good - again": "tied", "good - bad": "good is better", "again - bad": "again is better"}
+    assert verdicts == {
+        "good - again": "tied",
+        "good - bad": "good is better",
+        "again - bad": "again is better",
+    }
 
 
 def test_compare_names_what_was_scored_and_splits_two_runs_by_size(runs, capsys):
     main([f"ours={runs / 'good'},{runs / 'again'}", str(next(runs.glob("bad/*/*/*")) / "scores.csv"),
           "--score", "dice"])  # fmt: skip
     printed = capsys.readouterr().out
-    for words in ("SYNTHETIC", "protocol p", "size 256", "ours - bad", "image, small", "pooled", "ours is better"):
+    for words in (
+        "SYNTHETIC",
+        "protocol p",
+        "size 256",
+        "ours - bad",
+        "image, small",
+        "pooled",
+        "ours is better",
+    ):
         assert words in printed
 
 
@@ -284,7 +331,9 @@ def test_compare_refuses_unlike_tests_with_a_sentence(runs, capsys):
 
 
 @pytest.mark.parametrize(("images", "words"), [(5, "too few images"), (6, "good is better")])
-def test_compare_gives_no_verdict_on_fewer_images_than_signed_ranks_could_tell_apart(runs, capsys, images, words):
+def test_compare_gives_no_verdict_on_fewer_images_than_signed_ranks_could_tell_apart(
+    runs, capsys, images, words
+):
     for file in runs.glob("*/*/*/*/scores.csv"):
         ScoreTable.read(file).at(np.arange(images)).write(file)
     main([str(runs / "good"), str(runs / "bad"), "--score", "dice"])

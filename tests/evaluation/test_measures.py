@@ -36,7 +36,12 @@ def adversarial():
 
 def pysod(stretched, truth):
     found = {}
-    for name, metric in {"s": Smeasure(), "e": Emeasure(), "w": WeightedFmeasure(), "m": MAE()}.items():
+    for name, metric in {
+        "s": Smeasure(),
+        "e": Emeasure(),
+        "w": WeightedFmeasure(),
+        "m": MAE(),
+    }.items():
         with np.errstate(all="ignore"):
             metric.step(stretched, truth, normalize=False)
         found[name] = metric.get_results()
@@ -53,7 +58,9 @@ def check_against_pysod(probability, truth):
     found = measure(probability, truth, families=["saliency"])
     expected, curve = pysod(stretch(probability), truth)
     for name, value in expected.items():
-        if np.isfinite(value):  # the library divides by zero where the truth ends at the last row or column
+        if np.isfinite(
+            value
+        ):  # the library divides by zero where the truth ends at the last row or column
             assert found.values[name] == pytest.approx(value, abs=1e-9), name
     np.testing.assert_allclose(found.curves[2], curve, atol=1e-9)
 
@@ -89,7 +96,9 @@ def test_pranet_means_over_256_thresholds_are_those_of_its_loop(seed):
     curves = threshold_curves(threshold_counts(stretched, truth), int(truth.sum()), truth.size)
     np.testing.assert_allclose(curves[:2], [dice, iou], atol=1e-12)
     found = measure(probability, truth, families=["saliency"])
-    assert (found.values["dice_pranet"], found.values["iou_pranet"]) == pytest.approx((np.mean(dice), np.mean(iou)))
+    assert (found.values["dice_pranet"], found.values["iou_pranet"]) == pytest.approx(
+        (np.mean(dice), np.mean(iou))
+    )
     assert found.curves.max(1)[:2] == pytest.approx([max(dice), max(iou)])
 
 
@@ -99,10 +108,15 @@ def test_cldice_counts_skeletons_inside_the_other_mask():
     prediction = np.zeros_like(truth)
     prediction[18:23, 5:30] = True
     ours, theirs = skeletonize(prediction), skeletonize(truth)
-    precision, sensitivity = (ours & truth).sum() / ours.sum(), (theirs & prediction).sum() / theirs.sum()
+    precision, sensitivity = (
+        (ours & truth).sum() / ours.sum(),
+        (theirs & prediction).sum() / theirs.sum(),
+    )
     assert precision == 1
     assert 0.4 < sensitivity < 0.6
-    assert cldice(prediction, truth) == pytest.approx(2 * precision * sensitivity / (precision + sensitivity))
+    assert cldice(prediction, truth) == pytest.approx(
+        2 * precision * sensitivity / (precision + sensitivity)
+    )
     assert cldice(truth, truth) == 1
     empty = np.zeros_like(truth)
     assert (cldice(empty, empty), cldice(empty, truth), cldice(truth, empty)) == (1, 0, 0)
@@ -114,7 +128,9 @@ def test_calibration_error_and_brier_score_are_those_of_loops_and_sklearn(probab
     sums = calibration_sums(probability, truth)
     expected, flat, labels = 0.0, probability.ravel().astype(float), truth.ravel()
     for place in range(len(sums)):
-        inside = (flat >= place / len(sums)) & ((flat < (place + 1) / len(sums)) | (place + 1 == len(sums)))
+        inside = (flat >= place / len(sums)) & (
+            (flat < (place + 1) / len(sums)) | (place + 1 == len(sums))
+        )
         if inside.any():
             expected += inside.mean() * abs(labels[inside].mean() - flat[inside].mean())
     assert float(ece(sums)) == pytest.approx(expected)

@@ -7,10 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
-from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, BinaryPrecision, BinaryRecall
+from torchmetrics.classification import (
+    BinaryF1Score,
+    BinaryJaccardIndex,
+    BinaryPrecision,
+    BinaryRecall,
+)
 
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation import ScoreTable, bca, per_image, pooled, rank_intervals, scores, statistic
+from lightning_seg.evaluation import (
+    ScoreTable,
+    bca,
+    per_image,
+    pooled,
+    rank_intervals,
+    scores,
+    statistic,
+)
 from lightning_seg.evaluation.conventions import two_class
 from lightning_seg.evaluation.counts import SegmentationCounts
 from lightning_seg.evaluation.measures import measure
@@ -21,7 +34,10 @@ masks = hnp.arrays(np.uint8, (5, 6, 7), elements=st.integers(0, 1))
 def count(truth, prediction):
     t, p = truth.astype(bool), prediction.astype(bool)
     return np.array(
-        [[(a & b).sum(), (~a & b).sum(), (a & ~b).sum(), (~a & ~b).sum()] for a, b in zip(t, p, strict=True)]
+        [
+            [(a & b).sum(), (~a & b).sum(), (a & ~b).sum(), (~a & ~b).sum()]
+            for a, b in zip(t, p, strict=True)
+        ]
     )
 
 
@@ -64,12 +80,18 @@ def test_counts_on_the_fly_agree_with_torchmetrics_and_know_each_image():
     order = torch.tensor([6, 2, 0, 1, 5, 4, 3])
     for part in order.split(3):
         maps = logits[part]
-        metric.update(maps > 0, mask[part], part, torch.tensor(float(part[0])), None, maps.sigmoid())
+        metric.update(
+            maps > 0, mask[part], part, torch.tensor(float(part[0])), None, maps.sigmoid()
+        )
     index, counts, inside, loss, _ = metric.compute()
     assert inside is None
-    table = ScoreTable.collect(index.tolist(), counts.numpy(), [f"i{i}" for i in range(7)], ["polyp"])
+    table = ScoreTable.collect(
+        index.tolist(), counts.numpy(), [f"i{i}" for i in range(7)], ["polyp"]
+    )
     assert table.ids == tuple(f"i{i}" for i in range(7))
-    np.testing.assert_array_equal(table.of("polyp"), count(mask[:, 0].numpy(), (logits > 0)[:, 0].numpy()))
+    np.testing.assert_array_equal(
+        table.of("polyp"), count(mask[:, 0].numpy(), (logits > 0)[:, 0].numpy())
+    )
     prediction = (logits > 0).int()
     for name, reference in {
         "dice": BinaryF1Score(),
@@ -77,7 +99,9 @@ def test_counts_on_the_fly_agree_with_torchmetrics_and_know_each_image():
         "precision": BinaryPrecision(),
         "recall": BinaryRecall(),
     }.items():
-        assert pooled(table.of("polyp"), name) == pytest.approx(reference(prediction, mask.int()).item(), abs=1e-6)
+        assert pooled(table.of("polyp"), name) == pytest.approx(
+            reference(prediction, mask.int()).item(), abs=1e-6
+        )
     assert loss == pytest.approx((3 * 6 + 3 * 1 + 1 * 3) / 7)
     assert metric.histogram.sum() == mask.numel()
     assert metric.histogram[0, 1].sum() == mask.sum()
@@ -116,12 +140,19 @@ def loop(counts, groups, convention):
     if convention == "pooled":
         return dice(counts)
     if convention == "volume":
-        return np.mean([dice([c for c, g in zip(counts, groups, strict=True) if g == group]) for group in set(groups)])
+        return np.mean(
+            [
+                dice([c for c, g in zip(counts, groups, strict=True) if g == group])
+                for group in set(groups)
+            ]
+        )
     size = int(convention.removeprefix("batch")) if convention.startswith("batch") else 1
     return np.mean([dice(counts[start : start + size]) for start in range(0, len(counts), size)])
 
 
-@pytest.mark.parametrize("convention", ["image", "pooled", "batch1", "batch4", "batch100", "volume"])
+@pytest.mark.parametrize(
+    "convention", ["image", "pooled", "batch1", "batch4", "batch100", "volume"]
+)
 def test_every_convention_is_what_a_loop_says(convention):
     generator = np.random.default_rng(0)
     counts = generator.integers(0, 50, (11, 1, 4))
@@ -138,7 +169,9 @@ def test_every_convention_is_what_a_loop_says(convention):
 
 
 def test_a_convention_that_does_not_exist_or_does_not_apply_is_refused():
-    table = ScoreTable(("a", "b"), ("polyp",), np.ones((2, 1, 4), int), measures={"hd95": np.ones((2, 1))})
+    table = ScoreTable(
+        ("a", "b"), ("polyp",), np.ones((2, 1, 4), int), measures={"hd95": np.ones((2, 1))}
+    )
     for score, convention, words in (
         ("dice", "pooledd", "did you mean 'pooled'"),
         ("dice", "batch0", "no convention named 'batch0'"),
@@ -164,7 +197,10 @@ def simulated(images=100, seed=0):
         shift = generator.normal(0, 1.7, 2) * (4 if generator.random() < 0.12 else 1)
         truth, found = (np.hypot(x - c[0], y - c[1]) < radius for c in (centre, centre + shift))
         noise = gaussian_filter(generator.normal(size=found.shape), 2) * 0.8
-        yield truth, np.clip(gaussian_filter(found.astype(float), 1.5) * 0.9 + noise * 0.3 + 0.05, 0, 1)
+        yield (
+            truth,
+            np.clip(gaussian_filter(found.astype(float), 1.5) * 0.9 + noise * 0.3 + 0.05, 0, 1),
+        )
 
 
 def test_one_set_of_predictions_has_many_dice_in_the_order_that_the_field_publishes():
@@ -172,7 +208,8 @@ def test_one_set_of_predictions_has_many_dice_in_the_order_that_the_field_publis
     counts = count(np.stack([t for t, _ in pairs]), np.stack([p > 0.5 for _, p in pairs]))[:, None]
     table = ScoreTable(tuple(map(str, range(100))), ("polyp",), counts)
     dice = {
-        name: statistic([table], "polyp", "dice", name).value for name in ("image", "pooled", "batch8", "two_class")
+        name: statistic([table], "polyp", "dice", name).value
+        for name in ("image", "pooled", "batch8", "two_class")
     }
     pranet = [measure(p, t, families=["saliency"]) for t, p in pairs]
     dice["mean_pranet"] = np.mean([found.values["dice_pranet"] for found in pranet])
@@ -208,4 +245,9 @@ def test_the_best_of_24_equal_models_looks_better_than_it_is_and_is_tied_with_mo
 
 def measured(values):
     ids = tuple(map(str, range(len(values))))
-    return ScoreTable(ids, ("polyp",), np.ones((len(ids), 1, 4), int), measures={"score": np.asarray(values)[:, None]})
+    return ScoreTable(
+        ids,
+        ("polyp",),
+        np.ones((len(ids), 1, 4), int),
+        measures={"score": np.asarray(values)[:, None]},
+    )

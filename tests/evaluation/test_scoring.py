@@ -37,7 +37,9 @@ def scored(parts, source=None, **settings):
     for batch, probability in parts:
         scorer.batch("test", probability, batch, torch.tensor(1.0), source)
     index, counts, inside, _, histogram = scorer.finish("test")
-    table = scorer.table(index, counts, inside, tuple(f"i{i}" for i in range(5)), {"i0": "p", "i1": "p"})
+    table = scorer.table(
+        index, counts, inside, tuple(f"i{i}" for i in range(5)), {"i0": "p", "i1": "p"}
+    )
     return table, histogram, scorer
 
 
@@ -60,14 +62,18 @@ def test_ignored_pixels_are_in_no_count_and_those_outside_the_field_of_view_only
             assert table.fov_counts[i, 0].tolist() == loop(maps[:, 16:] > 0.5, mask[:, 16:])
     assert histogram.sum() == 5 * 24 * 16
     assert scorer.measured.roc.sum((1, 2, 3)).tolist() == [5 * 24 * 16, 5 * 24 * 8]
-    frame, inside = (statistic([table], "vessel", "mcc", f"pooled{fov}").value for fov in ("", "_fov"))
+    frame, inside = (
+        statistic([table], "vessel", "mcc", f"pooled{fov}").value for fov in ("", "_fov")
+    )
     assert frame != inside
     assert table.groups == ("p", "p", "i2", "i3", "i4")
 
 
 def test_data_without_a_field_of_view_have_one_set_of_counts():
     assert scored(batches(region=False))[0].fov_counts is None
-    parts = [(batch | {"region": batch["region"] // 2 * 2}, maps) for batch, maps in batches()]  # ignored or inside
+    parts = [
+        (batch | {"region": batch["region"] // 2 * 2}, maps) for batch, maps in batches()
+    ]  # ignored or inside
     assert scored(parts)[0].fov_counts is None
 
 
@@ -80,7 +86,9 @@ def test_the_loss_of_a_module_leaves_ignored_pixels_out():
     found = module._loss(output, batch, "train")
     flipped = batch | {"mask": torch.where(batch["region"] > 0, batch["mask"], 1 - batch["mask"])}
     assert found == module._loss(output, flipped, "train")
-    assert found != module._loss(output, {key: value for key, value in batch.items() if key != "region"}, "train")
+    assert found != module._loss(
+        output, {key: value for key, value in batch.items() if key != "region"}, "train"
+    )
 
 
 def test_measures_in_the_table_are_those_of_each_image():
@@ -92,7 +100,9 @@ def test_measures_in_the_table_are_those_of_each_image():
             batch["index"], batch["mask"][:, 0].numpy() > 0, probability[:, 0].numpy(), strict=True
         ):
             expected = measures.measure(maps, mask, batch["region"][0, 0].numpy() > 0)
-            assert {name: values[i, 0] for name, values in table.measures.items()} == pytest.approx(expected.values)
+            assert {name: values[i, 0] for name, values in table.measures.items()} == pytest.approx(
+                expected.values
+            )
             assert table.components[i, 0] == expected.components
             np.testing.assert_allclose(table.calibration[i, 0], expected.calibration)
             curves.append(expected.curves)
@@ -110,7 +120,10 @@ def test_families_that_were_not_asked_for_are_not_in_the_table():
 def test_scores_at_native_size_are_those_of_scaled_probabilities_against_the_mask_as_it_was_read():
     """Images of different sizes, scored one by one."""
     sizes = {f"i{i}": (30 + 7 * i, 44 + 3 * i) for i in range(5)}
-    native = {id: np.random.default_rng(i).random((*size, 1)) > 0.5 for i, (id, size) in enumerate(sizes.items())}
+    native = {
+        id: np.random.default_rng(i).random((*size, 1)) > 0.5
+        for i, (id, size) in enumerate(sizes.items())
+    }
 
     def read(id):
         return types.SimpleNamespace(mask=native[id].astype(np.uint8), region=None)
@@ -127,7 +140,9 @@ def test_scores_at_native_size_are_those_of_scaled_probabilities_against_the_mas
             assert np.abs(table.counts[i, 0] - expected).max() <= 1  # a pixel at .5 to the last bit
             assert table.counts[i, 0].sum() == height * width
     at_network, _, _ = scored(batches(region=False), families=())
-    assert not np.allclose(per_image(at_network.of("vessel"), "dice"), per_image(table.of("vessel"), "dice"))
+    assert not np.allclose(
+        per_image(at_network.of("vessel"), "dice"), per_image(table.of("vessel"), "dice")
+    )
 
 
 def test_what_is_predicted_is_what_is_scored():

@@ -22,7 +22,12 @@ def full():
 
 
 def assert_same(a, b, but=()):
-    assert (a.ids, a.classes, a.groups, a.measures.keys()) == (b.ids, b.classes, b.groups, b.measures.keys())
+    assert (a.ids, a.classes, a.groups, a.measures.keys()) == (
+        b.ids,
+        b.classes,
+        b.groups,
+        b.measures.keys(),
+    )
     for name in {"counts", "fov_counts", "components", "calibration"} - set(but):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
     for name, values in a.measures.items():
@@ -70,7 +75,10 @@ def test_parts_of_a_table_keep_what_belongs_together():
     [
         ("", "no column 'id'"),
         ("name,dice\na,1\n", "no column 'id'"),
-        ("id,class,tp,fp,fn,tn\na,x,1,2,3,4\na,y,1,2,3,4\nb,x,1,2,3,4\n", "3 rows for 2 images and 2 classes"),
+        (
+            "id,class,tp,fp,fn,tn\na,x,1,2,3,4\na,y,1,2,3,4\nb,x,1,2,3,4\n",
+            "3 rows for 2 images and 2 classes",
+        ),
         ("id,class,tp,fp,fn,tn\na,x,1,2,3\n", "damaged"),
         ("id,class,tp,fp,fn,tn\na,x,1,2,3,many\n", "damaged"),
         ("id,class,tp,fp,fn,tn\n", "damaged"),
@@ -94,7 +102,9 @@ def test_a_write_that_fails_leaves_the_file_of_before(tmp_path, monkeypatch):
     import pyarrow.parquet
 
     full().write(tmp_path / "scores.csv")
-    monkeypatch.setattr(pyarrow.parquet, "write_table", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        pyarrow.parquet, "write_table", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         full().at(np.array([0])).write(tmp_path / "scores.csv")
     assert_same(full(), ScoreTable.read(tmp_path / "scores.parquet"))

@@ -63,7 +63,9 @@ def names(rows: list[Any]) -> list[str]:
     return [line.first.model for line in rows]
 
 
-def test_a_recorded_table_is_the_run_s_own_and_its_facts_say_how_it_was_made(recorded: Path) -> None:
+def test_a_recorded_table_is_the_run_s_own_and_its_facts_say_how_it_was_made(
+    recorded: Path,
+) -> None:
     results = load_results(recorded)
     assert len(results) == 18
     dca = next(r for r in results if r.facts.options == {"skip": "dca"} and r.facts.seed == 43)
@@ -71,14 +73,20 @@ def test_a_recorded_table_is_the_run_s_own_and_its_facts_say_how_it_was_made(rec
     assert dca.facts.model == "unet x mobilenetv2_100, skip=dca"
     assert dca.facts.recipe == "unet_mobilenetv2_kvasir_cpu"
     assert dca.facts.changes == {}
-    assert (dca.facts.commit, dca.facts.hardware, dca.facts.minutes) == ("27c2e10", "AMD EPYC, 2 cores", 19.2)
+    assert (dca.facts.commit, dca.facts.hardware, dca.facts.minutes) == (
+        "27c2e10",
+        "AMD EPYC, 2 cores",
+        19.2,
+    )
     assert (dca.facts.looks, dca.facts.epochs, dca.facts.precision) == (3, 60, "32-true")
     assert (dca.facts.parameters or 0) > 2_000_000
     scratch = next(r for r in results if not r.facts.encoder)
     assert scratch.facts.parameters == 31_037_633  # of the U-Net with batch norm and three colours
 
 
-def test_seeds_share_a_training_and_everything_else_that_is_trained_differently_does_not(tmp_path: Path) -> None:
+def test_seeds_share_a_training_and_everything_else_that_is_trained_differently_does_not(
+    tmp_path: Path,
+) -> None:
     def training(number: int, seed: int, **changes: Any) -> str:
         dotted = {key.replace("__", "."): value for key, value in changes.items()}
         return next(results_of(make_run(tmp_path / str(number), 0.8, seed, dotted))).facts.training
@@ -86,11 +94,18 @@ def test_seeds_share_a_training_and_everything_else_that_is_trained_differently_
     def stopped(patience: int) -> dict[str, Any]:
         path = "lightning.pytorch.callbacks.EarlyStopping"
         return {
-            "trainer__callbacks": [{"class_path": path, "init_args": {"monitor": "val/loss", "patience": patience}}]
+            "trainer__callbacks": [
+                {"class_path": path, "init_args": {"monitor": "val/loss", "patience": patience}}
+            ]
         }
 
     base = training(0, 42)
-    machine = {"data__root": "/elsewhere", "data__cache": "/fast", "data__num_workers": 4, "trainer__devices": 2}
+    machine = {
+        "data__root": "/elsewhere",
+        "data__cache": "/fast",
+        "data__num_workers": 4,
+        "trainer__devices": 2,
+    }
     assert training(1, 43, **machine) == base
     others = [
         stopped(5),
@@ -106,7 +121,12 @@ def test_seeds_share_a_training_and_everything_else_that_is_trained_differently_
 
 
 def test_where_a_training_departs_from_its_recipe_is_said(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", 0.8, 42, {"trainer.max_epochs": 12, "data.size": 128, "model.optimizer": "sgd"})
+    run = make_run(
+        tmp_path / "run",
+        0.8,
+        42,
+        {"trainer.max_epochs": 12, "data.size": 128, "model.optimizer": "sgd"},
+    )
     facts = next(results_of(run)).facts
     assert facts.changes == {"trainer.max_epochs": 12, "data.size": 128, "model.optimizer": "sgd"}
     assert "with data.size=128, model.optimizer=sgd, trainer.max_epochs=12" in facts.settings
@@ -115,8 +135,15 @@ def test_where_a_training_departs_from_its_recipe_is_said(tmp_path: Path) -> Non
 def test_a_run_that_was_tested_on_other_data_says_on_which_it_was_trained_and_reproduces_nothing(
     tmp_path: Path,
 ) -> None:
-    elsewhere = {"dataset": "cvc_clinicdb", "protocol": "clinicdb-459-153", "protocol_digest": "000000000000"}
-    runs = [make_run(tmp_path / "a", 0.8, 42, DCA), make_run(tmp_path / "b", 0.8, 42, DCA, **elsewhere)]
+    elsewhere = {
+        "dataset": "cvc_clinicdb",
+        "protocol": "clinicdb-459-153",
+        "protocol_digest": "000000000000",
+    }
+    runs = [
+        make_run(tmp_path / "a", 0.8, 42, DCA),
+        make_run(tmp_path / "b", 0.8, 42, DCA, **elsewhere),
+    ]
     for run in runs:
         command = {"command": ["fit", "-c", "experiments/dca_unet_kvasir.yaml"]}
         (run / "environment.json").write_text(json.dumps(command))
@@ -134,16 +161,22 @@ def test_a_run_that_was_tested_on_other_data_says_on_which_it_was_trained_and_re
 def test_a_protocol_given_as_a_file_or_left_to_the_data_set_has_its_name(tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text("# name: my-split\n# version: 1\nid,split\na,train\nb,val\nc,test\n")
-    for number, (given, name) in enumerate(((str(file), "my-split"), (None, "phantom-polyp"), ("auto", "auto"))):
+    for number, (given, name) in enumerate(
+        ((str(file), "my-split"), (None, "phantom-polyp"), ("auto", "auto"))
+    ):
         changes = {"data.dataset": "phantom_polyp", "data.protocol": given}
-        facts = next(results_of(make_run(tmp_path / str(number), 0.8, 42, changes, protocol=name))).facts
+        facts = next(
+            results_of(make_run(tmp_path / str(number), 0.8, 42, changes, protocol=name))
+        ).facts
         assert (facts.trained_on, facts.protocol) == ("", name)
 
 
 def test_a_record_that_was_cut_short_is_completed_by_the_next_one(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 0.8)
     record([str(run), "--results", str(tmp_path)])
-    whole = {file: file.read_bytes() for file in tmp_path.rglob("*.[cj]s*") if run not in file.parents}
+    whole = {
+        file: file.read_bytes() for file in tmp_path.rglob("*.[cj]s*") if run not in file.parents
+    }
     assert len(whole) == 3
     facts = next(file for file in whole if file.suffix == ".json")
     for lost in ([facts], [facts, facts.with_suffix(".csv")], [facts, tmp_path / "reproduced.csv"]):
@@ -153,7 +186,9 @@ def test_a_record_that_was_cut_short_is_completed_by_the_next_one(tmp_path: Path
         assert {file: file.read_bytes() for file in whole} == whole
 
 
-def test_a_run_that_is_recorded_and_shown_besides_counts_once(recorded: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_recorded_and_shown_besides_counts_once(
+    recorded: Path, tmp_path: Path
+) -> None:
     run = make_run(tmp_path / "again", 0.876)
     board = leaderboard.collect(recorded, [run]).boards[0]
     assert sum(len(line.facts) for line in board.lines) == 18
@@ -162,7 +197,9 @@ def test_a_run_that_is_recorded_and_shown_besides_counts_once(recorded: Path, tm
         leaderboard.collect(recorded, [other])
 
 
-def test_the_same_run_recorded_twice_stands_once_and_older_rows_stay(recorded: Path, tmp_path: Path) -> None:
+def test_the_same_run_recorded_twice_stands_once_and_older_rows_stay(
+    recorded: Path, tmp_path: Path
+) -> None:
     (tmp_path / "reproduced.csv").write_bytes((RESULTS / "reproduced.csv").read_bytes())
     before = read_rows(tmp_path / "reproduced.csv")
     run = make_run(tmp_path / "run" / "version_0", 0.8)
@@ -177,7 +214,9 @@ def test_the_same_run_recorded_twice_stands_once_and_older_rows_stay(recorded: P
     assert len(load_results(tmp_path)) == 1
 
 
-def test_another_run_of_the_same_training_and_seed_does_not_replace_the_first(tmp_path: Path) -> None:
+def test_another_run_of_the_same_training_and_seed_does_not_replace_the_first(
+    tmp_path: Path,
+) -> None:
     first, second = (make_run(tmp_path / name, dice) for name, dice in (("a", 0.8), ("b", 0.9)))
     record([str(first), "--results", str(tmp_path)])
     with pytest.raises(InputError, match="the better of two is no result"):
@@ -196,7 +235,17 @@ def test_a_run_that_was_not_tested_and_one_that_kept_no_environment_say_so(
     untested = tmp_path / "runs" / "b"
     untested.mkdir()
     (untested / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    record([str(tmp_path / "runs"), "--results", str(tmp_path), "--commit", "abc1234", "--recipe", "unet_a"])
+    record(
+        [
+            str(tmp_path / "runs"),
+            "--results",
+            str(tmp_path),
+            "--commit",
+            "abc1234",
+            "--recipe",
+            "unet_a",
+        ]
+    )
     said = capsys.readouterr().out
     assert f"{untested}: its best checkpoint was not tested" in said
     assert "hardware is not known" in said
@@ -224,7 +273,9 @@ def test_the_order_and_the_ties_are_those_that_were_made(content: text.Content) 
 
 def test_a_line_is_the_mean_of_its_seeds_and_states_their_spread(content: text.Content) -> None:
     for board, form in zip(
-        content.boards, (lambda c: per_image(c, "dice").mean(), lambda c: pooled(c, "dice")), strict=True
+        content.boards,
+        (lambda c: per_image(c, "dice").mean(), lambda c: pooled(c, "dice")),
+        strict=True,
     ):
         line = next(line for line in board.lines if line.first.model == "unet")
         each = [float(form(make_table(0.79, seed).of("polyp"))) for seed in (42, 43, 44)]
@@ -258,9 +309,20 @@ def test_what_cannot_be_compared_never_shares_a_table(
 def test_every_column_of_a_board_has_one_convention_and_its_published_values_too(
     recorded: Path, tmp_path: Path
 ) -> None:
-    drive = {"data.dataset": "drive", "data.protocol": "drive", "model.encoder": None, "model.pretrained": False}
-    changes = drive | {"model.architecture": "sa_unet_v2", "data.size": None, "model.loss": {"bce": 0.5, "mcc": 0.5}}
-    run = make_run(tmp_path / "a", 0.8, 42, changes, size="native", class_name="vessel", encoder_weights={})
+    drive = {
+        "data.dataset": "drive",
+        "data.protocol": "drive",
+        "model.encoder": None,
+        "model.pretrained": False,
+    }
+    changes = drive | {
+        "model.architecture": "sa_unet_v2",
+        "data.size": None,
+        "model.loss": {"bce": 0.5, "mcc": 0.5},
+    }
+    run = make_run(
+        tmp_path / "a", 0.8, 42, changes, size="native", class_name="vessel", encoder_weights={}
+    )
     (run / "environment.json").write_text(
         json.dumps({"command": ["fit", "--config=experiments/sa_unet_v2_drive.yaml"]})
     )
@@ -269,12 +331,18 @@ def test_every_column_of_a_board_has_one_convention_and_its_published_values_too
     assert shown["published"] == "0.8282"
     value = per_image(make_table(0.8, 42).of("polyp"), "dice").mean()
     assert shown["difference"] == f"{value - 0.8282:+.4f}"
-    assert "published" not in {c.title for c in columns(boards["pooled"])}, "it was published as a mean over images"
+    assert "published" not in {c.title for c in columns(boards["pooled"])}, (
+        "it was published as a mean over images"
+    )
 
 
-def test_published_results_on_other_images_stand_apart_with_the_nearest_protocol(tmp_path: Path) -> None:
+def test_published_results_on_other_images_stand_apart_with_the_nearest_protocol(
+    tmp_path: Path,
+) -> None:
     run = make_run(tmp_path / "runs" / "a", 0.8, 42, DCA)
-    (run / "environment.json").write_text(json.dumps({"command": ["fit", "-c", "experiments/dca_unet_kvasir.yaml"]}))
+    (run / "environment.json").write_text(
+        json.dumps({"command": ["fit", "-c", "experiments/dca_unet_kvasir.yaml"]})
+    )
     (tmp_path / "reported.csv").write_bytes((RESULTS / "reported.csv").read_bytes())
     content = leaderboard.collect(tmp_path, [tmp_path / "runs"])
     assert all(not line.published for board in content.boards for line in board.lines)
@@ -301,10 +369,14 @@ def test_csv_holds_every_line_of_every_board(content: text.Content) -> None:
     assert {row["convention"] for row in rows} == {"image", "pooled"}
 
 
-def test_the_page_names_every_model_escapes_what_it_shows_and_loads_nothing(content: text.Content) -> None:
+def test_the_page_names_every_model_escapes_what_it_shows_and_loads_nothing(
+    content: text.Content,
+) -> None:
     html = page.html(content)
     assert all(line.first.model in html for board in content.boards for line in board.lines)
-    assert html.count("<svg") == 5  # cost, ranks and strips of one board, cost and ranks of the other
+    assert (
+        html.count("<svg") == 5
+    )  # cost, ranks and strips of one board, cost and ranks of the other
     assert "http" not in html.replace("http-equiv", "")
     assert "src=" not in html
     assert "<script>alert" not in page.html(_with_script(content))
@@ -332,7 +404,9 @@ def test_committed_scores_are_those_of_their_tables() -> None:
         if row["score"] in ("dice", "iou") and row["convention"] in ("image", "pooled"):
             counts = tables[row["table"]].of(row["class"])
             value = (
-                per_image(counts, row["score"]).mean() if row["convention"] == "image" else pooled(counts, row["score"])
+                per_image(counts, row["score"]).mean()
+                if row["convention"] == "image"
+                else pooled(counts, row["score"])
             )
             assert float(row["value"]) == pytest.approx(float(value), abs=6e-5)
 
@@ -356,7 +430,9 @@ def test_each_published_row_with_a_paper_of_ours_gives_overrides_of_its_recipe()
         built += 1
         assert all(isinstance(part, str) for part in arguments(changes))
     assert built > 80
-    recipes = {name for paper in PAPERS.values() for name in (*paper.recipes, *paper.elsewhere.values())}
+    recipes = {
+        name for paper in PAPERS.values() for name in (*paper.recipes, *paper.elsewhere.values())
+    }
     assert all((RESULTS.parent / f"{recipe}.yaml").is_file() for recipe in recipes)
 
 
@@ -378,6 +454,11 @@ def test_the_same_network_with_test_time_augmentation_is_a_line_of_its_own(tmp_p
     last = next(run.glob("test-*/best*")).with_name("last-epoch=059-dice=0.8000-160")
     last.mkdir()
     summary = json.loads(next(run.glob("test-*/best*/summary.json")).read_text(encoding="utf-8"))
-    (last / "summary.json").write_text(json.dumps(summary | {"checkpoint": "last-epoch=059-dice=0.8000.ckpt"}))
+    (last / "summary.json").write_text(
+        json.dumps(summary | {"checkpoint": "last-epoch=059-dice=0.8000.ckpt"})
+    )
     board = make_boards(results_of(run))[0]
-    assert names(list(board.lines)) == ["unet x mobilenetv2_100, tta=flips-post=largest", "unet x mobilenetv2_100"]
+    assert names(list(board.lines)) == [
+        "unet x mobilenetv2_100, tta=flips-post=largest",
+        "unet x mobilenetv2_100",
+    ]

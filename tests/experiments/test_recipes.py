@@ -27,8 +27,26 @@ RECIPES = sorted(EXPERIMENTS.glob("*.yaml"))
 CONVENTIONS = {"pooled", "image", "image_fov", "image_two_class", "unclear"}
 NATIVE = {"drive": (584, 565)}  # (height, width) where a recipe keeps the size of the images
 COSTS = {"parameters", "gflops", "seconds", "loss"}
-COLUMNS = ["model", "options", "dataset", "protocol", "nearest", "convention", "score", "value", "source", "note"]
-RUN = ("model", "options", "dataset", "protocol", "convention", "source")  # what the scores of one evaluation share
+COLUMNS = [
+    "model",
+    "options",
+    "dataset",
+    "protocol",
+    "nearest",
+    "convention",
+    "score",
+    "value",
+    "source",
+    "note",
+]
+RUN = (
+    "model",
+    "options",
+    "dataset",
+    "protocol",
+    "convention",
+    "source",
+)  # what the scores of one evaluation share
 
 # What headers offer in words beside the commands that they spell out, and what is published of the size of a variant.
 VARIANTS: list[tuple[str, dict[str, str], int | None]] = [
@@ -38,13 +56,21 @@ VARIANTS: list[tuple[str, dict[str, str], int | None]] = [
     ("dca_unet_kvasir", {"architecture": "vnet"}, 36_080_666),
     ("dca_unet_kvasir", {"architecture": "multires_unet"}, 7_354_630),
     ("dca_unet_kvasir", {"architecture": "double_unet", "normalization": "imagenet"}, 30_584_516),
-    ("dca_unet_kvasir", {"architecture": "resunet_plus_plus", "options": "{form: dca, skip: dca}"}, 13_121_668),
+    (
+        "dca_unet_kvasir",
+        {"architecture": "resunet_plus_plus", "options": "{form: dca, skip: dca}"},
+        13_121_668,
+    ),
     ("nanonet_kvasir", {"options": "{variant: c}", "pretrained": "false"}, None),
     ("pam_unet_kvasir", {"options": "{attention: cross, regularizer: 0.01}"}, None),
     ("pam_unet_kvasir", {"options": "{attention: additive}"}, None),
     ("pam_unet_kvasir", {"options": "{encoder_only: true}"}, None),
     ("pefnet_kvasir", {}, 129_340_000),
-    ("pefnet_kvasir", {"encoder": "convnext_tiny.fb_in22k_ft_in1k", "options": "{mpe: false}"}, 37_660_000),
+    (
+        "pefnet_kvasir",
+        {"encoder": "convnext_tiny.fb_in22k_ft_in1k", "options": "{mpe: false}"},
+        37_660_000,
+    ),
     ("resunet_plus_plus_kvasir", {}, 4_062_993),
     ("ddanet_kvasir", {}, 6_835_638),
     ("sa_unet_v2_drive", {}, 260_521),
@@ -54,7 +80,9 @@ VARIANTS: list[tuple[str, dict[str, str], int | None]] = [
 
 def header(recipe: Path) -> str:
     return " ".join(
-        line[1:].strip() for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+        line[1:].strip()
+        for line in recipe.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
     )
 
 
@@ -80,7 +108,16 @@ class Builder(cli.CLI):
 
 
 def build(recipe: Path, tmp_path: Path, *overrides: str) -> Builder:
-    args = ["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.accelerator", "cpu", *overrides]
+    args = [
+        "fit",
+        "-c",
+        str(recipe),
+        "--runs",
+        str(tmp_path),
+        "--trainer.accelerator",
+        "cpu",
+        *overrides,
+    ]
     return Builder(args, Given())
 
 
@@ -110,7 +147,9 @@ def test_a_recipe_builds_network_loss_optimizer_and_data(recipe: Path, tmp_path:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_the_augmentation_of_a_recipe_keeps_the_size_and_moves_image_and_mask_alike(recipe: Path) -> None:
+def test_the_augmentation_of_a_recipe_keeps_the_size_and_moves_image_and_mask_alike(
+    recipe: Path,
+) -> None:
     data = yaml.safe_load(recipe.read_text(encoding="utf-8"))["data"]
     height, width = (data["size"],) * 2 if data["size"] else NATIVE[data["dataset"]]
     mask = np.zeros((height, width, 1), np.uint8)
@@ -128,7 +167,9 @@ def test_the_augmentation_of_a_recipe_keeps_the_size_and_moves_image_and_mask_al
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_states_its_command(recipe: Path) -> None:
-    head = [line for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    head = [
+        line for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+    ]
     assert any(f"lightning-seg fit -c experiments/{recipe.name}" in line for line in head)
 
 
@@ -139,23 +180,35 @@ def test_the_variants_that_a_header_names_build(
     args = [part for key, value in overrides.items() for part in (f"--model.{key}", value)]
     module = build(EXPERIMENTS / f"{recipe}.yaml", tmp_path, *args).model
     for key, value in overrides.items():
-        assert module.hparams[key] == yaml.safe_load(value)  # in place of the recipe's, not merged into it
+        assert module.hparams[key] == yaml.safe_load(
+            value
+        )  # in place of the recipe's, not merged into it
     assert weights_exist(module)
     if parameters is not None:
         rounding = 0 if parameters % 1000 else 1e-3
-        assert sum(p.numel() for p in module.net.parameters()) == pytest.approx(parameters, rel=rounding)
+        assert sum(p.numel() for p in module.net.parameters()) == pytest.approx(
+            parameters, rel=rounding
+        )
 
 
 def weights_exist(module: SegmentationModule) -> bool:
     """timm has the weights that ``pretrained`` asks for."""
-    return not module.hparams["pretrained"] or bool(timm.get_pretrained_cfg(module._encoder.name).has_weights)
+    return not module.hparams["pretrained"] or bool(
+        timm.get_pretrained_cfg(module._encoder.name).has_weights
+    )
 
 
 def test_no_dictionary_of_a_header_goes_unbuilt() -> None:
     assert ("nanonet_kvasir", {"pretrained": "false", "options": "{variant: b}"}, None) in COMMANDS
-    built = {(recipe, value) for recipe, overrides, _ in VARIANTS + COMMANDS for value in overrides.values()}
+    built = {
+        (recipe, value)
+        for recipe, overrides, _ in VARIANTS + COMMANDS
+        for value in overrides.values()
+    }
     for recipe in RECIPES:
-        assert {(recipe.stem, value) for value in re.findall(r"'(\{[^']*\})'", header(recipe))} <= built
+        assert {
+            (recipe.stem, value) for value in re.findall(r"'(\{[^']*\})'", header(recipe))
+        } <= built
 
 
 def reported() -> list[dict[str, str]]:
@@ -179,10 +232,17 @@ def excess(scores: dict[str, float]) -> float:
 def test_each_published_number_stands_once_with_its_convention_and_source() -> None:
     rows = reported()
     assert {tuple(row) for row in rows} == {tuple(COLUMNS)}
-    assert all(row[column] for row in rows for column in COLUMNS if column not in ("options", "nearest", "note"))
+    assert all(
+        row[column]
+        for row in rows
+        for column in COLUMNS
+        if column not in ("options", "nearest", "note")
+    )
     keys = [tuple(row[c] for c in (*RUN, "score")) for row in rows]
     assert len(keys) == len(set(keys))
-    assert all(row["note"] for row in rows if row["convention"] == "unclear" and row["score"] not in COSTS)
+    assert all(
+        row["note"] for row in rows if row["convention"] == "unclear" and row["score"] not in COSTS
+    )
 
 
 def test_published_scores_are_shares_under_a_known_convention() -> None:
@@ -195,27 +255,42 @@ def test_published_scores_are_shares_under_a_known_convention() -> None:
 @pytest.fixture(scope="module")
 def networks() -> dict[tuple[str, str], nn.Module]:
     """Every network of the table that is ours, by model and options as `lightning-seg profile` takes them."""
-    known = sorted({(row["model"], row["options"]) for row in reported() if row["model"] in names()})
+    known = sorted(
+        {(row["model"], row["options"]) for row in reported() if row["model"] in names()}
+    )
     with torch.device("meta"):
-        return {(model, text): create(model, **parse(f"{model}:{text}" if text else model)[1]) for model, text in known}
+        return {
+            (model, text): create(model, **parse(f"{model}:{text}" if text else model)[1])
+            for model, text in known
+        }
 
 
-def test_a_published_model_is_a_network_here_with_options_or_said_to_be_none(networks: dict[Any, nn.Module]) -> None:
+def test_a_published_model_is_a_network_here_with_options_or_said_to_be_none(
+    networks: dict[Any, nn.Module],
+) -> None:
     absent = "not among our networks"
     for row in reported():
         assert ((row["model"], row["options"]) in networks) != (absent in row["note"]), row
     assert len(networks) > 50
 
 
-def test_published_parameters_are_ours_or_the_note_says_why_not(networks: dict[Any, nn.Module]) -> None:
+def test_published_parameters_are_ours_or_the_note_says_why_not(
+    networks: dict[Any, nn.Module],
+) -> None:
     checked = 0
     for row in reported():
-        if row["score"] != "parameters" or re.search("another form|misprint|older run|not among", row["note"]):
+        if row["score"] != "parameters" or re.search(
+            "another form|misprint|older run|not among", row["note"]
+        ):
             continue
         net = networks[row["model"], row["options"]]
         numbers = list(net.parameters())
         if "statistics" in row["convention"]:
-            numbers += [b for name, b in net.named_buffers() if name.endswith(("running_mean", "running_var"))]
+            numbers += [
+                b
+                for name, b in net.named_buffers()
+                if name.endswith(("running_mean", "running_var"))
+            ]
         zeros = len(row["value"]) - len(row["value"].rstrip("0"))
         assert abs(sum(n.numel() for n in numbers) - int(row["value"])) <= 10**zeros / 2, row
         checked += 1
@@ -232,7 +307,9 @@ def test_pooled_pairs_obey_the_identity_of_dice_and_iou_and_the_others_exceed_it
     checked = 0
     for (*_, convention, _source), scores in pairs().items():
         if {"dice", "iou"} <= set(scores) and convention != "unclear":
-            assert (abs(excess(scores)) < 2e-4) if convention == "pooled" else (excess(scores) > -1e-3)
+            assert (
+                (abs(excess(scores)) < 2e-4) if convention == "pooled" else (excess(scores) > -1e-3)
+            )
             checked += 1
     assert checked > 60
 
@@ -241,10 +318,16 @@ def test_a_note_states_by_how_much_a_pair_of_unclear_convention_departs_from_the
     evaluations, checked = pairs(), 0
     for row in reported():
         scores = evaluations[tuple(row[c] for c in RUN)]
-        if row["convention"] != "unclear" or row["score"] not in ("dice", "iou") or not {"dice", "iou"} <= set(scores):
+        if (
+            row["convention"] != "unclear"
+            or row["score"] not in ("dice", "iou")
+            or not {"dice", "iou"} <= set(scores)
+        ):
             assert not re.search(r"D / \(2 - D\) by", row["note"])
             continue
-        verb, figure = re.findall(r"IoU (exceeds|falls short of) D / \(2 - D\) by (\.\d{3})\b", row["note"])[0]
+        verb, figure = re.findall(
+            r"IoU (exceeds|falls short of) D / \(2 - D\) by (\.\d{3})\b", row["note"]
+        )[0]
         assert f"{excess(scores):+.3f}" == ("+0" if verb == "exceeds" else "-0") + figure, row
         checked += 1
     assert checked > 80

@@ -42,7 +42,9 @@ def test_each_fit_has_a_name_of_its_own_and_answers_to_published_rows(fits: dict
         "model.pretrained": True,
     }
     assert card.published == "0.9411 pooled"
-    assert fits["dca_unet_kvasir/double_unet-skip=null"].changes["model.normalization"] == "imagenet"
+    assert (
+        fits["dca_unet_kvasir/double_unet-skip=null"].changes["model.normalization"] == "imagenet"
+    )
     assert fits["nanonet_kvasir/nanonet-variant=b"].changes["model.pretrained"] is False
     assert fits["sa_unet_v2_drive/sa_unet_v2"].changes == {}, "the recipe itself"
     assert fits["sa_unet_v2_drive/sa_unet_v2-loss=mcc"].changes == {"model.loss": {"mcc": 1}}
@@ -52,7 +54,8 @@ def test_overrides_are_arguments_that_yaml_reads_back(fits: dict[str, Fit]) -> N
     for fit in fits.values():
         args = arguments(fit.changes)
         assert {
-            k.removeprefix("--"): yaml.safe_load(v) for k, v in zip(args[::2], args[1::2], strict=True)
+            k.removeprefix("--"): yaml.safe_load(v)
+            for k, v in zip(args[::2], args[1::2], strict=True)
         } == fit.changes
 
 
@@ -79,25 +82,36 @@ def test_data_and_weights_that_are_not_here_are_named(
     assert "can be reproduced here" not in said
 
 
-def test_minutes_follow_from_images_epochs_and_multiply_adds(everything: None, fits: dict[str, Fit]) -> None:
+def test_minutes_follow_from_images_epochs_and_multiply_adds(
+    everything: None, fits: dict[str, Fit]
+) -> None:
     fit = fits["pam_unet_kvasir/pam_unet-attention=pla"]
     reproduce._look(fit, rate=1e9)
     macs = 1.31e9  # as its recipe says
     assert fit.minutes == pytest.approx(3 * 100 * 200 * macs / 1e9 / 60, rel=0.01)
 
 
-def test_a_reduced_form_takes_its_own_minutes(everything: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reduced_form_takes_its_own_minutes(
+    everything: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["--only", "pam_unet_kvasir/pam_unet-attention=pla", *RATE, "--trainer.max_epochs=2"])
     said = capsys.readouterr().out
-    assert float(said.split(" min ")[0].split()[-1]) == pytest.approx(3 * 100 * 2 * 1.31e9 / 1e9 / 60, abs=0.6)
+    assert float(said.split(" min ")[0].split()[-1]) == pytest.approx(
+        3 * 100 * 2 * 1.31e9 / 1e9 / 60, abs=0.6
+    )
 
 
-def test_fits_that_take_too_long_are_listed_apart(everything: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fits_that_take_too_long_are_listed_apart(
+    everything: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["--only", "pam_unet_kvasir/[mu]*", "--fits-minutes", "1500", *RATE])
     short, slow = capsys.readouterr().out.split("take longer than 1500 minutes")
     assert "pam_unet_kvasir/mobile_unet" in short
     assert "pam_unet_kvasir/unet-encoder=resnet50" in slow
-    assert "lightning-seg fit -c experiments/pam_unet_kvasir.yaml --model.architecture mobile_unet" in short
+    assert (
+        "lightning-seg fit -c experiments/pam_unet_kvasir.yaml --model.architecture mobile_unet"
+        in short
+    )
 
 
 def test_the_machine_s_rate_is_measured() -> None:
@@ -117,7 +131,9 @@ def test_fits_are_run_as_a_sweep_and_recorded_once(
         assert Path(content["recipe"]).is_file()
         for number, model in enumerate(content["models"]):
             for seed in map(int, given["--seeds"].split(",")):
-                folder = Path(given["--runs"]) / given["--study"] / f"trial_{number}{seed}" / "version_0"
+                folder = (
+                    Path(given["--runs"]) / given["--study"] / f"trial_{number}{seed}" / "version_0"
+                )
                 if not folder.exists():
                     make_run(folder, 0.8, seed, {"model.encoder": None, **model["overrides"]})
 
@@ -135,7 +151,9 @@ def test_fits_are_run_as_a_sweep_and_recorded_once(
         ("deep_residual_unet", 2),
     ]
     study = Path(dict(zip(calls[0][::2], calls[0][1::2], strict=True))["--study"]).name
-    assert study == "reproduce_nanonet_kvasir_trainer.max_epochs-3", "a reduced form is a study of its own"
+    assert study == "reproduce_nanonet_kvasir_trainer.max_epochs-3", (
+        "a reduced form is a study of its own"
+    )
 
 
 def test_a_misspelt_option_or_name_is_a_sentence(everything: None) -> None:
@@ -174,7 +192,10 @@ def test_a_run_keeps_its_command_and_each_sitting(tmp_path: Path) -> None:
     assert kept["command"] == ["fit", "-c", "a.yaml"], "which names the recipe"
     assert [sitting["command"][-1] for sitting in kept["sittings"]] == ["a.yaml", "x.ckpt"]
     assert [sitting["epochs"] for sitting in kept["sittings"]] == [1, 2]
-    assert all({"commit", "cpu", "torch", "precision", "minutes"} <= set(sitting) for sitting in kept["sittings"])
+    assert all(
+        {"commit", "cpu", "torch", "precision", "minutes"} <= set(sitting)
+        for sitting in kept["sittings"]
+    )
     assert not list(tmp_path.glob("*.part"))
 
 

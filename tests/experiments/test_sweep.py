@@ -33,7 +33,9 @@ model: {architecture: unet, options: {widths: [4, 8]}, lr: 0.02, loss: {dice: 1.
 def recipe(tmp_path_factory):
     """A recipe that trains in seconds: 12 / 6 / 5 phantoms of 32 pixels."""
     folder = tmp_path_factory.mktemp("recipe")
-    rows = [f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)]
+    rows = [
+        f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)
+    ]
     head = "# name: tiny\n# version: 1\n# rule: the first 23\nid,split\n"
     (folder / "tiny.csv").write_text(head + "\n".join(rows) + "\n")
     (folder / "tiny.yaml").write_text(TINY % (12, folder / "tiny.csv"))
@@ -63,7 +65,13 @@ def test_a_sweep_is_every_combination_once(recipe, capsys):
         "{}",
     ]
     commands = dry(capsys, "--recipe", recipe, *args)
-    keys = ("--model.architecture", "--model.encoder", "--model.pretrained", "--seed_everything", "--data.protocol")
+    keys = (
+        "--model.architecture",
+        "--model.encoder",
+        "--model.pretrained",
+        "--seed_everything",
+        "--data.protocol",
+    )
     found = {tuple(command[key] for key in keys) for command in commands}
     assert len(commands) == len(found) == 2 * 2 * 3 * 2
     assert ("resunet", "resnet18", "true", "2", "fold-1-of-5") in found
@@ -72,15 +80,36 @@ def test_a_sweep_is_every_combination_once(recipe, capsys):
 
 
 def test_options_reach_their_architecture_alone_and_overrides_reach_all(recipe, capsys):
-    options = ("--options", "resunet: {widths: [4, 8, 16]}", "--model.lr", "0.5", "--model.pretrained", "false")
-    commands = dry(capsys, "--recipe", recipe, "--architectures", "unet,resunet", "--encoders", "none", *options)
-    assert [yaml.safe_load(c.get("--model.options", "null")) for c in commands] == [None, {"widths": [4, 8, 16]}]
+    options = (
+        "--options",
+        "resunet: {widths: [4, 8, 16]}",
+        "--model.lr",
+        "0.5",
+        "--model.pretrained",
+        "false",
+    )
+    commands = dry(
+        capsys,
+        "--recipe",
+        recipe,
+        "--architectures",
+        "unet,resunet",
+        "--encoders",
+        "none",
+        *options,
+    )
+    assert [yaml.safe_load(c.get("--model.options", "null")) for c in commands] == [
+        None,
+        {"widths": [4, 8, 16]},
+    ]
     assert [command["--model.lr"] for command in commands] == ["0.5", "0.5"]
 
 
 def test_a_sweep_keeps_the_epoch_that_its_recipe_keeps(recipe, capsys):
     other = recipe.with_name("by_loss.yaml")
-    other.write_text(recipe.read_text(encoding="utf-8") + "checkpoint: {monitor: val/loss, mode: min}\n")
+    other.write_text(
+        recipe.read_text(encoding="utf-8") + "checkpoint: {monitor: val/loss, mode: min}\n"
+    )
     for path, monitor in ((recipe, ("val/dice", "max")), (other, ("val/loss", "min"))):
         command = dry(capsys, "--recipe", path)[0]
         assert (command["--checkpoint.monitor"], command["--checkpoint.mode"]) == monitor
@@ -88,9 +117,19 @@ def test_a_sweep_keeps_the_epoch_that_its_recipe_keeps(recipe, capsys):
 
 def test_only_runs_what_matches(recipe, capsys):
     commands = dry(
-        capsys, "--recipe", recipe, "--architectures", "unet,resunet", "--seeds", "1,2", "--only", "resunet*2"
+        capsys,
+        "--recipe",
+        recipe,
+        "--architectures",
+        "unet,resunet",
+        "--seeds",
+        "1,2",
+        "--only",
+        "resunet*2",
     )
-    assert [(c["--model.architecture"], c["--seed_everything"]) for c in commands] == [("resunet", "2")]
+    assert [(c["--model.architecture"], c["--seed_everything"]) for c in commands] == [
+        ("resunet", "2")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -98,20 +137,34 @@ def test_only_runs_what_matches(recipe, capsys):
     [
         (["--architectures", "unett"], "no architecture named 'unett'; did you mean 'unet'"),
         (["--architectures", "unet", "--seeds", "a"], "--seeds is 'a'; give whole numbers"),
-        (["--architectures", "unet", "--seeds", "1,1"], "two combinations of the sweep have one name"),
+        (
+            ["--architectures", "unet", "--seeds", "1,1"],
+            "two combinations of the sweep have one name",
+        ),
         (["--architectures", "unet", "--only", "x"], "--only 'x' matches none of"),
         (["--architectures", "unet", "--model.lrr", "1"], "there is no option 'model.lrr'"),
         (["--architectures", "unet", "--sede", "1"], "there is no option '--sede'"),
         (["--architectures", "unet", "--trainer.devices", "2"], "--devices-per-trial"),
-        (["--architectures", "unet", "--options", "resunet: {}"], "no architecture of this sweep named 'resunet'"),
+        (
+            ["--architectures", "unet", "--options", "resunet: {}"],
+            "no architecture of this sweep named 'resunet'",
+        ),
         (["--architectures", "unet", "--options", "unet"], "--options is 'unet'; give it as"),
-        (["--architectures", "unet", "--options", "unet: {widths"], "--options is 'unet: {widths'; give it as"),
-        (["--architectures", "unet", "--seeds", "5-1"], "--seeds holds 5-1; give the lower number first"),
+        (
+            ["--architectures", "unet", "--options", "unet: {widths"],
+            "--options is 'unet: {widths'; give it as",
+        ),
+        (
+            ["--architectures", "unet", "--seeds", "5-1"],
+            "--seeds holds 5-1; give the lower number first",
+        ),
         (["--sweep", str(SWEEPS[0])], "leave --recipe out, or --sweep"),
         (["--architectures", "unet", "--workers", "some"], "--workers is 'some'"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused_in_a_sentence_before_anything_runs(recipe, args, sentence, tmp_path):
+def test_a_sweep_that_cannot_be_is_refused_in_a_sentence_before_anything_runs(
+    recipe, args, sentence, tmp_path
+):
     with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
         sweep.main(["--recipe", str(recipe), "--runs", str(tmp_path), *args])
     assert not list(tmp_path.iterdir())
@@ -135,21 +188,38 @@ def test_a_sweep_that_ships_names_models_that_build(path, capsys, monkeypatch):
     monkeypatch.chdir(Path(sweep.__file__).parent.parent)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     commands = dry(capsys, "--sweep", path, "--workers", 1)
-    assert len(commands) == len(content["models"]) * len(content.get("seeds", [0])) * len(content.get("folds", [0]))
+    assert len(commands) == len(content["models"]) * len(content.get("seeds", [0])) * len(
+        content.get("folds", [0])
+    )
     assert f"--sweep experiments/sweeps/{path.name}" in path.read_text(encoding="utf-8")
 
 
 def test_the_slurm_array_holds_each_combination_once(recipe, tmp_path, capsys):
     script = tmp_path / "array.sh"
-    sweep.main(["--recipe", str(recipe), "--architectures", "unet,resunet", "--seeds", "1,2", "--slurm", str(script)])
+    sweep.main(
+        [
+            "--recipe",
+            str(recipe),
+            "--architectures",
+            "unet,resunet",
+            "--seeds",
+            "1,2",
+            "--slurm",
+            str(script),
+        ]
+    )
     text = script.read_text(encoding="utf-8")
     assert "#SBATCH --array=0-3" in text
     assert text.count("lightning-seg fit -c") == 4
     assert os.system(f"bash -n {script}") == 0
-    sweep.main(["--recipe", str(recipe), "--seeds", "1-4", "--only", "*seed [24]", "--slurm", str(script)])
+    sweep.main(
+        ["--recipe", str(recipe), "--seeds", "1-4", "--only", "*seed [24]", "--slurm", str(script)]
+    )
     assert "#SBATCH --array=1,3\n" in script.read_text(encoding="utf-8")
     commands = script.read_text(encoding="utf-8").partition("run=")[0]
-    shown = subprocess.run(["bash", "-c", f'{commands}echo "${{commands[3]}}"'], capture_output=True, text=True)
+    shown = subprocess.run(
+        ["bash", "-c", f'{commands}echo "${{commands[3]}}"'], capture_output=True, text=True
+    )
     assert "--seed_everything 4 " in shown.stdout
 
 
@@ -160,19 +230,35 @@ def points(seeds):
 def scores(driven):
     """Everything that a sweep found: per-image tables and results."""
     runs = driven.folder / "runs" / driven.study
-    found = {str(p.relative_to(runs)): p.read_text(encoding="utf-8") for p in sorted(runs.glob("**/scores.csv"))}
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/result.json"))]
-    return found, [(result["state"], result["values"], result["facts"]["epochs"]) for result in results]
+    found = {
+        str(p.relative_to(runs)): p.read_text(encoding="utf-8")
+        for p in sorted(runs.glob("**/scores.csv"))
+    }
+    results = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/result.json"))
+    ]
+    return found, [
+        (result["state"], result["values"], result["facts"]["epochs"]) for result in results
+    ]
 
 
 def epochs(driven):
     """How many lines about an epoch all trials have logged."""
-    return sum(path.read_text(encoding="utf-8").count("epoch ") for path in driven.folder.glob("runs/s/*/log.txt"))
+    return sum(
+        path.read_text(encoding="utf-8").count("epoch ")
+        for path in driven.folder.glob("runs/s/*/log.txt")
+    )
 
 
 @pytest.mark.slow
 def test_a_sweep_killed_at_ten_random_moments_finds_what_an_undisturbed_one_finds(recipe, tmp_path):
-    settings = {"function": None, "recipe": str(recipe), "points": points([1, 2]), "workers": 1, "test": True}
+    settings = {
+        "function": None,
+        "recipe": str(recipe),
+        "points": points([1, 2]),
+        "workers": 1,
+        "test": True,
+    }
     calm, wild = (Driven(tmp_path / name) for name in ("calm", "wild"))
     for driven in (calm, wild):
         driven.folder.mkdir()

@@ -24,21 +24,34 @@ def build(architecture: str = "unet", seed: int = 0, **arguments: Any) -> Segmen
     with torch.no_grad():
         module(noise)
         module.eval()
-        heads = [m for m in module.net.modules() if isinstance(m, torch.nn.Conv2d) and m.bias is not None]
+        heads = [
+            m for m in module.net.modules() if isinstance(m, torch.nn.Conv2d) and m.bias is not None
+        ]
         heads[-1].weight *= 10
         heads[-1].bias -= module(_phantoms(module.hparams["in_channels"])).logits.mean((0, 2, 3))
     return module
 
 
 def _phantoms(channels: int) -> torch.Tensor:
-    images = np.stack([render("polyp", 0, index, 64)[0] for index in (2, 5)])[..., np.arange(channels) % 3]
+    images = np.stack([render("polyp", 0, index, 64)[0] for index in (2, 5)])[
+        ..., np.arange(channels) % 3
+    ]
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
-def write_checkpoint(path: Path, size: int | None = 32, dataset: str = "kvasir_seg", **arguments: Any) -> Path:
+def write_checkpoint(
+    path: Path, size: int | None = 32, dataset: str = "kvasir_seg", **arguments: Any
+) -> Path:
     """A file as `fit` writes it."""
     module = build(**({"options": WIDTHS, "classes": ["polyp"]} | arguments))
-    data = {"dataset": dataset, "size": size, "batch_size": 4, "seed": 42, "augment": None, "dataset_options": None}
+    data = {
+        "dataset": dataset,
+        "size": size,
+        "batch_size": 4,
+        "seed": 42,
+        "augment": None,
+        "dataset_options": None,
+    }
     content = {
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),

@@ -26,8 +26,18 @@ from lightning_seg.export.hf import export_hf
 from lightning_seg.runs.checkpoints import find_checkpoint
 
 RECIPE = {
-    "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1, "max_epochs": 1},
-    "data": {"dataset": "phantom_polyp", "size": 32, "batch_size": 8, "dataset_options": {"resolution": 32}},
+    "trainer": {
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "log_every_n_steps": 1,
+        "max_epochs": 1,
+    },
+    "data": {
+        "dataset": "phantom_polyp",
+        "size": 32,
+        "batch_size": 8,
+        "dataset_options": {"resolution": 32},
+    },
     "model": {"architecture": "attention_unet", "options": {"widths": [4, 8]}, "lr": 0.01},
 }
 
@@ -38,7 +48,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     (root / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     cli.run(["fit", "-c", str(root / "recipe.yaml"), "--runs", str(root), "--name", "tiny"])
-    cli.run(["validate", "--ckpt_path", str(find_checkpoint(root / "tiny", "best")), "--measures", "none"])
+    cli.run(
+        [
+            "validate",
+            "--ckpt_path",
+            str(find_checkpoint(root / "tiny", "best")),
+            "--measures",
+            "none",
+        ]
+    )
     return root / "tiny" / "version_0"
 
 
@@ -58,7 +76,9 @@ def written(run: Path, where: str = "jane/polyps") -> str:
 
 
 def summary(run: Path, split: str) -> dict:
-    [file] = [file for file in run.glob(f"{split}-*/best*/summary.json") if "flips" not in str(file)]
+    [file] = [
+        file for file in run.glob(f"{split}-*/best*/summary.json") if "flips" not in str(file)
+    ]
     return json.loads(file.read_text())
 
 
@@ -67,20 +87,33 @@ def test_the_hub_reads_its_metadata(tested: Path) -> None:
     assert (data.library_name, data.pipeline_tag) == ("transformers", "image-segmentation")
     assert data.datasets == ["phantom_polyp"]
     assert {"lightning_seg", "attention_unet"} <= set(data.tags)
-    found = {(each.dataset_split, each.metric_type, each.metric_name): each.metric_value for each in data.eval_results}
+    found = {
+        (each.dataset_split, each.metric_type, each.metric_name): each.metric_value
+        for each in data.eval_results
+    }
     scores = summary(tested, "test")["scores"]["polyp"]
-    assert found["test", "dice", "dice of polyp (mean over images)"] == round(scores["dice"]["image"]["value"], 4)
-    assert found["test", "iou", "iou of polyp (pooled over pixels)"] == round(scores["iou"]["pooled"]["value"], 4)
-    assert all("by which the epoch was chosen" in name for split, _, name in found if split == "validation")
+    assert found["test", "dice", "dice of polyp (mean over images)"] == round(
+        scores["dice"]["image"]["value"], 4
+    )
+    assert found["test", "iou", "iou of polyp (pooled over pixels)"] == round(
+        scores["iou"]["pooled"]["value"], 4
+    )
+    assert all(
+        "by which the epoch was chosen" in name for split, _, name in found if split == "validation"
+    )
     assert len(found) == 8
 
 
 def test_it_renders_with_tables(tested: Path) -> None:
     text = written(tested)
     page = MarkdownIt("commonmark", {"html": True}).enable("table").render(ModelCard(text).text)
-    assert page.count("<table>") == 6  # architecture; test and validation, each with its other measures; training
+    assert (
+        page.count("<table>") == 6
+    )  # architecture; test and validation, each with its other measures; training
     assert "<td>dice</td>" in page
-    assert "|" not in re.sub(r"<(code|pre)>.*?</\1>", "", page, flags=re.DOTALL)  # no row that is none
+    assert "|" not in re.sub(
+        r"<(code|pre)>.*?</\1>", "", page, flags=re.DOTALL
+    )  # no row that is none
     assert page.count("<pre>") == 4
 
 
@@ -92,7 +125,11 @@ def test_scores_stand_with_split_convention_interval_and_protocol(tested: Path) 
     assert "| class | score | mean over images | pooled over pixels |" in text
     assert f"digest `{facts['protocol_digest']}`" in text
     assert "**SYNTHETIC data, says nothing about clinical performance.**" in text
-    assert text.index("### Test") < text.index("### Validation") < text.index("so the scores are too good")
+    assert (
+        text.index("### Test")
+        < text.index("### Validation")
+        < text.index("so the scores are too good")
+    )
     assert text.count("### Test") == 1  # what augmentation adds is not in the folder
     assert "never scored" not in text
 
@@ -112,7 +149,9 @@ def test_training_architecture_license_and_citation_stand_in_it(run: Path) -> No
     assert "Not a medical device" in text
     assert "@software{lightning_seg" in text
     assert ModelCard(text).data.license == "other"
-    assert "The weights are under cc-by-4.0." in card(find_checkpoint(run, "best"), "a/b", "cc-by-4.0")
+    assert "The weights are under cc-by-4.0." in card(
+        find_checkpoint(run, "best"), "a/b", "cc-by-4.0"
+    )
 
 
 def test_a_checkpoint_outside_a_run_gets_a_card_without_scores(tmp_path: Path) -> None:
@@ -133,14 +172,18 @@ def test_what_else_decided_the_training_stands_in_it(tmp_path: Path) -> None:
 
 
 def test_of_slices_no_picture_is_spoken(tmp_path: Path) -> None:
-    file = write_checkpoint(tmp_path / "slices.ckpt", in_channels=5, classes=["liver", "tumor"], dataset="lits")
+    file = write_checkpoint(
+        tmp_path / "slices.ckpt", in_channels=5, classes=["liver", "tumor"], dataset="lits"
+    )
     text = card(file, "jane/slices")
     assert "np.load" in text
     assert "PIL" not in text
     assert "pipeline(" not in text
 
 
-def test_the_row_of_the_leaderboard_stands_in_it_where_the_run_was_recorded(run: Path, tmp_path: Path) -> None:
+def test_the_row_of_the_leaderboard_stands_in_it_where_the_run_was_recorded(
+    run: Path, tmp_path: Path
+) -> None:
     results = tmp_path / "results"
     made = make_run(tmp_path / "runs" / "made" / "version_0", 0.85)
     [tested] = results_of(made)
@@ -155,15 +198,25 @@ def test_the_row_of_the_leaderboard_stands_in_it_where_the_run_was_recorded(run:
     assert "## Leaderboard" not in card(checkpoint, "jane/polyps", results=tmp_path / "nowhere")
 
 
-def test_the_snippets_run_as_they_stand_and_give_the_masks_of_the_checkpoint(tested: Path, tmp_path: Path) -> None:
+def test_the_snippets_run_as_they_stand_and_give_the_masks_of_the_checkpoint(
+    tested: Path, tmp_path: Path
+) -> None:
     checkpoint = find_checkpoint(tested, "best")
     export_hf(checkpoint, tmp_path / "polyps")
     picture, _ = render("polyp", 0, 2, 64)
     Image.fromarray(picture).save(tmp_path / "image.jpg", quality=95)
-    snippets = re.findall(r"```python\n(.*?)```", (tmp_path / "polyps" / "README.md").read_text(), re.DOTALL)
+    snippets = re.findall(
+        r"```python\n(.*?)```", (tmp_path / "polyps" / "README.md").read_text(), re.DOTALL
+    )
     assert len(snippets) == 3
     run_alone(
-        "\n".join([*snippets, "import numpy", "numpy.savez('f.npz', mask=mask, masks=masks, found=len(found))"]),
+        "\n".join(
+            [
+                *snippets,
+                "import numpy",
+                "numpy.savez('f.npz', mask=mask, masks=masks, found=len(found))",
+            ]
+        ),
         tmp_path,
     )
     found, expected = np.load(tmp_path / "f.npz"), ls.load(checkpoint)

@@ -127,13 +127,18 @@ def test_a_folder_that_does_not_load_is_not_written(
     script = tmp_path / "script.py"
     script.write_text("import sys\nassert len(sys.argv) == 4\nfrom json import no_such_thing\n")
     monkeypatch.setattr(_check, "SCRIPT", script)
-    with pytest.raises(InputError, match=r"does not load without lightning_seg.*cannot import name 'no_such_thing'"):
+    with pytest.raises(
+        InputError, match=r"does not load without lightning_seg.*cannot import name 'no_such_thing'"
+    ):
         hf.export_hf(checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [script]
 
 
 def test_what_cannot_be_exported_is_named_before_anything_is_loaded(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     content = torch.load(checkpoint)
     content["hyper_parameters"]["architecture"] = "elsewhere:Net"
@@ -154,12 +159,18 @@ def test_the_kinds_of_export_are_listed_without_torch(capsys: pytest.CaptureFixt
     main(["export", "--help"])
     assert "hf --ckpt_path X --output DIR" in capsys.readouterr().out
     code = "from lightning_seg.__main__ import main; main(['export']); import sys; assert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.tuples(*[st.integers(5, 150)] * 2), st.tuples(*[st.integers(4, 120)] * 2), st.sampled_from([1, 3]), st.integers()
+    st.tuples(*[st.integers(5, 150)] * 2),
+    st.tuples(*[st.integers(4, 120)] * 2),
+    st.sampled_from([1, 3]),
+    st.integers(),
 )
 def test_pictures_are_scaled_as_in_training_but_for_one_grey_level_of_few_pixels(
     old: tuple[int, int], new: tuple[int, int], channels: int, seed: int
@@ -182,7 +193,9 @@ def test_the_processor_takes_what_pictures_come_as() -> None:
     assert torch.equal(tensor[0], tensor[1])
     assert 0 <= tensor.min() < tensor.max() <= 1
     grey = LightningSegImageProcessor(None, 1)(image)["pixel_values"][0]
-    np.testing.assert_array_equal(grey[0] * 255, np.array(Image.fromarray(image).convert("L")).astype(np.float32))
+    np.testing.assert_array_equal(
+        grey[0] * 255, np.array(Image.fromarray(image).convert("L")).astype(np.float32)
+    )
     with pytest.raises(ValueError, match="is no picture"):
         processor(image.astype(np.float32))
     with pytest.raises(ValueError, match="takes 5 channels"):
@@ -199,6 +212,9 @@ def test_of_classes_that_overlap_the_class_map_shows_the_last_and_the_masks_show
     assert masks.sum((1, 2)).tolist() == [12, 2]
     assert found.tolist() == [[0] * 4, [1, 1, 0, 0], [0] * 4, [-1] * 4]
     [panoptic] = processor.post_process_panoptic_segmentation({"logits": logits})
-    assert [(s["label_id"], round(s["score"], 3)) for s in panoptic["segments_info"]] == [(0, 0.982), (1, 0.731)]
+    assert [(s["label_id"], round(s["score"], 3)) for s in panoptic["segments_info"]] == [
+        (0, 0.982),
+        (1, 0.731),
+    ]
     with pytest.raises(ValueError, match="1 images and 2 target_sizes"):
         processor.post_process_masks({"logits": logits}, [(8, 8), (8, 8)])

@@ -24,8 +24,21 @@ KNOWN = {"torch", "timm", "transformers", "PIL", "numpy", *sys.stdlib_module_nam
 FORMS: list[tuple[str, dict[str, Any]]] = [
     ("attention_unet", {"encoder": "test_convnext", "in_channels": 1}),
     ("unet", {"encoder": "swin_tiny_patch4_window7_224", "encoder_options": SMALL_SWIN}),
-    ("unet", {"encoder": "test_efficientnet", "options": {"skip": {"name": "dca", "patch_size": 8}}}),
-    ("unet3plus", {"options": {"widths": [4, 8, 16], "streams": "paper", "deep_supervision": True, "cgm": True}}),
+    (
+        "unet",
+        {"encoder": "test_efficientnet", "options": {"skip": {"name": "dca", "patch_size": 8}}},
+    ),
+    (
+        "unet3plus",
+        {
+            "options": {
+                "widths": [4, 8, 16],
+                "streams": "paper",
+                "deep_supervision": True,
+                "cgm": True,
+            }
+        },
+    ),
     ("pam_unet", {"encoder": None, "options": {"variant": "repo", "last_width": None}}),
     ("nanonet", {"options": {"shortcut": "fixed"}, "classes": ["liver", "tumor"]}),
 ]
@@ -35,7 +48,9 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Code of models is copied to a folder of the tests; to one for all, for transformers makes it a package."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        patch.setattr(
+            dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules"))
+        )
         patch.setattr(sys, "path", list(sys.path))
         yield
 
@@ -48,7 +63,11 @@ def tiny(name: str) -> dict[str, Any]:
 
 def write(folder: Path, name: str, **arguments: Any) -> Any:
     """The folder of a network, and its module."""
-    module = build(name, **{**tiny(name), **arguments}) if "encoder" not in arguments else build(name, **arguments)
+    module = (
+        build(name, **{**tiny(name), **arguments})
+        if "encoder" not in arguments
+        else build(name, **arguments)
+    )
     folder.mkdir(parents=True)
     trained = Trained(tuple(module.classes), module.hparams["in_channels"], 64, "phantom_polyp", {})
     write_model(folder, Network([module], trained))
@@ -56,13 +75,17 @@ def write(folder: Path, name: str, **arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [*((name, {}) for name in models.names()), *FORMS], ids=lambda value: str(value)[:40]
+    ("name", "arguments"),
+    [*((name, {}) for name in models.names()), *FORMS],
+    ids=lambda value: str(value)[:40],
 )
 def test_the_logits_of_every_network_are_those_of_its_module(
     name: str, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     module = write(tmp_path / "model", name, **arguments)
-    model, report = AutoModel.from_pretrained(tmp_path / "model", trust_remote_code=True, output_loading_info=True)
+    model, report = AutoModel.from_pretrained(
+        tmp_path / "model", trust_remote_code=True, output_loading_info=True
+    )
     assert not any(report.values()), report
     assert model.config.id2label == dict(enumerate(module.classes))
     for height, width in ((64, 64), (65, 47)):
@@ -74,7 +97,9 @@ def test_the_logits_of_every_network_are_those_of_its_module(
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_the_files_of_a_network_import_nothing_but_the_known_libraries_and_each_other(name: str) -> None:
+def test_the_files_of_a_network_import_nothing_but_the_known_libraries_and_each_other(
+    name: str,
+) -> None:
     files = flat_sources([models.find(name).__module__, "lightning_seg.training.losses"])
     assert f"{name}.py" in files
     assert not {"registry.py", "weights.py", "listing.py"} & files.keys()
@@ -83,16 +108,24 @@ def test_the_files_of_a_network_import_nothing_but_the_known_libraries_and_each_
             if isinstance(node, ast.ImportFrom) and node.level:
                 assert f"{node.module}.py" in files
             elif isinstance(node, ast.Import | ast.ImportFrom):
-                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+                names = (
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module or ""]
+                )
                 assert {each.partition(".")[0] for each in names} <= KNOWN
         assert not any(word in text for word in ("hf_hub_download", "sha256", "jsonargparse"))
 
 
-def test_an_import_that_cannot_be_made_relative_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_cannot_be_made_relative_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "odd_network.py").write_text("import lightning_seg.models.frame.blocks\n")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    with pytest.raises(ValueError, match=r"`import lightning_seg.models.frame.blocks` cannot be made relative"):
+    with pytest.raises(
+        ValueError, match=r"`import lightning_seg.models.frame.blocks` cannot be made relative"
+    ):
         flat_sources(["odd_network"])
 
 
@@ -103,7 +136,9 @@ def test_two_exports_whose_folders_share_a_name_do_not_share_code(tmp_path: Path
     for name, folder in folders.items():
         model = AutoModel.from_pretrained(folder, trust_remote_code=True)
         with torch.no_grad():
-            torch.testing.assert_close(model(pixel_values=image)["logits"], modules[name](image).logits)
+            torch.testing.assert_close(
+                model(pixel_values=image)["logits"], modules[name](image).logits
+            )
 
 
 def test_a_model_that_is_saved_again_loads_again(tmp_path: Path) -> None:
@@ -117,7 +152,9 @@ def test_a_model_that_is_saved_again_loads_again(tmp_path: Path) -> None:
 
 
 def test_labels_give_the_training_loss_and_uint8_is_scaled(tmp_path: Path) -> None:
-    module = write(tmp_path / "model", "ddanet", loss={"bce": 1.0, "dice": {"weight": 2.0, "per_image": True}})
+    module = write(
+        tmp_path / "model", "ddanet", loss={"bce": 1.0, "dice": {"weight": 2.0, "per_image": True}}
+    )
     model = AutoModel.from_pretrained(tmp_path / "model", trust_remote_code=True)
     image = (torch.rand(2, 3, 64, 64) * 255).to(torch.uint8)
     mask = torch.rand(2, 1, 64, 64).round()

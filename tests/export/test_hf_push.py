@@ -22,7 +22,9 @@ def folder(tmp_path: Path) -> Path:
     place = tmp_path / "out"
     place.mkdir()
     (place / "config.json").write_text(json.dumps({"model_type": "lightning_seg"}))
-    (place / "README.md").write_text('model = AutoModel.from_pretrained("jane/polyps", trust_remote_code=True)\n')
+    (place / "README.md").write_text(
+        'model = AutoModel.from_pretrained("jane/polyps", trust_remote_code=True)\n'
+    )
     return place
 
 
@@ -79,7 +81,9 @@ def test_the_folder_goes_to_the_repository_as_one_commit(
     assert "uploaded:  https://hub/jane/polyps/commit/1" in capsys.readouterr().out
 
 
-def test_without_a_token_it_says_where_one_is_given(folder: Path, online: pytest.MonkeyPatch) -> None:
+def test_without_a_token_it_says_where_one_is_given(
+    folder: Path, online: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match=r"no token for the Hub; give --token, set HF_TOKEN"):
         push(folder, "jane/polyps")
 
@@ -112,7 +116,9 @@ def test_offline_mode_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPa
         ("jane/other", "tells people to load 'jane/polyps', not 'jane/other'"),
     ],
 )
-def test_a_repository_that_is_not_the_cards_is_refused(folder: Path, repo_id: str, words: str) -> None:
+def test_a_repository_that_is_not_the_cards_is_refused(
+    folder: Path, repo_id: str, words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         push(folder, repo_id, token="hf_x")
 

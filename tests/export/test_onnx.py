@@ -22,19 +22,30 @@ from lightning_seg.training.module import SegmentationModule
 
 def write_checkpoint(path: Path, size: int | None = 32, sharp: bool = True, **changes) -> Path:
     """As `fit` writes it, of a tiny untrained network; ``sharp``: whose masks are neither empty nor full."""
-    given = {"architecture": "unet", "options": {"widths": [8, 16, 32]}, "classes": ["polyp"], **changes}
+    given = {
+        "architecture": "unet",
+        "options": {"widths": [8, 16, 32]},
+        "classes": ["polyp"],
+        **changes,
+    }
     torch.manual_seed(0)
     module = SegmentationModule(**given).eval()
     if sharp:
         with torch.no_grad():
-            head = [layer for layer in module.net.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
+            head = [layer for layer in module.net.modules() if isinstance(layer, torch.nn.Conv2d)][
+                -1
+            ]
             head.weight *= 20
             polyp = torch.from_numpy(render("polyp", 3, 0, 96)[0]).permute(2, 0, 1)[None] / 255
             head.bias -= module(polyp).logits.mean((0, 2, 3))
     content = {
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),
-        "datamodule_hyper_parameters": {"dataset": "phantom_polyp", "protocol": "phantom-polyp", "size": size},
+        "datamodule_hyper_parameters": {
+            "dataset": "phantom_polyp",
+            "protocol": "phantom-polyp",
+            "size": size,
+        },
         "lightning_seg": {"protocol": "phantom-polyp", "protocol_digest": "0" * 12},
     }
     torch.save(content, path)
@@ -57,7 +68,9 @@ def pictures(folder: Path) -> Path:
     place = folder / "pictures"
     place.mkdir()
     for number, (height, width) in enumerate([(70, 90), (64, 45), (25, 30)]):
-        Image.fromarray(render("polyp", 3, number, 96)[0][:height, :width]).save(place / f"{number}.png")
+        Image.fromarray(render("polyp", 3, number, 96)[0][:height, :width]).save(
+            place / f"{number}.png"
+        )
     return place
 
 
@@ -67,7 +80,9 @@ def plain(folder: Path, checkpoint: Path, pictures: Path) -> Path:
     return folder / "plain.onnx"
 
 
-@pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (3, 45, 33), (2, 7, 5), (1, 1, 64)])
+@pytest.mark.parametrize(
+    ("batch", "height", "width"), [(1, 32, 32), (3, 45, 33), (2, 7, 5), (1, 1, 64)]
+)
 def test_the_file_gives_the_logits_of_the_checkpoint_for_images_of_any_size_in_any_batch(
     checkpoint, plain, batch, height, width
 ):
@@ -78,9 +93,13 @@ def test_the_file_gives_the_logits_of_the_checkpoint_for_images_of_any_size_in_a
     assert np.abs(expected).max() > 0.1, "logits near zero would agree with anything"
 
 
-def test_with_processing_the_file_gives_the_masks_of_predict_at_the_size_of_each_picture(folder, checkpoint, pictures):
+def test_with_processing_the_file_gives_the_masks_of_predict_at_the_size_of_each_picture(
+    folder, checkpoint, pictures
+):
     output = folder / "masks.onnx"
-    found = export_onnx(checkpoint, output, Options(processing=True, threshold=0.4, images=str(pictures)))
+    found = export_onnx(
+        checkpoint, output, Options(processing=True, threshold=0.4, images=str(pictures))
+    )
     assert found.shapes.batch
     assert found.shapes.side is None
     model = ls.load(checkpoint, threshold=0.4)
@@ -102,13 +121,20 @@ def test_a_network_that_takes_images_as_they_are_pads_them_in_the_graph(folder, 
     output = folder / "native.onnx"
     export_onnx(checkpoint, output, Options(processing=True, images=str(pictures)))
     image = np.asarray(Image.open(pictures / "0.png"))[:37, :51]
-    assert (runner(output)(image[None])[0][0] == ls.load(checkpoint).predict(image).mask).mean() > 0.999
+    assert (
+        runner(output)(image[None])[0][0] == ls.load(checkpoint).predict(image).mask
+    ).mean() > 0.999
 
 
 def test_a_fixed_size_is_the_only_one_the_file_takes(folder, checkpoint):
     found = export_onnx(checkpoint, folder / "fixed.onnx", Options(size=48))
     assert found.shapes.side == 48
-    assert runner(folder / "fixed.onnx")(np.zeros((2, 3, 48, 48), np.float32))[0].shape == (2, 1, 48, 48)
+    assert runner(folder / "fixed.onnx")(np.zeros((2, 3, 48, 48), np.float32))[0].shape == (
+        2,
+        1,
+        48,
+        48,
+    )
     with pytest.raises(InputError, match="does not run"):
         runner(folder / "fixed.onnx")(np.zeros((1, 3, 32, 32), np.float32))
 
@@ -127,7 +153,9 @@ def test_the_file_says_what_it_is(checkpoint, plain):
     assert facts["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
 
 
-def test_bfloat16_stores_the_weights_in_about_half_the_bytes_and_keeps_the_masks(folder, checkpoint, plain, pictures):
+def test_bfloat16_stores_the_weights_in_about_half_the_bytes_and_keeps_the_masks(
+    folder, checkpoint, plain, pictures
+):
     output = folder / "bf16.onnx"
     found = export_onnx(checkpoint, output, Options(quantize="bf16", images=str(pictures)))
     assert output.stat().st_size < 0.8 * plain.stat().st_size
@@ -138,7 +166,9 @@ def test_bfloat16_stores_the_weights_in_about_half_the_bytes_and_keeps_the_masks
 def test_int8_computes_its_inner_convolutions_in_whole_numbers(folder, checkpoint, monkeypatch):
     import onnx
 
-    monkeypatch.setattr("lightning_seg.export.verify.DICE", 0.9)  # an untrained network is all borders
+    monkeypatch.setattr(
+        "lightning_seg.export.verify.DICE", 0.9
+    )  # an untrained network is all borders
     output = folder / "int8.onnx"
     found = export_onnx(checkpoint, output, Options(quantize="int8"))
     kinds = [node.op_type for node in onnx.load(output).graph.node]
@@ -146,17 +176,23 @@ def test_int8_computes_its_inner_convolutions_in_whole_numbers(folder, checkpoin
     assert found.verified.found.dice >= 0.9
 
 
-def test_a_variant_that_changes_the_masks_is_refused_and_leaves_no_file(folder, checkpoint, monkeypatch):
+def test_a_variant_that_changes_the_masks_is_refused_and_leaves_no_file(
+    folder, checkpoint, monkeypatch
+):
     monkeypatch.setattr("lightning_seg.export.verify.DICE", 1.0)
     original, traced = export.to_onnx, []
-    monkeypatch.setattr(export, "to_onnx", lambda form, *args: traced.append(form) or original(form, *args))
+    monkeypatch.setattr(
+        export, "to_onnx", lambda form, *args: traced.append(form) or original(form, *args)
+    )
     with pytest.raises(InputError, match="int8 changes the masks"):
         export_onnx(checkpoint, folder / "worse.onnx", Options(quantize="int8"))
     assert not list(folder.glob("*worse*"))
     assert len(traced) == 1  # another form would not help
 
 
-def test_a_file_that_is_not_the_checkpoint_is_refused_and_the_former_one_stays(folder, checkpoint, monkeypatch):
+def test_a_file_that_is_not_the_checkpoint_is_refused_and_the_former_one_stays(
+    folder, checkpoint, monkeypatch
+):
     output = folder / "wrong.onnx"
     output.write_bytes(b"before")
     original = export.to_onnx
@@ -166,7 +202,11 @@ def test_a_file_that_is_not_the_checkpoint_is_refused_and_the_former_one_stays(f
 
         model = original(*args)
         bias = next(tensor for tensor in model.graph.initializer if tensor.dims == [1])
-        bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1e-3), bias.name))
+        bias.CopyFrom(
+            onnx.numpy_helper.from_array(
+                onnx.numpy_helper.to_array(bias) + np.float32(1e-3), bias.name
+            )
+        )
         return model
 
     monkeypatch.setattr(export, "to_onnx", broken)
@@ -175,9 +215,13 @@ def test_a_file_that_is_not_the_checkpoint_is_refused_and_the_former_one_stays(f
     assert output.read_bytes() == b"before"
 
 
-def test_int8_is_calibrated_on_training_images_and_never_on_those_of_the_test_split(folder, checkpoint):
+def test_int8_is_calibrated_on_training_images_and_never_on_those_of_the_test_split(
+    folder, checkpoint
+):
     given = Options(quantize="int8")
-    found = choose_pictures(export.load_network([checkpoint]), checkpoint, None, 4, "train", "--calibrate")
+    found = choose_pictures(
+        export.load_network([checkpoint]), checkpoint, None, 4, "train", "--calibrate"
+    )
     assert found.origin == "4 images of the training split of phantom_polyp"
     data = SegmentationDataModule("phantom_polyp", protocol="phantom-polyp", size=32)
     place = folder / "calibrate"
@@ -185,7 +229,9 @@ def test_int8_is_calibrated_on_training_images_and_never_on_those_of_the_test_sp
     for id in (*data.ids("train")[:2], data.ids("test")[0]):
         Image.fromarray(data.source.read(id).image).save(place / f"{id}.png")
     with pytest.raises(InputError, match="is an image of the test split of phantom_polyp"):
-        export_onnx(checkpoint, folder / "tuned.onnx", dataclasses.replace(given, calibrate=str(place)))
+        export_onnx(
+            checkpoint, folder / "tuned.onnx", dataclasses.replace(given, calibrate=str(place))
+        )
     assert not (folder / "tuned.onnx").exists()
 
 
@@ -212,7 +258,11 @@ class SwinTransformerBlock(torch.nn.Module):
 
     def forward(self, image):
         assert image.shape[-1] % 4 == image.shape[-2] % 4 == 0
-        return self.conv(torch.nn.functional.avg_pool2d(image, 4).repeat_interleave(4, -1).repeat_interleave(4, -2))
+        return self.conv(
+            torch.nn.functional.avg_pool2d(image, 4)
+            .repeat_interleave(4, -1)
+            .repeat_interleave(4, -2)
+        )
 
 
 def test_a_network_that_does_not_take_every_size_gets_one(folder):
@@ -237,7 +287,10 @@ def test_pictures_of_five_channels_are_exported(folder):
         (["--size", "100000"], "a whole number from 16 to 8192"),
         (["--threshold", "0.9"], "add that"),
         (["--calibrate", "{folder}"], "is for --quantize int8"),
-        (["--quantize", "int8", "--calibrate", "{folder}/nothing"], "--calibrate '.*' names no file"),
+        (
+            ["--quantize", "int8", "--calibrate", "{folder}/nothing"],
+            "--calibrate '.*' names no file",
+        ),
         (["--output", "x" * 300 + ".onnx"], "cannot be written"),
         (["--quantize", "int4"], "no quantisation named 'int4'"),
         (["--with-processing", "--size", "64"], "leave out --size"),
@@ -255,7 +308,9 @@ def test_bad_input_is_named_in_one_sentence(folder, checkpoint, tmp_path, words,
 
 def test_a_missing_library_is_named_with_its_cure(checkpoint, tmp_path, monkeypatch):
     original = importlib.util.find_spec
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else original(name))
+    monkeypatch.setattr(
+        export, "find_spec", lambda name: None if name == "onnxscript" else original(name)
+    )
     with pytest.raises(InputError, match=r"need onnxscript.*pip install 'lightning_seg\[onnx\]'"):
         export_onnx(checkpoint, tmp_path / "model.onnx")
 

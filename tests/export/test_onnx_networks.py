@@ -28,7 +28,9 @@ def difference(tmp_path: Path, name: str, given: dict) -> float:
     if "encoder" in given:
         small.pop("widths", None)
     split = {key: small.pop(key) for key in ("encoder", "encoder_options") if key in small}
-    checkpoint = write_checkpoint(tmp_path / "net.ckpt", 64, sharp=False, architecture=name, options=small, **split)
+    checkpoint = write_checkpoint(
+        tmp_path / "net.ckpt", 64, sharp=False, architecture=name, options=small, **split
+    )
     found = export_onnx(checkpoint, tmp_path / "net.onnx", Options())
     form = name if "regularizer" not in given else f"{name}, regularised"
     assert found.shapes.batch or form in SINGLE
@@ -38,7 +40,11 @@ def difference(tmp_path: Path, name: str, given: dict) -> float:
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in models.names()]
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in models.names()
+    ],
 )
 def test_each_architecture_gives_the_logits_of_its_checkpoint_in_onnxruntime(tmp_path, name):
     assert difference(tmp_path, name, {}) <= 1e-4

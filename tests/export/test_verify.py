@@ -31,7 +31,9 @@ def test_agreement_is_the_largest_difference_and_the_mean_dice_of_images_with_a_
     one = np.array([[[[3.0, -1.0], [1.0, -2.0]]]], np.float32)  # the mask has two pixels
     other = np.array([[[[3.5, -1.0], [-1.0, -2.0]]]], np.float32)  # one of them
     empty = -np.ones_like(one)
-    found = agreement(lambda batch: batch[:, :1], lambda batch: batch[:, 1:], [np.concatenate([one, other], 1)])
+    found = agreement(
+        lambda batch: batch[:, :1], lambda batch: batch[:, 1:], [np.concatenate([one, other], 1)]
+    )
     assert found == (2.0, 2 / 3, 1, 3.0)
     pairs = [np.concatenate(pair, 1) for pair in ((one, one), (one, other), (empty, empty))]
     found = agreement(lambda batch: batch[:, :1], lambda batch: batch[:, 1:], pairs)
@@ -61,10 +63,19 @@ def test_a_variant_must_find_something_and_stay_finite(network):
     for shift, message in ((100, "infinite"), (-100, "nothing tells what int8 does")):
         other = copy.deepcopy(network)
         with torch.no_grad():
-            [layer for layer in other.modules[0].net.modules() if isinstance(layer, torch.nn.Conv2d)][-1].bias += shift
+            [
+                layer
+                for layer in other.modules[0].net.modules()
+                if isinstance(layer, torch.nn.Conv2d)
+            ][-1].bias += shift
         reference = verify.reference_of(other)
         with pytest.raises(InputError, match=message):
-            verify_logits(other, lambda batch, of=reference: np.where(of(batch) > 0, np.inf, -1), images(), "int8")
+            verify_logits(
+                other,
+                lambda batch, of=reference: np.where(of(batch) > 0, np.inf, -1),
+                images(),
+                "int8",
+            )
 
 
 class Fixed:
@@ -81,7 +92,9 @@ def candidate_of(change):
 
     def run(pictures):
         found = [Fixed()(None, picture.shape[:2]) for picture in pictures]
-        return change(*(np.stack([getattr(one, name) for one in found]) for name in ("mask", "probability")))
+        return change(
+            *(np.stack([getattr(one, name) for one in found]) for name in ("mask", "probability"))
+        )
 
     return run
 
@@ -95,20 +108,27 @@ WRONG = {
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 def test_masks_that_miss_a_small_lesion_and_wrong_probabilities_are_refused(network, change):
     pictures = [np.zeros((200, 200, 3), np.uint8)] * 2
-    right = verify.verify_masks(network, Fixed(), candidate_of(lambda *both: both), pictures, batch=True)
+    right = verify.verify_masks(
+        network, Fixed(), candidate_of(lambda *both: both), pictures, batch=True
+    )
     assert right.found.max_difference == 0
     assert right.found.dice == 1
     with pytest.raises(InputError, match="not the checkpoint"):
         verify.verify_masks(network, Fixed(), candidate_of(change), pictures, batch=True)
     with pytest.raises(InputError, match="shape"):
-        verify.verify_masks(network, Fixed(), candidate_of(lambda m, p: (m[:, :, :-1], p)), pictures, batch=True)
+        verify.verify_masks(
+            network, Fixed(), candidate_of(lambda m, p: (m[:, :, :-1], p)), pictures, batch=True
+        )
 
 
 def test_agreement_cuts_at_the_threshold_of_the_probability():
     probability = np.array([0.2, 0.35, 0.6, 0.9], np.float32).reshape(1, 1, 2, 2)
     logits = np.log(probability / (1 - probability))
     found = agreement(
-        lambda batch: batch, lambda batch: np.where(batch == logits[0, 0, 0, 1], -9, batch), [logits], 0.3
+        lambda batch: batch,
+        lambda batch: np.where(batch == logits[0, 0, 0, 1], -9, batch),
+        [logits],
+        0.3,
     )
     assert found.dice == pytest.approx(2 * 2 / (3 + 2))
 
@@ -120,14 +140,19 @@ def test_no_numbers_and_other_shapes_never_agree():
         agreement(lambda x: x, lambda x: x[..., :1], [batch])
 
 
-def test_logits_beyond_the_bound_are_refused_unless_float32_itself_is_as_far_off(network, monkeypatch):
+def test_logits_beyond_the_bound_are_refused_unless_float32_itself_is_as_far_off(
+    network, monkeypatch
+):
     reference = verify.reference_of(network)
     assert verify_logits(network, reference, images()).found.max_difference == 0
     verify_logits(network, lambda batch: reference(batch) + np.float32(9e-5), images())
     with pytest.raises(InputError, match="not the checkpoint"):
         verify_logits(network, lambda batch: reference(batch) + np.float32(3e-4), images())
     monkeypatch.setattr(verify, "rounding", lambda *_: 1e-4)
-    assert "by rounding" in verify_logits(network, lambda batch: reference(batch) + np.float32(3e-4), images()).text
+    assert (
+        "by rounding"
+        in verify_logits(network, lambda batch: reference(batch) + np.float32(3e-4), images()).text
+    )
 
 
 def test_the_rounding_of_float32_is_small_and_not_zero(network):
@@ -137,18 +162,33 @@ def test_the_rounding_of_float32_is_small_and_not_zero(network):
 def test_free_shapes_are_verified_at_three_sizes_alone_and_in_twos():
     pictures = [np.zeros((50, 40, 3), np.uint8)] * 3
     free = {batch.shape for batch in image_batches(pictures, Shapes(True, None, 8), 32)}
-    assert free == {(count, 3, *size) for count in (1, 2) for size in [(32, 32), (29, 19), (16, 24)]}
+    assert free == {
+        (count, 3, *size) for count in (1, 2) for size in [(32, 32), (29, 19), (16, 24)]
+    }
     fixed = [batch.shape for batch in image_batches(pictures, Shapes(False, 32), 32)]
     assert fixed == [(1, 3, 32, 32)] * 2
 
 
 @pytest.mark.parametrize(
     ("height", "width", "share"),
-    [(64, 64, 0), (70, 91, 0.005), (480, 360, 0.005), (33, 32, 0.005), (32, 32, 0), (20, 25, 0.02), (20, 90, 0.02)],
+    [
+        (64, 64, 0),
+        (70, 91, 0.005),
+        (480, 360, 0.005),
+        (33, 32, 0.005),
+        (32, 32, 0),
+        (20, 25, 0.02),
+        (20, 90, 0.02),
+    ],
 )
 def test_the_graph_scales_pictures_as_the_project_does(network, height, width, share):
     picture = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
     expected = network.scale(picture).astype(int)
-    found = scaled(torch.from_numpy(picture).permute(2, 0, 1)[None].float(), 32)[0].permute(1, 2, 0).numpy().astype(int)
+    found = (
+        scaled(torch.from_numpy(picture).permute(2, 0, 1)[None].float(), 32)[0]
+        .permute(1, 2, 0)
+        .numpy()
+        .astype(int)
+    )
     assert np.abs(found - expected).max() <= 1
     assert (found != expected).mean() <= share

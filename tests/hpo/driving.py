@@ -35,7 +35,12 @@ class Driven:
             "trials": trials,
         }
         path = os.pathsep.join([str(HERE.parent.parent), str(HERE)])
-        environment = {**os.environ, "PYTHONPATH": path, "HPO_RECORD": str(self.record), "HPO_NAP": str(nap)}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "HPO_RECORD": str(self.record),
+            "HPO_NAP": str(nap),
+        }
         log = (self.folder / "launcher.txt").open("a")
         process = subprocess.Popen(
             [sys.executable, str(HERE / "drive.py"), json.dumps(job | settings)],
@@ -70,7 +75,9 @@ class Driven:
     def ends(self):
         """The parameters of the trainings that went to their end."""
         lines = self.record.read_text(encoding="utf-8").splitlines() if self.record.exists() else []
-        return [line.split(" ", 1)[1].rpartition(" ")[0] for line in lines if line.startswith("end")]
+        return [
+            line.split(" ", 1)[1].rpartition(" ")[0] for line in lines if line.startswith("end")
+        ]
 
     def alive(self):
         """Process ids of trials that still run."""
@@ -80,7 +87,10 @@ class Driven:
 
 def is_alive(pid):
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            not in "ZX"
+        )
     except OSError:
         return False
 
@@ -117,14 +127,34 @@ class Postgres:
 
     def _do(self, command, **options):
         command = [str(self.binaries / command[0]), *command[1:]]
-        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
-        subprocess.run([*prefix, *command], check=True, cwd=self.folder, stdout=subprocess.DEVNULL, **options)
+        prefix = (
+            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            if os.getuid() == 0
+            else []
+        )
+        subprocess.run(
+            [*prefix, *command], check=True, cwd=self.folder, stdout=subprocess.DEVNULL, **options
+        )
 
     def start(self):
-        options = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c fsync=off -c max_connections=200"
+        options = (
+            f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c fsync=off -c max_connections=200"
+        )
         log = str(self.folder / "log.txt")
-        command = ["pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", log, "-w", "start"]
-        for attempt in range(20):  # the processes of a killed server may hold its memory for a moment
+        command = [
+            "pg_ctl",
+            "-D",
+            str(self.folder / "data"),
+            "-o",
+            options,
+            "-l",
+            log,
+            "-w",
+            "start",
+        ]
+        for attempt in range(
+            20
+        ):  # the processes of a killed server may hold its memory for a moment
             try:
                 return self._do(command, stderr=subprocess.DEVNULL)
             except subprocess.CalledProcessError:
@@ -134,11 +164,16 @@ class Postgres:
 
     def kill(self):
         """kill -9 of the server; its children see that and end."""
-        pid = int((self.folder / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
+        pid = int(
+            (self.folder / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0]
+        )
         os.kill(pid, signal.SIGKILL)
         while is_alive(pid):
             time.sleep(0.05)
 
     def stop(self):
         with contextlib.suppress(subprocess.CalledProcessError):
-            self._do(["pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop"], stderr=subprocess.DEVNULL)
+            self._do(
+                ["pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop"],
+                stderr=subprocess.DEVNULL,
+            )

@@ -65,7 +65,9 @@ def work(study, pruned=()):
         job = search.job(spec, trial)
         for key, value in search.labels(spec, trial, job).items():
             trial.set_user_attr(key, value)
-        queue.finish(study, trial, training.train(job, Listener(study, trial, trial.number in pruned)))
+        queue.finish(
+            study, trial, training.train(job, Listener(study, trial, trial.number in pruned))
+        )
     return study
 
 
@@ -73,7 +75,9 @@ def work(study, pruned=()):
 def folder(tmp_path_factory):
     """A study "tiny" of four trials of two epochs, the last of which is pruned."""
     folder = tmp_path_factory.mktemp("tuned")
-    rows = [f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(24)]
+    rows = [
+        f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(24)
+    ]
     head = "# name: tiny\n# version: 1\n# rule: the first 24\nid,split\n"
     (folder / "tiny.csv").write_text(head + "\n".join(rows) + "\n")
     (folder / "tiny.yaml").write_text(TINY % (folder / "tiny.csv"))
@@ -93,7 +97,15 @@ def begin(folder, name, *args):
         "--runs",
         str(folder / "runs"),
     ]
-    given += ["--trainer.max_epochs", "2", "--data.num_workers", "0", "--trainer.accelerator", "cpu", *args]
+    given += [
+        "--trainer.max_epochs",
+        "2",
+        "--data.num_workers",
+        "0",
+        "--trainer.accelerator",
+        "cpu",
+        *args,
+    ]
     parsed, fixed = options.run_parser().parse_known_args(given)
     options.check_names(parsed)
     storage = str(folder / "runs" / name / "study.journal")
@@ -118,11 +130,15 @@ def pooled_dice(file):
     return 2 * tp / (2 * tp + fp + fn)
 
 
-def test_best_tells_the_trial_its_interval_its_parameters_beside_the_recipe_and_its_command(folder, capsys):
+def test_best_tells_the_trial_its_interval_its_parameters_beside_the_recipe_and_its_command(
+    folder, capsys
+):
     best.main(["--runs", str(folder / "runs")])
     text = capsys.readouterr().out
     found = opened(folder)
-    trial = max((t for t in found.trials.values() if t.state.name == "COMPLETE"), key=lambda t: t.value)
+    trial = max(
+        (t for t in found.trials.values() if t.state.name == "COMPLETE"), key=lambda t: t.value
+    )
     assert "4 of 4 trials: 3 complete, 1 pruned, 0 failed" in text
     assert f"best: {outcome.name_of(trial)}, val/dice {trial.value:.4f} (95 %" in text
     assert "6 validation images" in text
@@ -138,7 +154,9 @@ def test_a_trial_that_is_the_recipe_is_not_called_tuned_nor_repeated(folder, cap
     assert "is the recipe itself" in text
     assert "optimistic" not in text
     with pytest.raises(InputError, match="is the recipe itself, so there is nothing to compare"):
-        repeat.main(["--runs", str(folder / "runs"), "--study", "tiny", "--seeds", "2", "--trial", "0"])
+        repeat.main(
+            ["--runs", str(folder / "runs"), "--study", "tiny", "--seeds", "2", "--trial", "0"]
+        )
 
 
 def test_the_interval_is_over_the_images_of_validation_and_the_test_set_stays_sealed(folder):
@@ -162,7 +180,11 @@ def test_an_objective_over_several_classes_is_their_mean():
     dice = 2 * tp / (2 * tp + fp + fn)
     assert outcome.objective_statistic("val/dice", [table]).value == pytest.approx(dice.mean())
     assert outcome.objective_statistic("val/dice_tumour", [table]).value == pytest.approx(dice[1])
-    assert outcome.convention_of("val/iou_image_liver", table.classes) == ("iou", "image", ["liver"])
+    assert outcome.convention_of("val/iou_image_liver", table.classes) == (
+        "iou",
+        "image",
+        ["liver"],
+    )
     assert outcome.convention_of("val/loss", table.classes)[0] == "dice"
 
 
@@ -174,7 +196,10 @@ def test_the_exported_recipe_reruns_the_best_trial(folder, tmp_path):
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert content["trainer"]["max_epochs"] == 2
     assert content["model"]["lr"] == pytest.approx(trial.params["model.lr"])
-    assert content["model"]["loss"] == {"bce": 0.5, "dice": pytest.approx(trial.params["model.loss.dice"])}
+    assert content["model"]["loss"] == {
+        "bce": 0.5,
+        "dice": pytest.approx(trial.params["model.loss.dice"]),
+    }
     assert content["model"]["options"]["widths"] == json.loads(trial.params["model.options.widths"])
     assert "num_workers" not in content["data"]
     assert "accelerator" not in content["trainer"]
@@ -197,7 +222,9 @@ def test_a_recipe_is_written_as_recipes_are(folder, tmp_path):
     path = tmp_path / "tuned.yaml"
     for _ in range(2):  # the same recipe twice is no clash
         export.main(["--runs", str(folder / "runs"), "--output", str(path)])
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
     assert [line for line in lines if not line.startswith(" ")] == [
         "seed_everything: 42",
         "trainer:",
@@ -207,7 +234,9 @@ def test_a_recipe_is_written_as_recipes_are(folder, tmp_path):
     assert any(re.fullmatch(r"  loss: \{bce: 0\.5, dice: [\d.]+\}", line) for line in lines)
     found = opened(folder)
     other = str(min(slot for slot in range(3) if slot != found.choose().user_attrs["slot"]))
-    with pytest.raises(InputError, match="holds another recipe; give another --output, or --replace"):
+    with pytest.raises(
+        InputError, match="holds another recipe; give another --output, or --replace"
+    ):
         export.main(["--runs", str(folder / "runs"), "--trial", other, "--output", str(path)])
 
 
@@ -220,7 +249,9 @@ def test_a_recipe_that_has_changed_since_the_study_is_refused(folder, tmp_path):
         export.content_of(spec, found.choose())
 
 
-def test_repeat_trains_both_recipes_under_the_same_new_seeds_and_tests_each_once(folder, monkeypatch, capsys):
+def test_repeat_trains_both_recipes_under_the_same_new_seeds_and_tests_each_once(
+    folder, monkeypatch, capsys
+):
     launched = []
 
     def launch(spec, storage, name, *_):
@@ -229,7 +260,9 @@ def test_repeat_trains_both_recipes_under_the_same_new_seeds_and_tests_each_once
 
     monkeypatch.setattr(repeat, "launch", launch)
     for _ in range(2):
-        repeat.main(["--runs", str(folder / "runs"), "--study", "tiny", "--seeds", "2", "--trial", "1"])
+        repeat.main(
+            ["--runs", str(folder / "runs"), "--study", "tiny", "--seeds", "2", "--trial", "1"]
+        )
     text = capsys.readouterr().out
     spec = launched[0]
     assert [(point.name, point.seed) for point in spec.points] == [
@@ -237,7 +270,10 @@ def test_repeat_trains_both_recipes_under_the_same_new_seeds_and_tests_each_once
     ]
     runs = folder / "runs" / "tiny_repeat_0001"
     assert len((runs / "ledger.csv").read_text(encoding="utf-8").splitlines()) == 1 + 4
-    dice = [pooled_dice(next(runs.glob(f"trial_{slot:04d}/version_0/test-*/*/scores.csv"))) for slot in range(4)]
+    dice = [
+        pooled_dice(next(runs.glob(f"trial_{slot:04d}/version_0/test-*/*/scores.csv")))
+        for slot in range(4)
+    ]
     for ours in (dice[1::2], dice[::2]):
         assert f"{np.mean(ours):.4f} ± {np.std(ours, ddof=1):.4f}" in text
     assert f"test dice (pooled) {np.mean(dice[1::2]) - np.mean(dice[::2]):+.4f}, 95 %" in text
@@ -265,8 +301,9 @@ def test_whether_tuning_helped_is_said_in_words(shifts, words):
     rows = repeat.differences({"tuned": tables(*shifts), "untuned": tables(0, 0)})
     row = next(row for row in rows if row.is_objective("val/dice"))
     assert words in repeat.verdict(row, 40)
-    assert f"by seed {row.tuned[0] - row.untuned[0]:+.4f}, {row.tuned[1] - row.untuned[1]:+.4f}" in repeat.verdict(
-        row, 40
+    assert (
+        f"by seed {row.tuned[0] - row.untuned[0]:+.4f}, {row.tuned[1] - row.untuned[1]:+.4f}"
+        in repeat.verdict(row, 40)
     )
 
 
@@ -281,7 +318,15 @@ def test_pictures_are_drawn_and_the_page_needs_no_network(folder, tmp_path):
 
 def made(folder, name, values, **settings):
     """A study of finished trials without runs."""
-    spec = Spec("none.yaml", "0", [], str(folder / name), len(values), space={"x": {"float": [0.0, 1.0]}}, **settings)
+    spec = Spec(
+        "none.yaml",
+        "0",
+        [],
+        str(folder / name),
+        len(values),
+        space={"x": {"float": [0.0, 1.0]}},
+        **settings,
+    )
     study = open_study(spec, str(folder / name / "study.journal"), name)
     for slot, value in enumerate(values):
         trial = optuna.trial.create_trial(
@@ -295,7 +340,9 @@ def made(folder, name, values, **settings):
 
 
 def test_of_two_objectives_the_front_is_told_best_first_and_drawn(tmp_path):
-    found = made(tmp_path, "two", [(0.7, 5.0), (0.9, 9.0), (0.8, 9.5), (0.8, 4.0)], minimize="gmacs")
+    found = made(
+        tmp_path, "two", [(0.7, 5.0), (0.9, 9.0), (0.8, 9.5), (0.8, 4.0)], minimize="gmacs"
+    )
     assert [outcome.name_of(trial) for trial in found.front] == ["trial_0001", "trial_0003"]
     written = {path.name for path in plots.draw(found, tmp_path)}
     assert {"pareto.png", "importances_dice.png", "slices_gmacs.png", "study.html"} <= written
@@ -307,7 +354,10 @@ def test_of_two_objectives_the_front_is_told_best_first_and_drawn(tmp_path):
         (["--study", "tinny"], "no study below .* named 'tinny'; did you mean 'tiny'"),
         (["--study", "empty"], r"no trial of study 'empty' is complete yet \(none has begun\)"),
         (["--study", "grid"], "'grid' is a sweep, which has no search space"),
-        (["--study", "tiny", "--trial", "3"], "trial 3 of study 'tiny' is not complete; those are 0, 1, 2"),
+        (
+            ["--study", "tiny", "--trial", "3"],
+            "trial 3 of study 'tiny' is not complete; those are 0, 1, 2",
+        ),
         ([], r"there are \d studies below .*; give --study, one of empty, grid, tiny"),
         (["--storage", "nowhere.journal"], "there is no study at .*nowhere.journal"),
     ],
@@ -316,7 +366,11 @@ def test_what_cannot_be_told_is_refused_in_a_sentence(folder, args, sentence):
     for name, settings in {"empty": {}, "grid": {"points": [], "space": None}}.items():
         spec = Spec("none.yaml", "0", [], str(folder / "runs" / name), 1)
         if settings:
-            spec = Spec.load(json.dumps(json.loads(spec.dump()) | {"points": [{"name": "a", "seed": 1, "args": []}]}))
+            spec = Spec.load(
+                json.dumps(
+                    json.loads(spec.dump()) | {"points": [{"name": "a", "seed": 1, "args": []}]}
+                )
+            )
         open_study(spec, str(folder / "runs" / name / "study.journal"), name)
     for command in (best, export, plots, repeat):
         with pytest.raises(InputError, match=sentence):
@@ -337,4 +391,6 @@ def test_tensorboard_shows_the_hyperparameters_of_every_trial_with_its_best_scor
         start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
         parameters = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info.hparams
         assert parameters["lr"].number_value == pytest.approx(trial.params["model.lr"])
-        assert events.Scalars("best/val/dice")[0].value == pytest.approx(max(trial.intermediate_values.values()))
+        assert events.Scalars("best/val/dice")[0].value == pytest.approx(
+            max(trial.intermediate_values.values())
+        )

@@ -23,7 +23,9 @@ def url(postgres):
 
 def assert_whole(driven, trials):
     found = driven.trials("COMPLETE")
-    assert Counter(trial.user_attrs["slot"] for trial in found) == Counter(range(trials)), driven.log()
+    assert Counter(trial.user_attrs["slot"] for trial in found) == Counter(range(trials)), (
+        driven.log()
+    )
     assert [trial.number for trial in driven.trials()] == list(range(len(driven.trials())))
     assert Counter(driven.ends()) == Counter(repr(trial.params) for trial in found)
 
@@ -64,7 +66,16 @@ def test_workers_share_a_storage_through_the_proxy(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     journal = str(tmp_path / "study.journal")
-    command = [sys.executable, "-m", "hpo", "serve-storage", "--storage", journal, "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "hpo",
+        "serve-storage",
+        "--storage",
+        journal,
+        "--port",
+        str(port),
+    ]
     server = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     driven = Driven(tmp_path, storage=f"grpc://localhost:{port}")
     try:
@@ -77,7 +88,9 @@ def test_workers_share_a_storage_through_the_proxy(tmp_path):
 
 
 def test_a_storage_that_cannot_be_reached_is_named_in_one_sentence():
-    with pytest.raises(InputError, match=r"storage 'postgresql://u:\*\*\*@127.0.0.1:9/x' cannot be reached") as caught:
+    with pytest.raises(
+        InputError, match=r"storage 'postgresql://u:\*\*\*@127.0.0.1:9/x' cannot be reached"
+    ) as caught:
         open_storage(resolve("postgresql://u:secret@127.0.0.1:9/x", Path("runs"), "s"))
     assert "secret" not in str(caught.value)
     with pytest.raises(InputError, match="there is no study at"):

@@ -18,7 +18,9 @@ FINISHED = ("COMPLETE", "PRUNED")
 def assert_whole(driven, trials):
     """The study has its trials: each slot one result, no training that ended ran twice."""
     finished = driven.trials(*FINISHED)
-    assert Counter(trial.user_attrs["slot"] for trial in finished) == Counter(range(trials)), driven.log()
+    assert Counter(trial.user_attrs["slot"] for trial in finished) == Counter(range(trials)), (
+        driven.log()
+    )
     assert not driven.trials("RUNNING", "WAITING")
     assert sorted(trial.number for trial in driven.trials()) == list(range(len(driven.trials())))
     ends = Counter(driven.ends())
@@ -62,7 +64,9 @@ def test_a_killed_worker_costs_one_attempt(driven):
     assert launcher.wait(180) == 0, driven.log()
     assert_whole(driven, 4)
     failed = driven.trials("FAIL")
-    assert [(trial.number, trial.user_attrs["reason"]) for trial in failed] == [(victim.number, "its worker died")]
+    assert [(trial.number, trial.user_attrs["reason"]) for trial in failed] == [
+        (victim.number, "its worker died")
+    ]
     retried = attempts(driven.trials())[victim.user_attrs["slot"]]
     assert retried.user_attrs["attempt"] == 1
     assert retried.params == victim.params
@@ -112,8 +116,12 @@ def test_a_trial_whose_process_crashes_is_retried_once_and_the_rest_goes_on(driv
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("function", "reason"), [("out_of_memory", "out of memory"), ("nan", "not a number")])
-def test_a_failure_that_would_repeat_is_recorded_with_its_reason_and_not_retried(driven, function, reason):
+@pytest.mark.parametrize(
+    ("function", "reason"), [("out_of_memory", "out of memory"), ("nan", "not a number")]
+)
+def test_a_failure_that_would_repeat_is_recorded_with_its_reason_and_not_retried(
+    driven, function, reason
+):
     driven.finish(2, function=f"objectives:{function}")
     assert [reason in trial.user_attrs["reason"] for trial in driven.trials("FAIL")] == [True, True]
 

@@ -28,12 +28,18 @@ def made(slot, state, value=None, steps=(), **attributes):
 @pytest.mark.parametrize(
     ("trial", "line"),
     [
-        (made(0, TrialState.COMPLETE, 0.9, seconds=75.2), "trial_0000  x=0.123  val/dice 0.9000  1 min 15 s"),
+        (
+            made(0, TrialState.COMPLETE, 0.9, seconds=75.2),
+            "trial_0000  x=0.123  val/dice 0.9000  1 min 15 s",
+        ),
         (
             made(7, TrialState.RUNNING, None, (0.1, 0.2), max_epochs=40),
             "trial_0007  x=0.123  running, epoch 2 of 40, val/dice 0.2000",
         ),
-        (made(1, TrialState.FAIL, reason="out of memory"), "trial_0001  x=0.123  failed: out of memory"),
+        (
+            made(1, TrialState.FAIL, reason="out of memory"),
+            "trial_0001  x=0.123  failed: out of memory",
+        ),
         (
             made(2, TrialState.PRUNED, 0.3, (0.3,), max_epochs=9),
             "trial_0002  x=0.123  pruned, epoch 1 of 9, val/dice 0.3000",

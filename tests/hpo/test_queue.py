@@ -57,7 +57,11 @@ def test_a_trial_is_done_when_it_is_complete_pruned_or_failed_for_good(study, sp
     assert not queue.done(spec, study.trials)
     fill(study, spec)
     retry = take(study, spec)
-    assert (retry.user_attrs["slot"], retry.user_attrs["attempt"], retry.user_attrs["deaths"]) == (3, 1, 1)
+    assert (retry.user_attrs["slot"], retry.user_attrs["attempt"], retry.user_attrs["deaths"]) == (
+        3,
+        1,
+        1,
+    )
     queue.finish(study, retry, Result("failed", reason="its worker died"), "died")
     assert queue.done(spec, study.trials)
     fill(study, spec)
@@ -94,7 +98,9 @@ def test_many_takers_never_share_a_trial(study, spec, tmp_path):
     assert sorted(taken) == list(range(24))
 
 
-def test_a_worker_of_another_machine_counts_as_dead_after_its_silence_and_not_before(study, spec, monkeypatch):
+def test_a_worker_of_another_machine_counts_as_dead_after_its_silence_and_not_before(
+    study, spec, monkeypatch
+):
     now = 1000.0
     monkeypatch.setattr(queue.time, "monotonic", lambda: now)
     watch = queue.Watch(90)
@@ -130,7 +136,9 @@ def test_a_worker_of_this_machine_is_alive_only_if_its_process_is(study, spec):
     fill(study, spec)
     assert study.trials[0].state == TrialState.RUNNING
     host, pid, started = queue.identity().split(" ")
-    take(study, spec).set_user_attr("worker", f"{host} {pid} {int(started) - 1}")  # the id of a process of before
+    take(study, spec).set_user_attr(
+        "worker", f"{host} {pid} {int(started) - 1}"
+    )  # the id of a process of before
     fill(study, spec)
     assert study.trials[1].state == TrialState.FAIL
 
@@ -151,7 +159,9 @@ def test_a_worker_that_died_with_its_result_on_disk_costs_the_trial_no_retry(stu
 
 def test_a_glob_chooses_the_points_of_a_sweep_by_their_whole_name(spec):
     names = ("unet", "attention_unet", "unet fold 1")
-    sweep = dataclasses.replace(spec, space=None, points=[Point(name, 42, []) for name in names], trials=3)
+    sweep = dataclasses.replace(
+        spec, space=None, points=[Point(name, 42, []) for name in names], trials=3
+    )
     assert sweep.wanted("unet seed 42") == {0}
     assert sweep.wanted("unet*") == {0, 2}
     assert sweep.wanted("*unet seed*") == {0, 1}
@@ -204,7 +214,9 @@ def test_a_sweep_grows_by_points_and_keeps_the_numbers_of_those_it_has(spec):
 def test_runs_of_a_study_that_the_storage_does_not_know_are_not_touched(spec, tmp_path):
     (tmp_path / "runs" / "trial_0000").mkdir(parents=True)
     for _ in range(2):
-        with pytest.raises(InputError, match="holds the runs of an earlier study, such as trial_0000"):
+        with pytest.raises(
+            InputError, match="holds the runs of an earlier study, such as trial_0000"
+        ):
             open_study(spec, str(tmp_path / "new.journal"), "s")
 
 
@@ -229,7 +241,9 @@ def test_a_trial_above_the_memory_limit_is_infeasible(spec):
 def test_workers_draw_differently(spec, tmp_path):
     drawn = set()
     for seed in range(8):
-        study = optuna.create_study(sampler=search.sampler(dataclasses.replace(spec, sampler="tpe"), seed))
+        study = optuna.create_study(
+            sampler=search.sampler(dataclasses.replace(spec, sampler="tpe"), seed)
+        )
         drawn.add(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).params["x"])
     assert len(drawn) == 8
 
@@ -242,7 +256,9 @@ def test_every_sampler_finds_the_better_half(spec, name):
     assert abs(study.best_params["x"] - 0.3) < 0.25
 
 
-@pytest.mark.parametrize("name", [name for name in search.PRUNERS if name not in ("none", "wilcoxon")])
+@pytest.mark.parametrize(
+    "name", [name for name in search.PRUNERS if name not in ("none", "wilcoxon")]
+)
 def test_every_pruner_stops_what_is_worse(spec, name):
     spec = dataclasses.replace(spec, pruner=name, base={"trainer.max_epochs": 27})
     study = optuna.create_study(pruner=search.pruner(spec), direction="maximize", study_name="s")
@@ -254,7 +270,9 @@ def test_every_pruner_stops_what_is_worse(spec, name):
             if trial.should_prune():
                 stopped.append(quality)
                 break
-        study.tell(trial, quality, state=None) if epoch == 26 else study.tell(trial, state=TrialState.PRUNED)
+        study.tell(trial, quality, state=None) if epoch == 26 else study.tell(
+            trial, state=TrialState.PRUNED
+        )
     assert len(stopped) > 8
     assert max(stopped) < 29 / 30
     assert sum(stopped) / len(stopped) < 0.5

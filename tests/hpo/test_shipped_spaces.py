@@ -21,7 +21,10 @@ PAIRS = [(space, recipe) for space, recipes in SPACES.items() for recipe in reci
 
 
 def test_every_space_has_a_recipe_and_says_which():
-    files = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "hpo" / "spaces").glob("*.yaml")}
+    files = {
+        path.stem: path.read_text(encoding="utf-8")
+        for path in (ROOT / "hpo" / "spaces").glob("*.yaml")
+    }
     assert set(files) == set(SPACES)
     for space, recipe in PAIRS:
         assert f"{recipe}.yaml" in files[space], space
@@ -33,8 +36,12 @@ def test_a_space_fits_its_recipe_and_starts_with_it(space, recipe, monkeypatch):
     content = read_space(ROOT / "hpo" / "spaces" / f"{space}.yaml")
     path = str(ROOT / "experiments" / f"{recipe}.yaml")
     base = dry_run(path, [])
-    assert set(inside(content, base)) == {p.key for p in parameters(content)}, "trial 0 is not the recipe itself"
-    values = suggest(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask(), content, base)
+    assert set(inside(content, base)) == {p.key for p in parameters(content)}, (
+        "trial 0 is not the recipe itself"
+    )
+    values = suggest(
+        optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask(), content, base
+    )
     found = dry_run(path, overrides(values, base))
     for key, value in values.items():
         if isinstance(value, int | float) and key in found:
@@ -44,4 +51,8 @@ def test_a_space_fits_its_recipe_and_starts_with_it(space, recipe, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("space", "recipe"), PAIRS)
 def test_every_end_of_a_space_fits_its_recipe(space, recipe):
-    check_space(str(ROOT / "experiments" / f"{recipe}.yaml"), [], read_space(ROOT / "hpo" / "spaces" / f"{space}.yaml"))
+    check_space(
+        str(ROOT / "experiments" / f"{recipe}.yaml"),
+        [],
+        read_space(ROOT / "hpo" / "spaces" / f"{space}.yaml"),
+    )

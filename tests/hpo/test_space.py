@@ -12,11 +12,19 @@ from lightning_seg.errors import InputError
 SPACE = {
     "model.lr": {"float": [1e-4, 1e-1], "log": True},
     "data.batch_size": {"int": [8, 32], "step": 8},
-    "model.options.widths": {"categorical": [[4, 8], [4, 8, 16]], "if": {"model.architecture": "unet"}},
+    "model.options.widths": {
+        "categorical": [[4, 8], [4, 8, 16]],
+        "if": {"model.architecture": "unet"},
+    },
     "model.architecture": {"categorical": ["unet", "resunet"]},
     "model.loss.dice": {"float": [0, 1], "step": 0.25},
 }
-BASE = flatten({"model": {"loss": {"bce": 0.5, "dice": 0.5}, "options": None, "lr": 0.01}, "data": {"batch_size": 12}})
+BASE = flatten(
+    {
+        "model": {"loss": {"bce": 0.5, "dice": 0.5}, "options": None, "lr": 0.01},
+        "data": {"batch_size": 12},
+    }
+)
 
 
 def trials(number, space=SPACE, base=BASE):
@@ -42,13 +50,18 @@ def test_values_lie_in_their_ranges_and_conditional_ones_exist_only_under_their_
 
 
 def test_a_condition_on_a_key_outside_the_space_asks_the_recipe():
-    space = {"model.warmup": {"float": [0.0, 0.1], "if": {"model.schedule": ["cosine", "constant"]}}}
+    space = {
+        "model.warmup": {"float": [0.0, 0.1], "if": {"model.schedule": ["cosine", "constant"]}}
+    }
     assert trials(1, space, {"model.schedule": "cosine"})[0]
     assert trials(1, space, {"model.schedule": "plateau"})[0] == {}
 
 
 def test_a_key_inside_a_dictionary_changes_that_of_the_recipe_and_leaves_it_as_it_is():
-    found = overrides({"model.loss.dice": 0.7000000000000001, "model.options.widths": "[4, 8]", "model.lr": 1e-5}, BASE)
+    found = overrides(
+        {"model.loss.dice": 0.7000000000000001, "model.options.widths": "[4, 8]", "model.lr": 1e-5},
+        BASE,
+    )
     flags = dict(zip(found[::2], found[1::2], strict=True))
     assert json.loads(flags["--model.loss"]) == {"bce": 0.5, "dice": 0.7}
     assert json.loads(flags["--model.options"]) == {"widths": [4, 8]}
@@ -57,7 +70,10 @@ def test_a_key_inside_a_dictionary_changes_that_of_the_recipe_and_leaves_it_as_i
 
 
 def test_the_recipe_own_values_are_taken_where_they_lie_inside():
-    assert inside(SPACE, BASE) == {"model.lr": 0.01, "model.loss.dice": 0.5}  # a batch of 12 is no multiple of 8
+    assert inside(SPACE, BASE) == {
+        "model.lr": 0.01,
+        "model.loss.dice": 0.5,
+    }  # a batch of 12 is no multiple of 8
 
 
 def test_the_corners_hold_every_choice_and_end():
@@ -66,15 +82,23 @@ def test_the_corners_hold_every_choice_and_end():
         d = parameter.distribution
         ends = d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high)
         if not parameter.condition:
-            assert {values[parameter.key] for values in seen if parameter.key in values} >= set(ends)
-    assert any(values.get("model.options.widths") and values["model.architecture"] == "unet" for values in seen)
+            assert {values[parameter.key] for values in seen if parameter.key in values} >= set(
+                ends
+            )
+    assert any(
+        values.get("model.options.widths") and values["model.architecture"] == "unet"
+        for values in seen
+    )
 
 
 @pytest.mark.parametrize(
     ("space", "sentence"),
     [
         ({"a.b": {"flaot": [0, 1]}}, "give one of float, int and categorical"),
-        ({"a.b": {"float": [0, 1], "lgo": True}}, "no setting of a.b in the space named 'lgo'; did you mean 'log'"),
+        (
+            {"a.b": {"float": [0, 1], "lgo": True}},
+            "no setting of a.b in the space named 'lgo'; did you mean 'log'",
+        ),
         ({"a.b": {"float": [1, 0]}}, r"float of a.b is \[1, 0\]; give \[lowest, highest\]"),
         ({"a.b": {"float": ["1e-5", 1]}}, "1.0e-5 in YAML, not 1e-5"),
         ({"a.b": {"int": [0.5, 1]}}, "as ints"),
@@ -82,7 +106,10 @@ def test_the_corners_hold_every_choice_and_end():
         ({"a.b": {"int": [1, 8], "log": True, "step": 2}}, "has no step"),
         ({"a.b": {"categorical": []}}, "give a list of values"),
         ({"a.b": {"categorical": [1, 1]}}, "give distinct values"),
-        ({"a.b": {"int": [0, 1]}, "a.b.c": {"int": [0, 1]}}, "the space holds 'a.b' and, inside it, 'a.b.c'"),
+        (
+            {"a.b": {"int": [0, 1]}, "a.b.c": {"int": [0, 1]}},
+            "the space holds 'a.b' and, inside it, 'a.b.c'",
+        ),
         (
             {"a.b": {"categorical": ["x", "y"]}, "a.c": {"int": [0, 1], "if": {"a.b": "z"}}},
             "a.c exists if a.b is 'z', but a.b is one of",

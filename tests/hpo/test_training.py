@@ -28,7 +28,9 @@ model: {architecture: unet, options: {widths: [4, 8]}, lr: 0.01}
 def recipe(tmp_path_factory):
     """A recipe that trains in seconds: 12 / 6 / 5 phantoms of 32 pixels."""
     folder = tmp_path_factory.mktemp("recipe")
-    rows = [f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)]
+    rows = [
+        f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)
+    ]
     head = "# name: tiny\n# version: 1\n# rule: the first 23\nid,split\n"
     (folder / "tiny.csv").write_text(head + "\n".join(rows) + "\n")
     (folder / "tiny.yaml").write_text(TINY % (folder / "tiny.csv"))
@@ -53,7 +55,14 @@ def job(recipe, folder, *args, **settings):
     path = folder / "trial_0000"
     own = ["-c", str(recipe), *args, "--runs", str(folder), "--name", path.name]
     return Job(
-        **{"folder": str(path), "args": own, "params": {}, "objective": "val/dice", "maximize": True, **settings}
+        **{
+            "folder": str(path),
+            "args": own,
+            "params": {},
+            "objective": "val/dice",
+            "maximize": True,
+            **settings,
+        }
     )
 
 
@@ -107,12 +116,15 @@ def test_a_sweep_point_is_tested_once_however_often_it_is_taken_up(recipe, tmp_p
 
 def test_a_loss_that_is_not_a_number_fails_the_trial_with_its_epoch(recipe, tmp_path):
     with pytest.raises(TrainingError, match=r"val/loss is not a number in epoch 1"):
-        training.train(job(recipe, tmp_path, "--model.lr", "1e30", "--model.optimizer", "sgd"), Listener())
+        training.train(
+            job(recipe, tmp_path, "--model.lr", "1e30", "--model.optimizer", "sgd"), Listener()
+        )
 
 
 def test_an_objective_that_is_not_logged_is_named_with_those_that_are(recipe, tmp_path):
     with pytest.raises(
-        InputError, match=r"the objective 'val/dice_tumour' is not logged in this run; there are .*val/dice"
+        InputError,
+        match=r"the objective 'val/dice_tumour' is not logged in this run; there are .*val/dice",
     ):
         training.train(job(recipe, tmp_path, objective="val/dice_tumour"), Listener())
 
@@ -120,18 +132,25 @@ def test_an_objective_that_is_not_logged_is_named_with_those_that_are(recipe, tm
 def test_replicas_are_runs_of_their_own_and_the_trial_is_their_mean(recipe, tmp_path):
     replicas = {f"seed{seed}": ["--seed_everything", str(seed)] for seed in (1, 2)}
     listener = Listener()
-    result = training.train(job(recipe, tmp_path, "--trainer.max_epochs", "2", replicas=replicas), listener)
+    result = training.train(
+        job(recipe, tmp_path, "--trainer.max_epochs", "2", replicas=replicas), listener
+    )
     assert [step for step, _ in listener.reports] == [0, 1]
     assert result.values == [pytest.approx(sum(value for _, value in listener.reports) / 2)]
     assert {path.name for path in tmp_path.iterdir()} == {"trial_0000-seed1", "trial_0000-seed2"}
     listener = Listener(stop_at=0)
     (tmp_path / "again").mkdir()
-    assert training.train(job(recipe, tmp_path / "again", replicas=replicas), listener).state == "pruned"
+    assert (
+        training.train(job(recipe, tmp_path / "again", replicas=replicas), listener).state
+        == "pruned"
+    )
     assert len(listener.reports) == 1
 
 
 def test_the_cost_beside_the_score_is_that_of_the_network(recipe, tmp_path):
-    result = training.train(job(recipe, tmp_path, "--trainer.max_epochs", "1", cost="gmacs"), Listener())
+    result = training.train(
+        job(recipe, tmp_path, "--trainer.max_epochs", "1", cost="gmacs"), Listener()
+    )
     net = SegmentationModule("unet", options={"widths": [4, 8]}).net
     macs = sum(macs_of(net))
     assert result.values[1] == pytest.approx(macs / 1e9)
@@ -164,7 +183,9 @@ def parsed(recipe, space, *args):
 @pytest.fixture
 def space(tmp_path):
     path = tmp_path / "space.yaml"
-    path.write_text("model.lr: {float: [0.001, 0.1], log: true}\nmodel.options.widths: {categorical: [[4], [4, 8]]}\n")
+    path.write_text(
+        "model.lr: {float: [0.001, 0.1], log: true}\nmodel.options.widths: {categorical: [[4], [4, 8]]}\n"
+    )
     return path
 
 
@@ -173,12 +194,20 @@ def test_a_study_starts_with_the_recipe_itself_and_its_command_can_be_pasted(rec
     assert spec.start[0] == {"model.lr": 0.01, "model.options.widths": "[4, 8]"}
     args = arguments(spec, 0, ["--model.lr", "0.02"])
     values = dry_run(args[1], args[2:])
-    assert (values["model.lr"], values["data.batch_size"], values["name"]) == (0.02, 2, "trial_0000")
+    assert (values["model.lr"], values["data.batch_size"], values["name"]) == (
+        0.02,
+        2,
+        "trial_0000",
+    )
 
 
-def test_the_epoch_that_is_kept_is_the_one_that_the_objective_likes_best_whatever_the_recipe_says(recipe, space):
+def test_the_epoch_that_is_kept_is_the_one_that_the_objective_likes_best_whatever_the_recipe_says(
+    recipe, space
+):
     other = recipe.with_name("by_loss.yaml")
-    other.write_text(recipe.read_text(encoding="utf-8") + "checkpoint: {monitor: val/loss, mode: min}\n")
+    other.write_text(
+        recipe.read_text(encoding="utf-8") + "checkpoint: {monitor: val/loss, mode: min}\n"
+    )
     for objective, mode in (("val/dice", "max"), ("val/loss", "min")):
         spec = parsed(other, space, "--objective", objective)
         args = arguments(spec, 0, [])
@@ -191,7 +220,9 @@ def test_the_commands_of_replicas_are_those_of_their_runs(recipe, space):
     study.enqueue_trial({}, {"slot": 3})
     spec, trial = parsed(recipe, space, "--seeds-per-trial", "2"), study.ask()
     found = labels(spec, trial, search.job(spec, trial))
-    assert found["run"].split() == [f"{spec.runs}/trial_0003-seed{seed}/version_0" for seed in (42, 43)]
+    assert found["run"].split() == [
+        f"{spec.runs}/trial_0003-seed{seed}/version_0" for seed in (42, 43)
+    ]
     for command, seed in zip(found["command"].split(" && "), (42, 43), strict=True):
         words = shlex.split(command)
         values = dry_run(words[3], words[4:])
@@ -203,7 +234,10 @@ def test_the_commands_of_replicas_are_those_of_their_runs(recipe, space):
     [
         (["-c", "other.yaml"], "there is no option '-c'"),
         (["--objective", "test/dice"], "the objective is 'test/dice', but the test set is sealed"),
-        (["--objective", "val/dise"], "no score to monitor named 'val/dise'; did you mean 'val/dice'"),
+        (
+            ["--objective", "val/dise"],
+            "no score to monitor named 'val/dise'; did you mean 'val/dice'",
+        ),
         (["--objective", "train/dice"], "give a validation score"),
         (["--sampler", "tpi"], "no sampler named 'tpi'; did you mean 'tpe'"),
         (["--pruner", "medain"], "no pruner named 'medain'; did you mean 'median'"),
@@ -224,7 +258,10 @@ def test_a_study_that_cannot_be_is_refused_in_a_sentence(recipe, space, args, se
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("model.lrr: {float: [0.001, 0.1]}", "there is no option 'model.lrr'; did you mean 'model.lr'"),
+        (
+            "model.lrr: {float: [0.001, 0.1]}",
+            "there is no option 'model.lrr'; did you mean 'model.lr'",
+        ),
         (
             "model.architecture: {categorical: [unet, resunett]}",
             "no architecture named 'resunett'; did you mean 'resunet'",
@@ -234,7 +271,9 @@ def test_a_study_that_cannot_be_is_refused_in_a_sentence(recipe, space, args, se
         ("model.warmup: {float: [0.0, 2.0]}", "warmup is 2.0"),
     ],
 )
-def test_every_key_choice_and_end_of_a_space_is_tried_before_the_first_trial(recipe, tmp_path, line, sentence):
+def test_every_key_choice_and_end_of_a_space_is_tried_before_the_first_trial(
+    recipe, tmp_path, line, sentence
+):
     (tmp_path / "space.yaml").write_text(line)
     with pytest.raises(InputError, match=sentence) as caught:
         check_space(str(recipe), [], read_space(tmp_path / "space.yaml"))
@@ -248,7 +287,9 @@ def test_trials_of_two_devices_finish_and_are_pruned_together(recipe, tmp_path):
     start = [{"model.lr": 0.02}, {"model.lr": 1e-8}]
     study = {"space": space, "start": start, "pruner": "asha", "objective": "val/loss"}
     try:
-        driven.finish(2, seconds=500, workers=1, devices=2, function=None, recipe=str(recipe), **study)
+        driven.finish(
+            2, seconds=500, workers=1, devices=2, function=None, recipe=str(recipe), **study
+        )
     finally:
         stop(driven)
     assert [trial.state.name for trial in driven.trials()] == ["COMPLETE", "PRUNED"], driven.log()

@@ -19,7 +19,13 @@ def write_checkpoint(
 ) -> Path:
     """A file as `fit` writes it, of a tiny network; ``dataset_options`` and arguments of the module may be changed."""
     options = changes.pop("dataset_options", None)
-    given = {"architecture": "unet", "options": WIDTHS, "classes": ["polyp"], "normalization": "symmetric", **changes}
+    given = {
+        "architecture": "unet",
+        "options": WIDTHS,
+        "classes": ["polyp"],
+        "normalization": "symmetric",
+        **changes,
+    }
     torch.manual_seed(seed)
     module = SegmentationModule(**given).eval()
     noise = torch.rand(4, module.hparams["in_channels"], 32, 32)
@@ -31,7 +37,11 @@ def write_checkpoint(
     content = {
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),
-        "datamodule_hyper_parameters": {"dataset": dataset, "size": size, "dataset_options": options},
+        "datamodule_hyper_parameters": {
+            "dataset": dataset,
+            "size": size,
+            "dataset_options": options,
+        },
         "lightning_seg": {},
     }
     torch.save(content, path)

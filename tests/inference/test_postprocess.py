@@ -10,7 +10,15 @@ from skimage import measure
 
 from lightning_seg.errors import InputError
 from lightning_seg.inference.component_counter import PartCounter
-from lightning_seg.inference.postprocess import STEPS, Postprocess, components, crf, fill_holes, keep_largest, min_area
+from lightning_seg.inference.postprocess import (
+    STEPS,
+    Postprocess,
+    components,
+    crf,
+    fill_holes,
+    keep_largest,
+    min_area,
+)
 
 planes = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=7))
 

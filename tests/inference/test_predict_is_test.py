@@ -48,7 +48,19 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     recipe.write_text(RECIPE.format(root=data, side=SIDE))
     found = []
     for seed in ("1", "2"):
-        cli.run(["fit", "-c", str(recipe), "--runs", str(folder), "--name", f"seed{seed}", "--seed_everything", seed])
+        cli.run(
+            [
+                "fit",
+                "-c",
+                str(recipe),
+                "--runs",
+                str(folder),
+                "--name",
+                f"seed{seed}",
+                "--seed_everything",
+                seed,
+            ]
+        )
         found.append(next((folder / f"seed{seed}").glob("version_0/checkpoints/best*.ckpt")))
         balance(found[-1], data)
     return found[0], found[1]
@@ -59,7 +71,11 @@ def balance(checkpoint, data):
     content = torch.load(checkpoint, weights_only=True)
     module = SegmentationModule.load(checkpoint)
     image = torch.from_numpy(read(data / "images" / "p00.png").transpose(2, 0, 1).copy())[None]
-    *_, bias = (name for name, values in content["state_dict"].items() if name.endswith("bias") and len(values) == 1)
+    *_, bias = (
+        name
+        for name, values in content["state_dict"].items()
+        if name.endswith("bias") and len(values) == 1
+    )
     with torch.inference_mode():
         content["state_dict"][bias] -= module(image).logits.median()
     torch.save(content, checkpoint)
@@ -68,7 +84,16 @@ def balance(checkpoint, data):
 def scored(checkpoint, *options):
     """Folder, table and facts of a test."""
     done = cli.run(
-        ["test", "--ckpt_path", str(checkpoint), "--measures", "none", *options, "--trainer.accelerator", "cpu"]
+        [
+            "test",
+            "--ckpt_path",
+            str(checkpoint),
+            "--measures",
+            "none",
+            *options,
+            "--trainer.accelerator",
+            "cpu",
+        ]
     )
     place = checkpoint.parent.parent / f"test-{done.datamodule.protocol_name}"
     folder = max(place.iterdir(), key=lambda path: path.stat().st_mtime)
@@ -99,10 +124,21 @@ def counted(masks, data, ids, size=None):
     rows = []
     for id in ids:
         truth = read(data / "masks" / f"{id}.png")[..., None] // 255
-        truth = truth if size is None else resize(Sample(np.repeat(truth, 3, 2), truth), (size, size)).mask
+        truth = (
+            truth
+            if size is None
+            else resize(Sample(np.repeat(truth, 3, 2), truth), (size, size)).mask
+        )
         found, truth = read(masks / f"{id}.png") > 0, truth[..., 0] > 0
         assert found.shape == truth.shape
-        rows.append([(found & truth).sum(), (found & ~truth).sum(), (~found & truth).sum(), (~found & ~truth).sum()])
+        rows.append(
+            [
+                (found & truth).sum(),
+                (found & ~truth).sum(),
+                (~found & truth).sum(),
+                (~found & ~truth).sum(),
+            ]
+        )
     return np.array(rows)
 
 
@@ -137,7 +173,9 @@ def test_masks_at_the_network_size_are_those_of_predict_on_the_test_split(runs, 
 
 def test_an_ensemble_is_scored_as_it_is_predicted(runs, data, tmp_path):
     folder, table, facts = scored(runs[0], "--ensemble", str(runs[1]))
-    masks = predicted(runs[0], data, tmp_path / "out", "--masks_at", "network", "--ckpt_path", str(runs[1]))
+    masks = predicted(
+        runs[0], data, tmp_path / "out", "--masks_at", "network", "--ckpt_path", str(runs[1])
+    )
     np.testing.assert_array_equal(counted(masks, data, table.ids, SIDE), table.of("polyp"))
     assert facts["inference"]["ensemble"] == [str(runs[1])]
     assert folder.name.startswith("ensemble=2-")
@@ -146,7 +184,11 @@ def test_an_ensemble_is_scored_as_it_is_predicted(runs, data, tmp_path):
 def test_what_was_scored_stands_in_the_folder_the_summary_and_on_the_terminal(runs, capsys):
     folder, _, facts = scored(runs[0], "--tta", "flips", "--postprocess", "fill_holes, min_area=12")
     assert folder.name.startswith("tta=flips-post=fill_holes,min_area=12-best-")
-    assert facts["inference"] == {"tta": "flips", "postprocess": "fill_holes,min_area=12", "ensemble": []}
+    assert facts["inference"] == {
+        "tta": "flips",
+        "postprocess": "fill_holes,min_area=12",
+        "ensemble": [],
+    }
     printed = " ".join(capsys.readouterr().out.split())
     assert "test-time augmentation flips, post-processing fill_holes,min_area=12" in printed
     plain, _, facts = scored(runs[0])

@@ -26,7 +26,17 @@ from tests.inference.conftest import read, write_checkpoint
 
 def predict(checkpoint, source, output, *options):
     main(
-        ["--ckpt_path", str(checkpoint), "--input", str(source), "--output", str(output), "--devices", "cpu", *options]
+        [
+            "--ckpt_path",
+            str(checkpoint),
+            "--input",
+            str(source),
+            "--output",
+            str(output),
+            "--devices",
+            "cpu",
+            *options,
+        ]
     )
 
 
@@ -45,7 +55,9 @@ def table(output):
         return list(csv.DictReader(file))
 
 
-def test_masks_have_the_size_of_their_picture_and_are_those_of_a_plain_loop(checkpoint, pictures, tmp_path):
+def test_masks_have_the_size_of_their_picture_and_are_those_of_a_plain_loop(
+    checkpoint, pictures, tmp_path
+):
     predict(checkpoint, pictures, tmp_path / "out", "--batch_size", "3", "--probabilities")
     names = sorted(path.relative_to(pictures).with_suffix("") for path in pictures.rglob("*.png"))
     assert len(names) == 7
@@ -55,7 +67,9 @@ def test_masks_have_the_size_of_their_picture_and_are_those_of_a_plain_loop(chec
         mask = read(tmp_path / "out" / "masks" / f"{name}.png")
         sure = abs(expected - 0.5) > 1e-5
         np.testing.assert_array_equal(mask[sure], np.where(expected > 0.5, 255, 0)[sure])
-        maps = cv2.imread(str(tmp_path / "out" / "probabilities" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        maps = cv2.imread(
+            str(tmp_path / "out" / "probabilities" / f"{name}.png"), cv2.IMREAD_UNCHANGED
+        )
         np.testing.assert_allclose(maps / 65535, expected, atol=2e-5)
         shares.append((mask > 0).mean())
     assert 0.05 < np.mean(shares) < 0.95
@@ -125,8 +139,12 @@ def test_other_settings_do_not_mix_in_one_folder(checkpoint, other, pictures, tm
 def test_an_ensemble_averages_the_probabilities(checkpoint, other, pictures, tmp_path):
     predict(checkpoint, pictures, tmp_path / "out", "--ckpt_path", str(other), "--probabilities")
     for name in ("picture 0", "picture 5"):
-        expected = (plain(checkpoint, pictures / f"{name}.png") + plain(other, pictures / f"{name}.png")) / 2
-        maps = cv2.imread(str(tmp_path / "out" / "probabilities" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        expected = (
+            plain(checkpoint, pictures / f"{name}.png") + plain(other, pictures / f"{name}.png")
+        ) / 2
+        maps = cv2.imread(
+            str(tmp_path / "out" / "probabilities" / f"{name}.png"), cv2.IMREAD_UNCHANGED
+        )
         np.testing.assert_allclose(maps / 65535, expected, atol=2e-5)
 
 
@@ -138,7 +156,14 @@ def test_an_ensemble_of_different_sizes_is_refused(checkpoint, pictures, tmp_pat
 
 def test_two_devices_give_what_one_gives(checkpoint, pictures, tmp_path):
     for name, devices in (("one", "cpu"), ("two", "cpu,cpu")):
-        args = ["--ckpt_path", str(checkpoint), "--input", str(pictures), "--output", str(tmp_path / name)]
+        args = [
+            "--ckpt_path",
+            str(checkpoint),
+            "--input",
+            str(pictures),
+            "--output",
+            str(tmp_path / name),
+        ]
         main([*args, "--devices", devices, "--batch_size", "2"])
     assert table(tmp_path / "one") == table(tmp_path / "two")
 
@@ -147,10 +172,18 @@ def test_windows_of_a_large_picture_are_blended(checkpoint, tmp_path):
     """Where all windows agree, so does the blend; and the network sees the picture at its own resolution."""
     Image.fromarray(np.full((70, 101, 3), 90, np.uint8)).save(tmp_path / "flat.png")
     predict(checkpoint, tmp_path / "flat.png", tmp_path / "out", "--tile", "32", "--probabilities")
-    maps = cv2.imread(str(tmp_path / "out" / "probabilities" / "flat.png"), cv2.IMREAD_UNCHANGED) / 65535
+    maps = (
+        cv2.imread(str(tmp_path / "out" / "probabilities" / "flat.png"), cv2.IMREAD_UNCHANGED)
+        / 65535
+    )
     assert maps.shape == (70, 101)
     module = SegmentationModule.load(checkpoint)
-    window = module(torch.full((1, 3, 32, 32), 90, dtype=torch.uint8)).logits.sigmoid()[0, 0].detach().numpy()
+    window = (
+        module(torch.full((1, 3, 32, 32), 90, dtype=torch.uint8))
+        .logits.sigmoid()[0, 0]
+        .detach()
+        .numpy()
+    )
     assert window.min() - 1e-4 <= maps.min() <= maps.max() <= window.max() + 1e-4
     assert maps[35, 50] == pytest.approx(window[16, 16], abs=0.05)
 
@@ -164,7 +197,9 @@ def test_coco_polygons_enclose_exactly_the_masks(checkpoint, pictures, tmp_path)
         for part in content["annotations"]:
             if part["image_id"] == image["id"]:
                 drawn += rasterized(part["segmentation"], drawn.shape)
-        np.testing.assert_array_equal(drawn, read(tmp_path / "out" / "masks" / image["file_name"]) > 0)
+        np.testing.assert_array_equal(
+            drawn, read(tmp_path / "out" / "masks" / image["file_name"]) > 0
+        )
 
 
 def rasterized(segmentation, shape):
@@ -183,7 +218,9 @@ def rasterized(segmentation, shape):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_contours_of_any_mask_are_exact(seed):
-    mask = cv2.GaussianBlur(np.random.default_rng(seed).random((23, 31)), (0, 0), 1 + seed / 2) > 0.5
+    mask = (
+        cv2.GaussianBlur(np.random.default_rng(seed).random((23, 31)), (0, 0), 1 + seed / 2) > 0.5
+    )
     mask[0, 0] = True
     parts = contours(mask)
     drawn = sum(rasterized(part["segmentation"], mask.shape) for part in parts)
@@ -201,11 +238,15 @@ def bomb(path):
     """A PNG of 30,000 x 30,000 pixels in a few hundred bytes."""
     head = b"IHDR" + struct.pack(">IIBBBBB", 30000, 30000, 8, 0, 0, 0, 0)
     chunks = [head, b"IDAT" + zlib.compress(bytes(1000)), b"IEND"]
-    data = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    data = b"".join(
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
 
 
-def test_unreadable_files_are_told_at_the_end_and_the_rest_is_done(checkpoint, pictures, tmp_path, capsys):
+def test_unreadable_files_are_told_at_the_end_and_the_rest_is_done(
+    checkpoint, pictures, tmp_path, capsys
+):
     (pictures / "text.jpg").write_text("no picture")
     whole = (pictures / "picture 1.png").read_bytes()
     (pictures / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -240,7 +281,9 @@ def test_a_large_picture_is_taken_where_it_is_allowed(checkpoint, tmp_path, caps
     assert read(tmp_path / "out" / "masks" / "large.png").shape == (100, 120)
 
 
-def test_a_full_disk_keeps_what_is_done_and_the_same_command_goes_on(checkpoint, pictures, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_what_is_done_and_the_same_command_goes_on(
+    checkpoint, pictures, tmp_path, monkeypatch
+):
     from lightning_seg.inference import images
 
     write = images.write_png
@@ -251,7 +294,9 @@ def test_a_full_disk_keeps_what_is_done_and_the_same_command_goes_on(checkpoint,
         write(path, picture)
 
     monkeypatch.setattr(images, "write_png", full)
-    with pytest.raises(InputError, match=r"No space left on device; what was finished before is kept"):
+    with pytest.raises(
+        InputError, match=r"No space left on device; what was finished before is kept"
+    ):
         predict(checkpoint, pictures, tmp_path / "out")
     assert [row["file"] for row in table(tmp_path / "out")] == [
         "below/picture 6.png",
@@ -277,7 +322,10 @@ def test_results_in_the_input_folder_are_not_predicted_again(checkpoint, picture
 def test_patterns_and_equal_stems_are_kept_apart(checkpoint, pictures, tmp_path):
     Image.open(pictures / "picture 1.png").save(pictures / "picture 1.bmp")
     predict(checkpoint, pictures / "*1.*", tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out" / "masks").iterdir()} == {"picture 1.png.png", "picture 1.bmp.png"}
+    assert {path.name for path in (tmp_path / "out" / "masks").iterdir()} == {
+        "picture 1.png.png",
+        "picture 1.bmp.png",
+    }
 
 
 @pytest.mark.parametrize(
@@ -295,7 +343,14 @@ def test_patterns_and_equal_stems_are_kept_apart(checkpoint, pictures, tmp_path)
     ],
 )
 def test_a_wrong_option_is_a_sentence(checkpoint, pictures, tmp_path, options, words):
-    args = ["--ckpt_path", str(checkpoint), "--input", str(pictures), "--output", str(tmp_path / "out")]
+    args = [
+        "--ckpt_path",
+        str(checkpoint),
+        "--input",
+        str(pictures),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     with pytest.raises(InputError, match=words):
         main([*args, *options])
 
@@ -310,7 +365,16 @@ def test_an_input_that_holds_nothing_is_a_sentence(checkpoint, tmp_path):
 
 
 def test_the_front_door_leads_there(checkpoint, pictures, tmp_path):
-    front(["predict", "--ckpt_path", str(checkpoint), f"--input={pictures}", "--output", str(tmp_path / "out")])
+    front(
+        [
+            "predict",
+            "--ckpt_path",
+            str(checkpoint),
+            f"--input={pictures}",
+            "--output",
+            str(tmp_path / "out"),
+        ]
+    )
     assert len(table(tmp_path / "out")) == 7
 
 
@@ -325,12 +389,18 @@ def test_the_library_predicts_paths_pictures_and_arrays_alike(checkpoint, pictur
     for same in (str(path), image, np.asarray(image)):
         np.testing.assert_array_equal(model.predict(same).probability, one.probability)
     several = model.predict([path, pictures / "picture 0.png", image])
-    assert [found.mask.shape[1:] for found in several] == [one.mask.shape[1:], (64, 40), one.mask.shape[1:]]
+    assert [found.mask.shape[1:] for found in several] == [
+        one.mask.shape[1:],
+        (64, 40),
+        one.mask.shape[1:],
+    ]
     np.testing.assert_allclose(several[2].probability, one.probability, atol=1e-6)
     assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).logits.shape == (1, 1, 32, 32)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3)), np.zeros((3, 8, 8), np.uint8), Image.new("RGBA", (4, 4))])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4, 3)), np.zeros((3, 8, 8), np.uint8), Image.new("RGBA", (4, 4))]
+)
 def test_what_is_no_picture_is_a_sentence(checkpoint, wrong):
     with pytest.raises(InputError, match=r"no picture|no clear colours"):
         ls.load(checkpoint).predict(wrong)
@@ -348,6 +418,11 @@ def test_a_network_of_pictures_as_they_are_takes_any_size(pictures, tmp_path):
     module = SegmentationModule.load(file)
     for row in table(tmp_path / "out"):
         image = np.asarray(Image.open(pictures / row["file"]))
-        found = module(torch.from_numpy(image.transpose(2, 0, 1).copy())[None]).logits[0, 0].detach().numpy()
+        found = (
+            module(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])
+            .logits[0, 0]
+            .detach()
+            .numpy()
+        )
         mask = read(tmp_path / "out" / "masks" / row["file"]) > 0
         np.testing.assert_array_equal(mask[abs(found) > 1e-4], (found > 0)[abs(found) > 1e-4])

@@ -36,7 +36,17 @@ def frames(path):
 
 def predict(checkpoint, source, output, *options):
     main(
-        ["--ckpt_path", str(checkpoint), "--input", str(source), "--output", str(output), "--devices", "cpu", *options]
+        [
+            "--ckpt_path",
+            str(checkpoint),
+            "--input",
+            str(source),
+            "--output",
+            str(output),
+            "--devices",
+            "cpu",
+            *options,
+        ]
     )
 
 
@@ -46,14 +56,19 @@ def test_every_frame_has_its_row_and_its_overlay(checkpoint, video, tmp_path, ca
     with (tmp_path / "out" / "videos" / "clip.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     model = ls.load(checkpoint)
-    expected = [int(model.predict(np.ascontiguousarray(frame)).mask.sum()) for frame in frames(video)]
+    expected = [
+        int(model.predict(np.ascontiguousarray(frame)).mask.sum()) for frame in frames(video)
+    ]
     assert [int(row["area"]) for row in rows] == pytest.approx(expected, abs=2)
     assert [row["frame"] for row in rows] == [str(number) for number in range(FRAMES)]
     assert rows[-1]["seconds"] == "2.000"
     drawn = list(frames(tmp_path / "out" / "videos" / video.name))
     assert len(drawn) == FRAMES
     assert drawn[0].shape == (48, 64, 3)
-    assert {path.name for path in (tmp_path / "out" / "videos").iterdir()} == {"clip.csv", video.name}
+    assert {path.name for path in (tmp_path / "out" / "videos").iterdir()} == {
+        "clip.csv",
+        video.name,
+    }
 
 
 def test_a_video_that_is_done_is_skipped(checkpoint, video, tmp_path, capsys):

@@ -27,7 +27,11 @@ from tests.inference.conftest import write_checkpoint
 LAI = np.array([[-0.7, 0, 0, 30], [0, 0.9, 0, -20], [0, 0, -2.5, 10], [0, 0, 0, 1.0]])
 SAGITTAL = np.array([[0, 0, 2.0, 3], [0.8, 0, 0, 1], [0, -0.6, 0, 7], [0, 0, 0, 1.0]])
 OBLIQUE = np.eye(4)
-OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [20, -15, 100], degrees=True).as_matrix() * (0.7, 0.9, 3.0)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [20, -15, 100], degrees=True).as_matrix() * (
+    0.7,
+    0.9,
+    3.0,
+)
 
 
 def body(shape, smooth=2.0):
@@ -49,13 +53,27 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of liver and tumour in slices with their neighbours, at 32 pixels."""
     file = tmp_path_factory.mktemp("checkpoint") / "ct.ckpt"
     return write_checkpoint(
-        file, dataset="lits", in_channels=3, classes=["liver", "tumor"], dataset_options={"in_channels": 3}
+        file,
+        dataset="lits",
+        in_channels=3,
+        classes=["liver", "tumor"],
+        dataset_options={"in_channels": 3},
     )
 
 
 def predict(checkpoint, source, output, *options):
     main(
-        ["--ckpt_path", str(checkpoint), "--input", str(source), "--output", str(output), "--devices", "cpu", *options]
+        [
+            "--ckpt_path",
+            str(checkpoint),
+            "--input",
+            str(source),
+            "--output",
+            str(output),
+            "--devices",
+            "cpu",
+            *options,
+        ]
     )
 
 
@@ -71,7 +89,9 @@ def plain(checkpoint, path):
     hu = np.clip(canonical.get_fdata()[::-1, ::-1], -200, 250)  # (left, back, head)
     grey = np.rint((hu + 200) * 255 / 450).astype(np.uint8).transpose(2, 1, 0)
     tensor = torch.from_numpy(np.ascontiguousarray(grey))
-    neighbours = torch.stack([tensor[[0, *range(len(tensor) - 1)]], tensor, tensor[[*range(1, len(tensor)), -1]]], 1)
+    neighbours = torch.stack(
+        [tensor[[0, *range(len(tensor) - 1)]], tensor, tensor[[*range(1, len(tensor)), -1]]], 1
+    )
     module = SegmentationModule.load(checkpoint)
     with torch.inference_mode():
         found = module(neighbours).logits.sigmoid()
@@ -84,7 +104,9 @@ def plain(checkpoint, path):
 
 @pytest.mark.parametrize("affine", [LAI, SAGITTAL, OBLIQUE], ids=["LAI", "sagittal", "oblique"])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_masks_are_those_of_the_whole_array_with_its_affine_and_header(checkpoint, tmp_path, affine, suffix):
+def test_masks_are_those_of_the_whole_array_with_its_affine_and_header(
+    checkpoint, tmp_path, affine, suffix
+):
     shape = (11, 32, 32) if affine is SAGITTAL else (32, 32, 11)
     if affine is SAGITTAL:
         shape = (32, 11, 32)  # the second axis runs along the body
@@ -102,7 +124,8 @@ def test_masks_are_those_of_the_whole_array_with_its_affine_and_header(checkpoin
         sure = abs(expected[k] - 0.5) > 1e-4
         np.testing.assert_array_equal(np.asarray(found.dataobj)[sure], (expected[k] > 0.5)[sure])
         ours, theirs = (
-            SimpleITK.ReadImage(str(f)) for f in (tmp_path / "out" / "masks" / f"scan_{label}.nii.gz", path)
+            SimpleITK.ReadImage(str(f))
+            for f in (tmp_path / "out" / "masks" / f"scan_{label}.nii.gz", path)
         )
         assert ours.GetSize() == theirs.GetSize()
         assert ours.GetDirection() == pytest.approx(theirs.GetDirection())
@@ -113,7 +136,9 @@ def test_masks_are_those_of_the_whole_array_with_its_affine_and_header(checkpoin
 def test_the_table_gives_voxels_millilitres_and_parts(checkpoint, tmp_path):
     predict(checkpoint, save(tmp_path / "scan.nii", body((32, 32, 9))), tmp_path / "out")
     for row in table(tmp_path / "out"):
-        mask = np.asarray(nibabel.load(tmp_path / "out" / "masks" / f"scan_{row['class']}.nii.gz").dataobj)
+        mask = np.asarray(
+            nibabel.load(tmp_path / "out" / "masks" / f"scan_{row['class']}.nii.gz").dataobj
+        )
         assert (row["slices"], row["rows"], row["columns"]) == ("9", "32", "32")
         assert int(row["voxels"]) == mask.sum() > 0
         assert float(row["ml"]) == pytest.approx(mask.sum() * 0.7 * 0.9 * 2.5 / 1000, abs=1e-3)
@@ -159,7 +184,9 @@ def test_the_network_sees_the_slices_that_it_was_trained_on(tmp_path, options):
 def test_resampled_slices_go_back_to_the_voxels_of_the_file(tmp_path):
     """A network that marks what is bright marks it in the file's own voxels, to within the smoothing of the resampling."""
     options = {"in_channels": 1, "spacing": [1.0, 1.0, 1.0], "pad": 64}
-    file = write_checkpoint(tmp_path / "ct.ckpt", dataset="lits", size=64, in_channels=1, dataset_options=options)
+    file = write_checkpoint(
+        tmp_path / "ct.ckpt", dataset="lits", size=64, in_channels=1, dataset_options=options
+    )
     bright = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(40, 36, 12)), 4) > 0
     path = save(tmp_path / "scan.nii", np.where(bright, 200, -150).astype(np.int16))
     network = load_network([file])
@@ -173,7 +200,9 @@ def test_resampled_slices_go_back_to_the_voxels_of_the_file(tmp_path):
 
 
 def test_pictures_of_slices_bring_their_window_and_their_turn(tmp_path):
-    file = write_checkpoint(tmp_path / "ct.ckpt", dataset="lits_2d", in_channels=1, classes=["liver"])
+    file = write_checkpoint(
+        tmp_path / "ct.ckpt", dataset="lits_2d", in_channels=1, classes=["liver"]
+    )
     network = load_network([file])
     view = view_of(network.trained)
     assert view.settings.window == (0, 255)
@@ -189,7 +218,9 @@ def test_pictures_of_slices_bring_their_window_and_their_turn(tmp_path):
 
 
 def test_a_network_of_other_pictures_needs_a_window(tmp_path):
-    file = write_checkpoint(tmp_path / "ct.ckpt", dataset="phantom_ct", in_channels=1, classes=["liver"])
+    file = write_checkpoint(
+        tmp_path / "ct.ckpt", dataset="phantom_ct", in_channels=1, classes=["liver"]
+    )
     path = save(tmp_path / "scan.nii", body((32, 32, 3)))
     with pytest.raises(InputError, match="whose window is not known; give --window"):
         predict(file, path, tmp_path / "out")
@@ -199,7 +230,11 @@ def test_a_network_of_other_pictures_needs_a_window(tmp_path):
 
 def test_memory_does_not_grow_with_the_number_of_slices(checkpoint, tmp_path):
     peaks = []
-    for count in (3, 64, 160):  # the first warms up; 64 are some batches, as many as there are at once
+    for count in (
+        3,
+        64,
+        160,
+    ):  # the first warms up; 64 are some batches, as many as there are at once
         path = save(tmp_path / f"scan{count}.nii.gz", body((96, 96, count)))
         tracemalloc.start()
         predict(checkpoint, path, tmp_path / f"out{count}")
@@ -235,7 +270,11 @@ def test_damaged_volumes_are_told_at_the_end_and_the_rest_is_done(checkpoint, tm
     ):
         assert words in errors
     assert {row["file"] for row in table(tmp_path / "out")} == {"good.nii.gz"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"masks", "settings.json", "volumes.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "masks",
+        "settings.json",
+        "volumes.csv",
+    }
 
 
 def test_a_volume_that_is_done_is_skipped(checkpoint, tmp_path, capsys):
@@ -280,7 +319,9 @@ def test_a_dicom_series_is_predicted_like_its_nifti(checkpoint, tmp_path):
     predict(checkpoint, tmp_path / "scan.nii", tmp_path / "nifti")
     one = SimpleITK.ReadImage(str(tmp_path / "dicom" / "masks" / "series_liver.nii.gz"))
     other = SimpleITK.ReadImage(str(tmp_path / "nifti" / "masks" / "scan_liver.nii.gz"))
-    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(one), SimpleITK.GetArrayFromImage(other))
+    np.testing.assert_array_equal(
+        SimpleITK.GetArrayFromImage(one), SimpleITK.GetArrayFromImage(other)
+    )
     assert one.GetOrigin() == pytest.approx((10, 20, 0))
     assert one.GetSpacing() == pytest.approx((0.7, 0.9, 2.5))
 

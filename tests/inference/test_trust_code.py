@@ -70,14 +70,21 @@ def test_the_library_imports_it_where_it_is_told_to(foreign: Path) -> None:
     assert "foreign_net" not in sys.modules
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     assert ls.load(foreign, trust_code=True).predict(image).mask.shape == (1, 40, 50)
-    assert type(ls.SegmentationModule.load(foreign, trust_code=True).net).__module__ == "foreign_net"
+    assert (
+        type(ls.SegmentationModule.load(foreign, trust_code=True).net).__module__ == "foreign_net"
+    )
 
 
 def test_a_network_that_the_command_line_names_is_trained_and_with_trust_tested_and_resumed(
     foreign: Path, tmp_path: Path
 ) -> None:
     data = ["--data.protocol", "auto", "--data.size", "16", "--data.batch_size", "4"]
-    options = ["--data.dataset_options", '{"count": 12, "resolution": 16}', "--model.architecture", "foreign_net:Net"]
+    options = [
+        "--data.dataset_options",
+        '{"count": 12, "resolution": 16}',
+        "--model.architecture",
+        "foreign_net:Net",
+    ]
     trainer = ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1"]
     cli.run(["fit", *data, *options, *trainer, "--runs", str(tmp_path), "--name", "outside"])
     last = str(next(tmp_path.rglob("last*.ckpt")))
@@ -87,4 +94,12 @@ def test_a_network_that_the_command_line_names_is_trained_and_with_trust_tested_
         cli.run([*command, "--ckpt_path", last, "--trust_code"])
     assert list(tmp_path.rglob("summary.json"))
     with pytest.raises(ls.InputError, match="--trust_code"):  # although the resumed run was told to
-        cli.run(["fit", "--trainer.max_epochs", "3", "--ckpt_path", str(next(tmp_path.rglob("last*.ckpt")))])
+        cli.run(
+            [
+                "fit",
+                "--trainer.max_epochs",
+                "3",
+                "--ckpt_path",
+                str(next(tmp_path.rglob("last*.ckpt"))),
+            ]
+        )

@@ -9,7 +9,9 @@ from lightning_seg.inference.tta import PASSES, augmented
 
 def asymmetric(image):
     """Probabilities that a mirrored image changes."""
-    ramp = torch.linspace(0, 1, image.shape[-1]) + 2 * torch.linspace(0, 1, image.shape[-2])[:, None]
+    ramp = (
+        torch.linspace(0, 1, image.shape[-1]) + 2 * torch.linspace(0, 1, image.shape[-2])[:, None]
+    )
     return (image * ramp).sigmoid()
 
 
@@ -26,7 +28,9 @@ def test_flips_average_the_four_mirrored_passes():
 
 def test_resunet_plus_plus_has_three_passes():
     image = torch.randn(1, 1, 4, 4, generator=torch.manual_seed(1))
-    expected = (asymmetric(image) + asymmetric(image.flip(3)).flip(3) + asymmetric(image.flip(2)).flip(2)) / 3
+    expected = (
+        asymmetric(image) + asymmetric(image.flip(3)).flip(3) + asymmetric(image.flip(2)).flip(2)
+    ) / 3
     torch.testing.assert_close(augmented(asymmetric, image, "resunet_plus_plus"), expected)
 
 

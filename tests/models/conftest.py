@@ -34,7 +34,9 @@ def parity() -> Callable[[str], dict[str, Tensor]]:
     def read(name: str) -> dict[str, Tensor]:
         arrays = np.load(Path(folder) / f"{name}.npz")
         tensors = {key: torch.from_numpy(arrays[key]) for key in arrays}
-        return {key: t if key.startswith("w") else t.permute(0, 3, 1, 2) for key, t in tensors.items()}
+        return {
+            key: t if key.startswith("w") else t.permute(0, 3, 1, 2) for key, t in tensors.items()
+        }
 
     return read
 
@@ -49,7 +51,9 @@ def load_keras() -> Callable[[Iterable[nn.Module | nn.Parameter], dict[str, Tens
             for module in modules:
                 for target in _slots(module):
                     source = next(weights)
-                    if source.ndim == 4:  # a kernel (h, w, in, out) or, bare, a map (1, h, w, channels)
+                    if (
+                        source.ndim == 4
+                    ):  # a kernel (h, w, in, out) or, bare, a map (1, h, w, channels)
                         source = source.permute((0, 3, 1, 2) if module is target else (3, 2, 0, 1))
                     assert source.shape == target.shape, (module, source.shape, target.shape)
                     target.copy_(source)

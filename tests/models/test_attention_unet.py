@@ -11,7 +11,8 @@ from lightning_seg.models.unet import UNetStage
 
 def conv1x1(conv: nn.Conv2d, x: np.ndarray) -> np.ndarray:
     return (
-        np.einsum("oc,cyx->oyx", conv.weight.detach().numpy()[..., 0, 0], x) + conv.bias.detach().numpy()[:, None, None]
+        np.einsum("oc,cyx->oyx", conv.weight.detach().numpy()[..., 0, 0], x)
+        + conv.bias.detach().numpy()[:, None, None]
     )
 
 
@@ -40,6 +41,8 @@ def test_the_finest_level_has_no_grid_gate_and_the_others_are_gated_by_the_map_b
     assert type(finest) is UNetStage
     shapes: list[tuple[int, ...]] = []
     for stage in gated:
-        stage.gate.register_forward_hook(lambda _, inputs, __: shapes.extend(tuple(t.shape[1:]) for t in inputs))
+        stage.gate.register_forward_hook(
+            lambda _, inputs, __: shapes.extend(tuple(t.shape[1:]) for t in inputs)
+        )
     net(torch.rand(1, 3, 64, 64))
     assert shapes == [(32, 8, 8), (16, 16, 16), (16, 16, 16), (8, 32, 32)]

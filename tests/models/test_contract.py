@@ -31,7 +31,15 @@ ENCODERS = {
 FORMS: list[tuple[str, dict[str, Any]]] = [
     ("unet3plus", {"streams": "paper", "deep_supervision": True, "cgm": True}),
     ("sa_unet", {"norm": "group"}),
-    ("pefnet", {"encoder": "test_efficientnet", "coarsest_width": 96, "positions": "sincos", "kernel_norm": "sum"}),
+    (
+        "pefnet",
+        {
+            "encoder": "test_efficientnet",
+            "coarsest_width": 96,
+            "positions": "sincos",
+            "kernel_norm": "sum",
+        },
+    ),
     ("pefnet", {"mpe": False}),
     ("pefnet", {"tap": "repo", "encoder_options": {"depths": [1, 1, 10, 1]}}),
     ("pam_unet", {"regularizer": 0.01}),
@@ -49,7 +57,11 @@ POLYPS = (2, 5)  # phantoms that show one
 Case = tuple[str, dict[str, Any]]
 CASES: list[Case] = [
     *((name, {}) for name in models.names()),
-    *((name, {"encoder": encoder, **options}) for name in UNET_A for encoder, options in ENCODERS.items()),
+    *(
+        (name, {"encoder": encoder, **options})
+        for name in UNET_A
+        for encoder, options in ENCODERS.items()
+    ),
     *FORMS,
 ]
 
@@ -81,7 +93,9 @@ def phantoms(size: int) -> tuple[Tensor, Tensor]:
     """Two images, about normed, and their masks, with a polyp each."""
     images, masks = zip(*(render("polyp", 0, index, size) for index in POLYPS), strict=True)
     # contiguous: in channels_last, torch 2.15's CPU kernel of a strided 1x1 convolution of fewer than 16 channels corrupts memory
-    pixels, truth = (torch.from_numpy(np.stack(x).transpose(0, 3, 1, 2).copy()).float() for x in (images, masks))
+    pixels, truth = (
+        torch.from_numpy(np.stack(x).transpose(0, 3, 1, 2).copy()).float() for x in (images, masks)
+    )
     return (pixels / 255 - 0.5) / 0.25, truth
 
 
@@ -94,11 +108,15 @@ def total(output: Tensor | models.Output) -> Tensor:
     if isinstance(output, Tensor):
         output = models.Output(output)
     maps = [output.logits, *output.deep]
-    return sum((m.float() - 0.3).pow(2).mean() for m in maps) + (0 if output.penalty is None else output.penalty)
+    return sum((m.float() - 0.3).pow(2).mean() for m in maps) + (
+        0 if output.penalty is None else output.penalty
+    )
 
 
 @each_case
-@pytest.mark.parametrize(("channels", "classes", "height", "width"), [(3, 1, 64, 64), (1, 3, 65, 47), (3, 3, 33, 70)])
+@pytest.mark.parametrize(
+    ("channels", "classes", "height", "width"), [(3, 1, 64, 64), (1, 3, 65, 47), (3, 3, 33, 70)]
+)
 def test_logits_have_the_size_of_any_image_and_one_channel_per_class(
     case: Case, channels: int, classes: int, height: int, width: int
 ) -> None:
@@ -154,7 +172,9 @@ def test_the_exported_program_gives_the_same_logits(case: Case) -> None:
     net = build(case).eval()
     with torch.no_grad():
         program = torch.export.export(net, (image(),)).module()
-        torch.testing.assert_close(logits(program(image())), logits(net(image())), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            logits(program(image())), logits(net(image())), rtol=1e-4, atol=1e-5
+        )
 
 
 @each_case
@@ -168,11 +188,16 @@ def test_bfloat16_autocast_stays_finite_forward_and_backward(case: Case) -> None
     assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
 
 
-COMPILED = [*((name, {}) for name in UNET_A), *((name, {"encoder": "test_efficientnet"}) for name in UNET_A)]
+COMPILED = [
+    *((name, {}) for name in UNET_A),
+    *((name, {"encoder": "test_efficientnet"}) for name in UNET_A),
+]
 
 
 @pytest.mark.parametrize(
-    "case", [*COMPILED, *(pytest.param(c, marks=pytest.mark.slow) for c in CASES if c not in COMPILED)], ids=_id
+    "case",
+    [*COMPILED, *(pytest.param(c, marks=pytest.mark.slow) for c in CASES if c not in COMPILED)],
+    ids=_id,
 )
 def test_one_graph_holds_the_whole_network_and_computes_the_same(case: Case) -> None:
     """Traced as torch.compile does, where a graph break is an error, and run without the compiler behind it."""
@@ -191,7 +216,9 @@ def test_one_graph_holds_the_whole_network_and_computes_the_same(case: Case) -> 
 def objective(output: Tensor | models.Output, mask: Tensor) -> Tensor:
     """Cross-entropy of the logits and of each deep output, and the penalty."""
     output = models.Output(output) if isinstance(output, Tensor) else output
-    loss = sum(F.binary_cross_entropy_with_logits(m.float(), mask) for m in (output.logits, *output.deep))
+    loss = sum(
+        F.binary_cross_entropy_with_logits(m.float(), mask) for m in (output.logits, *output.deep)
+    )
     return loss if output.penalty is None else loss + output.penalty
 
 
@@ -212,7 +239,9 @@ def test_a_few_steps_lower_the_loss_on_one_batch(name: str, dtype: torch.dtype) 
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0], losses
-    assert logits(output).min() < 0, "most of the batch is background, so logits turn negative; probabilities could not"
+    assert logits(output).min() < 0, (
+        "most of the batch is background, so logits turn negative; probabilities could not"
+    )
 
 
 @each_name

@@ -44,7 +44,12 @@ COUNTS: list[tuple[str, dict[str, Any], int, int, float]] = [
 
 @pytest.mark.parametrize(("name", "options", "size", "parameters", "billions"), COUNTS)
 def test_parameters_and_multiply_adds_are_those_of_the_published_classes(
-    name: str, options: dict[str, Any], size: int, parameters: int, billions: float, gmacs: Callable[..., float]
+    name: str,
+    options: dict[str, Any],
+    size: int,
+    parameters: int,
+    billions: float,
+    gmacs: Callable[..., float],
 ) -> None:
     with torch.device("meta"):
         net = models.create(name, **options)
@@ -63,7 +68,10 @@ def drawn(modules: Iterator[nn.Module] | list[nn.Module]) -> None:
     """Initialise the layers of ``modules`` in that order."""
     for module in modules:
         for layer in module.modules():
-            if hasattr(layer, "reset_parameters") and next(layer.parameters(recurse=False), None) is not None:
+            if (
+                hasattr(layer, "reset_parameters")
+                and next(layer.parameters(recurse=False), None) is not None
+            ):
                 layer.reset_parameters()
 
 
@@ -90,16 +98,72 @@ OUTPUTS: list[Row] = [
         -0.180149,
         0.01100362,
     ),
-    ("dca_unet", {"skip": DCA}, 224, [0.1420384, 0.1515027, 0.1491525, 0.1460809], 0.1660255, 0.006586454),
-    ("resunet_plus_plus", {"form": "paper"}, 256, [0.1966806, 0.1661141, 0.1708562, 0.1692398], 0.1786499, 0.0158343),
-    ("multires_unet", {"skip": DCA}, 224, [0.08684403, 0.08392798, 0.08873199, 0.08065], 0.05784725, 0.005500159),
-    ("r2unet", {"skip": DCA}, 224, [0.06606864, 0.05165064, 0.07168294, 0.01721135], 0.04838084, 0.02069683),
-    ("vnet", {"skip": DCA}, 224, [-0.1908833, -0.09849747, -0.07742579, -0.001205462], -0.06166287, 0.08845732),
+    (
+        "dca_unet",
+        {"skip": DCA},
+        224,
+        [0.1420384, 0.1515027, 0.1491525, 0.1460809],
+        0.1660255,
+        0.006586454,
+    ),
+    (
+        "resunet_plus_plus",
+        {"form": "paper"},
+        256,
+        [0.1966806, 0.1661141, 0.1708562, 0.1692398],
+        0.1786499,
+        0.0158343,
+    ),
+    (
+        "multires_unet",
+        {"skip": DCA},
+        224,
+        [0.08684403, 0.08392798, 0.08873199, 0.08065],
+        0.05784725,
+        0.005500159,
+    ),
+    (
+        "r2unet",
+        {"skip": DCA},
+        224,
+        [0.06606864, 0.05165064, 0.07168294, 0.01721135],
+        0.04838084,
+        0.02069683,
+    ),
+    (
+        "vnet",
+        {"skip": DCA},
+        224,
+        [-0.1908833, -0.09849747, -0.07742579, -0.001205462],
+        -0.06166287,
+        0.08845732,
+    ),
 ]
 SLOW_OUTPUTS: list[Row] = [
-    ("dca_unet", {"skip": CCA}, 224, [-0.06591644, -0.064572, -0.0729971, -0.06865077], -0.07107748, 0.008429777),
-    ("dca_unet", {"skip": SCA}, 224, [-0.07758968, -0.08656059, -0.09821635, -0.09124343], -0.08802173, 0.007929412),
-    ("resunet_plus_plus", {"form": "dca"}, 224, [-0.1414222, -0.15866, -0.134047, -0.1547765], -0.1720335, 0.02890743),
+    (
+        "dca_unet",
+        {"skip": CCA},
+        224,
+        [-0.06591644, -0.064572, -0.0729971, -0.06865077],
+        -0.07107748,
+        0.008429777,
+    ),
+    (
+        "dca_unet",
+        {"skip": SCA},
+        224,
+        [-0.07758968, -0.08656059, -0.09821635, -0.09124343],
+        -0.08802173,
+        0.007929412,
+    ),
+    (
+        "resunet_plus_plus",
+        {"form": "dca"},
+        224,
+        [-0.1414222, -0.15866, -0.134047, -0.1547765],
+        -0.1720335,
+        0.02890743,
+    ),
     (
         "resunet_plus_plus",
         {"form": "dca", "skip": DCA},
@@ -108,8 +172,22 @@ SLOW_OUTPUTS: list[Row] = [
         0.09284475,
         0.01810586,
     ),
-    ("multires_unet", {}, 224, [0.1411334, 0.1276684, 0.1305688, 0.1254335], 0.1188753, 0.007091642),
-    ("r2unet", {}, 224, [-0.005447329, -0.04629453, -0.02494649, -0.08546343], -0.01862521, 0.0364158),
+    (
+        "multires_unet",
+        {},
+        224,
+        [0.1411334, 0.1276684, 0.1305688, 0.1254335],
+        0.1188753,
+        0.007091642,
+    ),
+    (
+        "r2unet",
+        {},
+        224,
+        [-0.005447329, -0.04629453, -0.02494649, -0.08546343],
+        -0.01862521,
+        0.0364158,
+    ),
     ("vnet", {}, 224, [0.1642504, 0.1795078, 0.1579635, 0.144276], 0.1439626, 0.05452401),
     (
         "double_unet",
@@ -119,7 +197,14 @@ SLOW_OUTPUTS: list[Row] = [
         -0.05320036,
         0.02560258,
     ),
-    ("double_unet", {"skip": DCA}, 224, [-0.1029364, -0.1029954, -0.09911949, -0.1017137], -0.08350896, 0.02051758),
+    (
+        "double_unet",
+        {"skip": DCA},
+        224,
+        [-0.1029364, -0.1029954, -0.09911949, -0.1017137],
+        -0.08350896,
+        0.02051758,
+    ),
 ]
 
 
@@ -127,16 +212,27 @@ def double_unet_order(net: nn.Module) -> Iterator[nn.Module]:
     """The published class takes each of the five levels of its encoder from a VGG-19 of its own, as torchvision draws it."""
     from torchvision.models import vgg19
 
-    for level, first, last in zip(net.encoder.levels, (0, 4, 9, 18, 27), (3, 8, 17, 26, 35), strict=True):
+    for level, first, last in zip(
+        net.encoder.levels, (0, 4, 9, 18, 27), (3, 8, 17, 26, 35), strict=True
+    ):
         source = [m for m in vgg19(weights=None).features[first:last] if isinstance(m, nn.Conv2d)]
         target = [m for m in level.body.modules() if isinstance(m, nn.Conv2d)]
         for a, b in zip(source, target, strict=True):
             b.load_state_dict(a.state_dict())
-    yield from (net.encoder.levels[-1].finish, net.first_skip, net.shared_skip, net.second_skip, net.first_decoder)
+    yield from (
+        net.encoder.levels[-1].finish,
+        net.first_skip,
+        net.shared_skip,
+        net.second_skip,
+        net.first_decoder,
+    )
     yield from (net.mask, net.second_encoder, net.second_decoder, net.head)
 
 
-ORDERS = {"multires_unet": multires_order, "double_unet": double_unet_order}  # the others: as they are written
+ORDERS = {
+    "multires_unet": multires_order,
+    "double_unet": double_unet_order,
+}  # the others: as they are written
 
 
 @torch.no_grad()
@@ -152,10 +248,15 @@ def test_the_output_is_that_of_the_published_class(row: Row) -> None:
     drawn(ORDERS.get(name, lambda net: iter([net]))(net))
     torch.manual_seed(1)
     image = torch.randn(1, 3, size, size)
-    logits = net((image - MEAN) / STD if name == "double_unet" else image)  # its published class norms inside
+    logits = net(
+        (image - MEAN) / STD if name == "double_unet" else image
+    )  # its published class norms inside
     torch.testing.assert_close(logits.flatten()[:4], torch.tensor(first), rtol=0, atol=1e-5)
     torch.testing.assert_close(
-        torch.stack([logits.mean(), logits.std()]), torch.tensor([mean, deviation]), rtol=0, atol=1e-5
+        torch.stack([logits.mean(), logits.std()]),
+        torch.tensor([mean, deviation]),
+        rtol=0,
+        atol=1e-5,
     )
 
 
@@ -169,9 +270,12 @@ def test_the_attention_of_resunet_plus_plus_weighs_the_decoder_map_without_a_sig
         maps = (maps / (1 + 1e-5) ** 0.5).clamp_min(0)  # batch norm as it starts
         weight, bias = layers[2].weight.numpy(), layers[2].bias
         planes = [
-            sum(correlate2d(m.numpy(), w, "same") for m, w in zip(maps[0], kernels, strict=True)) for kernels in weight
+            sum(correlate2d(m.numpy(), w, "same") for m, w in zip(maps[0], kernels, strict=True))
+            for kernels in weight
         ]
-        return torch.stack([torch.from_numpy(p) + b for p, b in zip(planes, bias, strict=True)])[None]
+        return torch.stack([torch.from_numpy(p) + b for p, b in zip(planes, bias, strict=True)])[
+            None
+        ]
 
     pooled = norm_relu_conv(stage.skip[0], skip).reshape(1, 3, 4, 2, 4, 2).amax((3, 5))
     weighted = x * norm_relu_conv(stage.weights, pooled + norm_relu_conv(stage.below, x))
@@ -211,7 +315,9 @@ def test_the_second_unet_of_double_unet_sees_the_image_through_the_first_mask() 
         ("double_unet", {"skip": "dca", "raw_skips": True}, "leave raw_skips out"),
     ],
 )
-def test_options_that_make_no_network_are_a_sentence(name: str, options: dict[str, Any], sentence: str) -> None:
+def test_options_that_make_no_network_are_a_sentence(
+    name: str, options: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(InputError, match=sentence):
         models.create(name, **options)
 

@@ -13,7 +13,9 @@ from lightning_seg.models.ddanet import DualStage, grey
 
 
 @pytest.mark.parametrize(("size", "expected"), [(256, 17.448), (512, 69.793)])
-def test_parameters_and_multiply_adds(gmacs: Callable[[nn.Module, int], float], size: int, expected: float) -> None:
+def test_parameters_and_multiply_adds(
+    gmacs: Callable[[nn.Module, int], float], size: int, expected: float
+) -> None:
     with torch.device("meta"):
         net = models.create("ddanet")
     assert sum(p.numel() for p in net.parameters()) == 6_835_638
@@ -39,9 +41,12 @@ def test_the_reconstruction_says_where_the_segmentation_looks() -> None:
         expected = stage.segment(below, skip).numpy()
     conv = stage.attention[0]
     weights = (
-        np.einsum("c,chw->hw", conv.weight.detach().numpy()[0, :, 0, 0], reconstructed[0].numpy()) + conv.bias.item()
+        np.einsum("c,chw->hw", conv.weight.detach().numpy()[0, :, 0, 0], reconstructed[0].numpy())
+        + conv.bias.item()
     )
-    np.testing.assert_allclose(segmented[0].numpy(), expected[0] / (1 + np.exp(-weights)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        segmented[0].numpy(), expected[0] / (1 + np.exp(-weights)), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_penalty_is_the_weighted_cross_entropy_of_the_reconstruction() -> None:

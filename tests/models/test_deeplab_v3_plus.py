@@ -19,7 +19,11 @@ from lightning_seg.models.deeplab_v3_plus import MeanBranch, SeparableConv
     ],
 )
 def test_parameters_and_multiply_adds(
-    gmacs: Callable[[nn.Module, int], float], encoder: str | None, size: int, parameters: int, expected: float
+    gmacs: Callable[[nn.Module, int], float],
+    encoder: str | None,
+    size: int,
+    parameters: int,
+    expected: float,
 ) -> None:
     with torch.device("meta"):
         net = models.create("deeplab_v3_plus", encoder=encoder)
@@ -29,14 +33,18 @@ def test_parameters_and_multiply_adds(
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_the_output_stride_is_that_of_the_coarsest_map(output_stride: int) -> None:
-    net = models.create("deeplab_v3_plus", **models.find("deeplab_v3_plus").tiny, output_stride=output_stride).eval()
+    net = models.create(
+        "deeplab_v3_plus", **models.find("deeplab_v3_plus").tiny, output_stride=output_stride
+    ).eval()
     pyramid = net.encoder(torch.rand(1, 3, 64, 64))
     assert pyramid[-1].shape[-1] == 64 // output_stride == 64 // net.encoder.strides[-1]
     assert net(torch.rand(1, 3, 65, 47)).shape == (1, 1, 65, 47)
 
 
 def test_an_encoder_without_dilation_keeps_its_stride() -> None:
-    net = models.create("deeplab_v3_plus", encoder="test_efficientnet", output_stride=None, width=8, fine_width=4)
+    net = models.create(
+        "deeplab_v3_plus", encoder="test_efficientnet", output_stride=None, width=8, fine_width=4
+    )
     assert net.encoder.strides[-1] == 32
     with pytest.raises(InputError, match="output_stride"):
         models.create("deeplab_v3_plus", encoder="swin_tiny_patch4_window7_224")
@@ -55,6 +63,10 @@ def test_the_mean_branch_is_constant_and_trains_on_one_image() -> None:
     x = torch.randn(1, 4, 5, 6)
     assert branch.train()(x).isfinite().all()
     branch = MeanBranch(4, 3).eval()
-    mean = x.mean((2, 3))[0].numpy() @ branch.conv.weight.detach().numpy()[:, :, 0, 0].T / np.sqrt(1 + 1e-5)
+    mean = (
+        x.mean((2, 3))[0].numpy()
+        @ branch.conv.weight.detach().numpy()[:, :, 0, 0].T
+        / np.sqrt(1 + 1e-5)
+    )
     expected = np.broadcast_to(np.maximum(mean, 0)[:, None, None], (3, 5, 6))
     np.testing.assert_allclose(branch(x)[0].detach().numpy(), expected, rtol=1e-4, atol=1e-6)

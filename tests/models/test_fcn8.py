@@ -22,7 +22,8 @@ def test_the_way_up_starts_as_bilinear_interpolation_of_each_class(factor: int) 
     x = torch.rand(1, 3, 6, 6)
     inner = slice(factor, -factor)  # at the border a transposed convolution sees zeros
     torch.testing.assert_close(
-        BilinearUp(3, factor)(x)[..., inner, inner], resize(x, (6 * factor, 6 * factor))[..., inner, inner]
+        BilinearUp(3, factor)(x)[..., inner, inner],
+        resize(x, (6 * factor, 6 * factor))[..., inner, inner],
     )
 
 
@@ -30,7 +31,9 @@ def test_scores_come_from_the_maps_after_the_third_fourth_and_fifth_pooling() ->
     net = models.create("fcn8", **models.find("fcn8").tiny).eval()
     seen = []
     for score in net.decoder.scores:
-        score.register_forward_hook(lambda module, inputs, output: seen.append(tuple(inputs[0].shape[1:])))
+        score.register_forward_hook(
+            lambda module, inputs, output: seen.append(tuple(inputs[0].shape[1:]))
+        )
     net(torch.rand(1, 3, 64, 64))
     assert seen == [(32, 2, 2), (512, 4, 4), (256, 8, 8)]
 

@@ -10,7 +10,11 @@ from lightning_seg.errors import InputError
 
 @pytest.mark.parametrize(
     ("encoder", "parameters", "expected"),
-    [("hrnet_w18", 9_636_241, 1.1466), ("hrnet_w32", 29_537_857, 2.8132), (None, 65_846_401, 5.8267)],
+    [
+        ("hrnet_w18", 9_636_241, 1.1466),
+        ("hrnet_w32", 29_537_857, 2.8132),
+        (None, 65_846_401, 5.8267),
+    ],
 )
 def test_parameters_and_multiply_adds(
     gmacs: Callable[[nn.Module, int], float], encoder: str | None, parameters: int, expected: float

@@ -10,7 +10,8 @@ from lightning_seg import models
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "expected"), [("unet", 34_527_041, 16.337), ("attention_unet", 34_878_573, 16.606)]
+    ("name", "parameters", "expected"),
+    [("unet", 34_527_041, 16.337), ("attention_unet", 34_878_573, 16.606)],
 )
 def test_parameters_and_multiply_adds(
     gmacs: Callable[[nn.Module, int], float], name: str, parameters: int, expected: float
@@ -24,7 +25,9 @@ def test_parameters_and_multiply_adds(
 @pytest.mark.parametrize("name", ["unet", "attention_unet"])
 @pytest.mark.parametrize("encoder", [None, "test_efficientnet"])
 def test_the_form_takes_any_size_and_encoder(name: str, encoder: str | None) -> None:
-    net = models.create(name, encoder=encoder, form="leejunhyun", widths=None if encoder else [4, 8, 16])
+    net = models.create(
+        name, encoder=encoder, form="leejunhyun", widths=None if encoder else [4, 8, 16]
+    )
     output = net(torch.rand(2, 3, 65, 47))
     assert output.shape == (2, 1, 65, 47)
     output.square().mean().backward()

@@ -18,7 +18,9 @@ def test_it_has_the_size_and_cost_of_mobilenet_under_the_plain_decoder(
 
 
 def test_an_encoder_that_starts_at_stride_4_also_reaches_full_resolution() -> None:
-    net = models.create("mobile_unet", encoder="test_convnext", widths=[16, 8, 8, 4, 4], last_width=16).eval()
+    net = models.create(
+        "mobile_unet", encoder="test_convnext", widths=[16, 8, 8, 4, 4], last_width=16
+    ).eval()
     assert net.decoder(net.skip(net.encoder(torch.rand(1, 3, 64, 64)))).shape == (1, 4, 64, 64)
 
 

@@ -26,7 +26,11 @@ from lightning_seg.models.nanonet import NanoBlock
     ],
 )
 def test_parameters_and_multiply_adds_are_the_published_ones(
-    gmacs: Callable[[nn.Module, int], float], variant: str, shortcut: str, parameters: int, expected: float
+    gmacs: Callable[[nn.Module, int], float],
+    variant: str,
+    shortcut: str,
+    parameters: int,
+    expected: float,
 ) -> None:
     with torch.device("meta"):
         net = models.create("nanonet", variant=variant, shortcut=shortcut)
@@ -40,14 +44,20 @@ def test_it_reproduces_the_official_keras_network(
 ) -> None:
     tensors = parity("NanoNet_A_repo_64")
     for name, tensor in tensors.items():
-        if "depthwise_kernel" in name:  # the loader turns (height, width, in, out) into torch's order
+        if (
+            "depthwise_kernel" in name
+        ):  # the loader turns (height, width, in, out) into torch's order
             tensors[name] = tensor.transpose(2, 3)
         if "dense" in name:
             tensors[name] = tensor.T
     net = models.create("nanonet").eval()
-    load_keras([m for m in net.modules() if not list(m.children()) or hasattr(m, "running_mean")], tensors)
+    load_keras(
+        [m for m in net.modules() if not list(m.children()) or hasattr(m, "running_mean")], tensors
+    )
     with torch.no_grad():
-        torch.testing.assert_close(net(tensors["input"]).sigmoid(), tensors["output0"], rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            net(tensors["input"]).sigmoid(), tensors["output0"], rtol=0, atol=1e-4
+        )
 
 
 def test_the_published_shortcut_forgets_the_input_and_the_fixed_one_does_not() -> None:
@@ -57,7 +67,10 @@ def test_the_published_shortcut_forgets_the_input_and_the_fixed_one_does_not() -
         torch.nn.init.ones_(block.body[2].bias)
         one, other = (block(torch.randn(1, 6, 8, 8)) for _ in range(2))
         assert torch.equal(one, other) == (projections == 0)
-        assert sum(name.startswith("project") for name, _ in block.named_parameters()) == 2 * projections
+        assert (
+            sum(name.startswith("project") for name, _ in block.named_parameters())
+            == 2 * projections
+        )
 
 
 def test_squeeze_and_excitation_is_its_equation() -> None:
@@ -67,7 +80,9 @@ def test_squeeze_and_excitation_is_its_equation() -> None:
     first, second = (module.weights[i].weight.detach().numpy() for i in (0, 2))
     squeezed = x.numpy().mean((2, 3))
     weights = 1 / (1 + np.exp(-np.maximum(squeezed @ first.T, 0) @ second.T))
-    np.testing.assert_allclose(module(x).detach().numpy(), x.numpy() * weights[..., None, None], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        module(x).detach().numpy(), x.numpy() * weights[..., None, None], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_the_encoder_s_pyramid_is_the_image_and_three_expansions() -> None:
@@ -86,7 +101,8 @@ def test_pre_trained_weights_of_the_whole_encoder_fill_its_first_part(
     torch.manual_seed(0)
     whole = TimmEncoder("mobilenetv2_050", 3, {"pad_type": "same", "bn_eps": 1e-3}).eval()
     save_file(
-        {name: t.contiguous() for name, t in whole.body.state_dict().items()}, tmp_path / "mobilenetv2_050.safetensors"
+        {name: t.contiguous() for name, t in whole.body.state_dict().items()},
+        tmp_path / "mobilenetv2_050.safetensors",
     )
     monkeypatch.setenv("LIGHTNING_SEG_WEIGHTS", str(tmp_path))
     encoder = models.create("nanonet").encoder.eval()

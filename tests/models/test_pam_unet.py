@@ -19,7 +19,10 @@ from lightning_seg.models.pam_unet import AttendedSkip, GatedSkip
 SMALL = {"encoder": "mobilenetv2_035", "last_width": 32}
 FORMS = [
     *({**SMALL, "attention": attention} for attention in ("none", "self", "cross", "additive")),
-    *({**SMALL, "nonlinearity": nonlinearity, "regularizer": 0.01} for nonlinearity in ("sigmoid", "double_sigmoid")),
+    *(
+        {**SMALL, "nonlinearity": nonlinearity, "regularizer": 0.01}
+        for nonlinearity in ("sigmoid", "double_sigmoid")
+    ),
     {**SMALL, "regularizer": 0.01, "scale_free": True},
     {**SMALL, "encoder_only": True},
     {"variant": "repo"},
@@ -58,7 +61,11 @@ NONLINEARITIES = {
 @pytest.mark.parametrize("regularized", [False, True])
 @pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 def test_attention_and_its_variance_are_the_paper_s_equations(
-    nonlinearity: str, regularized: bool, entries: int, gradient: bool, monkeypatch: pytest.MonkeyPatch
+    nonlinearity: str,
+    regularized: bool,
+    entries: int,
+    gradient: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_pam, "ENTRIES", entries)
     torch.manual_seed(0)
@@ -69,7 +76,11 @@ def test_attention_and_its_variance_are_the_paper_s_equations(
     out, variance = out.detach(), None if variance is None else variance.detach()
     variances = []
     for q_map, k_map, result in zip(queries.numpy(), keys.numpy(), out.numpy(), strict=True):
-        q, k, v = conv1x1(module.query, q_map), conv1x1(module.key, k_map), conv1x1(module.value, k_map)
+        q, k, v = (
+            conv1x1(module.query, q_map),
+            conv1x1(module.key, k_map),
+            conv1x1(module.value, k_map),
+        )
         weights = NONLINEARITIES[nonlinearity](q @ k.T / np.sqrt(5))
         np.testing.assert_allclose(result, (weights @ v).T.reshape(5, 3, 4), rtol=1e-4, atol=1e-5)
         variances.append(np.mean((weights - weights.mean()) ** 2))
@@ -96,10 +107,17 @@ def test_the_additive_gate_is_its_equation() -> None:
     module = GatedSkip(4).eval()
     skip, up = torch.randn(1, 4, 3, 3), torch.randn(1, 4, 3, 3)
     gate, norm = module.gate, np.sqrt(1 + 1e-5)  # of batch norm as it starts
-    inner = conv1x1(gate.gate[0], up[0].numpy()) / norm + conv1x1(gate.skip[0], skip[0].numpy()) / norm
-    psi = np.maximum(inner, 0) @ gate.psi[0].weight.detach().numpy()[0, :, 0, 0] + gate.psi[0].bias.item()
+    inner = (
+        conv1x1(gate.gate[0], up[0].numpy()) / norm + conv1x1(gate.skip[0], skip[0].numpy()) / norm
+    )
+    psi = (
+        np.maximum(inner, 0) @ gate.psi[0].weight.detach().numpy()[0, :, 0, 0]
+        + gate.psi[0].bias.item()
+    )
     expected = skip[0].numpy() * sigmoid(psi / norm).reshape(3, 3)
-    np.testing.assert_allclose(module(skip, up)[0][0].detach().numpy(), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        module(skip, up)[0][0].detach().numpy(), expected, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_the_released_skip_lets_no_encoder_through_at_first() -> None:
@@ -116,7 +134,10 @@ def test_a_hook_gets_maps_that_are_not_formed_otherwise_and_the_logits_stay() ->
     calls = []
     with torch.no_grad():
         expected = net(image())
-        hooks = [m.register_forward_hook(lambda module, inputs, output: calls.append(output)) for m in maps]
+        hooks = [
+            m.register_forward_hook(lambda module, inputs, output: calls.append(output))
+            for m in maps
+        ]
         torch.testing.assert_close(net(image()), expected, rtol=1e-4, atol=1e-5)
         for hook in hooks:
             hook.remove()
@@ -128,24 +149,37 @@ def test_a_hook_gets_maps_that_are_not_formed_otherwise_and_the_logits_stay() ->
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("regularized", [False, True])
-def test_no_map_is_held_for_the_backward_pass(layout: torch.memory_format, regularized: bool) -> None:
+def test_no_map_is_held_for_the_backward_pass(
+    layout: torch.memory_format, regularized: bool
+) -> None:
     skip = torch.randn(1, 8, 24, 24).to(memory_format=layout)
     held: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t.numel()) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: held.append(t.numel()) or t, lambda t: t
+    ):
         LuongAttention(8, 8, 8, regularized=regularized)(skip, skip)
     assert max(held) < 24**4
 
 
 @pytest.mark.parametrize("nonlinearity", ["softmax", "sigmoid"])
-def test_maps_formed_again_give_the_gradients_of_maps_that_were_held(nonlinearity, monkeypatch) -> None:
+def test_maps_formed_again_give_the_gradients_of_maps_that_were_held(
+    nonlinearity, monkeypatch
+) -> None:
     torch.manual_seed(0)
-    attend, skip = LuongAttention(8, 8, 8, nonlinearity, regularized=True, scale_free=True), torch.randn(2, 8, 12, 12)
+    attend, skip = (
+        LuongAttention(8, 8, 8, nonlinearity, regularized=True, scale_free=True),
+        torch.randn(2, 8, 12, 12),
+    )
     gradients = []
     for held in (True, False):
         attend.zero_grad()
         with monkeypatch.context() as patch:
             patch.setattr("lightning_seg.models._pam.ENTRIES", 1000)
-            handle = attend.map.register_forward_hook(lambda module, inputs, output: None) if held else None
+            handle = (
+                attend.map.register_forward_hook(lambda module, inputs, output: None)
+                if held
+                else None
+            )
             out, variance = attend(skip, skip)
             (out.square().mean() + variance).backward()
             if handle:
@@ -167,9 +201,13 @@ def test_the_penalty_is_lambda_times_the_mean_variance_of_all_levels() -> None:
     np.testing.assert_allclose(output.penalty, expected, rtol=1e-3)
 
 
-def test_the_scale_free_penalty_is_the_variance_of_a_times_pixels_and_does_not_shrink_with_them() -> None:
+def test_the_scale_free_penalty_is_the_variance_of_a_times_pixels_and_does_not_shrink_with_them() -> (
+    None
+):
     torch.manual_seed(0)
-    bare, free = (LuongAttention(4, 4, 4, regularized=True, scale_free=flag) for flag in (False, True))
+    bare, free = (
+        LuongAttention(4, 4, 4, regularized=True, scale_free=flag) for flag in (False, True)
+    )
     free.load_state_dict(bare.state_dict())
     maps = [torch.randn(4, 4, side, side) for side in (16, 32)]
     small, large = (free(m, m)[1] for m in maps)
@@ -180,10 +218,16 @@ def test_the_scale_free_penalty_is_the_variance_of_a_times_pixels_and_does_not_s
 @pytest.mark.parametrize("gradients", [False, True])
 def test_no_map_is_formed_whole(gradients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pam, "ENTRIES", 24**3)
-    module, x, largest = LuongAttention(8, 8, 8, "sigmoid", regularized=True), torch.randn(2, 8, 24, 24), [0]
+    module, x, largest = (
+        LuongAttention(8, 8, 8, "sigmoid", regularized=True),
+        torch.randn(2, 8, 24, 24),
+        [0],
+    )
 
     class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             out = function(*args, **(kwargs or {}))
             largest.extend(t.numel() for t in tree_leaves(out) if isinstance(t, Tensor))
             return out
@@ -224,7 +268,11 @@ def test_every_form_trains_on_any_size_also_in_bfloat16(form: dict[str, Any]) ->
     ],
 )
 def test_parameters_and_multiply_adds(
-    gmacs: Callable[[nn.Module, int], float], options: dict[str, Any], size: int, parameters: int, expected: float
+    gmacs: Callable[[nn.Module, int], float],
+    options: dict[str, Any],
+    size: int,
+    parameters: int,
+    expected: float,
 ) -> None:
     with torch.device("meta"):
         net = models.create("pam_unet", **options)

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from lightning_seg import models
 from lightning_seg.errors import InputError
 from lightning_seg.models.frame.skeleton import UNetDecoder
-from lightning_seg.models.pefnet import AddStage, LearnedPositions, MultiKernel, SinePositions, _positions
+from lightning_seg.models.pefnet import (
+    AddStage,
+    LearnedPositions,
+    MultiKernel,
+    SinePositions,
+    _positions,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,11 +32,17 @@ from lightning_seg.models.pefnet import AddStage, LearnedPositions, MultiKernel,
     ids=["tiny", "small", "base", "tiny without mpe", "efficientnetv2_b0"],
 )
 def test_parameters_and_multiply_adds_at_256_are_those_of_the_official_graph(
-    options: dict[str, Any], parameters: int, statistics: int, cost: float, gmacs: Callable[..., float]
+    options: dict[str, Any],
+    parameters: int,
+    statistics: int,
+    cost: float,
+    gmacs: Callable[..., float],
 ) -> None:
     with torch.device("meta"):
         net = models.create("pefnet", **options)
-    assert sum(p.numel() for p in net.parameters()) == parameters - statistics  # Keras counts running statistics
+    assert (
+        sum(p.numel() for p in net.parameters()) == parameters - statistics
+    )  # Keras counts running statistics
     assert gmacs(net, 256) == pytest.approx(cost, rel=0.01)
 
 
@@ -65,15 +77,23 @@ def _swish_norm(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("kernel_norm", ["branch", "sum"])
 def test_the_multi_kernel_block_sums_three_convolutions(kernel_norm: Any) -> None:
     torch.manual_seed(0)
-    block, x = MultiKernel(2, kernel_norm).double().eval(), torch.randn(1, 2, 7, 8, dtype=torch.float64)
+    block, x = (
+        MultiKernel(2, kernel_norm).double().eval(),
+        torch.randn(1, 2, 7, 8, dtype=torch.float64),
+    )
 
     def convolve(conv: nn.Conv2d) -> np.ndarray:
         kernels, bias = (p.detach().numpy() for p in conv.parameters())
-        maps = [sum(correlate(m, k, mode="constant") for m, k in zip(x[0].numpy(), w, strict=True)) for w in kernels]
+        maps = [
+            sum(correlate(m, k, mode="constant") for m, k in zip(x[0].numpy(), w, strict=True))
+            for w in kernels
+        ]
         return np.array(maps) + bias[:, None, None]
 
     maps = np.array([convolve(branch[0]) for branch in block.branches])
-    expected = _swish_norm(maps).sum(0) if kernel_norm == "branch" else maps.sum(0) / np.sqrt(1 + 1e-3)
+    expected = (
+        _swish_norm(maps).sum(0) if kernel_norm == "branch" else maps.sum(0) / np.sqrt(1 + 1e-3)
+    )
     np.testing.assert_allclose(block(x)[0].detach(), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -88,20 +108,34 @@ def test_sine_positions_follow_their_formula(pairs: bool) -> None:
 
 
 def test_the_tap_of_the_code_is_block_9_and_changes_that_skip_alone() -> None:
-    options = {"encoder": "test_convnext", "image_size": 64, "encoder_options": {"depths": [1, 1, 12, 1]}}
-    last, repo = (models.create("pefnet", tap=tap, **options).eval().encoder for tap in ("last", "repo"))
+    options = {
+        "encoder": "test_convnext",
+        "image_size": 64,
+        "encoder_options": {"depths": [1, 1, 12, 1]},
+    }
+    last, repo = (
+        models.create("pefnet", tap=tap, **options).eval().encoder for tap in ("last", "repo")
+    )
     repo.load_state_dict(last.state_dict())
     image, seen = torch.rand(1, 3, 64, 64), []
     last.body.stages_2.blocks[8].register_forward_hook(lambda _, __, out: seen.append(out))
     with torch.no_grad():
         expected, pyramid = last(image), repo(image)
-    assert [torch.equal(a, b) for a, b in zip(pyramid, expected, strict=True)] == [True, True, False, True]
+    assert [torch.equal(a, b) for a, b in zip(pyramid, expected, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
     assert torch.equal(pyramid[2], seen[0])
 
 
 @pytest.mark.parametrize("encoder", ["test_convnext", "test_efficientnet"])
 def test_the_tap_of_the_code_needs_a_convnext_with_nine_blocks(encoder: str) -> None:
-    with pytest.raises(InputError, match=f"block 9 of the third stage of a ConvNeXt and encoder '{encoder}' has none"):
+    with pytest.raises(
+        InputError,
+        match=f"block 9 of the third stage of a ConvNeXt and encoder '{encoder}' has none",
+    ):
         models.create("pefnet", encoder=encoder, tap="repo")
 
 

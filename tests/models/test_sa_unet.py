@@ -26,7 +26,12 @@ from lightning_seg.models.sa_unet_v2 import CrossScaleAttention
     ],
 )
 def test_parameters_and_multiply_adds_are_those_of_the_official_graph(
-    name: str, options: dict[str, Any], parameters: int, size: int, cost: float, gmacs: Callable[..., float]
+    name: str,
+    options: dict[str, Any],
+    parameters: int,
+    size: int,
+    cost: float,
+    gmacs: Callable[..., float],
 ) -> None:
     with torch.device("meta"):
         net = models.create(name, **options)
@@ -34,15 +39,24 @@ def test_parameters_and_multiply_adds_are_those_of_the_official_graph(
     assert gmacs(net, size) == pytest.approx(cost, rel=0.01)
 
 
-@pytest.mark.parametrize(("name", "vector"), [("sa_unet", "SA_UNet_v1_64"), ("sa_unet_v2", "SA_UNetV2_64")])
+@pytest.mark.parametrize(
+    ("name", "vector"), [("sa_unet", "SA_UNet_v1_64"), ("sa_unet_v2", "SA_UNetV2_64")]
+)
 def test_official_outputs_are_reproduced(
-    name: str, vector: str, parity: Callable[[str], dict[str, Tensor]], load_keras: Callable[..., None]
+    name: str,
+    vector: str,
+    parity: Callable[[str], dict[str, Tensor]],
+    load_keras: Callable[..., None],
 ) -> None:
     tensors = parity(vector)
     net = models.create(name).eval()
-    load_keras([m for m in net.modules() if any(True for _ in m.parameters(recurse=False))], tensors)
+    load_keras(
+        [m for m in net.modules() if any(True for _ in m.parameters(recurse=False))], tensors
+    )
     with torch.no_grad():
-        torch.testing.assert_close(net(tensors["input"]).sigmoid(), tensors["output0"], rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            net(tensors["input"]).sigmoid(), tensors["output0"], rtol=0, atol=1e-4
+        )
 
 
 def _attention(summary: list[np.ndarray], kernel: np.ndarray) -> np.ndarray:

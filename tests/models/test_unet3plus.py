@@ -32,17 +32,23 @@ def test_parameters_and_multiply_adds_at_256_are_those_of_both_codes(
 
 
 @pytest.mark.parametrize(("deeper", "seen"), [(True, [0, 1, 2, 3]), (False, [0, 1, 3])])
-def test_a_level_sees_deeper_encoder_maps_only_in_unet_a_wiring(deeper: bool, seen: list[int]) -> None:
+def test_a_level_sees_deeper_encoder_maps_only_in_unet_a_wiring(
+    deeper: bool, seen: list[int]
+) -> None:
     conv = partial(nn.Conv2d, kernel_size=1)
     net = FullScaleDecoder((1, 1, 1, 1), 1, conv, conv, deeper)
     assert net.sources[1] == seen
     pyramid = [torch.rand(1, 1, 2**k, 2**k, requires_grad=True) for k in (4, 3, 2, 1)]
     net(pyramid)[1].sum().backward()
-    assert [k for k, level in enumerate(pyramid) if level.grad is not None and k != 2] == [k for k in seen if k != 2]
+    assert [k for k, level in enumerate(pyramid) if level.grad is not None and k != 2] == [
+        k for k in seen if k != 2
+    ]
 
 
 def test_deep_supervision_gives_logits_of_every_coarser_decoder_map_and_of_the_bottleneck() -> None:
-    net = models.create("unet3plus", widths=(4, 8, 16, 16), stream_width=4, deep_supervision=True).eval()
+    net = models.create(
+        "unet3plus", widths=(4, 8, 16, 16), stream_width=4, deep_supervision=True
+    ).eval()
     output = net(torch.rand(1, 3, 33, 40))
     assert [tuple(x.shape) for x in (output.logits, *output.deep)] == [(1, 1, 33, 40)] * 4
 

@@ -7,7 +7,11 @@ import torch
 
 from lightning_seg import models
 
-CONVNEXT, SWIN, EFFICIENTNET = "convnext_tiny.fb_in1k", "swin_tiny_patch4_window7_224", "efficientnet_b0"
+CONVNEXT, SWIN, EFFICIENTNET = (
+    "convnext_tiny.fb_in1k",
+    "swin_tiny_patch4_window7_224",
+    "efficientnet_b0",
+)
 
 # parameters and 10^9 multiply-adds at 256 x 256; timm's efficientnet_b0 ends at 320 channels, UNet-A's (torchvision's) at 1280
 COUNTS = [
@@ -38,7 +42,9 @@ COUNTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "encoder", "parameters", "cost"), COUNTS, ids=[f"{c[0]}-{c[1]}" for c in COUNTS])
+@pytest.mark.parametrize(
+    ("name", "encoder", "parameters", "cost"), COUNTS, ids=[f"{c[0]}-{c[1]}" for c in COUNTS]
+)
 def test_parameters_and_multiply_adds_stay_as_they_are(
     name: str, encoder: str | None, parameters: int, cost: float, gmacs: Callable[..., float]
 ) -> None:
@@ -51,5 +57,7 @@ def test_parameters_and_multiply_adds_stay_as_they_are(
 def test_the_best_model_of_the_sweep_has_the_size_of_its_card() -> None:
     with torch.device("meta"):
         net = models.create("attention_unet", encoder=CONVNEXT)
-    tensors = [t for name, t in net.state_dict().items() if not name.endswith("num_batches_tracked")]
+    tensors = [
+        t for name, t in net.state_dict().items() if not name.endswith("num_batches_tracked")
+    ]
     assert sum(t.numel() for t in tensors) == 34_795_744  # in float32 132.74 MiB; the card says 133

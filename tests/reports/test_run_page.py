@@ -23,8 +23,18 @@ from lightning_seg.reports.run_page._svg import Axis, Plot
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")  # runs are copied
 VOID = {"meta", "img", "link", "br", "input", "hr"}
 RECIPE = {
-    "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1, "max_epochs": 2},
-    "data": {"dataset": "phantom_polyp", "size": 32, "batch_size": 4, "dataset_options": {"resolution": 32}},
+    "trainer": {
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "log_every_n_steps": 1,
+        "max_epochs": 2,
+    },
+    "data": {
+        "dataset": "phantom_polyp",
+        "size": 32,
+        "batch_size": 4,
+        "dataset_options": {"resolution": 32},
+    },
     "model": {"architecture": "attention_unet", "options": {"widths": [4, 8, 16]}, "lr": 0.01},
 }
 
@@ -67,7 +77,10 @@ def recipe(tmp_path_factory):
     (folder / "tiny.csv").write_text(
         "# name: tiny\n# version: 1\n# rule: the first 36\nid,split\n" + "\n".join(rows) + "\n"
     )
-    content = RECIPE | {"data": RECIPE["data"] | {"protocol": str(folder / "tiny.csv")}, "runs": str(folder)}
+    content = RECIPE | {
+        "data": RECIPE["data"] | {"protocol": str(folder / "tiny.csv")},
+        "runs": str(folder),
+    }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(content))
     return folder / "tiny.yaml"
 
@@ -110,7 +123,11 @@ def result(run, split):
 
 
 def examples(page):
-    return [attrs["alt"].partition(":")[0] for attrs in page.all("img") if attrs["alt"].endswith(": prediction")]
+    return [
+        attrs["alt"].partition(":")[0]
+        for attrs in page.all("img")
+        if attrs["alt"].endswith(": prediction")
+    ]
 
 
 def test_the_page_needs_nothing_but_itself(page):
@@ -151,7 +168,10 @@ def test_every_score_stands_there_with_its_interval(run, page):
         for values in result(run, split).facts["scores"]["polyp"].values():
             for convention in ("image", "pooled"):
                 low, high = values[convention]["interval"]
-                assert f"{values[convention]['value']:.3f} {low:.3f} \N{EN DASH} {high:.3f}" in page.text
+                assert (
+                    f"{values[convention]['value']:.3f} {low:.3f} \N{EN DASH} {high:.3f}"
+                    in page.text
+                )
     assert f"{result(run, 'test').facts['measures']['polyp']['hd95']['value']:.2f}" in page.text
 
 
@@ -159,7 +179,12 @@ def test_the_gallery_holds_the_worst_median_and_best_images_of_the_test(run, pag
     table = result(run, "test").table
     dice = per_image(table.of("polyp"), "dice")
     seen = table.counts[:, 0, :3].sum(1) > 0
-    order = [id for _, id in sorted(zip(dice[seen], np.array(table.ids)[seen], strict=True), key=lambda p: p[0])]
+    order = [
+        id
+        for _, id in sorted(
+            zip(dice[seen], np.array(table.ids)[seen], strict=True), key=lambda p: p[0]
+        )
+    ]
     each = min(4, len(order) // 3)
     shown = examples(page)
     assert shown[:each] == order[:each]
@@ -182,7 +207,8 @@ def test_a_run_without_scores_has_its_curves_and_says_what_to_do(trained):
     assert not page.all("img")
     labels = " ".join(attrs.get("aria-label", "") for attrs in page.all("svg"))
     assert all(
-        words in labels for words in ("Loss by epoch", "Learning rate", "Precision against recall", "Reliability")
+        words in labels
+        for words in ("Loss by epoch", "Learning rate", "Precision against recall", "Reliability")
     )
 
 
@@ -192,12 +218,17 @@ def test_the_gallery_can_be_left_out_and_is_where_data_are_absent(run, monkeypat
     absent = {"dataset": "kvasir_seg", "root": None, "protocol": "kvasir-unet-a", "size": 32}
     results = [Result(r.facts | {"dataset": "kvasir_seg"}, *r[1:]) for r in run.results]
     elsewhere = dataclasses.replace(
-        run, results=results, content=run.content | {"datamodule_hyper_parameters": run.data | absent, "dataset": None}
+        run,
+        results=results,
+        content=run.content | {"datamodule_hyper_parameters": run.data | absent, "dataset": None},
     )
     elsewhere.content["datamodule_hyper_parameters"]["dataset_options"] = None
     page = Page(report(elsewhere))
     assert not page.all("img")
-    assert "Images could not be read: kvasir_seg: no root is given and LIGHTNING_SEG_DATA is not set" in page.text
+    assert (
+        "Images could not be read: kvasir_seg: no root is given and LIGHTNING_SEG_DATA is not set"
+        in page.text
+    )
 
 
 def test_curves_count_epochs_once_and_leave_out_what_validate_logged_at_step_0(run):
@@ -214,7 +245,9 @@ def test_the_probabilities_are_those_of_the_scored_pixels(run, trained):
         above, counts = histogram[:, 128:].sum(1), table.of("polyp").sum(0)
         assert above.tolist() == [counts[1], counts[0]]
         assert histogram.sum() == counts.sum()
-    other = Result({"split": "test"}, dataclasses.replace(table, counts=table.counts[..., ::-1]), run.folder)
+    other = Result(
+        {"split": "test"}, dataclasses.replace(table, counts=table.counts[..., ::-1]), run.folder
+    )
     assert run.histogram("polyp", other) is None
     own = open_run(trained)
     assert (own.histogram("polyp", None) == run.histogram("polyp", result(run, "val"))).all()
@@ -272,7 +305,9 @@ def test_the_gallery_shows_an_image_once_and_the_worst_before_the_best(counts):
     dice = per_image(table.of("a"), "dice")[rows]
     assert len(set(rows)) == len(rows) <= 12
     assert (np.diff(dice) >= 0).all()
-    assert [kind for kind, _ in chosen] == sorted((kind for kind, _ in chosen), key=["worst", "median", "best"].index)
+    assert [kind for kind, _ in chosen] == sorted(
+        (kind for kind, _ in chosen), key=["worst", "median", "best"].index
+    )
     assert bool(rows) == any(sum(row) for row in counts)
 
 

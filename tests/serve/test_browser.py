@@ -24,14 +24,29 @@ SIDE = 200
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("serve") / "demo.ckpt", classes=["polyp", "tool"])
+    return write_checkpoint(
+        tmp_path_factory.mktemp("serve") / "demo.ckpt", classes=["polyp", "tool"]
+    )
 
 
 @pytest.fixture(scope="module")
 def server(checkpoint):
-    command = [sys.executable, "-m", "lightning_seg", "serve", "--ckpt_path", str(checkpoint), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "lightning_seg",
+        "serve",
+        "--ckpt_path",
+        str(checkpoint),
+        "--port",
+        "0",
+    ]
     process = subprocess.Popen(
-        [*command, "--max_mb", "0.3"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+        [*command, "--max_mb", "0.3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
     )
     line = process.stdout.readline()
     address = re.search(r"page:  (http://127\.0\.0\.1:\d+)", line)
@@ -75,7 +90,9 @@ def text(browser, selector):
 
 def drop(browser, file):
     """On the stage; returns what the page says in the end."""
-    x, y = browser.run("(r => [r.x + r.width / 2, r.y + 60])(document.getElementById('stage').getBoundingClientRect())")
+    x, y = browser.run(
+        "(r => [r.x + r.width / 2, r.y + 60])(document.getElementById('stage').getBoundingClientRect())"
+    )
     browser.drop(file, x, y)
     return browser.wait(lambda: said(browser))
 
@@ -143,12 +160,17 @@ def test_the_threshold_is_applied_in_the_page(page, checkpoint, picture):
 def test_masks_are_downloaded(page, checkpoint, picture, tmp_path):
     page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     drop(page, picture)
-    for percent, name in ((50, "phantom_tool_mask.png"), (30, "phantom_tool_threshold-30_mask.png")):
+    for percent, name in (
+        (50, "phantom_tool_mask.png"),
+        (30, "phantom_tool_threshold-30_mask.png"),
+    ):
         slide(page, "threshold", percent)
         page.run("document.querySelectorAll('#classes button')[1].click()")
         page.wait((tmp_path / name).exists)
         mask = ls.load(checkpoint, threshold=percent / 100).predict(picture).mask[1]
-        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / name).convert("L")), mask * 255)
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(tmp_path / name).convert("L")), mask * 255
+        )
 
 
 @pytest.mark.parametrize("suffix", ["tif", "webp", "png", "jpg"])
@@ -165,7 +187,9 @@ def test_the_picture_is_shown_as_the_network_saw_it(page, picture, tmp_path, suf
 
 def test_a_file_that_is_too_large_or_no_picture_is_a_sentence(page, tmp_path):
     (tmp_path / "large.png").write_bytes(os.urandom(700_000))
-    assert drop(page, tmp_path / "large.png") == "large.png is 0.7 MB; the server takes up to 0.3 MB."
+    assert (
+        drop(page, tmp_path / "large.png") == "large.png is 0.7 MB; the server takes up to 0.3 MB."
+    )
     (tmp_path / "notes.txt").write_text("no picture")
     page.run("document.getElementById('error').textContent = ''")
     assert "notes.txt is no picture that can be read" in drop(page, tmp_path / "notes.txt")
@@ -179,15 +203,25 @@ def test_the_keyboard_reaches_everything_and_everything_has_a_name(page, picture
     reached = []
     for _ in range(7):
         page.press("Tab", 9)
-        reached.append(page.run("document.activeElement.id || document.activeElement.getAttribute('aria-label')"))
+        reached.append(
+            page.run(
+                "document.activeElement.id || document.activeElement.getAttribute('aria-label')"
+            )
+        )
     assert reached == [
         *("file", "opacity", "threshold", "show polyp", "Download the mask of polyp as PNG"),
         *("show tool", "Download the mask of tool as PNG"),
     ]
     tree = page.send("Accessibility.getFullAXTree")["nodes"]
-    named = {(node["role"]["value"], node["name"]["value"]) for node in tree if "role" in node and "name" in node}
+    named = {
+        (node["role"]["value"], node["name"]["value"])
+        for node in tree
+        if "role" in node and "name" in node
+    }
     assert {("slider", "Opacity"), ("slider", "Threshold"), ("checkbox", "show polyp")} <= named
-    assert any(role == "image" and name.startswith("phantom.png, with polyp") for role, name in named)
+    assert any(
+        role == "image" and name.startswith("phantom.png, with polyp") for role, name in named
+    )
 
 
 def test_nothing_is_cut_off_on_a_narrow_screen(page, picture):

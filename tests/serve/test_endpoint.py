@@ -55,7 +55,9 @@ def client(predictor, checkpoint):
 
 @pytest.fixture(scope="module")
 def two_classes(tmp_path_factory):
-    file = write_checkpoint(tmp_path_factory.mktemp("serve") / "two.ckpt", classes=["liver", "tumor"])
+    file = write_checkpoint(
+        tmp_path_factory.mktemp("serve") / "two.ckpt", classes=["liver", "tumor"]
+    )
     predictor = ls.load(file, postprocess="tumor:keep_largest", threshold=0.4)
     with served(predictor, [file]) as client:
         yield client, predictor
@@ -64,7 +66,9 @@ def two_classes(tmp_path_factory):
 def picture(number=0, suffix="png", **options):
     image, _ = render("polyp", 42, number, 96)
     file = io.BytesIO()
-    Image.fromarray(image[:80]).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix), **options)
+    Image.fromarray(image[:80]).save(
+        file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix), **options
+    )
     return file.getvalue()
 
 
@@ -114,7 +118,9 @@ def test_a_turned_photograph_is_turned_as_predict_does(client, predictor, tmp_pa
 
 def test_a_body_that_is_the_picture_and_a_form_give_the_same(client):
     content = picture(3)
-    raw = client.post("/api/predict?name=b.png", content=content, headers={"Content-Type": "image/png"}).json()
+    raw = client.post(
+        "/api/predict?name=b.png", content=content, headers={"Content-Type": "image/png"}
+    ).json()
     form = send(client, content, "b.png").json()
     raw.pop("seconds"), form.pop("seconds")
     assert raw == form
@@ -130,9 +136,15 @@ def test_who_accepts_a_png_gets_the_mask(client, predictor, two_classes):
     )
     several, other = two_classes
     one = several.post("/api/predict?class=tumor", content=content, headers={"Accept": "image/png"})
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(one.content))) > 0, other.predict(image).mask[1])
-    assert "such as ?class=liver" in sentence(send(several, content, headers={"Accept": "image/png"}), 400)
-    wrong = several.post("/api/predict?class=tumour", content=content, headers={"Accept": "image/png"})
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(one.content))) > 0, other.predict(image).mask[1]
+    )
+    assert "such as ?class=liver" in sentence(
+        send(several, content, headers={"Accept": "image/png"}), 400
+    )
+    wrong = several.post(
+        "/api/predict?class=tumour", content=content, headers={"Accept": "image/png"}
+    )
     assert "did you mean 'tumor'" in sentence(wrong, 400)
 
 
@@ -141,7 +153,9 @@ def test_each_class_has_its_colour_and_its_post_processing(two_classes):
     content = picture(4)
     answer = send(client, content).json()
     expected = predictor.predict(np.asarray(Image.open(io.BytesIO(content))))
-    for found, mask, name, colour in zip(answer["classes"], expected.mask, ("liver", "tumor"), COLOURS, strict=False):
+    for found, mask, name, colour in zip(
+        answer["classes"], expected.mask, ("liver", "tumor"), COLOURS, strict=False
+    ):
         np.testing.assert_array_equal(opened(found["mask"]) > 0, mask)
         assert found["name"] == name
         assert found["colour"] == "#" + bytes(colour).hex()
@@ -164,12 +178,16 @@ def test_probabilities_overlay_and_picture_come_on_request(client, predictor):
     assert drawn[cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0].mean() > 0.6
     assert drawn[cv2.dilate(mask.astype(np.uint8), np.ones((9, 9))) == 0].mean() < 0.1
     assert not {"overlay", "picture"} & send(client, content).json().keys()
-    assert "did you mean 'overlay'" in sentence(client.post("/api/predict?include=overlai", content=content), 400)
+    assert "did you mean 'overlay'" in sentence(
+        client.post("/api/predict?include=overlai", content=content), 400
+    )
 
 
 def test_levels_hold_at_every_percent_and_at_both_ends():
     edges = (np.arange(101) / 100).astype(np.float32)
-    values = np.concatenate([edges, np.nextafter(edges, np.float32(2)), np.nextafter(edges, np.float32(-1))])[None]
+    values = np.concatenate(
+        [edges, np.nextafter(edges, np.float32(2)), np.nextafter(edges, np.float32(-1))]
+    )[None]
     for percent in range(101):
         np.testing.assert_array_equal(levels(values) > percent, values > percent / 100)
 
@@ -204,12 +222,18 @@ def test_scores_are_those_of_this_checkpoint_used_in_this_way(tmp_path):
             "scored_at": "network size",
             "threshold": 0.5,
             "inference": {"tta": "none", "postprocess": "", "ensemble": []},
-            "scores": {"polyp": {"dice": {"image": {"value": 0.1 * len(name), "interval": [0.0, 1.0]}}}},
+            "scores": {
+                "polyp": {"dice": {"image": {"value": 0.1 * len(name), "interval": [0.0, 1.0]}}}
+            },
         } | change
         (folder / "test-p" / name).mkdir(parents=True)
         (folder / "test-p" / name / "summary.json").write_text(json.dumps(summary))
     [score] = facts(ls.load(file), [file], LIMITS)["scores"]
-    assert (score["value"], score["convention"], score["images"]) == (pytest.approx(0.7), "image", 9)
+    assert (score["value"], score["convention"], score["images"]) == (
+        pytest.approx(0.7),
+        "image",
+        9,
+    )
     [score] = facts(ls.load(file, tta="flips"), [file], LIMITS)["scores"]
     assert score["value"] == pytest.approx(1.7)
     assert facts(ls.load([file, file]), [file, file], LIMITS)["scores"] == []
@@ -218,7 +242,9 @@ def test_scores_are_those_of_this_checkpoint_used_in_this_way(tmp_path):
 def bomb(width, height):
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [head, b"IDAT" + zlib.compress(bytes(1000)), b"IEND"]
-    data = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    data = b"".join(
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + data
 
 
@@ -252,8 +278,12 @@ def test_a_transparent_picture_is_refused_as_predict_refuses_it(client):
 def test_a_form_without_a_file_or_with_several_is_a_sentence(client):
     boundary = {"Content-Type": "multipart/form-data; boundary=b"}
     part = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n'
-    assert "no file was sent" in sentence(client.post("/api/predict", content=part, headers=boundary), 400)
-    broken = client.post("/api/predict", content=b"x", headers={"Content-Type": "multipart/form-data"})
+    assert "no file was sent" in sentence(
+        client.post("/api/predict", content=part, headers=boundary), 400
+    )
+    broken = client.post(
+        "/api/predict", content=b"x", headers={"Content-Type": "multipart/form-data"}
+    )
     assert "Missing boundary" in sentence(broken, 400)
     several = client.post("/api/predict", files=[("file", ("a", b"1")), ("file", ("b", b"2"))])
     assert "send one picture" in sentence(several, 400)
@@ -261,7 +291,10 @@ def test_a_form_without_a_file_or_with_several_is_a_sentence(client):
 
 def test_the_name_of_a_file_is_cut_to_what_can_be_printed(client):
     text = sentence(
-        client.post("/api/predict", params={"name": "../../etc/\x1b[31mevil" + "x" * 200}, content=b"no"), 415
+        client.post(
+            "/api/predict", params={"name": "../../etc/\x1b[31mevil" + "x" * 200}, content=b"no"
+        ),
+        415,
     )
     assert text.startswith("x" * 100 + " is no picture")
 
@@ -302,7 +335,9 @@ def test_a_file_that_comes_too_slowly_is_refused():
         asyncio.run(receive(request, LIMITS._replace(upload_seconds=0.05)))
 
 
-def test_who_finds_no_place_is_sent_away_and_one_picture_is_predicted_at_a_time(predictor, checkpoint):
+def test_who_finds_no_place_is_sent_away_and_one_picture_is_predicted_at_a_time(
+    predictor, checkpoint
+):
     going, running, most = threading.Event(), [], []
     predict = predictor.predict
 
@@ -318,7 +353,10 @@ def test_who_finds_no_place_is_sent_away_and_one_picture_is_predicted_at_a_time(
 
     with served(Slow(), [checkpoint], LIMITS._replace(places=2)) as client:
         answers = []
-        threads = [threading.Thread(target=lambda: answers.append(send(client, picture()))) for _ in range(3)]
+        threads = [
+            threading.Thread(target=lambda: answers.append(send(client, picture())))
+            for _ in range(3)
+        ]
         for thread in threads:
             thread.start()
         while not answers:
@@ -380,7 +418,9 @@ def test_the_names_of_loopback_are_answered(client, host):
     assert client.get("/health", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example:8000", "10.0.0.7", "127.0.0.1.evil.example", "", "[::1", "localhost.x"])
+@pytest.mark.parametrize(
+    "host", ["evil.example:8000", "10.0.0.7", "127.0.0.1.evil.example", "", "[::1", "localhost.x"]
+)
 def test_a_foreign_name_for_this_machine_is_refused(client, host):
     assert "is not known as" in sentence(client.get("/api/model", headers={"Host": host}), 403)
 
@@ -393,7 +433,15 @@ def test_a_server_for_others_answers_to_addresses_and_its_own_name(predictor, ch
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://[", "", "http://127.0.0.1:9000", "https://localhost:8000"]
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "http://[",
+        "",
+        "http://127.0.0.1:9000",
+        "https://localhost:8000",
+    ],
 )
 def test_a_foreign_page_may_not_send(client, origin):
     assert "may not send" in sentence(send(client, picture(), headers={"Origin": origin}), 403)
@@ -428,7 +476,10 @@ def test_a_port_that_is_taken_is_a_sentence(checkpoint, capsys):
         with pytest.raises(SystemExit) as caught:
             front(["serve", "--ckpt_path", str(checkpoint), "--port", port])
     assert caught.value.code == 2
-    assert f"cannot listen on 127.0.0.1 port {port} (Address already in use)" in capsys.readouterr().err
+    assert (
+        f"cannot listen on 127.0.0.1 port {port} (Address already in use)"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_host_that_others_reach_is_warned_of(capsys):

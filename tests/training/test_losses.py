@@ -20,7 +20,12 @@ def pair():
 
 def numpy_counts(logits, mask, axes):
     p, y = 1 / (1 + np.exp(-logits.numpy().astype(np.float64))), mask.numpy().astype(np.float64)
-    return (p * y).sum(axes), (p * (1 - y)).sum(axes), ((1 - p) * y).sum(axes), ((1 - p) * (1 - y)).sum(axes)
+    return (
+        (p * y).sum(axes),
+        (p * (1 - y)).sum(axes),
+        ((1 - p) * y).sum(axes),
+        ((1 - p) * (1 - y)).sum(axes),
+    )
 
 
 @pytest.mark.parametrize(("per_image", "axes"), [(False, (0, 2, 3)), (True, (2, 3))])
@@ -53,7 +58,9 @@ def test_mcc_loss_of_hard_predictions_is_that_of_sklearn(pair):
 def test_focal_loss_equals_its_formula(pair):
     p, y = 1 / (1 + np.exp(-pair[0].numpy().astype(np.float64))), pair[1].numpy()
     pt, at = np.where(y == 1, p, 1 - p), np.where(y == 1, 0.25, 0.75)
-    assert TERMS["focal"](*pair).item() == pytest.approx((-at * (1 - pt) ** 2 * np.log(pt)).mean(), abs=1e-6)
+    assert TERMS["focal"](*pair).item() == pytest.approx(
+        (-at * (1 - pt) ** 2 * np.log(pt)).mean(), abs=1e-6
+    )
 
 
 def test_lovasz_hinge_at_saturated_logits_is_the_jaccard_loss(pair):
@@ -63,7 +70,9 @@ def test_lovasz_hinge_at_saturated_logits_is_the_jaccard_loss(pair):
     logits = prediction.float() * 2 - 1
     union = (prediction | (mask > 0)).sum((2, 3))
     jaccard = 1 - (prediction & (mask > 0)).sum((2, 3)) / union
-    assert TERMS["lovasz"](logits, mask).item() == pytest.approx(2 * jaccard.mean().item(), abs=1e-5)
+    assert TERMS["lovasz"](logits, mask).item() == pytest.approx(
+        2 * jaccard.mean().item(), abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", sorted(TERMS))
@@ -79,7 +88,9 @@ def test_every_loss_is_low_for_the_truth_and_finite_with_gradient_on_empty_masks
     assert torch.isfinite(logits.grad).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"per_image": True}, {"per_pixel": True}], ids=["default", "image", "pixel"])
+@pytest.mark.parametrize(
+    "options", [{}, {"per_image": True}, {"per_pixel": True}], ids=["default", "image", "pixel"]
+)
 @pytest.mark.parametrize("name", sorted(TERMS))
 def test_ignored_pixels_leave_a_loss_as_if_they_were_cut_away(name, options, pair):
     if not set(options) <= set(inspect.signature(TERMS[name]).parameters):

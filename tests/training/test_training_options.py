@@ -35,14 +35,18 @@ class TwoLayers(nn.Sequential):
     """A network that a real compiler is soon done with."""
 
     def __init__(self, in_channels, num_classes):
-        super().__init__(nn.Conv2d(in_channels, 2, 3, padding=1), nn.SiLU(), nn.Conv2d(2, num_classes, 1))
+        super().__init__(
+            nn.Conv2d(in_channels, 2, 3, padding=1), nn.SiLU(), nn.Conv2d(2, num_classes, 1)
+        )
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     """A recipe that trains in a second: 12 / 6 / 5 phantoms of 32 pixels, 3 batches an epoch."""
     folder = tmp_path_factory.mktemp("recipe")
-    rows = [f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)]
+    rows = [
+        f"polyp-{i:04d},{'train' if i < 12 else 'val' if i < 18 else 'test'}" for i in range(23)
+    ]
     head = "# name: tiny\n# version: 1\n# rule: the first 23\nid,split\n"
     (folder / "tiny.csv").write_text(head + "\n".join(rows) + "\n")
     (folder / "tiny.yaml").write_text(TINY % (folder / "tiny.csv"))
@@ -54,7 +58,9 @@ def fit(recipe, tmp_path):
     """``fit("--any.key", "value", callbacks=[...])``: a run of the recipe, in the folder of the test."""
 
     def run(*args, callbacks=(), name="tiny"):
-        return cli.run(["fit", "-c", str(recipe), "--runs", str(tmp_path), "--name", name, *args], callbacks)
+        return cli.run(
+            ["fit", "-c", str(recipe), "--runs", str(tmp_path), "--name", name, *args], callbacks
+        )
 
     return run
 
@@ -107,12 +113,17 @@ class Watch(L.Callback):
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"), [(["avx512_bf16"], "bf16-mixed"), (["amx_bf16"], "bf16-mixed"), ([], "32-true")]
+    ("flags", "expected"),
+    [(["avx512_bf16"], "bf16-mixed"), (["amx_bf16"], "bf16-mixed"), ([], "32-true")],
 )
 def test_a_cpu_with_units_for_bfloat16_trains_in_it(monkeypatch, flags, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(precision, "cpu_has", lambda flag: flag in flags)
-    assert precision.automatic_precision("auto")[0] == precision.automatic_precision("cpu")[0] == expected
+    assert (
+        precision.automatic_precision("auto")[0]
+        == precision.automatic_precision("cpu")[0]
+        == expected
+    )
     assert precision.automatic_precision("tpu")[0] == "32-true"
 
 
@@ -126,7 +137,11 @@ def test_gpus_that_all_compute_in_bfloat16_train_in_it(monkeypatch, capabilities
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device])
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(precision, "cpu_has", lambda flag: False)
-    assert precision.automatic_precision("auto")[0] == precision.automatic_precision("gpu")[0] == expected
+    assert (
+        precision.automatic_precision("auto")[0]
+        == precision.automatic_precision("gpu")[0]
+        == expected
+    )
     assert precision.automatic_precision("cpu")[0] == "32-true"
 
 
@@ -151,7 +166,9 @@ def test_depthwise_convolutions_train_in_float32_amid_mixed_precision(kernel, st
     assert widened.dtype == plain.dtype == torch.bfloat16
     assert list(net.state_dict()) == names
     assert torch.equal(widened, exact.bfloat16())
-    torch.testing.assert_close(its_gradient, gradient, rtol=0.02, atol=0.02 * float(gradient.abs().max()))
+    torch.testing.assert_close(
+        its_gradient, gradient, rtol=0.02, atol=0.02 * float(gradient.abs().max())
+    )
     copied = copy.deepcopy(net)
     with torch.no_grad():
         copied[0].weight.zero_()
@@ -166,7 +183,9 @@ def test_other_convolutions_stay_in_mixed_precision(given):
     assert "forward" not in vars(conv)
 
 
-def test_the_precision_that_was_chosen_stands_in_all_records_and_a_resumed_run_keeps_it(fit, monkeypatch, capsys):
+def test_the_precision_that_was_chosen_stands_in_all_records_and_a_resumed_run_keeps_it(
+    fit, monkeypatch, capsys
+):
     monkeypatch.setattr(precision, "cpu_has", lambda flag: flag == "amx_bf16")
     done = fit()
     assert "precision: bf16-mixed (this CPU has amx_bf16" in capsys.readouterr().out
@@ -235,10 +254,14 @@ def after_steps(hp, steps=5):
     return optimizer, network.state_dict()
 
 
-@pytest.mark.parametrize(("name", "own"), [("adamw", {}), ("adam", {"betas": (0.8, 0.9)}), ("sgd", {"momentum": 0.9})])
+@pytest.mark.parametrize(
+    ("name", "own"), [("adamw", {}), ("adam", {"betas": (0.8, 0.9)}), ("sgd", {"momentum": 0.9})]
+)
 def test_a_fused_optimiser_takes_the_same_steps_as_the_plain_one(name, own):
     fused, weights = after_steps(HP | {"optimizer": name, "optimizer_options": own})
-    plain, expected = after_steps(HP | {"optimizer": name, "optimizer_options": {**own, "foreach": False}})
+    plain, expected = after_steps(
+        HP | {"optimizer": name, "optimizer_options": {**own, "foreach": False}}
+    )
     assert fused.param_groups[0]["fused"]
     assert not plain.param_groups[0]["fused"]
     for key in weights:
@@ -258,20 +281,32 @@ def test_clipping_holds_for_the_gradients_of_a_fused_optimiser(fit, precision):
         return torch.stack([p.grad.norm() for p in module.parameters()]).norm().item()
 
     watch = Watch(norm)
-    done = fit("--trainer.gradient_clip_val", "1e-3", "--trainer.precision", precision, callbacks=[watch])
+    done = fit(
+        "--trainer.gradient_clip_val", "1e-3", "--trainer.precision", precision, callbacks=[watch]
+    )
     assert done.trainer.optimizers[0].param_groups[0]["fused"]
     assert watch.seen == pytest.approx([1e-3] * 3, rel=1e-3)
 
 
 def test_the_schedule_counts_steps_of_the_optimiser_not_batches(fit):
-    options = ["--trainer.accumulate_grad_batches", "2", "--trainer.max_epochs", "4", "--model.warmup", "0.25"]
+    options = [
+        "--trainer.accumulate_grad_batches",
+        "2",
+        "--trainer.max_epochs",
+        "4",
+        "--model.warmup",
+        "0.25",
+    ]
     watch = Watch(lambda module: module.optimizers().param_groups[0]["lr"])
     done = fit(*options, "--trainer.gradient_clip_val", "1", callbacks=[watch])
     assert done.trainer.global_step == 8  # batches 1 and 2, then 3, in each epoch
     rise, total = 2, 8
     rates = [
         0.005,
-        *(0.005 * (1 + math.cos(math.pi * (step - rise) / (total - rise))) for step in range(rise, total + 1)),
+        *(
+            0.005 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
+            for step in range(rise, total + 1)
+        ),
     ]
     # after each of the 12 batches: 1, 4, 7, 10 take no step
     steps = [0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8]
@@ -318,11 +353,17 @@ def test_the_encoder_learns_at_its_own_rate_and_norms_and_biases_do_not_decay():
     }
     listed = [id(p) for group in found.values() for p in group["params"]]
     assert sorted(listed) == sorted(map(id, network.parameters()))
-    norms = {id(p) for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
-    biases = {
-        id(m.bias) for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.bias is not None
+    norms = {
+        id(p) for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()
     }
-    assert {id(p) for name in found if "no_decay" in name for p in found[name]["params"]} == norms | biases
+    biases = {
+        id(m.bias)
+        for m in network.modules()
+        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.bias is not None
+    }
+    assert {
+        id(p) for name in found if "no_decay" in name for p in found[name]["params"]
+    } == norms | biases
 
 
 @pytest.mark.parametrize("encoder", ["test_convnext", "test_efficientnet", "test_resnet"])
@@ -346,7 +387,9 @@ def test_rates_fall_from_the_decoder_to_the_stem_layer_by_layer(encoder):
         ("resnet18", {"out_indices": [0, 1, 2]}, "conv1"),
     ],
 )
-def test_layers_are_counted_under_the_names_of_every_form_that_timm_gives_a_network(encoder, options, first):
+def test_layers_are_counted_under_the_names_of_every_form_that_timm_gives_a_network(
+    encoder, options, first
+):
     with torch.device("meta"):
         distances = encoder_parameters(net(encoder=encoder, encoder_options=options), True)
     assert len(set(distances.values())) > 3
@@ -356,7 +399,10 @@ def test_layers_are_counted_under_the_names_of_every_form_that_timm_gives_a_netw
 
 
 def test_an_encoder_whose_layers_timm_does_not_count_is_refused():
-    with torch.device("meta"), pytest.raises(InputError, match=r"count the layers of encoder 'caformer_s18'"):
+    with (
+        torch.device("meta"),
+        pytest.raises(InputError, match=r"count the layers of encoder 'caformer_s18'"),
+    ):
         SegmentationModule(encoder="caformer_s18", layer_decay=0.75)
 
 
@@ -410,11 +456,21 @@ def test_the_average_is_that_of_its_formula_and_is_what_is_scored_and_saved(fit)
         return {key: value.detach().clone() for key, value in module.net.named_parameters()}
 
     watch = Watch(look)
-    done = fit("--model.ema", "0.6", "--trainer.max_epochs", "3", "--model.schedule", "constant", callbacks=[watch])
+    done = fit(
+        "--model.ema",
+        "0.6",
+        "--trainer.max_epochs",
+        "3",
+        "--model.schedule",
+        "constant",
+        callbacks=[watch],
+    )
     expected = watch.seen[0]
     for n, weights in enumerate(watch.seen[1:], start=1):
         decay = min(0.6, (1 + n) / (10 + n))
-        expected = {key: decay * value + (1 - decay) * weights[key] for key, value in expected.items()}
+        expected = {
+            key: decay * value + (1 - decay) * weights[key] for key, value in expected.items()
+        }
     saved = last(done)
     for key, value in expected.items():
         torch.testing.assert_close(saved["state_dict"][f"net.{key}"], value, rtol=1e-5, atol=1e-6)
@@ -422,7 +478,9 @@ def test_the_average_is_that_of_its_formula_and_is_what_is_scored_and_saved(fit)
     assert any(not torch.equal(expected[key], watch.seen[-1][key]) for key in expected)
     path = next(folder(done).glob("checkpoints/last*.ckpt"))
     assert_same(SegmentationModule.load(path).state_dict(), saved["state_dict"])
-    scored = cli.run(["validate", "--ckpt_path", str(path), "--measures", "none"]).trainer.callback_metrics
+    scored = cli.run(
+        ["validate", "--ckpt_path", str(path), "--measures", "none"]
+    ).trainer.callback_metrics
     assert float(scored["val/loss"]) == pytest.approx(scalars(done, "val/loss")[-1], rel=1e-6)
 
 
@@ -459,8 +517,12 @@ def test_the_average_lies_on_the_device_that_the_network_goes_to():
     [callback] = SegmentationModule(options=NARROW, ema=0.9).training_options.callbacks()
     strategy = SimpleNamespace(root_device=torch.device("meta"))
     callback.setup(SimpleNamespace(strategy=strategy), SegmentationModule(options=NARROW), "fit")
-    assert {value.device.type for value in callback._average_model.module.state_dict().values()} == {"meta"}
-    assert callback._average_model.n_averaged.device.type == "cpu"  # or each step would wait for the device
+    assert {
+        value.device.type for value in callback._average_model.module.state_dict().values()
+    } == {"meta"}
+    assert (
+        callback._average_model.n_averaged.device.type == "cpu"
+    )  # or each step would wait for the device
 
 
 # recomputation
@@ -470,23 +532,33 @@ def test_the_average_lies_on_the_device_that_the_network_goes_to():
     ("name", "options"),
     [
         ("unet", {"encoder": "test_efficientnet", "encoder_options": {"drop_path_rate": 0.5}}),
-        ("unet3plus", {"widths": (4, 8, 16), "stream_width": 4, "deep_supervision": True, "streams": "paper"}),
+        (
+            "unet3plus",
+            {"widths": (4, 8, 16), "stream_width": 4, "deep_supervision": True, "streams": "paper"},
+        ),
         ("sa_unet", {"widths": (4, 8, 16)}),
         ("transunet", {"widths": (4, 8), "width": 16, "depth": 2, "heads": 2}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_recomputed_activations_give_the_same_gradients_and_statistics_from_less_memory(name, options):
+def test_recomputed_activations_give_the_same_gradients_and_statistics_from_less_memory(
+    name, options
+):
     """Drop path, drop block and batch norm, whose second pass must draw the same numbers and leave the statistics alone."""
     torch.manual_seed(0)
     plain = models.create(name, **options).train()
     lean = copy.deepcopy(plain)
     checkpoint_activations(lean)
     kept = {}
-    for which, network in (("plain", plain), ("lean", copy.deepcopy(lean))):  # a copy computes with its own weights
+    for which, network in (
+        ("plain", plain),
+        ("lean", copy.deepcopy(lean)),
+    ):  # a copy computes with its own weights
         kept[which] = held = []
         torch.manual_seed(1)
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t.nbytes) or t, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, held=held: held.append(t.nbytes) or t, lambda t: t
+        ):
             output = network(torch.rand(2, 3, 64, 64))
         maps = [output.logits, *output.deep] if isinstance(output, models.Output) else [output]
         sum(m.square().mean() for m in maps).backward()
@@ -509,15 +581,22 @@ def test_every_network_but_fcn8_has_units_to_compute_again():
 
 def test_a_run_that_recomputes_is_the_run_that_does_not(fit):
     options = ["--trainer.max_epochs", "2", "--model.ema", "0.9"]
-    plain, lean = fit(*options, name="plain"), fit(*options, "--model.activation_checkpointing", "true", name="lean")
+    plain, lean = (
+        fit(*options, name="plain"),
+        fit(*options, "--model.activation_checkpointing", "true", name="lean"),
+    )
     assert_same(last(plain)["state_dict"], last(lean)["state_dict"])
 
 
 # compilation
 
 
-def test_a_compiled_run_is_the_same_run_under_the_same_names_and_says_what_it_cost(fit, monkeypatch, capsys):
-    monkeypatch.setattr(precision, "BACKEND", "eager")  # the graph as it was traced; a real compiler takes a minute
+def test_a_compiled_run_is_the_same_run_under_the_same_names_and_says_what_it_cost(
+    fit, monkeypatch, capsys
+):
+    monkeypatch.setattr(
+        precision, "BACKEND", "eager"
+    )  # the graph as it was traced; a real compiler takes a minute
     plain = fit(name="plain")
     done = fit("--model.compile", "true", name="compiled")
     assert "compile: " in capsys.readouterr().out
@@ -567,7 +646,12 @@ def test_without_a_compiler_nothing_starts(fit, monkeypatch, tmp_path):
         ({"compile": "max-autotun"}, "did you mean 'max-autotune'"),
         ({"compile": True, "activation_checkpointing": True}, "do not go together"),
         (
-            {"architecture": "fcn8", "encoder": "vgg11", "options": {"width": 8}, "activation_checkpointing": True},
+            {
+                "architecture": "fcn8",
+                "encoder": "vgg11",
+                "options": {"width": 8},
+                "activation_checkpointing": True,
+            },
             "no list of levels",
         ),
     ],
@@ -580,7 +664,9 @@ def test_an_option_that_does_not_fit_is_one_sentence_at_once(options, words):
 
 
 def test_a_part_that_thaws_is_refused_on_several_devices():
-    callback = SegmentationModule(options=NARROW, freeze={"encoder": 1}).training_options.callbacks()[0]
+    callback = SegmentationModule(
+        options=NARROW, freeze={"encoder": 1}
+    ).training_options.callbacks()[0]
     trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
     with pytest.raises(InputError, match="several devices cannot share"):
         callback.setup(trainer, None, "fit")
@@ -602,13 +688,19 @@ def test_layers_are_counted_for_every_parameter_of_the_encoder(encoder):
 
 
 def test_a_precision_that_the_machine_chose_is_no_change_of_the_recipe(tmp_path):
-    (tmp_path / "r.yaml").write_text("data: {dataset: phantom_polyp}\nmodel: {architecture: unet}\n")
+    (tmp_path / "r.yaml").write_text(
+        "data: {dataset: phantom_polyp}\nmodel: {architecture: unet}\n"
+    )
     recipe = yaml.safe_load((tmp_path / "r.yaml").read_text(encoding="utf-8"))
-    runs_of = {p: training(recipe | {"trainer": {"precision": p}}) for p in (None, "32-true", "bf16-mixed")}
+    runs_of = {
+        p: training(recipe | {"trainer": {"precision": p}}) for p in (None, "32-true", "bf16-mixed")
+    }
     assert runs_of["32-true"] == runs_of[None]
     assert runs_of["bf16-mixed"] != runs_of[None]
     assert not _changes(runs_of["bf16-mixed"], tmp_path / "r.yaml")
     (tmp_path / "r.yaml").write_text(
         "trainer: {precision: 16-mixed}\n" + (tmp_path / "r.yaml").read_text(encoding="utf-8")
     )
-    assert _changes(runs_of["bf16-mixed"], tmp_path / "r.yaml") == {"trainer.precision": "bf16-mixed"}
+    assert _changes(runs_of["bf16-mixed"], tmp_path / "r.yaml") == {
+        "trainer.precision": "bf16-mixed"
+    }

@@ -11,7 +11,9 @@ import numpy as np
 from stringzilla import translate  # as albumentations does
 
 Params = dict[str, Any]
-Change = Callable[[Any, np.ndarray, Params], np.ndarray]  # (transform, image (H, W, C) uint8, its parameters)
+Change = Callable[
+    [Any, np.ndarray, Params], np.ndarray
+]  # (transform, image (H, W, C) uint8, its parameters)
 
 
 class Kernel(NamedTuple):
@@ -50,7 +52,11 @@ def kernel(transform: Any) -> Kernel:
     name = type(transform).__name__
     if name in _KERNELS and not getattr(transform, "crop_border", False):
         return _KERNELS[name]
-    return Kernel(_library_draw, _library_image, _library_mask if hasattr(transform, "apply_to_mask") else _unchanged)
+    return Kernel(
+        _library_draw,
+        _library_image,
+        _library_mask if hasattr(transform, "apply_to_mask") else _unchanged,
+    )
 
 
 def _flip(axis: int) -> Change:
@@ -62,26 +68,47 @@ def _turn(transform: Any, image: np.ndarray, mask: np.ndarray) -> Params:
     angle = np.deg2rad(transform.py_random.uniform(*transform.limit) % 360)
     cos, sin = np.cos(angle), np.sin(angle)
     x, y = image.shape[1] / 2 - 0.5, image.shape[0] / 2 - 0.5
-    return {"matrix": np.array([[cos, sin, x - (cos * x + sin * y)], [-sin, cos, y - (cos * y - sin * x)]])}
+    return {
+        "matrix": np.array(
+            [[cos, sin, x - (cos * x + sin * y)], [-sin, cos, y - (cos * y - sin * x)]]
+        )
+    }
 
 
 def _rotate(transform: Any, image: np.ndarray, params: Params) -> np.ndarray:
-    return _warp(image, params["matrix"], transform.interpolation, transform.border_mode, transform.fill)
+    return _warp(
+        image, params["matrix"], transform.interpolation, transform.border_mode, transform.fill
+    )
 
 
 def _rotate_mask(transform: Any, mask: np.ndarray, params: Params) -> np.ndarray:
-    return _warp(mask, params["matrix"], transform.mask_interpolation, transform.border_mode, transform.fill_mask)
+    return _warp(
+        mask,
+        params["matrix"],
+        transform.mask_interpolation,
+        transform.border_mode,
+        transform.fill_mask,
+    )
 
 
-def _warp(image: np.ndarray, matrix: np.ndarray, interpolation: int, border: int, fill: Any) -> np.ndarray:
+def _warp(
+    image: np.ndarray, matrix: np.ndarray, interpolation: int, border: int, fill: Any
+) -> np.ndarray:
     height, width, channels = image.shape
     value = (fill,) * channels if np.isscalar(fill) else tuple(fill)
     # OpenCV interpolates four channels in little more than half the time of three, to the same values
     source = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA) if channels == 3 else image
     warped = cv2.warpAffine(
-        source, matrix, (width, height), flags=interpolation, borderMode=border, borderValue=(*value, 0)[:4]
+        source,
+        matrix,
+        (width, height),
+        flags=interpolation,
+        borderMode=border,
+        borderValue=(*value, 0)[:4],
     )
-    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB) if channels == 3 else warped.reshape(image.shape)
+    return (
+        cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB) if channels == 3 else warped.reshape(image.shape)
+    )
 
 
 def _jitter(transform: Any, image: np.ndarray, params: Params) -> np.ndarray:
@@ -122,7 +149,12 @@ def _hue(transform: Any, image: np.ndarray, factor: float) -> np.ndarray:
     return transform.transforms[3](image, factor)
 
 
-_COLOUR = (("brightness", _brighter), ("contrast", _contrasted), ("saturation", _saturated), ("hue", _hue))
+_COLOUR = (
+    ("brightness", _brighter),
+    ("contrast", _contrasted),
+    ("saturation", _saturated),
+    ("hue", _hue),
+)
 _KERNELS = {
     "HorizontalFlip": Kernel(_draw, _flip(1), _flip(1)),
     "VerticalFlip": Kernel(_draw, _flip(0), _flip(0)),

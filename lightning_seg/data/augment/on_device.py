@@ -32,7 +32,9 @@ class DeviceAugmentation:
         for transform, name in zip(augmentation.transforms, self.names, strict=True):
             known = _OPTIONS.get(name)
             strange = (
-                name if known is None else next((option for option in transform if not known(option, transform)), "")
+                name
+                if known is None
+                else next((option for option in transform if not known(option, transform)), "")
             )
             if strange:
                 raise InputError(
@@ -44,7 +46,9 @@ class DeviceAugmentation:
         """(transforms, 8) float32: what is to be done to this sample; nothing, where there is no key."""
         rows = np.zeros((len(self.names), _WIDTH), np.float32)
         if key is not None:
-            for row, name, params in zip(rows, self.names, self.augmentation.draws(sample, key), strict=True):
+            for row, name, params in zip(
+                rows, self.names, self.augmentation.draws(sample, key), strict=True
+            ):
                 if params is not None:
                     found = [1.0, *_ENCODE[name](params)]
                     row[: len(found)] = found
@@ -69,13 +73,17 @@ Parts = dict[str, Tensor]
 def _rotated(parts: Parts, row: Tensor, transform: dict[str, Any]) -> Parts:
     cos, sin, zero = row[:, 1], row[:, 2], torch.zeros_like(row[:, 1])
     height, width = parts["image"].shape[-2:]
-    theta = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], 1).view(-1, 2, 3)
+    theta = torch.stack(
+        [cos, -sin * height / width, zero, sin * width / height, cos, zero], 1
+    ).view(-1, 2, 3)
     grid = F.affine_grid(
         theta, list(parts["image"].shape), align_corners=False
     )  # from each pixel to where it comes from
     smooth = "bilinear" if transform.get("interpolation", 1) == 1 else "nearest"
     modes = dict.fromkeys(parts, "nearest") | {"image": smooth}
-    moved = {part: F.grid_sample(x, grid, modes[part], align_corners=False) for part, x in parts.items()}
+    moved = {
+        part: F.grid_sample(x, grid, modes[part], align_corners=False) for part, x in parts.items()
+    }
     return moved | {"image": moved["image"].round()}
 
 
@@ -87,10 +95,14 @@ def _coloured(parts: Parts, row: Tensor, transform: dict[str, Any]) -> Parts:
         factor = row.gather(1, 1 + number[:, None].clamp(max=2)).view(-1, 1, 1, 1)
         number = number.view(-1, 1, 1, 1)
         grey = _grey(image)
-        other = torch.where(number == 0, 0.0, torch.where(number == 1, grey.mean((1, 2, 3), keepdim=True), grey))
+        other = torch.where(
+            number == 0, 0.0, torch.where(number == 1, grey.mean((1, 2, 3), keepdim=True), grey)
+        )
         blended = (factor * image + (1 - factor) * other).clamp(0, 255)
         blended = torch.where(number == 2, blended.round(), blended.floor())
-        unchanged = number == 3 if image.shape[1] == 3 else number >= 2  # the hue stays, and grey has no saturation
+        unchanged = (
+            number == 3 if image.shape[1] == 3 else number >= 2
+        )  # the hue stays, and grey has no saturation
         image = torch.where(unchanged | (factor == 1), image, blended)
     return {"image": image}
 
@@ -107,12 +119,20 @@ def _plain(option: str, transform: dict[str, Any]) -> bool:
 
 
 def _turns(option: str, transform: dict[str, Any]) -> bool:
-    legal: dict[str, tuple[Any, ...]] = {"interpolation": (0, 1), "border_mode": (0,), "fill": (0,), "fill_mask": (0,)}
+    legal: dict[str, tuple[Any, ...]] = {
+        "interpolation": (0, 1),
+        "border_mode": (0,),
+        "fill": (0,),
+        "fill_mask": (0,),
+    }
     return option in ("name", "p", "limit") or transform[option] in legal.get(option, ())
 
 
 def _colours(option: str, transform: dict[str, Any]) -> bool:
-    return option in ("name", "p", "brightness", "contrast", "saturation") or (option, transform[option]) == ("hue", 0)
+    return option in ("name", "p", "brightness", "contrast", "saturation") or (
+        option,
+        transform[option],
+    ) == ("hue", 0)
 
 
 _OPTIONS: dict[str, Callable[[str, dict[str, Any]], bool]] = {
@@ -131,8 +151,12 @@ _ENCODE: dict[str, Callable[[dict[str, Any]], list[float]]] = {
     ],
 }
 _CHANGE: dict[str, Callable[[Parts, Tensor, dict[str, Any]], Parts]] = {
-    "HorizontalFlip": lambda parts, row, transform: {name: part.flip(3) for name, part in parts.items()},
-    "VerticalFlip": lambda parts, row, transform: {name: part.flip(2) for name, part in parts.items()},
+    "HorizontalFlip": lambda parts, row, transform: {
+        name: part.flip(3) for name, part in parts.items()
+    },
+    "VerticalFlip": lambda parts, row, transform: {
+        name: part.flip(2) for name, part in parts.items()
+    },
     "Rotate": _rotated,
     "ColorJitter": _coloured,
 }

@@ -41,7 +41,10 @@ _REQUIRED = {
     "ColorJitter": ("brightness", "contrast", "saturation"),
     "HueSaturationValue": ("sat_shift_limit", "val_shift_limit"),
 }
-_DEFAULTS: dict[str, dict[str, Any]] = {"ColorJitter": {"hue": 0}, "HueSaturationValue": {"hue_shift_limit": 0}}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "ColorJitter": {"hue": 0},
+    "HueSaturationValue": {"hue_shift_limit": 0},
+}
 
 
 def transforms_of(augment: str | Transforms) -> Transforms:
@@ -60,7 +63,9 @@ def _read(path: Path) -> Transforms:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or _first_reason(error)
-        raise InputError(f"the transforms in {path} cannot be read ({reason}); correct the file.") from None
+        raise InputError(
+            f"the transforms in {path} cannot be read ({reason}); correct the file."
+        ) from None
     if not isinstance(found, list):
         raise InputError(
             f"{path} holds no list of transforms; write lines such as '- {{name: HorizontalFlip, p: 0.5}}'."
@@ -97,9 +102,14 @@ class Augmentation:
         self._steps = [_step(transform) for transform in transforms]
 
     def __reduce__(self) -> tuple[type["Augmentation"], tuple[Transforms, int]]:
-        return Augmentation, (self.transforms, self.seed)  # for workers that are spawned: rebuilt from primitives
+        return Augmentation, (
+            self.transforms,
+            self.seed,
+        )  # for workers that are spawned: rebuilt from primitives
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, key: Key) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, key: Key
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, C) uint8 and mask (H, W, K) in {0, 1}, changed alike; the same for the same seed and key."""
         image, mask, _ = self.change(Sample(image, mask), key)
         return image, mask
@@ -123,8 +133,13 @@ class Augmentation:
         return [step.draw(sample, numbers) for step in self._steps if isinstance(step, _Transform)]
 
     def _numbers(self, key: Key) -> Draw:
-        words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in (self.seed, *key)]
-        entropy = np.array(words, np.uint32) if max(words) < 1 << 32 else words  # the same numbers, in less time
+        words = [
+            zlib.crc32(part.encode()) if isinstance(part, str) else part
+            for part in (self.seed, *key)
+        ]
+        entropy = (
+            np.array(words, np.uint32) if max(words) < 1 << 32 else words
+        )  # the same numbers, in less time
         first, second = (np.random.SeedSequence(entropy, spawn_key=(child,)) for child in (0, 1))
         python = random.Random(int(second.generate_state(1)[0]))
         python.random()  # as the library's Compose, which decides whether to run at all
@@ -137,22 +152,36 @@ class _Transform:
     def __init__(self, built: Any) -> None:
         self.built, self.kernel = built, kernel(built)
         moves = hasattr(built, "apply_to_mask") and ".dropout." not in type(built).__module__
-        self.twin = copy.copy(built) if moves else None  # for the region, in which holes of the image still count
+        self.twin = (
+            copy.copy(built) if moves else None
+        )  # for the region, in which holes of the image still count
         if self.twin:
-            self.twin.fill_mask = self.twin.mask_interpolation = 0  # what comes in from outside is ignored
+            self.twin.fill_mask = self.twin.mask_interpolation = (
+                0  # what comes in from outside is ignored
+            )
 
     def draw(self, sample: Sample, draw: Draw) -> dict[str, Any] | None:
         """The parameters of the transform, or None where chance has it that it is not applied."""
         self.built.set_random_state(draw.generator, draw.python)
-        return self.kernel.draw(self.built, sample.image, sample.mask) if self.built.should_apply() else None
+        return (
+            self.kernel.draw(self.built, sample.image, sample.mask)
+            if self.built.should_apply()
+            else None
+        )
 
     def __call__(self, sample: Sample, draw: Draw) -> Sample:
         params, (image, mask, region) = self.draw(sample, draw), sample
         if params is None:
             return sample
         if self.twin and region is not None:
-            region = self.kernel.mask(self.twin, region[..., None], params | {"fill_mask": 0})[..., 0]
-        return Sample(self.kernel.image(self.built, image, params), self.kernel.mask(self.built, mask, params), region)
+            region = self.kernel.mask(self.twin, region[..., None], params | {"fill_mask": 0})[
+                ..., 0
+            ]
+        return Sample(
+            self.kernel.image(self.built, image, params),
+            self.kernel.mask(self.built, mask, params),
+            region,
+        )
 
 
 class _OneOf:
@@ -175,7 +204,11 @@ class _ByCopy:
         self.chains = chains
 
     def __call__(self, sample: Sample, draw: Draw) -> Sample:
-        return _run(self.chains[(draw.copy - 1) % len(self.chains)], sample, draw) if draw.copy else sample
+        return (
+            _run(self.chains[(draw.copy - 1) % len(self.chains)], sample, draw)
+            if draw.copy
+            else sample
+        )
 
 
 def _run(steps: Iterable[Step], sample: Sample, draw: Draw) -> Sample:
@@ -186,7 +219,9 @@ def _run(steps: Iterable[Step], sample: Sample, draw: Draw) -> Sample:
 
 def _mixed_flip(sample: Sample, draw: Draw) -> Sample:
     image, mask, region = sample
-    return Sample(image[:, ::-1].copy(), mask[::-1].copy(), region if region is None else region[::-1].copy())
+    return Sample(
+        image[:, ::-1].copy(), mask[::-1].copy(), region if region is None else region[::-1].copy()
+    )
 
 
 _OWN = {"OneOf": ["transforms", "p"], "ByCopy": ["transforms"], "MixedFlip": ["p"]}
@@ -198,7 +233,9 @@ def _step(transform: Any) -> Step:
     arguments = dict(transform)
     name = arguments.pop("name", None)
     if name is None:
-        raise InputError(f"the transform {transform} has no name; write {{name: HorizontalFlip, p: 0.5}}.")
+        raise InputError(
+            f"the transform {transform} has no name; write {{name: HorizontalFlip, p: 0.5}}."
+        )
     if name not in _OWN:
         return _Transform(_build(name, arguments))
     _check_arguments(name, arguments, _OWN[name])
@@ -206,13 +243,21 @@ def _step(transform: Any) -> Step:
     if name == "MixedFlip":
         return _OneOf([_mixed_flip], [1.0], p)
     if not isinstance(entries, list) or not entries:
-        raise InputError(f"transform {name} needs transforms, a list of at least one; write them out.")
+        raise InputError(
+            f"transform {name} needs transforms, a list of at least one; write them out."
+        )
     if name == "ByCopy":
-        return _ByCopy([list(map(_step, entry if isinstance(entry, list) else [entry])) for entry in entries])
-    weights = [_chance(name, entry.get("p", 0.5)) if isinstance(entry, dict) else 0.0 for entry in entries]
+        return _ByCopy(
+            [list(map(_step, entry if isinstance(entry, list) else [entry])) for entry in entries]
+        )
+    weights = [
+        _chance(name, entry.get("p", 0.5)) if isinstance(entry, dict) else 0.0 for entry in entries
+    ]
     steps = [_step(entry | {"p": 1.0} if isinstance(entry, dict) else entry) for entry in entries]
     if not sum(weights):
-        raise InputError(f"transform {name} has entries of the chance 0 alone; give one of them a p above 0.")
+        raise InputError(
+            f"transform {name} has entries of the chance 0 alone; give one of them a p above 0."
+        )
     return _OneOf(steps, weights, p)
 
 
@@ -223,7 +268,9 @@ def _chance(name: str, p: Any) -> float:
 
 
 def _build(name: str, arguments: dict[str, Any]) -> Any:
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import, which would ask PyPI for a newer version
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = (
+        "1"  # before the import, which would ask PyPI for a newer version
+    )
     import albumentations
 
     kinds = _kinds(albumentations)
@@ -234,16 +281,26 @@ def _build(name: str, arguments: dict[str, Any]) -> Any:
     try:
         built = kinds[name](**arguments)
     except (TypeError, ValueError) as error:
-        raise InputError(f"transform {name} refuses {arguments}: {_first_reason(error)}.") from error
+        raise InputError(
+            f"transform {name} refuses {arguments}: {_first_reason(error)}."
+        ) from error
     if set(built.targets_as_params) - {"image", "mask"}:
-        raise InputError(f"transform {name} needs {', '.join(built.targets_as_params)} too; choose another transform.")
+        raise InputError(
+            f"transform {name} needs {', '.join(built.targets_as_params)} too; choose another transform."
+        )
     return built
 
 
 def _kinds(library: Any) -> dict[str, Any]:
     bases = (library.DualTransform, library.ImageOnlyTransform)
-    found = {name: kind for name, kind in vars(library).items() if inspect.isclass(kind) and issubclass(kind, bases)}
-    return {name: kind for name, kind in found.items() if ".augmentations." in kind.__module__}  # leaves out the bases
+    found = {
+        name: kind
+        for name, kind in vars(library).items()
+        if inspect.isclass(kind) and issubclass(kind, bases)
+    }
+    return {
+        name: kind for name, kind in found.items() if ".augmentations." in kind.__module__
+    }  # leaves out the bases
 
 
 def _check_arguments(name: str, given: dict[str, Any], legal: list[str]) -> None:
@@ -251,12 +308,18 @@ def _check_arguments(name: str, given: dict[str, Any], legal: list[str]) -> None
         if argument not in legal:
             near = get_close_matches(argument, legal, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"transform {name} has no argument {argument!r}; {hint}it takes {', '.join(legal)}.")
+            raise InputError(
+                f"transform {name} has no argument {argument!r}; {hint}it takes {', '.join(legal)}."
+            )
     missing = [argument for argument in _REQUIRED.get(name, ()) if argument not in given]
     if missing:
-        raise InputError(f"transform {name} needs {', '.join(missing)}: its default is strong; write it out.")
+        raise InputError(
+            f"transform {name} needs {', '.join(missing)}: its default is strong; write it out."
+        )
 
 
 def _first_reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
-    return lines[2].partition(" [type=")[0] if len(lines) > 2 else lines[0]  # pydantic: title, field, reason
+    return (
+        lines[2].partition(" [type=")[0] if len(lines) > 2 else lines[0]
+    )  # pydantic: title, field, reason

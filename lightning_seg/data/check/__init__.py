@@ -13,7 +13,18 @@ from lightning_seg.data.check.masks import USUAL, Greys, greys
 from lightning_seg.data.sources.base import Source
 from lightning_seg.data.splits import Split
 
-__all__ = ["OFFICIAL", "SAME_VIEW", "USUAL", "Crossings", "Damage", "Facts", "Greys", "Pair", "Report", "examine"]
+__all__ = [
+    "OFFICIAL",
+    "SAME_VIEW",
+    "USUAL",
+    "Crossings",
+    "Damage",
+    "Facts",
+    "Greys",
+    "Pair",
+    "Report",
+    "examine",
+]
 
 Progress = Callable[[Iterable], Iterable]
 
@@ -79,13 +90,18 @@ class Report:
         first: dict[str, Facts] = {}
         found = []
         for fact in self.facts:
-            if 0 < max(fact.foreground) < 1 and fact.id != (other := first.setdefault(fact.mask_hash, fact)).id:
+            if (
+                0 < max(fact.foreground) < 1
+                and fact.id != (other := first.setdefault(fact.mask_hash, fact)).id
+            ):
                 found += [(other.id, fact.id)] if other.image_hash != fact.image_hash else []
         return found
 
     @property
     def exit_code(self) -> int:
-        incomplete = self.official not in (None, self.count) or any(one.missing for one in self.protocols)
+        incomplete = self.official not in (None, self.count) or any(
+            one.missing for one in self.protocols
+        )
         return int(bool(self.damages) or incomplete or any(one.leaks for one in self.protocols))
 
 
@@ -140,6 +156,8 @@ def _crossings(protocol: Split, source: Source, pairs: Sequence[Pair]) -> Crossi
     splits: dict[str, set[str]] = {}
     for id, split in home.items():
         splits.setdefault(source.groups.get(id, id), set()).add(split)
-    groups = tuple((group, tuple(sorted(several))) for group, several in splits.items() if len(several) > 1)
+    groups = tuple(
+        (group, tuple(sorted(several))) for group, several in splits.items() if len(several) > 1
+    )
     crossing = tuple(pair for pair in pairs if len({home[id] for id in pair[:2] if id in home}) > 1)
     return Crossings(protocol, groups, crossing, tuple(sorted(missing)), home)

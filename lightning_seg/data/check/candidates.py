@@ -9,13 +9,21 @@ import numpy as np
 from lightning_seg.data.check.registration import Features, root
 from lightning_seg.data.check.views import View, crops
 
-_SIDE, _NEAREST, _ALIKE = 24, 8, 0.7  # small copies; candidates for each picture and crop; least correlation
+_SIDE, _NEAREST, _ALIKE = (
+    24,
+    8,
+    0.7,
+)  # small copies; candidates for each picture and crop; least correlation
 _TURNED_NEAREST, _TURNED_ALIKE = 3, 0.85
 _AS_IT_LIES, _FIRST = (
     0.95,
     2,
 )  # correlation from which the nearest crops are also compared as they lie, without features
-_STRONGEST, _AXES, _VOTES = 32, 32, 3  # features of a picture that vote; principal axes; votes that make a candidate
+_STRONGEST, _AXES, _VOTES = (
+    32,
+    32,
+    3,
+)  # features of a picture that vote; principal axes; votes that make a candidate
 
 
 class Candidate(NamedTuple):
@@ -65,13 +73,19 @@ def by_crops(views: Sequence[View]) -> dict[Candidate, np.ndarray | None]:
         corners = [part[crop][1] for part in parts]
         for turn in range(8 if crop in ("whole", "content") else 1):
             nearest, alike = (_TURNED_NEAREST, _TURNED_ALIKE) if turn else (_NEAREST, _ALIKE)
-            turned = plain if turn == 0 else _unit([_turned(_small(part[crop][0]), turn) for part in parts])
+            turned = (
+                plain
+                if turn == 0
+                else _unit([_turned(_small(part[crop][0]), turn) for part in parts])
+            )
             for i, j, rank, value in _neighbours(turned, plain, nearest, alike):
                 candidate = Candidate(min(i, j), max(i, j), turn >= 4)
                 found.setdefault(candidate, None)
                 if rank < _FIRST and value >= best.get(candidate, _AS_IT_LIES):
                     matrix = cv2.getAffineTransform(_turned_corners(corners[i], turn), corners[j])
-                    found[candidate] = matrix if i == candidate.first else cv2.invertAffineTransform(matrix)
+                    found[candidate] = (
+                        matrix if i == candidate.first else cv2.invertAffineTransform(matrix)
+                    )
                     best[candidate] = value
     return found
 

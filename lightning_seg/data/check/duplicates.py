@@ -33,7 +33,10 @@ class Pair(NamedTuple):
 
 
 def find_pairs(
-    facts: Sequence[Facts], progress: Callable[[Iterable], Iterable] = iter, near: bool = True, least: float = SAME_VIEW
+    facts: Sequence[Facts],
+    progress: Callable[[Iterable], Iterable] = iter,
+    near: bool = True,
+    least: float = SAME_VIEW,
 ) -> list[Pair]:
     """All pairs of samples that show the same, the most alike first; without ``near`` those equal in each pixel alone.
 
@@ -42,15 +45,20 @@ def find_pairs(
     """
     found = _likenesses([fact.view for fact in facts], progress) if near else {}
     pairs = {
-        (facts[i].id, facts[j].id): (_kind(likeness, least), likeness.detail) for (i, j), likeness in found.items()
+        (facts[i].id, facts[j].id): (_kind(likeness, least), likeness.detail)
+        for (i, j), likeness in found.items()
     }
     pairs |= _identical(facts)
     listed = [Pair(*ids, kind, detail) for ids, (kind, detail) in pairs.items() if kind]
     return sorted(listed, key=lambda pair: (KINDS.index(pair.kind), -pair.likeness))
 
 
-def _likenesses(views: Sequence[View], progress: Callable[[Iterable], Iterable]) -> dict[tuple[int, int], Likeness]:
-    plain, mirror = ([features(picture, mirrored) for picture in views] for mirrored in (False, True))
+def _likenesses(
+    views: Sequence[View], progress: Callable[[Iterable], Iterable]
+) -> dict[tuple[int, int], Likeness]:
+    plain, mirror = (
+        [features(picture, mirrored) for picture in views] for mirrored in (False, True)
+    )
     candidates = dict.fromkeys(by_features(plain, mirror)) | by_crops(views)
     best: dict[tuple[int, int], Likeness] = {}
     for (first, second, mirrored), as_it_lies in progress(sorted(candidates.items())):
@@ -62,7 +70,9 @@ def _likenesses(views: Sequence[View], progress: Callable[[Iterable], Iterable])
 
 
 def _rank(likeness: Likeness) -> tuple[bool, float]:
-    return bool(_kind(likeness)), likeness.detail  # text alone that agrees in a corner must not hide the picture
+    return bool(
+        _kind(likeness)
+    ), likeness.detail  # text alone that agrees in a corner must not hide the picture
 
 
 def _kind(likeness: Likeness, least: float = SAME_VIEW) -> str:

@@ -52,7 +52,9 @@ def _spread(count: int) -> Sequence[float]:
 
 def gather(source: Source, ids: Sequence[str]) -> Iterator[Facts | Damage]:
     """The facts of each sample, in order; a file that cannot be read is a `Damage`, and the rest goes on."""
-    workers = 1 if hasattr(source, "expand") else os.cpu_count()  # a volume stays decoded while its slices are read
+    workers = (
+        1 if hasattr(source, "expand") else os.cpu_count()
+    )  # a volume stays decoded while its slices are read
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(lambda id: _facts(source, id), ids)
 
@@ -64,11 +66,15 @@ def _facts(source: Source, id: str) -> Facts | Damage:
         return Damage(id, str(error))
     foreground = tuple(sample.mask.reshape(-1, sample.mask.shape[2]).mean(axis=0).tolist())
     hashes = (_digest(sample.image), _digest(sample.mask))
-    return Facts(id, sample.image.shape, foreground, *hashes, _mask_values(source, id), view(sample.image))
+    return Facts(
+        id, sample.image.shape, foreground, *hashes, _mask_values(source, id), view(sample.image)
+    )
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+    return hashlib.sha256(
+        repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()
+    ).hexdigest()
 
 
 def _mask_values(source: Any, id: str) -> np.ndarray | None:

@@ -37,7 +37,15 @@ def greys(facts: Sequence[Facts], threshold: int) -> Greys | None:
         lowest -= 1
     while highest < 254 and safe[highest + 1]:
         highest += 1
-    lossy = tuple(id for id, values in files if values[1:255].any() and values.nonzero()[0][-1] > 50)
-    dice = [2 * at / (at + values[1:].sum()) for _, values in files if (at := values[threshold + 1 :].sum())]
+    lossy = tuple(
+        id for id, values in files if values[1:255].any() and values.nonzero()[0][-1] > 50
+    )
+    dice = [
+        2 * at / (at + values[1:].sum())
+        for _, values in files
+        if (at := values[threshold + 1 :].sum())
+    ]
     count = int((total > 0).sum())
-    return Greys(threshold, count, lossy, lowest, highest, float(np.mean(dice)) if dice else 1.0, total)
+    return Greys(
+        threshold, count, lossy, lowest, highest, float(np.mean(dice)) if dice else 1.0, total
+    )

@@ -42,7 +42,9 @@ def write_page(report: Report, source: Source, path: Path) -> None:
 def render(report: Report, source: Source) -> str:
     """The page as text."""
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True).get_template("page.html")
+    template = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True).get_template(
+        "page.html"
+    )
     crossing = {pair for one in report.protocols for pair in one.pairs}
     ordered = sorted(report.pairs, key=lambda pair: (pair not in crossing, _grouped(report, pair)))
     return template.render(
@@ -51,7 +53,9 @@ def render(report: Report, source: Source) -> str:
         pairs=[_row(report, source, pair) for pair in ordered[:MOST_PAIRS]],
         masks=[row for row in _odd_masks(report, source) if row.tiles],
         values=_bars(np.log1p(report.greys.counts)) if report.greys else [],
-        shares=[(name, _bars(_histogram(report, k))) for k, name in enumerate(report.classes)] if report.facts else [],
+        shares=[(name, _bars(_histogram(report, k))) for k, name in enumerate(report.classes)]
+        if report.facts
+        else [],
     )
 
 
@@ -61,12 +65,17 @@ def _grouped(report: Report, pair: Pair) -> bool:
 
 def _row(report: Report, source: Source, pair: Pair) -> Row:
     places = {
-        id: ", ".join(f"{one.protocol.name}: {one.home.get(id, 'unused')}" for one in report.protocols)
+        id: ", ".join(
+            f"{one.protocol.name}: {one.home.get(id, 'unused')}" for one in report.protocols
+        )
         for id in (pair.first, pair.second)
     }
     known = "one group" if _grouped(report, pair) else "no common group"
     title = f"{pair.kind}, likeness {pair.likeness:.2f}, {known}"
-    return Row(title, [_tile(source, id, f"{id} ({place})" if place else id) for id, place in places.items()])
+    return Row(
+        title,
+        [_tile(source, id, f"{id} ({place})" if place else id) for id, place in places.items()],
+    )
 
 
 def _odd_masks(report: Report, source: Source) -> list[Row]:
@@ -80,7 +89,8 @@ def _odd_masks(report: Report, source: Source) -> list[Row]:
         "smallest and largest": extremes,
     }
     return [
-        Row(f"{title} ({len(ids)})", [_tile(source, id, id) for id in ids[:MOST_MASKS]]) for title, ids in kinds.items()
+        Row(f"{title} ({len(ids)})", [_tile(source, id, id) for id in ids[:MOST_MASKS]])
+        for title, ids in kinds.items()
     ]
 
 
@@ -95,7 +105,11 @@ def _tile(source: Source, id: str, caption: str) -> Tile:
 def thumbnail(sample: Sample) -> bytes:
     """A JPEG, ``WIDTH`` wide, with the outlines of the masks."""
     height = max(1, round(sample.image.shape[0] * WIDTH / sample.image.shape[1]))
-    return bytes(cv2.imencode(".jpg", outlined(sample, (height, WIDTH))[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1])
+    return bytes(
+        cv2.imencode(
+            ".jpg", outlined(sample, (height, WIDTH))[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80]
+        )[1]
+    )
 
 
 def _histogram(report: Report, k: int) -> np.ndarray:

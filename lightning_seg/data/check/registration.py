@@ -41,13 +41,20 @@ def features(picture: View, mirrored: bool) -> Features:
     """SIFT features; ``mirrored``: those of the mirror image, their points in the coordinates of the picture itself."""
     grey = picture.grey[:, ::-1].copy() if mirrored else picture.grey
     inside = 255 * cv2.erode(lit(grey), np.ones((9, 9), np.uint8))
-    keypoints, descriptors = cv2.SIFT.create(FEATURES, contrastThreshold=0.02).detectAndCompute(grey, inside)
-    order = np.argsort([-point.response for point in keypoints], kind="stable")  # the strongest first
+    keypoints, descriptors = cv2.SIFT.create(FEATURES, contrastThreshold=0.02).detectAndCompute(
+        grey, inside
+    )
+    order = np.argsort(
+        [-point.response for point in keypoints], kind="stable"
+    )  # the strongest first
     points = np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2)[order]
     if mirrored:
         points[:, 0] = grey.shape[1] - 1 - points[:, 0]
     return Features(
-        points, np.zeros((0, 128), np.uint8) if descriptors is None else descriptors[order].astype(np.uint8)
+        points,
+        np.zeros((0, 128), np.uint8)
+        if descriptors is None
+        else descriptors[order].astype(np.uint8),
     )
 
 
@@ -89,11 +96,15 @@ def compare(first: View, second: View, matrix: np.ndarray) -> Likeness:
     ours = cv2.warpAffine(content, matrix, (width, height))
     both = cv2.erode(ours & theirs, np.ones((_EDGE, _EDGE), np.uint8), borderValue=0)
     enlarged = abs(float(np.linalg.det(matrix[:, :2])))
-    overlap = float((ours & theirs).sum()) / max(float(content.sum()) * enlarged, float(theirs.sum()), 1.0)
+    overlap = float((ours & theirs).sum()) / max(
+        float(content.sum()) * enlarged, float(theirs.sum()), 1.0
+    )
     if both.sum() < _LEAST_BLOCKS * _STRIDE**2:
         return Likeness(0.0, 1.0, overlap, 0)
     flow = _flow(second.grey, laid)
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=2).astype(np.float32) + flow
+    grid = (
+        np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=2).astype(np.float32) + flow
+    )
     moved = cv2.remap(laid, grid, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
     detail, blocks = _agreement(moved, second.grey, both)
     return Likeness(detail, _strain(flow, both), overlap, blocks)
@@ -132,4 +143,6 @@ def _detail(picture: np.ndarray) -> np.ndarray:
 
 def _mean(values: np.ndarray) -> np.ndarray:
     """Block means, one in ``_STRIDE`` pixels."""
-    return cv2.boxFilter(values, -1, (_BLOCK, _BLOCK), borderType=cv2.BORDER_CONSTANT)[::_STRIDE, ::_STRIDE]
+    return cv2.boxFilter(values, -1, (_BLOCK, _BLOCK), borderType=cv2.BORDER_CONSTANT)[
+        ::_STRIDE, ::_STRIDE
+    ]

@@ -29,7 +29,13 @@ def lines(report: Report) -> list[Line]:
     """All findings, in the order of the checks."""
     found = [_count(report), _files(report)]
     if report.facts:
-        found += [_sizes(report), *_greys(report), *_foreground(report), *_odd(report), _duplicates(report)]
+        found += [
+            _sizes(report),
+            *_greys(report),
+            *_foreground(report),
+            *_odd(report),
+            _duplicates(report),
+        ]
     return found + [line for crossings in report.protocols for line in _protocol(crossings, report)]
 
 
@@ -39,7 +45,11 @@ _COLOURS = {"ok": "green", "note": "cyan", "fault": "yellow", "leak": "bold red"
 def print_lines(report: Report) -> None:
     """The findings as a table on the terminal."""
     table = Table(
-        box=None, show_header=False, padding=(0, 2, 0, 0), title=f"data check: {report.dataset}", title_justify="left"
+        box=None,
+        show_header=False,
+        padding=(0, 2, 0, 0),
+        title=f"data check: {report.dataset}",
+        title_justify="left",
     )
     for line in lines(report):
         table.add_row(Text(line.level, _COLOURS[line.level]), Text(line.title), Text(line.text))
@@ -56,17 +66,35 @@ def _count(report: Report) -> Line:
 
 
 def _files(report: Report) -> Line:
-    read = f"{len(report.facts)} slices of the scans were read" if report.scans else "all files can be read"
+    read = (
+        f"{len(report.facts)} slices of the scans were read"
+        if report.scans
+        else "all files can be read"
+    )
     if not report.damages:
         return Line("ok", "files", read)
-    return Line("fault", "files", f"{len(report.damages)} cannot be read: {_few([d.sentence for d in report.damages])}")
+    return Line(
+        "fault",
+        "files",
+        f"{len(report.damages)} cannot be read: {_few([d.sentence for d in report.damages])}",
+    )
 
 
 def _sizes(report: Report) -> Line:
     shapes = Counter(fact.shape for fact in report.facts)
-    smallest, largest = (f"{shape[1]}x{shape[0]}" for shape in (min(shapes, key=_area), max(shapes, key=_area)))
-    size = smallest if len(shapes) == 1 else f"{smallest} to {largest} pixels (width x height), {len(shapes)} sizes"
-    return Line("ok", "sizes", f"{size}; {' and '.join(sorted({str(shape[2]) for shape in shapes}))} channels")
+    smallest, largest = (
+        f"{shape[1]}x{shape[0]}" for shape in (min(shapes, key=_area), max(shapes, key=_area))
+    )
+    size = (
+        smallest
+        if len(shapes) == 1
+        else f"{smallest} to {largest} pixels (width x height), {len(shapes)} sizes"
+    )
+    return Line(
+        "ok",
+        "sizes",
+        f"{size}; {' and '.join(sorted({str(shape[2]) for shape in shapes}))} channels",
+    )
 
 
 def _area(shape: tuple[int, ...]) -> int:
@@ -94,7 +122,9 @@ def _foreground(report: Report) -> list[Line]:
     found = []
     for name, share in zip(report.classes, shares.T, strict=True):
         low, middle, high = np.quantile(share, [0, 0.5, 1])
-        found.append(Line("ok", name, f"{low:.2%} to {high:.2%} of an image's pixels, median {middle:.2%}"))
+        found.append(
+            Line("ok", name, f"{low:.2%} to {high:.2%} of an image's pixels, median {middle:.2%}")
+        )
     return found
 
 
@@ -105,7 +135,13 @@ def _odd(report: Report) -> list[Line]:
             found.append(Line("note", title, f"{len(ids)}: {_few(ids)}"))
     if report.same_masks:
         pairs = _few([f"{first} = {second}" for first, second in report.same_masks])
-        found.append(Line("note", "same masks", f"{len(report.same_masks)} different images share a mask: {pairs}"))
+        found.append(
+            Line(
+                "note",
+                "same masks",
+                f"{len(report.same_masks)} different images share a mask: {pairs}",
+            )
+        )
     return found
 
 
@@ -113,11 +149,15 @@ def _duplicates(report: Report) -> Line:
     if not report.pairs:
         none = "no two samples show the same"
         return Line(
-            "ok", "duplicates", none if report.near else "no two images are identical; look-alikes were not sought"
+            "ok",
+            "duplicates",
+            none if report.near else "no two images are identical; look-alikes were not sought",
         )
     counts = Counter(pair.kind for pair in report.pairs)
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-    unknown = sum(report.groups.get(pair.first) != report.groups.get(pair.second) for pair in report.pairs)
+    unknown = sum(
+        report.groups.get(pair.first) != report.groups.get(pair.second) for pair in report.pairs
+    )
     return Line(
         "note" if unknown else "ok",
         "duplicates",
@@ -131,17 +171,29 @@ def _protocol(crossings: Crossings, report: Report) -> list[Line]:
     title, found = f"protocol {protocol.name}", []
     if crossings.missing:
         found.append(
-            Line("fault", title, f"{len(crossings.missing)} of its ids are missing: {_few(crossings.missing)}")
+            Line(
+                "fault",
+                title,
+                f"{len(crossings.missing)} of its ids are missing: {_few(crossings.missing)}",
+            )
         )
     if crossings.groups:
         groups = _few([f"{group} ({', '.join(splits)})" for group, splits in crossings.groups])
-        found.append(Line("leak", title, f"LEAK: {len(crossings.groups)} groups cross its splits: {groups}"))
+        found.append(
+            Line("leak", title, f"LEAK: {len(crossings.groups)} groups cross its splits: {groups}")
+        )
     if crossings.pairs:
         pairs = _few([_pair(pair, crossings) for pair in crossings.pairs])
         found.append(
-            Line("leak", title, f"LEAK: {len(crossings.pairs)} pairs that show the same cross its splits: {pairs}")
+            Line(
+                "leak",
+                title,
+                f"LEAK: {len(crossings.pairs)} pairs that show the same cross its splits: {pairs}",
+            )
         )
-    return found or [Line("ok", title, f"{sizes} ids, digest {protocol.digest}: nothing crosses its splits")]
+    return found or [
+        Line("ok", title, f"{sizes} ids, digest {protocol.digest}: nothing crosses its splits")
+    ]
 
 
 def _pair(pair: Pair, crossings: Crossings) -> str:
@@ -150,4 +202,6 @@ def _pair(pair: Pair, crossings: Crossings) -> str:
 
 
 def _few(texts: Sequence[str]) -> str:
-    return "; ".join(texts[:SHOWN]) + (f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else "")
+    return "; ".join(texts[:SHOWN]) + (
+        f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    )

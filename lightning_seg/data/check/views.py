@@ -54,9 +54,14 @@ def crops(picture: View) -> dict[str, tuple[np.ndarray, Corners]]:
         "left": (top, bottom, left, right - columns),
         "right": (top, bottom, left + columns, right),
     }
-    return {name: (picture.grey[a:b, c:d], _corners(a, b, c, d)) for name, (a, b, c, d) in boxes.items()}
+    return {
+        name: (picture.grey[a:b, c:d], _corners(a, b, c, d)) for name, (a, b, c, d) in boxes.items()
+    }
 
 
 def _corners(top: int, bottom: int, left: int, right: int) -> Corners:
-    low, high = (left - 0.5, top - 0.5), (right - 0.5, bottom - 0.5)  # pixel centres have whole coordinates
+    low, high = (
+        (left - 0.5, top - 0.5),
+        (right - 0.5, bottom - 0.5),
+    )  # pixel centres have whole coordinates
     return np.array([low, (high[0], low[1]), (low[0], high[1])], np.float32)

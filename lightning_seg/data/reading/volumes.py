@@ -51,7 +51,9 @@ def axis_codes(affine: Affine, path: Path) -> str:
 
     codes = nibabel.aff2axcodes(affine)
     if None in codes or not np.isfinite(affine).all():
-        raise InputError(f"{path} has an affine that gives an axis no direction; correct its header.")
+        raise InputError(
+            f"{path} has an affine that gives an axis no direction; correct its header."
+        )
     return "".join(codes)
 
 
@@ -93,13 +95,19 @@ def read_volume(path: Path) -> np.ndarray:
         scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
         array = np.asarray(image.dataobj, np.float32 if scaled else None)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(f"{path} cannot be decoded ({_reason(error)}); fetch or copy this file again.") from error
+        raise InputError(
+            f"{path} cannot be decoded ({_reason(error)}); fetch or copy this file again."
+        ) from error
     array = array.reshape(shape)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
-        raise InputError(f"{path} holds NaN or infinity in {count} of {array.size} voxels; convert the scan again.")
+        raise InputError(
+            f"{path} holds NaN or infinity in {count} of {array.size} voxels; convert the scan again."
+        )
     if array.dtype.kind not in "fiu":
-        raise InputError(f"{path} holds values of the type {array.dtype}, not one number a voxel; convert it.")
+        raise InputError(
+            f"{path} holds values of the type {array.dtype}, not one number a voxel; convert it."
+        )
     return array
 
 
@@ -134,7 +142,9 @@ def _open(path: Path) -> Any:
         nibabel.filebasedimages.ImageFileError,
         nibabel.spatialimages.HeaderDataError,
     ) as error:
-        raise InputError(f"{path} is no readable volume ({_reason(error)}); fetch or copy this file again.") from error
+        raise InputError(
+            f"{path} is no readable volume ({_reason(error)}); fetch or copy this file again."
+        ) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -143,5 +153,7 @@ def _reason(error: BaseException) -> str:
 
 def _three(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
     if len(shape) < 3 or 0 in shape or any(length > 1 for length in shape[3:]):
-        raise InputError(f"{path} has the shape {shape}, not that of one volume (I, J, K); extract one volume from it.")
+        raise InputError(
+            f"{path} has the shape {shape}, not that of one volume (I, J, K); extract one volume from it."
+        )
     return shape[0], shape[1], shape[2]

@@ -16,9 +16,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lightning_seg.errors import InputError, unknown
 
 DATA_VARIABLE = "LIGHTNING_SEG_DATA"
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow knows others that start programs (EPS)
-DAMAGED = (OSError, EOFError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)  # what Pillow raises
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+)
+FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # Pillow knows others that start programs (EPS)
+DAMAGED = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    zlib.error,
+    Image.DecompressionBombError,
+)  # what Pillow raises
 _WIDE = ("I", "I;16", "I;16L", "I;16B", "F")  # Pillow's grey modes of more than 8 bits
 
 DATASETS: dict[str, str] = {  # registry name -> "module:class", imported when used
@@ -74,7 +91,9 @@ class Source(Protocol):
     in_channels: int
     default_protocol: str
     ids: list[str]  # sorted
-    groups: dict[str, str]  # id -> patient, sequence or near-duplicate group; the id itself where none is known
+    groups: dict[
+        str, str
+    ]  # id -> patient, sequence or near-duplicate group; the id itself where none is known
 
     def read(self, id: str) -> Sample: ...
 
@@ -92,32 +111,46 @@ def find_root(name: str, root: Path | None, candidates: Sequence[str]) -> Path:
     """``root`` where it is given, else the first of ``candidates`` that exists in the folder $LIGHTNING_SEG_DATA."""
     if root is not None:
         if not root.exists():
-            raise InputError(f"{name}: the root {str(root)!r} does not exist; give the folder that holds the data set.")
+            raise InputError(
+                f"{name}: the root {str(root)!r} does not exist; give the folder that holds the data set."
+            )
         return root
     folder = os.environ.get(DATA_VARIABLE)
     if not folder:
-        raise InputError(f"{name}: no root is given and {DATA_VARIABLE} is not set; give one of them.")
+        raise InputError(
+            f"{name}: no root is given and {DATA_VARIABLE} is not set; give one of them."
+        )
     places = [Path(folder) / candidate for candidate in candidates]
     for place in places:
         if place.exists():
             return place
     looked = ", ".join(str(place) for place in places)
-    raise InputError(f"{name}: nothing found at {looked}; give root, or put the data set into one of these places.")
+    raise InputError(
+        f"{name}: nothing found at {looked}; give root, or put the data set into one of these places."
+    )
 
 
 def find_folder(place: Path, names: Sequence[str], parts: Sequence[str]) -> Path | None:
     """The first of ``place`` and the folders ``names`` in it that holds all ``parts`` as folders; None if none does."""
     folders = (place, *(place / name for name in names))
-    return next((folder for folder in folders if all((folder / part).is_dir() for part in parts)), None)
+    return next(
+        (folder for folder in folders if all((folder / part).is_dir() for part in parts)), None
+    )
 
 
-def _load(path: Path, convert: Callable[[Image.Image, Path], np.ndarray], content: bytes | None = None) -> np.ndarray:
+def _load(
+    path: Path, convert: Callable[[Image.Image, Path], np.ndarray], content: bytes | None = None
+) -> np.ndarray:
     # Pillow refuses a truncated JPEG, of which OpenCV may return a part. Same pixels, 1.2 times the time.
     try:
         if content is None and path.suffix.lower() == ".gz":
             content = gzip.decompress(path.read_bytes())
-        with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as picture:
-            ImageOps.exif_transpose(picture, in_place=True)  # a copy of a large picture is gigabytes
+        with Image.open(
+            path if content is None else io.BytesIO(content), formats=FORMATS
+        ) as picture:
+            ImageOps.exif_transpose(
+                picture, in_place=True
+            )  # a copy of a large picture is gigabytes
             return convert(picture, path)
     except InputError:
         raise
@@ -125,17 +158,25 @@ def _load(path: Path, convert: Callable[[Image.Image, Path], np.ndarray], conten
         raise InputError(f"{path} does not exist; restore the file.") from None
     except UnidentifiedImageError:
         size = path.stat().st_size if content is None else len(content)
-        raise InputError(f"{path} ({size} bytes) is no readable image; fetch or copy this file again.") from None
+        raise InputError(
+            f"{path} ({size} bytes) is no readable image; fetch or copy this file again."
+        ) from None
     except DAMAGED as error:
-        raise InputError(f"{path} cannot be decoded ({error}); fetch or copy this file again.") from error
+        raise InputError(
+            f"{path} cannot be decoded ({error}); fetch or copy this file again."
+        ) from error
 
 
 def _refuse_unclear(picture: Image.Image, path: Path) -> None:
     if picture.mode in _WIDE:
-        raise InputError(f"{path} has grey values of more than 8 bits, of unknown black and white; scale it to 8 bits.")
+        raise InputError(
+            f"{path} has grey values of more than 8 bits, of unknown black and white; scale it to 8 bits."
+        )
     transparent = "A" in picture.getbands() or "transparency" in picture.info
     if transparent and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
-        raise InputError(f"{path} has transparent pixels, whose colour means nothing; flatten it onto a background.")
+        raise InputError(
+            f"{path} has transparent pixels, whose colour means nothing; flatten it onto a background."
+        )
 
 
 def _rgb(picture: Image.Image, path: Path) -> np.ndarray:
@@ -145,7 +186,9 @@ def _rgb(picture: Image.Image, path: Path) -> np.ndarray:
 
 def _grey(picture: Image.Image, path: Path) -> np.ndarray:
     _refuse_unclear(picture, path)
-    return np.array((picture if picture.mode in ("1", "L") else picture.convert("RGB")).convert("L"))
+    return np.array(
+        (picture if picture.mode in ("1", "L") else picture.convert("RGB")).convert("L")
+    )
 
 
 def _labels(picture: Image.Image, path: Path) -> np.ndarray:
@@ -161,7 +204,9 @@ def _mask_grey(picture: Image.Image, path: Path) -> np.ndarray:
     if picture.mode in _WIDE:
         values = np.array(picture).astype(np.int64)
         if 255 < values.max() < 205 * 257 or values.min() < 0:
-            raise InputError(f"{path} is no mask: its 16-bit values end at {values.max()}; give black-and-white masks.")
+            raise InputError(
+                f"{path} is no mask: its 16-bit values end at {values.max()}; give black-and-white masks."
+            )
         return values // 257 if values.max() > 255 else values
     if picture.mode in ("1", "L"):
         return _grey(picture, path)
@@ -198,29 +243,42 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
     """The mask ``grey value > threshold`` as (H, W) uint8 in {0, 1}; InputError for a picture that is not a mask."""
     grey = _load(path, _mask_grey)
     low, high = int(grey.min()), int(grey.max())
-    middle = float(((grey > 50) & (grey < 205)).mean())  # JPEG leaves a mask's values near 0 and 255
+    middle = float(
+        ((grey > 50) & (grey < 205)).mean()
+    )  # JPEG leaves a mask's values near 0 and 255
     if middle > 0.1:
         raise InputError(
             f"{path} is no mask: {middle:.0%} of its pixels are grey (values {low} to {high}); give black-and-white masks, "
             "and see that the folders of images and masks are not exchanged."
         )
-    lossless = path.suffix.lower() not in (".jpg", ".jpeg")  # noise of a lossy empty mask: up to 50, as above
+    lossless = path.suffix.lower() not in (
+        ".jpg",
+        ".jpeg",
+    )  # noise of a lossy empty mask: up to 50, as above
     if high <= threshold and (high == 1 or (lossless and 0 < high <= 50)):
         values = "the values 0 and 1" if high == 1 else f"values up to {high}"
-        raise InputError(f"{path} holds {values}, none above the threshold {threshold}; set it to 0.")
+        raise InputError(
+            f"{path} holds {values}, none above the threshold {threshold}; set it to 0."
+        )
     return (grey > threshold).astype(np.uint8)
 
 
 def read_pair(image_path: Path, mask_path: Path, threshold: int = 127) -> Sample:
     """An RGB image and its one-class mask (H, W, 1); InputError where their sizes differ."""
-    return joined(image_path, read_image(image_path), mask_path, read_mask(mask_path, threshold)[..., None])
+    return joined(
+        image_path, read_image(image_path), mask_path, read_mask(mask_path, threshold)[..., None]
+    )
 
 
 def joined(image_path: Path, image: np.ndarray, mask_path: Path, mask: np.ndarray) -> Sample:
     """The sample of an image (H, W, C) and its masks (H, W, K); InputError where their sizes differ."""
     if image.shape[:2] != mask.shape[:2]:
-        sizes = " and ".join(f"{width}x{height}" for height, width in (image.shape[:2], mask.shape[:2]))
-        raise InputError(f"{image_path} and its mask {mask_path} differ in size ({sizes}); restore the pair.")
+        sizes = " and ".join(
+            f"{width}x{height}" for height, width in (image.shape[:2], mask.shape[:2])
+        )
+        raise InputError(
+            f"{image_path} and its mask {mask_path} differ in size ({sizes}); restore the pair."
+        )
     return Sample(image, mask)
 
 
@@ -245,7 +303,9 @@ def pair_files(
     images, masks = _pictures(images_dir), _pictures(masks_dir)
     images = {stem: path for stem, path in images.items() if is_image(stem)}
     if not images:
-        raise InputError(f"no pictures in {images_dir}; it should hold files such as *.jpg or *.png.")
+        raise InputError(
+            f"no pictures in {images_dir}; it should hold files such as *.jpg or *.png."
+        )
     lonely = sorted(stem for stem in images if mask_stem(stem) not in masks)
     if lonely:
         raise InputError(

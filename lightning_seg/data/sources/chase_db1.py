@@ -38,7 +38,9 @@ class CHASEDB1:
         if observer not in OBSERVERS:
             raise unknown("observer of CHASE_DB1", observer, OBSERVERS)
         images, masks = _folders(find_root("chase_db1", root, NAMES))
-        self._files = pair_files(images, masks, lambda stem: f"{stem}_{observer}", lambda stem: not stem.endswith("HO"))
+        self._files = pair_files(
+            images, masks, lambda stem: f"{stem}_{observer}", lambda stem: not stem.endswith("HO")
+        )
         self.ids = list(self._files)
         self.groups = {id: _child(id) for id in self.ids}
 
@@ -70,4 +72,6 @@ def _child(id: str) -> str:
 def protocol() -> str:
     """The text of ``protocols/chase-20-8.csv``, made by the rule in its header."""
     ids = [f"Image_{child:02d}{eye}" for child in range(1, 15) for eye in "LR"]
-    return protocol_text("chase-20-8", 1, _RULE, {"train": ids[:16], "val": ids[16:20], "test": ids[20:]})
+    return protocol_text(
+        "chase-20-8", 1, _RULE, {"train": ids[:16], "val": ids[16:20], "test": ids[20:]}
+    )

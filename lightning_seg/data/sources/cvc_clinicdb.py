@@ -11,7 +11,14 @@ import csv
 from pathlib import Path
 from typing import ClassVar
 
-from lightning_seg.data.sources.base import Sample, check_threshold, find_folder, find_root, pair_files, read_pair
+from lightning_seg.data.sources.base import (
+    Sample,
+    check_threshold,
+    find_folder,
+    find_root,
+    pair_files,
+    read_pair,
+)
 from lightning_seg.data.splits import PROTOCOLS, SPLITS, group_split, protocol_text
 from lightning_seg.errors import InputError, unknown
 
@@ -58,7 +65,9 @@ class CVCClinicDB:
         known = sequences()
         for id in self.ids:
             if id not in known:
-                raise InputError(f"{self._files[id][0]} is no frame of CVC-ClinicDB, 1 to {len(known)}; remove it.")
+                raise InputError(
+                    f"{self._files[id][0]} is no frame of CVC-ClinicDB, 1 to {len(known)}; remove it."
+                )
         self.groups = {id: known[id] for id in self.ids}
 
     def files(self, id: str) -> tuple[Path, ...]:
@@ -100,7 +109,5 @@ def protocol(name: str) -> str:
     split = group_split(groups, dict(zip(SPLITS, shares, strict=True)), seed=42)
     sizes = "/".join(str(len(ids)) for ids in split.values())
     counts = "/".join(str(len({known[id] for id in ids})) for ids in split.values())
-    rule = (
-        f"{rule.format(sequences=counts)} ({sizes} frames): lightning_seg.data.sources.cvc_clinicdb.protocol('{name}')."
-    )
+    rule = f"{rule.format(sequences=counts)} ({sizes} frames): lightning_seg.data.sources.cvc_clinicdb.protocol('{name}')."
     return protocol_text(name, 1, rule, split, leaks=not whole)

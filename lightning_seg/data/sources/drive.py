@@ -11,7 +11,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from lightning_seg.data.sources.base import Sample, find_folder, find_root, joined, pair_files, read_mask, read_pair
+from lightning_seg.data.sources.base import (
+    Sample,
+    find_folder,
+    find_root,
+    joined,
+    pair_files,
+    read_mask,
+    read_pair,
+)
 from lightning_seg.data.splits import protocol_text
 from lightning_seg.errors import InputError
 
@@ -40,7 +48,9 @@ class DRIVE:
         place = find_root("drive", root, NAMES)
         folder = find_folder(place, NAMES, ("training/images", "test/images"))
         if folder is None:
-            raise InputError(f"{place} does not hold training/images/ and test/images/; give the folder of DRIVE.")
+            raise InputError(
+                f"{place} does not hold training/images/ and test/images/; give the folder of DRIVE."
+            )
         self.regions = field_of_view
         self._files: dict[str, tuple[Path, ...]] = {}
         for half in (folder / "training", folder / "test"):
@@ -64,7 +74,9 @@ class DRIVE:
 
 def _pairs(half: Path) -> dict[str, tuple[Path, Path]]:
     if not (half / "1st_manual").is_dir():  # some copies leave out the labels of the test images
-        raise InputError(f"{half} holds images without their labels, 1st_manual/; get a copy that has them.")
+        raise InputError(
+            f"{half} holds images without their labels, 1st_manual/; get a copy that has them."
+        )
     return pair_files(half / "images", half / "1st_manual", _manual)
 
 

@@ -75,9 +75,13 @@ class Folder:
         mask_threshold: int = 127,
     ) -> None:
         if root is None:
-            raise InputError("folder: no root is given; give the folder of your images and masks, or a CSV file.")
+            raise InputError(
+                "folder: no root is given; give the folder of your images and masks, or a CSV file."
+            )
         if not root.exists():
-            raise InputError(f"folder: the root {str(root)!r} does not exist; give a folder or a CSV file.")
+            raise InputError(
+                f"folder: the root {str(root)!r} does not exist; give a folder or a CSV file."
+            )
         if in_channels not in (1, 3):
             raise InputError(f"in_channels is {in_channels}; give 3 for RGB or 1 for grey.")
         check_threshold(mask_threshold)
@@ -90,8 +94,12 @@ class Folder:
         if root.is_file():
             self._rows = read_table(root)
         else:
-            pairs = pair_files(root / images, root / masks, lambda stem: stem + mask_suffix, _is_image(mask_suffix))
-            self._rows = {id: _Row(*pair, _group(id, group_pattern), "") for id, pair in pairs.items()}
+            pairs = pair_files(
+                root / images, root / masks, lambda stem: stem + mask_suffix, _is_image(mask_suffix)
+            )
+            self._rows = {
+                id: _Row(*pair, _group(id, group_pattern), "") for id, pair in pairs.items()
+            }
         self.ids = sorted(self._rows)
         self.groups = {id: row.group for id, row in self._rows.items()}
         self.assigned = {id: row.split for id, row in self._rows.items() if row.split}
@@ -110,7 +118,9 @@ class Folder:
     def _ignored(self, ignore: Sequence[Label]) -> list[int]:
         values = [_value(label) for label in ignore]
         if values and self._labels is None:
-            raise InputError(f"ignore is {list(ignore)}, and the class has no labels; give labels, such as [1].")
+            raise InputError(
+                f"ignore is {list(ignore)}, and the class has no labels; give labels, such as [1]."
+            )
         taken = {value for group in self._labels or [] for value in group} & set(values)
         if taken or any(bool(value >> 24) != self._colours for value in values):
             raise InputError(
@@ -122,7 +132,10 @@ class Folder:
         if self._labels is None:
             return read_mask(path, self._threshold)[..., None], None
         values = _pack(read_image(path)) if self._colours else read_labels(path)
-        legal = {value for group in self._labels for value in group} | {*self._background, *self._ignore}
+        legal = {value for group in self._labels for value in group} | {
+            *self._background,
+            *self._ignore,
+        }
         strange = sorted(set(np.unique(values).tolist()) - legal)
         if strange:
             listing = ", ".join(map(_name, strange[:4])) + (", ..." if len(strange) > 4 else "")
@@ -130,8 +143,12 @@ class Folder:
                 f"{path} holds {len(strange)} values that belong to no class ({listing}); name them in labels or background, "
                 "and store masks without loss (PNG)."
             )
-        masks = np.stack([np.isin(values, group) for group in self._labels], axis=2).astype(np.uint8)
-        return masks, np.where(np.isin(values, self._ignore), 0, 2).astype(np.uint8) if self.regions else None
+        masks = np.stack([np.isin(values, group) for group in self._labels], axis=2).astype(
+            np.uint8
+        )
+        return masks, np.where(np.isin(values, self._ignore), 0, 2).astype(
+            np.uint8
+        ) if self.regions else None
 
 
 def _is_image(mask_suffix: str) -> Callable[[str], bool]:
@@ -149,13 +166,17 @@ def _group(id: str, pattern: str | None) -> str:
         raise InputError(
             f"group_pattern {pattern!r} is wrong ({error}); give one group in brackets: ^(P\\d+)_."
         ) from None
-    raise InputError(f"group_pattern {pattern!r} finds no group in the id {id!r}; correct it or rename the image.")
+    raise InputError(
+        f"group_pattern {pattern!r} finds no group in the id {id!r}; correct it or rename the image."
+    )
 
 
 _COLOUR = 1 << 24  # marks a packed colour: 0x1rrggbb, so that black is not the label 0
 
 
-def _values(classes: Sequence[str], labels: Sequence[Label | Sequence[Label]] | None) -> list[list[int]] | None:
+def _values(
+    classes: Sequence[str], labels: Sequence[Label | Sequence[Label]] | None
+) -> list[list[int]] | None:
     """The values of each class, or None for one class by threshold."""
     names = list(classes)
     if not names or len(set(names)) < len(names):
@@ -169,7 +190,9 @@ def _values(classes: Sequence[str], labels: Sequence[Label | Sequence[Label]] | 
     groups = [[label] if isinstance(label, int | str) else list(label) for label in labels]
     values = [[_value(label) for label in group] for group in groups]
     if len({value >> 24 for group in values for value in group}) != 1 or not all(values):
-        raise InputError(f"labels is {list(labels)}; give for each class numbers, or for each colours #rrggbb.")
+        raise InputError(
+            f"labels is {list(labels)}; give for each class numbers, or for each colours #rrggbb."
+        )
     return values
 
 
@@ -178,7 +201,9 @@ def _value(label: Label) -> int:
         return _COLOUR | int(label[1:], 16)
     if isinstance(label, int) and 0 <= label < 1 << 16:
         return label
-    raise InputError(f"the label {label!r} is neither a number from 0 to 65535 nor a colour '#rrggbb'; correct it.")
+    raise InputError(
+        f"the label {label!r} is neither a number from 0 to 65535 nor a colour '#rrggbb'; correct it."
+    )
 
 
 def _pack(rgb: np.ndarray) -> np.ndarray:
@@ -196,13 +221,17 @@ def read_table(path: Path) -> dict[str, _Row]:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
         columns, lines = reader.fieldnames or [], list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no table in UTF-8 ({error}); save it as CSV with commas.") from error
+        raise InputError(
+            f"{path} is no table in UTF-8 ({error}); save it as CSV with commas."
+        ) from error
     for column in columns:
         if column not in COLUMNS:
             raise unknown(f"column of {path}", column, COLUMNS)
     missing = [column for column in COLUMNS[:3] if column not in columns]
     if missing:
-        raise InputError(f"{path} lacks the column {missing[0]}; its first line is id,image,mask[,group][,split].")
+        raise InputError(
+            f"{path} lacks the column {missing[0]}; its first line is id,image,mask[,group][,split]."
+        )
     rows: dict[str, _Row] = {}
     for line in lines:
         id, split = line["id"], line.get("split") or ""
@@ -211,8 +240,12 @@ def read_table(path: Path) -> dict[str, _Row]:
                 f"{path} has a row {id!r} that is incomplete, repeats an id or holds a slash in it; correct it."
             )
         if "split" in columns and split not in SPLITS:
-            raise InputError(f"{path} puts {id!r} into {split!r}; give each row one of {', '.join(SPLITS)}.")
-        rows[id] = _Row(path.parent / line["image"], path.parent / line["mask"], line.get("group") or id, split)
+            raise InputError(
+                f"{path} puts {id!r} into {split!r}; give each row one of {', '.join(SPLITS)}."
+            )
+        rows[id] = _Row(
+            path.parent / line["image"], path.parent / line["mask"], line.get("group") or id, split
+        )
     if not rows:
         raise InputError(f"{path} lists no images; give a line for each below id,image,mask.")
     return rows

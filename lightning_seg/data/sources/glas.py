@@ -12,7 +12,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from lightning_seg.data.sources.base import Sample, find_root, joined, pair_files, read_image, read_labels
+from lightning_seg.data.sources.base import (
+    Sample,
+    find_root,
+    joined,
+    pair_files,
+    read_image,
+    read_labels,
+)
 from lightning_seg.data.splits import PROTOCOLS, group_split, protocol_text
 from lightning_seg.errors import InputError
 
@@ -39,16 +46,26 @@ class GlaS:
 
     def __init__(self, root: Path | None = None) -> None:
         place = find_root("glas", root, NAMES)
-        folders = (folder for folder in (place, *(place / name for name in NAMES)) if any(folder.glob("*_anno.bmp")))
+        folders = (
+            folder
+            for folder in (place, *(place / name for name in NAMES))
+            if any(folder.glob("*_anno.bmp"))
+        )
         folder = next(folders, None)
         if folder is None:
-            raise InputError(f"{place} does not hold train_1_anno.bmp and its like; give the folder of GlaS.")
-        self._files = pair_files(folder, folder, lambda stem: f"{stem}_anno", lambda stem: not stem.endswith("_anno"))
+            raise InputError(
+                f"{place} does not hold train_1_anno.bmp and its like; give the folder of GlaS."
+            )
+        self._files = pair_files(
+            folder, folder, lambda stem: f"{stem}_anno", lambda stem: not stem.endswith("_anno")
+        )
         self.ids = list(self._files)
         known = patients()
         for id in self.ids:
             if id not in known:
-                raise InputError(f"{self._files[id][0]} is no picture of GlaS, train_1 to testB_20; remove it.")
+                raise InputError(
+                    f"{self._files[id][0]} is no picture of GlaS, train_1 to testB_20; remove it."
+                )
         self.groups = {id: known[id] for id in self.ids}
 
     def files(self, id: str) -> tuple[Path, ...]:
@@ -58,7 +75,9 @@ class GlaS:
     def read(self, id: str) -> Sample:
         """Image (H, W, 3) RGB and mask (H, W, 1): 1 on every gland."""
         image, labels = self._files[id]
-        return joined(image, read_image(image), labels, (read_labels(labels) > 0).astype(np.uint8)[..., None])
+        return joined(
+            image, read_image(image), labels, (read_labels(labels) > 0).astype(np.uint8)[..., None]
+        )
 
 
 def patients() -> dict[str, str]:

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from lightning_seg.data.extract import extract
-from lightning_seg.data.sources.base import Sample, check_threshold, find_root, pair_files, read_pair
+from lightning_seg.data.sources.base import (
+    Sample,
+    check_threshold,
+    find_root,
+    pair_files,
+    read_pair,
+)
 from lightning_seg.data.splits import PROTOCOLS, SPLITS, group_split, protocol_text
 from lightning_seg.errors import InputError
 
@@ -22,10 +28,22 @@ COUNT = 1000
 
 # name -> (shares of train, val and test, what the protocol stands for)
 SHARES: dict[str, tuple[tuple[float, float, float], str]] = {
-    "kvasir-unet-a": ((0.8, 0.1, 0.1), "800/100/100 as in UNet-A, whose own id lists are not public"),
-    "kvasir-80-10-10": ((0.8, 0.1, 0.1), "80/10/10 % as in PAM-UNet; the same ids as kvasir-unet-a"),
-    "kvasir-60-20-20": ((0.6, 0.2, 0.2), "60/20/20 % as in PEFNet, whose own id lists are not public"),
-    "kvasir-800-200": ((0.72, 0.08, 0.2), "800/200 as in DCA; the 80 validation images are carved from the 800"),
+    "kvasir-unet-a": (
+        (0.8, 0.1, 0.1),
+        "800/100/100 as in UNet-A, whose own id lists are not public",
+    ),
+    "kvasir-80-10-10": (
+        (0.8, 0.1, 0.1),
+        "80/10/10 % as in PAM-UNet; the same ids as kvasir-unet-a",
+    ),
+    "kvasir-60-20-20": (
+        (0.6, 0.2, 0.2),
+        "60/20/20 % as in PEFNet, whose own id lists are not public",
+    ),
+    "kvasir-800-200": (
+        (0.72, 0.08, 0.2),
+        "800/200 as in DCA; the 80 validation images are carved from the 800",
+    ),
 }
 _RULE = (
     "{note}. The ids sorted, shuffled by Python's random.Random(42); each id in turn brings its whole group of "
@@ -78,7 +96,9 @@ class KvasirSEG:
 def _extract(place: Path) -> Path:
     archive = place if place.suffix == ".zip" else place / "kvasir-seg.zip"
     if not archive.is_file():
-        raise InputError(f"{place} holds neither images/ and masks/ nor kvasir-seg.zip; give the folder of Kvasir-SEG.")
+        raise InputError(
+            f"{place} holds neither images/ and masks/ nor kvasir-seg.zip; give the folder of Kvasir-SEG."
+        )
     return extract(archive, archive.parent / "Kvasir-SEG", check=verify)
 
 
@@ -87,7 +107,9 @@ def verify(folder: Path) -> None:
     for part in ("images", "masks"):
         count = len(list((folder / part).glob("*.jpg")))
         if count != COUNT:
-            raise InputError(f"{folder.name}/{part} holds {count} pictures instead of {COUNT}; fetch Kvasir-SEG again.")
+            raise InputError(
+                f"{folder.name}/{part} holds {count} pictures instead of {COUNT}; fetch Kvasir-SEG again."
+            )
     found = fingerprint(folder)
     if found != FINGERPRINT:
         raise InputError(
@@ -100,14 +122,19 @@ def fingerprint(folder: Path) -> str:
     """sha256 over the sorted lines ``<part>/<name> <sha256 of the file>`` of images/ and masks/."""
     lines = []
     for path in [*(folder / "images").glob("*.jpg"), *(folder / "masks").glob("*.jpg")]:
-        lines.append(f"{path.parent.name}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n")
+        lines.append(
+            f"{path.parent.name}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+        )
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
 def duplicate_groups() -> dict[str, str]:
     """id -> group, for the frames of Kvasir-SEG that are not alone in their group."""
     lines = (PROTOCOLS / "kvasir-duplicates.csv").read_text(encoding="utf-8").splitlines()
-    return {row["id"]: row["group"] for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
+    return {
+        row["id"]: row["group"]
+        for row in csv.DictReader(line for line in lines if not line.startswith("#"))
+    }
 
 
 def protocol(name: str, ids: list[str]) -> str:

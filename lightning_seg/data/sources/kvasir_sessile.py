@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from lightning_seg.data.sources.base import Sample, check_threshold, find_folder, find_root, pair_files, read_pair
+from lightning_seg.data.sources.base import (
+    Sample,
+    check_threshold,
+    find_folder,
+    find_root,
+    pair_files,
+    read_pair,
+)
 from lightning_seg.data.sources.kvasir_seg import duplicate_groups
 from lightning_seg.data.splits import SPLITS, group_split, load_protocol, protocol_text
 from lightning_seg.errors import InputError

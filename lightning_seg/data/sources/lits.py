@@ -70,7 +70,10 @@ class LiTS(ScanSource):
             raise unknown("kind of labels", labels, LABELS)
         chosen = chosen_labels(classes, LABELS[labels])
         pairs = find_pairs(find_root("lits", root, NAMES), "volume-", "segmentation-", LAYOUT)
-        scans = {f"volume-{number}": Scan(*files, highest=2, align=align) for number, files in pairs.items()}
+        scans = {
+            f"volume-{number}": Scan(*files, highest=2, align=align)
+            for number, files in pairs.items()
+        }
         super().__init__(scans, chosen, settings(window, in_channels, spacing, pad), slices)
 
 

@@ -50,7 +50,9 @@ class LiTS2D:
         place = find_root("lits_2d", root, NAMES)
         folder = find_folder(place, NAMES, ("images", "masks"))
         if folder is None:
-            raise InputError(f"{place} does not hold images/ and masks/; give the folder of the slices.")
+            raise InputError(
+                f"{place} does not hold images/ and masks/; give the folder of the slices."
+            )
         self._files = pair_files(folder / "images", folder / "masks")
         self.mask_threshold = mask_threshold
         self.ids = list(self._files)
@@ -63,7 +65,9 @@ class LiTS2D:
     def read(self, id: str) -> Sample:
         """Image (256, 256, 1) and mask (256, 256, 1)."""
         image, mask = self._files[id]
-        return joined(image, read_grey(image), mask, read_mask(mask, self.mask_threshold)[..., None])
+        return joined(
+            image, read_grey(image), mask, read_mask(mask, self.mask_threshold)[..., None]
+        )
 
 
 def scans(ids: list[str]) -> dict[str, str]:
@@ -71,7 +75,9 @@ def scans(ids: list[str]) -> dict[str, str]:
     found = {id: re.fullmatch(r"[a-z]+_(\d{5})_\d+", id) for id in ids}
     for id, match in found.items():
         if match is None:
-            raise InputError(f"the name {id!r} holds no scan, as flipped_10001_103 does; remove the file.")
+            raise InputError(
+                f"the name {id!r} holds no scan, as flipped_10001_103 does; remove the file."
+            )
     return {id: f"scan {match[1]}" for id, match in found.items() if match}
 
 

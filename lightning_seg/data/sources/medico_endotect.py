@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from lightning_seg.data.rules import Rule, for_testing
-from lightning_seg.data.sources.base import Sample, check_threshold, find_folder, find_root, pair_files, read_pair
+from lightning_seg.data.sources.base import (
+    Sample,
+    check_threshold,
+    find_folder,
+    find_root,
+    pair_files,
+    read_pair,
+)
 from lightning_seg.errors import InputError
 
 

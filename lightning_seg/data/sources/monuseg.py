@@ -12,7 +12,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from lightning_seg.data.sources.base import IMAGE_SUFFIXES, Sample, find_root, joined, read_image, read_mask
+from lightning_seg.data.sources.base import (
+    IMAGE_SUFFIXES,
+    Sample,
+    find_root,
+    joined,
+    read_image,
+    read_mask,
+)
 from lightning_seg.data.splits import protocol_text
 from lightning_seg.errors import InputError
 
@@ -63,7 +70,11 @@ class MoNuSeg:
         """Image (1000, 1000, 3) RGB and mask (1000, 1000, 1): 1 where a pixel's centre lies in a nucleus."""
         picture, truth = self._files[id]
         image = read_image(picture)
-        mask = rasterise(outlines(truth), image.shape[:2]) if truth.suffix.lower() == ".xml" else read_mask(truth)
+        mask = (
+            rasterise(outlines(truth), image.shape[:2])
+            if truth.suffix.lower() == ".xml"
+            else read_mask(truth)
+        )
         return joined(picture, image, truth, mask[..., None])
 
 
@@ -76,12 +87,22 @@ def _pairs(root: Path) -> dict[str, tuple[Path, Path]]:
         suffix = path.suffix.lower()
         if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES | {".xml"}:
             continue
-        kind = truths if suffix == ".xml" else masks if path.parent.name.lower() in MASK_FOLDERS else pictures
+        kind = (
+            truths
+            if suffix == ".xml"
+            else masks
+            if path.parent.name.lower() in MASK_FOLDERS
+            else pictures
+        )
         if path.stem in kind:
-            raise InputError(f"{kind[path.stem]} and {path} bear one name; keep one of them below {root}.")
+            raise InputError(
+                f"{kind[path.stem]} and {path} bear one name; keep one of them below {root}."
+            )
         kind[path.stem] = path
     if not pictures:
-        raise InputError(f"no pictures below {root}; give the folder of MoNuSeg, with Tissue Images/ and Annotations/.")
+        raise InputError(
+            f"no pictures below {root}; give the folder of MoNuSeg, with Tissue Images/ and Annotations/."
+        )
     truths = masks | truths
     lonely = [id for id in pictures if id not in truths]
     if lonely:
@@ -97,15 +118,24 @@ def outlines(path: Path) -> list[np.ndarray]:
     try:
         regions = list(ElementTree.parse(path).iter("Region"))
         polygons = [
-            np.array([(float(vertex.attrib["X"]), float(vertex.attrib["Y"])) for vertex in region.iter("Vertex")])
+            np.array(
+                [
+                    (float(vertex.attrib["X"]), float(vertex.attrib["Y"]))
+                    for vertex in region.iter("Vertex")
+                ]
+            )
             for region in regions
         ]
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; restore the file.") from None
     except (ElementTree.ParseError, KeyError, ValueError) as error:
-        raise InputError(f"{path} holds no readable outlines ({error}); fetch or copy this file again.") from error
+        raise InputError(
+            f"{path} holds no readable outlines ({error}); fetch or copy this file again."
+        ) from error
     if not polygons:
-        raise InputError(f"{path} holds no outline (no element Region); fetch or copy this file again.")
+        raise InputError(
+            f"{path} holds no outline (no element Region); fetch or copy this file again."
+        )
     return polygons
 
 
@@ -118,7 +148,10 @@ def rasterise(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
         (left, top), (right, bottom) = polygon.min(0).clip(0), polygon.max(0).clip(0)
         window = np.s_[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))]
         height, width = mask[window].shape
-        rows, columns = np.arange(height)[:, None] + int(top) + 0.5, np.arange(width) + int(left) + 0.5
+        rows, columns = (
+            np.arange(height)[:, None] + int(top) + 0.5,
+            np.arange(width) + int(left) + 0.5,
+        )
         mask[window] |= _inside(polygon, rows, columns)
     return mask
 
@@ -128,7 +161,9 @@ def _inside(polygon: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
     odd = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), bool)
     for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
         if y0 != y1:
-            odd ^= ((y0 > rows) != (y1 > rows)) & (columns < x0 + (rows - y0) * (x1 - x0) / (y1 - y0))
+            odd ^= ((y0 > rows) != (y1 > rows)) & (
+                columns < x0 + (rows - y0) * (x1 - x0) / (y1 - y0)
+            )
     return odd
 
 

@@ -62,7 +62,9 @@ def _grid(size: int) -> Grid:
 
 
 def _floats(image: np.ndarray) -> Field:
-    return image.astype(np.float32, copy=False)  # OpenCV's annotations do not say that it keeps the type
+    return image.astype(
+        np.float32, copy=False
+    )  # OpenCV's annotations do not say that it keeps the type
 
 
 def _blur(image: Field, sigma: float, sigma_y: float = 0.0) -> Field:
@@ -73,7 +75,11 @@ def _blur(image: Field, sigma: float, sigma_y: float = 0.0) -> Field:
 def _noise(rng: Generator, size: int, cells: int) -> Field:
     """Smooth noise (size, size) of about unit variance with ``cells`` bumps along the frame."""
     coarse = rng.standard_normal((cells, cells), dtype=np.float32)
-    return _floats(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC if cells < size else cv2.INTER_AREA))
+    return _floats(
+        cv2.resize(
+            coarse, (size, size), interpolation=cv2.INTER_CUBIC if cells < size else cv2.INTER_AREA
+        )
+    )
 
 
 def _blob(
@@ -87,7 +93,9 @@ def _blob(
     """Relative distance from the centre of an irregular ellipse: 1 on its outline, whose radius is a Fourier series."""
     order = np.arange(2, 8)
     waves = roughness * 2 / order**1.7 * rng.standard_normal(6) * np.exp(2j * np.pi * rng.random(6))
-    z = ((grid[0] - centre[0]) + 1j * (grid[1] - centre[1])) * complex(math.cos(angle), -math.sin(angle))
+    z = ((grid[0] - centre[0]) + 1j * (grid[1] - centre[1])) * complex(
+        math.cos(angle), -math.sin(angle)
+    )
     z = z.real / radii[0] + 1j * (z.imag / radii[1])
     distance = np.abs(z)
     unit = z / (distance + 1e-6)
@@ -109,7 +117,11 @@ def _colonoscopy(rng: Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     grid = x, y = _grid(size)
     view = _field_of_view(rng, grid)
     lesions = _lesions(rng, grid)
-    inside = np.max([_cover(rho, radius) for rho, radius in lesions], axis=0) if lesions else np.zeros_like(x)
+    inside = (
+        np.max([_cover(rho, radius) for rho, radius in lesions], axis=0)
+        if lesions
+        else np.zeros_like(x)
+    )
     relief, shade = _wall(rng, grid)
     relief, shade = _raise(rng, lesions, inside, relief, shade)
     albedo = _mucosa(rng, lesions, inside, size)
@@ -122,7 +134,11 @@ def _colonoscopy(rng: Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     image = _debris(rng, grid, image, light)
     image = _glints(rng, image, lambert, light, size)
     image = _camera(rng, image, view, size)
-    mask = (np.min([rho for rho, _ in lesions], axis=0) < 1) & (view > 0.5) if lesions else np.zeros_like(x)
+    mask = (
+        (np.min([rho for rho, _ in lesions], axis=0) < 1) & (view > 0.5)
+        if lesions
+        else np.zeros_like(x)
+    )
     return image, mask[..., None].astype(np.uint8)
 
 
@@ -145,7 +161,9 @@ def _lesions(rng: Generator, grid: Grid) -> list[tuple[Field, float]]:
         reach, turn = 0.85 * math.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
         centre = (reach * math.cos(turn), reach * math.sin(turn))
         rough, angle = rng.uniform(0.08, 0.34), rng.uniform(0, np.pi)
-        lesions.append((_blob(rng, grid, centre, (radius * aspect, radius / aspect), rough, angle), radius))
+        lesions.append(
+            (_blob(rng, grid, centre, (radius * aspect, radius / aspect), rough, angle), radius)
+        )
     return lesions
 
 
@@ -153,12 +171,16 @@ def _wall(rng: Generator, grid: Grid) -> tuple[Field, Field]:
     """Relief and depth shading of the bowel wall: undulation, haustral folds around the lumen, the dark lumen."""
     x, y = grid
     size = len(x)
-    relief = 0.07 * _noise(rng, size, 4) + 0.03 * _noise(rng, size, 9) + 0.0014 * _noise(rng, size, 48)
+    relief = (
+        0.07 * _noise(rng, size, 4) + 0.03 * _noise(rng, size, 9) + 0.0014 * _noise(rng, size, 48)
+    )
     reach, turn = rng.uniform(0.2, 1.5), rng.uniform(0, 2 * np.pi)
     cx, cy = reach * math.cos(turn), reach * math.sin(turn)
     distance = np.hypot(x - cx, y - cy) + 0.07 * _noise(rng, size, 5)
     shade = 1 - rng.uniform(0.3, 0.7) * np.exp(-((distance / rng.uniform(0.5, 1.0)) ** 2))
-    for radius in (rng.uniform(0.3, 0.5) + np.cumsum(rng.uniform(0.22, 0.5, rng.integers(1, 5)))).tolist():
+    for radius in (
+        rng.uniform(0.3, 0.5) + np.cumsum(rng.uniform(0.22, 0.5, rng.integers(1, 5)))
+    ).tolist():
         shade *= _fold(rng, x - cx, y - cy, distance, radius)
     hole = rng.uniform(0.12, 0.32)
     rho = _blob(rng, grid, (cx, cy), (hole, hole * rng.uniform(0.7, 1.4)), 0.15)
@@ -185,7 +207,11 @@ def _raise(
     for rho, radius in lesions:
         dome = np.clip(1 - rho**2, 0, None) ** rng.uniform(0.7, 1.3)
         relief = relief + radius * rng.uniform(0.25, 0.75) * dome
-        shade = shade * (1 - rng.uniform(0.05, 0.3) * np.exp(-(((rho - 1.05) * radius / rng.uniform(0.03, 0.07)) ** 2)))
+        shade = shade * (
+            1
+            - rng.uniform(0.05, 0.3)
+            * np.exp(-(((rho - 1.05) * radius / rng.uniform(0.03, 0.07)) ** 2))
+        )
     lobes = rng.uniform(0.0, 0.04) * _noise(rng, len(relief), int(rng.integers(6, 14)))
     return relief + lobes * inside, shade
 
@@ -196,7 +222,10 @@ def _mucosa(rng: Generator, lesions: list[tuple[Field, float]], inside: Field, s
     base = np.array([rng.uniform(0.75, 0.95), 0, 0], np.float32)
     base[1] = base[0] * green
     base[2] = base[1] * rng.uniform(0.68, 0.95)
-    drift = np.stack([0.03 * _noise(rng, size, 3), 0.07 * _noise(rng, size, 4), 0.07 * _noise(rng, size, 4)], axis=-1)
+    drift = np.stack(
+        [0.03 * _noise(rng, size, 3), 0.07 * _noise(rng, size, 4), 0.07 * _noise(rng, size, 4)],
+        axis=-1,
+    )
     hue = np.array([0.3, 1.0, 1.0], np.float32)
     tint = np.zeros((size, size), np.float32)
     for rho, radius in lesions:
@@ -230,10 +259,14 @@ def _debris(rng: Generator, grid: Grid, image: Field, light: Field) -> Field:
     size = len(x)
     for _ in range(rng.poisson(0.8)):
         radius, centre = rng.uniform(0.05, 0.25), rng.uniform(-0.9, 0.9, 2).tolist()
-        rho = _blob(rng, grid, (centre[0], centre[1]), (radius, radius * rng.uniform(0.5, 1.5)), 0.8)
+        rho = _blob(
+            rng, grid, (centre[0], centre[1]), (radius, radius * rng.uniform(0.5, 1.5)), 0.8
+        )
         rho = rho + 0.25 * _noise(rng, size, 24)
         alpha = rng.uniform(0.35, 0.9) * _cover(rho, radius, soft=0.06)[..., None]
-        brown = rng.uniform(0.6, 0.9) * np.array([1.0, rng.uniform(0.6, 0.78), rng.uniform(0.15, 0.35)], np.float32)
+        brown = rng.uniform(0.6, 0.9) * np.array(
+            [1.0, rng.uniform(0.6, 0.78), rng.uniform(0.15, 0.35)], np.float32
+        )
         lit = light * (1 + 0.1 * _noise(rng, size, 40))
         image = image + alpha * (brown * lit[..., None] - image)
     near = rng.uniform(-0.9, 0.9, 2)
@@ -249,7 +282,11 @@ def _debris(rng: Generator, grid: Grid, image: Field, light: Field) -> Field:
 
 def _glints(rng: Generator, image: Field, lambert: Field, light: Field, size: int) -> Field:
     """Small saturated highlights where wet tissue faces the light, on polyps and wall alike."""
-    wet = _noise(rng, size, int(rng.integers(26, 60))) + 0.8 * _noise(rng, size, 6) + 2.0 * (lambert - 0.9)
+    wet = (
+        _noise(rng, size, int(rng.integers(26, 60)))
+        + 0.8 * _noise(rng, size, 6)
+        + 2.0 * (lambert - 0.9)
+    )
     alpha = np.clip((wet - rng.uniform(2.1, 3.2)) * rng.uniform(1.5, 4), 0, 1)[..., None]
     return image + alpha * (1.1 - image)
 
@@ -269,24 +306,38 @@ def _camera(rng: Generator, image: Field, view: Field, size: int) -> np.ndarray:
 FAT, BILE, MUSCLE, BONE = 48.0, 105.0, 132.0, 245.0
 
 
-def _abdomen(patient: Generator, level: int, rng: Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _abdomen(
+    patient: Generator, level: int, rng: Generator, size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """``patient`` draws the anatomy, alike for each ``level``; ``rng`` draws what changes from slice to slice."""
-    z = (level - (SLICES_PER_PATIENT - 1) / 2) / 2 + rng.uniform(-0.1, 0.1)  # about -0.8 (cranial) to 0.8
+    z = (level - (SLICES_PER_PATIENT - 1) / 2) / 2 + rng.uniform(
+        -0.1, 0.1
+    )  # about -0.8 (cranial) to 0.8
     x, y = _grid(size)
     grid = x / patient.uniform(0.78, 0.94), (y + 0.06) / patient.uniform(0.58, 0.72)
     tone = patient.uniform(148, 180)  # of the liver
     rim = patient.uniform(0.84, 0.96)  # where the muscle wall begins, inside skin and fat
     image, cavity = _trunk(patient, rng, grid, rim)
     image = _organs(patient, grid, z, image, cavity, tone)
-    gallbladder = _blob(patient, grid, (patient.uniform(-0.35, -0.15), -0.15), (0.09, 0.13), 0.1, 0.5)
-    gallbladder = gallbladder + 2 * max(-z, 0) + 2 * (patient.random() < 0.4)  # absent in 40 %, small in cranial slices
+    gallbladder = _blob(
+        patient, grid, (patient.uniform(-0.35, -0.15), -0.15), (0.09, 0.13), 0.1, 0.5
+    )
+    gallbladder = (
+        gallbladder + 2 * max(-z, 0) + 2 * (patient.random() < 0.4)
+    )  # absent in 40 %, small in cranial slices
     liver = np.maximum(_liver(patient, grid, z), np.maximum(cavity / 0.96, 2 - gallbladder))
-    liver = np.maximum(liver, 2 - _blob(patient, grid, (0, 0.45), (0.24, 0.34), 0.0))  # the spine and its vessels
-    image = _paint(image, _cover(liver, 0.5), tone + _vasculature(rng, size) + 2 * _noise(rng, size, 30))
+    liver = np.maximum(
+        liver, 2 - _blob(patient, grid, (0, 0.45), (0.24, 0.34), 0.0)
+    )  # the spine and its vessels
+    image = _paint(
+        image, _cover(liver, 0.5), tone + _vasculature(rng, size) + 2 * _noise(rng, size, 30)
+    )
     tumor = np.full_like(liver, np.inf)
     for rho, radius, contrast in _tumors(patient, grid, z):
         rho = np.maximum(rho, liver)
-        grey = tone + contrast * (1 + 0.4 * _cover(2 * rho, radius, soft=0.1))  # stronger in the core
+        grey = tone + contrast * (
+            1 + 0.4 * _cover(2 * rho, radius, soft=0.1)
+        )  # stronger in the core
         image = _paint(image, _cover(rho, radius, soft=0.02), grey)
         tumor = np.minimum(tumor, rho)
     image = _paint(image, _cover(gallbladder, 0.1), BILE)
@@ -338,22 +389,47 @@ def _trunk(patient: Generator, rng: Generator, grid: Grid, rim: float) -> tuple[
     return image, cavity
 
 
-def _organs(patient: Generator, grid: Grid, z: float, image: Field, cavity: Field, tone: float) -> Field:
+def _organs(
+    patient: Generator, grid: Grid, z: float, image: Field, cavity: Field, tone: float
+) -> Field:
     """Stomach with gas, spleen and kidneys, in greys close to the liver's."""
     x, y = grid
     kept = _cover(cavity / 0.96, 0.8)
     at = patient.uniform(0.25, 0.42), patient.uniform(-0.42, -0.2)
-    stomach = _blob(patient, grid, at, (patient.uniform(0.24, 0.34), patient.uniform(0.25, 0.36)), 0.25, 0.5)
+    stomach = _blob(
+        patient, grid, at, (patient.uniform(0.24, 0.34), patient.uniform(0.25, 0.36)), 0.25, 0.5
+    )
     image = _paint(image, kept * _cover(stomach, 0.25), tone - patient.uniform(0, 12))
     inside = kept * _cover(stomach / 0.88, 0.25)
-    image = _paint(image, inside, tone - patient.uniform(-8, 45) + patient.uniform(0, 10) * _noise(patient, len(x), 20))
-    image = _paint(image, inside * np.clip((at[1] - patient.uniform(0, 0.3) - y) / 0.015, 0, 1), 2.0)
-    spleen = _blob(patient, grid, (0.66, 0.22), (0.18 - 0.05 * z, 0.42 - 0.1 * z), 0.2, patient.uniform(0.2, 0.5))
+    image = _paint(
+        image,
+        inside,
+        tone - patient.uniform(-8, 45) + patient.uniform(0, 10) * _noise(patient, len(x), 20),
+    )
+    image = _paint(
+        image, inside * np.clip((at[1] - patient.uniform(0, 0.3) - y) / 0.015, 0, 1), 2.0
+    )
+    spleen = _blob(
+        patient,
+        grid,
+        (0.66, 0.22),
+        (0.18 - 0.05 * z, 0.42 - 0.1 * z),
+        0.2,
+        patient.uniform(0.2, 0.5),
+    )
     image = _paint(image, kept * _cover(spleen, 0.25), tone + patient.uniform(-10, 14))
     for side in (-1, 1):
         radius = 0.12 + 0.05 * z + patient.uniform(-0.03, 0.03)
         at = side * patient.uniform(0.36, 0.42), 0.48
-        _stamp(patient, grid, image, at, (radius, 1.5 * radius), [(1.15, FAT), (1.0, 205.0), (0.6, 165.0)], 0.4 * side)
+        _stamp(
+            patient,
+            grid,
+            image,
+            at,
+            (radius, 1.5 * radius),
+            [(1.15, FAT), (1.0, 205.0), (0.6, 165.0)],
+            0.4 * side,
+        )
     return image
 
 
@@ -383,7 +459,13 @@ def _tumors(patient: Generator, grid: Grid, z: float) -> list[tuple[Field, float
         centre = -0.48 + 0.33 * reach * math.cos(turn), -0.1 + 0.55 * reach * math.sin(turn)
         contrast = patient.uniform(-55, -16) if patient.random() < 0.8 else patient.uniform(16, 36)
         radius = largest * math.sqrt(max(1 - ((z - middle) / extent) ** 2, 0))
-        rho = _blob(patient, grid, centre, (max(radius, 1e-3), max(radius, 1e-3) * patient.uniform(0.9, 1.5)), 0.2)
+        rho = _blob(
+            patient,
+            grid,
+            centre,
+            (max(radius, 1e-3), max(radius, 1e-3) * patient.uniform(0.9, 1.5)),
+            0.2,
+        )
         if radius > 0.02:
             cuts.append((rho, radius, contrast))
     return cuts
@@ -394,7 +476,9 @@ def _skeleton(patient: Generator, grid: Grid, z: float, image: Field, ring: floa
     _stamp(patient, grid, image, (0.1, 0.24), (0.065, 0.09), [(1.0, 205.0)])
     _stamp(patient, grid, image, (-0.09, 0.22), (0.07, 0.075), [(1.0, 190.0)])
     for side in (-1, 1):
-        _stamp(patient, grid, image, (side * 0.15, 0.66), (0.15, 0.045), [(1.0, 225.0)], side * 0.35)
+        _stamp(
+            patient, grid, image, (side * 0.15, 0.66), (0.15, 0.045), [(1.0, 225.0)], side * 0.35
+        )
     _stamp(patient, grid, image, (0, 0.78), (0.032, 0.14), [(1.0, 225.0)])
     _stamp(patient, grid, image, (0, 0.45), (0.15, 0.16), [(1.0, BONE), (0.85, 198.0)])
     _stamp(patient, grid, image, (0, 0.66), (0.06, 0.06), [(1.0, 112.0)])
@@ -403,7 +487,9 @@ def _skeleton(patient: Generator, grid: Grid, z: float, image: Field, ring: floa
             angle = turn + half + patient.uniform(-0.07, 0.07) + 0.12 * z
             at = ring * math.cos(angle), ring * math.sin(angle)
             radii = patient.uniform(0.05, 0.11), 0.028
-            _stamp(patient, grid, image, at, radii, [(1.0, BONE), (0.6, 190.0)], angle + math.pi / 2)
+            _stamp(
+                patient, grid, image, at, radii, [(1.0, BONE), (0.6, 190.0)], angle + math.pi / 2
+            )
     return image
 
 
@@ -430,7 +516,9 @@ class _Phantom:
     in_channels: int
     default_protocol: str
 
-    def __init__(self, root: Path | None = None, count: int = 400, seed: int = 0, resolution: int = 256) -> None:
+    def __init__(
+        self, root: Path | None = None, count: int = 400, seed: int = 0, resolution: int = 256
+    ) -> None:
         _at_least("count", count, 1)
         _at_least("seed", seed, 0)
         _at_least("resolution", resolution, 16)
@@ -445,7 +533,9 @@ class _Phantom:
     def read(self, id: str) -> Sample:
         """Image (H, W, C) uint8 and masks (H, W, K) uint8 in {0, 1} at ``resolution``."""
         if id not in self._index:
-            raise InputError(f"no image named {id!r}; there are {self.ids[0]} to {self.ids[-1]}: raise count for more.")
+            raise InputError(
+                f"no image named {id!r}; there are {self.ids[0]} to {self.ids[-1]}: raise count for more."
+            )
         return Sample(*render(self.kind, self.seed, self._index[id], self.resolution))
 
 

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from lightning_seg.data.rules import Rule
-from lightning_seg.data.sources.base import Sample, check_threshold, find_folder, find_root, pair_files, read_pair
+from lightning_seg.data.sources.base import (
+    Sample,
+    check_threshold,
+    find_folder,
+    find_root,
+    pair_files,
+    read_pair,
+)
 from lightning_seg.data.sources.cvc_clinicdb import sequences
 from lightning_seg.data.sources.kvasir_seg import duplicate_groups
 from lightning_seg.data.splits import Split, group_split, make_split
@@ -52,7 +59,9 @@ class PraNet:
         place = find_root("pranet", root, NAMES)
         folder = find_folder(place, NAMES, (TRAIN,)) or find_folder(place, NAMES, ("TestDataset",))
         if folder is None:
-            raise InputError(f"{place} holds neither {TRAIN}/ nor TestDataset/; give the folder of the PraNet bundle.")
+            raise InputError(
+                f"{place} holds neither {TRAIN}/ nor TestDataset/; give the folder of the PraNet bundle."
+            )
         self.mask_threshold = mask_threshold
         self._files: dict[str, tuple[Path, Path]] = {}
         for name, home in {
@@ -60,7 +69,9 @@ class PraNet:
             **{name: folder / "TestDataset" / name for name in TESTS.values()},
         }.items():
             if home.is_dir():
-                self._files |= {f"{name}_{stem}": pair for stem, pair in pair_files(*_parts(home)).items()}
+                self._files |= {
+                    f"{name}_{stem}": pair for stem, pair in pair_files(*_parts(home)).items()
+                }
         self.ids = sorted(self._files)
         self.groups = _groups(self.ids)
 
@@ -77,7 +88,9 @@ def _parts(folder: Path) -> tuple[Path, Path]:
     for images, masks in PARTS:
         if (folder / images).is_dir() and (folder / masks).is_dir():
             return folder / images, folder / masks
-    raise InputError(f"{folder} holds neither images/ and masks/ nor image/ and mask/; restore the bundle's folders.")
+    raise InputError(
+        f"{folder} holds neither images/ and masks/ nor image/ and mask/; restore the bundle's folders."
+    )
 
 
 def _groups(ids: list[str]) -> dict[str, str]:
@@ -118,7 +131,11 @@ def _test(source: PraNet, name: str) -> Split:
         )
     # its ids do not cross each other, but a network trained under `pranet` has seen their sequences
     return make_split(
-        name, "1", f"all of TestDataset/{TESTS[name]}", dict.fromkeys(ids, "test"), name == "pranet-clinicdb"
+        name,
+        "1",
+        f"all of TestDataset/{TESTS[name]}",
+        dict.fromkeys(ids, "test"),
+        name == "pranet-clinicdb",
     )
 
 

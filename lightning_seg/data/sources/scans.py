@@ -56,7 +56,9 @@ class ScanSource:
     in_channels: ClassVar[int] = 1
     default_protocol: ClassVar[str]
 
-    def __init__(self, scans: Mapping[str, Scan], labels: Labels, settings: Settings, slices: Slices) -> None:
+    def __init__(
+        self, scans: Mapping[str, Scan], labels: Labels, settings: Settings, slices: Slices
+    ) -> None:
         self._scans, self._labels, self._settings = scans, labels, settings
         self._tables = np.stack([table(numbers) for numbers in labels.values()])
         self._slices = _checked_slices(slices, labels)
@@ -87,7 +89,10 @@ class ScanSource:
             decoded = self._decoded = (scan, Planes(self._scans[scan], self._settings))
         planes = decoded[1]
         shown = around(index, planes.count, self._settings.in_channels)
-        return Sample(stacked([planes.image(place) for place in shown]), masks(planes.labels(index), self._tables))
+        return Sample(
+            stacked([planes.image(place) for place in shown]),
+            masks(planes.labels(index), self._tables),
+        )
 
     def training_ids(self, ids: Sequence[str]) -> Sequence[str]:
         """The slices that an epoch of training visits, as the option ``slices`` says."""
@@ -126,22 +131,35 @@ class ScanSource:
         names = list(dict.fromkeys(self.groups[id] for id in ids))
         shapes = {name: self._scans[name].lattice(self._settings, size).shape for name in names}
         if len({shape[1:] for shape in shapes.values()}) > 1:
-            sizes = ", ".join(sorted({f"{height} x {width}" for _, height, width in shapes.values()})[:4])
-            raise InputError(f"the scans differ in size ({sizes}); give data.size, to which all are brought.")
+            sizes = ", ".join(
+                sorted({f"{height} x {width}" for _, height, width in shapes.values()})[:4]
+            )
+            raise InputError(
+                f"the scans differ in size ({sizes}); give data.size, to which all are brought."
+            )
         folder = (cache or default_folder()) / self._folder(size)
         files = {
-            name: ScanFile(folder / f"{name}-{_state(self._scans[name].files)}.npy", shapes[name]) for name in names
+            name: ScanFile(folder / f"{name}-{_state(self._scans[name].files)}.npy", shapes[name])
+            for name in names
         }
         missing = [name for name in names if not files[name].complete()]
         if missing:
             print(f"decoding {len(missing)} scans into {folder}, once", file=sys.stderr)
             _in_threads(lambda name: self._build(name, size, files[name]), missing)
         return SliceStore(
-            files, [(self.groups[id], _index(id)) for id in ids], self._tables, self._settings.in_channels
+            files,
+            [(self.groups[id], _index(id)) for id in ids],
+            self._tables,
+            self._settings.in_channels,
         )
 
     def _folder(self, size: Size) -> str:
-        what = [FORMAT, self._settings._replace(in_channels=1), size, cv2.__version__]  # channels are stacked when read
+        what = [
+            FORMAT,
+            self._settings._replace(in_channels=1),
+            size,
+            cv2.__version__,
+        ]  # channels are stacked when read
         scale = "x".join(map(str, size)) if size else "as-is"
         return f"{type(self).__name__}-{scale}-{_digest(what)}"
 
@@ -153,7 +171,9 @@ class ScanSource:
                     return  # another process was faster
                 same = target.stem.rpartition("-")[0]
                 for old in (
-                    [*target.parent.glob(f"{same}-*.npy"), *target.parent.glob(f".{same}-*.npy-*")] if alone else []
+                    [*target.parent.glob(f"{same}-*.npy"), *target.parent.glob(f".{same}-*.npy-*")]
+                    if alone
+                    else []
                 ):
                     old.unlink(
                         missing_ok=True
@@ -206,7 +226,9 @@ def chosen_labels(classes: Sequence[str], known: Labels) -> Labels:
         if name not in known:
             raise unknown("class of the data set", name, known)
     if not classes or len(set(classes)) < len(classes):
-        raise InputError(f"classes is {list(classes)}; give each of {', '.join(known)} at most once, and one at least.")
+        raise InputError(
+            f"classes is {list(classes)}; give each of {', '.join(known)} at most once, and one at least."
+        )
     return {name: known[name] for name in classes}
 
 
@@ -235,7 +257,9 @@ def _in_threads(work: Callable[[str], None], names: Sequence[str]) -> None:
             for _ in pool.map(work, names):
                 pass
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # else the rest would be decoded before the error is told
+            pool.shutdown(
+                cancel_futures=True
+            )  # else the rest would be decoded before the error is told
             raise
 
 

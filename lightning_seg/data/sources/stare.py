@@ -46,7 +46,9 @@ class STARE:
         )
         folders = next(found, None)
         if folders is None:
-            raise InputError(f"{place} does not hold stare-images/ and {labels}/; give the folder of STARE.")
+            raise InputError(
+                f"{place} does not hold stare-images/ and {labels}/; give the folder of STARE."
+            )
         self._files = pair_files(*folders, lambda stem: f"{stem}.{observer}")
         self.ids = list(self._files)
         self.groups = {id: id for id in self.ids}
@@ -63,4 +65,6 @@ class STARE:
 def protocol() -> str:
     """The text of ``protocols/stare-16-4.csv``, made by the rule in its header."""
     ids = [f"im{number:04d}" for number in NUMBERS]
-    return protocol_text("stare-16-4", 1, _RULE, {"train": ids[:14], "val": ids[14:16], "test": ids[16:]})
+    return protocol_text(
+        "stare-16-4", 1, _RULE, {"train": ids[:14], "val": ids[14:16], "test": ids[16:]}
+    )

@@ -35,10 +35,32 @@ ORGANS: Labels = {  # the owners' numbers
     "right_adrenal_gland": (12,),
     "left_adrenal_gland": (13,),
 }
-TRANSUNET = ("aorta", "gallbladder", "left_kidney", "right_kidney", "liver", "pancreas", "spleen", "stomach")
+TRANSUNET = (
+    "aorta",
+    "gallbladder",
+    "left_kidney",
+    "right_kidney",
+    "liver",
+    "pancreas",
+    "spleen",
+    "stomach",
+)
 NUMBERS = (*range(1, 11), *range(21, 41))  # the owners' other scans have no labels
 SCANS = tuple(f"{number:04d}" for number in NUMBERS)
-TEST = ("0001", "0002", "0003", "0004", "0008", "0022", "0025", "0029", "0032", "0035", "0036", "0038")
+TEST = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0008",
+    "0022",
+    "0025",
+    "0029",
+    "0032",
+    "0035",
+    "0036",
+    "0038",
+)
 _RULE = (
     "TransUNet's 12 scans test; of its 18 scans for training 2 validate: the ids sorted, shuffled by Python's "
     "random.Random(42) and cut (TransUNet itself validates on none): lightning_seg.data.sources.synapse.protocol()."
@@ -77,7 +99,9 @@ class Synapse(ScanSource):
     ) -> None:
         labels = chosen_labels(classes, ORGANS)
         pairs = find_pairs(find_root("synapse", root, NAMES), "img", "label", LAYOUT, NUMBERS)
-        scans = {f"{number:04d}": Scan(*files, len(ORGANS), align) for number, files in pairs.items()}
+        scans = {
+            f"{number:04d}": Scan(*files, len(ORGANS), align) for number, files in pairs.items()
+        }
         super().__init__(scans, labels, settings(window, in_channels, spacing, pad), slices)
 
 

@@ -53,7 +53,9 @@ class Cache(NamedTuple):
 class ArrayStore:
     """A store of arrays: images (N, H, W, C), masks (N, H, W, K) and, or None, regions (N, H, W); in memory or mapped."""
 
-    def __init__(self, images: np.ndarray, masks: np.ndarray, regions: np.ndarray | None = None) -> None:
+    def __init__(
+        self, images: np.ndarray, masks: np.ndarray, regions: np.ndarray | None = None
+    ) -> None:
         self.images, self.masks, self.regions = images, masks, regions
         self.folder: Path | None = None
 
@@ -61,7 +63,9 @@ class ArrayStore:
     def mapped(cls, folder: Path) -> "ArrayStore":
         """The store in the files ``images.npy``, ``masks.npy`` and ``regions.npy``, where it is, of a folder."""
         paths = [path for name in Sample._fields if (path := folder / f"{name}s.npy").exists()]
-        found = cls(*(np.asarray(np.load(path, mmap_mode="r")) for path in paths))  # the plain array is faster to index
+        found = cls(
+            *(np.asarray(np.load(path, mmap_mode="r")) for path in paths)
+        )  # the plain array is faster to index
         found.folder = folder
         return found
 
@@ -74,10 +78,16 @@ class ArrayStore:
         return len(self.images)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return Sample(self.images[index], self.masks[index], None if self.regions is None else self.regions[index])
+        return Sample(
+            self.images[index],
+            self.masks[index],
+            None if self.regions is None else self.regions[index],
+        )
 
 
-def store(source: Source, ids: Sequence[str], size: tuple[int, int] | None, cache: Cache | None = None) -> Store:
+def store(
+    source: Source, ids: Sequence[str], size: tuple[int, int] | None, cache: Cache | None = None
+) -> Store:
     """The samples ``ids`` of a source, read and resized once; a source with a method ``store`` supplies its own.
 
     Args:
@@ -93,7 +103,9 @@ def store(source: Source, ids: Sequence[str], size: tuple[int, int] | None, cach
         return _in_memory(ids, _samples(source, ids, size))
     samples = _samples(source, ids, size)
     if cache.folder is None:
-        need = sum(part.nbytes for part in _sample(source, ids[0], size) if part is not None) * len(ids)
+        need = sum(part.nbytes for part in _sample(source, ids[0], size) if part is not None) * len(
+            ids
+        )
         if need * cache.processes <= MEMORY_SHARE * available_memory():
             return _in_memory(ids, samples)
     parent, names = cache.folder or default_folder(), _names(source, ids, size, cache.settings)
@@ -108,7 +120,10 @@ def default_folder() -> Path:
 def available_memory() -> int:
     """Bytes that can be had without swapping, within the limit of a container (cgroup v2)."""
     try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+        lines = dict(
+            line.split(":")
+            for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        )
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):  # no Linux
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
@@ -128,10 +143,14 @@ def _sample(source: Source, id: str, size: tuple[int, int] | None) -> Sample:
 
 def _samples(source: Source, ids: Sequence[str], size: tuple[int, int] | None) -> Iterator[Sample]:
     first: Sample | None = None
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and resizing release the interpreter's lock
+    with ThreadPoolExecutor(
+        os.cpu_count()
+    ) as pool:  # decoding and resizing release the interpreter's lock
         for start in range(0, len(ids), _AHEAD):
             chunk = ids[start : start + _AHEAD]
-            for id, found in zip(chunk, pool.map(lambda id: _sample(source, id, size), chunk), strict=True):
+            for id, found in zip(
+                chunk, pool.map(lambda id: _sample(source, id, size), chunk), strict=True
+            ):
                 first = first or found
                 if _shapes(found) != _shapes(first):
                     raise InputError(
@@ -164,8 +183,14 @@ def _names(
     scale = "x".join(map(str, size)) if size else "as-is"
     what = [kind.__name__, settings, scale, list(ids), files]
     stats = [path.stat() for path in files if path.exists()]  # what is missing, read() names
-    code = [Path(inspect.getfile(part)).read_text(encoding="utf-8") for part in (kind, Sample, resize)]
-    state = [[(stat.st_size, stat.st_mtime_ns) for stat in stats], code, [_version(name) for name in _DECODERS]]
+    code = [
+        Path(inspect.getfile(part)).read_text(encoding="utf-8") for part in (kind, Sample, resize)
+    ]
+    state = [
+        [(stat.st_size, stat.st_mtime_ns) for stat in stats],
+        code,
+        [_version(name) for name in _DECODERS],
+    ]
     return f"{kind.__name__}-{scale}-{_digest(what)}", _digest(state)
 
 
@@ -177,26 +202,37 @@ def _version(package: str) -> str:
 
 
 def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[
+        :12
+    ]
 
 
 def _found(folder: Path, count: int) -> ArrayStore | None:
     """The store in a folder; None where there is none, or a damaged one."""
     try:
         found = ArrayStore.mapped(folder)
-    except (OSError, EOFError, TypeError, ValueError):  # missing, of no length, a file too few, shorter than it says
+    except (
+        OSError,
+        EOFError,
+        TypeError,
+        ValueError,
+    ):  # missing, of no length, a file too few, shorter than it says
         return None
     return found if len(found) == count else None
 
 
-def _on_disk(parent: Path, what: str, state: str, ids: Sequence[str], samples: Iterator[Sample]) -> ArrayStore:
+def _on_disk(
+    parent: Path, what: str, state: str, ids: Sequence[str], samples: Iterator[Sample]
+) -> ArrayStore:
     folder = parent / f"{what}-{state}"
     try:
         with lock(parent, what) as alone:
             if (found := _found(folder, len(ids))) is None:  # else another process was faster
                 if alone:
                     for old in [*parent.glob(f"{what}-*"), *parent.glob(f".{what}-*")]:
-                        shutil.rmtree(old)  # of another state, damaged, or left by a process that was killed
+                        shutil.rmtree(
+                            old
+                        )  # of another state, damaged, or left by a process that was killed
                 _build(folder, len(ids), samples)
                 found = _found(folder, len(ids))
                 if found is None:
@@ -243,9 +279,15 @@ def _build(folder: Path, count: int, samples: Iterator[Sample]) -> None:
                         continue
                     if name not in files:
                         files[name] = stack.enter_context(open(content / f"{name}s.npy", "wb"))
-                        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *part.shape)}
+                        header = {
+                            "descr": "|u1",
+                            "fortran_order": False,
+                            "shape": (count, *part.shape),
+                        }
                         np.lib.format.write_array_header_1_0(files[name], header)
-                    files[name].write(np.ascontiguousarray(part))  # through a mapping, a full disk would kill us
+                    files[name].write(
+                        np.ascontiguousarray(part)
+                    )  # through a mapping, a full disk would kill us
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())

@@ -11,7 +11,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from lightning_seg.data.reading.volumes import read_grid, read_labels_volume, read_volume, to_canonical
+from lightning_seg.data.reading.volumes import (
+    read_grid,
+    read_labels_volume,
+    read_volume,
+    to_canonical,
+)
 from lightning_seg.errors import InputError, unknown
 
 Size = tuple[int, int] | None
@@ -40,10 +45,14 @@ class Lattice(NamedTuple):
     spacing: tuple[float, float, float]  # mm
 
 
-def settings(window: Sequence[float], in_channels: int, spacing: Sequence[float] | None, pad: int | None) -> Settings:
+def settings(
+    window: Sequence[float], in_channels: int, spacing: Sequence[float] | None, pad: int | None
+) -> Settings:
     """The checked settings; InputError for a window, spacing or padding that is none, an even number of channels."""
     if len(window) != 2 or not window[0] < window[1]:
-        raise InputError(f"window is {list(window)}; give the lowest and the highest HU, such as [-200, 250].")
+        raise InputError(
+            f"window is {list(window)}; give the lowest and the highest HU, such as [-200, 250]."
+        )
     if in_channels < 1 or in_channels % 2 == 0:
         raise InputError(
             f"in_channels is {in_channels}; give 1 for single slices, 3 for one neighbour on each side, 5, ..."
@@ -92,7 +101,9 @@ class Scan:
     def shown(self) -> list[list[int]]:
         """The label numbers in each slice."""
         labels = to_canonical(self._label_volume(), self.grid.affine)
-        return [np.flatnonzero(np.bincount(plane.ravel(), minlength=256)).tolist() for plane in labels]
+        return [
+            np.flatnonzero(np.bincount(plane.ravel(), minlength=256)).tolist() for plane in labels
+        ]
 
     def _label_volume(self) -> np.ndarray:
         labels = read_labels_volume(self.files[1])
@@ -123,7 +134,9 @@ class Scan:
             height = width = chosen.pad
         if size is None:
             return Lattice((slices, height, width), steps)
-        return Lattice((slices, *size), (steps[0], steps[1] * height / size[0], steps[2] * width / size[1]))
+        return Lattice(
+            (slices, *size), (steps[0], steps[1] * height / size[0], steps[2] * width / size[1])
+        )
 
 
 def _triple(values: np.ndarray) -> tuple[float, float, float]:
@@ -145,7 +158,9 @@ class Planes:
         low, share = neighbours(index, self.count, len(self._ct))
         plane = window(self._ct[low], *self._window)
         if share > 0:
-            plane = cv2.addWeighted(plane, 1 - share, window(self._ct[low + 1], *self._window), share, 0)
+            plane = cv2.addWeighted(
+                plane, 1 - share, window(self._ct[low + 1], *self._window), share, 0
+            )
         return self._brought(plane, scaled)
 
     def labels(self, index: int) -> np.ndarray:
@@ -153,7 +168,9 @@ class Planes:
         low, share = neighbours(index, self.count, len(self._ct))
         return self._brought(np.ascontiguousarray(self._labels[low + (share > 0.5)]), nearest)
 
-    def _brought(self, plane: np.ndarray, scale: Callable[[np.ndarray, tuple[int, int]], np.ndarray]) -> np.ndarray:
+    def _brought(
+        self, plane: np.ndarray, scale: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+    ) -> np.ndarray:
         plane = scale(plane, self._inplane)
         plane = plane if self._pad is None else padded(plane, (self._pad, self._pad))
         return plane if self._size is None else scale(plane, self._size)
@@ -170,12 +187,18 @@ def scaled(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if plane.shape == size:
         return plane
     shrinks = size[0] <= plane.shape[0] and size[1] <= plane.shape[1]
-    return cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.resize(
+        plane, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
 
 
 def nearest(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W) at ``size``: the nearest pixel's value."""
-    return plane if plane.shape == size else cv2.resize(plane, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return (
+        plane
+        if plane.shape == size
+        else cv2.resize(plane, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    )
 
 
 def padded(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -58,7 +58,9 @@ class ScanFile:
         _, height, width = self.shape
         size = 2 * height * width
         try:
-            found = np.fromfile(self.path, np.uint8, count * size, offset=len(self._header) + first * size)
+            found = np.fromfile(
+                self.path, np.uint8, count * size, offset=len(self._header) + first * size
+            )
             return found.reshape(count, 2, height, width)
         except (OSError, ValueError) as error:
             raise InputError(
@@ -77,7 +79,11 @@ class SliceStore:
     """
 
     def __init__(
-        self, files: Mapping[str, ScanFile], places: Sequence[tuple[str, int]], tables: np.ndarray, in_channels: int
+        self,
+        files: Mapping[str, ScanFile],
+        places: Sequence[tuple[str, int]],
+        tables: np.ndarray,
+        in_channels: int,
     ) -> None:
         numbers = {name: number for number, name in enumerate(files)}
         self._files, self._tables, self._channels = list(files.values()), tables, in_channels

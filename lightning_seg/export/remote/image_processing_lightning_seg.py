@@ -28,15 +28,21 @@ class LightningSegImageProcessor(ImageProcessingMixin):
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
     valid_kwargs = ImagesKwargs  # which words of `from_pretrained` stand over those of the file
 
-    def __init__(self, size: dict[str, int] | None = None, in_channels: int = 3, **kwargs: Any) -> None:
+    def __init__(
+        self, size: dict[str, int] | None = None, in_channels: int = 3, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.size = size
         self.in_channels = in_channels
 
-    def __call__(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
+    def __call__(
+        self, images: Any, return_tensors: str | None = None, **kwargs: Any
+    ) -> BatchFeature:
         return self.preprocess(images, return_tensors, **kwargs)
 
-    def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
+    def preprocess(
+        self, images: Any, return_tensors: str | None = None, **kwargs: Any
+    ) -> BatchFeature:
         """``pixel_values`` (B, C, H, W) float32 in [0, 1].
 
         Args:
@@ -49,7 +55,9 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         return BatchFeature({"pixel_values": planes}, tensor_type=return_tensors)
 
     def _scaled(self, image: np.ndarray) -> np.ndarray:
-        return image if self.size is None else resize(image, (self.size["height"], self.size["width"]))
+        return (
+            image if self.size is None else resize(image, (self.size["height"], self.size["width"]))
+        )
 
     def post_process_masks(
         self, outputs: Any, target_sizes: list[Size] | Tensor | None = None, threshold: float = 0.5
@@ -71,7 +79,9 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         Of classes that overlap the last counts: data sets list what lies inside (a tumor) after what holds it (a liver).
         Arguments as in `post_process_masks`, which keeps all.
         """
-        return [_class_map(masks) for masks in self.post_process_masks(outputs, target_sizes, threshold)]
+        return [
+            _class_map(masks) for masks in self.post_process_masks(outputs, target_sizes, threshold)
+        ]
 
     def post_process_panoptic_segmentation(
         self,
@@ -90,7 +100,12 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         for maps in _probabilities(outputs, target_sizes):
             segmentation = _class_map(maps > mask_threshold)
             segments = [
-                {"id": k, "label_id": k, "was_fused": False, "score": float(maps[k][segmentation == k].mean())}
+                {
+                    "id": k,
+                    "label_id": k,
+                    "was_fused": False,
+                    "score": float(maps[k][segmentation == k].mean()),
+                }
                 for k in range(len(maps))
                 if (segmentation == k).any()
             ]
@@ -105,7 +120,9 @@ def _probabilities(outputs: Any, target_sizes: list[Size] | Tensor | None) -> li
         return list(maps)
     sizes = [(int(height), int(width)) for height, width in target_sizes]
     if len(sizes) != len(maps):
-        raise ValueError(f"there are {len(maps)} images and {len(sizes)} target_sizes; give one of each image.")
+        raise ValueError(
+            f"there are {len(maps)} images and {len(sizes)} target_sizes; give one of each image."
+        )
     return [
         F.interpolate(one[None], size, mode="bilinear", align_corners=False)[0]
         for one, size in zip(maps, sizes, strict=True)
@@ -133,7 +150,9 @@ def _array(image: Any, channels: int) -> np.ndarray:
             return array
         image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
     if channels not in (1, 3):
-        raise ValueError(f"the model takes {channels} channels, which no picture has; give arrays (H, W, {channels}).")
+        raise ValueError(
+            f"the model takes {channels} channels, which no picture has; give arrays (H, W, {channels})."
+        )
     image = image.convert("RGB")
     return np.array(image) if channels == 3 else np.array(image.convert("L"))[..., None]
 
@@ -153,7 +172,9 @@ def _by_area(image: np.ndarray, size: Size) -> np.ndarray:
     mean = np.tensordot(rows, image.astype(np.float64), (1, 0))  # (h, W, C)
     mean = np.tensordot(columns, mean, (1, 1)).transpose(1, 0, 2)  # (h, w, C)
     halves = tuple(n == 2 * m for n, m in zip(image.shape[:2], size, strict=True))
-    return (np.floor(mean + 0.5) if all(halves) else np.rint(mean)).astype(np.uint8)  # OpenCV rounds so
+    return (np.floor(mean + 0.5) if all(halves) else np.rint(mean)).astype(
+        np.uint8
+    )  # OpenCV rounds so
 
 
 def _overlaps(length: int, new: int) -> np.ndarray:

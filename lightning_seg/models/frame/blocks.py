@@ -32,7 +32,12 @@ class ConvNormAct(nn.Sequential):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, bias: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        bias: bool = False,
     ) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=bias),
@@ -46,7 +51,8 @@ class DoubleConv(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = False) -> None:
         super().__init__(
-            ConvNormAct(in_channels, out_channels, bias=bias), ConvNormAct(out_channels, out_channels, bias=bias)
+            ConvNormAct(in_channels, out_channels, bias=bias),
+            ConvNormAct(out_channels, out_channels, bias=bias),
         )
 
 
@@ -60,7 +66,12 @@ class ResidualBlock(nn.Module):
     """Pre-activation residual block: ``(BN, ReLU, conv3x3) x 2 + BN(conv1x1)``. Zhang et al. 2018 (ResUNet)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, bias: bool = False, shortcut_norm: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        bias: bool = False,
+        shortcut_norm: bool = True,
     ) -> None:
         super().__init__()
         self.stride = stride
@@ -108,7 +119,9 @@ def lean_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, marker: Attent
         missing > 0 and v.device.type == "cpu"
     ):  # its kernel that never holds the map wants values as wide as queries ...
         v = F.pad(v, (0, missing))
-    q4, k4, v4 = (t.reshape(t.shape[0], -1, *t.shape[-2:]) for t in (q, k, v))  # ... and, as all of them, four axes
+    q4, k4, v4 = (
+        t.reshape(t.shape[0], -1, *t.shape[-2:]) for t in (q, k, v)
+    )  # ... and, as all of them, four axes
     out = F.scaled_dot_product_attention(q4, k4, v4, scale=scale)[..., :width]
     return out.reshape(*q.shape[:-1], width)
 
@@ -121,8 +134,12 @@ class AttentionGate(nn.Module):
 
     def __init__(self, gate_channels: int, skip_channels: int, inner_channels: int) -> None:
         super().__init__()
-        self.gate = nn.Sequential(nn.Conv2d(gate_channels, inner_channels, 1), nn.BatchNorm2d(inner_channels))
-        self.skip = nn.Sequential(nn.Conv2d(skip_channels, inner_channels, 1), nn.BatchNorm2d(inner_channels))
+        self.gate = nn.Sequential(
+            nn.Conv2d(gate_channels, inner_channels, 1), nn.BatchNorm2d(inner_channels)
+        )
+        self.skip = nn.Sequential(
+            nn.Conv2d(skip_channels, inner_channels, 1), nn.BatchNorm2d(inner_channels)
+        )
         self.psi = nn.Sequential(nn.Conv2d(inner_channels, 1, 1), nn.BatchNorm2d(1), nn.Sigmoid())
         self.map = AttentionMap()
 
@@ -132,7 +149,11 @@ class AttentionGate(nn.Module):
 
 def resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Bilinear resampling to ``size`` (H, W), corners not aligned; ``x`` itself where it has that size already."""
-    return x if _same(x.shape[-2:], size) else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    return (
+        x
+        if _same(x.shape[-2:], size)
+        else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    )
 
 
 def _same(size: torch.Size, other: torch.Size | tuple[int, int]) -> bool:
@@ -197,7 +218,13 @@ class DropBlock(nn.Module):
         rows, columns = height - size + 1, width - size + 1
         chance = min(1.0, self.rate * height * width / size**2 / (rows * columns))
         corners = torch.empty(
-            batch, channels, rows, columns, dtype=torch.bool, device=x.device, memory_format=torch.channels_last
+            batch,
+            channels,
+            rows,
+            columns,
+            dtype=torch.bool,
+            device=x.device,
+            memory_format=torch.channels_last,
         ).bernoulli_(chance)
         kept = (~_squares(corners, size)).float()
         return x * (kept / kept.mean().clamp_min(1e-6)).to(x.dtype)

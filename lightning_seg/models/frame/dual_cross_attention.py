@@ -41,15 +41,23 @@ class ChannelScale(nn.Module):
 class CrossAttention(nn.Module):
     """Heads of one scale's attention: tokens (B, N, C_i) of its own and (B, N, C) of all scales -> (B, N, C_i)."""
 
-    def __init__(self, query: int, key: int, value: int, out: int, heads: int, marker: AttentionMap) -> None:
+    def __init__(
+        self, query: int, key: int, value: int, out: int, heads: int, marker: AttentionMap
+    ) -> None:
         super().__init__()
-        self.query, self.key, self.value = ChannelScale(query), ChannelScale(key), ChannelScale(value)
+        self.query, self.key, self.value = (
+            ChannelScale(query),
+            ChannelScale(key),
+            ChannelScale(value),
+        )
         self.out = ChannelScale(out)
         self.heads = heads
         self.map = marker
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, N, C) -> (B, heads, N, C / heads)
+        return tokens.unflatten(2, (self.heads, -1)).transpose(
+            1, 2
+        )  # (B, N, C) -> (B, heads, N, C / heads)
 
 
 class ChannelCrossAttention(CrossAttention):
@@ -73,15 +81,22 @@ class SpatialCrossAttention(CrossAttention):
         super().__init__(total, total, channels, channels, heads, AttentionMap("pixel_pairs"))
 
     def forward(self, own: Tensor, everything: Tensor) -> Tensor:
-        q, k, v = (self._split(m) for m in (self.query(everything), self.key(everything), self.value(own)))
-        return self.out(lean_attention(q, k, v, q.shape[-1] ** -0.5, self.map).transpose(1, 2).flatten(2))
+        q, k, v = (
+            self._split(m) for m in (self.query(everything), self.key(everything), self.value(own))
+        )
+        return self.out(
+            lean_attention(q, k, v, q.shape[-1] ** -0.5, self.map).transpose(1, 2).flatten(2)
+        )
 
 
 class CrossScale(nn.Module):
     """One attention per scale, each added to its tokens: ``T_i + attention_i(LN T_i, [LN T_1, ..., LN T_n])``."""
 
     def __init__(
-        self, attention: type[ChannelCrossAttention | SpatialCrossAttention], channels: Sequence[int], heads: int
+        self,
+        attention: type[ChannelCrossAttention | SpatialCrossAttention],
+        channels: Sequence[int],
+        heads: int,
     ) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in channels)
@@ -90,7 +105,10 @@ class CrossScale(nn.Module):
     def forward(self, tokens: list[Tensor]) -> list[Tensor]:
         normed = [norm(t) for norm, t in zip(self.norms, tokens, strict=True)]
         everything = torch.cat(normed, 2)
-        return [t + attend(own, everything) for t, own, attend in zip(tokens, normed, self.attentions, strict=True)]
+        return [
+            t + attend(own, everything)
+            for t, own, attend in zip(tokens, normed, self.attentions, strict=True)
+        ]
 
 
 class DualCrossAttention(nn.Module):
@@ -134,28 +152,51 @@ class DualCrossAttention(nn.Module):
                 "skip 'dca' with neither cca nor sca attends to nothing; switch one on, or leave `skip` out."
             )
         heads, channel_heads = heads if sca else 1, channel_heads if cca else 1
-        _check(widths, patch_size=self.patch_size, heads=heads, channel_heads=channel_heads, depth=depth)
+        _check(
+            widths,
+            patch_size=self.patch_size,
+            heads=heads,
+            channel_heads=channel_heads,
+            depth=depth,
+        )
         self.embed = nn.ModuleList(ChannelScale(c) for c in widths)
-        kinds = [(ChannelCrossAttention, channel_heads)] * cca + [(SpatialCrossAttention, heads)] * sca
-        self.blocks = nn.Sequential(*(CrossScale(kind, widths, h) for _ in range(depth) for kind, h in kinds))
+        kinds = [(ChannelCrossAttention, channel_heads)] * cca + [
+            (SpatialCrossAttention, heads)
+        ] * sca
+        self.blocks = nn.Sequential(
+            *(CrossScale(kind, widths, h) for _ in range(depth) for kind, h in kinds)
+        )
         self.post = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(c, eps=1e-6), nn.GELU()) if post_norm == "ln_gelu" else nn.Identity()
+            nn.Sequential(nn.LayerNorm(c, eps=1e-6), nn.GELU())
+            if post_norm == "ln_gelu"
+            else nn.Identity()
             for c in widths
         )
         self.project = nn.ModuleList(nn.Conv2d(c, c, 1) for c in widths)
-        self.finish = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(c), nn.ReLU(inplace=True)) for c in widths)
+        self.finish = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm2d(c), nn.ReLU(inplace=True)) for c in widths
+        )
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
         *skips, bottom = pyramid
-        height, width = (max(1, side * self.stride // self.patch_size) for side in skips[0].shape[-2:])
-        pooled = (F.adaptive_avg_pool2d(x, (height, width)).flatten(2).transpose(1, 2) for x in skips)  # (B, N, C_i)
+        height, width = (
+            max(1, side * self.stride // self.patch_size) for side in skips[0].shape[-2:]
+        )
+        pooled = (
+            F.adaptive_avg_pool2d(x, (height, width)).flatten(2).transpose(1, 2) for x in skips
+        )  # (B, N, C_i)
         tokens = self.blocks([embed(x) for embed, x in zip(self.embed, pooled, strict=True)])
         grids = (
-            post(t).transpose(1, 2).unflatten(2, (height, width)) for post, t in zip(self.post, tokens, strict=True)
+            post(t).transpose(1, 2).unflatten(2, (height, width))
+            for post, t in zip(self.post, tokens, strict=True)
         )
         attended = [
-            finish(x + project(F.interpolate(grid, x.shape[-2:], mode="bilinear", align_corners=True)))
-            for x, grid, project, finish in zip(skips, grids, self.project, self.finish, strict=True)
+            finish(
+                x + project(F.interpolate(grid, x.shape[-2:], mode="bilinear", align_corners=True))
+            )
+            for x, grid, project, finish in zip(
+                skips, grids, self.project, self.finish, strict=True
+            )
         ]
         return [*attended, bottom]
 

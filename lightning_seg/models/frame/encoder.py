@@ -97,7 +97,9 @@ class TimmEncoder(nn.Module):
     ``mean`` and ``std`` are those of its pre-training, for 3-channel images scaled to [0, 1].
     """
 
-    def __init__(self, name: str, in_channels: int = 3, options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, name: str, in_channels: int = 3, options: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self.name = name
         self.in_channels = in_channels
@@ -106,7 +108,9 @@ class TimmEncoder(nn.Module):
         info: Any = self.body.feature_info
         reductions = info.reduction()
         # of several maps at one stride (`output_stride`) the last counts
-        self.levels = [i for i, r in enumerate(reductions) if r in STRIDES and r not in reductions[i + 1 :]]
+        self.levels = [
+            i for i, r in enumerate(reductions) if r in STRIDES and r not in reductions[i + 1 :]
+        ]
         self.strides = tuple(reductions[i] for i in self.levels)
         if len(set(self.strides)) < 3 or list(self.strides) != sorted(set(self.strides)):
             raise InputError(
@@ -120,9 +124,13 @@ class TimmEncoder(nn.Module):
 
     def _create(self, **extra: Any) -> nn.Module:
         try:
-            return timm.create_model(self.name, features_only=True, in_chans=self.in_channels, **self.options, **extra)
+            return timm.create_model(
+                self.name, features_only=True, in_chans=self.in_channels, **self.options, **extra
+            )
         except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-            raise InputError(f"timm cannot build encoder {self.name!r} as a pyramid: {error}") from error
+            raise InputError(
+                f"timm cannot build encoder {self.name!r} as a pyramid: {error}"
+            ) from error
 
     def load_weights(self) -> dict[str, str]:
         """Replace the weights by timm's pre-trained ones and return their origin: name, file, sha256.
@@ -144,7 +152,9 @@ class TimmEncoder(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         maps = self.body(image)
         pyramid = [maps[i] for i in self.levels]
-        return [m.permute(0, 3, 1, 2).contiguous() for m in pyramid] if self.channels_last else pyramid
+        return (
+            [m.permute(0, 3, 1, 2).contiguous() for m in pyramid] if self.channels_last else pyramid
+        )
 
 
 def _size_options(name: str) -> dict[str, Any]:
@@ -158,7 +168,9 @@ def _size_options(name: str) -> dict[str, Any]:
         )
     if stem != name and name not in timm.list_pretrained(stem + ".*"):
         tags = ", ".join(timm.list_pretrained(stem + ".*"))
-        raise InputError(f"encoder {stem!r} has no weights tagged {name[len(stem) + 1 :]!r}; there are {tags}.")
+        raise InputError(
+            f"encoder {stem!r} has no weights tagged {name[len(stem) + 1 :]!r}; there are {tags}."
+        )
     return next((options for family, options in _ANY_SIZE.items() if family in stem), {})
 
 

@@ -21,12 +21,18 @@ def encoder_parameters(net: nn.Module, layered: bool = False) -> dict[str, int]:
 
     Errors: InputError for a network without an encoder, or without a timm encoder whose layers can be counted where they are to be.
     """
-    path = next((name for name, module in net.named_modules() if isinstance(module, TimmEncoder)), None)
+    path = next(
+        (name for name, module in net.named_modules() if isinstance(module, TimmEncoder)), None
+    )
     if path is None and (layered or "encoder" not in dict(net.named_children())):
         what = (
-            "timm encoder, whose layers layer_decay counts" if layered else "encoder, whose rate encoder_lr would scale"
+            "timm encoder, whose layers layer_decay counts"
+            if layered
+            else "encoder, whose rate encoder_lr would scale"
         )
-        raise InputError(f"{type(net).__name__} has no {what}; leave it out, or name one in `encoder`.")
+        raise InputError(
+            f"{type(net).__name__} has no {what}; leave it out, or name one in `encoder`."
+        )
     place = path or "encoder"
     encoder = net.get_submodule(place)
     if isinstance(encoder, TimmEncoder) and layered:
@@ -38,7 +44,9 @@ def _distances(encoder: TimmEncoder) -> dict[str, int]:
     """By timm's own groups, which are those of the classifier: its pyramid form writes ``stages_0`` or ``model.stages.0``."""
     model: Any = encoder.body
     if not _counts_layers(model):
-        options = {name: value for name, value in encoder.options.items() if name not in _OF_PYRAMIDS}
+        options = {
+            name: value for name, value in encoder.options.items() if name not in _OF_PYRAMIDS
+        }
         with torch.device("meta"):
             model = timm.create_model(encoder.name, in_chans=encoder.in_channels, **options)
     if not _counts_layers(model):

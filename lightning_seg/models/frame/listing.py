@@ -27,7 +27,10 @@ def overview(size: int | None = None) -> str:
             ]
         )
     header = f"{'':18}" + "".join(f"{(e or 'scratch').split('.')[0]:>32}" for e in UNET_A_ENCODERS)
-    rows = [f"{name:18}" + "".join(f"{_cost(name, e, size):>32}" for e in UNET_A_ENCODERS) for name in _any_encoder()]
+    rows = [
+        f"{name:18}" + "".join(f"{_cost(name, e, size):>32}" for e in UNET_A_ENCODERS)
+        for name in _any_encoder()
+    ]
     note = f"Parameters and GMACs (multiply-adds of convolutions and matrix products, 1 image of 3 x {size} x {size})."
     return "\n".join([note, header, *rows])
 
@@ -35,7 +38,9 @@ def overview(size: int | None = None) -> str:
 def _any_encoder() -> list[str]:
     """Networks whose ``encoder`` is free: None, or a timm name."""
     options = {name: registry.options(name).get("encoder") for name in registry.names()}
-    return [name for name, encoder in options.items() if encoder is not None and encoder.default is None]
+    return [
+        name for name, encoder in options.items() if encoder is not None and encoder.default is None
+    ]
 
 
 def _cost(architecture: str, encoder: str | None, size: int) -> str:
@@ -74,4 +79,7 @@ def encoders(pattern: str) -> str:
     """timm's names that match ``pattern``, with their pre-trained tags."""
     import timm
 
-    return "\n".join(timm.list_models(pattern, include_tags=True) or [f"timm has no encoder that matches {pattern!r}."])
+    return "\n".join(
+        timm.list_models(pattern, include_tags=True)
+        or [f"timm has no encoder that matches {pattern!r}."]
+    )

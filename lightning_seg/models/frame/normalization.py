@@ -12,9 +12,13 @@ def statistics(
     normalization: Normalization, encoder: TimmEncoder | None, in_channels: int
 ) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel; ``encoder`` without a timm encoder is ``imagenet``."""
-    mean, std = {"unit": ((0.0,), (1.0,)), "symmetric": ((0.5,), (0.5,))}.get(normalization, IMAGENET)
+    mean, std = {"unit": ((0.0,), (1.0,)), "symmetric": ((0.5,), (0.5,))}.get(
+        normalization, IMAGENET
+    )
     if normalization == "encoder" and encoder is not None:
         mean, std = encoder.mean, encoder.std
-    if len(mean) != in_channels:  # grey or stacked slices: the mean over the colours, for every channel
+    if (
+        len(mean) != in_channels
+    ):  # grey or stacked slices: the mean over the colours, for every channel
         mean, std = (sum(mean) / len(mean),) * in_channels, (sum(std) / len(std),) * in_channels
     return list(mean), list(std)

@@ -5,7 +5,9 @@ from typing import Any
 from lightning_seg.errors import InputError
 
 
-def typed(owner: str, cls: type, options: dict[str, Any], skip: set[str] | None = None) -> dict[str, Any]:
+def typed(
+    owner: str, cls: type, options: dict[str, Any], skip: set[str] | None = None
+) -> dict[str, Any]:
     """``options`` as the types that the constructor of ``cls`` states: a wrong one is a sentence, not a crash deep inside.
 
     Args:
@@ -19,7 +21,9 @@ def typed(owner: str, cls: type, options: dict[str, Any], skip: set[str] | None 
     try:
         return parser.parse_object(options).as_dict()
     except ArgumentError as error:
-        raise InputError(f"{owner} does not take these options: {' '.join(str(error).split())}") from error
+        raise InputError(
+            f"{owner} does not take these options: {' '.join(str(error).split())}"
+        ) from error
 
 
 def refuse(owner: str, **options: Any) -> None:

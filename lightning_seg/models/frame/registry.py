@@ -21,7 +21,9 @@ def names() -> list[str]:
     """The names of all architectures, sorted."""
     folder = str(Path(__file__).parent.parent)
     return sorted(
-        module.name for module in pkgutil.iter_modules([folder]) if not module.ispkg and not module.name.startswith("_")
+        module.name
+        for module in pkgutil.iter_modules([folder])
+        if not module.ispkg and not module.name.startswith("_")
     )
 
 
@@ -33,16 +35,25 @@ def find(architecture: str) -> type[nn.Module]:
             sys.path.insert(0, os.getcwd())  # as `python -m` does
         try:
             cls = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: '.module' and ''
+        except (
+            ImportError,
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:  # the last two: '.module' and ''
             raise InputError(f"no architecture {architecture!r}: {error}.") from error
         if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
-            raise InputError(f"{architecture!r} is no torch.nn.Module class; name one as package.module:Class.")
+            raise InputError(
+                f"{architecture!r} is no torch.nn.Module class; name one as package.module:Class."
+            )
         return cls
     if architecture not in names():
         raise unknown("architecture", architecture, names())
     module_ = importlib.import_module(f"lightning_seg.models.{architecture}")
     wanted = architecture.replace("_", "")
-    classes: dict[str, Any] = {name.lower(): cls for name, cls in inspect.getmembers(module_, inspect.isclass)}
+    classes: dict[str, Any] = {
+        name.lower(): cls for name, cls in inspect.getmembers(module_, inspect.isclass)
+    }
     if wanted not in classes:
         raise InputError(
             f"lightning_seg/models/{architecture}.py holds no class whose name, in lower case, is {wanted!r}; name its network so."

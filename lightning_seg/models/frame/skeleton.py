@@ -37,7 +37,11 @@ class UNetDecoder(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], stage: Stage, widths: Sequence[int] | None = None, tail: Sequence[int] = ()
+        self,
+        channels: Sequence[int],
+        stage: Stage,
+        widths: Sequence[int] | None = None,
+        tail: Sequence[int] = (),
     ) -> None:
         super().__init__()
         *skips, width = channels

@@ -31,7 +31,12 @@ def find_weights(name: str, download: bool = True) -> Path:
 
 def _from_hub(name: str, download: bool) -> Path | None:
     """timm's published file from the local hub cache or, where the hub answers within 3 seconds, from the hub."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import (
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     config: Any = timm.get_pretrained_cfg(name)

@@ -14,7 +14,14 @@ from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.files import write_whole
 from lightning_seg.reports.printing import other_scores
-from lightning_seg.reports.run_page._figures import Figure, anchor, calibration, precision_recall, strip, training
+from lightning_seg.reports.run_page._figures import (
+    Figure,
+    anchor,
+    calibration,
+    precision_recall,
+    strip,
+    training,
+)
 from lightning_seg.reports.run_page._findings import findings
 from lightning_seg.reports.run_page._gallery import Example, choose, colour, examples
 from lightning_seg.reports.run_page._run import Result, Run, open_run
@@ -26,19 +33,31 @@ __all__ = ["main", "report"]
 
 def main(args: Sequence[str]) -> None:
     """``lightning-seg report``; see ``lightning-seg report --help``."""
-    parser = argparse.ArgumentParser(prog="lightning-seg report", description="One run as one page of HTML.")
-    parser.add_argument("run", type=Path, help="runs/<name>, or runs/<name>/version_N")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: report.html in the run's folder")
-    parser.add_argument("--ckpt", default="best", help="best (default), last, or a .ckpt file of the run")
-    parser.add_argument(
-        "--no-predictions", action="store_true", help="leave the gallery out, for which images are read"
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg report", description="One run as one page of HTML."
     )
-    parser.add_argument("--trust_code", action="store_true", help="let a network outside lightning_seg run its code")
+    parser.add_argument("run", type=Path, help="runs/<name>, or runs/<name>/version_N")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: report.html in the run's folder"
+    )
+    parser.add_argument(
+        "--ckpt", default="best", help="best (default), last, or a .ckpt file of the run"
+    )
+    parser.add_argument(
+        "--no-predictions",
+        action="store_true",
+        help="leave the gallery out, for which images are read",
+    )
+    parser.add_argument(
+        "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
+    )
     options = parser.parse_args(args)
     run = open_run(options.run, options.ckpt)
     output = options.output or run.folder / "report.html"
     if not output.parent.is_dir():
-        raise InputError(f"the folder {str(output.parent)!r} does not exist; make it, or give another --output.")
+        raise InputError(
+            f"the folder {str(output.parent)!r} does not exist; make it, or give another --output."
+        )
     write_whole(output, report(run, not options.no_predictions, options.trust_code).encode())
     print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
 
@@ -62,12 +81,16 @@ def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
     environment.globals |= {"anchor": anchor, "colour": colour}
     main_result = run.results[0] if run.results else None
     shown, reason = (
-        gallery(run, main_result, trust_code) if predictions else ([], "It was left out by --no-predictions.")
+        gallery(run, main_result, trust_code)
+        if predictions
+        else ([], "It was left out by --no-predictions.")
     )
     return environment.get_template("page.html.j2").render(
         run=run,
         result=main_result,
-        others=[(r.facts, list(other_scores(r.facts))) for r in run.results if r.facts.get("measures")],
+        others=[
+            (r.facts, list(other_scores(r.facts))) for r in run.results if r.facts.get("measures")
+        ],
         header=header(run, main_result),
         findings=findings(run, main_result),
         training=training(run),
@@ -107,26 +130,61 @@ def header(run: Run, result: Result | None) -> list[tuple[str, str]]:
     known = facts.get("groups_known")
     rows = [
         ("architecture", " ".join([run.model["architecture"], *_options(run.model["options"])])),
-        ("encoder", _join(run.model["encoder"] or "its own", weights.get("name"), weights.get("file"))),
-        ("encoder weights", f"sha256 {weights['sha256']}" if weights.get("sha256") else "none: trained from scratch"),
+        (
+            "encoder",
+            _join(run.model["encoder"] or "its own", weights.get("name"), weights.get("file")),
+        ),
+        (
+            "encoder weights",
+            f"sha256 {weights['sha256']}"
+            if weights.get("sha256")
+            else "none: trained from scratch",
+        ),
         ("data set", f"{run.data['dataset']}, {_size(run.data['size'])}"),
-        ("protocol", f"{run.facts.get('protocol', 'unknown')}, digest {run.facts.get('protocol_digest', 'unknown')}"),
-        ("training images", str(len(run.facts.get("trained_on", ()))) if run.facts.get("trained_on") else ""),
+        (
+            "protocol",
+            f"{run.facts.get('protocol', 'unknown')}, digest {run.facts.get('protocol_digest', 'unknown')}",
+        ),
+        (
+            "training images",
+            str(len(run.facts.get("trained_on", ()))) if run.facts.get("trained_on") else "",
+        ),
         (
             "groups",
-            "" if known is None else "patients, sequences or duplicates kept together" if known else "none known",
+            ""
+            if known is None
+            else "patients, sequences or duplicates kept together"
+            if known
+            else "none known",
         ),
         (
             "loss",
-            _join(*(f"{name} {weight}" for name, weight in (run.model["loss"] or {"bce": 0.5, "dice": 0.5}).items())),
+            _join(
+                *(
+                    f"{name} {weight}"
+                    for name, weight in (run.model["loss"] or {"bce": 0.5, "dice": 0.5}).items()
+                )
+            ),
         ),
-        ("optimiser", _join(run.model["optimizer"], f"lr {run.model['lr']:g}", run.model["schedule"])),
+        (
+            "optimiser",
+            _join(run.model["optimizer"], f"lr {run.model['lr']:g}", run.model["schedule"]),
+        ),
         ("batch size", str(run.data["batch_size"])),
-        ("epochs", _join(str(training.get("max_epochs") or ""), f"this page: epoch {run.content['epoch'] + 1}")),
+        (
+            "epochs",
+            _join(
+                str(training.get("max_epochs") or ""),
+                f"this page: epoch {run.content['epoch'] + 1}",
+            ),
+        ),
         ("seed", str(run.data["seed"])),
         ("commit", _join(*dict.fromkeys(str(sitting.get("commit", "")) for sitting in sittings))),
         ("hardware", _join(*dict.fromkeys(hardware(sitting) for sitting in sittings))),
-        ("minutes", f"{sum(sitting.get('minutes', 0) for sitting in sittings):.1f}" if sittings else ""),
+        (
+            "minutes",
+            f"{sum(sitting.get('minutes', 0) for sitting in sittings):.1f}" if sittings else "",
+        ),
         ("checkpoint", run.checkpoint.name),
     ]
     return [(name, text) for name, text in rows if text]
@@ -142,7 +200,12 @@ def section(run: Run, result: Result | None, name: str, shown: list[Example]) ->
     linked = linked or [(row, "") for _, row in choose(table)]
     sizes = [group for group in groups if group.name in SIZES]
     figures.insert(0, strip(table, name, sizes, linked))
-    return {"name": name, "figures": figures, "groups": groups, "empty": without_lesion(table, name)}
+    return {
+        "name": name,
+        "figures": figures,
+        "groups": groups,
+        "empty": without_lesion(table, name),
+    }
 
 
 def _probabilities(run: Run, result: Result | None, name: str) -> list[Figure]:
@@ -162,25 +225,41 @@ def commands(run: Run) -> list[str]:
     shown = os.path.relpath(root) if root.is_relative_to(Path.cwd()) else str(root)
     where = ["--name", run.name, *([] if shown == "runs" else ["--runs", shown])]
     sittings = [
-        sitting for sitting in run.environment.get("sittings", []) if sitting.get("commit", "unknown") != "unknown"
+        sitting
+        for sitting in run.environment.get("sittings", [])
+        if sitting.get("commit", "unknown") != "unknown"
     ]
-    lines = [["git", "checkout", sitting["commit"].removesuffix("-dirty")] for sitting in sittings[:1]]
+    lines = [
+        ["git", "checkout", sitting["commit"].removesuffix("-dirty")] for sitting in sittings[:1]
+    ]
     given = run.environment.get("command") or ["fit", "-c", "config.yaml", *where]
     lines += [["lightning-seg", *given], *(_scoring(run, result, where) for result in run.results)]
-    return [shlex.join(line) for line in [*lines, ["lightning-seg", "report", os.path.join(shown, run.name)]]]
+    return [
+        shlex.join(line)
+        for line in [*lines, ["lightning-seg", "report", os.path.join(shown, run.name)]]
+    ]
 
 
 def _scoring(run: Run, result: Result, where: list[str]) -> list[str]:
     """The command of a test or validation, with what differs from the data that the checkpoint was trained on."""
     facts, which = result.facts, run.checkpoint.name.partition("-")[0]
     verb = "test" if facts["split"] == "test" else "validate"
-    checkpoint = [*where, "--ckpt_path", which] if which in ("best", "last") else ["--ckpt_path", str(run.checkpoint)]
+    checkpoint = (
+        [*where, "--ckpt_path", which]
+        if which in ("best", "last")
+        else ["--ckpt_path", str(run.checkpoint)]
+    )
     given = {
         "dataset": (facts["dataset"], run.data["dataset"]),
         "protocol": (facts["protocol"], run.facts.get("protocol")),
         "size": (facts["size"], run.data["size"] or "native"),
     }
-    other = [word for key, (ours, theirs) in given.items() if ours != theirs for word in (f"--data.{key}", str(ours))]
+    other = [
+        word
+        for key, (ours, theirs) in given.items()
+        if ours != theirs
+        for word in (f"--data.{key}", str(ours))
+    ]
     return ["lightning-seg", verb, *checkpoint, *other]
 
 

@@ -42,23 +42,38 @@ def training(run: Run) -> list[Figure]:
         "val/dice_image": "validation, mean over images",
     }
     return [
-        _curves(title, [(curves[tag], css, words.get(tag, tag)) for tag, css in tags if tag in curves], limits, run)
+        _curves(
+            title,
+            [(curves[tag], css, words.get(tag, tag)) for tag, css in tags if tag in curves],
+            limits,
+            run,
+        )
         for title, tags, limits in named
         if any(tag in curves for tag, _ in tags)
     ]
 
 
-def _curves(title: str, series: list[tuple[Series, str, str]], limits: tuple[float, float] | None, run: Run) -> Figure:
+def _curves(
+    title: str, series: list[tuple[Series, str, str]], limits: tuple[float, float] | None, run: Run
+) -> Figure:
     values = np.concatenate([values[np.isfinite(values)] for (_, values), _, _ in series])
     low, high = limits or (min(0.0, float(values.min())), float(values.max()) * 1.05)
     last = max(float(epochs[-1]) for (epochs, _), _, _ in series if len(epochs))
-    ends = "; ".join(f"{word} ends at {values[-1]:.4g}" for (_, values), _, word in series if len(values))
-    plot = Plot(Axis("epoch", 0, last, whole=True), Axis("", low, high), f"{title} by epoch: {ends}")
+    ends = "; ".join(
+        f"{word} ends at {values[-1]:.4g}" for (_, values), _, word in series if len(values)
+    )
+    plot = Plot(
+        Axis("epoch", 0, last, whole=True), Axis("", low, high), f"{title} by epoch: {ends}"
+    )
     best = run.content["epoch"] + 1
     plot.segment((best, low), (best, high), "mark")
     for (epochs, values), css, _ in series:
         plot.line(epochs.tolist(), values.tolist(), css)
-    return Figure(title, plot.svg(), [*((css, word) for _, css, word in series), ("mark", f"epoch {best}, this page")])
+    return Figure(
+        title,
+        plot.svg(),
+        [*((css, word) for _, css, word in series), ("mark", f"epoch {best}, this page")],
+    )
 
 
 def precision_recall(histogram: Histogram, name: str) -> Figure:
@@ -71,7 +86,10 @@ def precision_recall(histogram: Histogram, name: str) -> Figure:
     plot.link(r, p, "point s2", "", f"threshold 0.5: precision {p:.4f}, recall {r:.4f}")
     caption = f"All pixels together, average precision {ap:.4f}."
     return Figure(
-        "Precision and recall", plot.svg(), [("s2", f"threshold 0.5: precision {p:.3f}, recall {r:.3f}")], caption
+        "Precision and recall",
+        plot.svg(),
+        [("s2", f"threshold 0.5: precision {p:.3f}, recall {r:.3f}")],
+        caption,
     )
 
 
@@ -90,14 +108,22 @@ def calibration(sums: NDArray[np.float64], name: str) -> Figure:
         f"{abs(gap):.4f} {side} foreground than predicted."
     )
     return Figure(
-        "Reliability", plot.svg(), [("s1", f"pixels in {len(sums)} bins of probability"), ("mark", "perfect")], caption
+        "Reliability",
+        plot.svg(),
+        [("s1", f"pixels in {len(sums)} bins of probability"), ("mark", "perfect")],
+        caption,
     )
 
 
-def strip(table: ScoreTable, name: str, groups: list[Group], linked: list[tuple[int, str]]) -> Figure:
+def strip(
+    table: ScoreTable, name: str, groups: list[Group], linked: list[tuple[int, str]]
+) -> Figure:
     """Dice of every image in rows, all and by size, with the mean and its interval; ``linked``: rows that the gallery shows."""
     dice, whole = per_image(table.of(name), "dice"), statistic([table], name, "dice", "image")
-    rows = [("all", np.arange(len(dice)), bca(whole)), *((group.name, group.rows, group.interval) for group in groups)]
+    rows = [
+        ("all", np.arange(len(dice)), bca(whole)),
+        *((group.name, group.rows, group.interval) for group in groups),
+    ]
     rows.reverse()
     alt = f"Dice of {len(dice)} images, {name}: mean {dice.mean():.3f}, median {np.median(dice):.3f}, worst {dice.min():.3f}"
     heights = Axis("", -0.5, len(rows) - 0.5, names=tuple(label for label, _, _ in rows))
@@ -106,10 +132,18 @@ def strip(table: ScoreTable, name: str, groups: list[Group], linked: list[tuple[
         plot.dots(dice[members].tolist(), (place + _jitter(len(members))).tolist(), "s1 faint", 2)
         if np.isfinite([low, high]).all():
             plot.segment((low, place), (high, place), "interval")
-        plot.segment((dice[members].mean(), place - 0.3), (dice[members].mean(), place + 0.3), "mean")
+        plot.segment(
+            (dice[members].mean(), place - 0.3), (dice[members].mean(), place + 0.3), "mean"
+        )
     top = len(rows) - 1 + _jitter(len(dice))
     for row, target in linked:
-        plot.link(float(dice[row]), float(top[row]), "point s2", target, f"{table.ids[row]}: Dice {dice[row]:.4f}")
+        plot.link(
+            float(dice[row]),
+            float(top[row]),
+            "point s2",
+            target,
+            f"{table.ids[row]}: Dice {dice[row]:.4f}",
+        )
     key = [("s1", "one image"), ("interval", "mean and its 95 % interval")]
     return Figure("Dice of every image", plot.svg(), [*key, ("s2", "worst, median and best")])
 

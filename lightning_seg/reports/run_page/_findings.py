@@ -24,20 +24,29 @@ def findings(run: Run, result: Result | None) -> list[Finding]:
     found = [*_looks(result), *_fit(run)]
     if result is not None:
         grave = result.facts["synthetic"] or result.facts["protocol_leaks"]
-        found += [Finding("stop" if grave else "care", f"{_upper(text)}.") for text in cautions(result.facts)]
+        found += [
+            Finding("stop" if grave else "care", f"{_upper(text)}.")
+            for text in cautions(result.facts)
+        ]
         found += [*(f for name in result.table.classes for f in _scores(result, name))]
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
 def _looks(result: Result | None) -> Iterator[Finding]:
     if result is None:
-        yield Finding("care", "Neither tested nor validated on its own: no per-image scores, so no intervals.")
+        yield Finding(
+            "care", "Neither tested nor validated on its own: no per-image scores, so no intervals."
+        )
     elif result.facts["split"] != "test":
         yield Finding(
-            "care", "Not tested: the scores are those of validation, by which the epoch was chosen, so they flatter."
+            "care",
+            "Not tested: the scores are those of validation, by which the epoch was chosen, so they flatter.",
         )
     elif result.facts.get("looks", 1) > 1:
-        yield Finding("care", f"This test split had been scored {result.facts['looks']} times when this test was made.")
+        yield Finding(
+            "care",
+            f"This test split had been scored {result.facts['looks']} times when this test was made.",
+        )
 
 
 def _fit(run: Run) -> Iterator[Finding]:
@@ -45,10 +54,14 @@ def _fit(run: Run) -> Iterator[Finding]:
     trained, validated = run.events.by_epoch("train/dice"), run.events.by_epoch("val/dice")
     best = run.content["epoch"] + 1
     if not len(epochs):
-        yield Finding("note", "The run's folder holds no TensorBoard events, so there are no curves.")
+        yield Finding(
+            "note", "The run's folder holds no TensorBoard events, so there are no curves."
+        )
         return
     if best == round(epochs[-1]) and run.checkpoint.name.startswith("best"):
-        yield Finding("note", f"The best epoch is the last of {best}: longer training may give more.")
+        yield Finding(
+            "note", f"The best epoch is the last of {best}: longer training may give more."
+        )
     if len(trained[0]) and len(validated[0]):
         ours, theirs = (float(np.interp(best, *curve)) for curve in (trained, validated))
         if ours - theirs > GAP:
@@ -63,7 +76,8 @@ def _scores(result: Result, name: str) -> Iterator[Finding]:
     low, poor = int(((counts[:, 0] == 0) & (counts[:, 2] > 0)).sum()), int((dice < 0.5).sum())
     if poor:
         yield Finding(
-            "note", f"{prefix}{_images(poor, len(dice))} have a Dice below 0.5; in {low} nothing was found at all."
+            "note",
+            f"{prefix}{_images(poor, len(dice))} have a Dice below 0.5; in {low} nothing was found at all.",
         )
     dice_of, empty = (
         {group.name: group.dice for group in by_size(result.table, name)},
@@ -71,7 +85,9 @@ def _scores(result: Result, name: str) -> Iterator[Finding]:
     )
     least, most = dice_of.get("small"), dice_of.get("large")
     if least is not None and most is not None and most - least > GAP:
-        yield Finding("note", f"{prefix}Dice is {least:.3f} on small lesions and {most:.3f} on large ones.")
+        yield Finding(
+            "note", f"{prefix}Dice is {least:.3f} on small lesions and {most:.3f} on large ones."
+        )
     if len(empty.rows):
         text = f"{prefix}{_images(len(empty.rows), len(dice))} hold no {name}; in {empty.alarms} of them the network saw some."
         yield Finding("note", text)

@@ -52,7 +52,11 @@ def choose(table: ScoreTable, each: int = EACH) -> list[tuple[str, int]]:
     worst, best, middle = order[:each], order[each:][-each:], order[each:-each]
     start = (len(middle) - each) // 2
     median = middle[max(start, 0) : max(start, 0) + each] if middle else []
-    return [(kind, row) for kind, rows in (("worst", worst), ("median", median), ("best", best)) for row in rows]
+    return [
+        (kind, row)
+        for kind, rows in (("worst", worst), ("median", median), ("best", best))
+        for row in rows
+    ]
 
 
 def examples(module: SegmentationModule, data: dict[str, Any], table: ScoreTable) -> list[Example]:
@@ -68,24 +72,42 @@ def examples(module: SegmentationModule, data: dict[str, Any], table: ScoreTable
             (name, float(per_image(counts, "dice")), float(per_image(counts, "iou")))
             for name, counts in zip(table.classes, table.counts[row], strict=True)
         ]
-        off = max(abs(_dice(logits > 0, item["mask"])[k] - dice) for k, (_, dice, _) in enumerate(scores))
+        off = max(
+            abs(_dice(logits > 0, item["mask"])[k] - dice) for k, (_, dice, _) in enumerate(scores)
+        )
         found.append(Example(kind, table.ids[row], scores, _panels(module, item, logits > 0), off))
     return found
 
 
 def _dice(prediction: torch.Tensor, truth: torch.Tensor) -> NDArray[np.float64]:
     p, t = prediction.numpy(), truth.numpy() > 0
-    counts = np.stack([(p & t).sum((1, 2)), (p & ~t).sum((1, 2)), (~p & t).sum((1, 2)), (~p & ~t).sum((1, 2))], -1)
+    counts = np.stack(
+        [(p & t).sum((1, 2)), (p & ~t).sum((1, 2)), (~p & t).sum((1, 2)), (~p & ~t).sum((1, 2))], -1
+    )
     return pooled(counts[:, None], "dice")
 
 
-def _panels(module: SegmentationModule, item: dict[str, Any], prediction: torch.Tensor) -> list[Panel]:
-    image, truth, predicted = (_enlarged(item["image"]), *(_enlarged(m, False) for m in (item["mask"], prediction)))
+def _panels(
+    module: SegmentationModule, item: dict[str, Any], prediction: torch.Tensor
+) -> list[Panel]:
+    image, truth, predicted = (
+        _enlarged(item["image"]),
+        *(_enlarged(m, False) for m in (item["mask"], prediction)),
+    )
     outlined = _outline(overlay(image, predicted), truth)
-    pictures = {"image": overlay(image, truth[:0]), "truth": overlay(image, truth), "prediction": outlined}
-    if any(isinstance(layer, AttentionMap) and layer.over != "channel_pairs" for layer in module.net.modules()):
+    pictures = {
+        "image": overlay(image, truth[:0]),
+        "truth": overlay(image, truth),
+        "prediction": outlined,
+    }
+    if any(
+        isinstance(layer, AttentionMap) and layer.over != "channel_pairs"
+        for layer in module.net.modules()
+    ):
         pictures["attention"] = _attention(module, item["image"], pictures["image"])
-    return [Panel(title, _uri(picture), f"{item['id']}: {title}") for title, picture in pictures.items()]
+    return [
+        Panel(title, _uri(picture), f"{item['id']}: {title}") for title, picture in pictures.items()
+    ]
 
 
 def _enlarged(channels: torch.Tensor, smooth: bool = True) -> torch.Tensor:
@@ -94,7 +116,9 @@ def _enlarged(channels: torch.Tensor, smooth: bool = True) -> torch.Tensor:
     scale = SIDE / max(array.shape[1:])
     way = (cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR) if smooth else cv2.INTER_NEAREST_EXACT
     size = tuple(max(1, round(side * scale)) for side in array.shape[:0:-1])
-    return torch.from_numpy(np.stack([cv2.resize(plane, size, interpolation=way) for plane in array]))
+    return torch.from_numpy(
+        np.stack([cv2.resize(plane, size, interpolation=way) for plane in array])
+    )
 
 
 def _outline(picture: Image, truth: torch.Tensor) -> Image:
@@ -107,7 +131,9 @@ def _outline(picture: Image, truth: torch.Tensor) -> Image:
 
 def _attention(module: SegmentationModule, image: torch.Tensor, picture: Image) -> Image:
     """The mean of all maps over pixels, each from its least to its most, as colours over the image in grey."""
-    maps = [m[0].mean(0).numpy() for m in attention_maps(module, image[None], overlay=True).values()]
+    maps = [
+        m[0].mean(0).numpy() for m in attention_maps(module, image[None], overlay=True).values()
+    ]
     mean = np.mean([(m - m.min()) / max(float(np.ptp(m)), 1e-12) for m in maps], axis=0)
     heat = cv2.resize((255 * mean / max(mean.max(), 1e-12)).astype(np.uint8), picture.shape[1::-1])
     colours = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)[..., ::-1]
@@ -116,7 +142,9 @@ def _attention(module: SegmentationModule, image: torch.Tensor, picture: Image) 
 
 
 def _uri(picture: Image) -> str:
-    ok, content = cv2.imencode(".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+    ok, content = cv2.imencode(
+        ".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, QUALITY]
+    )
     assert ok
     return f"data:image/webp;base64,{base64.b64encode(content.tobytes()).decode()}"
 

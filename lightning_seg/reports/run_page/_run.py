@@ -76,7 +76,11 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """The datamodule's hyper-parameters."""
-        return {k: v for k, v in self.content["datamodule_hyper_parameters"].items() if not k.startswith("_")}
+        return {
+            k: v
+            for k, v in self.content["datamodule_hyper_parameters"].items()
+            if not k.startswith("_")
+        }
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -93,10 +97,14 @@ class Run:
         """
         split = result.facts["split"] if result else "val"
         here = self.content["global_step"]
-        known = sorted(self.events.histograms.get(f"{split}/pr_{name}", []), key=lambda each: each[0] == here)
+        known = sorted(
+            self.events.histograms.get(f"{split}/pr_{name}", []), key=lambda each: each[0] == here
+        )
         if result is None:
             return known[-1][1] if known and known[-1][0] == here else None
-        return next((each for _, each in reversed(known) if _fits(each, result.table.of(name))), None)
+        return next(
+            (each for _, each in reversed(known) if _fits(each, result.table.of(name))), None
+        )
 
 
 def _fits(histogram: Histogram, counts: NDArray[np.int64]) -> bool:
@@ -127,13 +135,20 @@ def open_run(place: Path, which: str = "best") -> Run:
     config = folder / "config.yaml"
     results = [_result(file) for file in folder.glob("*/*/summary.json") if _of(file, checkpoint)]
     protocol = content.get("lightning_seg", {}).get("protocol")
-    results.sort(key=lambda r: (r.facts["split"] != "test", r.facts["protocol"] != protocol, r.folder.name))
+    results.sort(
+        key=lambda r: (r.facts["split"] != "test", r.facts["protocol"] != protocol, r.folder.name)
+    )
     text = config.read_text(encoding="utf-8") if config.is_file() else ""
-    return Run(folder, checkpoint, content, text, read_events(folder), read_environment(folder), results)
+    return Run(
+        folder, checkpoint, content, text, read_events(folder), read_environment(folder), results
+    )
 
 
 def _of(summary: Path, checkpoint: Path) -> bool:
-    return summary.parent.name.startswith(f"{checkpoint.stem}-") and (summary.parent / "scores.csv").is_file()
+    return (
+        summary.parent.name.startswith(f"{checkpoint.stem}-")
+        and (summary.parent / "scores.csv").is_file()
+    )
 
 
 def _result(summary: Path) -> Result:
@@ -151,17 +166,26 @@ def read_events(folder: Path) -> Events:
     scalars: dict[str, dict[int, tuple[float, float]]] = {}
     curves: dict[str, dict[tuple[int, float], NDArray[np.float32]]] = {}
     for file in sorted(folder.glob("events.out.tfevents.*")):
-        events = EventAccumulator(str(file), size_guidance={"scalars": 0, "tensors": 0, "images": 1}).Reload()
+        events = EventAccumulator(
+            str(file), size_guidance={"scalars": 0, "tensors": 0, "images": 1}
+        ).Reload()
         tags = events.Tags()
         for tag in tags["scalars"]:
             for event in events.Scalars(tag):
                 known = scalars.setdefault(tag, {})
-                known[event.step] = max(known.get(event.step, (0.0, 0.0)), (event.wall_time, event.value))
+                known[event.step] = max(
+                    known.get(event.step, (0.0, 0.0)), (event.wall_time, event.value)
+                )
         for tag in (tag for tag in tags["tensors"] if "/pr_" in tag):
             for event in events.Tensors(tag):
-                curves.setdefault(tag, {})[event.step, event.wall_time] = make_ndarray(event.tensor_proto)
+                curves.setdefault(tag, {})[event.step, event.wall_time] = make_ndarray(
+                    event.tensor_proto
+                )
     histograms = {
-        tag: [(step, counted(curve[0], curve[1])) for (step, _), curve in sorted(found.items(), key=lambda f: f[0][1])]
+        tag: [
+            (step, counted(curve[0], curve[1]))
+            for (step, _), curve in sorted(found.items(), key=lambda f: f[0][1])
+        ]
         for tag, found in curves.items()
     }
     return Events({tag: _series(known) for tag, known in scalars.items()}, histograms)

@@ -49,4 +49,6 @@ def _group(table: ScoreTable, name: str, label: str, rule: str, rows: NDArray[np
     dice, counts = statistic([table.at(rows)], name, "dice", "image"), table.of(name)[rows]
     tp, fp, fn, _ = counts.sum(0) / counts[:, [0, 2]].sum()
     unseen = int((counts[:, 0] == 0).sum())
-    return Group(label, rule, rows, dice.value, bca(dice), float(pooled(counts, "dice")), tp, fn, fp, unseen)
+    return Group(
+        label, rule, rows, dice.value, bca(dice), float(pooled(counts, "dice")), tp, fn, fp, unseen
+    )

@@ -49,7 +49,11 @@ class Plot:
 
     @property
     def left(self) -> float:
-        return 14 + CHARACTER * max(len(name) for _, name in self.y.ticks()) + (18 if self.y.label else 0)
+        return (
+            14
+            + CHARACTER * max(len(name) for _, name in self.y.ticks())
+            + (18 if self.y.label else 0)
+        )
 
     def px(self, value: float) -> float:
         return round(self.left + (WIDTH - self.left - RIGHT) * self.x.at(value), 1)
@@ -60,7 +64,9 @@ class Plot:
     def line(self, xs: Sequence[float], ys: Sequence[float], css: str) -> None:
         """A line through the points; where there is a single one, a dot."""
         every = math.ceil(len(xs) / MOST) or 1
-        points = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        points = [
+            (x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)
+        ]
         kept = points[::every] + (points[-1:] if len(points) % every != 1 % every else [])
         if len(kept) < 2:
             self.dots([x for x, _ in kept], [y for _, y in kept], css)
@@ -70,30 +76,41 @@ class Plot:
     def dots(self, xs: Iterable[float], ys: Iterable[float], css: str, radius: float = 3) -> None:
         """Many dots as one path."""
         path = "".join(f"M{self.px(x)} {self.py(y)}h0" for x, y in zip(xs, ys, strict=True))
-        self.marks.append(Markup('<path class="dots {}" stroke-width="{}" d="{}"/>').format(css, 2 * radius, path))
+        self.marks.append(
+            Markup('<path class="dots {}" stroke-width="{}" d="{}"/>').format(css, 2 * radius, path)
+        )
 
     def link(self, x: float, y: float, css: str, target: str, title: str) -> None:
         """A dot with a tooltip that leads to an element of the page."""
         dot = Markup('<circle class="{}" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>')
         circle = dot.format(css, self.px(x), self.py(y), title)
-        self.marks.append(Markup('<a href="#{}">{}</a>').format(target, circle) if target else circle)
+        self.marks.append(
+            Markup('<a href="#{}">{}</a>').format(target, circle) if target else circle
+        )
 
     def segment(self, start: tuple[float, float], end: tuple[float, float], css: str) -> None:
         places = (self.px(start[0]), self.py(start[1]), self.px(end[0]), self.py(end[1]))
-        self.marks.append(Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(css, *places))
+        self.marks.append(
+            Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(css, *places)
+        )
 
     def text(self, x: float, y: float, text: str, css: str = "note", anchor: str = "start") -> None:
         mark = Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>')
         self.marks.append(mark.format(css, self.px(x), self.py(y), anchor, text))
 
     def svg(self) -> Markup:
-        opening = f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(self.alt)}">'
+        opening = (
+            f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(self.alt)}">'
+        )
         return Markup(opening) + self._frame() + Markup("").join(self.marks) + Markup("</svg>")
 
     def _frame(self) -> Markup:
         right, bottom = WIDTH - RIGHT, self.height - BOTTOM
         parts = [Markup('<path class="frame" d="M{} {}H{}"/>').format(self.left, bottom, right)]
-        grid, text = Markup('<path class="grid" d="{}"/>'), Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
+        grid, text = (
+            Markup('<path class="grid" d="{}"/>'),
+            Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>'),
+        )
         for value, name in self.x.ticks():
             parts.append(text.format(self.px(value), bottom + 15, "middle", name))
         for value, name in self.y.ticks():
@@ -101,6 +118,8 @@ class Plot:
             parts.append(text.format(self.left - 6, self.py(value) + 4, "end", name))
         parts.append(text.format((self.left + right) / 2, self.height - 6, "middle", self.x.label))
         if self.y.label:
-            turned = Markup('<text transform="translate(11 {}) rotate(-90)" text-anchor="middle">{}</text>')
+            turned = Markup(
+                '<text transform="translate(11 {}) rotate(-90)" text-anchor="middle">{}</text>'
+            )
             parts.append(turned.format((TOP + bottom) / 2, self.y.label))
         return Markup("").join(parts)

@@ -21,8 +21,19 @@ MakeSource = Callable[..., Any]
 CHAINS: dict[str, list[dict[str, Any]]] = {
     **{name: PRESETS[name] for name in ("unet_a", "pam_unet", "none")},
     "turn": [{"name": "Rotate", "limit": 180, "p": 1.0}],
-    "nearest": [{"name": "Rotate", "limit": 180, "interpolation": 0, "p": 0.5}, {"name": "VerticalFlip"}],
-    "colour": [{"name": "ColorJitter", "brightness": [0, 2], "contrast": [0, 2], "saturation": [0, 3], "p": 0.8}],
+    "nearest": [
+        {"name": "Rotate", "limit": 180, "interpolation": 0, "p": 0.5},
+        {"name": "VerticalFlip"},
+    ],
+    "colour": [
+        {
+            "name": "ColorJitter",
+            "brightness": [0, 2],
+            "contrast": [0, 2],
+            "saturation": [0, 3],
+            "p": 0.8,
+        }
+    ],
 }
 
 
@@ -42,7 +53,9 @@ def smooth(make_source: MakeSource, channels: int = 3) -> Any:
 
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("chain", sorted(CHAINS))
-def test_it_changes_a_batch_as_the_workers_do(chain: str, channels: int, make_source: MakeSource) -> None:
+def test_it_changes_a_batch_as_the_workers_do(
+    chain: str, channels: int, make_source: MakeSource
+) -> None:
     augmentation = Augmentation(CHAINS[chain], 3)
     source, device = smooth(make_source, channels), DeviceAugmentation(augmentation)
     workers = SegmentationDataset(source, source.ids, (40, 48), augmentation)
@@ -86,7 +99,9 @@ def test_offline_copies_are_the_workers_and_the_original_stays(make_source: Make
     ],
 )
 def test_what_it_does_not_know_is_refused(transform: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"on the device does not know .*; set data.augment_on: workers"):
+    with pytest.raises(
+        InputError, match=r"on the device does not know .*; set data.augment_on: workers"
+    ):
         SegmentationDataModule(augment=[transform], augment_on="device")
 
 
@@ -105,7 +120,10 @@ class Record(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         assert "draw" not in batch
-        self.seen |= {f"{self.current_epoch} {id}": x for id, x in zip(batch["id"], batch["image"], strict=True)}
+        self.seen |= {
+            f"{self.current_epoch} {id}": x
+            for id, x in zip(batch["id"], batch["image"], strict=True)
+        }
         return self.weight**2
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -130,15 +148,24 @@ def test_training_sees_the_same_images_up_to_rounding(tmp_path: Path) -> None:
         )
         module = Record()
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        Trainer(default_root_dir=tmp_path, max_epochs=2, accelerator="cpu", enable_checkpointing=False, **quiet).fit(  # type: ignore[arg-type]
+        Trainer(
+            default_root_dir=tmp_path,
+            max_epochs=2,
+            accelerator="cpu",
+            enable_checkpointing=False,
+            **quiet,
+        ).fit(  # type: ignore[arg-type]
             module, data
         )
         found.append(module.seen)
     workers, device = found
     assert workers.keys() == device.keys()
     assert len(workers) == 32
-    differences = [(workers[name].int() - device[name].int()).abs().float().mean() for name in workers]
+    differences = [
+        (workers[name].int() - device[name].int()).abs().float().mean() for name in workers
+    ]
     assert max(differences) < 1.5
     assert (
-        workers["0 " + next(iter(workers))[2:]].int() - workers["1 " + next(iter(workers))[2:]].int()
+        workers["0 " + next(iter(workers))[2:]].int()
+        - workers["1 " + next(iter(workers))[2:]].int()
     ).abs().max() > 5

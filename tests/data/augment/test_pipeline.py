@@ -41,12 +41,18 @@ def error(*transforms: dict[str, Any]) -> str:
 
 
 def test_an_unknown_transform_gets_its_near_match() -> None:
-    assert "no transform named 'HorizontalFlp'; did you mean 'HorizontalFlip'" in error({"name": "HorizontalFlp"})
+    assert "no transform named 'HorizontalFlp'; did you mean 'HorizontalFlip'" in error(
+        {"name": "HorizontalFlp"}
+    )
 
 
 def test_a_misspelt_argument_is_refused_instead_of_ignored() -> None:
-    assert "Rotate has no argument 'limt'; did you mean 'limit'" in error({"name": "Rotate", "limt": 3})
-    assert "CoarseDropout has no argument 'max_holes'" in error({"name": "CoarseDropout", "max_holes": 3})
+    assert "Rotate has no argument 'limt'; did you mean 'limit'" in error(
+        {"name": "Rotate", "limt": 3}
+    )
+    assert "CoarseDropout has no argument 'max_holes'" in error(
+        {"name": "CoarseDropout", "max_holes": 3}
+    )
 
 
 def test_an_illegal_value_is_refused_in_one_line() -> None:
@@ -58,7 +64,9 @@ def test_an_illegal_value_is_refused_in_one_line() -> None:
 
 def test_strong_defaults_must_be_written_out() -> None:
     assert "Rotate needs limit" in error({"name": "Rotate"})
-    assert "ColorJitter needs contrast, saturation" in error({"name": "ColorJitter", "brightness": 0.2})
+    assert "ColorJitter needs contrast, saturation" in error(
+        {"name": "ColorJitter", "brightness": 0.2}
+    )
 
 
 def test_a_transform_without_a_name_is_refused() -> None:
@@ -81,7 +89,9 @@ def test_a_negative_seed_is_refused() -> None:
 
 
 def test_an_unknown_preset_gets_its_near_match() -> None:
-    with pytest.raises(InputError, match="no augmentation preset named 'unet-a'; did you mean 'unet_a'"):
+    with pytest.raises(
+        InputError, match="no augmentation preset named 'unet-a'; did you mean 'unet_a'"
+    ):
         transforms_of("unet-a")
 
 
@@ -90,7 +100,9 @@ def test_an_unknown_preset_gets_its_near_match() -> None:
 def test_presets_keep_shape_type_and_mask_values(preset: str, channels: int) -> None:
     change = Augmentation(transforms_of(preset), 0)
     for key in range(20):
-        image, mask = change(np.ascontiguousarray(IMAGE[..., :channels]), MASK[..., :1].copy(), (key,))
+        image, mask = change(
+            np.ascontiguousarray(IMAGE[..., :channels]), MASK[..., :1].copy(), (key,)
+        )
         assert image.shape == (24, 24, channels)
         assert mask.shape == (24, 24, 1)
         assert image.dtype == mask.dtype == np.uint8
@@ -105,18 +117,30 @@ def test_no_augmentation_returns_the_arrays_untouched() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(transform=st.sampled_from(GEOMETRIC), key=st.integers(0, 10_000), copies=st.integers(1, 3))
-def test_masks_follow_images_under_geometric_transforms(transform: dict[str, Any], key: int, copies: int) -> None:
+def test_masks_follow_images_under_geometric_transforms(
+    transform: dict[str, Any], key: int, copies: int
+) -> None:
     """The mask, painted into the image, stays where the mask is; OpenCV rounds ties differently for two channels."""
     mask = np.repeat(MASK[..., :1], copies, axis=2)
-    image, moved = Augmentation([transform | {"p": 1.0}], 3)(np.repeat(MASK[..., :1] * 255, 3, axis=2), mask, (key,))
+    image, moved = Augmentation([transform | {"p": 1.0}], 3)(
+        np.repeat(MASK[..., :1] * 255, 3, axis=2), mask, (key,)
+    )
     assert moved.shape == mask.shape
     assert set(np.unique(moved)) <= {0, 1}
-    assert ((image[..., :1] > 127) != (moved == 1)).mean() < 0.1  # a noise mask one pixel off differs at 0.5
+    assert (
+        (image[..., :1] > 127) != (moved == 1)
+    ).mean() < 0.1  # a noise mask one pixel off differs at 0.5
 
 
 def test_the_hue_stays_unless_asked() -> None:
     red = np.full((8, 8, 3), (200, 40, 40), np.uint8)
-    jitter = {"name": "ColorJitter", "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "p": 1.0}
+    jitter = {
+        "name": "ColorJitter",
+        "brightness": 0.2,
+        "contrast": 0.2,
+        "saturation": 0.2,
+        "p": 1.0,
+    }
 
     def reddest(transform: dict[str, Any]) -> set[int]:
         change = Augmentation([transform], 0)
@@ -128,7 +152,9 @@ def test_the_hue_stays_unless_asked() -> None:
 
 def test_the_same_seed_and_key_give_the_same_change_and_others_do_not() -> None:
     change, same, other = (Augmentation(PRESETS["unet_a"], seed) for seed in (1, 1, 2))
-    keys: list[tuple[int | str, ...]] = [(epoch, copy, id) for epoch in range(3) for copy in range(2) for id in "ab"]
+    keys: list[tuple[int | str, ...]] = [
+        (epoch, copy, id) for epoch in range(3) for copy in range(2) for id in "ab"
+    ]
     images = [change(IMAGE, MASK, key)[0] for key in keys]
     for key, image in reversed(list(zip(keys, images, strict=True))):  # whatever was drawn before
         assert np.array_equal(same(IMAGE, MASK, key)[0], image)
@@ -138,20 +164,32 @@ def test_the_same_seed_and_key_give_the_same_change_and_others_do_not() -> None:
 
 def test_flips_are_independent() -> None:
     """Albumentations 2.0.8 with seed= gives each transform the same stream: both flips or none."""
-    change = Augmentation([{"name": "HorizontalFlip", "p": 0.5}, {"name": "VerticalFlip", "p": 0.5}], 0)
+    change = Augmentation(
+        [{"name": "HorizontalFlip", "p": 0.5}, {"name": "VerticalFlip", "p": 0.5}], 0
+    )
     known = {
         IMAGE.tobytes(): "none",
         IMAGE[:, ::-1].tobytes(): "h",
         IMAGE[::-1].tobytes(): "v",
         IMAGE[::-1, ::-1].tobytes(): "hv",
     }
-    seen = Counter(known[np.ascontiguousarray(change(IMAGE, MASK, (0, key))[0]).tobytes()] for key in range(800))
-    assert all(150 < seen[name] < 250 for name in ("none", "h", "v", "hv")), seen  # 200 expected, sd 12
+    seen = Counter(
+        known[np.ascontiguousarray(change(IMAGE, MASK, (0, key))[0]).tobytes()]
+        for key in range(800)
+    )
+    assert all(150 < seen[name] < 250 for name in ("none", "h", "v", "hv")), (
+        seen
+    )  # 200 expected, sd 12
 
 
 def test_the_strength_is_independent_of_the_decision_to_apply() -> None:
     """Two jitters one after the other must not draw one strength."""
-    jitter = {"name": "RandomBrightnessContrast", "brightness_limit": 0.3, "contrast_limit": 0, "p": 1.0}
+    jitter = {
+        "name": "RandomBrightnessContrast",
+        "brightness_limit": 0.3,
+        "contrast_limit": 0,
+        "p": 1.0,
+    }
     grey = np.full((4, 4, 3), 100, np.uint8)
     once, twice = Augmentation([jitter], 0), Augmentation([jitter, jitter], 0)
     first = [once(grey, MASK[:4, :4], (key,))[0].mean() - 100 for key in range(200)]
@@ -176,7 +214,9 @@ assert "albumentations" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def library(transforms: list[dict[str, Any]], image: np.ndarray, mask: np.ndarray, key: Key) -> dict[str, np.ndarray]:
+def library(
+    transforms: list[dict[str, Any]], image: np.ndarray, mask: np.ndarray, key: Key
+) -> dict[str, np.ndarray]:
     """The same chain, run by albumentations' own Compose with the same random numbers (seed 3)."""
     import albumentations
 
@@ -189,7 +229,9 @@ def library(transforms: list[dict[str, Any]], image: np.ndarray, mask: np.ndarra
     chain = albumentations.Compose([build(transform) for transform in transforms])
     entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in (3, *key)]
     first, second = np.random.SeedSequence(entropy).spawn(2)
-    chain.set_random_state(np.random.default_rng(first), random.Random(int(second.generate_state(1)[0])))
+    chain.set_random_state(
+        np.random.default_rng(first), random.Random(int(second.generate_state(1)[0]))
+    )
     found: dict[str, np.ndarray] = chain(image=image, mask=mask)
     return found
 
@@ -199,8 +241,20 @@ LIBRARY_CHAINS = [
     [{"name": "Rotate", "limit": 180, "interpolation": 2, "border_mode": 1, "p": 0.9}],
     [{"name": "Rotate", "limit": 60, "fill": [10, 20, 30], "fill_mask": 1, "p": 0.9}],
     [{"name": "Rotate", "limit": 60, "border_mode": 2, "mask_interpolation": 1, "p": 0.9}],
-    [{"name": "ColorJitter", "brightness": [0, 3], "contrast": [0, 3], "saturation": [0, 3], "hue": 0.5, "p": 0.9}],
-    [{"name": "Affine", "scale": [0.5, 2], "shear": 20, "p": 0.9}, {"name": "GaussNoise", "p": 0.5}],
+    [
+        {
+            "name": "ColorJitter",
+            "brightness": [0, 3],
+            "contrast": [0, 3],
+            "saturation": [0, 3],
+            "hue": 0.5,
+            "p": 0.9,
+        }
+    ],
+    [
+        {"name": "Affine", "scale": [0.5, 2], "shear": 20, "p": 0.9},
+        {"name": "GaussNoise", "p": 0.5},
+    ],
     [
         {
             "name": "OneOf",
@@ -238,7 +292,14 @@ def test_a_chain_changes_every_pixel_as_the_library_does(
 def test_grey_pictures_are_changed_as_the_library_does() -> None:
     chain = [
         {"name": "Rotate", "limit": 90, "p": 0.7},
-        {"name": "ColorJitter", "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0, "p": 0.7},
+        {
+            "name": "ColorJitter",
+            "brightness": 0.5,
+            "contrast": 0.5,
+            "saturation": 0.5,
+            "hue": 0,
+            "p": 0.7,
+        },
     ]
     grey = cv2.resize(IMAGE[..., :1], (50, 40))[..., None]
     mask = (grey > 120).astype(np.uint8)
@@ -288,7 +349,10 @@ def test_one_of_takes_each_transform_with_the_chance_of_its_p() -> None:
     }
     change = Augmentation([one_of], 0)
     known = {IMAGE.tobytes(): "none", IMAGE[:, ::-1].tobytes(): "h", IMAGE[::-1].tobytes(): "v"}
-    seen = Counter(known[np.ascontiguousarray(change(IMAGE, MASK, (0, key))[0]).tobytes()] for key in range(1000))
+    seen = Counter(
+        known[np.ascontiguousarray(change(IMAGE, MASK, (0, key))[0]).tobytes()]
+        for key in range(1000)
+    )
     assert abs(seen["none"] - 200) < 50
     assert abs(seen["h"] - 600) < 60
     assert abs(seen["v"] - 200) < 50
@@ -311,7 +375,9 @@ def test_sa_unets_twelve_copies_hold_three_of_each_kind() -> None:
     assert np.array_equal(copies[0], image)
     flips = [image[:, ::-1], image[::-1], image[::-1, ::-1]]
     assert all(np.array_equal(*pair) for pair in zip(copies[10:], flips, strict=True))
-    assert all((copy[0, 0] == 0).all() or (copy[-1, -1] == 0).all() for copy in copies[1:4])  # the corners turn in
+    assert all(
+        (copy[0, 0] == 0).all() or (copy[-1, -1] == 0).all() for copy in copies[1:4]
+    )  # the corners turn in
     assert all(0 < np.abs(copy.astype(int) - image).max() <= 2 for copy in copies[4:7])
     assert all(np.ptp(copy[20:].reshape(-1, 3), axis=0).max() == 0 for copy in copies[7:10])
     assert all(copy.mean() > image.mean() for copy in copies[7:10])
@@ -351,15 +417,32 @@ def test_a_file_of_transforms_is_read_and_its_faults_named(tmp_path: Path) -> No
 
 def test_faults_of_our_own_transforms_are_refused() -> None:
     assert "OneOf needs transforms" in error({"name": "OneOf"})
-    assert "OneOf has no argument 'transform'; did you mean 'transforms'" in error({"name": "OneOf", "transform": []})
+    assert "OneOf has no argument 'transform'; did you mean 'transforms'" in error(
+        {"name": "OneOf", "transform": []}
+    )
     assert "ByCopy needs transforms" in error({"name": "ByCopy", "transforms": []})
-    assert "OneOf refuses p = 2" in error({"name": "OneOf", "p": 2, "transforms": [{"name": "HorizontalFlip"}]})
-    assert "did you mean 'VerticalFlip'" in error({"name": "ByCopy", "transforms": [[{"name": "VertcalFlip"}]]})
-    assert "chance 0 alone" in error({"name": "OneOf", "transforms": [{"name": "VerticalFlip", "p": 0}]})
-    assert "'HorizontalFlip' is no transform" in error({"name": "OneOf", "transforms": ["HorizontalFlip"]})
+    assert "OneOf refuses p = 2" in error(
+        {"name": "OneOf", "p": 2, "transforms": [{"name": "HorizontalFlip"}]}
+    )
+    assert "did you mean 'VerticalFlip'" in error(
+        {"name": "ByCopy", "transforms": [[{"name": "VertcalFlip"}]]}
+    )
+    assert "chance 0 alone" in error(
+        {"name": "OneOf", "transforms": [{"name": "VerticalFlip", "p": 0}]}
+    )
+    assert "'HorizontalFlip' is no transform" in error(
+        {"name": "OneOf", "transforms": ["HorizontalFlip"]}
+    )
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_preset_says_where_it_comes_from(preset: str) -> None:
-    file = Path(__file__).parents[3] / "lightning_seg" / "data" / "augment" / "presets" / f"{preset}.yaml"
+    file = (
+        Path(__file__).parents[3]
+        / "lightning_seg"
+        / "data"
+        / "augment"
+        / "presets"
+        / f"{preset}.yaml"
+    )
     assert file.read_text(encoding="utf-8").startswith("# ")

@@ -32,7 +32,9 @@ def scene(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     grey = np.zeros((HEIGHT, WIDTH), np.float32)
     for cells, weight in ((5, 30), (11, 25), (30, 18), (70, 9)):
-        grey += weight * cv2.resize(rng.standard_normal((cells, cells), np.float32), (WIDTH, HEIGHT))
+        grey += weight * cv2.resize(
+            rng.standard_normal((cells, cells), np.float32), (WIDTH, HEIGHT)
+        )
     for _ in range(25):
         centre, radius = rng.integers(0, (WIDTH, HEIGHT)).tolist(), int(rng.integers(3, 14))
         cv2.circle(grey, centre, radius, float(rng.normal(0, 60)), int(rng.choice([-1, 2])))
@@ -55,9 +57,14 @@ def recompressed(picture: np.ndarray) -> np.ndarray:
 def moved(picture: np.ndarray, pixels: float, seed: int = 0) -> np.ndarray:
     """The view as it looks a second later: shifted smoothly by about so many pixels, other noise."""
     rng = np.random.default_rng(seed)
-    shifts = [cv2.resize(rng.normal(0, pixels, (4, 4)).astype(np.float32), (WIDTH, HEIGHT)) for _ in range(2)]
+    shifts = [
+        cv2.resize(rng.normal(0, pixels, (4, 4)).astype(np.float32), (WIDTH, HEIGHT))
+        for _ in range(2)
+    ]
     x, y = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32))
-    warped = cv2.remap(picture, x + shifts[0] + 4, y + shifts[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    warped = cv2.remap(
+        picture, x + shifts[0] + 4, y + shifts[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
     return framed((warped + rng.normal(0, 3, picture.shape)).clip(0, 255).astype(np.uint8))
 
 
@@ -127,7 +134,9 @@ DISGUISES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("disguise", DISGUISES)
 def test_a_copy_is_found_in_every_disguise(disguise: str) -> None:
     original = scene(1)
-    assert kinds(strangers() | {"a": original, "b": DISGUISES[disguise](original)}) == {"a-b": "same picture"}
+    assert kinds(strangers() | {"a": original, "b": DISGUISES[disguise](original)}) == {
+        "a-b": "same picture"
+    }
 
 
 def test_pictures_equal_in_each_pixel_are_identical_however_their_masks_differ() -> None:
@@ -196,7 +205,9 @@ def test_a_group_that_crosses_splits_is_a_leak_though_nothing_looks_alike() -> N
     assert report_of(source, ["s100", "s102"], ["s101", "s103"]).exit_code == 0
 
 
-def test_ids_that_the_data_lack_and_a_wrong_number_of_images_are_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_that_the_data_lack_and_a_wrong_number_of_images_are_faults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     source = Scenes(strangers(2) | {"v": scene(9)})
     report = report_of(source, ["s100"], ["s101", "gone"])
     assert (report.protocols[0].missing, report.exit_code) == (("gone",), 1)
@@ -213,7 +224,9 @@ def write_folder(root: Path, count: int = 4, mask_quality: int = 0) -> Path:
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
         cv2.ellipse(mask, (120, 90), (30 + 9 * index, 25), 20 * index, 0, 360, 255, -1)
         name = f"p{index}.jpg" if mask_quality else f"p{index}.png"
-        Image.fromarray(mask).save(root / "masks" / name, **({"quality": mask_quality} if mask_quality else {}))
+        Image.fromarray(mask).save(
+            root / "masks" / name, **({"quality": mask_quality} if mask_quality else {})
+        )
     return root
 
 
@@ -229,14 +242,17 @@ def test_damaged_files_are_each_named_and_the_others_checked(tmp_path: Path) -> 
     report = examine("folder", source, [])
     assert [damage.id for damage in report.damages] == ["p0", "p1", "p2", "p3", "p4"]
     for damage, reason in zip(
-        report.damages, ("cannot be decoded", r"\(0 bytes\)", "differ in size", "is no mask", "8 bits"), strict=True
+        report.damages,
+        ("cannot be decoded", r"\(0 bytes\)", "differ in size", "is no mask", "8 bits"),
+        strict=True,
     ):
         assert re.search(rf"{damage.id}\.png.*{reason}", damage.sentence)
     assert [fact.id for fact in report.facts] == ["p5", "p6"]
     assert report.exit_code == 1
     assert "5 cannot be read" in str(summary.lines(report))
     assert all(
-        damage.sentence.split("/")[-1] in page.render(report, source).replace("&#39;", "'") for damage in report.damages
+        damage.sentence.split("/")[-1] in page.render(report, source).replace("&#39;", "'")
+        for damage in report.damages
     )
 
 
@@ -280,7 +296,10 @@ def test_numbers_of_labels_have_no_threshold_and_strange_ones_are_damage(tmp_pat
 
 def test_empty_full_and_repeated_masks_are_listed() -> None:
     source = Scenes({id: scene(seed) for seed, id in enumerate("abcdef")})
-    source.masks = {"a": np.zeros((HEIGHT, WIDTH), np.uint8), "b": np.ones((HEIGHT, WIDTH), np.uint8)}
+    source.masks = {
+        "a": np.zeros((HEIGHT, WIDTH), np.uint8),
+        "b": np.ones((HEIGHT, WIDTH), np.uint8),
+    }
     source.masks |= {"d": source.read("c").mask[..., 0], "e": source.masks["a"]}
     report = examine("mine", source, [], near=False)
     assert (report.empty, report.full, report.same_masks) == (["a", "e"], ["b"], [("c", "d")])

@@ -11,7 +11,12 @@ import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightning_seg.data.reading.volumes import read_grid, read_labels_volume, read_volume, to_canonical
+from lightning_seg.data.reading.volumes import (
+    read_grid,
+    read_labels_volume,
+    read_volume,
+    to_canonical,
+)
 from lightning_seg.errors import InputError
 from lightning_seg.inference._nifti import SliceFile, SliceReader
 
@@ -50,9 +55,15 @@ def written(folder: Path, ct: Path, canonical: np.ndarray) -> Path:
 @pytest.mark.parametrize("codes", AXES)
 def test_slices_run_from_the_feet_and_show_the_patient_front_up(tmp_path: Path, codes: str) -> None:
     rng = np.random.default_rng(0)
-    path = write(tmp_path / "a.nii.gz", rng.integers(-99, 99, (4, 5, 6)).astype(np.int16), affine_of(codes, (2, 3, 4)))
+    path = write(
+        tmp_path / "a.nii.gz",
+        rng.integers(-99, 99, (4, 5, 6)).astype(np.int16),
+        affine_of(codes, (2, 3, 4)),
+    )
     grid = read_grid(path)
-    reference = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")  # an independent implementation
+    reference = SimpleITK.DICOMOrient(
+        SimpleITK.ReadImage(str(path)), "LPS"
+    )  # an independent implementation
     found = to_canonical(read_volume(path), grid.affine)
     assert np.array_equal(found, SimpleITK.GetArrayFromImage(reference))
     assert grid.canonical_shape == found.shape
@@ -67,9 +78,16 @@ def test_slices_run_from_the_feet_and_show_the_patient_front_up(tmp_path: Path, 
     tilt=st.floats(-0.7, 0.7),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_a_round_trip_keeps_affine_header_and_labels_bit_by_bit(
-    tmp_path: Path, codes: str, shape: tuple[int, ...], spacing: tuple[float, ...], tilt: float, seed: int
+    tmp_path: Path,
+    codes: str,
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...],
+    tilt: float,
+    seed: int,
 ) -> None:
     labels = np.random.default_rng(seed).integers(0, 3, shape).astype(np.uint8)
     image = nibabel.Nifti1Image(labels.astype(np.int16) * 100 - 50, affine_of(codes, spacing, tilt))
@@ -80,7 +98,15 @@ def test_a_round_trip_keeps_affine_header_and_labels_bit_by_bit(
     assert np.array_equal(np.asanyarray(back.dataobj), labels)
     assert back.get_data_dtype() == np.uint8
     assert np.array_equal(back.affine, ct.affine)
-    for field in ("pixdim", "qform_code", "sform_code", "srow_x", "quatern_b", "xyzt_units", "descrip"):
+    for field in (
+        "pixdim",
+        "qform_code",
+        "sform_code",
+        "srow_x",
+        "quatern_b",
+        "xyzt_units",
+        "descrip",
+    ):
         assert np.array_equal(back.header[field], ct.header[field]), field
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
 
@@ -90,7 +116,9 @@ def test_a_scale_in_the_header_is_applied_and_not_handed_on_to_labels(tmp_path: 
     image.header.set_slope_inter(2, -1000)
     image.to_filename(tmp_path / "ct.nii")
     raw = bytearray((tmp_path / "ct.nii").read_bytes())
-    raw[112:120] = np.array([2, -1000], "<f4").tobytes()  # scl_slope and scl_inter as a scanner writes them
+    raw[112:120] = np.array(
+        [2, -1000], "<f4"
+    ).tobytes()  # scl_slope and scl_inter as a scanner writes them
     raw[352:] = np.arange(24, dtype="<i2").tobytes()
     (tmp_path / "ct.nii").write_bytes(raw)
     ct = read_volume(tmp_path / "ct.nii")
@@ -128,7 +156,9 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.4, 0.9])
 def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, share: float) -> None:
     path = write(
-        tmp_path / f"ct{suffix}", np.random.default_rng(0).integers(0, 999, (9, 9, 9)).astype(np.int16), np.eye(4)
+        tmp_path / f"ct{suffix}",
+        np.random.default_rng(0).integers(0, 999, (9, 9, 9)).astype(np.int16),
+        np.eye(4),
     )
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -149,7 +179,9 @@ def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
             read_grid(tmp_path / name)
     with pytest.raises(InputError, match="does not exist"):
         read_volume(tmp_path / "absent.nii")
-    assert read_volume(write(tmp_path / "one.nii", np.zeros((3, 4, 5, 1), np.int16), np.eye(4))).shape == (3, 4, 5)
+    assert read_volume(
+        write(tmp_path / "one.nii", np.zeros((3, 4, 5, 1), np.int16), np.eye(4))
+    ).shape == (3, 4, 5)
 
 
 def test_an_affine_without_a_direction_is_refused(tmp_path: Path) -> None:
@@ -162,7 +194,12 @@ def test_an_affine_without_a_direction_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lits-volume-0/volume-0.nii.gz", "ct-example/example_ct_sm.nii.gz", "ct-example/example_seg.nii.gz"]
+    "name",
+    [
+        "lits-volume-0/volume-0.nii.gz",
+        "ct-example/example_ct_sm.nii.gz",
+        "ct-example/example_seg.nii.gz",
+    ],
 )
 @pytest.mark.skipif(not REAL.is_dir(), reason="no folder $LIGHTNING_SEG_DATA/ct-example")
 def test_real_scans_turn_and_come_back_exactly(tmp_path: Path, name: str) -> None:
@@ -174,7 +211,9 @@ def test_real_scans_turn_and_come_back_exactly(tmp_path: Path, name: str) -> Non
     assert np.allclose(grid.canonical_spacing, reference.GetSpacing()[::-1], rtol=1e-5)
     labels = written(tmp_path, path, canonical > 100)
     back, first = (SimpleITK.ReadImage(str(each)) for each in (labels, path))
-    assert np.array_equal(SimpleITK.GetArrayFromImage(back), SimpleITK.GetArrayFromImage(first) > 100)
+    assert np.array_equal(
+        SimpleITK.GetArrayFromImage(back), SimpleITK.GetArrayFromImage(first) > 100
+    )
     assert (back.GetOrigin(), back.GetSpacing(), back.GetDirection()) == (
         first.GetOrigin(),
         first.GetSpacing(),

@@ -40,7 +40,9 @@ def test_a_grey_image_is_read_as_three_equal_channels(tmp_path: Path, picture: n
     assert all(np.array_equal(image[..., channel], picture[..., 0]) for channel in range(3))
 
 
-def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path, picture: np.ndarray) -> None:
+def test_an_image_is_turned_as_its_exif_orientation_says(
+    tmp_path: Path, picture: np.ndarray
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: turn 90 degrees clockwise to display
     path = save(tmp_path / "x.png", picture, exif=exif)
@@ -49,7 +51,9 @@ def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path, picture
 
 @pytest.mark.parametrize("kept", [0, 20, 0.3, 0.9, 0.99])
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_a_truncated_file_is_refused_by_name(tmp_path: Path, picture: np.ndarray, suffix: str, kept: float) -> None:
+def test_a_truncated_file_is_refused_by_name(
+    tmp_path: Path, picture: np.ndarray, suffix: str, kept: float
+) -> None:
     path = save(tmp_path / f"broken{suffix}", picture)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
@@ -90,8 +94,13 @@ def test_a_mask_of_zeros_and_ones_is_not_silently_empty(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(path, threshold=0), np.eye(16))
 
 
-def test_image_and_mask_of_different_sizes_are_refused_with_both_sizes(tmp_path: Path, picture: np.ndarray) -> None:
-    image, mask = save(tmp_path / "i.png", picture), save(tmp_path / "m.png", np.zeros((40, 50), np.uint8))
+def test_image_and_mask_of_different_sizes_are_refused_with_both_sizes(
+    tmp_path: Path, picture: np.ndarray
+) -> None:
+    image, mask = (
+        save(tmp_path / "i.png", picture),
+        save(tmp_path / "m.png", np.zeros((40, 50), np.uint8)),
+    )
     with pytest.raises(InputError, match="60x40 and 50x40"):
         read_pair(image, mask)
 
@@ -149,14 +158,18 @@ def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:
         pair_files(folder(tmp_path / "images"), folder(tmp_path / "masks"))
 
 
-def test_a_root_that_is_given_wins_and_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_root_that_is_given_wins_and_must_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LIGHTNING_SEG_DATA", str(tmp_path / "elsewhere"))
     assert find_root("x", tmp_path, ("X",)) == tmp_path
     with pytest.raises(InputError, match="gone' does not exist"):
         find_root("x", tmp_path / "gone", ("X",))
 
 
-def test_without_a_root_the_data_variable_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_root_the_data_variable_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LIGHTNING_SEG_DATA", str(tmp_path))
     with pytest.raises(InputError, match=r"nothing found at .*First, .*second"):
         find_root("x", None, ("First", "second"))

@@ -36,7 +36,12 @@ def write(folder: Path, layout: str, frames: tuple[str, ...] = FRAMES) -> Path:
 def test_a_sample_is_the_frame_and_its_mask_in_either_layout(layout: str, tmp_path: Path) -> None:
     source = CVCClinicDB(write(tmp_path, layout))
     assert source.ids == ["1", "10", "26", "612"]
-    assert source.groups == {"1": "sequence 1", "10": "sequence 1", "26": "sequence 2", "612": "sequence 29"}
+    assert source.groups == {
+        "1": "sequence 1",
+        "10": "sequence 1",
+        "26": "sequence 2",
+        "612": "sequence 29",
+    }
     image, mask, _ = source.read("612")
     assert image.shape == (24, 32, 3)
     assert mask.shape == (24, 32, 1)
@@ -46,7 +51,9 @@ def test_a_sample_is_the_frame_and_its_mask_in_either_layout(layout: str, tmp_pa
     assert CVCClinicDB(tmp_path, mask_threshold=0).read("612").mask.sum() == 120
 
 
-def test_folder_parent_and_data_variable_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_parent_and_data_variable_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write(tmp_path / "CVC-ClinicDB", "tif")
     monkeypatch.setenv("LIGHTNING_SEG_DATA", str(tmp_path))
     assert CVCClinicDB(folder).ids == CVCClinicDB(tmp_path).ids == CVCClinicDB().ids == list(FRAMES)
@@ -55,7 +62,9 @@ def test_folder_parent_and_data_variable_are_accepted(tmp_path: Path, monkeypatc
 
 
 def test_what_is_not_the_data_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds neither images/ and masks/ nor Original/ and Ground Truth/"):
+    with pytest.raises(
+        InputError, match=r"holds neither images/ and masks/ nor Original/ and Ground Truth/"
+    ):
         CVCClinicDB(tmp_path)
     with pytest.raises(InputError, match=r"613\.png is no frame of CVC-ClinicDB, 1 to 612"):
         CVCClinicDB(write(tmp_path, "png", ("612", "613")))
@@ -87,7 +96,9 @@ def test_no_sequence_is_divided_by_the_one_protocol_and_the_other_says_that_it_d
     shared = {}
     for name in cvc_clinicdb.SHARES:
         homes = [{table[id] for id in ids} for ids in load_protocol(name).ids.values()]
-        shared[name] = sum(sum(group in home for home in homes) > 1 for group in set(table.values()))
+        shared[name] = sum(
+            sum(group in home for home in homes) > 1 for group in set(table.values())
+        )
     assert shared["clinicdb-sequences"] == 0
     assert shared["clinicdb-459-153"] > 20
     leaky = load_protocol("clinicdb-459-153")
@@ -122,7 +133,9 @@ def test_the_real_data_set_is_whole_and_fits_its_protocols() -> None:
     for name in cvc_clinicdb.SHARES:
         check(load_protocol(name), source)
     samples = [source.read(id) for id in source.ids[::20]]
-    assert {sample.image.shape + sample.mask.shape for sample in samples} == {(288, 384, 3, 288, 384, 1)}
+    assert {sample.image.shape + sample.mask.shape for sample in samples} == {
+        (288, 384, 3, 288, 384, 1)
+    }
     shares = [sample.mask.mean() for sample in samples]
     assert min(shares) > 0
     assert 0.05 < np.mean(shares) < 0.15
@@ -131,12 +144,18 @@ def test_the_real_data_set_is_whole_and_fits_its_protocols() -> None:
 def test_the_table_of_sequences_is_the_owners() -> None:
     real()
     folder = next(
-        path for name in cvc_clinicdb.NAMES if (path := Path(os.environ["LIGHTNING_SEG_DATA"]) / name).is_dir()
+        path
+        for name in cvc_clinicdb.NAMES
+        if (path := Path(os.environ["LIGHTNING_SEG_DATA"]) / name).is_dir()
     )
     if not (folder / "README.txt").is_file():
         pytest.skip("this copy of CVC-ClinicDB has no README.txt of its owners")
-    rows = re.findall(r"\|\s*(\d+) to\s+(\d+)\s*\|\s*(\d+)", (folder / "README.txt").read_text(encoding="latin-1"))
+    rows = re.findall(
+        r"\|\s*(\d+) to\s+(\d+)\s*\|\s*(\d+)", (folder / "README.txt").read_text(encoding="latin-1")
+    )
     owners = {
-        str(frame): f"sequence {number}" for first, last, number in rows for frame in range(int(first), int(last) + 1)
+        str(frame): f"sequence {number}"
+        for first, last, number in rows
+        for frame in range(int(first), int(last) + 1)
     }
     assert owners == cvc_clinicdb.sequences()

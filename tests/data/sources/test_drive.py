@@ -37,17 +37,30 @@ def write(parent: Path, numbers: range, shape: tuple[int, int] = SHAPE) -> Path:
     """``<parent>/DRIVE`` as its owners pack it: 21_training.tif, 21_manual1.gif, 21_training_mask.gif, ..."""
     folder = parent / "DRIVE"
     for number in numbers:
-        half, stem = ("test", f"{number:02d}_test") if number <= 20 else ("training", f"{number:02d}_training")
+        half, stem = (
+            ("test", f"{number:02d}_test")
+            if number <= 20
+            else ("training", f"{number:02d}_training")
+        )
         truth = vessels(number, shape)
-        parts = {"1st_manual": (f"{number:02d}_manual1", truth), "mask": (f"{stem}_mask", view(number, shape))}
+        parts = {
+            "1st_manual": (f"{number:02d}_manual1", truth),
+            "mask": (f"{stem}_mask", view(number, shape)),
+        }
         if half == "test":
             parts["2nd_manual"] = (f"{number:02d}_manual2", ~truth)
         for part, (name, pixels) in parts.items():
             (folder / half / part).mkdir(parents=True, exist_ok=True)
-            Image.fromarray((255 * pixels).astype(np.uint8)).save(folder / half / part / f"{name}.gif")
+            Image.fromarray((255 * pixels).astype(np.uint8)).save(
+                folder / half / part / f"{name}.gif"
+            )
         (folder / half / "images").mkdir(exist_ok=True)
-        image = np.stack([truth * 200, np.full(shape, number), np.zeros(shape)], axis=2).astype(np.uint8)
-        Image.fromarray(image).save(folder / half / "images" / f"{stem}.tif", compression="tiff_lzw")
+        image = np.stack([truth * 200, np.full(shape, number), np.zeros(shape)], axis=2).astype(
+            np.uint8
+        )
+        Image.fromarray(image).save(
+            folder / half / "images" / f"{stem}.tif", compression="tiff_lzw"
+        )
     return folder
 
 
@@ -87,7 +100,9 @@ def test_copies_without_fields_of_view_are_refused_unless_told(tmp_path: Path) -
     with pytest.raises(InputError, match=r"20_test\.tif has no mask in .*test/mask"):
         DRIVE(folder)
     (folder / "test" / "mask").rmdir()
-    with pytest.raises(InputError, match=r"without their fields of view, mask/; .* field_of_view: false"):
+    with pytest.raises(
+        InputError, match=r"without their fields of view, mask/; .* field_of_view: false"
+    ):
         DRIVE(folder)
     source = DRIVE(folder, field_of_view=False)
     assert not source.regions
@@ -96,12 +111,16 @@ def test_copies_without_fields_of_view_are_refused_unless_told(tmp_path: Path) -
 
 def test_a_field_of_view_of_another_size_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, range(20, 22))
-    Image.fromarray(np.full((9, 9), 255, np.uint8)).save(folder / "test" / "mask" / "20_test_mask.gif")
+    Image.fromarray(np.full((9, 9), 255, np.uint8)).save(
+        folder / "test" / "mask" / "20_test_mask.gif"
+    )
     with pytest.raises(InputError, match=r"20_test_mask\.gif differ in size \(30x37 and 9x9\)"):
         DRIVE(folder).read("20_test")
 
 
-def test_folder_parent_and_data_variable_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_parent_and_data_variable_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write(tmp_path, range(20, 22))
     monkeypatch.setenv("LIGHTNING_SEG_DATA", str(tmp_path))
     assert DRIVE(folder).ids == DRIVE(tmp_path).ids == DRIVE().ids == ["20_test", "21_training"]
@@ -129,11 +148,15 @@ def test_the_protocol_follows_from_the_ids_by_its_rule() -> None:
     assert split.ids["test"] == tuple(IDS[:20])
     assert split.ids["train"] == tuple(IDS[20:36])
     assert split.ids["val"] == tuple(IDS[36:])
-    assert implementation.protocol(IDS[::-1]) == (PROTOCOLS / "drive.csv").read_text(encoding="utf-8")
+    assert implementation.protocol(IDS[::-1]) == (PROTOCOLS / "drive.csv").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_it_trains_and_tests_in_its_own_size(folder: Path) -> None:
-    module = SegmentationDataModule("drive", str(folder), size=None, batch_size=8, copies=13, online=False)
+    module = SegmentationDataModule(
+        "drive", str(folder), size=None, batch_size=8, copies=13, online=False
+    )
     assert module.hparams["size"] is None
     assert module.protocol_name == "drive"
     module.setup("fit")

@@ -21,7 +21,9 @@ def save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
     return path
 
 
-def write(root: Path, mask: np.ndarray, ids: tuple[str, ...] = ("a", "b"), suffix: str = "") -> Path:
+def write(
+    root: Path, mask: np.ndarray, ids: tuple[str, ...] = ("a", "b"), suffix: str = ""
+) -> Path:
     for index, id in enumerate(ids):
         save(root / "images" / f"{id}.png", np.full((20, 30, 3), (40 * index + 10) % 250, np.uint8))
         save(root / "masks" / f"{id}{suffix}.png", mask)
@@ -50,7 +52,11 @@ def test_several_classes_are_the_numbers_from_1(tmp_path: Path) -> None:
 
 
 def test_nested_classes_share_a_value(tmp_path: Path) -> None:
-    mask = Folder(write(tmp_path, LABELS), classes=("liver", "tumour"), labels=([1, 2], 2)).read("a").mask
+    mask = (
+        Folder(write(tmp_path, LABELS), classes=("liver", "tumour"), labels=([1, 2], 2))
+        .read("a")
+        .mask
+    )
     assert np.array_equal(mask, np.stack([LABELS > 0, LABELS == 2], axis=2))
 
 
@@ -64,7 +70,9 @@ def test_classes_are_told_by_colour_in_rgb_and_in_palette_files(tmp_path: Path) 
     expected = np.stack([LABELS == 1, LABELS == 2], axis=2)
     assert np.array_equal(source.read("a").mask, expected)
     assert np.array_equal(source.read("b").mask, expected)
-    assert np.array_equal(Folder(tmp_path, classes=("x", "y")).read("b").mask, expected)  # a palette's indices
+    assert np.array_equal(
+        Folder(tmp_path, classes=("x", "y")).read("b").mask, expected
+    )  # a palette's indices
 
 
 def test_16_bit_labels_are_read_as_they_are(tmp_path: Path) -> None:
@@ -79,11 +87,16 @@ def test_a_value_of_no_class_is_refused_unless_it_is_background(tmp_path: Path) 
     write(tmp_path, strange)
     with pytest.raises(InputError, match=r"a\.png holds 1 values that belong to no class \(255\)"):
         Folder(tmp_path, classes=("x", "y")).read("a")
-    assert Folder(tmp_path, classes=("x", "y"), background=(255,)).read("a").mask.sum() == (LABELS > 0).sum()
+    assert (
+        Folder(tmp_path, classes=("x", "y"), background=(255,)).read("a").mask.sum()
+        == (LABELS > 0).sum()
+    )
     save(tmp_path / "masks" / "b.png", np.full((20, 30, 3), 7, np.uint8))
     with pytest.raises(InputError, match=r"belong to no class \(#070707\)"):
         Folder(tmp_path, labels=("#ff0000",)).read("b")
-    with pytest.raises(InputError, match=r"b\.png is a picture of colours \(RGB\), not of label numbers"):
+    with pytest.raises(
+        InputError, match=r"b\.png is a picture of colours \(RGB\), not of label numbers"
+    ):
         Folder(tmp_path, labels=(1,)).read("b")
 
 
@@ -105,8 +118,16 @@ def test_masks_may_bear_a_suffix_and_lie_beside_the_images(tmp_path: Path) -> No
 
 def test_a_pattern_names_the_group_of_an_id(tmp_path: Path) -> None:
     root = write(tmp_path, LABELS * 127, ("P1_a", "P1_b", "P2_a"))
-    assert Folder(root, group_pattern=r"^(P\d+)_").groups == {"P1_a": "P1", "P1_b": "P1", "P2_a": "P2"}
-    for pattern, sentence in (("(X)", "finds no group in the id 'P1_a'"), ("P1", "is wrong"), ("(", "is wrong")):
+    assert Folder(root, group_pattern=r"^(P\d+)_").groups == {
+        "P1_a": "P1",
+        "P1_b": "P1",
+        "P2_a": "P2",
+    }
+    for pattern, sentence in (
+        ("(X)", "finds no group in the id 'P1_a'"),
+        ("P1", "is wrong"),
+        ("(", "is wrong"),
+    ):
         with pytest.raises(InputError, match=sentence):
             Folder(root, group_pattern=pattern)
 
@@ -132,9 +153,13 @@ def test_a_table_names_files_groups_and_splits(tmp_path: Path) -> None:
     assert data.protocol_name == "auto"
 
 
-def test_the_data_module_takes_classes_and_channels_from_the_options_without_opening_files(tmp_path: Path) -> None:
+def test_the_data_module_takes_classes_and_channels_from_the_options_without_opening_files(
+    tmp_path: Path,
+) -> None:
     options = {"classes": ["liver", "tumour"], "in_channels": 1}
-    data = SegmentationDataModule("folder", str(tmp_path / "later"), size=16, batch_size=2, dataset_options=options)
+    data = SegmentationDataModule(
+        "folder", str(tmp_path / "later"), size=16, batch_size=2, dataset_options=options
+    )
     assert (data.classes, data.in_channels) == (("liver", "tumour"), 1)
     write(tmp_path / "later", LABELS, tuple(f"i{index}" for index in range(10)))
     data.setup("fit")
@@ -233,6 +258,8 @@ def test_without_ignored_values_there_is_no_region(tmp_path: Path) -> None:
         ({"ignore": ["white"], "labels": [1]}, "the label 'white' is neither"),
     ],
 )
-def test_ignored_values_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
+def test_ignored_values_that_make_no_sense_are_refused(
+    tmp_path: Path, options: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(InputError, match=sentence):
         Folder(write(tmp_path, LABELS), **options)

@@ -37,10 +37,17 @@ def write_glas(folder: Path, ids: list[str]) -> Path:
 
 def test_all_glands_are_one_class_whatever_their_number(tmp_path: Path) -> None:
     source = GlaS(
-        write_glas(tmp_path / "Warwick QU Dataset (Released 2016_07_08)", ["train_1", "testA_12", "testB_20"])
+        write_glas(
+            tmp_path / "Warwick QU Dataset (Released 2016_07_08)",
+            ["train_1", "testA_12", "testB_20"],
+        )
     )
     assert source.ids == ["testA_12", "testB_20", "train_1"]
-    assert source.groups == {"train_1": "patient 2", "testA_12": "patient 11", "testB_20": "patient 7"}
+    assert source.groups == {
+        "train_1": "patient 2",
+        "testA_12": "patient 11",
+        "testB_20": "patient 7",
+    }
     image, mask, _ = source.read("train_1")
     assert np.array_equal(image, picture(0))
     assert mask.shape == (*SHAPE, 1)
@@ -63,7 +70,9 @@ def test_the_challenges_split_of_glas_says_that_it_shares_patients(tmp_path: Pat
 def test_glas_can_be_divided_by_patient(tmp_path: Path) -> None:
     folder = write_glas(tmp_path, list(glas.patients()))
     check(load_protocol("glas"), GlaS(folder))
-    data = SegmentationDataModule("glas", str(folder), protocol="fold-1-of-5", size=16, batch_size=2)
+    data = SegmentationDataModule(
+        "glas", str(folder), protocol="fold-1-of-5", size=16, batch_size=2
+    )
     homes = [{data.source.groups[id] for id in data.ids(name)} for name in ("train", "val", "test")]
     assert sum(map(len, homes)) == 16
     assert not data.leaks
@@ -106,7 +115,11 @@ def inside(polygon: np.ndarray) -> np.ndarray:
     """(H, W) bool by an independent implementation: matplotlib's, at the centres of the pixels."""
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
     centres = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=1)
-    return Polygon(np.vstack([polygon, polygon[:1]]), closed=True).contains_points(centres).reshape(SHAPE)
+    return (
+        Polygon(np.vstack([polygon, polygon[:1]]), closed=True)
+        .contains_points(centres)
+        .reshape(SHAPE)
+    )
 
 
 @pytest.mark.parametrize("polygon", [TRIANGLE, OUTSIDE, TRIANGLE[::-1]])
@@ -133,7 +146,10 @@ def test_outlines_join_and_those_without_area_are_empty() -> None:
 def test_monuseg_is_read_as_its_two_archives_unpack(tmp_path: Path) -> None:
     split = load_protocol("monuseg")
     training, extra = [*split.ids["train"], *split.ids["val"]], "TCGA-XX-0000-01Z-00-DX1"
-    halves = {"MoNuSeg 2018 Training Data": [*training, extra], "MoNuSegTestData": list(split.ids["test"])}
+    halves = {
+        "MoNuSeg 2018 Training Data": [*training, extra],
+        "MoNuSegTestData": list(split.ids["test"]),
+    }
     source = MoNuSeg(write_monuseg(tmp_path / "MoNuSeg", halves))
     assert len(source.ids) == 45
     assert source.groups["TCGA-G9-6336-01Z-00-DX1"] == "TCGA-G9-6336"
@@ -145,13 +161,18 @@ def test_monuseg_is_read_as_its_two_archives_unpack(tmp_path: Path) -> None:
 
 
 def test_monuseg_also_takes_binary_masks(tmp_path: Path) -> None:
-    for half, id in (("Train_Folder", "TCGA-18-5592-01Z-00-DX1"), ("Test_Folder", "TCGA-HT-8564-01Z-00-DX1")):
+    for half, id in (
+        ("Train_Folder", "TCGA-18-5592-01Z-00-DX1"),
+        ("Test_Folder", "TCGA-HT-8564-01Z-00-DX1"),
+    ):
         for part, pixels in (("img", picture(1)), ("labelcol", 255 * rasterise([TRIANGLE], SHAPE))):
             (tmp_path / half / part).mkdir(parents=True)
             Image.fromarray(pixels).save(tmp_path / half / part / f"{id}.png")
     source = MoNuSeg(tmp_path)
     assert len(source.ids) == 2
-    assert np.array_equal(source.read("TCGA-HT-8564-01Z-00-DX1").mask[..., 0], rasterise([TRIANGLE], SHAPE))
+    assert np.array_equal(
+        source.read("TCGA-HT-8564-01Z-00-DX1").mask[..., 0], rasterise([TRIANGLE], SHAPE)
+    )
 
 
 def test_the_split_of_monuseg_is_the_challenges(tmp_path: Path) -> None:
@@ -184,7 +205,9 @@ def test_a_picture_without_truth_or_with_two_is_refused(tmp_path: Path) -> None:
         MoNuSeg(tmp_path)
     write_monuseg(tmp_path, {"MoNuSegTestData": ["x", "y"]})
     (tmp_path / "MoNuSegTestData" / "y.xml").unlink()
-    with pytest.raises(InputError, match=r"y\.tif has neither outlines \(\.xml\) nor a mask \(1 of 2"):
+    with pytest.raises(
+        InputError, match=r"y\.tif has neither outlines \(\.xml\) nor a mask \(1 of 2"
+    ):
         MoNuSeg(tmp_path)
     write_monuseg(tmp_path, {"Training": ["x"], "MoNuSegTestData": ["x", "y"]})
     with pytest.raises(InputError, match="bear one name"):

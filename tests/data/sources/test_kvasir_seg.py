@@ -75,12 +75,16 @@ def test_the_archive_is_extracted_once_beside_itself(archive: Path) -> None:
     assert KvasirSEG(archive).ids == KvasirSEG(archive.parent).ids == source.ids
 
 
-def test_the_folder_that_holds_the_archive_is_accepted(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_that_holds_the_archive_is_accepted(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LIGHTNING_SEG_DATA", str(archive.parent))
     assert KvasirSEG().folder == archive.parent / "Kvasir-SEG"
 
 
-def test_an_archive_with_another_content_is_refused(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_with_another_content_is_refused(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kvasir_seg, "FINGERPRINT", "0" * 64)
     with pytest.raises(InputError, match=r"fingerprint .* instead of 000000000000"):
         KvasirSEG(archive)
@@ -101,7 +105,9 @@ def test_a_frame_without_its_mask_is_named(folder: Path) -> None:
         KvasirSEG(folder)
 
 
-def test_a_damaged_frame_is_named_when_the_data_are_loaded(make_kvasir: MakeKvasir, tmp_path: Path) -> None:
+def test_a_damaged_frame_is_named_when_the_data_are_loaded(
+    make_kvasir: MakeKvasir, tmp_path: Path
+) -> None:
     folder = make_kvasir(tmp_path, ("a", "b", "c"))
     damaged = folder / "images" / "b.jpg"
     damaged.write_bytes(damaged.read_bytes()[:300])
@@ -152,7 +158,9 @@ def test_the_real_frames_are_read_whole() -> None:
 
 def test_the_real_data_set_trains_and_tests_under_unet_a() -> None:
     real()
-    module = SegmentationDataModule("kvasir_seg", size=64, batch_size=64, copies=6, online=False, num_workers=0)
+    module = SegmentationDataModule(
+        "kvasir_seg", size=64, batch_size=64, copies=6, online=False, num_workers=0
+    )
     module.setup("fit")
     assert len(module.train_dataloader()) == 75
     assert len(module.val_dataloader().dataset) == 100

@@ -72,7 +72,9 @@ def test_slices_are_those_that_were_drawn_whatever_the_orientation(
     assert source.spacing("volume-3", (10, 8)) == pytest.approx((5, 1.6, 2.4))
 
 
-def test_the_owners_two_batches_are_one_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owners_two_batches_are_one_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "LiTS" / "Training Batch 1", 0, 1, suffix=".nii")
     write(tmp_path / "LiTS" / "Training Batch 2", 28)
     (tmp_path / "LiTS" / "test-volume-0.nii").write_bytes(b"without labels")
@@ -80,17 +82,32 @@ def test_the_owners_two_batches_are_one_data_set(tmp_path: Path, monkeypatch: py
     source = LiTS()
     assert source.ids == ["volume-0", "volume-1", "volume-28"]
     assert source.files("volume-28/0002") == source.files("volume-28")
-    assert {path.name for path in source.files("volume-28")} == {"volume-28.nii.gz", "segmentation-28.nii.gz"}
-    assert source.groups["volume-1/0003"] == source.groups["volume-1"] == source.groups.get("volume-1/0003")
+    assert {path.name for path in source.files("volume-28")} == {
+        "volume-28.nii.gz",
+        "segmentation-28.nii.gz",
+    }
+    assert (
+        source.groups["volume-1/0003"]
+        == source.groups["volume-1"]
+        == source.groups.get("volume-1/0003")
+    )
     assert source.groups.get("volume-9/0000") is None
 
 
-@given(low=st.floats(-1000, 0), width=st.floats(1, 2000), hu=st.lists(st.integers(-3024, 3071), min_size=1))
-def test_a_window_maps_its_ends_to_black_and_white_and_keeps_the_order(low: float, width: float, hu: list[int]) -> None:
+@given(
+    low=st.floats(-1000, 0),
+    width=st.floats(1, 2000),
+    hu=st.lists(st.integers(-3024, 3071), min_size=1),
+)
+def test_a_window_maps_its_ends_to_black_and_white_and_keeps_the_order(
+    low: float, width: float, hu: list[int]
+) -> None:
     array = np.sort(np.array(hu, np.int16))
     found = window(array, low, low + width)
     assert found.dtype == np.uint8
-    assert np.abs(found - grey(array, low, low + width)).max() <= 1  # single precision may round a half the other way
+    assert (
+        np.abs(found - grey(array, low, low + width)).max() <= 1
+    )  # single precision may round a half the other way
     assert (np.diff(found.astype(int)) >= 0).all()
     assert (found[array <= low] == 0).all()
     assert (found[array >= low + width] == 255).all()
@@ -109,7 +126,9 @@ def test_a_tumour_is_liver_unless_classes_exclude_each_other(tmp_path: Path) -> 
         options = {"classes": classes, "labels": kind}
         mask = LiTS(tmp_path, **options).read("volume-0/0003").mask  # type: ignore[arg-type]
         assert np.array_equal(mask, np.stack(masks, axis=2)), options
-        data = SegmentationDataModule("lits", str(tmp_path), protocol="test-only", dataset_options=options)
+        data = SegmentationDataModule(
+            "lits", str(tmp_path), protocol="test-only", dataset_options=options
+        )
         assert list(data.classes) == classes
 
 
@@ -151,8 +170,12 @@ def _fingerprint(place: tuple[Any, int]) -> int:
     return hash(store[index].image.tobytes() + store[index].mask.tobytes())
 
 
-@pytest.mark.parametrize("spacing", [(5.0, 0.8, 0.8), (2.5, 0.4, 0.4), (7.5, 1.2, 1.0), (1.0, 0.8, 2.0)])
-def test_resampling_keeps_extent_and_volume_in_ml(tmp_path: Path, spacing: tuple[float, float, float]) -> None:
+@pytest.mark.parametrize(
+    "spacing", [(5.0, 0.8, 0.8), (2.5, 0.4, 0.4), (7.5, 1.2, 1.0), (1.0, 0.8, 2.0)]
+)
+def test_resampling_keeps_extent_and_volume_in_ml(
+    tmp_path: Path, spacing: tuple[float, float, float]
+) -> None:
     shape = (16, 60, 60)
     _, labels = write_scan(tmp_path, 0, shape)
     source = LiTS(tmp_path, spacing=spacing, pad=128)
@@ -163,7 +186,9 @@ def test_resampling_keeps_extent_and_volume_in_ml(tmp_path: Path, spacing: tuple
     ml = sum(source.read(id).mask[..., 0].sum() for id in ids) * np.prod(found) / 1000
     assert ml == pytest.approx((labels > 0).sum() * 5 * 0.8 * 0.8 / 1000, rel=0.05)
     assert source.read(ids[0]).image.shape == (128, 128, 1)
-    assert source.spacing("volume-0", (64, 64)) == pytest.approx((found[0], 2 * found[1], 2 * found[2]))
+    assert source.spacing("volume-0", (64, 64)) == pytest.approx(
+        (found[0], 2 * found[1], 2 * found[2])
+    )
 
 
 def test_between_two_slices_stands_their_mean_and_the_nearest_labels(tmp_path: Path) -> None:
@@ -189,14 +214,26 @@ def test_a_scan_is_decoded_once_and_again_when_its_files_change(
         found = re.search(r"decoding (\d+) scans", capfd.readouterr().err)
         return int(found[1]) if found else 0
 
-    assert [decoded(), decoded(), decoded(in_channels=3), decoded(classes=["liver"])] == [2, 0, 0, 0]
+    assert [decoded(), decoded(), decoded(in_channels=3), decoded(classes=["liver"])] == [
+        2,
+        0,
+        0,
+        0,
+    ]
     assert [decoded(window=[-100, 100]), decoded(size=12), decoded()] == [2, 2, 0]
     os.utime(root / "segmentation-1.nii.gz", (1, 1))
     assert [decoded(), decoded()] == [1, 0]
-    files = [path for path in cache.rglob("*.npy") if "16x16" in path.parent.name and path.name.startswith("volume-0")]
+    files = [
+        path
+        for path in cache.rglob("*.npy")
+        if "16x16" in path.parent.name and path.name.startswith("volume-0")
+    ]
     files[0].write_bytes(files[0].read_bytes()[:-1])
     files[1].unlink()
-    assert [decoded() + decoded(window=[-100, 100]), decoded()] == [3, 0]  # with the other scan, which has changed
+    assert [decoded() + decoded(window=[-100, 100]), decoded()] == [
+        3,
+        0,
+    ]  # with the other scan, which has changed
     assert len(list(cache.rglob("*.npy"))) == 6  # what was of another state is gone
     assert not list(cache.rglob(".*.npy-*"))
 
@@ -216,14 +253,19 @@ def test_two_processes_that_build_at_once_read_the_same(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 3
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = LiTS(write(tmp_path, 0))
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=r"cannot keep volume-0 in the cache .*No space left on device.*data\.cache"):
+    with pytest.raises(
+        InputError,
+        match=r"cannot keep volume-0 in the cache .*No space left on device.*data\.cache",
+    ):
         source.store(source.expand("volume-0"), (16, 16), tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").rglob("*") if "npy" in path.name]
     (tmp_path / "file").write_text("")
@@ -242,13 +284,22 @@ def test_a_file_that_vanishes_in_use_is_named(tmp_path: Path) -> None:
 def test_training_visits_the_slices_that_are_asked_for_and_tests_all(tmp_path: Path) -> None:
     root = write(tmp_path / "LiTS", *range(5))
     shown = {
-        f"volume-{n}/{i:04d}": set(np.unique(plane)) for n in range(5) for i, plane in enumerate(draw_scan(n, SHAPE)[1])
+        f"volume-{n}/{i:04d}": set(np.unique(plane))
+        for n in range(5)
+        for i, plane in enumerate(draw_scan(n, SHAPE)[1])
     }
 
     def visited(slices: Any) -> Counter[str]:
         options = {"slices": slices}
         data = SegmentationDataModule(
-            "lits", str(root), "fold-1-of-5", 16, 4, num_workers=0, dataset_options=options, augment="none"
+            "lits",
+            str(root),
+            "fold-1-of-5",
+            16,
+            4,
+            num_workers=0,
+            dataset_options=options,
+            augment="none",
         )
         data.setup("fit")
         data.setup("test")
@@ -268,12 +319,16 @@ def test_training_visits_the_slices_that_are_asked_for_and_tests_all(tmp_path: P
     often = LiTS(root, slices={"tumor": 0.75}).training_ids(sorted(train))
     assert set(often) == train
     assert sum(id in tumor for id in often) / len(often) == pytest.approx(0.75, abs=0.02)
-    assert LiTS(root, slices="organ").training_ids(sorted(train)) == sorted(organ)  # known from the last time
+    assert LiTS(root, slices="organ").training_ids(sorted(train)) == sorted(
+        organ
+    )  # known from the last time
     with pytest.raises(InputError, match=r"none of the .* slices to train on shows tumor"):
         LiTS(root, slices={"tumor": 0.5}).training_ids(sorted(train - tumor))
 
 
-@given(marks=st.lists(st.booleans(), min_size=1, max_size=40).filter(any), share=st.floats(0.05, 0.9))
+@given(
+    marks=st.lists(st.booleans(), min_size=1, max_size=40).filter(any), share=st.floats(0.05, 0.9)
+)
 def test_oversampling_loses_no_slice_and_repeats_evenly(marks: list[bool], share: float) -> None:
     ids = [str(index) for index in range(len(marks))]
     counts = Counter(oversampled(ids, marks, share))
@@ -289,10 +344,16 @@ def test_oversampling_loses_no_slice_and_repeats_evenly(marks: list[bool], share
 def test_each_scan_tests_in_one_of_five_folds(tmp_path: Path) -> None:
     splits = [load_protocol(f"lits-fold-{fold}") for fold in range(1, 6)]
     for fold, split in enumerate(splits, start=1):
-        assert lits.protocol(fold) == (PROTOCOLS / f"lits-fold-{fold}.csv").read_text(encoding="utf-8")
-        assert sorted(id for name in SPLITS for id in split.ids[name]) == sorted(f"volume-{n}" for n in range(131))
+        assert lits.protocol(fold) == (PROTOCOLS / f"lits-fold-{fold}.csv").read_text(
+            encoding="utf-8"
+        )
+        assert sorted(id for name in SPLITS for id in split.ids[name]) == sorted(
+            f"volume-{n}" for n in range(131)
+        )
         assert split.ids["val"] == splits[fold % 5].ids["test"]
-    assert Counter(id for split in splits for id in split.ids["test"]) == Counter(f"volume-{n}" for n in range(131))
+    assert Counter(id for split in splits for id in split.ids["test"]) == Counter(
+        f"volume-{n}" for n in range(131)
+    )
     with pytest.raises(InputError, match="fold is 6"):
         lits.protocol(6)
     data = SegmentationDataModule("lits", str(write(tmp_path, 0)))
@@ -318,7 +379,9 @@ def test_damaged_scans_are_named(tmp_path: Path) -> None:
     labels = nibabel.load(tmp_path / "ok" / "segmentation-0.nii.gz")
     values = np.asanyarray(labels.dataobj)
 
-    def refused(name: str, content: np.ndarray | bytes | None, message: str, affine: Any = labels.affine) -> None:
+    def refused(
+        name: str, content: np.ndarray | bytes | None, message: str, affine: Any = labels.affine
+    ) -> None:
         root = tmp_path / re.sub(r"\W+", "-", message)
         path = write(root, 0) / name
         if content is None:
@@ -337,11 +400,20 @@ def test_damaged_scans_are_named(tmp_path: Path) -> None:
     refused("volume-0.nii.gz", nan, "holds NaN or infinity")
     refused("volume-0.nii.gz", packed[: len(packed) // 2], "cannot be decoded")
     refused("volume-0.nii.gz", b"", "is no readable volume")
-    refused("segmentation-0.nii.gz", values[:-1], r"has the shape \(24, 20, 6\) and .* \(23, 20, 6\)")
-    refused("segmentation-0.nii.gz", np.where(values == 2, 3, values).astype(np.uint8), "holds the label 3")
+    refused(
+        "segmentation-0.nii.gz", values[:-1], r"has the shape \(24, 20, 6\) and .* \(23, 20, 6\)"
+    )
+    refused(
+        "segmentation-0.nii.gz",
+        np.where(values == 2, 3, values).astype(np.uint8),
+        "holds the label 3",
+    )
     refused("segmentation-0.nii.gz", None, r"has no segmentation-0\.nii")
     refused(
-        "segmentation-0.nii.gz", values, "run to LAI and those of .* to RAI", labels.affine @ np.diag([-1, 1, 1, 1])
+        "segmentation-0.nii.gz",
+        values,
+        "run to LAI and those of .* to RAI",
+        labels.affine @ np.diag([-1, 1, 1, 1]),
     )
     refused("segmentation-0.nii", values, "bear one name")
 
@@ -351,14 +423,19 @@ def test_voxels_pair_one_by_one_where_a_header_is_known_to_be_wrong(tmp_path: Pa
     expected = LiTS(tmp_path).read("volume-0/0003")
     path = tmp_path / "segmentation-0.nii.gz"
     labels = nibabel.load(path)
-    nibabel.Nifti1Image(np.asanyarray(labels.dataobj), labels.affine @ np.diag([-1, 1, 1, 1])).to_filename(path)
+    nibabel.Nifti1Image(
+        np.asanyarray(labels.dataobj), labels.affine @ np.diag([-1, 1, 1, 1])
+    ).to_filename(path)
     assert same(LiTS(tmp_path, align="voxels").read("volume-0/0003"), expected)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": ["liver", "tumour"]}, "no class of the data set named 'tumour'; did you mean 'tumor'"),
+        (
+            {"classes": ["liver", "tumour"]},
+            "no class of the data set named 'tumour'; did you mean 'tumor'",
+        ),
         ({"classes": []}, "classes is"),
         ({"classes": ["liver", "liver"]}, "classes is"),
         ({"labels": "nest"}, "no kind of labels named 'nest'; did you mean 'nested'"),
@@ -376,7 +453,9 @@ def test_voxels_pair_one_by_one_where_a_header_is_known_to_be_wrong(tmp_path: Pa
         ({"slices": {"liver": 0.5, "tumor": 0.5}}, "slices is"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_options_that_make_no_sense_are_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
     write(tmp_path, 0)
     with pytest.raises(InputError, match=message):
         LiTS(tmp_path, **options)
@@ -392,5 +471,8 @@ def test_scans_of_several_sizes_need_a_size(tmp_path: Path) -> None:
 
 
 def test_where_there_are_no_scans_the_layout_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"given after registration and holds volume-N\.nii and segmentation-N\.nii"):
+    with pytest.raises(
+        InputError,
+        match=r"given after registration and holds volume-N\.nii and segmentation-N\.nii",
+    ):
         LiTS(tmp_path)

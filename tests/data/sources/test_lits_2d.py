@@ -30,7 +30,9 @@ def test_slices_are_grey_and_belong_to_scans(tmp_path: Path) -> None:
     names = ["flipped_10001_103", "mirrored_10001_103", "mirrored_10002_5"]
     source = LiTS2D(write(tmp_path / "lits-2d", names))
     assert source.ids == names
-    assert source.groups == dict(zip(names, ["scan 10001", "scan 10001", "scan 10002"], strict=True))
+    assert source.groups == dict(
+        zip(names, ["scan 10001", "scan 10001", "scan 10002"], strict=True)
+    )
     image, mask, _ = source.read(names[0])
     assert (image.shape, mask.shape) == ((32, 32, 1), (32, 32, 1))
     assert abs(float(image[mask > 0].mean()) - 150) < 10
@@ -45,7 +47,9 @@ def test_no_scan_stands_in_two_splits() -> None:
     assert (len(ids), len(set(groups.values()))) == (643, 122)
     homes = [{groups[id] for id in split.ids[name]} for name in SPLITS]
     assert sum(map(len, homes)) == 122
-    twice = [id for id in ids if id.startswith("flipped") and id.replace("flipped", "mirrored") in groups]
+    twice = [
+        id for id in ids if id.startswith("flipped") and id.replace("flipped", "mirrored") in groups
+    ]
     assert len(twice) == 20
 
 
@@ -56,7 +60,9 @@ def test_names_without_a_scan_are_refused(tmp_path: Path) -> None:
         LiTS2D(tmp_path / "images")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real slices are not in $LIGHTNING_SEG_DATA/lits-2d")
+@pytest.mark.skipif(
+    not REAL.is_dir(), reason="the real slices are not in $LIGHTNING_SEG_DATA/lits-2d"
+)
 def test_the_real_slices_are_read() -> None:
     source = LiTS2D(REAL)
     check(load_protocol("lits-2d"), source)

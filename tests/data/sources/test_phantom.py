@@ -64,16 +64,24 @@ def test_the_same_seed_and_index_give_the_same_pixels_whatever_ran_before_and_wi
 
 @pytest.mark.parametrize("kind", ["polyp", "ct"])
 def test_another_seed_or_index_gives_another_scene(kind: str) -> None:
-    masks = [render(kind, seed, index, 64)[1] for seed, index in [(0, 1), (1, 0), (1, 1), (0, 4), (2, 8)]]
+    masks = [
+        render(kind, seed, index, 64)[1] for seed, index in [(0, 1), (1, 0), (1, 1), (0, 4), (2, 8)]
+    ]
     assert all(not np.array_equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
 
 
 @pytest.mark.parametrize("kind", ["polyp", "ct"])
 def test_every_size_shows_the_same_scene(kind: str) -> None:
     for index in range(6):
-        (large, large_mask), (small, small_mask) = render(kind, 0, index, 256), render(kind, 0, index, 128)
+        (large, large_mask), (small, small_mask) = (
+            render(kind, 0, index, 256),
+            render(kind, 0, index, 128),
+        )
         # the sensor noise differs, the scene does not: compare after averaging the noise away
-        coarse = [cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA).astype(float) for image in (large, small)]
+        coarse = [
+            cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA).astype(float)
+            for image in (large, small)
+        ]
         assert np.abs(coarse[0] - coarse[1]).mean() < 3
         shrunk = cv2.resize(large_mask[..., 0], (128, 128), interpolation=cv2.INTER_AREA)
         if small_mask[..., 0].any():
@@ -84,14 +92,18 @@ def test_every_size_shows_the_same_scene(kind: str) -> None:
     ("kind", "index", "mean", "shares"),
     [("polyp", 2, [166.03, 89.76, 69.96], [0.1944]), ("ct", 2, [59.35], [0.1296, 0.027])],
 )
-def test_the_pictures_stay_those_of_version_1(kind: str, index: int, mean: list[float], shares: list[float]) -> None:
+def test_the_pictures_stay_those_of_version_1(
+    kind: str, index: int, mean: list[float], shares: list[float]
+) -> None:
     """Changing the drawing moves every score on the phantom: it needs a new protocol version and a changelog line."""
     image, mask = render(kind, 0, index, 128)
     assert image.mean(axis=(0, 1)) == pytest.approx(mean, abs=0.5)
     assert mask.mean(axis=(0, 1)) == pytest.approx(shares, abs=0.001)
 
 
-def test_polyps_cover_the_promised_shares_of_the_frame(polyps: tuple[np.ndarray, np.ndarray]) -> None:
+def test_polyps_cover_the_promised_shares_of_the_frame(
+    polyps: tuple[np.ndarray, np.ndarray],
+) -> None:
     share = polyps[1].mean(axis=(1, 2))
     low, middle, high = np.quantile(share[share > 0], [0.05, 0.5, 0.95])
     assert 0.13 < share.mean() < 0.16
@@ -102,11 +114,15 @@ def test_polyps_cover_the_promised_shares_of_the_frame(polyps: tuple[np.ndarray,
     assert high > 0.27
 
 
-def test_frames_hold_up_to_three_polyps_and_some_are_cut_by_the_border(polyps: tuple[np.ndarray, np.ndarray]) -> None:
+def test_frames_hold_up_to_three_polyps_and_some_are_cut_by_the_border(
+    polyps: tuple[np.ndarray, np.ndarray],
+) -> None:
     counts = Counter(cv2.connectedComponents(mask)[0] - 1 for mask in polyps[1])
     assert set(counts) == {0, 1, 2, 3}
     assert counts[1] > 200
-    edge = np.concatenate([polyps[1][:, [0, -1]].max(axis=(1, 2)), polyps[1][:, :, [0, -1]].max(axis=(1, 2))])
+    edge = np.concatenate(
+        [polyps[1][:, [0, -1]].max(axis=(1, 2)), polyps[1][:, :, [0, -1]].max(axis=(1, 2))]
+    )
     assert 20 < edge.sum() < 300
 
 
@@ -117,7 +133,9 @@ def test_the_corners_are_black_and_carry_no_mask(polyps: tuple[np.ndarray, np.nd
     assert not masks[:, [0, 0, -1, -1], [0, -1, 0, -1]].any()
 
 
-def test_highlights_lie_on_polyps_and_on_the_wall_alike(polyps: tuple[np.ndarray, np.ndarray]) -> None:
+def test_highlights_lie_on_polyps_and_on_the_wall_alike(
+    polyps: tuple[np.ndarray, np.ndarray],
+) -> None:
     images, masks = polyps
     white = images.min(axis=-1) > 225
     seen = images.max(axis=-1) > 25
@@ -129,7 +147,9 @@ def test_highlights_lie_on_polyps_and_on_the_wall_alike(polyps: tuple[np.ndarray
 
 def best_threshold_dice(channel: np.ndarray, masks: np.ndarray) -> float:
     """The best per-image mean Dice of ``value <= t`` or ``value > t`` over all t; channel and masks (N, H, W)."""
-    inside = np.stack([np.bincount(c[m > 0], minlength=256) for c, m in zip(channel, masks, strict=True)])
+    inside = np.stack(
+        [np.bincount(c[m > 0], minlength=256) for c, m in zip(channel, masks, strict=True)]
+    )
     every = np.stack([np.bincount(c.ravel(), minlength=256) for c in channel])
     size = masks.sum(axis=(1, 2))[:, None]
     scores = []
@@ -146,14 +166,18 @@ def test_the_threshold_search_finds_a_perfect_threshold_where_there_is_one() -> 
     assert best_threshold_dice(np.where(masks > 0, 91, 90), masks) == 1
 
 
-def test_no_threshold_on_a_colour_channel_segments_the_polyps(polyps: tuple[np.ndarray, np.ndarray]) -> None:
+def test_no_threshold_on_a_colour_channel_segments_the_polyps(
+    polyps: tuple[np.ndarray, np.ndarray],
+) -> None:
     images, masks = polyps
     hsv = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2HSV) for image in images])
     channels = np.concatenate([images, hsv], axis=-1)
     assert max(best_threshold_dice(channels[..., c], masks) for c in range(6)) < 0.6
 
 
-def test_tumours_lie_inside_the_liver_and_some_slices_have_none(slices: tuple[np.ndarray, np.ndarray]) -> None:
+def test_tumours_lie_inside_the_liver_and_some_slices_have_none(
+    slices: tuple[np.ndarray, np.ndarray],
+) -> None:
     liver, tumor = slices[1][..., 0], slices[1][..., 1]
     assert not (tumor > liver).any()
     assert 0.08 < liver.mean() < 0.16
@@ -161,19 +185,25 @@ def test_tumours_lie_inside_the_liver_and_some_slices_have_none(slices: tuple[np
     assert max(cv2.connectedComponents(mask)[0] - 1 for mask in tumor) >= 3
 
 
-def test_the_liver_lies_on_the_left_of_the_image_and_the_air_is_black(slices: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_liver_lies_on_the_left_of_the_image_and_the_air_is_black(
+    slices: tuple[np.ndarray, np.ndarray],
+) -> None:
     images, masks = slices
     assert masks[..., :32, 0].sum() > 2 * masks[..., 32:, 0].sum()
     assert images[:, :3].mean() < 8
 
 
-def test_no_grey_threshold_segments_the_liver_or_its_tumours(slices: tuple[np.ndarray, np.ndarray]) -> None:
+def test_no_grey_threshold_segments_the_liver_or_its_tumours(
+    slices: tuple[np.ndarray, np.ndarray],
+) -> None:
     images, masks = slices
     assert best_threshold_dice(images[..., 0], masks[..., 0]) < 0.75
     assert best_threshold_dice(images[..., 0], masks[..., 1]) < 0.4
 
 
-def test_the_slices_of_a_patient_differ_but_share_the_anatomy(slices: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_slices_of_a_patient_differ_but_share_the_anatomy(
+    slices: tuple[np.ndarray, np.ndarray],
+) -> None:
     liver = slices[1][..., 0]
     within = [dice(liver[i], liver[i + 1]) for i in range(0, 400, 4)]
     between = [dice(liver[i], liver[(i + 4) % 400]) for i in range(0, 400, 4)]
@@ -192,7 +222,9 @@ def test_a_frame_takes_milliseconds(kind: str) -> None:
     assert min(seconds) < 0.04
 
 
-@pytest.mark.parametrize(("source_class", "classes"), [(PhantomPolyp, ("polyp",)), (PhantomCT, ("liver", "tumor"))])
+@pytest.mark.parametrize(
+    ("source_class", "classes"), [(PhantomPolyp, ("polyp",)), (PhantomCT, ("liver", "tumor"))]
+)
 def test_a_source_reads_what_render_draws(
     source_class: type[PhantomPolyp] | type[PhantomCT], classes: tuple[str, ...]
 ) -> None:

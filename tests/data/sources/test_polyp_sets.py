@@ -38,7 +38,9 @@ def test_the_sessile_frames_are_taken_from_the_whole_of_kvasir_or_their_own_fold
 def test_the_sessile_split_follows_its_rule_and_says_that_it_is_inside_kvasir() -> None:
     split = load_protocol("kvasir-sessile")
     assert [len(ids) for ids in split.ids.values()] == [156, 20, 20]
-    assert kvasir_sessile.protocol(SESSILE) == (PROTOCOLS / "kvasir-sessile.csv").read_text(encoding="utf-8")
+    assert kvasir_sessile.protocol(SESSILE) == (PROTOCOLS / "kvasir-sessile.csv").read_text(
+        encoding="utf-8"
+    )
     assert "no independent test for a network trained there" in split.rule
     kvasir = {id for ids in load_protocol("kvasir-unet-a").ids.values() for id in ids}
     assert set(SESSILE) <= kvasir
@@ -71,7 +73,12 @@ def bundle(tmp_path: Path) -> Path:
     """Frames 1 to 60 of CVC-ClinicDB are its sequences 1 to 3; a pair of Kvasir's duplicates is among the training frames."""
     pair = ["cju886ryxnsl50801r93jai7q", "cju8amfdtqi4x09871tygrgqe"]
     frames = [str(frame) for frame in range(1, 61) if frame % 10]
-    write(tmp_path / "TrainDataset", pair + [f"cju{index}" for index in range(20)] + frames, "image", "mask")
+    write(
+        tmp_path / "TrainDataset",
+        pair + [f"cju{index}" for index in range(20)] + frames,
+        "image",
+        "mask",
+    )
     write(tmp_path / "TestDataset" / "CVC-ClinicDB", ["10", "20", "30"])
     write(tmp_path / "TestDataset" / "Kvasir", ["cju99"])
     for name in ("CVC-300", "CVC-ColonDB", "ETIS-LaribPolypDB"):
@@ -80,21 +87,29 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def data(root: Path, protocol: str | None = None) -> SegmentationDataModule:
-    return SegmentationDataModule("pranet", str(root), protocol=protocol, size=16, batch_size=2, num_workers=0)
+    return SegmentationDataModule(
+        "pranet", str(root), protocol=protocol, size=16, batch_size=2, num_workers=0
+    )
 
 
 def test_the_bundle_trains_on_its_training_folder_and_tests_on_all_five(bundle: Path) -> None:
     module = data(bundle)
     source = module.source
     assert [len(module.ids(name)) for name in ("train", "val", "test")] == [68, 8, 10]
-    assert all(id.startswith("TrainDataset_") for name in ("train", "val") for id in module.ids(name))
+    assert all(
+        id.startswith("TrainDataset_") for name in ("train", "val") for id in module.ids(name)
+    )
     homes = [{source.groups[id] for id in module.ids(name)} for name in ("train", "val")]
     assert homes[0].isdisjoint(homes[1])
     assert (
         source.groups["TrainDataset_cju886ryxnsl50801r93jai7q"]
         == source.groups["TrainDataset_cju8amfdtqi4x09871tygrgqe"]
     )
-    assert source.groups["TrainDataset_1"] == source.groups["CVC-ClinicDB_10"] == "CVC-ClinicDB sequence 1"
+    assert (
+        source.groups["TrainDataset_1"]
+        == source.groups["CVC-ClinicDB_10"]
+        == "CVC-ClinicDB sequence 1"
+    )
     assert source.groups["ETIS-LaribPolypDB_1"] == "ETIS-LaribPolypDB_1"
     assert module.leaks
     assert source.read("TrainDataset_1").mask.sum() == 6 * 3
@@ -105,21 +120,29 @@ def test_each_test_set_is_tested_alone(bundle: Path, protocol: str) -> None:
     module = data(bundle, protocol)
     module.setup("test")
     assert all(id.startswith(f"{TESTS[protocol]}_") for id in module.ids("test"))
-    assert len(module.ids("test")) == len(list((bundle / "TestDataset" / TESTS[protocol] / "images").iterdir()))
+    assert len(module.ids("test")) == len(
+        list((bundle / "TestDataset" / TESTS[protocol] / "images").iterdir())
+    )
     assert module.protocol_name == protocol
     with pytest.raises(InputError, match=f"protocol {protocol} has no train ids"):
         module.setup("fit")
 
 
-def test_a_part_of_the_bundle_serves_the_protocols_that_need_no_more(bundle: Path, tmp_path: Path) -> None:
+def test_a_part_of_the_bundle_serves_the_protocols_that_need_no_more(
+    bundle: Path, tmp_path: Path
+) -> None:
     alone = tmp_path / "PraNet"
     alone.mkdir()
     (bundle / "TestDataset").rename(alone / "TestDataset")
     assert len(data(tmp_path / "PraNet", "pranet-etis").ids("test")) == 2
-    with pytest.raises(InputError, match=r"protocol pranet needs TrainDataset/, which is missing; .*pranet-kvasir"):
+    with pytest.raises(
+        InputError, match=r"protocol pranet needs TrainDataset/, which is missing; .*pranet-kvasir"
+    ):
         _ = data(alone).source
     (alone / "TestDataset" / "CVC-300").rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="protocol pranet-cvc300 needs TestDataset/CVC-300/, which is missing"):
+    with pytest.raises(
+        InputError, match="protocol pranet-cvc300 needs TestDataset/CVC-300/, which is missing"
+    ):
         _ = data(alone, "pranet-cvc300").source
     (alone / "TestDataset" / "Kvasir" / "masks").rename(tmp_path / "lost")
     with pytest.raises(InputError, match="Kvasir holds neither images/ and masks/"):
@@ -129,7 +152,9 @@ def test_a_part_of_the_bundle_serves_the_protocols_that_need_no_more(bundle: Pat
 
 
 @pytest.mark.parametrize(("name", "kind"), [("medico", Medico), ("endotect", EndoTect)])
-def test_medico_and_endotect_only_test(tmp_path: Path, name: str, kind: type[Medico] | type[EndoTect]) -> None:
+def test_medico_and_endotect_only_test(
+    tmp_path: Path, name: str, kind: type[Medico] | type[EndoTect]
+) -> None:
     write(tmp_path / kind.names[0], ["b", "a"])
     assert kind(tmp_path).ids == ["a", "b"]
     module = SegmentationDataModule(name, str(tmp_path), size=16, batch_size=2, num_workers=0)

@@ -49,7 +49,9 @@ def write_stare(parent: Path, packed: bool = True, images: str = "stare-images")
 
 
 @pytest.mark.parametrize(("packed", "images"), [(True, "stare-images"), (False, "images")])
-def test_stare_is_read_as_its_archives_hold_it_or_unpacked(tmp_path: Path, packed: bool, images: str) -> None:
+def test_stare_is_read_as_its_archives_hold_it_or_unpacked(
+    tmp_path: Path, packed: bool, images: str
+) -> None:
     folder = write_stare(tmp_path, packed, images)
     source = STARE(folder)
     assert source.ids == STARE_IDS
@@ -80,7 +82,9 @@ def test_stare_has_the_split_of_its_paper_and_leaves_one_out(tmp_path: Path) -> 
     check(split, STARE(Path(folder)))
     tested = []
     for id in STARE_IDS:
-        data = SegmentationDataModule("stare", folder, protocol=f"leave-{id}", size=16, batch_size=2)
+        data = SegmentationDataModule(
+            "stare", folder, protocol=f"leave-{id}", size=16, batch_size=2
+        )
         assert [len(data.ids(name)) for name in ("train", "val", "test")] == [17, 2, 1]
         tested += data.ids("test")
     assert tested == STARE_IDS

@@ -21,7 +21,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def write(root: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """HU and labels (slices, rows, columns), which are the same for all scans; the files run to LAS, as the owners'."""
     rng = np.random.default_rng(0)
-    hu, labels = rng.integers(-400, 500, (3, 8, 10)).astype(np.int16), rng.integers(0, 14, (3, 8, 10)).astype(np.uint8)
+    hu, labels = (
+        rng.integers(-400, 500, (3, 8, 10)).astype(np.int16),
+        rng.integers(0, 14, (3, 8, 10)).astype(np.uint8),
+    )
     affine = np.diag([-0.7, 0.7, 3.0, 1.0])
     for part, values in (("img", hu), ("label", labels)):
         (root / "RawData" / "Training" / part).mkdir(parents=True, exist_ok=True)
@@ -36,7 +39,9 @@ def write(root: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
 def test_eight_of_thirteen_organs_are_those_of_transunet(tmp_path: Path) -> None:
     hu, labels = write(tmp_path / "Synapse", ("0001", "0040"))
     (tmp_path / "Synapse" / "RawData" / "Testing" / "img").mkdir(parents=True)
-    (tmp_path / "Synapse" / "RawData" / "Testing" / "img" / "img0061.nii.gz").write_bytes(b"without labels")
+    (tmp_path / "Synapse" / "RawData" / "Testing" / "img" / "img0061.nii.gz").write_bytes(
+        b"without labels"
+    )
     source = Synapse(tmp_path)
     assert source.ids == ["0001", "0040"]
     image, mask, _ = source.read("0040/0001")
@@ -56,7 +61,9 @@ def test_the_split_is_transunets(tmp_path: Path) -> None:
     assert synapse.protocol() == (PROTOCOLS / "synapse-18-12.csv").read_text(encoding="utf-8")
     assert [len(ids) for ids in split.ids.values()] == [16, 2, 12]
     assert sorted(id for ids in split.ids.values() for id in ids) == sorted(SCANS)
-    assert set(split.ids["test"]) == {f"{n:04d}" for n in (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)}
+    assert set(split.ids["test"]) == {
+        f"{n:04d}" for n in (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
+    }
     write(tmp_path, SCANS)
     data = SegmentationDataModule("synapse", str(tmp_path), size=8, batch_size=2, num_workers=0)
     assert (data.in_channels, len(data.classes), len(data.ids("test"))) == (1, 8, 36)
@@ -65,7 +72,9 @@ def test_the_split_is_transunets(tmp_path: Path) -> None:
 
 
 def test_what_is_not_synapse_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"given after registration and holds img/img0001\.nii\.gz"):
+    with pytest.raises(
+        InputError, match=r"given after registration and holds img/img0001\.nii\.gz"
+    ):
         Synapse(tmp_path)
     write(tmp_path, ("0005", "0006"))
     path = tmp_path / "RawData" / "Training" / "label" / "label0006.nii.gz"
@@ -74,7 +83,9 @@ def test_what_is_not_synapse_is_refused(tmp_path: Path) -> None:
     values[0, 0, 0] = 14
     nibabel.Nifti1Image(values, image.affine).to_filename(path)
     source = Synapse(tmp_path)
-    with pytest.raises(InputError, match=r"label0006\.nii\.gz holds the label 14, but they end at 13"):
+    with pytest.raises(
+        InputError, match=r"label0006\.nii\.gz holds the label 14, but they end at 13"
+    ):
         source.read("0006/0000")
     path.rename(tmp_path / "label0005.nii.gz")
     with pytest.raises(InputError, match="bear one name"):

@@ -40,8 +40,12 @@ def write(root: Path, count: int = 5, height: int = 40) -> Path:
     for part in ("images", "masks"):
         (root / part).mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        Image.fromarray(rng.integers(0, 255, (height, 50, 3), dtype=np.uint8)).save(root / "images" / f"{index}.png")
-        Image.fromarray((rng.random((height, 50)) > 0.5).astype(np.uint8)).save(root / "masks" / f"{index}.png")
+        Image.fromarray(rng.integers(0, 255, (height, 50, 3), dtype=np.uint8)).save(
+            root / "images" / f"{index}.png"
+        )
+        Image.fromarray((rng.random((height, 50)) > 0.5).astype(np.uint8)).save(
+            root / "masks" / f"{index}.png"
+        )
     return root
 
 
@@ -51,7 +55,11 @@ def root(tmp_path: Path) -> Path:
 
 
 def build(
-    root: Path, folder: Path, size: tuple[int, int] | None = SIZE, ids: int | None = None, **options: Any
+    root: Path,
+    folder: Path,
+    size: tuple[int, int] | None = SIZE,
+    ids: int | None = None,
+    **options: Any,
 ) -> tuple[Any, list[str]]:
     """The store of a fresh source, and what was read for it."""
     settings = {"mask_threshold": 0} | options
@@ -60,7 +68,9 @@ def build(
 
 
 def samples(found: Any) -> list[np.ndarray]:
-    return [np.asarray(part) for index in range(len(found)) for part in found[index] if part is not None]
+    return [
+        np.asarray(part) for index in range(len(found)) for part in found[index] if part is not None
+    ]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -128,7 +138,9 @@ def test_a_stale_cache_is_rebuilt_and_the_old_one_removed(
     (new,) = folders(tmp_path / "cache")
     assert new != old
     assert found[3].image.any() == (change != "content")
-    assert all(np.array_equal(*pair) for pair in zip(samples(before), kept, strict=True)), "a run that uses it goes on"
+    assert all(np.array_equal(*pair) for pair in zip(samples(before), kept, strict=True)), (
+        "a run that uses it goes on"
+    )
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "missing", "fewer"])
@@ -164,11 +176,14 @@ def _build_in_process(root: Path, folder: Path, start: Any, results: Any) -> Non
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_of_processes_that_start_together_one_builds_and_all_read_the_same(root: Path, tmp_path: Path) -> None:
+def test_of_processes_that_start_together_one_builds_and_all_read_the_same(
+    root: Path, tmp_path: Path
+) -> None:
     context = multiprocessing.get_context("fork")
     start, results = context.Event(), context.Queue()
     processes = [
-        context.Process(target=_build_in_process, args=(root, tmp_path / "cache", start, results)) for _ in range(4)
+        context.Process(target=_build_in_process, args=(root, tmp_path / "cache", start, results))
+        for _ in range(4)
     ]
     for process in processes:
         process.start()
@@ -215,7 +230,8 @@ def test_a_damaged_picture_is_named_and_leaves_nothing_behind(root: Path, tmp_pa
 def test_a_folder_that_cannot_be_written_is_a_sentence(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        InputError, match=r"cannot keep .* in the cache .*file/cache \(Not a directory\); give data.cache"
+        InputError,
+        match=r"cannot keep .* in the cache .*file/cache \(Not a directory\); give data.cache",
     ):
         build(root, tmp_path / "file" / "cache")
 
@@ -240,7 +256,11 @@ def read_only(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         mkdir(path, *args, **kwargs)
 
     def refuse_writing(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
-        if flags & os.O_CREAT and isinstance(path, str | Path) and Path(path).is_relative_to(folder):
+        if (
+            flags & os.O_CREAT
+            and isinstance(path, str | Path)
+            and Path(path).is_relative_to(folder)
+        ):
             raise OSError(30, "Read-only file system", str(path))
         return open_(path, flags, *args, **kwargs)
 
@@ -261,7 +281,9 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_behind(root: Path, tmp_pat
     """A limit on the size of files, in a process of its own, stands for the full disk: writing beyond it fails alike."""
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()
-    process = context.Process(target=_build_with_little_room, args=(root, tmp_path / "cache", results))
+    process = context.Process(
+        target=_build_with_little_room, args=(root, tmp_path / "cache", results)
+    )
     process.start()
     sentence = results.get()
     process.join()
@@ -276,7 +298,11 @@ def test_memory_is_used_up_to_its_share_and_files_beyond(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     need = 5 * SIZE[0] * SIZE[1] * 4
     source = Counted(root, mask_threshold=0)
-    for available, processes, on_disk in ((4 * need, 1, False), (4 * need, 2, True), (4 * need - 4, 1, True)):
+    for available, processes, on_disk in (
+        (4 * need, 1, False),
+        (4 * need, 2, True),
+        (4 * need - 4, 1, True),
+    ):
         monkeypatch.setattr(cache, "available_memory", lambda available=available: available)
         found = store(source, source.ids, SIZE, Cache({}, None, processes))
         assert isinstance(found, ArrayStore)
@@ -288,7 +314,9 @@ def test_the_available_memory_is_that_of_the_machine_or_less() -> None:
     assert 0 < cache.available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_a_source_that_names_no_files_stays_in_memory(make_source: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_source_that_names_no_files_stays_in_memory(
+    make_source: Callable[..., Any], tmp_path: Path
+) -> None:
     source = make_source()
     found = store(source, source.ids, (8, 8), Cache({}, tmp_path / "cache"))
     assert len(found) == 12
@@ -314,15 +342,27 @@ def test_a_mapped_store_travels_as_its_folder(root: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_datamodule_gives_the_same_batches_with_and_without_a_cache(root: Path, tmp_path: Path) -> None:
+def test_the_datamodule_gives_the_same_batches_with_and_without_a_cache(
+    root: Path, tmp_path: Path
+) -> None:
     write(root, 12)
-    options = {"dataset": "folder", "root": str(root), "size": 16, "batch_size": 2, "num_workers": 0}
+    options = {
+        "dataset": "folder",
+        "root": str(root),
+        "size": 16,
+        "batch_size": 2,
+        "num_workers": 0,
+    }
     options |= {"dataset_options": {"mask_threshold": 0}}
 
     def batches(cache: str | None) -> list[bytes]:
         module = SegmentationDataModule(**options, cache=cache)  # type: ignore[arg-type]
         module.setup("fit")
-        return [batch[part].numpy().tobytes() for batch in module.train_dataloader() for part in ("image", "mask")]
+        return [
+            batch[part].numpy().tobytes()
+            for batch in module.train_dataloader()
+            for part in ("image", "mask")
+        ]
 
     plain = batches(None)
     assert batches(str(tmp_path / "cache")) == plain

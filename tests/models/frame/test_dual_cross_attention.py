@@ -25,7 +25,16 @@ from lightning_seg.models.frame.skip import make_skip
 WIDTHS, SIDES = (4, 8, 12), (16, 8, 4)
 HOSTS: dict[str, dict[str, Any]] = {
     name: {}
-    for name in ("unet", "attention_unet", "resunet", "unetplusplus", "unet3plus", "transunet", "dca_unet", "r2unet")
+    for name in (
+        "unet",
+        "attention_unet",
+        "resunet",
+        "unetplusplus",
+        "unet3plus",
+        "transunet",
+        "dca_unet",
+        "r2unet",
+    )
 } | {"vnet": {}, "multires_unet": {}, "double_unet": {}, "resunet_plus_plus": {}}
 FORMS = [*HOSTS.items(), ("resunet_plus_plus", {"form": "dca"})]
 SKIP = {"name": "dca", "patch_size": 8, "heads": 2}
@@ -60,7 +69,9 @@ def scaled(layer: nn.Module, x: NDArray) -> NDArray:
 
 @torch.no_grad()
 @pytest.mark.parametrize("heads", [1, 2])
-def test_channel_attention_lets_each_channel_of_a_scale_look_at_the_channels_of_all(heads: int) -> None:
+def test_channel_attention_lets_each_channel_of_a_scale_look_at_the_channels_of_all(
+    heads: int,
+) -> None:
     layer, inputs = CrossScale(ChannelCrossAttention, WIDTHS, heads), tokens()
     outputs = layer(inputs)
     for image in range(2):
@@ -74,12 +85,16 @@ def test_channel_attention_lets_each_channel_of_a_scale_look_at_the_channels_of_
             ]  # (C_i, 24) / heads
             seen = [w @ vh.T for w, vh in zip(weights, v, strict=True)]  # (C_i / heads, N)
             together = np.concatenate(seen).T  # the channels of one head after those of the other
-            np.testing.assert_allclose(y[image], x[image].numpy() + scaled(a.out, together), atol=1e-5)
+            np.testing.assert_allclose(
+                y[image], x[image].numpy() + scaled(a.out, together), atol=1e-5
+            )
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("heads", [1, 4])
-def test_spatial_attention_lets_each_cell_look_at_all_cells_by_the_channels_of_all_scales(heads: int) -> None:
+def test_spatial_attention_lets_each_cell_look_at_all_cells_by_the_channels_of_all_scales(
+    heads: int,
+) -> None:
     layer, inputs = CrossScale(SpatialCrossAttention, WIDTHS, heads), tokens()
     outputs = layer(inputs)
     for image in range(2):
@@ -88,14 +103,25 @@ def test_spatial_attention_lets_each_cell_look_at_all_cells_by_the_channels_of_a
         for t, x, y, a in zip(own, inputs, outputs, layer.attentions, strict=True):
             q, k, v = (
                 np.split(m, heads, 1)
-                for m in (scaled(a.query, everything), scaled(a.key, everything), scaled(a.value, t))
+                for m in (
+                    scaled(a.query, everything),
+                    scaled(a.key, everything),
+                    scaled(a.value, t),
+                )
             )
-            seen = [softmax(qh @ kh.T / np.sqrt(24 / heads), axis=1) @ vh for qh, kh, vh in zip(q, k, v, strict=True)]
-            np.testing.assert_allclose(y[image], x[image].numpy() + scaled(a.out, np.concatenate(seen, 1)), atol=1e-5)
+            seen = [
+                softmax(qh @ kh.T / np.sqrt(24 / heads), axis=1) @ vh
+                for qh, kh, vh in zip(q, k, v, strict=True)
+            ]
+            np.testing.assert_allclose(
+                y[image], x[image].numpy() + scaled(a.out, np.concatenate(seen, 1)), atol=1e-5
+            )
 
 
 @torch.no_grad()
-def test_what_attention_leaves_is_upsampled_with_aligned_corners_projected_and_added_before_norm_and_relu() -> None:
+def test_what_attention_leaves_is_upsampled_with_aligned_corners_projected_and_added_before_norm_and_relu() -> (
+    None
+):
     module, maps = dca(), pyramid(batch=1)
     for block in module.blocks:
         for attention in block.attentions:
@@ -112,7 +138,9 @@ def test_what_attention_leaves_is_upsampled_with_aligned_corners_projected_and_a
     upsampled = np.einsum("yi,xj,ijc->cyx", rows, rows, cells)
     weight = module.project[0].weight[..., 0, 0].numpy()
     total = (
-        maps[0][0].numpy() + np.einsum("oc,cyx->oyx", weight, upsampled) + module.project[0].bias.numpy()[:, None, None]
+        maps[0][0].numpy()
+        + np.einsum("oc,cyx->oyx", weight, upsampled)
+        + module.project[0].bias.numpy()[:, None, None]
     )
     np.testing.assert_allclose(outputs[0][0], np.maximum(total / np.sqrt(1 + 1e-5), 0), atol=1e-5)
     assert outputs[-1] is maps[-1], "the bottleneck passes as it is"
@@ -126,7 +154,9 @@ def test_a_hook_gets_attention_maps_that_sum_to_one_and_changes_no_output() -> N
         if isinstance(child, models._dca.AttentionMap):
             child.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
     after = module(maps)
-    assert [tuple(m.shape) for m in seen.values()] == [(1, 1, c, 24) for c in WIDTHS] + [(1, 2, 16, 16)] * 3
+    assert [tuple(m.shape) for m in seen.values()] == [(1, 1, c, 24) for c in WIDTHS] + [
+        (1, 2, 16, 16)
+    ] * 3
     for weights in seen.values():
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     for a, b in zip(before, after, strict=True):
@@ -138,10 +168,14 @@ def test_no_map_over_cells_is_formed_on_the_cpu(gradient: bool) -> None:
     attention, largest = SpatialCrossAttention(8, 240, heads=1), 0
 
     class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             nonlocal largest
             out = function(*args, **(kwargs or {}))
-            largest = max([largest, *(t.numel() for t in tree_leaves(out) if isinstance(t, Tensor))])
+            largest = max(
+                [largest, *(t.numel() for t in tree_leaves(out) if isinstance(t, Tensor))]
+            )
             return out
 
     own, everything = torch.randn(1, 20**2, 8), torch.randn(1, 20**2, 240)
@@ -157,10 +191,15 @@ def test_cca_and_sca_are_the_two_halves_of_dca() -> None:
     both, channel, spatial = dca(), dca(sca=False), dca(cca=False)
     kinds = [type(a) for block in both.blocks for a in block.attentions]
     assert kinds == [ChannelCrossAttention] * 3 + [SpatialCrossAttention] * 3
-    sizes = [sum(p.numel() for p in m.parameters()) for m in (both.blocks, channel.blocks, spatial.blocks)]
+    sizes = [
+        sum(p.numel() for p in m.parameters())
+        for m in (both.blocks, channel.blocks, spatial.blocks)
+    ]
     assert sizes[0] == sizes[1] + sizes[2]
     inputs = tokens()
-    channel.blocks.load_state_dict({k: v for k, v in both.blocks.state_dict().items() if k.startswith("0.")})
+    channel.blocks.load_state_dict(
+        {k: v for k, v in both.blocks.state_dict().items() if k.startswith("0.")}
+    )
     spatial.blocks[0].load_state_dict(both.blocks[1].state_dict())
     for a, b in zip(both.blocks(inputs), spatial.blocks(channel.blocks(inputs)), strict=True):
         torch.testing.assert_close(a, b)
@@ -168,7 +207,9 @@ def test_cca_and_sca_are_the_two_halves_of_dca() -> None:
 
 def test_the_paper_figure_adds_a_norm_and_two_parameters_per_channel() -> None:
     plain, figure = dca(), dca(post_norm="ln_gelu")
-    assert sum(p.numel() for p in figure.parameters()) - sum(p.numel() for p in plain.parameters()) == 2 * sum(WIDTHS)
+    assert sum(p.numel() for p in figure.parameters()) - sum(
+        p.numel() for p in plain.parameters()
+    ) == 2 * sum(WIDTHS)
     assert not torch.allclose(plain(pyramid())[0], figure(pyramid())[0])
 
 
@@ -223,7 +264,9 @@ def host(name: str, options: dict[str, Any], **arguments: Any) -> nn.Module:
     return models.create(name, **{**models.find(name).tiny, **options, "skip": SKIP, **arguments})
 
 
-each_host = pytest.mark.parametrize(("name", "options"), FORMS, ids=[f"{n}{o or ''}" for n, o in FORMS])
+each_host = pytest.mark.parametrize(
+    ("name", "options"), FORMS, ids=[f"{n}{o or ''}" for n, o in FORMS]
+)
 
 
 @each_host
@@ -231,16 +274,22 @@ def test_every_host_takes_dca_and_trains_all_of_it(name: str, options: dict[str,
     net = host(name, options).train()
     (net(torch.rand(2, 3, 33, 47)) - 0.3).pow(2).mean().backward()
     without = {name for name, p in net.named_parameters() if p.grad is None}
-    assert without == {n for n, _ in net.named_parameters() if n.startswith(getattr(net, "unused", ()) or ("\0",))}
+    assert without == {
+        n for n, _ in net.named_parameters() if n.startswith(getattr(net, "unused", ()) or ("\0",))
+    }
     assert not any(n.startswith(("skip.embed", "skip.blocks")) for n in without)
 
 
 @each_host
-def test_every_host_with_dca_exports_and_stays_finite_in_bfloat16(name: str, options: dict[str, Any]) -> None:
+def test_every_host_with_dca_exports_and_stays_finite_in_bfloat16(
+    name: str, options: dict[str, Any]
+) -> None:
     net, image = host(name, options, num_classes=3).eval(), torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         expected = net(image)
-        torch.testing.assert_close(torch.export.export(net, (image,)).module()(image), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            torch.export.export(net, (image,)).module()(image), expected, rtol=1e-4, atol=1e-5
+        )
         with torch.autocast("cpu", torch.bfloat16):
             assert net(image).isfinite().all()
     assert expected.shape == (1, 3, 64, 64)

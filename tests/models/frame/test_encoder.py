@@ -41,7 +41,9 @@ def publish(name: str, folder: Path, without: str | None = None) -> tuple[torch.
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "swin_tiny_patch4_window7_224"])
-def test_a_pyramid_goes_from_fine_to_coarse_with_the_channels_and_strides_it_states(name: str) -> None:
+def test_a_pyramid_goes_from_fine_to_coarse_with_the_channels_and_strides_it_states(
+    name: str,
+) -> None:
     encoder = TimmEncoder(name, 1).eval()
     with torch.no_grad():
         pyramid = encoder(torch.rand(1, 1, 96, 64))
@@ -52,7 +54,9 @@ def test_a_pyramid_goes_from_fine_to_coarse_with_the_channels_and_strides_it_sta
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_weights_come_from_the_named_folder_and_their_origin_is_told(name: str, weights: Path) -> None:
+def test_weights_come_from_the_named_folder_and_their_origin_is_told(
+    name: str, weights: Path
+) -> None:
     classifier, file = publish(name, weights)
     encoder = TimmEncoder(name).eval()
     assert encoder.load_weights() == {
@@ -67,18 +71,26 @@ def test_weights_come_from_the_named_folder_and_their_origin_is_told(name: str, 
     torch.testing.assert_close(pyramid[-1], expected[-1])
 
 
-def test_weights_for_three_channels_serve_a_grey_image_as_if_it_were_repeated(weights: Path) -> None:
+def test_weights_for_three_channels_serve_a_grey_image_as_if_it_were_repeated(
+    weights: Path,
+) -> None:
     publish("test_resnet", weights)
     grey, colour = TimmEncoder("test_resnet", 1).eval(), TimmEncoder("test_resnet", 3).eval()
     grey.load_weights()
     colour.load_weights()
     image = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(grey(image)[-1], colour(image.expand(-1, 3, -1, -1))[-1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            grey(image)[-1], colour(image.expand(-1, 3, -1, -1))[-1], rtol=1e-4, atol=1e-4
+        )
 
 
-@pytest.mark.parametrize(("name", "without"), [("test_resnet", "layer3"), ("test_convnext", "stages.2")])
-def test_a_file_that_lacks_tensors_of_the_encoder_is_refused(name: str, without: str, weights: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "without"), [("test_resnet", "layer3"), ("test_convnext", "stages.2")]
+)
+def test_a_file_that_lacks_tensors_of_the_encoder_is_refused(
+    name: str, without: str, weights: Path
+) -> None:
     publish(name, weights, without)
     with pytest.raises(InputError, match="lacks"):
         TimmEncoder(name).load_weights()
@@ -92,18 +104,24 @@ def test_a_file_without_the_classifier_is_complete(weights: Path) -> None:
 def test_weights_that_are_nowhere_are_told_at_once(weights: Path) -> None:
     encoder = TimmEncoder("test_resnet.r160_in1k")
     start = time.monotonic()
-    with pytest.raises(InputError, match=r"no pre-trained weights for encoder 'test_resnet.r160_in1k'.*pretrained"):
+    with pytest.raises(
+        InputError, match=r"no pre-trained weights for encoder 'test_resnet.r160_in1k'.*pretrained"
+    ):
         encoder.load_weights()
     assert time.monotonic() - start < 2
 
 
 def test_a_misspelt_encoder_is_answered_with_its_near_match() -> None:
-    with pytest.raises(InputError, match=r"no encoder named 'convnext_tinny'; did you mean.*'convnext_tiny'"):
+    with pytest.raises(
+        InputError, match=r"no encoder named 'convnext_tinny'; did you mean.*'convnext_tiny'"
+    ):
         TimmEncoder("convnext_tinny")
 
 
 def test_an_unknown_tag_is_answered_with_the_tags_there_are() -> None:
-    with pytest.raises(InputError, match=r"no weights tagged 'fb_in1'; there are.*convnext_tiny.fb_in1k"):
+    with pytest.raises(
+        InputError, match=r"no weights tagged 'fb_in1'; there are.*convnext_tiny.fb_in1k"
+    ):
         TimmEncoder("convnext_tiny.fb_in1")
 
 

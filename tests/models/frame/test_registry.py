@@ -39,7 +39,8 @@ def plain_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def test_a_misspelt_architecture_is_answered_with_its_near_match() -> None:
     with pytest.raises(
-        InputError, match="no architecture named 'unett'; did you mean 'unet'\\? There are attention_unet, "
+        InputError,
+        match="no architecture named 'unett'; did you mean 'unet'\\? There are attention_unet, ",
     ):
         models.create("unett")
 
@@ -58,21 +59,30 @@ def test_a_misspelt_option_is_answered_with_its_near_match() -> None:
         ("unet", {"encoder": 34}),
     ],
 )
-def test_an_option_of_the_wrong_type_is_refused_before_anything_is_built(name: str, options: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=f"{name} does not take these options.*{next(iter(options))}"):
+def test_an_option_of_the_wrong_type_is_refused_before_anything_is_built(
+    name: str, options: dict[str, object]
+) -> None:
+    with pytest.raises(
+        InputError, match=f"{name} does not take these options.*{next(iter(options))}"
+    ):
         models.create(name, **options)
 
 
 def test_a_network_with_its_own_encoder_takes_no_other() -> None:
-    with pytest.raises(InputError, match="sa_unet has an encoder of its own and cannot take 'resnet34'"):
+    with pytest.raises(
+        InputError, match="sa_unet has an encoder of its own and cannot take 'resnet34'"
+    ):
         models.create("sa_unet", encoder="resnet34")
     assert models.create("sa_unet", encoder=None, encoder_options={}, widths=(4, 8)) is not None
 
 
-@pytest.mark.parametrize("name", ["attention_unet", "resunet", "transunet", "unet", "unet3plus", "unetplusplus"])
+@pytest.mark.parametrize(
+    "name", ["attention_unet", "resunet", "transunet", "unet", "unet3plus", "unetplusplus"]
+)
 def test_widths_of_an_encoder_from_scratch_are_none_of_a_timm_encoder(name: str) -> None:
     with pytest.raises(
-        InputError, match=r"widths \(4, 8\) are for an encoder from scratch and 'test_resnet' has its own"
+        InputError,
+        match=r"widths \(4, 8\) are for an encoder from scratch and 'test_resnet' has its own",
     ):
         models.create(name, encoder="test_resnet", widths=(4, 8))
 
@@ -83,7 +93,9 @@ def test_options_of_a_timm_encoder_need_one() -> None:
 
 
 def test_a_network_of_another_package_is_named_by_module_and_class(plain_net: Path) -> None:
-    assert models.create("plain_net:PlainNet", num_classes=2, kernel=1)(torch.rand(1, 3, 5, 6)).shape == (1, 2, 5, 6)
+    assert models.create("plain_net:PlainNet", num_classes=2, kernel=1)(
+        torch.rand(1, 3, 5, 6)
+    ).shape == (1, 2, 5, 6)
     assert list(models.options("plain_net:PlainNet")) == ["in_channels", "num_classes", "kernel"]
     with pytest.raises(InputError, match=r"does not take these options.*kernel"):
         models.create("plain_net:PlainNet", kernel=2)
@@ -95,17 +107,23 @@ def test_a_module_or_class_that_is_not_there_is_told_by_name(name: str, plain_ne
         models.create(name)
 
 
-def test_a_new_file_is_a_new_network_without_touching_another(plain_net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_file_is_a_new_network_without_touching_another(
+    plain_net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry, "__file__", str(plain_net.parent / "registry.py"))
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(plain_net.parent)])
     assert models.names() == ["plain_net"]
     assert models.create("plain_net", in_channels=1).in_channels == 1
 
 
-def test_a_file_whose_class_is_misspelt_is_a_sentence(plain_net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_whose_class_is_misspelt_is_a_sentence(
+    plain_net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry, "__file__", str(plain_net.parent / "registry.py"))
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(plain_net.parent)])
     plain_net.rename(plain_net.with_name("plain_nett.py"))
     importlib.invalidate_caches()
-    with pytest.raises(InputError, match=r"plain_nett.py holds no class whose name, in lower case, is 'plainnett'"):
+    with pytest.raises(
+        InputError, match=r"plain_nett.py holds no class whose name, in lower case, is 'plainnett'"
+    ):
         models.create("plain_nett")

@@ -16,4 +16,6 @@ def test_gradients_of_a_narrow_strided_block_do_not_depend_on_the_memory_format(
         block.to(memory_format=memory_format)(inputs).square().sum().backward()
         gradients.append([inputs.grad, *(p.grad.clone() for p in block.parameters())])
     for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)  # sums of thousands of float32
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-3, atol=1e-3
+        )  # sums of thousands of float32
