@@ -17,8 +17,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_seg import cli
 from lightning_seg.data import SegmentationDataModule, load_protocol
+from lightning_seg.data.sources.phantom import PhantomPolyp
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, scores
+from lightning_seg.inference.pictures import GAP, TITLE
 from lightning_seg.runs.checkpoints import find_checkpoint
 from lightning_seg.training.module import SegmentationModule
 
@@ -196,7 +198,21 @@ def test_predict_writes_the_masks_and_a_contact_sheet(trained):
     mask = np.array(Image.open(folder / "polyp-0018.png"))
     assert mask.shape == (32, 32)
     assert set(np.unique(mask)) <= {0, 255}
-    assert np.array(Image.open(folder / "contact_sheet.png")).shape[2] == 3
+    sheet = np.array(Image.open(folder / "contact_sheet.png"))
+    source = PhantomPolyp(resolution=32)
+    height, width = 32 + TITLE + GAP, 32 + 2 * GAP
+    for row in range(5):
+        top = row * height + TITLE
+        cells = [
+            sheet[top : top + 32, place * width + GAP : (place + 1) * width - GAP]
+            for place in range(3)
+        ]
+        image, truth = source.read(f"polyp-{18 + row:04d}")[:2]
+        predicted = np.array(Image.open(folder / f"polyp-{18 + row:04d}.png"))
+        np.testing.assert_array_equal(cells[0], image)
+        for cell, drawn in ((cells[1], truth[..., 0]), (cells[2], predicted)):
+            changed = (cell != image).any(-1)
+            np.testing.assert_array_equal(changed, drawn > 0)
 
 
 def test_explicit_options_are_honoured_or_refused_never_dropped(trained):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard.summary import hparams
 
 from lightning_seg.evaluation.curves import calibration_of, pr_curve, reliability
-from lightning_seg.inference.pictures import contact_sheet, run_dir
+from lightning_seg.inference.pictures import contact_sheet, of_slices, run_dir
 from lightning_seg.reports.printing import cautions, other_scores
 
 EXAMPLES = 6
@@ -79,7 +79,7 @@ class Dashboard(L.Callback):
             list(self.examples[key]) for key in ("image", "mask", "prediction")
         )
         titles = [f"epoch {trainer.current_epoch}"] * len(images)
-        sheet = contact_sheet(images, truths, predictions, titles)
+        sheet = contact_sheet(images, truths, predictions, titles, of_slices(trainer))
         writer.add_image("val/overlays", sheet, step, dataformats="HWC")
         _add_probabilities(writer, "val", pl_module, step)
 

@@ -16,44 +16,80 @@ from lightning_seg.files import whole
 
 Image = NDArray[np.uint8]
 EXAMPLES, PER_COLUMN = 12, 6
+TITLE, GAP = 18, 2  # pixels of a cell above the image, and around it
 
 
-def overlay(image: Tensor, mask: Tensor) -> Image:
-    """image (C, H, W) uint8 with the outline and a tint of each channel of mask (K, H, W): RGB (H, W, 3)."""
-    picture = image[:3].permute(1, 2, 0).cpu().numpy()
-    picture = np.ascontiguousarray(
-        np.broadcast_to(picture[..., :1], (*picture.shape[:2], 3))
-        if picture.shape[-1] != 3
-        else picture
-    )
-    for k, channel in enumerate(mask.cpu().numpy().astype(np.uint8)):
+def as_seen(image: Tensor, slices: bool = False) -> Image:
+    """An image (C, H, W) uint8 as a person sees it: RGB (H, W, 3), in memory of its own.
+
+    Args:
+        slices: whether the channels are neighbouring slices of a volume; the middle one is the image.
+    """
+    channels = len(image)
+    if slices or channels not in (1, 3):
+        image = image[channels // 2, None]
+    picture = image.permute(1, 2, 0).cpu().numpy()
+    # a copy: `overlay` draws into it, and a batch that is channels-last would be drawn into as well
+    return np.array(np.broadcast_to(picture, (*picture.shape[:2], 3)), order="C")
+
+
+def overlay(image: Tensor, mask: Tensor, slices: bool = False) -> Image:
+    """A picture of image (C, H, W) uint8 with the outline and a tint of each channel of its mask.
+
+    Args:
+        mask: (K, H, W); what is above zero belongs to the class.
+        slices: see `as_seen`.
+    """
+    picture = as_seen(image, slices)
+    for k, channel in enumerate(mask.cpu().numpy() > 0):
         colour = COLOURS[k % len(COLOURS)]  # truth and prediction have the same
-        inside = channel > 0
-        picture[inside] = (0.7 * picture[inside] + 0.3 * np.array(colour)).astype(np.uint8)
-        outlines, _ = cv2.findContours(channel, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        picture[channel] = (0.7 * picture[channel] + 0.3 * np.array(colour)).astype(np.uint8)
+        outlines, _ = cv2.findContours(
+            channel.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+        )
         cv2.drawContours(picture, outlines, -1, colour, 1)
     return picture
 
 
 def contact_sheet(
-    images: list[Tensor], truths: list[Tensor], predictions: list[Tensor], titles: list[str]
+    images: list[Tensor],
+    truths: list[Tensor],
+    predictions: list[Tensor],
+    titles: list[str],
+    slices: bool = False,
 ) -> Image:
     """Image, truth and prediction side by side, with a title each, six in a column: RGB."""
-    rows = []
-    for image, truth, prediction, title in zip(images, truths, predictions, titles, strict=True):
-        cells = [overlay(image, mask) for mask in (truth[:0], truth, prediction)]
-        row = np.concatenate([np.pad(cell, ((18, 2), (2, 2), (0, 0))) for cell in cells], 1)
-        rows.append(
-            cv2.putText(
-                row, title, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 1, cv2.LINE_AA
-            )
-        )
-    rows += [np.zeros_like(rows[0])] * (-len(rows) % PER_COLUMN if len(rows) > PER_COLUMN else 0)
+    drawn = [
+        _row([as_seen(image, slices), overlay(image, truth, slices), overlay(image, mask, slices)])
+        for image, truth, mask in zip(images, truths, predictions, strict=True)
+    ]
+    rows = [_titled(row, title) for row, title in zip(drawn, titles, strict=True)]
+    height, width = (max(row.shape[axis] for row in rows) for axis in (0, 1))
+    padded = [_filled(row, height, width) for row in rows]
+    if len(rows) > PER_COLUMN:
+        padded += [np.zeros_like(padded[0])] * (-len(rows) % PER_COLUMN)
     columns = [
-        np.concatenate(rows[start : start + PER_COLUMN])
-        for start in range(0, len(rows), PER_COLUMN)
+        np.concatenate(padded[start : start + PER_COLUMN])
+        for start in range(0, len(padded), PER_COLUMN)
     ]
     return np.concatenate(columns, 1)
+
+
+def _row(cells: list[Image]) -> Image:
+    """Cells side by side, each with room for a title above."""
+    return np.concatenate([np.pad(cell, ((TITLE, GAP), (GAP, GAP), (0, 0))) for cell in cells], 1)
+
+
+def _titled(row: Image, title: str) -> Image:
+    white, place = (255, 255, 255), (4, TITLE - 5)
+    text = title.encode("ascii", "replace").decode()  # OpenCV's letters
+    found = cv2.putText(row, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.38, white, 1, cv2.LINE_AA)
+    return np.asarray(found, np.uint8)
+
+
+def _filled(row: Image, height: int, width: int) -> Image:
+    """With black below and to the right: images of different sizes share a sheet."""
+    return np.pad(row, ((0, height - row.shape[0]), (0, width - row.shape[1]), (0, 0)))
 
 
 class MaskWriter(BasePredictionWriter):
@@ -66,6 +102,7 @@ class MaskWriter(BasePredictionWriter):
         super().__init__("batch")
         self.rows: list[tuple[Tensor, Tensor, Tensor, str]] = []
         self.folder = Path()
+        self.slices = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "predict":  # here all ranks agree on the folder of the run
@@ -96,13 +133,21 @@ class MaskWriter(BasePredictionWriter):
         ):
             if len(self.rows) < EXAMPLES:
                 self.rows.append((image.cpu(), truth.cpu(), mask.cpu(), name + note))
+        self.slices = of_slices(trainer)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not self.rows:
             return
         sheet = self.folder / "contact_sheet.png"
-        write_png(sheet, contact_sheet(*map(list, zip(*self.rows, strict=True))))  # type: ignore[arg-type]
+        columns: Any = [list(column) for column in zip(*self.rows, strict=True)]
+        write_png(sheet, contact_sheet(*columns, slices=self.slices))  # type: ignore[misc]
         print(f"masks:          {self.folder}\ncontact sheet:  {sheet}  (image, truth, prediction)")
+
+
+def of_slices(trainer: L.Trainer) -> bool:
+    """Whether the channels of the data's images are neighbouring slices of a volume."""
+    data: Any = getattr(trainer, "datamodule")  # noqa: B009  (not declared by Lightning)
+    return hasattr(data.source, "spacing")
 
 
 def run_dir(trainer: L.Trainer) -> Path:

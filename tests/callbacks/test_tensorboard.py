@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -10,6 +11,8 @@ from tensorboard.plugins.hparams import metadata
 
 from lightning_seg import cli
 from lightning_seg.callbacks.tensorboard import diagram, markdown
+from lightning_seg.data.sources.phantom import PhantomPolyp
+from lightning_seg.inference.pictures import GAP, TITLE
 
 RECIPE = {
     "trainer": {
@@ -50,6 +53,19 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def events(run):
     return EventAccumulator(str(run), size_guidance={"tensors": 0, "images": 0}).Reload()
+
+
+def test_the_image_column_of_the_overlays_is_the_image(events):
+    encoded = np.frombuffer(events.Images("val/overlays")[-1].encoded_image_string, np.uint8)
+    sheet = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+    source = PhantomPolyp(resolution=32)
+    height, width = 32 + TITLE + GAP, 32 + 2 * GAP
+    for row in range(4):
+        top = row * height + TITLE
+        image, truth = source.read(f"polyp-{8 + row:04d}")[:2]
+        np.testing.assert_array_equal(sheet[top : top + 32, GAP : GAP + 32], image)
+        drawn = sheet[top : top + 32, width + GAP : width + GAP + 32]
+        np.testing.assert_array_equal((drawn != image).any(-1), truth[..., 0] > 0)
 
 
 def text(events, tag):

@@ -5,10 +5,12 @@ import csv
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import lightning_seg as ls
 from lightning_seg.data.sources.phantom import render
 from lightning_seg.inference.__main__ import main
+from lightning_seg.inference.pictures import overlay
 
 FRAMES = 21
 
@@ -64,7 +66,12 @@ def test_every_frame_has_its_row_and_its_overlay(checkpoint, video, tmp_path, ca
     assert rows[-1]["seconds"] == "2.000"
     drawn = list(frames(tmp_path / "out" / "videos" / video.name))
     assert len(drawn) == FRAMES
-    assert drawn[0].shape == (48, 64, 3)
+    for frame, found in zip(frames(video), drawn, strict=True):
+        mask = torch.from_numpy(model.predict(np.ascontiguousarray(frame)).mask)
+        right = overlay(torch.from_numpy(frame.transpose(2, 0, 1).copy()), mask).astype(int)
+        off, plain = np.abs(found - right).mean(), np.abs(found.astype(int) - frame).mean()
+        assert off < 20
+        assert off < 0.6 * plain
     assert {path.name for path in (tmp_path / "out" / "videos").iterdir()} == {
         "clip.csv",
         video.name,

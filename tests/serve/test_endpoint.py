@@ -12,6 +12,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
@@ -21,6 +22,7 @@ from lightning_seg.__main__ import main as front
 from lightning_seg.data.show import COLOURS
 from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
+from lightning_seg.inference.pictures import overlay
 from lightning_seg.serve import is_loopback, listen
 from lightning_seg.serve._answer import levels
 from lightning_seg.serve._facts import facts
@@ -173,6 +175,11 @@ def test_probabilities_overlay_and_picture_come_on_request(client, predictor):
     for percent in range(101):
         np.testing.assert_array_equal(level > percent, probability > percent / 100)
     assert abs(opened(answer["picture"]).astype(int) - image).mean() < 4
+    mask = torch.from_numpy(predictor.predict(image).mask)
+    expected = overlay(torch.tensor(image.transpose(2, 0, 1)), mask)
+    _, jpeg = cv2.imencode(".jpg", expected[..., ::-1])
+    decoded = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(opened(answer["overlay"]), decoded)
     drawn = abs(opened(answer["overlay"]).astype(int) - opened(answer["picture"])).sum(2) > 60
     mask = predictor.predict(image).mask[0]
     assert drawn[cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0].mean() > 0.6

@@ -75,7 +75,8 @@ def examples(module: SegmentationModule, data: dict[str, Any], table: ScoreTable
         off = max(
             abs(_dice(logits > 0, item["mask"])[k] - dice) for k, (_, dice, _) in enumerate(scores)
         )
-        found.append(Example(kind, table.ids[row], scores, _panels(module, item, logits > 0), off))
+        panels = _panels(module, item, logits > 0, hasattr(source, "spacing"))
+        found.append(Example(kind, table.ids[row], scores, panels, off))
     return found
 
 
@@ -88,16 +89,16 @@ def _dice(prediction: torch.Tensor, truth: torch.Tensor) -> NDArray[np.float64]:
 
 
 def _panels(
-    module: SegmentationModule, item: dict[str, Any], prediction: torch.Tensor
+    module: SegmentationModule, item: dict[str, Any], prediction: torch.Tensor, slices: bool
 ) -> list[Panel]:
     image, truth, predicted = (
         _enlarged(item["image"]),
         *(_enlarged(m, False) for m in (item["mask"], prediction)),
     )
-    outlined = _outline(overlay(image, predicted), truth)
+    outlined = _outline(overlay(image, predicted, slices), truth)
     pictures = {
-        "image": overlay(image, truth[:0]),
-        "truth": overlay(image, truth),
+        "image": overlay(image, truth[:0], slices),
+        "truth": overlay(image, truth, slices),
         "prediction": outlined,
     }
     if any(
