@@ -15,7 +15,6 @@ from typing import Any, Literal, NoReturn
 
 import torch
 import yaml
-from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -36,11 +35,11 @@ from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.scored_inference import score_with
 from lightning_seg.inference.tta import PASSES
 from lightning_seg.runs.checkpoints import (
-    AtomicCheckpointIO,
     check_trust,
     read_checkpoint,
     run_folder,
 )
+from lightning_seg.training.devices import trainer_plugins
 from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.training.precision import automatic_precision
 
@@ -61,6 +60,7 @@ for _text in (
     "deprecated in v4",
     "callbacks used to create the checkpoint",
     "exists and is not empty",
+    "`srun` command is available",
 ):
     warnings.filterwarnings("ignore", f"(?s).*{_text}")
 
@@ -229,10 +229,9 @@ class CLI(LightningCLI):
         if self._get(self.config_init, "trainer.logger") in (None, True):
             kwargs["logger"] = self._logger()
             self.trainer_defaults["callbacks"].append(LearningRateMonitor())
-        if not self._get(self.config_init, "trainer.plugins"):
-            # Slurm's automatic requeue would let jobs find each other's checkpoints: `--ckpt_path last` resumes
-            slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-            kwargs["plugins"] = [AtomicCheckpointIO(), *slurm]
+        given = self._get(self.config_init, "trainer.plugins")
+        synced = self._get(self.config_init, "trainer.sync_batchnorm")
+        kwargs["plugins"] = trainer_plugins(given, bool(synced))
         try:
             trainer: Any = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:

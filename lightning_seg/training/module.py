@@ -18,6 +18,7 @@ from lightning_seg.evaluation.scoring import Scorer
 from lightning_seg.models import Output, TimmEncoder, create
 from lightning_seg.models.frame.normalization import Normalization, statistics
 from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
+from lightning_seg.training.devices import check_layer_sync
 from lightning_seg.training.losses import WeightedLoss
 from lightning_seg.training.optimizer import check_optimization, make_schedule
 from lightning_seg.training.options import TrainingOptions
@@ -156,6 +157,7 @@ class SegmentationModule(L.LightningModule):
         return self.training_options.callbacks() if self.trainer.state.fn == "fit" else []
 
     def on_fit_start(self) -> None:
+        check_layer_sync(self.trainer.strategy)
         self.load_encoder_weights()  # a resumed run has its origin from the checkpoint, and nothing is loaded
         self.training_options.check_machine(self.device)
         self.training_options.start(self.device)
