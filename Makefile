@@ -21,7 +21,7 @@ demo: install
 	@$(BIN)/python -m experiments demo
 
 test: install
-	$(BIN)/python -m pytest -m "not slow" tests
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" tests
 
 test-all: install
 	$(BIN)/python -m pytest tests

@@ -13,10 +13,10 @@ import house  # noqa: E402
 import source_files  # noqa: E402
 
 PUBLIC_NAMES_TWICE = 25  # aim: 0
-CROWDED_LINES = 14.4  # percent of lightning_seg; aim: 5
+CROWDED_LINES = 10.2  # percent of lightning_seg; aim: 5
 FILES_IN_CYCLES = 7  # of all packages; aim: 0
 ROOMS_IN_CYCLES = 0
-TOP_LEVEL_MODULES = 26  # aim: 6
+TOP_LEVEL_MODULES = 6
 # name -> why two modules of lightning_seg define it; these are not counted
 ALLOWED_TWICE: dict[str, str] = {}
 

@@ -151,7 +151,7 @@ def test_a_hook_gets_attention_maps_that_sum_to_one_and_changes_no_output() -> N
     module, maps = dca(heads=2), pyramid(batch=1)
     before, seen = module(maps), {}
     for name, child in module.named_modules():
-        if isinstance(child, models._dca.AttentionMap):
+        if isinstance(child, models.frame.dual_cross_attention.AttentionMap):
             child.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
     after = module(maps)
     assert [tuple(m.shape) for m in seen.values()] == [(1, 1, c, 24) for c in WIDTHS] + [
@@ -302,7 +302,7 @@ def test_dca_takes_the_maps_of_a_timm_encoder_as_they_are(encoder: str) -> None:
     seen: list[list[Tensor]] = []
     net.skip.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     assert net(image).shape == (1, 1, 65, 50)
-    padded = models._skeleton.pad_to_multiple(image, 32)
+    padded = models.frame.skeleton.pad_to_multiple(image, 32)
     for a, b in zip(seen[0], net.encoder(padded), strict=True):
         torch.testing.assert_close(a, b)
 

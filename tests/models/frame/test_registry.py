@@ -110,7 +110,7 @@ def test_a_module_or_class_that_is_not_there_is_told_by_name(name: str, plain_ne
 def test_a_new_file_is_a_new_network_without_touching_another(
     plain_net: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "__file__", str(plain_net.parent / "registry.py"))
+    monkeypatch.setattr(registry, "__file__", str(plain_net.parent / "frame" / "registry.py"))
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(plain_net.parent)])
     assert models.names() == ["plain_net"]
     assert models.create("plain_net", in_channels=1).in_channels == 1
@@ -119,7 +119,7 @@ def test_a_new_file_is_a_new_network_without_touching_another(
 def test_a_file_whose_class_is_misspelt_is_a_sentence(
     plain_net: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "__file__", str(plain_net.parent / "registry.py"))
+    monkeypatch.setattr(registry, "__file__", str(plain_net.parent / "frame" / "registry.py"))
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(plain_net.parent)])
     plain_net.rename(plain_net.with_name("plain_nett.py"))
     importlib.invalidate_caches()
