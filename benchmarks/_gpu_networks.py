@@ -157,9 +157,8 @@ def _speed(
     session: "Session", name: str, encoder: str | None, size: int, batch: int, deterministic: bool
 ) -> dict[str, Any]:
     own = {"encoder", "widths"} if encoder else {"encoder"}  # the widths of its own encoder
-    small = (
-        {k: v for k, v in models.find(name).tiny.items() if k not in own} if session.smoke else {}
-    )  # type: ignore[attr-defined]
+    tiny: dict[str, Any] = getattr(models.find(name), "tiny") if session.smoke else {}  # noqa: B009
+    small = {key: value for key, value in tiny.items() if key not in own}
     training = Training(
         _build(session, name, encoder=encoder, **small), batch, size, session.device, torch.float16
     )
