@@ -19,11 +19,10 @@ from torch.nn import functional as F
 from benchmarks._section import Section, ratios, spread, table
 from lightning_seg.data.sources.base import DATA_VARIABLE
 from lightning_seg.data.sources.phantom import render
-from lightning_seg.inference.ensemble import Network, Trained
+from lightning_seg.inference.ensemble import Ensemble, Trained
 from lightning_seg.inference.images import COLUMNS, Options, predict_images
 from lightning_seg.inference.inputs import Input, find_inputs
-from lightning_seg.inference.postprocess import Postprocess
-from lightning_seg.inference.prediction import Rule
+from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.results import Table
 from lightning_seg.inference.workers import Workers, find_devices
 from lightning_seg.training.module import SegmentationModule
@@ -55,7 +54,7 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
         for architecture, encoder in SMOKE_NETWORKS if smoke else NETWORKS:
             module = _untrained(architecture, encoder, size)
             for precision in ("32", "bf16"):
-                network = Network(
+                network = Ensemble(
                     [module], Trained(CLASSES, 3, size, "", {}), device=device, precision=precision
                 )
                 rows.append(
@@ -91,7 +90,7 @@ def _inputs(scratch: Path, count: int, smoke: bool) -> tuple[list[Input], str]:
 
 
 def _row(
-    name: str, network: Network, inputs: list[Input], scratch: Path, repetitions: int
+    name: str, network: Ensemble, inputs: list[Input], scratch: Path, repetitions: int
 ) -> dict[str, Any]:
     """Both in turn, each time another one first."""
     seconds: dict[str, list[float]] = {"plain": [], "ours": []}
@@ -127,7 +126,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def plain(network: Network, inputs: list[Input], folder: Path) -> None:
+def plain(network: Ensemble, inputs: list[Input], folder: Path) -> None:
     """A loop, as short as it is usually written; always in float32."""
     module, size, device = network.modules[0], network.trained.size or 0, network.device
     (folder / "masks").mkdir(exist_ok=True)
@@ -144,9 +143,9 @@ def plain(network: Network, inputs: list[Input], folder: Path) -> None:
         Image.fromarray(mask).save(folder / "masks" / f"{one.name}.png")
 
 
-def ours(network: Network, inputs: list[Input], folder: Path) -> None:
+def ours(network: Ensemble, inputs: list[Input], folder: Path) -> None:
     """As `lightning-seg predict` does it."""
-    rule = Rule(CLASSES, postprocess=Postprocess("", CLASSES))
+    rule = MaskRule(CLASSES)
     devices = find_devices("cpu") if network.device.type == "cpu" else [network.device]
     table = Table(folder / "predictions.csv", COLUMNS)
     predict_images(inputs, Workers(network, devices), rule, Options(), folder, table)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ensemble import Network
+from lightning_seg.inference.ensemble import Ensemble
 
 SCRIPT = Path(__file__).with_name("_load_alone.py")
 TOLERANCE = 1e-4  # of logits
@@ -30,7 +30,7 @@ class Difference(NamedTuple):
     pixels: float
 
 
-def check_folder(folder: Path, network: Network) -> Difference:
+def check_folder(folder: Path, network: Ensemble) -> Difference:
     """How far the folder is from the network; InputError where it does not load, or is too far."""
     pictures = _pictures(network)
     scaled = torch.from_numpy(np.stack([network.scale(picture) for picture in pictures])).permute(
@@ -57,7 +57,7 @@ def check_folder(folder: Path, network: Network) -> Difference:
     return difference
 
 
-def _pictures(network: Network) -> np.ndarray:
+def _pictures(network: Ensemble) -> np.ndarray:
     """Phantoms (B, H, W, C) uint8, larger than the network's size and not square."""
     channels, side = network.trained.in_channels, network.trained.size
     height = _NATIVE if side is None else max(16, side * 4 // 3)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.export._sizes import exportable
-from lightning_seg.inference.ensemble import Network
+from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.models import Output
 
 
@@ -21,7 +21,7 @@ class Logits(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: Network, mixed: bool = False) -> None:
+    def __init__(self, network: Ensemble, mixed: bool = False) -> None:
         super().__init__()
         module = network.modules[0]
         self.mixed = mixed
@@ -59,7 +59,7 @@ class Masks(nn.Module):
         if self.side is not None:
             pixels = scaled(pixels, self.side)
         probability = self.logits(pixels / 255).sigmoid()
-        if self.side is not None:  # as `inference.prediction.scaled`
+        if self.side is not None:  # as `inference.mask_rule.resized`
             probability = F.interpolate(
                 probability, (height, width), mode="bilinear", align_corners=False
             )

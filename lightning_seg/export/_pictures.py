@@ -10,7 +10,7 @@ import numpy as np
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ensemble import Network
+from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.inputs import find_inputs, read_picture
 from lightning_seg.runs.checkpoints import read_checkpoint
 
@@ -28,7 +28,7 @@ class Pictures(NamedTuple):
 
 
 def choose_pictures(
-    network: Network,
+    network: Ensemble,
     checkpoint: Path,
     folder: str | None,
     count: int,
@@ -102,7 +102,7 @@ def _refuse_test_images(
             )
 
 
-def _phantoms(network: Network, count: int) -> list[np.ndarray]:
+def _phantoms(network: Ensemble, count: int) -> list[np.ndarray]:
     """Somewhat larger than the network's size and not square."""
     side, channels = network.trained.size or _NATIVE, network.trained.in_channels
     kind = "ct" if channels == 1 else "polyp"

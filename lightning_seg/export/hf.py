@@ -21,7 +21,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.export._check import TOLERANCE, Difference, check_folder
 from lightning_seg.export._code import HEADER, flat_sources
 from lightning_seg.export.card import CODE_LICENSE, card
-from lightning_seg.inference.ensemble import Network, checkpoint_file, load_network
+from lightning_seg.inference.ensemble import Ensemble, checkpoint_file, load_ensemble
 from lightning_seg.models import arguments, find
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.training.module import SegmentationModule
@@ -99,7 +99,7 @@ def export_hf(
         check_repo_id(repo_id)
     file = checkpoint_file(checkpoint)
     _check(read_checkpoint(file)["hyper_parameters"]["architecture"], output, overwrite)
-    network = load_network([file])
+    network = load_ensemble([file])
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
@@ -169,7 +169,7 @@ def is_export(folder: Path) -> bool:
     return ours and all(path.name in data or path.suffix == ".py" for path in folder.iterdir())
 
 
-def write_model(folder: Path, network: Network) -> None:
+def write_model(folder: Path, network: Ensemble) -> None:
     """Everything but the card: weights, configuration, code."""
     module = network.modules[0]
     state = {f"net.{name}": tensor for name, tensor in module.net.state_dict().items()}

@@ -29,8 +29,8 @@ from lightning_seg.export.verify import (
     verify_masks,
 )
 from lightning_seg.files import whole
-from lightning_seg.inference.ensemble import Network, checkpoint_file, load_network
-from lightning_seg.inference.prediction import Rule
+from lightning_seg.inference.ensemble import Ensemble, checkpoint_file, load_ensemble
+from lightning_seg.inference.mask_rule import MaskRule
 
 OPSETS = range(18, 24)  # that torch can write
 OPSET = 20
@@ -183,7 +183,7 @@ def export_onnx(
                 f"ONNX files need {library}, which is absent; pip install 'lightning_seg[onnx]'."
             )
     file = checkpoint_file(checkpoint)
-    network = load_network([file], trust_code=trust_code)
+    network = load_ensemble([file], trust_code=trust_code)
     pictures = choose_pictures(network, file, options.images, VERIFIED if options.quantize else FEW)
     calibration = None
     if options.quantize == "int8":
@@ -205,7 +205,7 @@ class _Export:
 
     def __init__(
         self,
-        network: Network,
+        network: Ensemble,
         facts: dict[str, Any],
         pictures: Pictures,
         calibration: Pictures | None,
@@ -214,7 +214,7 @@ class _Export:
         self.network, self.facts, self.pictures, self.options = network, facts, pictures, options
         self.calibration = calibration
         self.side = options.size or network.trained.size or NATIVE
-        self.rule = Rule(network.trained.classes, options.threshold)
+        self.rule = MaskRule(network.trained.classes, options.threshold)
         self.logits = Logits(network)
 
     def write(self, part: Path) -> Exported:

@@ -28,7 +28,7 @@ from lightning_seg.export._pictures import choose_pictures
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms
 from lightning_seg.export.verify import Function, Verified, image_batches, verify_logits
 from lightning_seg.files import whole
-from lightning_seg.inference.ensemble import Network, checkpoint_file, load_network
+from lightning_seg.inference.ensemble import Ensemble, checkpoint_file, load_ensemble
 
 PRECISIONS = ("32", "bf16")
 VERIFIED = 4  # pictures
@@ -116,7 +116,7 @@ def export_program(
     if aot:
         _check_compiler()
     file = checkpoint_file(checkpoint)
-    network = load_network([file], trust_code=trust_code)
+    network = load_ensemble([file], trust_code=trust_code)
     side = size or network.trained.size or NATIVE
     pictures = choose_pictures(network, file, images, VERIFIED)
     forms = logits_forms(
@@ -153,7 +153,7 @@ def _allowed(batch: np.ndarray, traced: Traced) -> bool:
     )
 
 
-def _takes(network: Network, shapes: Shapes) -> str:
+def _takes(network: Ensemble, shapes: Shapes) -> str:
     return f"image float32 (B, {network.trained.in_channels}, H, W) in [0, 1]: {shapes.describe(pads=False)}"
 
 

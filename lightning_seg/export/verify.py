@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from lightning_seg.data.store.cache import scale
 from lightning_seg.errors import InputError
 from lightning_seg.export._trace import FormError, Shapes
-from lightning_seg.inference.ensemble import Network
-from lightning_seg.inference.prediction import Rule
+from lightning_seg.inference.ensemble import Ensemble
+from lightning_seg.inference.mask_rule import MaskRule
 
 LOGITS = 1e-4  # the largest difference that is allowed in float32
 DICE = 0.99  # the least agreement of the masks of a variant that computes or stores less exactly
@@ -103,7 +103,7 @@ def _check_shapes(expected: NDArray[Any], found: NDArray[Any], images: NDArray[A
         )
 
 
-def reference_of(network: Network) -> Function:
+def reference_of(network: Ensemble) -> Function:
     """The checkpoint itself, in float32."""
 
     @torch.inference_mode()
@@ -121,7 +121,7 @@ class Verified(NamedTuple):
 
 
 def verify_logits(
-    network: Network, candidate: Function, images: Sequence[Batch], variant: str = ""
+    network: Ensemble, candidate: Function, images: Sequence[Batch], variant: str = ""
 ) -> Verified:
     """Compare with the checkpoint; InputError where the candidate is too far from it, a `FormError` if it should be equal.
 
@@ -164,7 +164,7 @@ def _check_variant(variant: str, dice: float) -> None:
         )
 
 
-def rounding(network: Network, images: Iterable[Batch]) -> float:
+def rounding(network: Ensemble, images: Iterable[Batch]) -> float:
     """How far the checkpoint's logits in float32 are from those in float64: what a change of the order of sums may cost."""
     exact = copy.deepcopy(network.modules[0]).double()
 
@@ -200,8 +200,8 @@ def _stack(pictures: Sequence[np.ndarray], height: int, width: int) -> Batch:
 
 
 def verify_masks(
-    network: Network,
-    rule: Rule,
+    network: Ensemble,
+    rule: MaskRule,
     candidate: Callable[[np.ndarray], Sequence[np.ndarray]],
     pictures: Sequence[np.ndarray],
     batch: bool,

@@ -13,7 +13,7 @@ import torch
 
 from lightning_seg.errors import InputError, one_sentence
 from lightning_seg.files import whole
-from lightning_seg.inference.ensemble import PRECISIONS, Network, checkpoint_file, load_network
+from lightning_seg.inference.ensemble import PRECISIONS, Ensemble, checkpoint_file, load_ensemble
 from lightning_seg.inference.images import COLUMNS, Failure, Options, mask_files, predict_images
 from lightning_seg.inference.inputs import (
     MAX_PIXELS,
@@ -22,8 +22,8 @@ from lightning_seg.inference.inputs import (
     check_channels,
     find_inputs,
 )
-from lightning_seg.inference.postprocess import STEPS, Postprocess
-from lightning_seg.inference.prediction import Rule
+from lightning_seg.inference.mask_rule import MaskRule
+from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.progress import Progress
 from lightning_seg.inference.results import Table, coco, open_folder
 from lightning_seg.inference.tta import PASSES
@@ -49,13 +49,13 @@ def main(args: list[str]) -> None:
     )
     torch.set_float32_matmul_precision("high")  # as `test` computes
     checkpoints = [checkpoint_file(path) for path in given.ckpt_path]
-    network = load_network(checkpoints, given.tta, given.precision, given.trust_code)
+    network = load_ensemble(checkpoints, given.tta, given.precision, given.trust_code)
     classes = network.trained.classes
-    rule = Rule(
+    rule = MaskRule(
         classes,
         given.threshold,
+        given.postprocess,
         given.masks_at == "native",
-        Postprocess(given.postprocess, classes),
     )
     inputs = find_inputs(given.input, output)
     kinds = {
@@ -82,7 +82,7 @@ def main(args: list[str]) -> None:
     report(failures, len(inputs), output)
 
 
-def _view(given: argparse.Namespace, network: Network) -> View:
+def _view(given: argparse.Namespace, network: Ensemble) -> View:
     if given.masks_at == "network":
         raise InputError(
             "the masks of volumes are always those of its voxels; leave out --masks_at network."
@@ -103,7 +103,7 @@ def report(failures: Sequence[Failure], count: int, output: Path) -> None:
 
 
 def _images(
-    inputs: list[Input], workers: Workers, rule: Rule, options: Options, output: Path
+    inputs: list[Input], workers: Workers, rule: MaskRule, options: Options, output: Path
 ) -> list[Failure]:
     if not inputs:
         return []
@@ -141,7 +141,7 @@ def done(
 
 
 def _videos(
-    inputs: list[Input], workers: Workers, rule: Rule, options: Options, output: Path
+    inputs: list[Input], workers: Workers, rule: MaskRule, options: Options, output: Path
 ) -> list[Failure]:
     failures = []
     for one in inputs:
@@ -162,7 +162,12 @@ def _videos(
 
 
 def _volumes(
-    inputs: list[Input], workers: Workers, rule: Rule, options: Options, view: View, output: Path
+    inputs: list[Input],
+    workers: Workers,
+    rule: MaskRule,
+    options: Options,
+    view: View,
+    output: Path,
 ) -> list[Failure]:
     table, failures = Table(output / "volumes.csv", VOLUME_COLUMNS), []
     finished = done(

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class PartCounter:
+class ComponentCounter:
     """Counts the parts of a mask whose slices come one after the other; voxels that touch at a corner are connected.
 
     Each slice's own parts are new ones until they are found to touch one of the slice before, by union-find.

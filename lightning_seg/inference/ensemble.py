@@ -33,7 +33,7 @@ class Trained(NamedTuple):
     dataset_options: dict[str, Any]
 
 
-class Network:
+class Ensemble:
     """One trained network or several, whose probabilities are averaged.
 
     Args:
@@ -62,9 +62,9 @@ class Network:
         )
         self.modules = [module.to(self.device) for module in modules]
 
-    def copy_to(self, device: torch.device) -> "Network":
+    def copy_to(self, device: torch.device) -> "Ensemble":
         """The same on another device; this one stays where it is."""
-        return Network(copy.deepcopy(self.modules), self.trained, self.tta, device, self.precision)
+        return Ensemble(copy.deepcopy(self.modules), self.trained, self.tta, device, self.precision)
 
     def scale(self, image: np.ndarray) -> np.ndarray:
         """image (H, W, C) uint8 at the network's size, as the images of training and test are scaled."""
@@ -127,16 +127,16 @@ def mean_probabilities(modules: Sequence[SegmentationModule], image: Tensor, tta
     return augmented(mean, image, tta)
 
 
-def load_network(
+def load_ensemble(
     paths: Sequence[str | Path], tta: str = "none", precision: str = "32", trust_code: bool = False
-) -> Network:
+) -> Ensemble:
     """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see `SegmentationModule.load`.
 
     InputError where they do not agree on classes, channels and size. A folder of a run stands for its best checkpoint.
     """
     files = [checkpoint_file(path) for path in paths]
     trained = read_trained(files)
-    return Network(
+    return Ensemble(
         [SegmentationModule.load(file, trust_code) for file in files],
         trained,
         tta,
@@ -175,7 +175,7 @@ def _trained(path: Path) -> Trained:
     )
 
 
-def find_batch_size(network: Network, shape: tuple[int, ...]) -> int:
+def find_batch_size(network: Ensemble, shape: tuple[int, ...]) -> int:
     """The smallest batch of images (H, W, C) that is about as fast per image as any, on a GPU.
 
     On the CPU as many as keep the maps of a network in the caches: 14 of 96 x 96 pixels, 2 of 256 x 256.
@@ -196,7 +196,7 @@ def find_batch_size(network: Network, shape: tuple[int, ...]) -> int:
     return best
 
 
-def _seconds_per_image(network: Network, shape: tuple[int, ...], size: int) -> float:
+def _seconds_per_image(network: Ensemble, shape: tuple[int, ...], size: int) -> float:
     images = torch.zeros(size, *shape, dtype=torch.uint8, device=network.device).permute(0, 3, 1, 2)
     network.probabilities(images)  # chooses its algorithms
     start = time.perf_counter()

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ensemble import Network, find_batch_size
+from lightning_seg.inference.ensemble import Ensemble, find_batch_size
 from lightning_seg.inference.inputs import Input, read_picture
+from lightning_seg.inference.mask_rule import MaskRule, Size
 from lightning_seg.inference.pictures import overlay, write_png
-from lightning_seg.inference.prediction import Prediction, Rule, Size
-from lightning_seg.inference.prefetch import ahead
+from lightning_seg.inference.prediction import Prediction
+from lightning_seg.inference.prefetch import prefetched
 from lightning_seg.inference.results import Row, Table
 from lightning_seg.inference.workers import Workers
 
@@ -69,7 +70,7 @@ class _Loaded(NamedTuple):
 def predict_images(
     inputs: Sequence[Input],
     workers: Workers,
-    rule: Rule,
+    rule: MaskRule,
     options: Options,
     folder: Path,
     table: Table,
@@ -86,13 +87,13 @@ def predict_images(
     failures, network = [], workers.first
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
         loaded = _sized(
-            ahead(readers, lambda one: _load(one, network, options), inputs, _AHEAD),
+            prefetched(readers, lambda one: _load(one, network, options), inputs, _AHEAD),
             network,
             options,
         )
         predicted = workers.map(lambda network, batch: _forward(batch, network, options), loaded)
         singles = itertools.chain.from_iterable(predicted)
-        for outcome in ahead(
+        for outcome in prefetched(
             writers, lambda one: _finish(one, rule, options, folder), singles, _AHEAD
         ):
             if isinstance(outcome, Failure):
@@ -108,7 +109,7 @@ def predicted(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pictures (H, W, C) of one size, such as frames and slices, each with its probabilities (K, h, w)."""
 
-    def work(network: Network, batch: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def work(network: Ensemble, batch: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         seen = batch if options.tile else [network.scale(one) for one in batch]
         return list(zip(batch, _probabilities(seen, network, options), strict=True))
 
@@ -118,7 +119,7 @@ def predicted(
 
 
 def _of_one_size(
-    pictures: Iterable[np.ndarray], network: Network, options: Options
+    pictures: Iterable[np.ndarray], network: Ensemble, options: Options
 ) -> Iterator[list[np.ndarray]]:
     pictures, size = iter(pictures), options.batch_size
     for first in pictures:
@@ -128,7 +129,7 @@ def _of_one_size(
 
 
 def _probabilities(
-    pictures: Sequence[np.ndarray], network: Network, options: Options
+    pictures: Sequence[np.ndarray], network: Ensemble, options: Options
 ) -> list[np.ndarray]:
     """(K, h, w) of each of several pictures of one shape."""
     if options.tile is None:
@@ -137,7 +138,7 @@ def _probabilities(
     return [network.tiled(one, options.tile, options.overlap, windows) for one in pictures]
 
 
-def _load(one: Input, network: Network, options: Options) -> _Loaded | Failure:
+def _load(one: Input, network: Ensemble, options: Options) -> _Loaded | Failure:
     try:
         picture = read_picture(one.path, network.trained.in_channels)
     except (InputError, MemoryError) as error:
@@ -147,7 +148,7 @@ def _load(one: Input, network: Network, options: Options) -> _Loaded | Failure:
 
 
 def _sized(
-    items: Iterable[_Loaded | Failure], network: Network, options: Options
+    items: Iterable[_Loaded | Failure], network: Ensemble, options: Options
 ) -> Iterator[list[_Loaded] | list[Failure]]:
     """In batches of the given size, or of one that is found with the first picture."""
     items = iter(items)
@@ -185,7 +186,7 @@ def batches(
 
 
 def _forward(
-    batch: list[_Loaded] | list[Failure], network: Network, options: Options
+    batch: list[_Loaded] | list[Failure], network: Ensemble, options: Options
 ) -> list[tuple[_Loaded, np.ndarray] | Failure]:
     """Each picture with its probabilities (K, h, w); where a batch fails, its pictures one by one."""
     good = [item for item in batch if isinstance(item, _Loaded)]
@@ -210,7 +211,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _finish(
-    one: tuple[_Loaded, np.ndarray] | Failure, rule: Rule, options: Options, folder: Path
+    one: tuple[_Loaded, np.ndarray] | Failure, rule: MaskRule, options: Options, folder: Path
 ) -> list[Row] | Failure:
     if isinstance(one, Failure):
         return one

@@ -1,17 +1,12 @@
-"""From probabilities at the network's size to the masks of an image, by the rule under which they are scored."""
+"""`Prediction`: what a network finds in one image, and what a table says of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.errors import InputError
-from lightning_seg.inference.postprocess import Postprocess, components
-
-Size = tuple[int, int]
+from lightning_seg.inference.postprocess import components
 
 
 @dataclass(frozen=True)
@@ -27,6 +22,12 @@ class Prediction:
     mask: NDArray[np.bool_]
     probability: NDArray[np.float32]
     classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """``Prediction of 480 x 640 pixels: polyp 3.1 % in 1 part, confidence 0.93``."""
+        height, width = self.mask.shape[1:]
+        found = ", ".join(map(str, self.findings()))
+        return f"Prediction of {height} x {width} pixels: {found}"
 
     def findings(self) -> list["Finding"]:
         """What the table of results says of each class."""
@@ -54,6 +55,13 @@ class Finding:
     components: int
     confidence: float
 
+    def __str__(self) -> str:
+        if not self.area:
+            return f"no {self.name}, confidence {self.confidence:.2f}"
+        parts = f"{self.components} part{'s' if self.components > 1 else ''}"
+        share = f"{100 * self.share:.2g} %"
+        return f"{self.name} {share} in {parts}, confidence {self.confidence:.2f}"
+
     def columns(self) -> dict[str, Any]:
         """As they stand in a table."""
         return {
@@ -66,39 +74,7 @@ class Finding:
 
 
 def finding(name: str, mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> Finding:
-    """Of the mask of one class and its probabilities, of one shape."""
+    """Describe the mask of one class by itself and its probabilities, which have its shape."""
     area = int(mask.sum())
     confidence = float(probability[mask].mean()) if area else 1 - float(probability.max())
     return Finding(name, area, area / mask.size, components(mask), confidence)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How probabilities become masks: scaled to the image, where ``native``, cut at ``threshold``, then post-processed."""
-
-    classes: tuple[str, ...]
-    threshold: float = 0.5
-    native: bool = True
-    postprocess: Postprocess = field(default_factory=lambda: Postprocess("", ()))
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise InputError(
-                f"the threshold is {self.threshold}; give a probability between 0 and 1, such as 0.5."
-            )
-
-    def __call__(self, probability: NDArray[np.float32], size: Size) -> Prediction:
-        """probability (K, h, w) of an image of ``size`` (H, W)."""
-        if self.native:
-            probability = scaled(probability, size)
-        return Prediction(self.postprocess(probability > self.threshold), probability, self.classes)
-
-
-def scaled(probability: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
-    """(K, h, w) at ``size`` (H, W), bilinear."""
-    if probability.shape[1:] == size:
-        return probability
-    planes: Sequence[np.ndarray] = [
-        cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR) for plane in probability
-    ]
-    return np.stack(planes)

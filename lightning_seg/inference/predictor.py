@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from lightning_seg.inference.ensemble import Network, load_network
+from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.inference.inputs import as_picture, read_picture
-from lightning_seg.inference.postprocess import Postprocess
-from lightning_seg.inference.prediction import Prediction, Rule
+from lightning_seg.inference.mask_rule import MaskRule
+from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.workers import find_devices
 from lightning_seg.training.module import SegmentationModule
 
@@ -27,7 +27,7 @@ class Predictor:
         rule: threshold and post-processing.
     """
 
-    def __init__(self, network: Network, rule: Rule) -> None:
+    def __init__(self, network: Ensemble, rule: MaskRule) -> None:
         self.network, self.rule = network, rule
 
     @property
@@ -114,10 +114,10 @@ def load(
     Errors: InputError for a file that is no checkpoint, code that is not trusted, an unknown name, checkpoints that do not
     fit together.
     """
-    network = load_network(
+    network = load_ensemble(
         [path] if isinstance(path, str | Path) else path, tta, precision, trust_code
     )
     classes = network.trained.classes
-    rule = Rule(classes, threshold, postprocess=Postprocess(postprocess, classes))
+    rule = MaskRule(classes, threshold, postprocess)
     [target, *_] = find_devices(device)
-    return Predictor(Network(network.modules, network.trained, tta, target, precision), rule)
+    return Predictor(Ensemble(network.modules, network.trained, tta, target, precision), rule)

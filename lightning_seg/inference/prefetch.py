@@ -10,7 +10,9 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ahead(pool: Executor, work: Callable[[A], B], items: Iterable[A], count: int) -> Iterator[B]:
+def prefetched(
+    pool: Executor, work: Callable[[A], B], items: Iterable[A], count: int
+) -> Iterator[B]:
     """``map(work, items)`` in the threads of ``pool``, in order, with up to ``count`` items under way or done.
 
     Items are taken when there is room for them, so that memory does not grow with their number. An error of ``work`` is
@@ -34,7 +36,7 @@ def background(items: Iterable[A], count: int) -> Iterator[A]:
     source: Iterator[Any] = iter(items)
     end: Any = object()
     with ThreadPoolExecutor(1) as pool:
-        for item in ahead(pool, lambda _: next(source, end), itertools.repeat(None), count):
+        for item in prefetched(pool, lambda _: next(source, end), itertools.repeat(None), count):
             if item is end:
                 return
             yield item

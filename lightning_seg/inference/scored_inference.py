@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.inference.ensemble import checkpoint_file, mean_probabilities, read_trained
-from lightning_seg.inference.postprocess import Postprocess
+from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.tta import check_tta
 from lightning_seg.training.module import SegmentationModule
 
@@ -34,7 +34,7 @@ def score_with(
     Errors: InputError for unknown names, and checkpoints that do not fit together.
     """
     members = [checkpoint_file(path) for path in ensemble]
-    steps = Postprocess(postprocess, module.classes)
+    rule = MaskRule(tuple(module.classes), postprocess=postprocess)
     label = [f"tta={check_tta(tta)}"] if tta != "none" else []
     if members:
         read_trained([checkpoint, *members])
@@ -45,12 +45,12 @@ def score_with(
         module.predictor = lambda image: mean_probabilities(
             [module, *(other.to(image.device) for other in others)], image, tta
         )
-    if steps:
-        module.scorer.refine = partial(post_processed, steps)
-        label.append(f"post={steps.text}")
+    if rule.steps:
+        module.scorer.refine = partial(post_processed, rule)
+        label.append(f"post={rule.postprocess}")
     module.scorer.inference = {
         "tta": tta,
-        "postprocess": steps.text,
+        "postprocess": rule.postprocess,
         "ensemble": [str(file) for file in members],
     }
     module.scorer.label = "-".join(label)
@@ -60,10 +60,7 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def post_processed(steps: Postprocess, probability: Tensor) -> Tensor:
-    """Probabilities (B, K, H, W) whose masks at 0.5 are the post-processed ones: where these differ, they move just across."""
-    masks = torch.stack(
-        [torch.from_numpy(steps(one)) for one in (probability > 0.5).cpu().numpy()]
-    ).to(probability.device)
-    above = torch.nextafter(probability.new_tensor(0.5), probability.new_tensor(1))
-    return torch.where(masks, probability.clamp(min=above), probability.clamp(max=0.5))
+def post_processed(rule: MaskRule, probability: Tensor) -> Tensor:
+    """Probabilities (B, K, H, W) that lie above the threshold exactly inside the post-processed masks."""
+    found = [torch.from_numpy(rule.refined(one)) for one in probability.cpu().numpy()]
+    return torch.stack(found).to(probability.device)

@@ -14,9 +14,10 @@ import torch
 from lightning_seg.errors import InputError
 from lightning_seg.inference.images import Options, predicted
 from lightning_seg.inference.inputs import Input, as_picture
+from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.pictures import overlay
-from lightning_seg.inference.prediction import Prediction, Rule
-from lightning_seg.inference.prefetch import ahead, background
+from lightning_seg.inference.prediction import Prediction
+from lightning_seg.inference.prefetch import background, prefetched
 from lightning_seg.inference.results import Row, Table
 from lightning_seg.inference.workers import Workers
 
@@ -71,7 +72,7 @@ def video_files(folder: Path, one: Input) -> tuple[Path, Path]:
 def predict_video(
     one: Input,
     workers: Workers,
-    rule: Rule,
+    rule: MaskRule,
     options: Options,
     folder: Path,
     tick: Callable[[], None] = lambda: None,
@@ -107,7 +108,7 @@ def _write(
     target: Path,
     table: Table,
     workers: Workers,
-    rule: Rule,
+    rule: MaskRule,
     options: Options,
     tick: Callable[[], None],
 ) -> int:
@@ -128,7 +129,7 @@ def _write(
     found = enumerate(predicted(pictures, workers, options))
     with ThreadPoolExecutor(1) as thread:  # one: frames are encoded in their order
         try:
-            for rows in ahead(thread, draw, found, _AHEAD):
+            for rows in prefetched(thread, draw, found, _AHEAD):
                 table.add(rows)
                 count += 1
                 tick()

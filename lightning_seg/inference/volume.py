@@ -23,12 +23,12 @@ from lightning_seg.data.store.planes import settings as checked_settings
 from lightning_seg.data.store.slices import around, stacked
 from lightning_seg.errors import InputError
 from lightning_seg.inference._nifti import SliceFile, SliceReader
-from lightning_seg.inference.component_counter import PartCounter
+from lightning_seg.inference.component_counter import ComponentCounter
 from lightning_seg.inference.ensemble import Trained
 from lightning_seg.inference.images import Options, predicted
 from lightning_seg.inference.inputs import Input
+from lightning_seg.inference.mask_rule import MaskRule, resized
 from lightning_seg.inference.postprocess import Postprocess
-from lightning_seg.inference.prediction import Rule, scaled
 from lightning_seg.inference.prefetch import background
 from lightning_seg.inference.results import Row
 from lightning_seg.inference.workers import Workers
@@ -78,7 +78,7 @@ def volume_files(folder: Path, name: str, classes: Sequence[str]) -> dict[str, P
 def predict_volume(
     one: Input,
     workers: Workers,
-    rule: Rule,
+    rule: MaskRule,
     options: Options,
     view: View,
     folder: Path,
@@ -99,7 +99,7 @@ def predict_volume(
         kept = channels if options.probabilities else ()
         maps = [SliceFile(Path(scratch) / f"map{k}", reader, np.float32) for k in kept]
         trust = [_Trust() for _ in rule.classes]
-        plain = replace(rule, native=True, postprocess=Postprocess("", ()))
+        plain = replace(rule, native=True, postprocess="")
         for index, probability in enumerate(_probabilities(reader, workers, view, options)):
             found = plain(probability, reader.grid.canonical_shape[1:])
             for k, mask in enumerate(found.mask):
@@ -108,7 +108,7 @@ def predict_volume(
                 if maps:
                     maps[k][index] = found.probability[k]
             tick()
-        _postprocess(masks, rule.postprocess)
+        _postprocess(masks, rule.steps)
         rows = [_row(one, reader, *each) for each in zip(rule.classes, masks, trust, strict=True)]
         for k, target in enumerate(volume_files(folder, one.name, rule.classes).values()):
             if maps:
@@ -147,7 +147,7 @@ class _Trust:
 
 
 def _row(one: Input, reader: SliceReader, label: str, mask: SliceFile, trust: _Trust) -> Row:
-    parts, voxels = PartCounter(), 0
+    parts, voxels = ComponentCounter(), 0
     for plane in mask:
         parts.add(plane > 0)
         voxels += int(np.count_nonzero(plane))
@@ -221,7 +221,7 @@ def _turned_back(
 ) -> NDArray[np.float32]:
     """(K, h, w) of a picture of ``size`` as a resampled slice, at any size; without its padding, for which it is scaled."""
     pad = view.settings.pad
-    back = np.rot90(one if pad is None else scaled(one, size), -view.turns, (1, 2))
+    back = np.rot90(one if pad is None else resized(one, size), -view.turns, (1, 2))
     if pad is None:
         return back
     top, left = (pad - shape[1]) // 2, (pad - shape[2]) // 2

@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ensemble import Network
-from lightning_seg.inference.prefetch import ahead
+from lightning_seg.inference.ensemble import Ensemble
+from lightning_seg.inference.prefetch import prefetched
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -26,21 +26,21 @@ class Workers:
         devices: may name a device several times.
     """
 
-    def __init__(self, network: Network, devices: Sequence[torch.device]) -> None:
+    def __init__(self, network: Ensemble, devices: Sequence[torch.device]) -> None:
         self.networks = [
             network if device.type == "cpu" else network.copy_to(device) for device in devices
         ]
         self._threads = max(1, torch.get_num_threads() // len(devices))
-        self._free: SimpleQueue[Network] = SimpleQueue()
+        self._free: SimpleQueue[Ensemble] = SimpleQueue()
         for one in self.networks:
             self._free.put(one)
 
     @property
-    def first(self) -> Network:
+    def first(self) -> Ensemble:
         """One of them."""
         return self.networks[0]
 
-    def map(self, work: Callable[[Network, A], B], items: Iterable[A]) -> Iterator[B]:
+    def map(self, work: Callable[[Ensemble, A], B], items: Iterable[A]) -> Iterator[B]:
         """``work(network, item)`` of each item, in order, as many at once as there are devices."""
 
         def one(item: A) -> B:
@@ -54,7 +54,7 @@ class Workers:
         with ThreadPoolExecutor(
             count, initializer=torch.set_num_threads, initargs=(self._threads,)
         ) as pool:
-            yield from ahead(pool, one, items, count + 1)
+            yield from prefetched(pool, one, items, count + 1)
 
 
 def find_devices(text: str) -> list[torch.device]:

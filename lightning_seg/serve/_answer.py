@@ -76,7 +76,7 @@ def as_json(
     answer = {"file": upload.name, "width": width, "height": height, "seconds": round(seconds, 4)}
     answer |= {
         "threshold": rule.threshold,
-        "postprocess": rule.postprocess.text,
+        "postprocess": rule.postprocess,
         "classes": classes,
     }
     if "picture" in parts:

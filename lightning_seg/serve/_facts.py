@@ -35,7 +35,7 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
         "checkpoints": [file.name for file in checkpoints],
         "threshold": rule.threshold,
         "tta": network.tta,
-        "postprocess": rule.postprocess.text,
+        "postprocess": rule.postprocess,
         "precision": network.precision,
         "device": str(network.device),
         "scores": list(_scores(predictor, checkpoints)),
@@ -56,7 +56,7 @@ def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[
     folder = run_folder(checkpoints[0])
     here = {
         "tta": predictor.network.tta,
-        "postprocess": predictor.rule.postprocess.text,
+        "postprocess": predictor.rule.postprocess,
         "ensemble": [],
     }
     if folder is None or len(checkpoints) > 1:

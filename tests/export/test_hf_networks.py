@@ -15,7 +15,7 @@ from transformers import AutoModel, dynamic_module_utils
 from lightning_seg import models
 from lightning_seg.export._code import flat_sources
 from lightning_seg.export.hf import write_model
-from lightning_seg.inference.ensemble import Network, Trained
+from lightning_seg.inference.ensemble import Ensemble, Trained
 
 TOLERANCE = 1e-4
 SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1]}
@@ -70,7 +70,7 @@ def write(folder: Path, name: str, **arguments: Any) -> Any:
     )
     folder.mkdir(parents=True)
     trained = Trained(tuple(module.classes), module.hparams["in_channels"], 64, "phantom_polyp", {})
-    write_model(folder, Network([module], trained))
+    write_model(folder, Ensemble([module], trained))
     return module
 
 

@@ -220,7 +220,7 @@ def test_int8_is_calibrated_on_training_images_and_never_on_those_of_the_test_sp
 ):
     given = Options(quantize="int8")
     found = choose_pictures(
-        export.load_network([checkpoint]), checkpoint, None, 4, "train", "--calibrate"
+        export.load_ensemble([checkpoint]), checkpoint, None, 4, "train", "--calibrate"
     )
     assert found.origin == "4 images of the training split of phantom_polyp"
     data = SegmentationDataModule("phantom_polyp", protocol="phantom-polyp", size=32)

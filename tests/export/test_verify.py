@@ -11,16 +11,16 @@ from lightning_seg.export import verify
 from lightning_seg.export._graph import scaled
 from lightning_seg.export._trace import Shapes
 from lightning_seg.export.verify import agreement, image_batches, verify_logits
-from lightning_seg.inference.ensemble import Network, Trained
+from lightning_seg.inference.ensemble import Ensemble, Trained
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.training.module import SegmentationModule
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
+def network() -> Ensemble:
     torch.manual_seed(0)
     module = SegmentationModule("unet", options={"widths": [4, 8]}, classes=["polyp"]).eval()
-    return Network([module], Trained(("polyp",), 3, 32, "phantom_polyp", {}))
+    return Ensemble([module], Trained(("polyp",), 3, 32, "phantom_polyp", {}))
 
 
 def images(count: int = 2) -> list[np.ndarray]:
@@ -54,7 +54,7 @@ def test_a_checkpoint_whose_logits_are_not_finite_is_refused(variant):
     broken = SegmentationModule("unet", options={"widths": [4, 8]}, classes=["polyp"]).eval()
     with torch.no_grad():
         next(broken.net.parameters()).fill_(float("nan"))
-    network = Network([broken], Trained(("polyp",), 3, 32, "phantom_polyp", {}))
+    network = Ensemble([broken], Trained(("polyp",), 3, 32, "phantom_polyp", {}))
     with pytest.raises(InputError, match="not finite"):
         verify_logits(network, verify.reference_of(network), images(), variant)
 

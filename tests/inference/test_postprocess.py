@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage import measure
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.component_counter import PartCounter
+from lightning_seg.inference.component_counter import ComponentCounter
 from lightning_seg.inference.postprocess import (
     STEPS,
     Postprocess,
@@ -54,7 +54,7 @@ def test_holes_are_filled_as_scipy_fills_them(mask):
 @given(arrays.arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))))
 @settings(max_examples=120, deadline=None)
 def test_parts_of_a_volume_are_counted_slice_by_slice(volume):
-    counter = PartCounter()
+    counter = ComponentCounter()
     for plane in volume:
         counter.add(plane)
     assert counter.count == len(parts(volume))

@@ -18,7 +18,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.inference import volume
 from lightning_seg.inference.__main__ import main
 from lightning_seg.inference._nifti import SliceReader
-from lightning_seg.inference.ensemble import Trained, load_network
+from lightning_seg.inference.ensemble import Trained, load_ensemble
 from lightning_seg.inference.volume import view_of
 from lightning_seg.inference.workers import Workers
 from lightning_seg.training.module import SegmentationModule
@@ -189,12 +189,12 @@ def test_resampled_slices_go_back_to_the_voxels_of_the_file(tmp_path):
     )
     bright = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(40, 36, 12)), 4) > 0
     path = save(tmp_path / "scan.nii", np.where(bright, 200, -150).astype(np.int16))
-    network = load_network([file])
+    network = load_ensemble([file])
     network.probabilities = lambda image: image.float() / 255
     workers = Workers(network, [network.device])
     reader = SliceReader(path, tmp_path)
     found = list(volume._probabilities(reader, workers, view_of(network.trained), volume.Options()))
-    planes = [volume.scaled(one, reader.grid.canonical_shape[1:])[0] > 0.5 for one in found]
+    planes = [volume.resized(one, reader.grid.canonical_shape[1:])[0] > 0.5 for one in found]
     expected = np.stack([reader[index] > 0 for index in range(len(reader))])
     assert (np.stack(planes) != expected).mean() < 0.03
 
@@ -203,7 +203,7 @@ def test_pictures_of_slices_bring_their_window_and_their_turn(tmp_path):
     file = write_checkpoint(
         tmp_path / "ct.ckpt", dataset="lits_2d", in_channels=1, classes=["liver"]
     )
-    network = load_network([file])
+    network = load_ensemble([file])
     view = view_of(network.trained)
     assert view.settings.window == (0, 255)
     hu = np.zeros((32, 32, 2), np.int16)
