@@ -9,12 +9,12 @@ import io
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from experiments.facts import RESULTS, Facts, Result, read_facts, words, write_facts
-from experiments.runs import find_runs, results_of, summary_of
+from experiments.runs import find_runs, results_of, scores_of
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
+from lightning_seg.evaluation.summary import Scores
 from lightning_seg.files import write_whole
 
 COLUMNS = (
@@ -96,7 +96,7 @@ def record(result: Result, results: Path, replaced: bool = False, latency: bool 
     facts = _with_latency(result.facts) if latency else result.facts
     for name in (name for name in ("commit", "hardware", "minutes") if not getattr(facts, name)):
         print(f"{result.file.parent}: {name} is not known, for the run kept no environment.json")
-    scores = summary_of(result)
+    scores = scores_of(result)
     kept.unlink(missing_ok=True)
     write_whole(file, result.file.read_bytes())
     _write_rows(results / "reproduced.csv", facts, scores)
@@ -114,7 +114,7 @@ def _check_images(result: Result, file: Path) -> None:
         )
 
 
-def _write_rows(file: Path, facts: Facts, scores: dict[str, Any]) -> None:
+def _write_rows(file: Path, facts: Facts, scores: Scores) -> None:
     """The scores of a run in place of those that stood there for it; all other rows stay."""
     rows = read_rows(file)
     new = rows_of(facts, scores)
@@ -134,7 +134,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(content))
 
 
-def rows_of(facts: Facts, scores: dict[str, Any]) -> list[dict[str, str]]:
+def rows_of(facts: Facts, scores: Scores) -> list[dict[str, str]]:
     """One row per class, convention and score."""
     common = {name: getattr(facts, name, "") for name in COLUMNS} | {
         "options": words(facts.options) if facts.options else "",
@@ -147,7 +147,7 @@ def rows_of(facts: Facts, scores: dict[str, Any]) -> list[dict[str, str]]:
         | dict(
             zip(
                 ("value", "low", "high"),
-                (f"{v:.4f}" for v in (value["value"], *value["interval"])),
+                (f"{v:.4f}" for v in (value.value, *value.interval)),
                 strict=True,
             )
         )

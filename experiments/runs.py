@@ -19,7 +19,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import source_class
 from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation._runs import read_summary
+from lightning_seg.evaluation.summary import Scores, Summary
 from lightning_seg.models.frame.listing import count
 from lightning_seg.runs.environment import hardware, read_environment
 from lightning_seg.training.module import SegmentationModule
@@ -92,20 +92,19 @@ def results_of(run: Path, known: Mapping[str, str] = MappingProxyType({})) -> It
         known: recipe, commit and hardware of a run that has not kept them.
     """
     for file in sorted(run.glob("test-*/*/summary.json")):
-        summary = read_summary(file.parent)
-        checkpoint = Path(summary["checkpoint"]).stem
+        summary = Summary.read(file.parent)
+        checkpoint = Path(summary.checkpoint).stem
         if checkpoint.startswith("best"):
             inference = file.parent.name.partition(checkpoint)[0].strip("-")
             yield Result(_facts(run, summary, inference, known), file.with_name("scores.csv"))
 
 
-def summary_of(result: Result) -> dict[str, Any]:
-    """The scores beside the table of a run that is not yet recorded: class -> score -> convention -> value, interval."""
-    scores: dict[str, Any] = read_summary(result.file.parent)["scores"]
-    return scores
+def scores_of(result: Result) -> Scores:
+    """The scores beside the table of a run that is not yet recorded."""
+    return Summary.read(result.file.parent).scores
 
 
-def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[str, str]) -> Facts:
+def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]) -> Facts:
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     kept = read_environment(run)
     sittings: list[dict[str, Any]] = kept.get("sittings", [])
@@ -120,18 +119,18 @@ def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[st
         changes=_changes(settings, recipe) if recipe else {},
         training=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8],
         trained_on=""
-        if trained_on == (summary["dataset"], summary["protocol"])
+        if trained_on == (summary.dataset, summary.protocol)
         else ", ".join(trained_on),
         architecture=model["architecture"],
         encoder=model["encoder"] or "",
         options=model["options"] or {},
         pretrained=bool(model["pretrained"]),
-        encoder_weights=summary["encoder_weights"],
-        leaks=summary.get("protocol_leaks", False),
-        grouped=summary.get("groups_known", False),
-        checkpoint=Path(summary["checkpoint"]).name,
+        encoder_weights=dict(summary.encoder_weights),
+        leaks=bool(summary.leaks),
+        grouped=summary.groups_known,
+        checkpoint=Path(summary.checkpoint).name,
         inference=inference,
-        looks=summary.get("looks"),
+        looks=summary.looks,
         seed=config["seed_everything"],
         epochs=config["trainer"]["max_epochs"],
         precision=sittings[-1]["precision"]
@@ -144,7 +143,7 @@ def _facts(run: Path, summary: dict[str, Any], inference: str, known: Mapping[st
         else _minutes_of_trial(run),
         parameters=parameters,
         gmacs=gmacs,
-        **{key: summary[key] for key in COPIED},
+        **{key: getattr(summary, key) for key in COPIED},
     )
 
 
@@ -234,9 +233,9 @@ def _changes(settings: dict[str, Any], recipe: Path) -> dict[str, Any]:
     return {key: settings.get(key) for key in keys if settings.get(key) != theirs.get(key)}
 
 
-def _cost(config: dict[str, Any], summary: dict[str, Any]) -> tuple[int, float | None]:
+def _cost(config: dict[str, Any], summary: Summary) -> tuple[int, float | None]:
     """Parameters, and GMACs for one image where its size is a number."""
-    model, size = config["model"], summary["size"]
+    model, size = config["model"], summary.size
     given = config["data"].get("dataset_options") or {}
     channels = given.get("in_channels", source_class(config["data"]["dataset"]).in_channels)
     options = (model["options"] or {}) | {
@@ -247,7 +246,7 @@ def _cost(config: dict[str, Any], summary: dict[str, Any]) -> tuple[int, float |
     parameters, macs = _count(
         model["architecture"],
         side,
-        json.dumps(options | {"num_classes": len(summary["scores"]), "in_channels": channels}),
+        json.dumps(options | {"num_classes": len(summary.scores), "in_channels": channels}),
     )
     return parameters, round(macs / 1e9, 4) if isinstance(size, int) else None
 

@@ -2,23 +2,24 @@
 
 import csv
 import datetime
-import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
 from lightning_seg.callbacks.tensorboard import add_scores
+from lightning_seg.evaluation import ScoreTable
+from lightning_seg.evaluation.estimates import (
+    count_empty,
+    estimate_measures,
+    estimate_scores,
+    estimate_strata,
+)
 from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
 from lightning_seg.evaluation.probability import roc_auc
-from lightning_seg.evaluation.summary import (
-    summarize,
-    summarize_empty,
-    summarize_measures,
-    summarize_strata,
-)
-from lightning_seg.files import write_whole
+from lightning_seg.evaluation.summary import LEAK, Numbers, Summary
 from lightning_seg.inference.pictures import run_dir, score_folder
 from lightning_seg.reports.printing import print_scores
 
@@ -77,70 +78,85 @@ class ScoreReport(L.Callback):
     def _report(trainer: Any, pl_module: Any, split: str) -> None:
         if not trainer.is_global_zero:
             return
-        folder, facts = score_folder(trainer, pl_module, split), _facts(trainer, pl_module, split)
+        summary = _summary(trainer, pl_module, split)
+        folder = score_folder(trainer, pl_module, split)
+        if summary.partial:
+            folder = partial_folder(folder)
         if split == "test":  # before its scores are written, so that a kill hides no look
-            facts["looks"] = _look(run_dir(trainer), facts)
+            summary = replace(summary, looks=_look(run_dir(trainer), summary))
         pl_module.table.write(folder / "scores.csv")
-        facts |= _scores(trainer, pl_module)
-        write_whole(folder / "summary.json", json.dumps(facts, indent=1).encode())
-        add_scores(trainer, facts)
-        print_scores(facts)
+        summary.write(folder)
+        add_scores(trainer, summary)
+        print_scores(summary)
         print(f"per-image table:  {folder / 'scores.csv'} (and scores.parquet)")
         if split == "test":
             print(
-                f"looks at this test split by the runs of this folder, this one included: {facts['looks']} (ledger.csv)"
+                "looks at this test split by the runs of this folder, this one included: "
+                f"{summary.looks} (ledger.csv)"
             )
 
 
-def _facts(trainer: Any, pl_module: Any, split: str) -> dict[str, Any]:
-    """What was scored, on what, and how."""
-    data, table, native = trainer.datamodule, pl_module.table, pl_module.scorer.score_at == "native"
-    return {
-        "checkpoint": str(trainer.ckpt_path),
-        "dataset": data.hparams["dataset"],
-        "synthetic": data.synthetic,
-        "protocol": data.protocol_name,
-        "protocol_digest": data.protocol_digest,
-        "protocol_leaks": data.leaks,
-        "groups_known": data.grouped,
-        "split": split,
-        "images": len(table.ids),
-        "groups": len(set(table.groups)),
-        "resampled": f"{len(set(table.groups))} groups of images" if table.grouped else "images",
-        "size": data.hparams["size"] or "native",
-        "scored_at": "native size of each mask" if native else "network size",
-        "threshold": 0.5,
-        "inference": pl_module.scorer.inference,
-        "encoder_weights": pl_module.origin,
-    }
+def partial_folder(folder: Path) -> Path:
+    """Where scores of a part of a split lie: no name under which a split's scores are looked for."""
+    return folder.parent.with_name(f"partial-{folder.parent.name}") / folder.name
 
 
-def _scores(trainer: Any, pl_module: Any) -> dict[str, Any]:
-    """Everything that follows from the table, and the maxima over thresholds and ROC areas, which need all images at once."""
-    table, found = pl_module.table, pl_module.scorer.measured
-    names, families = table.classes, pl_module.scorer.families
-    parts = ["all", "fov"] if table.fov_counts is not None else ["all"]
-    maxima = {
-        name: dict(zip(CURVES, curves.max(1).tolist(), strict=True))
-        for name, curves in zip(names, found.curves, strict=True)
-    }
-    areas = {
-        name: {part: roc_auc(found.roc[place, k]) for place, part in enumerate(parts)}
-        for k, name in enumerate(names)
-    }
-    return {
-        "scores": summarize(table, trainer.datamodule.hparams["batch_size"]),
-        "measures": summarize_measures(table),
-        "distance_unit": "pixels of the scored size",
-        "nsd_tolerance": NSD_TOLERANCE,
-        "maxima": maxima if "saliency" in families else {},
-        "roc_auc": areas if "probability" in families else {},
-        "strata": summarize_strata(table),
-        "empty": summarize_empty(table),
-    }
+def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
+    """What was scored, on what and how, and what follows from the table."""
+    data, table, scorer = trainer.datamodule, pl_module.table, pl_module.scorer
+    groups = len(set(table.groups))
+    native = scorer.score_at == "native"
+    maxima, areas = _over_thresholds(table, scorer)
+    return Summary(
+        checkpoint=str(trainer.ckpt_path),
+        dataset=data.hparams["dataset"],
+        synthetic=data.synthetic,
+        protocol=data.protocol_name,
+        protocol_digest=data.protocol_digest,
+        leaks=LEAK if data.leaks else "",
+        groups_known=data.grouped,
+        split=split,
+        images=len(table.ids),
+        groups=groups,
+        resampled=f"{groups} groups of images" if table.grouped else "images",
+        size=data.hparams["size"] or "native",
+        scored_at="native size of each mask" if native else "network size",
+        inference=scorer.inference,
+        encoder_weights=pl_module.origin,
+        partial=_partial(trainer, len(table.ids), len(data.ids(split)), split),
+        scores=estimate_scores(table, data.hparams["batch_size"]),
+        measures=estimate_measures(table),
+        nsd_tolerance=NSD_TOLERANCE,
+        maxima=maxima,
+        roc_auc=areas,
+        strata=estimate_strata(table),
+        empty=count_empty(table),
+    )
 
 
-def _look(run: Path, facts: dict[str, Any]) -> int:
+def _partial(trainer: Any, images: int, expected: int, split: str) -> str:
+    """Why these are the scores of a part of the split; empty where they are those of all of it."""
+    if images == expected:
+        return ""
+    limit = trainer.limit_test_batches if split == "test" else trainer.limit_val_batches
+    asked = f"limit_{split}_batches {limit}" if limit != 1 else ""
+    asked = f"fast_dev_run {trainer.fast_dev_run}" if trainer.fast_dev_run else asked
+    return f"{images} of {expected} images ({asked or 'the others reached no score table'})"
+
+
+def _over_thresholds(table: ScoreTable, scorer: Any) -> tuple[Numbers, Numbers]:
+    """The maxima over thresholds and the ROC areas of each class, which need all images at once."""
+    found, parts = scorer.measured, ["all", "fov"] if table.fov_counts is not None else ["all"]
+    maxima, areas = {}, {}
+    for k, name in enumerate(table.classes):
+        highest = found.curves[k].max(1).tolist()
+        maxima[name] = dict(zip(CURVES, highest, strict=True))
+        areas[name] = {part: roc_auc(found.roc[place, k]) for place, part in enumerate(parts)}
+    with_maxima, with_areas = ("saliency" in scorer.families, "probability" in scorer.families)
+    return maxima if with_maxima else {}, areas if with_areas else {}
+
+
+def _look(run: Path, summary: Summary) -> int:
     """Enter a test into the ledger of all runs; how often its test split has been scored, this time included."""
     ledger = (run.parent.parent if run.name.startswith("version_") else run) / "ledger.csv"
     ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -151,9 +167,15 @@ def _look(run: Path, facts: dict[str, Any]) -> int:
             writer.writerow(["time", "protocol", "protocol_digest", "dataset", "checkpoint"])
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         writer.writerow(
-            [now, *(facts[key] for key in ("protocol", "protocol_digest", "dataset", "checkpoint"))]
+            [
+                now,
+                summary.protocol,
+                summary.protocol_digest,
+                summary.dataset,
+                summary.checkpoint,
+            ]
         )
     with ledger.open(newline="", encoding="utf-8") as file:
         return sum(
-            row["protocol_digest"] == facts["protocol_digest"] for row in csv.DictReader(file)
+            row["protocol_digest"] == summary.protocol_digest for row in csv.DictReader(file)
         )

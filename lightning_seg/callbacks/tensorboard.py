@@ -1,7 +1,6 @@
 """What TensorBoard shows of a run: curves are Lightning's, these are the pictures, texts and tables."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -14,8 +13,16 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard.summary import hparams
 
 from lightning_seg.evaluation.curves import calibration_of, pr_curve, reliability
+from lightning_seg.evaluation.summary import Summary
 from lightning_seg.inference.pictures import contact_sheet, of_slices, run_dir
-from lightning_seg.reports.printing import cautions, other_scores
+from lightning_seg.reports.printing import (
+    OVERLAP_HEADER,
+    cautions,
+    headline,
+    other_scores,
+    overlap_rows,
+)
+from lightning_seg.reports.table import Table
 
 EXAMPLES = 6
 TESTED = (
@@ -41,9 +48,8 @@ class Dashboard(L.Callback):
         writer = _writer(trainer)
         if writer is not None:
             writer.add_text("run/recipe", _recipe(trainer, pl_module))
-            writer.add_text(
-                "run/data", markdown([("data", ""), *_data(trainer.datamodule, pl_module)])
-            )
+            data = Table(("data", ""), _data(trainer.datamodule, pl_module))
+            writer.add_text("run/data", data.markdown())
             _add_hparams(writer, trainer, pl_module)
 
     def on_validation_batch_start(
@@ -101,31 +107,17 @@ class Dashboard(L.Callback):
             writer.add_scalar(f"best/{best.monitor}", float(best.best_model_score))
 
 
-def add_scores(trainer: Any, facts: dict[str, Any]) -> None:
-    """The scores of a test or validation (``summary.json``), each with its convention and interval, as text."""
+def add_scores(trainer: Any, summary: Summary) -> None:
+    """Add the scores of a test or validation, each with its convention and interval, as text."""
     writer = _writer(trainer)
     if writer is None:
         return
-    title = "".join(f"**{text}**  \n" for text in cautions(facts)) + (
-        f"{facts['split']} scores: protocol {facts['protocol']} ({facts['protocol_digest']}), {facts['images']} images, "
-        f"size {facts['size']}, at {facts['scored_at']}, threshold {facts['threshold']}  \n"
-        f"`{facts['checkpoint']}`"
-    )
-    rows = [("class", "score", "mean over images", "95 %", "pooled over pixels", "95 %")]
-    for name, scores in facts["scores"].items():
-        for score, values in scores.items():
-            cells = [_cell(values[convention]) for convention in ("image", "pooled")]
-            rows.append((name, score, *cells[0], *cells[1]))
-    others = [("measure or convention", "value", "95 %"), *other_scores(facts)]
-    writer.add_text(
-        f"{facts['split']}/scores", f"{title}\n\n{markdown(rows)}\n\n{markdown(others)}"
-    )
-
-
-def markdown(rows: Sequence[tuple[Any, ...]]) -> str:
-    """A Markdown table; its first row is the header."""
-    lines = [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+    notes = "".join(f"**{text}**  \n" for text in cautions(summary))
+    title = f"{notes}{headline(summary)}  \n`{summary.checkpoint}`"
+    overlap = Table(OVERLAP_HEADER, overlap_rows(summary))
+    others = Table(("measure or convention", "value", "95 %"), list(other_scores(summary)))
+    text = f"{title}\n\n{overlap.markdown()}\n\n{others.markdown()}"
+    writer.add_text(f"{summary.split}/scores", text)
 
 
 def _writer(trainer: Any) -> Any:
@@ -134,11 +126,6 @@ def _writer(trainer: Any) -> Any:
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero
         else None
     )
-
-
-def _cell(score: dict[str, Any]) -> tuple[str, str]:
-    low, high = score["interval"]
-    return f"{score['value']:.4f}", f"{low:.3f} - {high:.3f}"
 
 
 def _recipe(trainer: Any, pl_module: Any) -> str:

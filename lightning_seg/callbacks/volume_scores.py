@@ -9,11 +9,10 @@ Empty masks: Dice and IoU as in ``evaluation.conventions``, HD95 and NSD as in `
 
 import csv
 import io
-import json
-import os
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -25,8 +24,10 @@ from torch import Tensor
 from lightning_seg.evaluation import bca, per_image
 from lightning_seg.evaluation.boundary import boundary_scores
 from lightning_seg.evaluation.intervals import mean_of
+from lightning_seg.evaluation.summary import Estimate, VolumeSummary, find_summary
 from lightning_seg.files import write_whole
 from lightning_seg.inference.pictures import score_folder
+from lightning_seg.reports.printing import print_volumes
 
 TOLERANCE = 2.0  # mm, of NSD
 MEASURES = ("dice", "iou", "hd95_mm", "nsd_2mm")
@@ -144,20 +145,20 @@ def _gathered(content: Any) -> list[Any]:
     return found
 
 
-def summarize_volumes(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def summarize_volumes(rows: Sequence[Row]) -> dict[str, dict[str, Estimate]]:
     """class -> measure -> mean over scans and its 95 % interval (BCa bootstrap over scans)."""
     return {
         name: {
-            measure: _summary([getattr(row, measure) for row in rows if row.label == name])
+            measure: _mean([getattr(row, measure) for row in rows if row.label == name])
             for measure in MEASURES
         }
         for name in dict.fromkeys(row.label for row in rows)
     }
 
 
-def _summary(values: Sequence[float]) -> dict[str, Any]:
+def _mean(values: Sequence[float]) -> Estimate:
     found = mean_of(np.array(values)[:, None], np.arange(len(values)))
-    return {"value": found.value, "interval": bca(found)}
+    return Estimate(found.value, bca(found))
 
 
 class VolumeScores(L.Callback):
@@ -218,43 +219,8 @@ class VolumeScores(L.Callback):
         text = io.StringIO(newline="")
         csv.writer(text).writerows([HEADER, *rows])
         write_whole(folder / "volumes.csv", text.getvalue().encode())
-        facts = {
-            "scans": len(volumes.rows),
-            "incomplete": volumes.incomplete,
-            "nsd_tolerance_mm": TOLERANCE,
-        }
-        facts["scores"] = summarize_volumes(rows)
-        summary = folder / "summary.json"
-        content = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
-        write_whole(summary, json.dumps(content | {"volumes": facts}, indent=1).encode())
-        print_volumes(facts)
+        scores = summarize_volumes(rows)
+        found = VolumeSummary(len(volumes.rows), volumes.incomplete, TOLERANCE, scores)
+        replace(find_summary(folder), volumes=found).write(folder)
+        print_volumes(found)
         print(f"per-scan table:   {folder / 'volumes.csv'}")
-
-
-def print_volumes(facts: dict[str, Any]) -> None:
-    """The means over scans on the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    left = (
-        f"; {len(facts['incomplete'])} without all their slices left out"
-        if facts["incomplete"]
-        else ""
-    )
-    table = Table(
-        title=f"whole volumes: mean over {facts['scans']} scans{left}",
-        caption=f"95 % BCa bootstrap intervals over scans; NSD: surfaces within {facts['nsd_tolerance_mm']:g} mm of each other",
-    )
-    for column in ("class", "score", "mean over scans", "95 %"):
-        table.add_column(column, justify="left" if column in ("class", "score") else "right")
-    for name, scores in facts["scores"].items():
-        for measure, found in scores.items():
-            low, high = found["interval"]
-            digits = 2 if measure.endswith("95_mm") else 4
-            table.add_row(
-                name,
-                measure,
-                f"{found['value']:.{digits}f}",
-                f"{low:.{digits - 1}f} - {high:.{digits - 1}f}",
-            )
-    Console(width=None if os.isatty(1) else 120).print(table)

@@ -5,13 +5,16 @@ from lightning_seg.evaluation.conventions import SCORES, per_image, pooled, scor
 from lightning_seg.evaluation.intervals import bca, interval, statistic
 from lightning_seg.evaluation.ranking import Ranking, rank_intervals
 from lightning_seg.evaluation.strata import strata
+from lightning_seg.evaluation.summary import Estimate, Summary
 from lightning_seg.evaluation.table import ScoreTable
 
 __all__ = [
     "SCORES",
     "Comparison",
+    "Estimate",
     "Ranking",
     "ScoreTable",
+    "Summary",
     "bca",
     "compare",
     "holm",

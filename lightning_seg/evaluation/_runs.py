@@ -1,11 +1,11 @@
 """The score tables and facts of runs that a command line names."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lightning_seg.errors import InputError
+from lightning_seg.evaluation.summary import Summary, find_summary
 from lightning_seg.evaluation.table import ScoreTable
 
 ALIKE = (
@@ -23,7 +23,7 @@ class Run(NamedTuple):
     name: str
     paths: list[Path]
     tables: list[ScoreTable]
-    facts: dict[str, Any]  # empty where a table lies without its summary.json
+    summary: Summary  # one that says nothing where a table lies alone
 
 
 def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Run]:
@@ -37,11 +37,11 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Run]:
                 f"{argument!r} names no run; give a folder such as runs/demo, or a scores.csv."
             )
         found = [
-            Run(label, [path], [ScoreTable.read(path)], read_summary(path.parent)) for path in paths
+            Run(label, [path], [ScoreTable.read(path)], find_summary(path.parent)) for path in paths
         ]
         check_alike(found)
         tables = [run.tables[0] for run in found]
-        runs.append(Run(label or _name(rest.split(",")[0]), paths, tables, found[0].facts))
+        runs.append(Run(label or _name(rest.split(",")[0]), paths, tables, found[0].summary))
     names = [run.name for run in runs]
     clash = next((name for name in names if names.count(name) > 1), None)
     if clash is not None:
@@ -105,26 +105,15 @@ def scores_file(folder: Path) -> Path:
     return parquet if parquet.is_file() else folder / "scores.csv"
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """What ``summary.json`` beside a table says of it; empty where there is none."""
-    file = folder / "summary.json"
-    try:
-        facts: dict[str, Any] = (
-            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        )
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}); test the run again.") from error
-    return facts
-
-
 def check_alike(runs: Sequence[Run]) -> None:
     """InputError unless the runs were scored on the same images, under the same protocol, at the same size."""
     first = runs[0]
     for run in runs[1:]:
         for key in ALIKE:
-            if key in first.facts and key in run.facts and first.facts[key] != run.facts[key]:
+            here, there = getattr(run.summary, key), getattr(first.summary, key)
+            if here and there and here != there:
                 raise InputError(
-                    f"{run.paths[0]} and {first.paths[0]} differ in {key} ({run.facts[key]!r} and {first.facts[key]!r}); "
+                    f"{run.paths[0]} and {first.paths[0]} differ in {key} ({here!r} and {there!r}); "
                     "scores of unlike tests cannot be compared: test both alike."
                 )
         if (run.tables[0].ids, run.tables[0].classes) != (

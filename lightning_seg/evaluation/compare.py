@@ -233,29 +233,25 @@ def _print(runs: Sequence[Run], rows: list[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    facts, table = runs[0].facts, runs[0].tables[0]
-    where = ", ".join(
-        f"{key} {facts[key]}"
-        for key in ("dataset", "split", "protocol", "size", "scored_at")
-        if key in facts
-    )
+    summary, table = runs[0].summary, runs[0].tables[0]
+    shown = ("dataset", "split", "protocol", "size", "scored_at")
+    known = [(key, getattr(summary, key)) for key in shown]
+    where = ", ".join(f"{key} {value}" for key, value in known if value)
     synthetic = (
-        "SYNTHETIC data, says nothing about clinical performance\n"
-        if facts.get("synthetic")
-        else ""
+        "SYNTHETIC data, says nothing about clinical performance\n" if summary.synthetic else ""
     )
     units = f"{len(set(table.groups))} groups of images" if table.grouped else "images"
-    shown = Table(
+    printed = Table(
         title=f"{synthetic}{where}" or None,
         caption=_NOTE.format(units=units),
         caption_justify="left",
     )
     for column in _HEADER:
-        shown.add_column(
+        printed.add_column(
             column, justify="left" if column in ("runs", "class", "score", "in words") else "right"
         )
     for row in rows:
-        shown.add_row(*row)
+        printed.add_row(*row)
     for run in runs:
         print(f"{run.name}: {', '.join(map(str, run.paths))}")
-    Console(width=None if os.isatty(1) else 150).print(shown)
+    Console(width=None if os.isatty(1) else 150).print(printed)

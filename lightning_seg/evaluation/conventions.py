@@ -18,10 +18,15 @@ Counts are integers ``(..., 4)``: TP, FP, FN, TN of one image and one class.
 Empty masks: a score that is 0/0 counts 1 where truth and prediction are both empty, and 0 otherwise (so a false positive on an
 image without the class costs a whole image). Specificity without any background pixel counts 1. MCC with an empty row or
 column of the confusion matrix counts 1 where truth and prediction are equal, and 0 otherwise.
+
+Nothing anywhere: where no image has any foreground and none is predicted in any of them, Dice, IoU, precision, recall, MCC and
+the distances of outlines say nothing of a model. They are undefined then (nan, shown as ``-``), under every convention.
+Specificity and accuracy count true negatives and stay defined.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -41,6 +46,7 @@ SCORES: dict[str, Callable[..., tuple[NDArray[np.int64], NDArray[np.int64]]]] = 
     "specificity": lambda tp, fp, fn, tn: (tn, tn + fp),
     "accuracy": lambda tp, fp, fn, tn: (tp + tn, tp + fp + fn + tn),
 }
+OF_FOREGROUND = frozenset({"dice", "iou", "precision", "recall", "mcc", "hd95", "nsd"})
 LOWER_IS_BETTER = frozenset({"hd95", "mae", "brier", "ece"})
 CONVENTIONS = ("image", "pooled", "batch<n>", "two_class", "volume")
 
@@ -107,8 +113,25 @@ def add(values: NDArray[Any], unit: NDArray[np.intp]) -> NDArray[Any]:
     return total
 
 
+def undefined(counts: Counts, score: str) -> bool:
+    """Whether a score of foreground has nothing to be of: no truth and no prediction in any image of counts (..., 4)."""
+    return score in OF_FOREGROUND and not np.asarray(counts)[..., :3].any()
+
+
 def scores(counts: Counts) -> dict[str, float]:
-    """Every score of (N, 4) counts under both conventions: ``dice`` (pooled), ``dice_image`` (mean over images), ..."""
-    both = {name: float(pooled(counts, name)) for name in SCORES}
-    both["f1"] = both["dice"]
-    return both | {f"{name}_image": float(per_image(counts, name).mean()) for name in SCORES}
+    """Every score of (N, 4) counts under both conventions: ``dice`` (pooled), ``dice_image`` (mean over images), ...
+
+    One that is undefined is nan.
+    """
+    found = {}
+    for name in SCORES:
+        nothing = undefined(counts, name)
+        found[name] = nan if nothing else float(pooled(counts, name))
+        found[f"{name}_image"] = nan if nothing else float(per_image(counts, name).mean())
+    return found | {"f1": found["dice"]}
+
+
+def mean_of_defined(values: Iterable[float]) -> float:
+    """The mean of the values that are defined: of the classes that there are; nan without any."""
+    known = [value for value in values if not isnan(value)]
+    return sum(known) / len(known) if known else nan

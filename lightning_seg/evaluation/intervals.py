@@ -7,6 +7,7 @@ each unit was drawn. Scores drawn with the same weights are paired. Several seed
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from math import isnan, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from lightning_seg.evaluation.conventions import (
     per_image,
     positions,
     two_class,
+    undefined,
     units,
 )
 from lightning_seg.evaluation.probability import ece
@@ -105,6 +107,9 @@ def statistic(
             add(flat, positions(groups)), lambda s: ece(s.reshape(*s.shape[:-1], -1, 3)).mean(-1)
         )
     base = convention.removesuffix("_fov")
+    everything = np.stack([table.of(class_name) for table in tables], 1)
+    if undefined(everything, score):
+        return _nothing(len(tables), positions(groups))
     if score in SCORES or score == "mcc":
         counts = np.stack(
             [_counts(table, convention)[:, table.index(class_name)] for table in tables], 1
@@ -121,6 +126,12 @@ def statistic(
         np.stack([table.measures[score][:, table.index(class_name)] for table in tables], 1),
         positions(groups),
     )
+
+
+def _nothing(seeds: int, unit: NDArray[np.intp]) -> Statistic:
+    """A score that is undefined, over as many units as it would have."""
+    sums = np.zeros((int(unit.max(initial=-1)) + 1, seeds, 1))
+    return Statistic(sums, lambda s: np.full(s.shape[:-2], nan))
 
 
 def of_counts(counts: Counts, score: str, convention: str, groups: tuple[str, ...]) -> Statistic:
@@ -199,12 +210,12 @@ def bca(statistic: Statistic, resamples: int = 2000, seed: int = 0) -> tuple[flo
     """95 % interval, bias-corrected and accelerated. Efron 1987.
 
     Returns:
-        Lower and upper bound; both the score itself where it does not vary, nan for fewer than two units.
+        Lower and upper bound; both the score itself where it does not vary, nan for fewer than two units, and of a score that is undefined.
     """
     from scipy.special import ndtr, ndtri
 
-    if len(statistic.sums) < 2:
-        return float("nan"), float("nan")
+    if len(statistic.sums) < 2 or isnan(statistic.value):
+        return nan, nan
     drawn = statistic.resampled(resamples, seed)
     if np.ptp(drawn) < 1e-12:
         return statistic.value, statistic.value
@@ -221,8 +232,8 @@ def p_value(difference: Statistic, resamples: int = 2000, seed: int = 0) -> floa
     """
     from scipy.special import ndtr, ndtri
 
-    if len(difference.sums) < 2:
-        return float("nan")
+    if len(difference.sums) < 2 or isnan(difference.value):
+        return nan
     drawn = difference.resampled(resamples, seed)
     if np.ptp(drawn) < 1e-12:
         return 1.0 if abs(difference.value) < 1e-12 else 2 / (resamples + 1)

@@ -71,8 +71,17 @@ def rank_intervals(
 
 
 def _ranks(values: Values) -> NDArray[np.int64]:
-    """(M, R) of values, larger is better: one more than the number of models that are better."""
-    return 1 + (values[None] > values[:, None] + 1e-12).sum(1)
+    """(M, R) of values, larger is better: one more than the number of models that are better.
+
+    Each column is sorted once, so that the work grows with M log M and no array is larger than ``values``.
+    An undefined value is worse than any other.
+    """
+    kept = np.where(np.isnan(values), -np.inf, values)
+    ranks = np.empty(kept.shape, np.int64)
+    for place, column in enumerate(kept.T):
+        better = len(column) - np.searchsorted(np.sort(column), column + 1e-12, "right")
+        ranks[:, place] = 1 + better
+    return ranks
 
 
 def _tied(models: list[Statistic], leader: int, resamples: int, seed: int) -> list[bool]:

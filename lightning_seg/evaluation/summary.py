@@ -1,80 +1,230 @@
-"""Every score of a table with its convention and its 95 % interval: what ``summary.json`` holds."""
+"""What a test or validation found, as it lies in ``summary.json`` beside its score table."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from math import nan
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from lightning_seg.errors import InputError
+from lightning_seg.files import write_whole
 
-from lightning_seg.evaluation.conventions import SCORES
-from lightning_seg.evaluation.intervals import bca, statistic
-from lightning_seg.evaluation.strata import strata
-from lightning_seg.evaluation.table import ScoreTable
-
-OVERLAP = ("dice", "iou")  # published under all conventions
+FILE = "summary.json"
+SCHEMA = 2  # 1: files without the key `schema`
+LEAK = "images of one patient or sequence stand in several of its splits"
 
 
-def summarize(table: ScoreTable, batch_size: int | None = None) -> dict[str, Any]:
-    """class -> score -> convention -> value and interval: ``image`` and ``pooled`` of all scores, Dice and IoU under every one.
+@dataclass(frozen=True)
+class Estimate:
+    """A score with its 95 % interval; nan where it is undefined or not known."""
 
-    Args:
-        batch_size: n of the convention ``batch<n>``; None leaves it out.
+    value: float
+    interval: tuple[float, float] = (nan, nan)
+
+
+@dataclass(frozen=True)
+class PartScore:
+    """The score of some of the images: of small lesions, of several lesions.
+
+    Attributes:
+        rule: what they have in common, in words.
     """
-    fov = ["image_fov", "pooled_fov"] if table.fov_counts is not None else []
-    batch = [f"batch{batch_size}"] if batch_size else []
-    volume = ["volume"] if table.grouped else []
-    return {
-        name: {
-            score: {
-                convention: _value(table, name, score, convention)
-                for convention in (
-                    "image",
-                    "pooled",
-                    *fov,
-                    *([*batch, "two_class", *volume] if score in OVERLAP else []),
-                )
-            }
-            for score in (*SCORES, "mcc")
-        }
-        for name in table.classes
-    }
+
+    name: str
+    rule: str
+    images: int
+    score: str
+    value: float
+    interval: tuple[float, float] = (nan, nan)
 
 
-def summarize_measures(table: ScoreTable) -> dict[str, Any]:
-    """class -> measure -> value (mean over images) and interval."""
-    return {
-        name: {measure: _value(table, name, measure, "image") for measure in table.measures}
-        | ({"ece": _value(table, name, "ece", "pooled")} if table.calibration is not None else {})
-        for name in table.classes
-    }
+@dataclass(frozen=True)
+class EmptyImages:
+    """The images without a class, and the share of them in which some of it was predicted (None without any)."""
+
+    images: int
+    false_positive_rate: float | None
 
 
-def summarize_strata(table: ScoreTable, score: str = "dice") -> dict[str, list[dict[str, Any]]]:
-    """class -> the strata of `strata.strata`, each with its rule, its number of images and the score's mean over them."""
-    return {
-        name: [
-            {
-                "name": stratum.name,
-                "rule": stratum.rule,
-                "images": int(stratum.rows.sum()),
-                "score": score,
-            }
-            | _value(table.at(np.flatnonzero(stratum.rows)), name, score, "image")
-            for stratum in strata(table, name)
-        ]
-        for name in table.classes
-    }
+@dataclass(frozen=True)
+class VolumeSummary:
+    """Means over whole scans.
+
+    Attributes:
+        incomplete: scans of which slices are missing.
+        scores: class -> measure -> mean over scans.
+    """
+
+    scans: int
+    incomplete: list[str]
+    nsd_tolerance_mm: float
+    scores: Mapping[str, Mapping[str, Estimate]]
 
 
-def summarize_empty(table: ScoreTable) -> dict[str, dict[str, float | None]]:
-    """class -> how many images have none of it, and the share of these in which some was predicted (None without any)."""
-    found: dict[str, dict[str, float | None]] = {}
-    for name in table.classes:
-        counts = table.of(name)
-        empty = counts[counts[:, 0] + counts[:, 2] == 0]
-        alarms = float((empty[:, 1] > 0).mean()) if len(empty) else None
-        found[name] = {"images": len(empty), "false_positive_rate": alarms}
+Scores = Mapping[str, Mapping[str, Mapping[str, Estimate]]]  # class -> score -> convention
+Numbers = Mapping[str, Mapping[str, float]]  # class -> name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What was scored, on what and how, and what came out. A file may hold less: what it lacks has its default here.
+
+    Attributes:
+        leaks: what leaks between the splits of the protocol, in words; empty where nothing is known to.
+        groups_known: whether patients, sequences or duplicates are known and kept together.
+        groups: the number of independent groups; ``resampled`` says what they are.
+        size: side of the network's images in pixels, or ``native``.
+        inference: test-time augmentation, ensemble and post-processing.
+        partial: why these are not the scores of the whole split; empty where they are.
+        data: the fingerprint of the images that were scored.
+        looks: how often the test split had been scored by then, this time included.
+        measures: class -> measure, the means over images of what is no overlap.
+        maxima: class -> measure, the maximum over 256 thresholds.
+        roc_auc: class -> ``all`` or ``fov``.
+        strata: class -> the score by size and number of lesions.
+    """
+
+    checkpoint: str = ""
+    dataset: str = ""
+    synthetic: bool = False
+    protocol: str = ""
+    protocol_digest: str = ""
+    leaks: str = ""
+    groups_known: bool = False
+    split: str = ""
+    images: int = 0
+    groups: int = 0
+    resampled: str = "images"
+    size: int | str = ""
+    scored_at: str = ""
+    threshold: float = 0.5
+    inference: Mapping[str, Any] = field(default_factory=dict)
+    encoder_weights: Mapping[str, str] = field(default_factory=dict)
+    partial: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    looks: int | None = None
+    scores: Scores = field(default_factory=dict)
+    measures: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    distance_unit: str = "pixels of the scored size"
+    nsd_tolerance: float = 2.0
+    maxima: Numbers = field(default_factory=dict)
+    roc_auc: Numbers = field(default_factory=dict)
+    strata: Mapping[str, list[PartScore]] = field(default_factory=dict)
+    empty: Mapping[str, EmptyImages] = field(default_factory=dict)
+    volumes: VolumeSummary | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Summary":
+        """The summary in a folder of scores, of this version or an older one.
+
+        Raises:
+            InputError: there is none, it is damaged, or a newer version wrote it.
+        """
+        file = folder / FILE
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            schema = content.get("schema", 1)
+            if schema <= SCHEMA:
+                return cls(**_typed(content))
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read ({error.strerror}); test the run again."
+            ) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{file} is damaged ({error}); test the run again.") from error
+        raise InputError(
+            f"{file} was written by a newer version (schema {schema}, known are 1 to {SCHEMA}); "
+            "update lightning_seg."
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write ``summary.json`` into the folder, whole or not at all."""
+        content = {"schema": SCHEMA} | asdict(self)
+        text = json.dumps(_without_nan(content), indent=1, allow_nan=False)
+        write_whole(folder / FILE, text.encode())
+
+
+def find_summary(folder: Path) -> Summary:
+    """The summary beside a score table; one that says nothing where the table lies alone."""
+    return Summary.read(folder) if (folder / FILE).is_file() else Summary()
+
+
+def _typed(content: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a summary, from any version of the file."""
+    known = {each.name for each in fields(Summary)}
+    found = {key: value for key, value in content.items() if key in known}
+    if content.get("protocol_leaks"):
+        found["leaks"] = LEAK
+    for key, read in _READERS.items():
+        if found.get(key) is not None:
+            found[key] = read(found[key])
     return found
 
 
-def _value(table: ScoreTable, name: str, score: str, convention: str) -> dict[str, Any]:
-    found = statistic([table], name, score, convention)
-    return {"value": found.value, "interval": bca(found)}
+def _estimate(found: Mapping[str, Any]) -> Estimate:
+    return Estimate(_number(found["value"]), _interval(found))
+
+
+def _interval(found: Mapping[str, Any]) -> tuple[float, float]:
+    low, high = found.get("interval") or (None, None)
+    return _number(low), _number(high)
+
+
+def _number(value: float | None) -> float:
+    return nan if value is None else float(value)
+
+
+def _by_name(found: Mapping[str, Any]) -> dict[str, Estimate]:
+    return {name: _estimate(each) for name, each in found.items()}
+
+
+def _by_class(found: Mapping[str, Any]) -> dict[str, dict[str, Estimate]]:
+    return {name: _by_name(each) for name, each in found.items()}
+
+
+def _scores(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Estimate]]]:
+    return {name: _by_class(each) for name, each in found.items()}
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    return {
+        name: dict(zip(each, map(_number, each.values()), strict=True))
+        for name, each in found.items()
+    }
+
+
+def _part(found: dict[str, Any]) -> PartScore:
+    return PartScore(**found | {"value": _number(found["value"]), "interval": _interval(found)})
+
+
+def _parts(found: Mapping[str, Any]) -> dict[str, list[PartScore]]:
+    return {name: list(map(_part, each)) for name, each in found.items()}
+
+
+def _empty(found: Mapping[str, Any]) -> dict[str, EmptyImages]:
+    return {name: EmptyImages(**each) for name, each in found.items()}
+
+
+def _volumes(found: dict[str, Any]) -> VolumeSummary:
+    return VolumeSummary(**found | {"scores": _by_class(found["scores"])})
+
+
+_READERS: dict[str, Any] = {
+    "scores": _scores,
+    "measures": _by_class,
+    "maxima": _numbers,
+    "roc_auc": _numbers,
+    "strata": _parts,
+    "empty": _empty,
+    "volumes": _volumes,
+}
+
+
+def _without_nan(value: Any) -> Any:
+    """The same content with None for nan and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -9,8 +9,10 @@ import yaml
 
 from lightning_seg import __version__
 from lightning_seg.evaluation.conventions import SCORES
+from lightning_seg.evaluation.summary import Estimate
 from lightning_seg.export._leaderboard import RESULTS, leaderboard_rows
 from lightning_seg.models.frame.listing import count, title
+from lightning_seg.reports.cells import interval_text, number_text
 from lightning_seg.reports.printing import cautions, other_scores
 from lightning_seg.reports.run_page import header
 from lightning_seg.reports.run_page._run import Events, Result, Run, open_run
@@ -50,9 +52,7 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     run = _run(checkpoint)
-    scored = [
-        result for result in run.results if _plain(result) and result.facts["split"] in SPLITS
-    ]
+    scored = [result for result in run.results if _plain(result) and result.summary.split in SPLITS]
     environment = Environment(
         loader=PackageLoader("lightning_seg.export", "."),
         undefined=StrictUndefined,
@@ -72,15 +72,17 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
         license_id=license_id,
         architecture=architecture(run),
         training=training(run),
-        scored=[(result.facts, rows(result), _others(result)) for result in scored],
+        scored=[(result.summary, rows(result), _others(result)) for result in scored],
         splits=SPLITS,
-        cautions=list(dict.fromkeys(text for result in scored for text in cautions(result.facts))),
+        cautions=list(
+            dict.fromkeys(text for result in scored for text in cautions(result.summary))
+        ),
         leaderboard=[
             row
             for result in scored
             for row in leaderboard_rows(result.folder / "scores.csv", results)
         ],
-        has_test=any(result.facts["split"] == "test" for result in scored),
+        has_test=any(result.summary.split == "test" for result in scored),
         version=__version__,
         versions=", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "transformers")),
     )
@@ -98,7 +100,7 @@ def _run(checkpoint: Path) -> Run:
 
 def _plain(result: Result) -> bool:
     """Whether one pass of this network alone was scored: augmentation, ensembles, post-processing are not in the folder."""
-    found = result.facts.get("inference") or {}
+    found = result.summary.inference
     return (
         found.get("tta", "none") == "none"
         and not found.get("ensemble")
@@ -141,22 +143,22 @@ def metadata(run: Run, scored: list[Result], license_id: str) -> dict[str, Any]:
 
 def _indexed(result: Result) -> dict[str, Any]:
     """A result as the Hub's model index has it."""
-    facts = result.facts
-    chosen = ", by which the epoch was chosen" if facts["split"] == "val" else ""
+    summary = result.summary
+    chosen = ", by which the epoch was chosen" if summary.split == "val" else ""
     return {
         "task": {"type": "image-segmentation", "name": "Image Segmentation"},
         "dataset": {
-            "type": facts["dataset"],
-            "name": f"{facts['dataset']}, protocol {facts['protocol']} ({facts['protocol_digest']})",
-            "split": {"val": "validation"}.get(facts["split"], facts["split"]),
+            "type": summary.dataset,
+            "name": f"{summary.dataset}, protocol {summary.protocol} ({summary.protocol_digest})",
+            "split": {"val": "validation"}.get(summary.split, summary.split),
         },
         "metrics": [
             {
                 "type": score,
-                "value": round(values[key]["value"], 4),
+                "value": round(values[key].value, 4),
                 "name": f"{score} of {label} ({words}{chosen})",
             }
-            for label, scores in facts["scores"].items()
+            for label, scores in summary.scores.items()
             for score, values in scores.items()
             if score in PUBLISHED
             for key, words in (("image", "mean over images"), ("pooled", "pooled over pixels"))
@@ -168,7 +170,7 @@ def rows(result: Result) -> list[Row]:
     """The overlap scores of every class."""
     return [
         Row(label, score, _cell(values["image"]), _cell(values["pooled"]))
-        for label, scores in result.facts["scores"].items()
+        for label, scores in result.summary.scores.items()
         for score, values in scores.items()
         if score in (*SCORES, "mcc")
     ]
@@ -176,12 +178,11 @@ def rows(result: Result) -> list[Row]:
 
 def _others(result: Result) -> list[tuple[str, str, str]]:
     """All other measures and conventions; none of a test from before they were kept."""
-    return list(other_scores(result.facts)) if result.facts.get("measures") else []
+    return list(other_scores(result.summary)) if result.summary.measures else []
 
 
-def _cell(value: dict[str, Any]) -> str:
-    low, high = value["interval"]
-    return f"{value['value']:.4f} ({low:.3f} to {high:.3f})"
+def _cell(found: Estimate) -> str:
+    return f"{number_text(found.value)} ({interval_text(found.interval, word='to')})"
 
 
 def architecture(run: Run) -> list[tuple[str, str]]:

@@ -1,1 +1,5 @@
-"""What a person reads: tables on the terminal, the page of a run."""
+"""What people read: tables, plots, and the page of a run."""
+
+from lightning_seg.reports.table import Table
+
+__all__ = ["Table"]

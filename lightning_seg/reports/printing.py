@@ -1,9 +1,11 @@
 """The scores of a test or validation on the terminal, every one named by its convention."""
 
-import os
 from collections.abc import Iterator
-from itertools import zip_longest
-from typing import Any
+from math import isfinite
+
+from lightning_seg.evaluation.summary import Estimate, Summary, VolumeSummary
+from lightning_seg.reports.cells import interval_text, number_text
+from lightning_seg.reports.table import Table, halves, print_rich
 
 NOTES = {
     "hd95": "px, lower is better",
@@ -15,107 +17,140 @@ NOTES = {
     "dice_pranet": "mean of 256",
     "iou_pranet": "mean of 256",
 }
+OVERLAP_HEADER = ("class", "score", "mean over images", "95 %", "pooled over pixels", "95 %")
+EMPTY_RULE = (
+    "a score of 0/0 counts 1 where truth and prediction of an image are both empty, else 0; "
+    "where those of all images are, it is undefined (-)"
+)
+MAIN = ("image", "pooled")  # the conventions of the first table
+FEW_UNITS = 20  # with fewer, an interval is a rough guess
 
 
-def print_scores(facts: dict[str, Any]) -> None:
-    """Two tables of a ``summary.json``: overlap under the two main conventions, then everything else."""
-    from rich.console import Console
+def print_scores(summary: Summary) -> None:
+    """Print two tables: overlap under the two main conventions, then everything else."""
+    table = Table(
+        OVERLAP_HEADER,
+        overlap_rows(summary),
+        title=headline(summary),
+        caption=f"95 % BCa bootstrap intervals over {summary.resampled}; {EMPTY_RULE}",
+        left=("class", "score"),
+        note="\n".join(cautions(summary)),
+    )
+    table.show()
+    if any(summary.measures.values()):
+        others = Table(
+            ("measure", "value", "95 %") * 2,
+            halves(other_scores(summary)),
+            title="other measures and conventions; means over images where nothing else is said",
+            left=("measure",),
+        )
+        others.show()
+    print_rich(*_lines(summary))
 
-    console = Console(width=None if os.isatty(1) else 120)
-    console.print(_overlap(facts))
-    if any(facts["measures"].values()):
-        console.print(_others(facts))
-    for line in _lines(facts):
-        console.print(line, highlight=False)
 
-
-def cautions(facts: dict[str, Any]) -> Iterator[str]:
+def cautions(summary: Summary) -> Iterator[str]:
     """What must stand above every table of these scores."""
-    if facts["synthetic"]:
+    if summary.partial:
+        yield f"PARTIAL: {summary.partial}; no score of the {summary.split} split"
+    if summary.synthetic:
         yield "SYNTHETIC data, says nothing about clinical performance"
-    if facts["protocol_leaks"]:
-        yield "this protocol LEAKS: images of one patient or sequence stand in several of its splits"
-    if not (facts["groups_known"] or facts["synthetic"]):
+    if summary.leaks:
+        yield f"this protocol LEAKS: {summary.leaks}"
+    if not (summary.groups_known or summary.synthetic):
         yield "no patients or sequences are known for these data: each image was split as if it stood for itself"
+    if 0 < summary.groups < FEW_UNITS:
+        units = summary.resampled if summary.groups_known else "images"
+        yield f"only {summary.groups} {units}: intervals over so few are rough, and may be far too narrow"
 
 
-def _overlap(facts: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    note = "".join(f"[bold]{text}[/]\n" for text in cautions(facts))
-    table = Table(
-        title=f"{note}{facts['split']} scores: protocol {facts['protocol']} ({facts['protocol_digest']}), {facts['images']} images, "
-        f"at {facts['scored_at']} ({facts['size']}), threshold {facts['threshold']}{_more(facts)}",
-        caption=f"95 % BCa bootstrap intervals over {facts['resampled']}; a 0/0 score counts 1 where truth and prediction are both "
-        "empty, else 0",
-    )
-    for column in ("class", "score", "mean over images", "95 %", "pooled over pixels", "95 %"):
-        table.add_column(column, justify="left" if column in ("class", "score") else "right")
-    for name, scores in facts["scores"].items():
-        for score, values in scores.items():
-            table.add_row(
-                name, score, *(cell for key in ("image", "pooled") for cell in _cells(values[key]))
-            )
-    return table
+def headline(summary: Summary) -> str:
+    """What was scored, and how."""
+    parts = [
+        f"{summary.split} scores: protocol {summary.protocol} ({summary.protocol_digest})",
+        f"{summary.images} images",
+        f"at {summary.scored_at} ({summary.size})",
+        f"threshold {summary.threshold}",
+        *_inference(summary),
+    ]
+    return ", ".join(parts)
 
 
-def _more(facts: dict[str, Any]) -> str:
+def _inference(summary: Summary) -> Iterator[str]:
     """What made the probabilities besides one pass of one network."""
-    found = facts.get("inference", {})
-    tta = [f"test-time augmentation {found['tta']}"] if found.get("tta", "none") != "none" else []
-    ensemble = (
-        [f"mean of {len(found['ensemble']) + 1} checkpoints"] if found.get("ensemble") else []
-    )
-    steps = [f"post-processing {found['postprocess']}"] if found.get("postprocess") else []
-    return "".join(f", {part}" for part in (*tta, *ensemble, *steps))
+    found = summary.inference
+    if found.get("tta", "none") != "none":
+        yield f"test-time augmentation {found['tta']}"
+    if found.get("ensemble"):
+        yield f"mean of {len(found['ensemble']) + 1} checkpoints"
+    if found.get("postprocess"):
+        yield f"post-processing {found['postprocess']}"
 
 
-def _others(facts: dict[str, Any]) -> Any:
-    """A compact table: two measures in a row."""
-    from rich.table import Table
-
-    table = Table(
-        title="other measures and conventions; means over images where nothing else is said"
-    )
-    for column in ("measure", "value", "95 %") * 2:
-        table.add_column(column, justify="left" if column == "measure" else "right")
-    rows = list(other_scores(facts))
-    half = (len(rows) + 1) // 2
-    for left, right in zip_longest(rows[:half], rows[half:], fillvalue=("", "", "")):
-        table.add_row(*left, *right)
-    return table
+def overlap_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """Class, score, and its value and interval under the two main conventions."""
+    return [
+        (name, score, *_cells(values["image"]), *_cells(values["pooled"]))
+        for name, scores in summary.scores.items()
+        for score, values in scores.items()
+    ]
 
 
-def other_scores(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def other_scores(summary: Summary) -> Iterator[tuple[str, str, str]]:
     """All but overlap under the two main conventions, as name with convention, value and interval."""
-    for name in facts["scores"]:
-        label = f"{name}: " if len(facts["scores"]) > 1 else ""
-        for measure, value in facts["measures"][name].items():
-            note = NOTES.get(measure, "").format(tolerance=f"{facts['nsd_tolerance']:g}")
-            yield f"{label}{measure}{f' ({note})' if note else ''}", *_cells(value)
-        for key, value in facts["maxima"].get(name, {}).items():
-            yield f"{label}{key} (max of 256)", f"{value:.4f}", ""
-        for key, value in facts["roc_auc"].get(name, {}).items():
-            yield f"{label}ROC AUC (pooled{', in FOV' if key == 'fov' else ''})", f"{value:.4f}", ""
-        for score, values in facts["scores"][name].items():
-            for convention in (key for key in values if key not in ("image", "pooled")):
-                yield f"{label}{score} ({convention})", *_cells(values[convention])
+    for name in summary.scores:
+        label = f"{name}: " if len(summary.scores) > 1 else ""
+        for found in _others(summary, name):
+            yield f"{label}{found[0]}", *found[1:]
 
 
-def _lines(facts: dict[str, Any]) -> Iterator[str]:
+def _others(summary: Summary, name: str) -> Iterator[tuple[str, str, str]]:
+    for measure, value in summary.measures.get(name, {}).items():
+        note = NOTES.get(measure, "").format(tolerance=f"{summary.nsd_tolerance:g}")
+        yield f"{measure} ({note})" if note else measure, *_cells(value)
+    for key, most in summary.maxima.get(name, {}).items():
+        yield f"{key} (max of 256)", number_text(most), ""
+    for key, area in summary.roc_auc.get(name, {}).items():
+        where = ", in FOV" if key == "fov" else ""
+        yield f"ROC AUC (pooled{where})", number_text(area), ""
+    for score, values in summary.scores[name].items():
+        for convention in (key for key in values if key not in MAIN):
+            yield f"{score} ({convention})", *_cells(values[convention])
+
+
+def _lines(summary: Summary) -> Iterator[str]:
     """By size and number of lesions, and what was empty."""
-    for name, parts in facts["strata"].items():
+    for name, parts in summary.strata.items():
         if len(parts) > 1:
-            values = ", ".join(
-                f"{part['name']} {part['value']:.3f} ({part['images']})" for part in parts
-            )
-            yield f"mean Dice of {name} by size (thirds) and number of lesions (images): {values}"
-        empty = facts["empty"][name]
-        if empty["images"]:
-            yield f"{empty['images']} images without {name}: false positives in {empty['false_positive_rate']:.0%} of them"
+            values = [f"{part.name} {number_text(part.value, 3)} ({part.images})" for part in parts]
+            what = f"mean Dice of {name} by size (thirds) and number of lesions (images)"
+            yield f"{what}: {', '.join(values)}"
+        empty = summary.empty[name]
+        if empty.images:
+            share = f"{empty.false_positive_rate:.0%}"
+            yield f"{empty.images} images without {name}: false positives in {share} of them"
 
 
-def _cells(value: dict[str, Any]) -> tuple[str, str]:
-    low, high = value["interval"]
-    digits = 2 if value["value"] >= 10 else 4
-    return f"{value['value']:.{digits}f}", f"{low:.{digits - 1}f} - {high:.{digits - 1}f}"
+def _cells(found: Estimate) -> tuple[str, str]:
+    digits = 2 if isfinite(found.value) and found.value >= 10 else 4
+    return number_text(found.value, digits), interval_text(found.interval, digits - 1)
+
+
+def print_volumes(volumes: VolumeSummary) -> None:
+    """Print the means over whole scans."""
+    rows = []
+    for name, scores in volumes.scores.items():
+        for measure, found in scores.items():
+            digits = 2 if measure.endswith("95_mm") else 4
+            interval = interval_text(found.interval, digits - 1)
+            rows.append((name, measure, number_text(found.value, digits), interval))
+    missing = len(volumes.incomplete)
+    left_out = f"; {missing} without all their slices left out" if missing else ""
+    near = f"NSD: surfaces within {volumes.nsd_tolerance_mm:g} mm of each other"
+    table = Table(
+        ("class", "score", "mean over scans", "95 %"),
+        rows,
+        title=f"whole volumes: mean over {volumes.scans} scans{left_out}",
+        caption=f"95 % BCa bootstrap intervals over scans; {near}",
+        left=("class", "score"),
+    )
+    table.show()

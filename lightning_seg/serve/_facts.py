@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg import __version__
-from lightning_seg.evaluation._runs import read_summary
+from lightning_seg.evaluation.summary import Summary
 from lightning_seg.inference.predictor import Predictor
 from lightning_seg.runs.checkpoints import read_checkpoint, run_folder
 from lightning_seg.serve._answer import PARTS, colour
@@ -61,19 +61,16 @@ def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[
     }
     if folder is None or len(checkpoints) > 1:
         return
-    summaries = [read_summary(file.parent) for file in sorted(folder.glob("*/*/summary.json"))]
-    for summary in sorted(summaries, key=lambda each: each["split"] != "test"):
-        same = (
-            summary.get("threshold") == predictor.rule.threshold
-            and summary.get("inference", here) == here
-        )
-        if not same or Path(summary["checkpoint"]).name != checkpoints[0].name:
+    summaries = [Summary.read(file.parent) for file in sorted(folder.glob("*/*/summary.json"))]
+    for summary in sorted(summaries, key=lambda each: each.split != "test"):
+        same = summary.threshold == predictor.rule.threshold and (summary.inference or here) == here
+        if not same or Path(summary.checkpoint).name != checkpoints[0].name:
             continue
         about = {
-            key: summary[key] for key in ("split", "dataset", "protocol", "images", "scored_at")
-        }
-        about["synthetic"] = bool(summary.get("synthetic"))
-        for label, scores in summary["scores"].items():
+            key: getattr(summary, key)
+            for key in ("split", "dataset", "protocol", "images", "scored_at", "synthetic")
+        } | {"leaks": summary.leaks, "partial": summary.partial}
+        for label, scores in summary.scores.items():
             for score in ("dice", "iou"):
                 for convention in ("image", "pooled"):
                     if convention in scores.get(score, {}):
@@ -82,6 +79,6 @@ def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[
                             "class": label,
                             "score": score,
                             "convention": convention,
-                            "value": found["value"],
+                            "value": found.value,
                         }
-                        yield about | row | {"interval": found.get("interval")}
+                        yield about | row | {"interval": found.interval}

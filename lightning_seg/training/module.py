@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, scores
+from lightning_seg.evaluation.conventions import mean_of_defined
 from lightning_seg.evaluation.scoring import Scorer
 from lightning_seg.models import Output, TimmEncoder, create
 from lightning_seg.models.frame.normalization import Normalization, statistics
@@ -272,10 +273,9 @@ class SegmentationModule(L.LightningModule):
         )
 
     def _log_all(self, stage: str, loss: float, values: dict[str, dict[str, float]]) -> None:
-        """``val/dice``, the mean over the classes, and of several classes ``val/dice_<class>``."""
+        """``val/dice``, the mean over the classes for which it is defined, and of several classes ``val/dice_<class>``."""
         mean = {
-            key: sum(v[key] for v in values.values()) / len(values)
-            for key in values[self.classes[0]]
+            key: mean_of_defined(v[key] for v in values.values()) for key in values[self.classes[0]]
         }
         log = {f"{stage}/loss": loss} | {f"{stage}/{key}": value for key, value in mean.items()}
         if len(self.classes) > 1:

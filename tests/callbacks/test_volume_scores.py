@@ -150,8 +150,8 @@ def test_each_scan_counts_alike_in_the_mean() -> None:
     found = summarize_volumes(rows)
     assert list(found) == ["liver", "tumor"]
     dice = [row.dice for row in rows if row.label == "liver"]
-    assert found["liver"]["dice"]["value"] == pytest.approx(np.mean(dice))
-    low, high = found["liver"]["dice"]["interval"]
+    assert found["liver"]["dice"].value == pytest.approx(np.mean(dice))
+    low, high = found["liver"]["dice"].interval
     assert min(dice) <= low <= np.mean(dice) <= high <= max(dice)
 
 

@@ -24,8 +24,9 @@ from lightning_seg.evaluation import (
     scores,
     statistic,
 )
-from lightning_seg.evaluation.conventions import two_class
+from lightning_seg.evaluation.conventions import mean_of_defined, two_class
 from lightning_seg.evaluation.counts import SegmentationCounts
+from lightning_seg.evaluation.intervals import p_value
 from lightning_seg.evaluation.measures import measure
 
 masks = hnp.arrays(np.uint8, (5, 6, 7), elements=st.integers(0, 1))
@@ -68,8 +69,8 @@ def test_scores_agree_with_sklearn_under_both_conventions(truth, prediction):
 @given(masks, masks)
 def test_pooled_scores_satisfy_the_identity_of_dice_and_iou(truth, prediction):
     values = scores(count(truth, prediction))
-    assert values["iou"] == pytest.approx(values["dice"] / (2 - values["dice"]))
-    assert values["f1"] == values["dice"]
+    assert values["iou"] == pytest.approx(values["dice"] / (2 - values["dice"]), nan_ok=True)
+    assert values["f1"] == pytest.approx(values["dice"], nan_ok=True)
 
 
 def test_counts_on_the_fly_agree_with_torchmetrics_and_know_each_image():
@@ -114,6 +115,34 @@ def test_empty_masks_follow_the_stated_policy():
     np.testing.assert_array_equal(per_image(counts, "dice"), [1, 0, 0])
     np.testing.assert_array_equal(per_image(counts, "precision"), [1, 0, 0])
     np.testing.assert_array_equal(per_image(counts, "recall"), [1, 0, 0])
+
+
+def test_nothing_to_find_and_nothing_found_in_any_image_is_no_score():
+    nothing = np.array([[0, 0, 0, 9], [0, 0, 0, 9]])
+    found = scores(nothing)
+    defined = {name for name, value in found.items() if not np.isnan(value)}
+    assert defined == {"specificity", "specificity_image", "accuracy", "accuracy_image"}
+    one_alarm = nothing + [[0, 1, 0, -1], [0, 0, 0, 0]]
+    assert (scores(one_alarm)["dice"], scores(one_alarm)["dice_image"]) == (0.0, 0.5)
+    assert mean_of_defined([0.25, float("nan"), 0.75]) == 0.5
+    assert np.isnan(mean_of_defined([float("nan")]))
+
+
+@pytest.mark.parametrize("convention", ["image", "pooled", "two_class", "batch2", "volume"])
+@pytest.mark.parametrize("score", ["dice", "mcc", "hd95"])
+def test_an_undefined_score_has_no_interval_and_no_difference(score, convention):
+    if score == "hd95" and convention != "image":
+        return
+    counts = np.zeros((8, 2, 4), np.int64) + [0, 0, 0, 9]
+    counts[:, 1] = [4, 1, 0, 4]
+    distances = {"hd95": np.zeros((8, 2))}
+    ids = tuple("abcdefgh")
+    table = ScoreTable(ids, ("tumor", "liver"), counts, tuple("aabbccdd"), measures=distances)
+    found = statistic([table, table], "tumor", score, convention)
+    assert np.isnan([found.value, *bca(found), p_value(found.minus(found))]).all()
+    assert not np.isnan(statistic([table], "liver", score, convention).value)
+    ranking = rank_intervals({"a": [table], "b": [table]}, "tumor", score, convention)
+    assert [each.rank for each in ranking.values()] == [1, 1]
 
 
 @settings(max_examples=40, deadline=None)

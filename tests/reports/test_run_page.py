@@ -119,7 +119,7 @@ def page(run):
 
 
 def result(run, split):
-    return next(result for result in run.results if result.facts["split"] == split)
+    return next(result for result in run.results if result.summary.split == split)
 
 
 def examples(page):
@@ -150,10 +150,10 @@ def test_pictures_and_plots_say_what_they_show_and_tables_have_headers(page):
 
 
 def test_the_header_names_what_the_scores_depend_on(run, page):
-    facts = result(run, "test").facts
+    digest = result(run, "test").summary.protocol_digest
     for words in (
         "attention_unet widths=[4, 8, 16]",
-        f"tiny, digest {facts['protocol_digest']}",
+        f"tiny, digest {digest}",
         "phantom_polyp, 32 x 32 pixels",
         "seed 42",
         "none: trained from scratch",
@@ -165,14 +165,11 @@ def test_the_header_names_what_the_scores_depend_on(run, page):
 
 def test_every_score_stands_there_with_its_interval(run, page):
     for split in ("test", "val"):
-        for values in result(run, split).facts["scores"]["polyp"].values():
+        for values in result(run, split).summary.scores["polyp"].values():
             for convention in ("image", "pooled"):
-                low, high = values[convention]["interval"]
-                assert (
-                    f"{values[convention]['value']:.3f} {low:.3f} \N{EN DASH} {high:.3f}"
-                    in page.text
-                )
-    assert f"{result(run, 'test').facts['measures']['polyp']['hd95']['value']:.2f}" in page.text
+                low, high = values[convention].interval
+                assert f"{values[convention].value:.3f} {low:.3f} - {high:.3f}" in page.text
+    assert f"{result(run, 'test').summary.measures['polyp']['hd95'].value:.2f}" in page.text
 
 
 def test_the_gallery_holds_the_worst_median_and_best_images_of_the_test(run, page):
@@ -216,7 +213,10 @@ def test_the_gallery_can_be_left_out_and_is_where_data_are_absent(run, monkeypat
     assert not Page(report(run, predictions=False)).all("img")
     monkeypatch.delenv("LIGHTNING_SEG_DATA", raising=False)
     absent = {"dataset": "kvasir_seg", "root": None, "protocol": "kvasir-unet-a", "size": 32}
-    results = [Result(r.facts | {"dataset": "kvasir_seg"}, *r[1:]) for r in run.results]
+    results = [
+        r._replace(summary=dataclasses.replace(r.summary, dataset="kvasir_seg"))
+        for r in run.results
+    ]
     elsewhere = dataclasses.replace(
         run,
         results=results,

@@ -13,6 +13,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.files import write_whole
+from lightning_seg.reports.cells import interval_text, number_text
 from lightning_seg.reports.printing import other_scores
 from lightning_seg.reports.run_page._figures import (
     Figure,
@@ -78,7 +79,12 @@ def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"anchor": anchor, "colour": colour}
+    environment.globals |= {
+        "anchor": anchor,
+        "colour": colour,
+        "interval_text": interval_text,
+        "number_text": number_text,
+    }
     main_result = run.results[0] if run.results else None
     shown, reason = (
         gallery(run, main_result, trust_code)
@@ -89,7 +95,7 @@ def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
         run=run,
         result=main_result,
         others=[
-            (r.facts, list(other_scores(r.facts))) for r in run.results if r.facts.get("measures")
+            (r.summary, list(other_scores(r.summary))) for r in run.results if r.summary.measures
         ],
         header=header(run, main_result),
         findings=findings(run, main_result),
@@ -107,15 +113,15 @@ def gallery(run: Run, result: Result | None, trust_code: bool = False) -> tuple[
     """Its images, or none and the reason. The split of the first result is shown, so test images only where they were scored."""
     if result is None:
         return [], "No image was scored; `lightning-seg test` or `validate` does it."
-    if result.facts["dataset"] != run.data["dataset"]:
-        return [], f"The scores are of another data set, {result.facts['dataset']}."
+    if result.summary.dataset != run.data["dataset"]:
+        return [], f"The scores are of another data set, {result.summary.dataset}."
     from lightning_seg.training.module import SegmentationModule
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = SegmentationModule.load(run.checkpoint, trust_code)
-            size = result.facts["size"]
+            size = result.summary.size
             settings = run.data | {"size": size if isinstance(size, int) else None}
             return examples(module, settings, result.table), ""
     except InputError as error:
@@ -124,10 +130,10 @@ def gallery(run: Run, result: Result | None, trust_code: bool = False) -> tuple[
 
 def header(run: Run, result: Result | None) -> list[tuple[str, str]]:
     """What the run is, as pairs of name and text."""
-    facts, weights = result.facts if result else {}, run.facts.get("encoder_weights") or {}
+    weights = run.facts.get("encoder_weights") or {}
     sittings = run.environment.get("sittings", [])
     training = run.recipe().get("trainer", {})
-    known = facts.get("groups_known")
+    known = result.summary.groups_known if result else None
     rows = [
         ("architecture", " ".join([run.model["architecture"], *_options(run.model["options"])])),
         (
@@ -242,17 +248,17 @@ def commands(run: Run) -> list[str]:
 
 def _scoring(run: Run, result: Result, where: list[str]) -> list[str]:
     """The command of a test or validation, with what differs from the data that the checkpoint was trained on."""
-    facts, which = result.facts, run.checkpoint.name.partition("-")[0]
-    verb = "test" if facts["split"] == "test" else "validate"
+    summary, which = result.summary, run.checkpoint.name.partition("-")[0]
+    verb = "test" if summary.split == "test" else "validate"
     checkpoint = (
         [*where, "--ckpt_path", which]
         if which in ("best", "last")
         else ["--ckpt_path", str(run.checkpoint)]
     )
     given = {
-        "dataset": (facts["dataset"], run.data["dataset"]),
-        "protocol": (facts["protocol"], run.facts.get("protocol")),
-        "size": (facts["size"], run.data["size"] or "native"),
+        "dataset": (summary.dataset, run.data["dataset"]),
+        "protocol": (summary.protocol, run.facts.get("protocol")),
+        "size": (summary.size, run.data["size"] or "native"),
     }
     other = [
         word

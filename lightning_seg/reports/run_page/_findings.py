@@ -23,10 +23,10 @@ def findings(run: Run, result: Result | None) -> list[Finding]:
     """Those of the data, the training and the scores, the gravest first."""
     found = [*_looks(result), *_fit(run)]
     if result is not None:
-        grave = result.facts["synthetic"] or result.facts["protocol_leaks"]
+        grave = result.summary.synthetic or result.summary.leaks or result.summary.partial
         found += [
             Finding("stop" if grave else "care", f"{_upper(text)}.")
-            for text in cautions(result.facts)
+            for text in cautions(result.summary)
         ]
         found += [*(f for name in result.table.classes for f in _scores(result, name))]
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
@@ -37,15 +37,15 @@ def _looks(result: Result | None) -> Iterator[Finding]:
         yield Finding(
             "care", "Neither tested nor validated on its own: no per-image scores, so no intervals."
         )
-    elif result.facts["split"] != "test":
+    elif result.summary.split != "test":
         yield Finding(
             "care",
             "Not tested: the scores are those of validation, by which the epoch was chosen, so they flatter.",
         )
-    elif result.facts.get("looks", 1) > 1:
+    elif (result.summary.looks or 1) > 1:
         yield Finding(
             "care",
-            f"This test split had been scored {result.facts['looks']} times when this test was made.",
+            f"This test split had been scored {result.summary.looks} times when this test was made.",
         )
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
-from lightning_seg.evaluation._runs import read_summary, scores_file
+from lightning_seg.evaluation._runs import scores_file
 from lightning_seg.evaluation.curves import counted
+from lightning_seg.evaluation.summary import Summary
 from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint, run_folder
 from lightning_seg.runs.environment import read_environment
 
@@ -24,7 +25,7 @@ _NOTHING: Series = (np.zeros(0), np.zeros(0))
 class Result(NamedTuple):
     """What one ``test`` or ``validate`` left: ``summary.json`` and the per-image table."""
 
-    facts: dict[str, Any]
+    summary: Summary
     table: ScoreTable
     folder: Path
 
@@ -95,7 +96,7 @@ class Run:
 
         TensorBoard holds those of every validation and test of the run, so the one that has the result's own pixel counts is taken.
         """
-        split = result.facts["split"] if result else "val"
+        split = result.summary.split if result else "val"
         here = self.content["global_step"]
         known = sorted(
             self.events.histograms.get(f"{split}/pr_{name}", []), key=lambda each: each[0] == here
@@ -136,7 +137,7 @@ def open_run(place: Path, which: str = "best") -> Run:
     results = [_result(file) for file in folder.glob("*/*/summary.json") if _of(file, checkpoint)]
     protocol = content.get("lightning_seg", {}).get("protocol")
     results.sort(
-        key=lambda r: (r.facts["split"] != "test", r.facts["protocol"] != protocol, r.folder.name)
+        key=lambda r: (r.summary.split != "test", r.summary.protocol != protocol, r.folder.name)
     )
     text = config.read_text(encoding="utf-8") if config.is_file() else ""
     return Run(
@@ -153,7 +154,7 @@ def _of(summary: Path, checkpoint: Path) -> bool:
 
 def _result(summary: Path) -> Result:
     folder = summary.parent
-    return Result(read_summary(folder), ScoreTable.read(scores_file(folder)), folder)
+    return Result(Summary.read(folder), ScoreTable.read(scores_file(folder)), folder)
 
 
 def read_events(folder: Path) -> Events:

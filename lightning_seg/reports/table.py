@@ -1,0 +1,79 @@
+"""Rows under named columns, and the forms in which commands show them."""
+
+import csv
+import io
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH = 120  # of a terminal whose width is not known
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. Its cells are texts, or what `str` makes one of.
+
+    Attributes:
+        left: the columns of words, which stand at the left; numbers stand at the right.
+        note: a line above the title, in bold.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    title: str = ""
+    caption: str = ""
+    left: Collection[str] = ()
+    note: str = ""
+
+    def show(self, width: int = WIDTH) -> None:
+        """Print the table to the terminal; ``width`` counts where the output is no terminal."""
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        title = Text("\n".join(filter(None, (self.note, self.title))))
+        title.stylize("bold", 0, len(self.note))
+        shown = RichTable(
+            title=title if title.plain else None,
+            caption=Text(self.caption) if self.caption else None,
+            caption_justify="left",
+            box=box.HEAVY_HEAD,
+        )
+        for name in self.header:
+            shown.add_column(name, justify="left" if name in self.left else "right")
+        for row in self.rows:
+            shown.add_row(*(Text(str(cell)) for cell in row))
+        print_rich(shown, width=width)
+
+    def markdown(self) -> str:
+        """The table as Markdown has it, without its title."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+
+    def csv(self) -> str:
+        """The rows below the header, separated by commas."""
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        return text.getvalue()
+
+
+def print_rich(*content: Any, width: int = WIDTH) -> None:
+    """Print what rich can draw, as wide as the terminal."""
+    from rich.console import Console
+
+    console = Console(width=None if os.isatty(1) else width)
+    for each in content:
+        console.print(each, highlight=False)
+
+
+def halves(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """The same rows in two columns, the first half beside the second."""
+    kept = [list(row) for row in rows]
+    middle = (len(kept) + 1) // 2
+    rest = kept[middle:] + [[""] * len(kept[0])] * (len(kept) % 2)
+    return [left + right for left, right in zip(kept[:middle], rest, strict=True)]
+
+
+def _escaped(cell: Any) -> str:
+    return str(cell).replace("|", "\\|")
