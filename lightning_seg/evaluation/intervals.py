@@ -210,7 +210,8 @@ def bca(statistic: Statistic, resamples: int = 2000, seed: int = 0) -> tuple[flo
     """95 % interval, bias-corrected and accelerated. Efron 1987.
 
     Returns:
-        Lower and upper bound; both the score itself where it does not vary, nan for fewer than two units, and of a score that is undefined.
+        Lower and upper bound; both the score itself where it does not vary, nan for fewer than two units and of a
+        score that is undefined.
     """
     from scipy.special import ndtr, ndtri
 

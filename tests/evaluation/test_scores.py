@@ -122,7 +122,7 @@ def test_nothing_to_find_and_nothing_found_in_any_image_is_no_score():
     found = scores(nothing)
     defined = {name for name, value in found.items() if not np.isnan(value)}
     assert defined == {"specificity", "specificity_image", "accuracy", "accuracy_image"}
-    one_alarm = nothing + [[0, 1, 0, -1], [0, 0, 0, 0]]
+    one_alarm = np.array([[0, 1, 0, 8], [0, 0, 0, 9]])
     assert (scores(one_alarm)["dice"], scores(one_alarm)["dice_image"]) == (0.0, 0.5)
     assert mean_of_defined([0.25, float("nan"), 0.75]) == 0.5
     assert np.isnan(mean_of_defined([float("nan")]))
@@ -133,7 +133,7 @@ def test_nothing_to_find_and_nothing_found_in_any_image_is_no_score():
 def test_an_undefined_score_has_no_interval_and_no_difference(score, convention):
     if score == "hd95" and convention != "image":
         return
-    counts = np.zeros((8, 2, 4), np.int64) + [0, 0, 0, 9]
+    counts = np.full((8, 2, 4), [0, 0, 0, 9])
     counts[:, 1] = [4, 1, 0, 4]
     distances = {"hd95": np.zeros((8, 2))}
     ids = tuple("abcdefgh")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lightning_seg import cli
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation import ScoreTable, per_image
+from lightning_seg.evaluation import ScoreTable, Summary, per_image
 from lightning_seg.reports.run_page import main, report
 from lightning_seg.reports.run_page._gallery import choose
 from lightning_seg.reports.run_page._run import Result, open_run
@@ -246,7 +246,9 @@ def test_the_probabilities_are_those_of_the_scored_pixels(run, trained):
         assert above.tolist() == [counts[1], counts[0]]
         assert histogram.sum() == counts.sum()
     other = Result(
-        {"split": "test"}, dataclasses.replace(table, counts=table.counts[..., ::-1]), run.folder
+        Summary(split="test"),
+        dataclasses.replace(table, counts=table.counts[..., ::-1]),
+        run.folder,
     )
     assert run.histogram("polyp", other) is None
     own = open_run(trained)
