@@ -39,9 +39,10 @@ from lightning_seg.runs.checkpoints import (
     read_checkpoint,
     run_folder,
 )
-from lightning_seg.training.devices import trainer_plugins
+from lightning_seg.training.devices import device_options, spare_devices
 from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.training.precision import automatic_precision
+from lightning_seg.training.processes import end_with_parent, wait_for_parent
 
 COMMANDS = ("fit", "validate", "test", "predict")
 SCORING = ("validate", "test")
@@ -99,6 +100,7 @@ class CLI(LightningCLI):
                     *callbacks,
                 ],
                 "deterministic": "warn",
+                "devices": 1,  # batch norm and score tables of several are no choice to make unasked
                 "enable_model_summary": False,  # `lightning-seg profile` counts what matters
                 "enable_progress_bar": sys.stdout.isatty(),  # a file gets one line an epoch instead
                 "log_every_n_steps": 10,
@@ -229,9 +231,7 @@ class CLI(LightningCLI):
         if self._get(self.config_init, "trainer.logger") in (None, True):
             kwargs["logger"] = self._logger()
             self.trainer_defaults["callbacks"].append(LearningRateMonitor())
-        given = self._get(self.config_init, "trainer.plugins")
-        synced = self._get(self.config_init, "trainer.sync_batchnorm")
-        kwargs["plugins"] = trainer_plugins(given, bool(synced))
+        kwargs |= device_options(self._get(self.config_init, "trainer"))
         try:
             trainer: Any = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
@@ -264,8 +264,9 @@ class CLI(LightningCLI):
         return TensorBoardLogger(root, name=name, version=version, default_hp_metric=False)
 
     def before_fit(self) -> None:
-        if self.precision_note and self.trainer.is_global_zero:
-            print(self.precision_note)
+        if self.trainer.is_global_zero:
+            for note in (self.precision_note, spare_devices(self.trainer.num_devices)):
+                print(note, end="\n" if note else "")
         self.model.training_options.check_machine(self.trainer.strategy.root_device)
         if self.content is None:
             self.model.load_encoder_weights()  # before the data are read: a missing file is found at once
@@ -346,6 +347,7 @@ def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
     """
     if not args or args[0] not in COMMANDS or {"-h", "--help"} & set(args):
         return CLI(args, Given(), callbacks)
+    end_with_parent()
     given = peek(args[0], args)
     if args[0] == "fit":
         callbacks = [*callbacks, RunRecord(args)]
@@ -363,6 +365,7 @@ def main(args: list[str] | None = None) -> None:
     try:
         run(list(sys.argv[1:] if args is None else args))
     except InputError as error:
+        wait_for_parent()
         _fail(str(error))
     except MisconfigurationException as error:
         _fail(" ".join(str(error).split()))

@@ -406,7 +406,11 @@ def test_two_processes_train_the_same_steps_and_score_every_image_once(recipe, t
     one = ScoreTable.read(folder / "scores.parquet")
     facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     (folder / "scores.parquet").unlink()
-    call("test", "--ckpt_path", checkpoint(trained), *ddp)
+    # a batch script that starts the command without srun: Slurm's one task is not the world
+    job = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
+    job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NNODES": "1"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **job}
+    call("test", "--ckpt_path", checkpoint(trained), *ddp, env=env)
     two = ScoreTable.read(folder / "scores.parquet")
     assert (one.ids, one.classes, one.groups) == (two.ids, two.classes, two.groups)
     assert len(one.ids) % 2

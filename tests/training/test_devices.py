@@ -1,7 +1,12 @@
 """Several devices: synchronized batch norm, who starts the processes, and what is refused."""
 
 import copy
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -14,7 +19,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lightning_seg import cli
 from lightning_seg.errors import InputError
 from lightning_seg.models import create
-from lightning_seg.training.devices import SyncedBatchNorm, check_layer_sync, trainer_plugins
+from lightning_seg.runs import gpus
+from lightning_seg.training import devices
+from lightning_seg.training.devices import SyncedBatchNorm, check_layer_sync, device_options
+from lightning_seg.training.processes import JointStrategy, joint_strategy
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = """
@@ -26,6 +34,19 @@ model: {architecture: unet, encoder: mobilenetv2_035, lr: 0.01}
 # fused norms with activation, in several families of timm
 FUSED = ("mobilenetv2_035", "efficientnet_b0", "mobilenetv3_small_050", "mnasnet_small")
 PLAIN = ("resnet18", "test_convnext", "hrnet_w18_small")
+
+
+LAUNCHED = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+
+
+@pytest.fixture(autouse=True)
+def untouched_environment(monkeypatch):
+    """Without what Lightning left of a run on several processes, before and after."""
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    yield
+    for name in LAUNCHED:
+        os.environ.pop(name, None)
 
 
 def recipe_encoders():
@@ -106,14 +127,27 @@ def test_lightnings_own_plugin_is_refused():
         check_layer_sync(trainer.strategy)
 
 
+def trainer(**options):
+    known = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False}
+    return SimpleNamespace(**known | {"plugins": None, "strategy": "auto"} | options)
+
+
+def kinds(**options):
+    return [type(plugin).__name__ for plugin in device_options(trainer(**options))["plugins"]]
+
+
 def test_a_plugin_of_the_user_leaves_ours_of_other_kinds_in_place():
     from lightning.pytorch.plugins import MixedPrecision
 
-    kinds = [
-        type(plugin).__name__
-        for plugin in trainer_plugins(MixedPrecision("bf16-mixed", "cpu"), True)
-    ]
-    assert kinds == ["MixedPrecision", "AtomicCheckpointIO", "SyncedBatchNorm"]
+    given = MixedPrecision("bf16-mixed", "cpu")
+    found = kinds(plugins=given, sync_batchnorm=True)
+    ours = ["AtomicCheckpointIO", "LightningEnvironment", "SyncedBatchNorm"]
+    assert found == ["MixedPrecision", *ours]
+
+
+def test_synchronized_norms_of_several_processes_are_refused_on_the_cpu():
+    with pytest.raises(InputError, match="on GPUs only"):
+        device_options(trainer(devices=2, sync_batchnorm=True))
 
 
 def test_the_score_in_fit_is_that_of_validate_under_sync_batchnorm(recipe, tmp_path, monkeypatch):
@@ -133,3 +167,178 @@ def test_the_score_in_fit_is_that_of_validate_under_sync_batchnorm(recipe, tmp_p
     inside, alone = (run.trainer.callback_metrics for run in (fit, validated))
     assert float(alone["val/loss"]) == pytest.approx(float(inside["val/loss"]), rel=1e-4)
     assert float(alone["val/dice"]) == pytest.approx(float(inside["val/dice"]), abs=1e-4)
+
+
+BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+STEP = {**BATCH, "SLURM_STEP_ID": "0", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
+TWO = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "LightningEnvironment"),
+        (BATCH, "LightningEnvironment"),
+        (BATCH | {"SLURM_NTASKS": "2"}, "LightningEnvironment"),  # a script without srun
+        (STEP, "LightningEnvironment"),
+        (STEP | TWO | {"SLURM_JOB_NAME": "bash"}, "LightningEnvironment"),
+        (STEP | TWO, "SLURMEnvironment"),
+        (STEP | TWO | TORCHRUN, "TorchElasticEnvironment"),
+        (STEP | TORCHRUN, "TorchElasticEnvironment"),
+    ],
+)
+def test_who_starts_the_processes(variables, expected, monkeypatch):
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    assert expected in kinds(devices=2)
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "words"),
+    [
+        (STEP | TWO, {"devices": 1}, "2 processes were started .* makes 1"),
+        (STEP | TWO, {"devices": "auto"}, "makes 1"),
+        (STEP | TWO, {"devices": [0, 1, 2]}, "makes 3"),
+        (STEP | TWO, {"devices": 2, "num_nodes": 2}, "makes 4"),
+        (TORCHRUN, {"devices": 1}, "makes 1"),
+        (STEP, {"devices": 1, "num_nodes": 2}, "one process was started"),
+        ({}, {"devices": 1, "num_nodes": 2}, "one process was started"),
+        (STEP | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}, {}, "--ntasks-per-node"),
+    ],
+)
+def test_processes_that_do_not_fit_the_devices_are_refused(variables, options, words, monkeypatch):
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(InputError, match=words):
+        device_options(trainer(**options))
+
+
+def test_ddp_waits_for_minutes_only_and_other_strategies_are_left_alone():
+    for given, processes in (("auto", 2), ("ddp", 1), ("ddp_find_unused_parameters_true", 2)):
+        strategy = joint_strategy(given, processes)
+        assert isinstance(strategy, JointStrategy)
+        assert strategy._timeout.total_seconds() < 1000
+    assert joint_strategy("ddp_find_unused_parameters_true", 2)._ddp_kwargs == {
+        "find_unused_parameters": True
+    }
+    for given in ("auto", "fsdp", "ddp_spawn"):
+        assert joint_strategy(given, 1) == given
+    own = DDPStrategy()
+    assert joint_strategy(own, 2) is own
+
+
+def eight_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+
+
+def test_one_device_is_taken_unless_more_are_named(recipe, tmp_path, monkeypatch, capsys):
+    taken = {}
+
+    def stop(self):
+        taken["devices"] = self.trainer.num_devices
+        raise InputError("seen")
+
+    monkeypatch.setattr(cli.CLI, "before_fit", stop)
+    with pytest.raises(InputError, match="seen"):
+        cli.run(["fit", "-c", str(recipe), "--runs", str(tmp_path), "--trainer.accelerator", "cpu"])
+    assert taken == {"devices": 1}
+    eight_gpus(monkeypatch)
+    assert devices.count_devices("auto", "auto") == 8
+    assert devices.count_devices("gpu", "0,3") == devices.count_devices("gpu", [0, 3]) == 2
+    assert devices.count_devices("gpu", -1) == 8
+    assert "1 of 8 GPUs" in devices.spare_devices(1)
+    assert devices.spare_devices(8) == ""
+
+
+def old_driver(monkeypatch, files=1):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpus, "gpu_files", lambda: [Path("/dev/nvidia0")] * files)
+    monkeypatch.setattr(gpus, "driver_version", lambda: "450.51")
+
+
+def test_gpus_that_torch_cannot_use_are_no_silent_cpu(monkeypatch):
+    old_driver(monkeypatch)
+    with pytest.raises(InputError, match=r"driver 450\.51.*torch .*CUDA"):
+        device_options(trainer(accelerator="auto"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    device_options(trainer(accelerator="auto"))
+
+
+def test_the_cpu_may_be_asked_for_beside_gpus_that_torch_cannot_use(monkeypatch):
+    old_driver(monkeypatch)
+    device_options(trainer(accelerator="cpu"))
+    old_driver(monkeypatch, files=0)
+    device_options(trainer(accelerator="auto"))
+
+
+FAILING = """
+import os, time
+import torch
+from torch import nn
+from lightning_seg.errors import InputError
+
+class Failing(nn.Module):
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+        self.conv, self.steps = nn.Conv2d(in_channels, num_classes, 1), 0
+
+    def forward(self, x):
+        self.steps += self.training
+        if self.steps > 1 and os.environ.get("LOCAL_RANK", "0") in os.environ["FAILS"].split():
+            raise %s
+        return self.conv(x)
+"""
+ERRORS = {
+    "input": 'InputError("image 17 cannot be read; restore it.")',
+    "memory": 'torch.cuda.OutOfMemoryError("CUDA out of memory")',
+    "signal": "os.kill(os.getpid(), 9)",
+}
+
+
+@pytest.mark.parametrize(
+    ("failing", "error", "sentence"),
+    [
+        ("1", "input", "image 17 cannot be read; restore it."),
+        ("0", "memory", "the GPU has not enough memory"),
+        pytest.param("1", "signal", "ended by SIGKILL", marks=pytest.mark.slow),
+        pytest.param(
+            "0 1", "input", "image 17 cannot be read; restore it.", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_all_processes_end_with_the_first_failure(failing, error, sentence, recipe, tmp_path):
+    (tmp_path / "failing_net.py").write_text(FAILING % ERRORS[error])
+    mark = str(tmp_path)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "FAILS": failing}
+    command = [sys.executable, "-m", "lightning_seg", "fit", "-c", str(recipe), "--runs", mark]
+    command += ["--model.architecture", "failing_net:Failing", "--model.options", "{}"]
+    command += ["--model.encoder", "null", "--trust_code"]
+    command += ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (1, 2), done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    assert sentence in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not left_behind(mark)
+
+
+def left_behind(mark, seconds=3.0):
+    """Command lines of processes that still name ``mark`` after some seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        lines = [_command(process) for process in Path("/proc").glob("[0-9]*")]
+        found = [line for line in lines if mark in line]
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(0.1)
+
+
+def _command(process):
+    try:
+        return (process / "cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""

@@ -1,0 +1,117 @@
+"""The processes of a run on several devices: they end together, and the first failure is told."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from lightning_seg.errors import InputError
+
+# how long one process waits for another; rank 0 may be writing scores of large images meanwhile
+PATIENCE = timedelta(minutes=10)
+_PARENT = (
+    "LIGHTNING_SEG_PARENT"  # set for the further processes: that of rank 0, which started them
+)
+_PERIOD = 0.2  # seconds between two looks
+_GRACE = 5.0  # seconds in which another process may turn out to be the one that failed first
+
+
+class JointStrategy(DDPStrategy):
+    """DDP whose processes wait for each other for minutes only, and end with the first failure."""
+
+    def __init__(self, timeout: timedelta = PATIENCE, **kwargs: Any) -> None:
+        super().__init__(timeout=timeout, **kwargs)
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = _JointLauncher(
+            self.cluster_environment, self.num_processes, self.num_nodes
+        )
+
+
+class _JointLauncher(_SubprocessScriptLauncher):
+    """Lightning's launcher, which starts this command anew for each further device.
+
+    Lightning kills rank 0 where another process fails, and leaves the others alone where rank 0 does.
+    """
+
+    def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().launch(function, *args, **kwargs)
+        except InputError:
+            raise
+        except Exception:
+            # a broken connection is not the cause: the process that broke it is about to end
+            if self.procs or _PARENT in os.environ:
+                time.sleep(_GRACE)
+            raise
+
+    def _call_children_scripts(self) -> None:
+        os.environ[_PARENT] = str(os.getpid())
+        super()._call_children_scripts()
+        del os.environ[_PARENT]
+        _watch(lambda: _end_after_failure(self.procs))
+
+
+def end_with_parent() -> None:
+    """In a further process: end as soon as that of rank 0 is gone. In any other: nothing."""
+    parent = int(os.environ.get(_PARENT, 0))
+    if parent:
+        _watch(lambda: os.getppid() == parent or _end(1))
+
+
+def wait_for_parent() -> None:
+    """In a further process, before it tells of bad input: rank 0 may be about to tell the same."""
+    if _PARENT in os.environ:
+        time.sleep(_GRACE)
+
+
+def joint_strategy(strategy: Any, world_size: int) -> Any:
+    """``trainer.strategy`` with `JointStrategy` where Lightning would take its plain DDP."""
+    name = "ddp" if strategy in (None, "auto") and world_size > 1 else strategy
+    if not isinstance(name, str) or name not in StrategyRegistry:
+        return strategy
+    entry = StrategyRegistry[name]
+    options = entry["init_params"]
+    if entry["strategy"] is not DDPStrategy or options["start_method"] != "popen":
+        return strategy
+    return JointStrategy(**options)
+
+
+def _watch(look: Callable[[], Any]) -> None:
+    def run() -> None:
+        while True:
+            look()
+            time.sleep(_PERIOD)
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def _end_after_failure(children: Sequence[subprocess.Popen[Any]]) -> None:
+    """End this process and its ``children`` with the code of the first that failed."""
+    codes = [child.poll() for child in children]
+    failed = next((code for code in codes if code), None)
+    if failed is None:
+        return
+    for child in children:
+        child.kill()
+    if failed < 0:
+        name = signal.Signals(-failed).name
+        told = f"error: a process of this run was ended by {name}; the others end with it."
+        print(told, file=sys.stderr)
+    _end(failed if failed > 0 else 1)
+
+
+def _end(code: int) -> NoReturn:
+    """End at once: the main thread may be waiting for a process that is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
