@@ -94,7 +94,7 @@ def results_of(run: Path, known: Mapping[str, str] = MappingProxyType({})) -> It
     for file in sorted(run.glob("test-*/*/summary.json")):
         summary = Summary.read(file.parent)
         checkpoint = Path(summary.checkpoint).stem
-        if checkpoint.startswith("best"):
+        if checkpoint.startswith("best") and not summary.partial:
             inference = file.parent.name.partition(checkpoint)[0].strip("-")
             yield Result(_facts(run, summary, inference, known), file.with_name("scores.csv"))
 

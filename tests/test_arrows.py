@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "errors",
     "files",
+    "tables",
     "models",
     "data",
     "evaluation",
@@ -26,9 +27,9 @@ ROOMS = [
     "__main__",
 ]
 NARROWER = {
-    "models": {"errors"},
-    "data": {"errors", "files"},
-    "evaluation": {"errors", "files"},
+    "models": {"errors", "tables"},
+    "data": {"errors", "files", "tables"},
+    "evaluation": {"errors", "files", "tables"},
 }
 HOMES = {
     "timm": {"lightning_seg/models"},

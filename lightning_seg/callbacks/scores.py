@@ -139,7 +139,8 @@ def _partial(trainer: Any, images: int, expected: int, split: str) -> str:
     if images == expected:
         return ""
     limit = trainer.limit_test_batches if split == "test" else trainer.limit_val_batches
-    asked = f"limit_{split}_batches {limit}" if limit != 1 else ""
+    everything = isinstance(limit, float) and limit == 1.0  # 1 is one batch
+    asked = "" if everything else f"limit_{split}_batches {limit}"
     asked = f"fast_dev_run {trainer.fast_dev_run}" if trainer.fast_dev_run else asked
     return f"{images} of {expected} images ({asked or 'the others reached no score table'})"
 

@@ -17,12 +17,11 @@ from lightning_seg.evaluation.summary import Summary
 from lightning_seg.inference.pictures import contact_sheet, of_slices, run_dir
 from lightning_seg.reports.printing import (
     OVERLAP_HEADER,
-    cautions,
     headline,
     other_scores,
     overlap_rows,
 )
-from lightning_seg.reports.table import Table
+from lightning_seg.tables import Table
 
 EXAMPLES = 6
 TESTED = (
@@ -112,7 +111,7 @@ def add_scores(trainer: Any, summary: Summary) -> None:
     writer = _writer(trainer)
     if writer is None:
         return
-    notes = "".join(f"**{text}**  \n" for text in cautions(summary))
+    notes = "".join(f"**{text}**  \n" for text in summary.cautions())
     title = f"{notes}{headline(summary)}  \n`{summary.checkpoint}`"
     overlap = Table(OVERLAP_HEADER, overlap_rows(summary))
     others = Table(("measure or convention", "value", "95 %"), list(other_scores(summary)))

@@ -14,12 +14,12 @@ Figures are taken as rounded or cut off after their last digit.
 import argparse
 import csv
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lightning_seg.errors import InputError
+from lightning_seg.tables import Table
 
 IMAGE_SD = 0.15  # of Dice over images where nothing better is known: simulated on real masks
 IMAGE_SDS, BATCH_SDS = (
@@ -236,32 +236,17 @@ def _print(verdicts: Sequence[Verdict]) -> None:
 
 
 def _print_table(path: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    header = ("model", "data set", *FIGURES, "said or deduced", "audit", "IoU off D / (2 - D)")
+    rows = [_row(row, texts) for row, texts in read_reported(path)]
+    Table(header, rows, title=str(path), left=header).show(width=160)
 
-    table = Table(title=str(path))
-    for column in (
-        "model",
-        "data set",
-        *FIGURES,
-        "said or deduced",
-        "audit",
-        "IoU off D / (2 - D)",
-    ):
-        table.add_column(column)
-    for row, texts in read_reported(path):
-        figures = {name: Figure.parse(name, text) for name, text in texts.items()}
-        gap = f"{_gap(figures['dice'], figures['iou']):+.4f}" if "iou" in figures else ""
-        cells = [texts.get(name, "") for name in FIGURES]
-        table.add_row(
-            _label(row),
-            row["dataset"],
-            *cells,
-            row.get("convention", ""),
-            answer(audit(figures)),
-            gap,
-        )
-    Console(width=None if os.isatty(1) else 160).print(table)
+
+def _row(row: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
+    figures = {name: Figure.parse(name, text) for name, text in texts.items()}
+    gap = f"{_gap(figures['dice'], figures['iou']):+.4f}" if "iou" in figures else ""
+    printed = [texts.get(name, "") for name in FIGURES]
+    said = row.get("convention", "")
+    return [_label(row), row["dataset"], *printed, said, answer(audit(figures)), gap]
 
 
 def _label(row: Mapping[str, str]) -> str:

@@ -1,7 +1,6 @@
 """``lightning-seg compare``: the difference of runs over the same images, paired, with Holm's correction over all pairs."""
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation._runs import Run, check_alike, read_runs
 from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, SCORES
-from lightning_seg.evaluation.intervals import bca, p_value, same_groups, statistic
+from lightning_seg.evaluation.intervals import FEWEST_UNITS, bca, p_value, same_groups, statistic
 from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.table import ScoreTable
+from lightning_seg.tables import NONE, Table
 
 DEFAULT_SCORES = ("dice", "iou", "hd95", "nsd")
 
@@ -107,10 +107,11 @@ _HEADER = (
     "p Wilcoxon",
     "in words",
 )
-_FEWEST = 6  # images or groups: with fewer, even if all agree, the p of signed ranks stays over .05
 _NOTE = (
-    "Differences are the first run minus the second over the same images, intervals BCa bootstraps over {units}; p, of the bootstrap "
-    "and of Wilcoxon's signed ranks, are corrected by Holm over all pairs; `tied` is a corrected bootstrap p over .05."
+    "Differences are the first run minus the second over the same images, intervals BCa "
+    "bootstraps over {units}; p, of the bootstrap and of Wilcoxon's signed ranks, are corrected by "
+    "Holm over all pairs; `tied` is a corrected bootstrap p over .05; of fewer than {fewest} images "
+    "or groups none is called better."
 )
 
 
@@ -203,8 +204,8 @@ def _pairs(
             score,
             f"{convention}, {part}" if part else convention,
             str(each.images),
-            f"{each.difference:+.4f}",
-            f"{each.low:+.4f} to {each.high:+.4f}",
+            NONE if np.isnan(each.difference) else f"{each.difference:+.4f}",
+            _range(each.low, each.high),
             _p(p),
             _p(q),
             _words(
@@ -217,41 +218,36 @@ def _pairs(
         )
 
 
+def _range(low: float, high: float) -> str:
+    return NONE if np.isnan(low) else f"{low:+.4f} to {high:+.4f}"
+
+
 def _p(value: float) -> str:
     if np.isnan(value):
-        return "-"
+        return NONE
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def _words(a: str, b: str, gain: float, p: float, units: int) -> str:
-    if np.isnan(p) or units < _FEWEST:
+    if np.isnan(p) or units < FEWEST_UNITS:
         return "too few images"
     return "tied" if p > 0.05 else f"{a if gain > 0 else b} is better"
 
 
 def _print(runs: Sequence[Run], rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     summary, table = runs[0].summary, runs[0].tables[0]
     shown = ("dataset", "split", "protocol", "size", "scored_at")
     known = [(key, getattr(summary, key)) for key in shown]
-    where = ", ".join(f"{key} {value}" for key, value in known if value)
-    synthetic = (
-        "SYNTHETIC data, says nothing about clinical performance\n" if summary.synthetic else ""
-    )
     units = f"{len(set(table.groups))} groups of images" if table.grouped else "images"
+    notes = (note for run in runs if run.summary.dataset for note in run.summary.cautions())
     printed = Table(
-        title=f"{synthetic}{where}" or None,
-        caption=_NOTE.format(units=units),
-        caption_justify="left",
+        _HEADER,
+        rows,
+        title=", ".join(f"{key} {value}" for key, value in known if value),
+        caption=_NOTE.format(units=units, fewest=FEWEST_UNITS),
+        left=("runs", "class", "score", "in words"),
+        note="\n".join(dict.fromkeys(notes)),
     )
-    for column in _HEADER:
-        printed.add_column(
-            column, justify="left" if column in ("runs", "class", "score", "in words") else "right"
-        )
-    for row in rows:
-        printed.add_row(*row)
     for run in runs:
         print(f"{run.name}: {', '.join(map(str, run.paths))}")
-    Console(width=None if os.isatty(1) else 150).print(printed)
+    printed.show(width=150)

@@ -28,6 +28,9 @@ from lightning_seg.evaluation.conventions import (
 from lightning_seg.evaluation.probability import ece
 from lightning_seg.evaluation.table import ScoreTable
 
+FEWEST_UNITS = (
+    6  # images or groups; with fewer the p of signed ranks stays over .05, even if all agree
+)
 _CHUNK = 4_000_000  # weights held at once
 
 

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from lightning_seg.evaluation.compare import holm
 from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, Values
-from lightning_seg.evaluation.intervals import Statistic, bca, p_value, same_groups, statistic
+from lightning_seg.evaluation.intervals import (
+    FEWEST_UNITS,
+    Statistic,
+    bca,
+    p_value,
+    same_groups,
+    statistic,
+)
 from lightning_seg.evaluation.table import ScoreTable
 
 
@@ -22,7 +29,7 @@ class Ranking(NamedTuple):
     rank: int  # 1 is best; equal values share the better rank
     rank_low: int
     rank_high: int
-    tied_with_best: bool  # Holm-corrected p of the paired difference to the leader over .05, or unknown: a single unit
+    tied_with_best: bool  # Holm-corrected p of the paired difference to the leader over .05, or unknown: too few units
 
 
 def rank_intervals(
@@ -85,6 +92,8 @@ def _ranks(values: Values) -> NDArray[np.int64]:
 
 
 def _tied(models: list[Statistic], leader: int, resamples: int, seed: int) -> list[bool]:
+    if len(models[leader].sums) < FEWEST_UNITS:
+        return [True] * len(models)
     others = [place for place in range(len(models)) if place != leader]
     p = holm([p_value(models[leader].minus(models[place]), resamples, seed) for place in others])
     tied = dict(zip(others, ~(p <= 0.05), strict=True))

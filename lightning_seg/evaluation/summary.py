@@ -1,7 +1,7 @@
 """What a test or validation found, as it lies in ``summary.json`` beside its score table."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import nan
 from pathlib import Path
@@ -12,6 +12,7 @@ from lightning_seg.files import write_whole
 
 FILE = "summary.json"
 SCHEMA = 2  # 1: files without the key `schema`
+FEW_UNITS = 20  # images or groups, below which scores and intervals are rough guesses
 LEAK = "images of one patient or sequence stand in several of its splits"
 
 
@@ -137,6 +138,23 @@ class Summary:
             f"{file} was written by a newer version (schema {schema}, known are 1 to {SCHEMA}); "
             "update lightning_seg."
         )
+
+    def cautions(self) -> Iterator[str]:
+        """What must stand above every table of these scores."""
+        if self.partial:
+            yield f"PARTIAL: {self.partial}; these are not the scores of the split"
+        if self.synthetic:
+            yield "SYNTHETIC data, says nothing about clinical performance"
+        if self.leaks:
+            yield f"this protocol LEAKS: {self.leaks}"
+        if not (self.groups_known or self.synthetic):
+            yield (
+                "no patients or sequences are known for these data: each image was split as if "
+                "it stood for itself"
+            )
+        if 0 < self.groups < FEW_UNITS:
+            units = "images" if self.groups == self.images else "groups of images"
+            yield f"only {self.groups} {units}: scores and intervals over so few are rough guesses"
 
     def write(self, folder: Path) -> None:
         """Write ``summary.json`` into the folder, whole or not at all."""

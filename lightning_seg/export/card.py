@@ -12,11 +12,11 @@ from lightning_seg.evaluation.conventions import SCORES
 from lightning_seg.evaluation.summary import Estimate
 from lightning_seg.export._leaderboard import RESULTS, leaderboard_rows
 from lightning_seg.models.frame.listing import count, title
-from lightning_seg.reports.cells import interval_text, number_text
-from lightning_seg.reports.printing import cautions, other_scores
+from lightning_seg.reports.printing import other_scores
 from lightning_seg.reports.run_page import header
 from lightning_seg.reports.run_page._run import Events, Result, Run, open_run
 from lightning_seg.runs.checkpoints import read_checkpoint, run_folder
+from lightning_seg.tables import interval_text, number_text
 
 CODE_LICENSE = "apache-2.0"
 SPLITS = {"test": "Test", "val": "Validation"}
@@ -75,7 +75,7 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
         scored=[(result.summary, rows(result), _others(result)) for result in scored],
         splits=SPLITS,
         cautions=list(
-            dict.fromkeys(text for result in scored for text in cautions(result.summary))
+            dict.fromkeys(text for result in scored for text in result.summary.cautions())
         ),
         leaderboard=[
             row
@@ -99,7 +99,9 @@ def _run(checkpoint: Path) -> Run:
 
 
 def _plain(result: Result) -> bool:
-    """Whether one pass of this network alone was scored: augmentation, ensembles, post-processing are not in the folder."""
+    """Whether one pass of this network alone was scored, on a whole split: no augmentation, ensemble or post-processing."""
+    if result.summary.partial:
+        return False
     found = result.summary.inference
     return (
         found.get("tta", "none") == "none"

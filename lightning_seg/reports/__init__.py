@@ -1,5 +1,5 @@
 """What people read: tables, plots, and the page of a run."""
 
-from lightning_seg.reports.table import Table
+from lightning_seg.tables import Table
 
 __all__ = ["Table"]

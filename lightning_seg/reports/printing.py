@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from math import isfinite
 
 from lightning_seg.evaluation.summary import Estimate, Summary, VolumeSummary
-from lightning_seg.reports.cells import interval_text, number_text
-from lightning_seg.reports.table import Table, halves, print_rich
+from lightning_seg.tables import Table, halves, interval_text, number_text, print_rich
 
 NOTES = {
     "hd95": "px, lower is better",
@@ -23,7 +22,6 @@ EMPTY_RULE = (
     "where those of all images are, it is undefined (-)"
 )
 MAIN = ("image", "pooled")  # the conventions of the first table
-FEW_UNITS = 20  # with fewer, an interval is a rough guess
 
 
 def print_scores(summary: Summary) -> None:
@@ -34,7 +32,7 @@ def print_scores(summary: Summary) -> None:
         title=headline(summary),
         caption=f"95 % BCa bootstrap intervals over {summary.resampled}; {EMPTY_RULE}",
         left=("class", "score"),
-        note="\n".join(cautions(summary)),
+        note="\n".join(summary.cautions()),
     )
     table.show()
     if any(summary.measures.values()):
@@ -46,21 +44,6 @@ def print_scores(summary: Summary) -> None:
         )
         others.show()
     print_rich(*_lines(summary))
-
-
-def cautions(summary: Summary) -> Iterator[str]:
-    """What must stand above every table of these scores."""
-    if summary.partial:
-        yield f"PARTIAL: {summary.partial}; no score of the {summary.split} split"
-    if summary.synthetic:
-        yield "SYNTHETIC data, says nothing about clinical performance"
-    if summary.leaks:
-        yield f"this protocol LEAKS: {summary.leaks}"
-    if not (summary.groups_known or summary.synthetic):
-        yield "no patients or sequences are known for these data: each image was split as if it stood for itself"
-    if 0 < summary.groups < FEW_UNITS:
-        units = summary.resampled if summary.groups_known else "images"
-        yield f"only {summary.groups} {units}: intervals over so few are rough, and may be far too narrow"
 
 
 def headline(summary: Summary) -> str:

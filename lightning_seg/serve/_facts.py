@@ -64,12 +64,12 @@ def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[
     summaries = [Summary.read(file.parent) for file in sorted(folder.glob("*/*/summary.json"))]
     for summary in sorted(summaries, key=lambda each: each.split != "test"):
         same = summary.threshold == predictor.rule.threshold and (summary.inference or here) == here
-        if not same or Path(summary.checkpoint).name != checkpoints[0].name:
+        if summary.partial or not same or Path(summary.checkpoint).name != checkpoints[0].name:
             continue
         about = {
             key: getattr(summary, key)
             for key in ("split", "dataset", "protocol", "images", "scored_at", "synthetic")
-        } | {"leaks": summary.leaks, "partial": summary.partial}
+        } | {"leaks": summary.leaks}
         for label, scores in summary.scores.items():
             for score in ("dice", "iou"):
                 for convention in ("image", "pooled"):

@@ -230,10 +230,10 @@ def test_a_score_of_which_less_is_better_ranks_the_other_way():
     def with_distance(value):
         return [
             ScoreTable(
-                ("a", "b"),
+                tuple("abcdef"),
                 ("polyp",),
-                np.ones((2, 1, 4), int),
-                measures={"hd95": np.full((2, 1), value)},
+                np.ones((6, 1, 4), int),
+                measures={"hd95": np.full((6, 1), value)},
             )
         ]
 
@@ -242,6 +242,14 @@ def test_a_score_of_which_less_is_better_ranks_the_other_way():
     )
     assert list(found) == ["near", "far"]
     assert not found["far"].tied_with_best
+
+
+@pytest.mark.parametrize(("images", "tied"), [(5, True), (6, False)])
+def test_of_few_images_no_model_is_behind_another(images, tied):
+    rows = np.arange(images)
+    good, bad = ([table(quality, 1).at(rows)] for quality in (0.95, 0.5))
+    found = rank_intervals({"good": good, "bad": bad}, "polyp")
+    assert found["bad"].tied_with_best is tied
 
 
 def test_strata_are_thirds_by_size_and_leave_no_image_out():

@@ -13,7 +13,6 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.files import write_whole
-from lightning_seg.reports.cells import interval_text, number_text
 from lightning_seg.reports.printing import other_scores
 from lightning_seg.reports.run_page._figures import (
     Figure,
@@ -28,6 +27,7 @@ from lightning_seg.reports.run_page._gallery import Example, choose, colour, exa
 from lightning_seg.reports.run_page._run import Result, Run, open_run
 from lightning_seg.reports.run_page._sizes import by_size, without_lesion
 from lightning_seg.runs.environment import hardware
+from lightning_seg.tables import interval_text, number_text
 
 __all__ = ["main", "report"]
 
@@ -239,7 +239,10 @@ def commands(run: Run) -> list[str]:
         ["git", "checkout", sitting["commit"].removesuffix("-dirty")] for sitting in sittings[:1]
     ]
     given = run.environment.get("command") or ["fit", "-c", "config.yaml", *where]
-    lines += [["lightning-seg", *given], *(_scoring(run, result, where) for result in run.results)]
+    lines += [
+        ["lightning-seg", *given],
+        *(_scoring(run, result, where) for result in run.results if not result.summary.partial),
+    ]
     return [
         shlex.join(line)
         for line in [*lines, ["lightning-seg", "report", os.path.join(shown, run.name)]]

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_seg.evaluation import per_image, pooled
-from lightning_seg.reports.printing import cautions
 from lightning_seg.reports.run_page._run import Result, Run
 from lightning_seg.reports.run_page._sizes import by_size, without_lesion
 
@@ -26,7 +25,7 @@ def findings(run: Run, result: Result | None) -> list[Finding]:
         grave = result.summary.synthetic or result.summary.leaks or result.summary.partial
         found += [
             Finding("stop" if grave else "care", f"{_upper(text)}.")
-            for text in cautions(result.summary)
+            for text in result.summary.cautions()
         ]
         found += [*(f for name in result.table.classes for f in _scores(result, name))]
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))

@@ -137,7 +137,12 @@ def open_run(place: Path, which: str = "best") -> Run:
     results = [_result(file) for file in folder.glob("*/*/summary.json") if _of(file, checkpoint)]
     protocol = content.get("lightning_seg", {}).get("protocol")
     results.sort(
-        key=lambda r: (r.summary.split != "test", r.summary.protocol != protocol, r.folder.name)
+        key=lambda r: (
+            bool(r.summary.partial),
+            r.summary.split != "test",
+            r.summary.protocol != protocol,
+            r.folder.name,
+        )
     )
     text = config.read_text(encoding="utf-8") if config.is_file() else ""
     return Run(

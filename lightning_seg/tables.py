@@ -1,13 +1,15 @@
-"""Rows under named columns, and the forms in which commands show them."""
+"""Tables of the commands: rows under named columns, numbers and intervals as texts."""
 
 import csv
 import io
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 WIDTH = 120  # of a terminal whose width is not known
+NONE = "-"  # for a number that is undefined or not known
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,15 @@ def halves(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
 
 def _escaped(cell: Any) -> str:
     return str(cell).replace("|", "\\|")
+
+
+def number_text(value: float | None, digits: int = 4) -> str:
+    """``0.8983``."""
+    return f"{value:.{digits}f}" if value is not None and isfinite(value) else NONE
+
+
+def interval_text(interval: tuple[float, float], digits: int = 3, word: str = "-") -> str:
+    """``0.881 - 0.913``; of a single unit, which has no interval, ``-``."""
+    low, high = interval
+    known = isfinite(low) and isfinite(high)
+    return f"{low:.{digits}f} {word} {high:.{digits}f}" if known else NONE
