@@ -221,7 +221,7 @@ class CLI(LightningCLI):
             return
         split = "val" if self.subcommand == "validate" else "test"
         known = set(facts.get("trained_on", ())) & set(data.ids(split))
-        if known and not data.leaks:
+        if known:
             raise InputError(
                 f"{len(known)} of the {len(data.ids(split))} {split} images of protocol {data.protocol_name!r} were trained on by "
                 f"{name}; score it under protocol {facts.get('protocol')!r}."

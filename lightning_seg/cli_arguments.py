@@ -88,15 +88,15 @@ def base_config(command: str, given: Given) -> dict[str, Any]:
     if given.checkpoint is None:
         return {}
     folder = run_folder(given.checkpoint)
-    if command == "fit":
-        if given.configs:
-            return {}
-        if folder and (folder / "config.yaml").is_file():
-            return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) | {
-                "ckpt_path": None,
-                "trust_code": False,
-            }
+    if command == "fit" and given.configs:
+        return {}
     content = read_checkpoint(given.checkpoint)
+    if command == "fit" and folder and (folder / "config.yaml").is_file():
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        # the data set's default protocol may have become another since
+        saved = content.get("datamodule_hyper_parameters", {})
+        config["data"]["protocol"] = config["data"].get("protocol") or saved.get("protocol")
+        return config | {"ckpt_path": None, "trust_code": False}
     model = {
         k: v
         for k, v in content["hyper_parameters"].items()

@@ -25,7 +25,7 @@ CONFIG: dict[str, Any] = {
     },
     "data": {
         "dataset": "kvasir_seg",
-        "protocol": "kvasir-unet-a",
+        "protocol": "kvasir-unet-a-v2",
         "size": 160,
         "batch_size": 16,
         "augment": "unet_a",
@@ -84,7 +84,7 @@ def make_run(
     table = make_table(dice, seed, name=summary.get("class_name", "polyp"))
     tested = (
         folder
-        / "test-kvasir-unet-a"
+        / "test-kvasir-unet-a-v2"
         / f"{inference}best-epoch=011-dice=0.9000-{config['data']['size']}"
     )
     table.write(tested / "scores.csv")
@@ -93,7 +93,7 @@ def make_run(
         "dataset": config["data"]["dataset"],
         "synthetic": False,
         "protocol": config["data"]["protocol"],
-        "protocol_digest": "f1d10e535545",
+        "protocol_digest": "e4f391a18136",
         "protocol_leaks": False,
         "groups_known": True,
         "split": "test",

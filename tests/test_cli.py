@@ -567,7 +567,8 @@ def test_images_of_a_subset_that_were_trained_on_are_not_tested_on(trained, tmp_
         "protocol": None,
         "dataset_options": None,
     }
-    content["lightning_seg"]["trained_on"] = load_protocol("kvasir-unet-a").ids["train"]
+    protocol = load_protocol("kvasir-unet-a-v2")
+    content["lightning_seg"] |= {"protocol": protocol.name, "trained_on": protocol.ids["train"]}
     torch.save(content, tmp_path / "kvasir.ckpt")
     with pytest.raises(
         InputError, match=r"of the 20 test images of protocol 'kvasir-sessile' were trained on"

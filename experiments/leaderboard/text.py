@@ -10,6 +10,7 @@ from typing import Any
 from experiments.leaderboard.boards import Board, Key
 from experiments.leaderboard.columns import CONVENTIONS, Column, columns, latency
 from experiments.leaderboard.elsewhere import Beside
+from lightning_seg.data.splits import leak_of
 
 INTRODUCTION = (
     "Every table holds one set of test images, one class, one size and one convention; nothing in it is to be compared "
@@ -84,7 +85,8 @@ def title(key: Key) -> str:
         if key.scored_at.startswith("native") and isinstance(key.size, int)
         else ""
     )
-    return f"{key.dataset}, protocol {key.protocol}: {key.class_name}, {size}{native}"
+    leaks = " (LEAKS)" if leak_of(key.digest) else ""
+    return f"{key.dataset}, protocol {key.protocol}{leaks}: {key.class_name}, {size}{native}"
 
 
 def facts_of(board: Board) -> str:
@@ -97,7 +99,9 @@ def facts_of(board: Board) -> str:
     ]
     if any(f.synthetic for f in known):
         sentences.append("SYNTHETIC data: says nothing about clinical performance.")
-    if any(f.leaks for f in known):
+    if leak := leak_of(key.digest):
+        sentences.append(f"This protocol LEAKS: {leak}.")
+    elif any(f.leaks for f in known):
         sentences.append(
             "This protocol LEAKS: images of one patient or sequence stand in several of its splits."
         )

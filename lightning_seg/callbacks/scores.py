@@ -19,7 +19,7 @@ from lightning_seg.evaluation.estimates import (
 )
 from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
 from lightning_seg.evaluation.probability import roc_auc
-from lightning_seg.evaluation.summary import LEAK, Numbers, Summary
+from lightning_seg.evaluation.summary import Numbers, Summary
 from lightning_seg.inference.pictures import run_dir, score_folder
 from lightning_seg.reports.printing import print_scores
 
@@ -113,7 +113,7 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
         synthetic=data.synthetic,
         protocol=data.protocol_name,
         protocol_digest=data.protocol_digest,
-        leaks=LEAK if data.leaks else "",
+        leaks=data.split.leak_sentence,
         groups_known=data.grouped,
         split=split,
         images=len(table.ids),

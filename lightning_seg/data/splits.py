@@ -3,56 +3,116 @@
 import csv
 import hashlib
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from lightning_seg.data.sources.base import Source
 from lightning_seg.errors import InputError, unknown
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 SPLITS = ("train", "val", "test")
-_TABLES = ("-duplicates", "-frames", "-patients")  # files beside the protocols that hold groups
+LEAK = "images of one patient or sequence stand in several of its splits"
+# files beside the protocols that hold groups
+_TABLES = ("-duplicates", "-frames", "-pairs", "-patients")
+
+
+class KnownPair(NamedTuple):
+    """Two samples that are known to show the same, and how: ``same picture``, ``same view``."""
+
+    first: str
+    second: str
+    kind: str
 
 
 @dataclass(frozen=True)
 class Split:
-    """A named division of a data set. ``digest`` is that of its (id, split) pairs, whatever their order in the file.
+    """A named division of a data set.
 
     A split for testing alone has ids for ``test`` and none for ``train`` and ``val``.
 
-    ``leaks``: the protocol itself declares that patients, sequences or duplicates stand in several of its splits.
+    Args:
+        digest: of its (id, split) pairs, whatever their order in the file and its comments.
+        ids: ``train``, ``val`` and ``test`` -> ids.
+        leaks: patients, sequences or pictures are known to stand in several of its splits.
+        pairs: samples that show the same and stand in different splits, where they are listed.
     """
 
     name: str
     version: str
     digest: str
-    ids: dict[str, tuple[str, ...]]  # "train", "val", "test" -> ids
+    ids: dict[str, tuple[str, ...]]
     rule: str = ""
     leaks: bool = False
+    pairs: tuple[KnownPair, ...] = ()
+
+    @property
+    def home(self) -> dict[str, str]:
+        """Each id's split."""
+        return {id: split for split, ids in self.ids.items() for id in ids}
+
+    @property
+    def leak_sentence(self) -> str:
+        """What is known to stand on both sides; empty where the protocol does not leak."""
+        if not self.leaks:
+            return ""
+        if not self.pairs:
+            return LEAK
+        test = set(self.ids["test"])
+        touching = [pair for pair in self.pairs if test & {pair.first, pair.second}]
+        counts = Counter(pair.kind for pair in touching)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+        return (
+            f"{len(self.pairs)} known pairs of images that show the same stand across its "
+            f"splits; {len(touching)} of them touch test" + (f" ({kinds})" if kinds else "")
+        )
 
 
 def load_protocol(name_or_path: str | Path, others: Iterable[str] = ()) -> Split:
-    """The protocol shipped under this name, or the CSV file at this path (``# name:`` lines, then ``id,split``).
+    """Read the protocol shipped under this name, or the CSV file at this path.
 
-    ``others``: further names that the error for an unknown name may propose.
+    The file holds ``# name:`` lines, then ``id,split``.
+
+    Args:
+        others: further names that the error for an unknown name may propose.
     """
     path = _protocol_path(name_or_path, others)
-    header, rows = _read_protocol(path)
+    header, pairs, rows = _read_protocol(path)
     assigned: dict[str, str] = {}
     for id, split in rows:
         if id in assigned:
             raise InputError(f"{path} lists {id!r} twice; keep one of its lines.")
         assigned[id] = split
-    name, version, leaks = (
-        header.get("name", path.stem),
-        header.get("version", "1"),
-        header.get("leaks", "no"),
-    )
+    leaks = header.get("leaks", "no")
     if leaks not in ("yes", "no"):
         raise InputError(f"{path} has the line '# leaks: {leaks}'; write yes or no.")
-    return make_split(name, version, header.get("rule", ""), assigned, leaks == "yes", str(path))
+    _check_pairs(pairs, assigned, leaks == "yes", path)
+    made = make_split(
+        header.get("name", path.stem),
+        header.get("version", "1"),
+        header.get("rule", ""),
+        assigned,
+        leaks == "yes",
+        str(path),
+    )
+    return replace(made, pairs=tuple(pairs))
+
+
+def _check_pairs(
+    pairs: Sequence[KnownPair], assigned: Mapping[str, str], leaks: bool, path: Path
+) -> None:
+    if pairs and not leaks:
+        raise InputError(f"{path} lists pairs across its splits; add the line '# leaks: yes'.")
+    for pair in pairs:
+        splits = [assigned.get(id) for id in (pair.first, pair.second)]
+        if None in splits or splits[0] == splits[1]:
+            raise InputError(
+                f"{path} lists the pair {pair.first}, {pair.second}, which does not stand "
+                "across its splits; remove the line."
+            )
 
 
 def make_split(
@@ -63,15 +123,30 @@ def make_split(
     leaks: bool = False,
     origin: str = "",
 ) -> Split:
-    """The split that puts each id where ``assigned`` says; InputError, naming ``origin``, where a split is empty."""
+    """Put each id where ``assigned`` says; InputError, naming ``origin``, where a split is empty."""
     ids = {split: tuple(id for id in assigned if assigned[id] == split) for split in SPLITS}
     empty = [split for split in SPLITS if not ids[split]]
     if empty not in ([], ["train", "val"]):
         raise InputError(
-            f"{origin or f'protocol {name}'} gives no ids to {', '.join(empty)}; each of {', '.join(SPLITS)} needs at least "
-            "one (or test alone has ids, where nothing is to be trained)."
+            f"{origin or f'protocol {name}'} gives no ids to {', '.join(empty)}; "
+            f"each of {', '.join(SPLITS)} needs at least one "
+            "(or test alone has ids, where nothing is to be trained)."
         )
     return Split(name, version, _digest(assigned), ids, rule, leaks)
+
+
+def leak_of(digest: str) -> str:
+    """What is known of the leaks of the shipped protocol with this digest; empty where it has none.
+
+    A result that was recorded before its protocol's leak was found is told by it.
+    """
+    return _leaking_protocols().get(digest, "")
+
+
+@cache
+def _leaking_protocols() -> dict[str, str]:
+    protocols = [load_protocol(name) for name in protocol_names()]
+    return {one.digest: one.leak_sentence for one in protocols if one.leaks}
 
 
 def _protocol_path(name_or_path: str | Path, others: Iterable[str]) -> Path:
@@ -93,10 +168,11 @@ def protocol_names() -> list[str]:
     return sorted(path.stem for path in PROTOCOLS.glob("*.csv") if not path.stem.endswith(_TABLES))
 
 
-def _read_protocol(path: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _read_protocol(path: Path) -> tuple[dict[str, str], list[KnownPair], list[tuple[str, str]]]:
+    """The header, the pairs that it lists, and the (id, split) rows."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    comments = (line.lstrip("# ").partition(":") for line in lines if line.startswith("#"))
-    header = {key.strip(): value.strip() for key, _, value in comments}
+    comments = [line.lstrip("# ").partition(":") for line in lines if line.startswith("#")]
+    entries = [(key.strip(), value.strip()) for key, _, value in comments]
     body = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
     if not body or body[0] != ["id", "split"]:
         raise InputError(
@@ -109,7 +185,15 @@ def _read_protocol(path: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
             raise InputError(
                 f"{path} puts {row[0]!r} into {row[1]!r}; the splits are {', '.join(SPLITS)}."
             )
-    return header, [(id, split) for id, split in body[1:]]
+    pairs = [_read_pair(value, path) for key, value in entries if key == "pair"]
+    return dict(entries), pairs, [(id, split) for id, split in body[1:]]
+
+
+def _read_pair(text: str, path: Path) -> KnownPair:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3:
+        raise InputError(f"{path} has the line '# pair: {text}'; write first,second,kind.")
+    return KnownPair(*parts)
 
 
 def _digest(assigned: Mapping[str, str]) -> str:
@@ -212,13 +296,23 @@ def _sizes(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
 
 
 def protocol_text(
-    name: str, version: int, rule: str, ids: Mapping[str, Sequence[str]], leaks: bool = False
+    name: str,
+    version: int,
+    rule: str,
+    ids: Mapping[str, Sequence[str]],
+    leaks: bool = False,
+    pairs: Iterable[KnownPair] = (),
 ) -> str:
-    """The content of a protocol file: the header, then one ``id,split`` line per id, sorted by id."""
-    rows: Iterable[str] = sorted(
-        f"{id},{split}\n" for split, members in ids.items() for id in members
-    )
-    declared = "# leaks: yes\n" if leaks else ""
-    return f"# name: {name}\n# version: {version}\n{declared}# rule: {rule}\nid,split\n" + "".join(
-        rows
-    )
+    """Write a protocol file: the header, then one ``id,split`` line per id, sorted by id.
+
+    Of the ``pairs``, those across the splits are listed, and make the protocol one that leaks.
+    """
+    home = {id: split for split, members in ids.items() for id in members}
+    across = [pair for pair in pairs if home[pair.first] != home[pair.second]]
+    header = [f"# name: {name}", f"# version: {version}"]
+    if leaks or across:
+        header.append("# leaks: yes")
+    header.append(f"# rule: {rule}")
+    header += [f"# pair: {','.join(pair)}" for pair in across]
+    rows = sorted(f"{id},{split}" for id, split in home.items())
+    return "\n".join([*header, "id,split", *rows]) + "\n"

@@ -7,13 +7,13 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+from lightning_seg.data.splits import LEAK, leak_of
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 
 FILE = "summary.json"
 SCHEMA = 2  # 1: files without the key `schema`
 FEW_UNITS = 20  # images or groups, below which scores and intervals are rough guesses
-LEAK = "images of one patient or sequence stand in several of its splits"
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,9 @@ def _typed(content: dict[str, Any]) -> dict[str, Any]:
     """The fields of a summary, from any version of the file."""
     known = {each.name for each in fields(Summary)}
     found = {key: value for key, value in content.items() if key in known}
-    if content.get("protocol_leaks"):
-        found["leaks"] = LEAK
+    # files from before a leak was found say nothing of it
+    declared = content.get("leaks") or (LEAK if content.get("protocol_leaks") else "")
+    found["leaks"] = leak_of(content.get("protocol_digest", "")) or declared
     for key, read in _READERS.items():
         if found.get(key) is not None:
             found[key] = read(found[key])

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from lightning_seg.data.sources.base import DATASETS, source_class
 from lightning_seg.errors import InputError
 
 
@@ -51,6 +52,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{str(path)!r} is not a checkpoint of lightning_seg; give a .ckpt file that `fit` wrote."
         ) from error
+    return _with_protocol(checkpoint)
+
+
+def _with_protocol(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Name the protocol of a training that took the data set's default, where that is another now."""
+    data = checkpoint.get("datamodule_hyper_parameters") or {}
+    trained = checkpoint.get("lightning_seg", {}).get("protocol")
+    # a class outside the project is not imported to ask it for its default
+    if trained and data.get("protocol", trained) is None and data["dataset"] in DATASETS:
+        default = source_class(data["dataset"]).default_protocol
+        data["protocol"] = None if trained == default else trained
     return checkpoint
 
 

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from lightning_seg.data.sources import kvasir_seg
 from lightning_seg.data.splits import (
     PROTOCOLS,
+    SPLITS,
     check,
     group_split,
     k_fold,
+    leak_of,
     load_protocol,
     protocol_names,
     protocol_text,
@@ -222,7 +224,7 @@ def test_protocol_text_is_what_load_protocol_reads(tmp_path: Path) -> None:
 def test_every_shipped_protocol_is_whole_and_bears_the_name_of_its_file(name: str) -> None:
     split = load_protocol(name)
     assert split.name == name
-    assert split.version == "1"
+    assert split.version == ("2" if name.endswith("-v2") else "1")
     assert "# rule: " in (PROTOCOLS / f"{name}.csv").read_text(encoding="utf-8")
 
 
@@ -233,6 +235,10 @@ def test_every_shipped_protocol_is_whole_and_bears_the_name_of_its_file(name: st
         ("kvasir-80-10-10", (800, 100, 100)),
         ("kvasir-60-20-20", (600, 200, 200)),
         ("kvasir-800-200", (720, 80, 200)),
+        ("kvasir-unet-a-v2", (800, 100, 100)),
+        ("kvasir-80-10-10-v2", (800, 100, 100)),
+        ("kvasir-60-20-20-v2", (600, 200, 200)),
+        ("kvasir-800-200-v2", (720, 80, 200)),
     ],
 )
 def test_the_kvasir_protocols_follow_from_the_ids_by_their_rule(
@@ -244,15 +250,113 @@ def test_the_kvasir_protocols_follow_from_the_ids_by_their_rule(
     assert kvasir_seg.protocol(name, ids) == (PROTOCOLS / f"{name}.csv").read_text(encoding="utf-8")
 
 
-def test_no_kvasir_protocol_divides_a_pair_of_duplicates() -> None:
+def test_no_kvasir_protocol_divides_a_pair_that_version_1_knew() -> None:
     pairs = kvasir_seg.duplicate_groups()
     assert len(pairs) == 48
     assert set(Counter(pairs.values()).values()) == {2}
     for name in kvasir_seg.SHARES:
-        home = {id: split for split, ids in load_protocol(name).ids.items() for id in ids}
+        home = load_protocol(name).home
         assert all(home[id] == home[group] for id, group in pairs.items()), name
 
 
-def test_the_protocols_of_unet_a_have_not_moved() -> None:
+def test_the_known_pairs_of_kvasir_are_those_of_version_1_and_those_found_later() -> None:
+    known = {frozenset(pair[:2]) for pair in kvasir_seg.known_pairs()}
+    first = {
+        frozenset(pair) for pair in kvasir_seg.duplicate_groups().items() if len(set(pair)) > 1
+    }
+    text = (Path(__file__).parents[2] / "docs/kvasir-same-views.csv").read_text(encoding="utf-8")
+    rows = [line.removeprefix("# probable: ").split(",") for line in text.splitlines()]
+    later = {frozenset(row[:2]) for row in rows if len(row) == 3 and row[0].startswith("cj")}
+    assert (len(first), len(later), len(known)) == (24, 19, 43)
+    assert first | later == known
+
+
+def test_groups_join_pairs_that_share_a_frame() -> None:
+    groups = kvasir_seg.known_groups()
+    assert all(groups[one.first] == groups[one.second] for one in kvasir_seg.known_pairs())
+    assert all(groups[name] == name == min(_members(groups, name)) for name in groups.values())
+    assert max(Counter(groups.values()).values()) == 4
+
+
+def _members(groups: dict[str, str], name: str) -> list[str]:
+    return [id for id, group in groups.items() if group == name]
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs", "touching"),
+    [
+        ("kvasir-unet-a", 12, {"same view": 6}),
+        ("kvasir-80-10-10", 12, {"same view": 6}),
+        ("kvasir-60-20-20", 14, {"same view": 11}),
+        ("kvasir-800-200", 14, {"same view": 11}),
+        ("kvasir-880-120", 23, {"same picture": 13, "same view": 3}),
+    ],
+)
+def test_a_leaking_kvasir_protocol_lists_its_pairs(
+    name: str, pairs: int, touching: dict[str, int]
+) -> None:
+    split = load_protocol(name)
+    home = split.home
+    known = [one for one in kvasir_seg.known_pairs() if home[one.first] != home[one.second]]
+    assert list(split.pairs) == known
+    assert (split.leaks, len(known)) == (True, pairs)
+    test = [one for one in known if "test" in (home[one.first], home[one.second])]
+    assert Counter(one.kind for one in test) == touching
+    assert f"{pairs} known pairs" in split.leak_sentence
+    assert f"{len(test)} of them touch test" in split.leak_sentence
+
+
+CLEAN = [*(f"{name}-v2" for name in kvasir_seg.SHARES), "kvasir-880-120-clean"]
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_a_clean_kvasir_protocol_keeps_all_known_pairs_together(name: str) -> None:
+    split = load_protocol(name)
+    home = split.home
+    assert all(home[one.first] == home[one.second] for one in kvasir_seg.known_pairs())
+    assert (split.leaks, split.leak_sentence, split.pairs) == (False, "", ())
+
+
+def test_the_owners_split_keeps_its_sizes_and_most_of_its_test_frames_when_cleaned() -> None:
+    theirs, clean = load_protocol("kvasir-880-120"), load_protocol("kvasir-880-120-clean")
+    assert [len(theirs.ids[part]) for part in SPLITS] == [792, 88, 120]
+    assert [len(clean.ids[part]) for part in SPLITS] == [792, 88, 120]
+    assert len(set(theirs.ids["test"]) & set(clean.ids["test"])) == 104
+    assert kvasir_seg.clean_twin() == (PROTOCOLS / "kvasir-880-120-clean.csv").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("kvasir-unet-a", "f1d10e535545"),
+        ("kvasir-80-10-10", "f1d10e535545"),
+        ("kvasir-60-20-20", "48e052d4c0b8"),
+        ("kvasir-800-200", "9572b3826939"),
+        ("kvasir-880-120", "0b3fd6a14d62"),
+    ],
+)
+def test_a_leak_that_is_declared_later_leaves_the_digest(name: str, digest: str) -> None:
     """A published score bears this digest; another split is another version under another name."""
-    assert load_protocol("kvasir-unet-a").digest == "f1d10e535545"
+    assert load_protocol(name).digest == digest
+    assert "known pairs of images that show the same" in leak_of(digest)
+
+
+def test_only_leaking_protocols_are_told_by_their_digest() -> None:
+    assert leak_of(load_protocol("kvasir-unet-a-v2").digest) == ""
+    assert leak_of("000000000000") == ""
+    assert "one patient or sequence" in leak_of(load_protocol("clinicdb-459-153").digest)
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ("# pair: a,b,same view", "add the line '# leaks: yes'"),
+        ("# leaks: yes\n# pair: a,b", "write first,second,kind"),
+        ("# leaks: yes\n# pair: a,d,same view", "does not stand across its splits"),
+        ("# leaks: yes\n# pair: a,x,same view", "does not stand across its splits"),
+    ],
+)
+def test_a_listed_pair_must_stand_across_splits(tmp_path: Path, header: str, sentence: str) -> None:
+    text = f"{header}\nid,split\na,train\nd,train\nb,val\nc,test\n"
+    with pytest.raises(InputError, match=sentence):
+        load_protocol(write(tmp_path / "p.csv", text))

@@ -56,7 +56,7 @@ def write_checkpoint(
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),
         "datamodule_hyper_parameters": data,
-        "lightning_seg": {"protocol": "kvasir-unet-a", "protocol_digest": "f1d10e535545"},
+        "lightning_seg": {"protocol": "kvasir-unet-a-v2", "protocol_digest": "e4f391a18136"},
         "epoch": 3,
         "global_step": 40,
     }

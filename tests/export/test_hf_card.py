@@ -192,7 +192,7 @@ def test_the_row_of_the_leaderboard_stands_in_it_where_the_run_was_recorded(
     copy = tmp_path / "copy" / "tiny" / "version_0"
     shutil.copytree(run, copy)
     checkpoint = find_checkpoint(copy, "best")
-    shutil.copytree(tested.file.parent, copy / "test-kvasir-unet-a" / f"{checkpoint.stem}-160")
+    shutil.copytree(tested.file.parent, copy / "test-kvasir-unet-a-v2" / f"{checkpoint.stem}-160")
     text = card(checkpoint, "jane/polyps", results=results)
     assert re.search(r"\| 1 \| unet x mobilenetv2_100 \| polyp \| image \| 0\.8\d+ \|", text)
     assert "## Leaderboard" not in card(checkpoint, "jane/polyps", results=tmp_path / "nowhere")

@@ -3,12 +3,14 @@
 Jha et al., Kvasir-SEG: A Segmented Polyp Dataset, MMM 2020, https://datasets.simula.no/kvasir-seg. The owners ask for
 research and educational use. Masks are JPEG: 13 to 21 grey values near 0 and 255, hence the threshold 127.
 
-``groups`` joins the frames that show the same frozen picture or the same view of a polyp: some frames were published
-twice, cropped and uncropped or annotated twice (``protocols/kvasir-duplicates.csv`` says how they were found).
+``groups`` joins the frames that show the same frozen picture or the same view of a polyp: some
+frames were published twice, cropped and uncropped or annotated twice (``protocols/kvasir-pairs.csv``
+says how they were found, and ``docs/kvasir-leaks.md`` what follows).
 """
 
 import csv
 import hashlib
+import random
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,13 +22,20 @@ from lightning_seg.data.sources.base import (
     pair_files,
     read_pair,
 )
-from lightning_seg.data.splits import PROTOCOLS, SPLITS, group_split, protocol_text
+from lightning_seg.data.splits import (
+    PROTOCOLS,
+    SPLITS,
+    KnownPair,
+    group_split,
+    load_protocol,
+    protocol_text,
+)
 from lightning_seg.errors import InputError
 
 FINGERPRINT = "8ebef7947f52ca309c2d5586f0dc8a14906c4fafc3183afeded6832df7e9344e"
 COUNT = 1000
 
-# name -> (shares of train, val and test, what the protocol stands for)
+# protocol -> (shares of train, val and test, what the protocol stands for)
 SHARES: dict[str, tuple[tuple[float, float, float], str]] = {
     "kvasir-unet-a": (
         (0.8, 0.1, 0.1),
@@ -34,7 +43,7 @@ SHARES: dict[str, tuple[tuple[float, float, float], str]] = {
     ),
     "kvasir-80-10-10": (
         (0.8, 0.1, 0.1),
-        "80/10/10 % as in PAM-UNet; the same ids as kvasir-unet-a",
+        "80/10/10 % as in PAM-UNet; the same ids as {unet_a}",
     ),
     "kvasir-60-20-20": (
         (0.6, 0.2, 0.2),
@@ -45,10 +54,20 @@ SHARES: dict[str, tuple[tuple[float, float, float], str]] = {
         "800/200 as in DCA; the 80 validation images are carved from the 800",
     ),
 }
+# protocol of the owners' later papers -> the file of theirs and its clean twin
+OFFICIAL, CLEAN = "kvasir-880-120", "kvasir-880-120-clean"
+_SECOND = "-v2"
 _RULE = (
-    "{note}. The ids sorted, shuffled by Python's random.Random(42); each id in turn brings its whole group of "
-    "kvasir-duplicates.csv into the first of train, val, test that has room for it ({sizes} places): "
-    "lightning_seg.data.sources.kvasir_seg.protocol('{name}', ids)."
+    "{note}. The ids sorted, shuffled by Python's random.Random(42); each id in turn brings its "
+    "whole group of {table} into the first of train, val, test that has room for it ({sizes} "
+    "places): lightning_seg.data.sources.kvasir_seg.protocol('{name}', ids)."
+)
+_LATER = " Pairs of kvasir-pairs.csv that were found later stand across its splits; {name}-v2 keeps them together."
+_CLEAN_RULE = (
+    "kvasir-880-120 with all known pairs together and its sizes kept. Of each group of "
+    "kvasir-pairs.csv that stands in several splits, all frames train. The places that become free "
+    "in val and test are filled by training frames that stand in no pair: those ids sorted, drawn "
+    "by Python's random.Random(42).sample: lightning_seg.data.sources.kvasir_seg.clean_twin()."
 )
 
 
@@ -63,7 +82,7 @@ class KvasirSEG:
 
     classes: ClassVar[tuple[str, ...]] = ("polyp",)
     in_channels: ClassVar[int] = 3
-    default_protocol: ClassVar[str] = "kvasir-unet-a"
+    default_protocol: ClassVar[str] = "kvasir-unet-a-v2"
 
     def __init__(self, root: Path | None = None, mask_threshold: int = 127) -> None:
         check_threshold(mask_threshold)
@@ -72,7 +91,7 @@ class KvasirSEG:
         self.mask_threshold = mask_threshold
         self._files = pair_files(self.folder / "images", self.folder / "masks")
         self.ids = list(self._files)
-        known = duplicate_groups()
+        known = known_groups()
         self.groups = {id: known.get(id, id) for id in self.ids}
 
     def files(self, id: str) -> tuple[Path, ...]:
@@ -129,19 +148,64 @@ def fingerprint(folder: Path) -> str:
 
 
 def duplicate_groups() -> dict[str, str]:
-    """id -> group, for the frames of Kvasir-SEG that are not alone in their group."""
-    lines = (PROTOCOLS / "kvasir-duplicates.csv").read_text(encoding="utf-8").splitlines()
-    return {
-        row["id"]: row["group"]
-        for row in csv.DictReader(line for line in lines if not line.startswith("#"))
-    }
+    """id -> group, of the 24 pairs that the protocols of version 1 know."""
+    return {row["id"]: row["group"] for row in _table("kvasir-duplicates.csv")}
+
+
+def known_pairs() -> list[KnownPair]:
+    """All frames of Kvasir-SEG that are known to show the same, two by two."""
+    rows = _table("kvasir-pairs.csv")
+    return [KnownPair(row["first"], row["second"], row["kind"]) for row in rows]
+
+
+def known_groups() -> dict[str, str]:
+    """id -> group, of the frames in ``known_pairs``; a group is named by the first of its ids."""
+    group: dict[str, str] = {}
+    for first, second, _ in known_pairs():
+        joined = {group.get(first, first), group.get(second, second)}
+        members = {id for id, home in group.items() if home in joined} | {first, second}
+        group |= dict.fromkeys(members, min(members))
+    return group
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    lines = (PROTOCOLS / name).read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 def protocol(name: str, ids: list[str]) -> str:
     """The text of ``protocols/<name>.csv``, made from the 1000 ids by the rule in its header."""
-    shares, note = SHARES[name]
-    known = duplicate_groups()
+    second = name.endswith(_SECOND)
+    shares, note = SHARES[name.removesuffix(_SECOND)]
+    known = known_groups() if second else duplicate_groups()
     groups = {id: known.get(id, id) for id in ids}
     split = group_split(groups, dict(zip(SPLITS, shares, strict=True)), seed=42)
-    sizes = "/".join(str(len(members)) for members in split.values())
-    return protocol_text(name, 1, _RULE.format(note=note, sizes=sizes, name=name), split)
+    rule = _RULE.format(
+        note=note.format(unet_a="kvasir-unet-a" + _SECOND * second),
+        table="kvasir-pairs.csv" if second else "kvasir-duplicates.csv",
+        sizes="/".join(str(len(members)) for members in split.values()),
+        name=name,
+    )
+    later = "" if second else _LATER.format(name=name)
+    return protocol_text(name, 2 if second else 1, rule + later, split, pairs=known_pairs())
+
+
+def clean_twin() -> str:
+    """The text of ``protocols/kvasir-880-120-clean.csv``, made from the owners' lists."""
+    owners, known = load_protocol(OFFICIAL), known_groups()
+    homes: dict[str, set[str]] = {}
+    for id, split in owners.home.items():
+        homes.setdefault(known.get(id, id), set()).add(split)
+    divided = {group for group, splits in homes.items() if len(splits) > 1}
+    parts = {
+        split: {id for id in ids if known.get(id, id) not in divided}
+        for split, ids in owners.ids.items()
+    }
+    single = sorted(id for id in parts["train"] if id not in known)
+    free = {split: len(owners.ids[split]) - len(parts[split]) for split in ("val", "test")}
+    drawn = random.Random(42).sample(single, sum(free.values()))
+    parts["val"] |= set(drawn[: free["val"]])
+    parts["test"] |= set(drawn[free["val"] :])
+    parts["train"] = set(owners.home) - parts["val"] - parts["test"]
+    ids = {split: sorted(members) for split, members in parts.items()}
+    return protocol_text(CLEAN, 1, _CLEAN_RULE, ids, pairs=known_pairs())

@@ -16,7 +16,7 @@ from lightning_seg.data.sources.base import (
     pair_files,
     read_pair,
 )
-from lightning_seg.data.sources.kvasir_seg import duplicate_groups
+from lightning_seg.data.sources.kvasir_seg import duplicate_groups, known_groups
 from lightning_seg.data.splits import SPLITS, group_split, load_protocol, protocol_text
 from lightning_seg.errors import InputError
 
@@ -55,7 +55,7 @@ class KvasirSessile:
         self._files = pair_files(folder / "images", folder / "masks", is_image=sessile.__contains__)
         self.mask_threshold = mask_threshold
         self.ids = list(self._files)
-        known = duplicate_groups()
+        known = known_groups()
         self.groups = {id: known.get(id, id) for id in self.ids}
 
     def files(self, id: str) -> tuple[Path, ...]:

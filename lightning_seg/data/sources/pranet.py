@@ -24,7 +24,7 @@ from lightning_seg.data.sources.base import (
     read_pair,
 )
 from lightning_seg.data.sources.cvc_clinicdb import sequences
-from lightning_seg.data.sources.kvasir_seg import duplicate_groups
+from lightning_seg.data.sources.kvasir_seg import duplicate_groups, known_groups
 from lightning_seg.data.splits import Split, group_split, make_split
 from lightning_seg.errors import InputError
 
@@ -73,7 +73,7 @@ class PraNet:
                     f"{name}_{stem}": pair for stem, pair in pair_files(*_parts(home)).items()
                 }
         self.ids = sorted(self._files)
-        self.groups = _groups(self.ids)
+        self.groups = _groups(self.ids, known_groups())
 
     def files(self, id: str) -> tuple[Path, ...]:
         """What ``read`` opens."""
@@ -93,23 +93,25 @@ def _parts(folder: Path) -> tuple[Path, Path]:
     )
 
 
-def _groups(ids: list[str]) -> dict[str, str]:
-    """Sequences for CVC-ClinicDB (its frames keep their numbers), near duplicates for Kvasir-SEG, as their own files do."""
-    duplicates, known = duplicate_groups(), sequences()
+def _groups(ids: list[str], alike: Mapping[str, str]) -> dict[str, str]:
+    """Sequences for CVC-ClinicDB, whose frames keep their numbers; for Kvasir-SEG those of ``alike``."""
+    known = sequences()
     groups = {}
     for id in ids:
         home, _, stem = id.partition("_")
         if home in (TRAIN, "CVC-ClinicDB") and stem in known:
             groups[id] = f"CVC-ClinicDB {known[stem]}"
         elif home in (TRAIN, "Kvasir"):
-            groups[id] = f"Kvasir {duplicates.get(stem, stem)}"
+            groups[id] = f"Kvasir {alike.get(stem, stem)}"
         else:
             groups[id] = id
     return groups
 
 
 def _training(source: PraNet) -> Split:
-    groups = {id: source.groups[id] for id in source.ids if id.startswith(f"{TRAIN}_")}
+    # by the pairs that were known first, so that the protocol stays the same
+    training = [id for id in source.ids if id.startswith(f"{TRAIN}_")]
+    groups = _groups(training, duplicate_groups())
     if not groups:
         raise InputError(
             f"protocol pranet needs {TRAIN}/, which is missing; give it, or test alone: {', '.join(TESTS)}."

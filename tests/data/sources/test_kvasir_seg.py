@@ -144,7 +144,7 @@ def real() -> KvasirSEG:
 def test_the_real_data_set_is_the_owners_and_fits_its_protocols() -> None:
     source = real()
     kvasir_seg.verify(source.folder)
-    assert len(set(source.groups.values())) == 976
+    assert len(set(source.groups.values())) == 959
     for name in kvasir_seg.SHARES:
         check(load_protocol(name), source)
 
