@@ -29,7 +29,7 @@ ROOMS = [
 NARROWER = {
     "models": {"errors", "tables"},
     "data": {"errors", "files", "tables"},
-    "evaluation": {"errors", "files", "tables"},
+    "evaluation": {"errors", "files", "tables", "data"},
 }
 HOMES = {
     "timm": {"lightning_seg/models"},

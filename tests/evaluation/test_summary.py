@@ -2,6 +2,7 @@
 
 import json
 from math import isnan
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,3 +92,21 @@ def test_a_table_without_a_summary_has_one_that_says_nothing(tmp_path):
     assert find_summary(tmp_path) == Summary()
     with pytest.raises(InputError, match=r"cannot be read .* test the run again"):
         Summary.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("digest", "recorded", "said"),
+    [
+        ("f1d10e535545", False, "12 known pairs of images that show the same"),
+        ("f1d10e535545", True, "12 known pairs of images that show the same"),
+        ("e4f391a18136", False, ""),
+        ("000000000000", True, "images of one patient or sequence"),
+    ],
+)
+def test_a_leak_found_later_is_said_of_results_recorded_before(
+    tmp_path: Path, digest: str, recorded: bool, said: str
+) -> None:
+    content = {"protocol_digest": digest, "protocol_leaks": recorded}
+    (tmp_path / "summary.json").write_text(json.dumps(content))
+    assert Summary.read(tmp_path).leaks.startswith(said)
+    assert bool(Summary.read(tmp_path).leaks) == bool(said)
