@@ -13,10 +13,10 @@ import numpy as np
 import optuna
 
 from benchmarks._section import Bars, Section
-from hpo import search
-from hpo.slots import Slot
-from hpo.spec import Spec
+from hpo.slots import WorkerSlot
+from hpo.spec import StudySpec
 from hpo.study import launch
+from hpo.trials import make_pruner
 
 TRIALS, SECONDS = 24, 5.0
 SMOKE_TRIALS, SMOKE_SECONDS = 4, 0.2
@@ -69,7 +69,7 @@ def scaling(workers: int, trials: int, seconds: float) -> Scaling:
             function="benchmarks.hpo:nap",
             pruner="none",
         )
-        places = [Slot(number, {"OMP_NUM_THREADS": "1"}) for number in range(workers)]
+        places = [WorkerSlot(number, {"OMP_NUM_THREADS": "1"}) for number in range(workers)]
         start = time.monotonic()
         with contextlib.redirect_stdout(io.StringIO()):
             study = launch(spec, str(Path(folder) / "study.journal"), "scaling", places)
@@ -89,9 +89,9 @@ def _span(trial: optuna.trial.FrozenTrial) -> tuple[float, float]:
     return trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
 
 
-def _spec(**settings: Any) -> Spec:
+def _spec(**settings: Any) -> StudySpec:
     content: dict[str, Any] = {"recipe": "", "digest": "", "args": [], "runs": "", "trials": 1}
-    return Spec(**content | settings)
+    return StudySpec(**content | settings)
 
 
 def curves(seed: int = 0) -> np.ndarray:
@@ -120,7 +120,7 @@ def pruning(name: str, orders: int) -> Pruning:
     for order in range(orders):
         spec = _spec(pruner=name, base={"trainer.max_epochs": EPOCHS})
         study = optuna.create_study(
-            study_name=str(order), direction="maximize", pruner=search.pruner(spec)
+            study_name=str(order), direction="maximize", pruner=make_pruner(spec)
         )
         run, best = 0, 0.0
         for index in np.random.default_rng(order).permutation(CURVES):

@@ -19,14 +19,14 @@ from typing import Any
 
 import yaml
 
-from hpo import search
 from hpo.options import add_engine_options, check_overrides
 from hpo.recipe import digest, dry_run
 from hpo.slots import slots
 from hpo.space import flags
-from hpo.spec import Point, Spec
+from hpo.spec import StudySpec, SweepPoint
 from hpo.storage import resolve
 from hpo.study import launch
+from hpo.trials import trial_command
 from lightning_seg.errors import InputError, unknown
 
 _KEYS = {"recipe": str, "models": list, "seeds": list, "folds": list, "overrides": dict}
@@ -55,7 +55,7 @@ def main(args: list[str]) -> None:
         print(f"sbatch {options.slurm}")
     elif options.dry_run:
         for slot in sorted(spec.wanted(options.only)):
-            print(search.command(spec, slot, []))
+            print(trial_command(spec, slot, []))
     else:
         storage = resolve(options.storage, Path(options.runs), name)
         launch(
@@ -153,7 +153,7 @@ def numbers(text: str, what: str) -> list[int]:
 
 def _spec(
     content: dict[str, Any], options: argparse.Namespace, fixed: list[str], name: str
-) -> Spec:
+) -> StudySpec:
     """The study, with every model tried on the command line."""
     recipe = str(Path(content["recipe"]).resolve())
     args = [*flags(content.get("overrides", {})), *fixed]
@@ -163,7 +163,7 @@ def _spec(
         raise InputError(
             "two combinations of the sweep have one name; give each model a name of its own, each seed once."
         )
-    spec = Spec(
+    spec = StudySpec(
         recipe=recipe,
         digest=digest(recipe),
         args=args,
@@ -193,7 +193,7 @@ def _spec(
 
 def _points(
     content: dict[str, Any], options: argparse.Namespace, base: dict[str, Any]
-) -> Iterator[Point]:
+) -> Iterator[SweepPoint]:
     seeds = (
         numbers(options.seeds, "--seeds")
         if options.seeds
@@ -206,16 +206,16 @@ def _points(
                 overrides = dict(model["overrides"])
                 if fold is not None:
                     overrides["data.protocol"] = f"fold-{fold}-of-{options.of or max(folds)}"
-                yield Point(
+                yield SweepPoint(
                     model["name"] if fold is None else f"{model['name']} fold {fold}",
                     seed,
                     flags(overrides),
                 )
 
 
-def slurm_array(spec: Spec, name: str, slots: Sequence[int]) -> str:
+def slurm_array(spec: StudySpec, name: str, slots: Sequence[int]) -> str:
     """Those combinations as a job array: one per task, which goes on from its last epoch when it is requeued."""
-    commands = [f"[{slot}]={shlex.quote(search.command(spec, slot, []))}" for slot in slots]
+    commands = [f"[{slot}]={shlex.quote(trial_command(spec, slot, []))}" for slot in slots]
     every = list(slots) == list(range(len(slots)))
     tasks = f"0-{len(slots) - 1}" if every else ",".join(map(str, slots))
     runs = shlex.quote(spec.runs)

@@ -7,11 +7,12 @@ from lightning_seg.errors import one_sentence, unknown
 
 HOMES = {  # command -> the module whose `main` takes the arguments after it
     "run": "hpo.run",
-    "best": "hpo.best",
-    "export": "hpo.export",
-    "repeat": "hpo.repeat",
-    "plot": "hpo.plots",
-    "serve-storage": "hpo.serve",
+    "best": "hpo.results.best",
+    "export": "hpo.results.export",
+    "repeat": "hpo.results.repeat",
+    "plot": "hpo.results.plots",
+    "serve": "hpo.serve",
+    "serve-storage": "hpo.serve",  # its name before
 }
 
 

@@ -15,7 +15,7 @@ import optuna
 import hpo
 from hpo import queue
 from hpo.progress import Progress
-from hpo.slots import Slot
+from hpo.slots import WorkerSlot
 from hpo.storage import open_storage
 from hpo.worker import load_spec
 
@@ -23,7 +23,7 @@ RESTARTS = 5  # of a worker that dies, before its place is given up
 ROUND = 0.5  # seconds between two looks
 
 
-def environment(slot: Slot) -> dict[str, str]:
+def environment(slot: WorkerSlot) -> dict[str, str]:
     """Of a worker. A trial is no task of the Slurm job, or process of the group, that this launcher may be one of."""
     foreign = ("SLURM_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "NODE_RANK")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
@@ -35,7 +35,7 @@ def environment(slot: Slot) -> dict[str, str]:
 class _Place:
     """A slot with its worker."""
 
-    slot: Slot
+    slot: WorkerSlot
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
 
@@ -46,7 +46,7 @@ class Launcher:
 
     storage: str
     name: str
-    places: list[Slot]
+    places: list[WorkerSlot]
     end: float | None = None  # seconds since 1970 after which no trial is started
     only: str | None = None  # glob of the points of a sweep that are run
     stopping: int = 0  # the signal that ended it
@@ -68,14 +68,14 @@ class Launcher:
             self._end()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        queue.tend(study, load_spec(study), queue.Watch(load_spec(study).grace))
+        queue.tend(study, load_spec(study), queue.SilenceWatch(load_spec(study).grace))
         return study
 
     def _stop(self, signum: int, frame: Any) -> None:
         self.stopping = signum
 
     def _look_after(self, study: optuna.Study) -> None:
-        watch = queue.Watch(load_spec(study).grace)
+        watch = queue.SilenceWatch(load_spec(study).grace)
         with Progress(study, self.only) as progress:
             while not self.stopping:
                 spec = load_spec(study)
@@ -97,7 +97,7 @@ class Launcher:
                 place.process = self._start(place.slot) if again else None
                 place.restarts += 1
 
-    def _start(self, slot: Slot) -> subprocess.Popen[bytes]:
+    def _start(self, slot: WorkerSlot) -> subprocess.Popen[bytes]:
         job = {
             "storage": self.storage,
             "study": self.name,

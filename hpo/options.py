@@ -1,4 +1,4 @@
-"""The command line of a study: what it says, checked before the first trial, as a `Spec`."""
+"""The command line of a study: what it says, checked before the first trial, as a `StudySpec`."""
 
 import argparse
 import re
@@ -9,10 +9,11 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from hpo import recipe, search
+from hpo import recipe
 from hpo.space import inside, read_space
-from hpo.spec import Spec
+from hpo.spec import StudySpec
 from hpo.storage import open_storage, shown
+from hpo.trials import COSTS, PRUNERS, SAMPLERS, shared_arguments
 from lightning_seg.errors import InputError, unknown
 
 
@@ -31,10 +32,10 @@ def run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=int, default=50, help="how many, pruned ones included")
     add_engine_options(parser)
     parser.add_argument("--minutes", type=float, help="after which no trial is started")
-    parser.add_argument("--sampler", default="tpe", help=", ".join(search.SAMPLERS))
+    parser.add_argument("--sampler", default="tpe", help=", ".join(SAMPLERS))
     parser.add_argument(
         "--pruner",
-        help=f"{', '.join(search.PRUNERS)} (default: hyperband; wilcoxon over seeds or folds)",
+        help=f"{', '.join(PRUNERS)} (default: hyperband; wilcoxon over seeds or folds)",
     )
     parser.add_argument(
         "--objective", default="val/dice", help="a validation score; the best epoch counts"
@@ -104,9 +105,9 @@ def check_overrides(fixed: Sequence[str]) -> None:
 
 def check_names(options: argparse.Namespace) -> None:
     for kind, name, legal in (
-        ("sampler", options.sampler, search.SAMPLERS),
-        ("pruner", options.pruner, (None, *search.PRUNERS)),
-        ("cost", options.and_minimize, (None, *search.COSTS)),
+        ("sampler", options.sampler, SAMPLERS),
+        ("pruner", options.pruner, (None, *PRUNERS)),
+        ("cost", options.and_minimize, (None, *COSTS)),
     ):
         if name not in legal:
             raise unknown(kind, name, [choice for choice in legal if choice])
@@ -132,11 +133,11 @@ def check_names(options: argparse.Namespace) -> None:
         )
 
 
-def make_spec(options: argparse.Namespace, fixed: list[str], name: str, storage: str) -> Spec:
+def make_spec(options: argparse.Namespace, fixed: list[str], name: str, storage: str) -> StudySpec:
     """The study that the command line describes, with every key of its space tried."""
     space = read_space(options.space)
     path = str(Path(options.recipe).resolve())
-    spec = Spec(
+    spec = StudySpec(
         recipe=path,
         digest="",
         args=fixed,
@@ -153,7 +154,7 @@ def make_spec(options: argparse.Namespace, fixed: list[str], name: str, storage:
         maximum=options.max_memory,
         devices=options.devices_per_trial,
     )
-    base = recipe.check_space(path, [*fixed, *search.always(spec)], space)
+    base = recipe.check_space(path, [*fixed, *shared_arguments(spec)], space)
     kept = {
         key: value
         for key, value in base.items()
@@ -163,7 +164,9 @@ def make_spec(options: argparse.Namespace, fixed: list[str], name: str, storage:
         inside(space, base),
         *(inside(space, p) for p in _best_of(options.warm_start, storage, options.best)),
     ]
-    return Spec(**{**spec.__dict__, "digest": recipe.digest(path), "base": kept, "start": start})
+    return StudySpec(
+        **{**spec.__dict__, "digest": recipe.digest(path), "base": kept, "start": start}
+    )
 
 
 def _replicas(seeds: int, folds: int) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from hpo.queue import attempts
-from hpo.spec import Spec
+from hpo.spec import StudySpec
 
 ROWS = 12  # of the table: the running trials and the latest others
 
@@ -36,7 +36,7 @@ class Progress:
         if self.live:
             self.live.stop()
 
-    def show(self, spec: Spec, workers: int) -> None:
+    def show(self, spec: StudySpec, workers: int) -> None:
         trials = self.study.get_trials(deepcopy=False)
         wanted = spec.wanted(self.only)
         latest = {slot: trial for slot, trial in attempts(trials).items() if slot in wanted}
@@ -49,7 +49,7 @@ class Progress:
                 self.told[trial.number] = trial.state
                 print(f"{describe(trial, spec)}  [{head}]", flush=True)
 
-    def _head(self, spec: Spec, trials: list[FrozenTrial], workers: int) -> str:
+    def _head(self, spec: StudySpec, trials: list[FrozenTrial], workers: int) -> str:
         states = Counter(trial.state.name.lower() for trial in trials)
         finished = sum(trial.state.is_finished() for trial in trials)
         if self.before is None:
@@ -60,7 +60,7 @@ class Progress:
             parts += [f"{workers} workers", self._left(spec, trials, workers, finished)]
         return ", ".join(parts)
 
-    def _left(self, spec: Spec, trials: list[FrozenTrial], workers: int, finished: int) -> str:
+    def _left(self, spec: StudySpec, trials: list[FrozenTrial], workers: int, finished: int) -> str:
         seconds = [
             t.user_attrs["seconds"]
             for t in trials
@@ -93,12 +93,12 @@ def duration(seconds: float) -> str:
     )
 
 
-def describe(trial: FrozenTrial, spec: Spec) -> str:
+def describe(trial: FrozenTrial, spec: StudySpec) -> str:
     """One line: what the trial is and how it stands."""
     return "  ".join(cell for cell in _cells(trial, spec) if cell)
 
 
-def _cells(trial: FrozenTrial, spec: Spec) -> tuple[str, str, str, str]:
+def _cells(trial: FrozenTrial, spec: StudySpec) -> tuple[str, str, str, str]:
     a = trial.user_attrs
     if spec.points:
         what = spec.points[a["slot"]].key
@@ -110,7 +110,7 @@ def _cells(trial: FrozenTrial, spec: Spec) -> tuple[str, str, str, str]:
     return f"trial_{a['slot']:04d}", what, _standing(trial, spec), seconds
 
 
-def _standing(trial: FrozenTrial, spec: Spec) -> str:
+def _standing(trial: FrozenTrial, spec: StudySpec) -> str:
     a, last = trial.user_attrs, trial.intermediate_values
     if trial.state == TrialState.COMPLETE:
         return f"{spec.objective} " + " / ".join(f"{value:.4f}" for value in trial.values)
@@ -126,7 +126,7 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _table(head: str, spec: Spec, trials: list[FrozenTrial]) -> Table:
+def _table(head: str, spec: StudySpec, trials: list[FrozenTrial]) -> Table:
     table = Table(title=head, title_justify="left")
     for column in ("trial", "what", "state", "time"):
         table.add_column(column)

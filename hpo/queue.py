@@ -19,15 +19,15 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hpo import search
-from hpo.spec import Spec
-from hpo.trial import Result
+from hpo.spec import StudySpec
+from hpo.trial_process import TrialResult
+from hpo.trials import trial_folder
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
-class Item:
+class QueueItem:
     """An attempt that is to be queued. ``deaths`` counts those before it whose process died."""
 
     slot: int
@@ -50,17 +50,17 @@ def attempts(trials: Iterable[FrozenTrial]) -> dict[int, FrozenTrial]:
     return latest
 
 
-def missing(spec: Spec, trials: Iterable[FrozenTrial]) -> list[Item]:
+def missing(spec: StudySpec, trials: Iterable[FrozenTrial]) -> list[QueueItem]:
     """What the queue lacks."""
     latest, items = attempts(trials), []
     for slot in range(spec.trials):
         trial = latest.get(slot)
         if trial is None:
-            items.append(Item(slot, params=spec.start[slot] if slot < len(spec.start) else {}))
+            items.append(QueueItem(slot, params=spec.start[slot] if slot < len(spec.start) else {}))
         elif _again(trial, spec.retries):
             a = trial.user_attrs
             items.append(
-                Item(
+                QueueItem(
                     slot,
                     a["attempt"] + 1,
                     a["deaths"] + (a["again"] == "died"),
@@ -78,14 +78,14 @@ def _again(trial: FrozenTrial, retries: int) -> bool:
     return trial.state == TrialState.FAIL and allowed
 
 
-def enqueue(study: optuna.Study, items: Iterable[Item]) -> None:
+def enqueue(study: optuna.Study, items: Iterable[QueueItem]) -> None:
     for item in items:
         study.enqueue_trial(
             item.params, {"slot": item.slot, "attempt": item.attempt, "deaths": item.deaths}
         )
 
 
-def done(spec: Spec, trials: Sequence[FrozenTrial], only: str | None = None) -> bool:
+def done(spec: StudySpec, trials: Sequence[FrozenTrial], only: str | None = None) -> bool:
     """Whether every slot that matches has its result."""
     latest = attempts(trials)
     return all(
@@ -96,7 +96,7 @@ def done(spec: Spec, trials: Sequence[FrozenTrial], only: str | None = None) -> 
     )
 
 
-def stalled(spec: Spec, study: optuna.Study) -> bool:
+def stalled(spec: StudySpec, study: optuna.Study) -> bool:
     """Whether the best value is ``patience`` finished trials old."""
     if spec.patience is None or spec.minimize:
         return False
@@ -156,14 +156,16 @@ def _is_duplicate(study: optuna.Study, frozen: FrozenTrial) -> bool:
         ):
             study._storage.set_trial_user_attr(frozen._trial_id, "duplicate", other.number)
             finish(
-                study, frozen, Result("failed", reason=f"queued twice, see trial {other.number}")
+                study,
+                frozen,
+                TrialResult("failed", reason=f"queued twice, see trial {other.number}"),
             )
             return True
     return False
 
 
 def finish(
-    study: optuna.Study, trial: FrozenTrial | Trial, result: Result, again: str | None = None
+    study: optuna.Study, trial: FrozenTrial | Trial, result: TrialResult, again: str | None = None
 ) -> bool:
     """Enter how a trial ended; False where that stands in the storage already.
 
@@ -197,7 +199,7 @@ def _last_value(
     return [last[max(last)]] if last else None
 
 
-class Watch:
+class SilenceWatch:
     """Tells what has not changed for ``grace`` seconds of looking, by this process's clock alone."""
 
     def __init__(self, grace: float) -> None:
@@ -221,7 +223,7 @@ class Watch:
         return self._looked - since > self.grace
 
 
-def tend(study: optuna.Study, spec: Spec, watch: Watch) -> None:
+def tend(study: optuna.Study, spec: StudySpec, watch: SilenceWatch) -> None:
     """One round of the janitor: fail the trials of dead workers, and fill the queue.
 
     What another machine is to queue, as it began the study or ran the attempt before, is left to it for a while.
@@ -232,9 +234,9 @@ def tend(study: optuna.Study, spec: Spec, watch: Watch) -> None:
             # no sign against the trial: who was dead before this launcher's first look, or whose own launcher is dead, died
             # with that; who left a result died before it could enter that, which the next attempt does
             slot = trial.user_attrs.get("slot")
-            ended = slot is not None and Result.read(search.folder(spec, slot))
+            ended = slot is not None and TrialResult.read(trial_folder(spec, slot))
             again = "interrupted" if watch.rounds == 1 or ended or _is_orphaned(trial) else "died"
-            finish(study, trial, Result("failed", reason="its worker died"), again)
+            finish(study, trial, TrialResult("failed", reason="its worker died"), again)
     filler = study.user_attrs.get("filler", "")
     ours = filler == identity() or (filler.startswith(f"{host()} ") and not _is_alive(filler))
     items = missing(spec, study.get_trials(deepcopy=False))
@@ -243,11 +245,11 @@ def tend(study: optuna.Study, spec: Spec, watch: Watch) -> None:
     )
 
 
-def _is_ours(item: Item, filler: bool) -> bool:
+def _is_ours(item: QueueItem, filler: bool) -> bool:
     return item.host == host() or (item.host is None and filler)
 
 
-def _is_dead(trial: FrozenTrial, watch: Watch) -> bool:
+def _is_dead(trial: FrozenTrial, watch: SilenceWatch) -> bool:
     owner = trial.user_attrs.get("worker")
     if owner and owner.split(" ")[0] == host():
         return not _is_alive(owner)

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from hpo import search
 from hpo.options import check_names, check_overrides, make_spec, run_parser
 from hpo.slots import slots
 from hpo.space import overrides
-from hpo.spec import Spec
+from hpo.spec import StudySpec
 from hpo.storage import resolve
 from hpo.study import launch
+from hpo.trials import trial_command
 
 
 def main(args: list[str]) -> None:
@@ -26,13 +26,13 @@ def main(args: list[str]) -> None:
     launch(spec, storage, name, places, options.minutes, options.retry_failed)
 
 
-def _show(spec: Spec, name: str) -> None:
+def _show(spec: StudySpec, name: str) -> None:
     """What would be run: the commands of the trials whose parameters are known, the rest in words."""
     print(
         f"study {name!r}: {spec.trials} trials, {spec.sampler} sampler, {spec.pruner} pruner, objective {spec.objective}"
     )
     for slot, params in enumerate(spec.start[: spec.trials]):
-        print(search.command(spec, slot, overrides(params, spec.base)))
+        print(trial_command(spec, slot, overrides(params, spec.base)))
     print(
         f"and {max(0, spec.trials - len(spec.start))} more, drawn from {', '.join(spec.space or {})}"
     )

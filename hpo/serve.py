@@ -1,4 +1,4 @@
-"""``python -m hpo serve-storage``: a gRPC server before a storage, so that many workers share its one connection."""
+"""``python -m hpo serve``: a gRPC server before a storage, so that many workers share its one connection."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from hpo.storage import open_storage, resolve, shown
 
 def main(args: list[str]) -> None:
     """Serve until killed; workers then take ``--storage grpc://host:port``."""
-    parser = argparse.ArgumentParser(prog="python -m hpo serve-storage", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hpo serve", description=__doc__)
     parser.add_argument(
         "--storage", required=True, help="postgresql://, sqlite:/// or a journal file"
     )

@@ -7,14 +7,14 @@ from lightning_seg.errors import InputError
 
 
 @dataclass(frozen=True)
-class Slot:
+class WorkerSlot:
     """The place of one worker: its environment variables."""
 
     number: int
     environment: dict[str, str]
 
 
-def slots(workers: str, per_gpu: int = 1, devices: int = 1) -> list[Slot]:
+def slots(workers: str, per_gpu: int = 1, devices: int = 1) -> list[WorkerSlot]:
     """``workers`` is auto or a number; with GPUs, auto is ``per_gpu`` for each GPU (each ``devices`` GPUs), else one."""
     gpus = visible_gpus()
     groups = [gpus[i : i + devices] for i in range(0, len(gpus) - devices + 1, devices)]
@@ -29,11 +29,11 @@ def slots(workers: str, per_gpu: int = 1, devices: int = 1) -> list[Slot]:
                 f"{number} workers do not fit on {len(groups)} places of GPUs; give --per-gpu {-(-number // len(groups))}."
             )
         return [
-            Slot(i, {"CUDA_VISIBLE_DEVICES": ",".join(groups[i % len(groups)])})
+            WorkerSlot(i, {"CUDA_VISIBLE_DEVICES": ",".join(groups[i % len(groups)])})
             for i in range(number)
         ]
     threads = str(max(1, cores() // (number * devices)))
-    return [Slot(i, {"OMP_NUM_THREADS": threads}) for i in range(number)]
+    return [WorkerSlot(i, {"OMP_NUM_THREADS": threads}) for i in range(number)]
 
 
 def _number(workers: str, automatic: int) -> int:

@@ -13,7 +13,7 @@ FREE = ("trials", "points", "start", "retries", "patience", "grace", "recipe", "
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """One combination of a sweep: its name, the seed, and the overrides of the recipe."""
 
     name: str
@@ -26,7 +26,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Spec:
+class StudySpec:
     """A study: a recipe, what varies over it, how that is chosen and judged.
 
     Args:
@@ -55,7 +55,7 @@ class Spec:
     runs: str
     trials: int
     space: dict[str, Any] | None = None
-    points: list[Point] = field(default_factory=list)
+    points: list[SweepPoint] = field(default_factory=list)
     base: dict[str, Any] = field(default_factory=dict)
     objective: str = "val/dice"
     minimize: str | None = None
@@ -87,13 +87,13 @@ class Spec:
         return json.dumps(asdict(self))
 
     @classmethod
-    def load(cls, text: str) -> "Spec":
+    def load(cls, text: str) -> "StudySpec":
         """The study of that JSON; fields that another version of this project wrote are left out."""
         known = {f.name for f in fields(cls)}
         content = {key: value for key, value in json.loads(text).items() if key in known}
-        return cls(**content | {"points": [Point(**point) for point in content["points"]]})
+        return cls(**content | {"points": [SweepPoint(**point) for point in content["points"]]})
 
-    def resumed(self, other: "Spec", study: str) -> "Spec":
+    def resumed(self, other: "StudySpec", study: str) -> "StudySpec":
         """This study, grown by what ``other`` adds; InputError where the two are not the same study."""
         for name in (f.name for f in fields(self) if f.name not in FREE):
             if getattr(self, name) != getattr(other, name):

@@ -7,17 +7,18 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import TrialState
 
-from hpo import queue, search
+from hpo import queue
 from hpo.launcher import Launcher
 from hpo.progress import describe
-from hpo.slots import Slot
-from hpo.spec import Spec
+from hpo.slots import WorkerSlot
+from hpo.spec import StudySpec
 from hpo.storage import open_storage, shown
+from hpo.trials import trial_folder
 from hpo.worker import load_spec
 from lightning_seg.errors import InputError
 
 
-def open_study(spec: Spec, storage: str, name: str) -> optuna.Study:
+def open_study(spec: StudySpec, storage: str, name: str) -> optuna.Study:
     """The study, new or grown by what ``spec`` adds; InputError where there is another one of that name."""
     opened = open_storage(storage, create=True)
     old_runs = sorted(Path(spec.runs).glob("trial_*"))
@@ -44,7 +45,7 @@ def open_study(spec: Spec, storage: str, name: str) -> optuna.Study:
     return study
 
 
-def _spec_of(study: optuna.Study) -> Spec | None:
+def _spec_of(study: optuna.Study) -> StudySpec | None:
     """None where whoever created the study died before it could say what it is; another may be about to."""
     for _ in range(20):
         if "spec" in study.user_attrs:
@@ -55,7 +56,7 @@ def _spec_of(study: optuna.Study) -> Spec | None:
     return None
 
 
-def _write(study: optuna.Study, spec: Spec, fills: bool) -> None:
+def _write(study: optuna.Study, spec: StudySpec, fills: bool) -> None:
     if fills:
         study.set_user_attr("filler", queue.identity())
     study.set_user_attr("spec", spec.dump())
@@ -69,15 +70,15 @@ def retry_failed(study: optuna.Study, only: str | None = None) -> int:
     ]
     for trial in failed:  # a finished trial cannot be changed, so the new attempt is queued here
         a = trial.user_attrs
-        queue.enqueue(study, [queue.Item(a["slot"], a["attempt"] + 1, 0, trial.params)])
+        queue.enqueue(study, [queue.QueueItem(a["slot"], a["attempt"] + 1, 0, trial.params)])
     return len(failed)
 
 
 def launch(
-    spec: Spec,
+    spec: StudySpec,
     storage: str,
     name: str,
-    places: list[Slot],
+    places: list[WorkerSlot],
     minutes: float | None = None,
     again: bool = False,
     only: str | None = None,
@@ -118,7 +119,7 @@ def summarize(study: optuna.Study, stopped: bool, late: bool, only: str | None =
     print(f"study {study.study_name!r}: {text}")
     for trial in trials.values():
         if trial.state == TrialState.FAIL:
-            folder = search.folder(spec, trial.user_attrs["slot"])
+            folder = trial_folder(spec, trial.user_attrs["slot"])
             print(f"  {describe(trial, spec)}  (log: {folder / 'log.txt'})")
     if not spec.points and counts[TrialState.COMPLETE]:
         for best in study.best_trials[:20]:

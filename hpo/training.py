@@ -16,7 +16,7 @@ import lightning as L
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpo.trial import Channel, Job, Result, TrainingError
+from hpo.trial_process import TrainingError, TrialChannel, TrialJob, TrialResult
 from lightning_seg.cli import CLI, run
 from lightning_seg.errors import InputError
 
@@ -27,7 +27,7 @@ class Reporter(L.Callback):
     What it has seen goes with the checkpoint, so that a trial that is taken up again has its whole curve.
     """
 
-    def __init__(self, objective: str, channel: Channel | None) -> None:
+    def __init__(self, objective: str, channel: TrialChannel | None) -> None:
         self.objective, self.channel = objective, channel
         self.history: dict[int, float] = {}  # epoch -> value
         self.seconds = 0.0
@@ -83,7 +83,7 @@ class Reporter(L.Callback):
 class _Quiet:
     """The channel of one replica: its epochs are not those of the trial."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: TrialChannel) -> None:
         self._channel = channel
 
     def report(self, step: int, value: float) -> bool:
@@ -93,7 +93,7 @@ class _Quiet:
         self._channel.facts(**facts)
 
 
-def train(job: Job, channel: Channel) -> Result:
+def train(job: TrialJob, channel: TrialChannel) -> TrialResult:
     """Train once, or each replica with a report after it; test where the job says so."""
     if not job.replicas:
         cli, reporter = _fit(job, Path(job.folder), job.args, channel)
@@ -110,7 +110,7 @@ def train(job: Job, channel: Channel) -> Result:
     return _result(job, cli, reporters, False)
 
 
-def _fit(job: Job, folder: Path, args: list[str], channel: Any) -> tuple[CLI, Reporter]:
+def _fit(job: TrialJob, folder: Path, args: list[str], channel: Any) -> tuple[CLI, Reporter]:
     """A new run, or the rest of one whose process died."""
     version = folder / "version_0"
     last = max(version.glob("checkpoints/last*.ckpt"), default=None)
@@ -141,11 +141,11 @@ def _test(cli: CLI, version: Path, devices: int) -> None:
     subprocess.run(command, env=environment, check=True)
 
 
-def _best(reporter: Reporter, job: Job) -> float:
+def _best(reporter: Reporter, job: TrialJob) -> float:
     return max(reporter.history.values()) if job.maximize else min(reporter.history.values())
 
 
-def _result(job: Job, cli: CLI, reporters: list[Reporter], pruned: bool) -> Result:
+def _result(job: TrialJob, cli: CLI, reporters: list[Reporter], pruned: bool) -> TrialResult:
     values = [_best(reporter, job) for reporter in reporters]
     facts = {
         "seconds": round(sum(reporter._elapsed() for reporter in reporters), 1),
@@ -153,9 +153,11 @@ def _result(job: Job, cli: CLI, reporters: list[Reporter], pruned: bool) -> Resu
         "memory": round(_memory(), 3),
     }
     if pruned:
-        return Result("pruned", facts=facts)
+        return TrialResult("pruned", facts=facts)
     value = sum(values) / len(values)
-    return Result("complete", [value, _cost(cli, job.cost)] if job.cost else [value], facts=facts)
+    return TrialResult(
+        "complete", [value, _cost(cli, job.cost)] if job.cost else [value], facts=facts
+    )
 
 
 def _memory() -> float:

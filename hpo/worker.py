@@ -22,11 +22,12 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
-from hpo import queue, search
-from hpo.spec import Spec
+from hpo import queue
+from hpo.spec import StudySpec
 from hpo.storage import open_storage
-from hpo.trial import Job, Result
-from hpo.trial import main as trial_main
+from hpo.trial_process import TrialJob, TrialResult
+from hpo.trial_process import main as trial_main
+from hpo.trials import judge_memory, make_job, make_pruner, make_sampler, trial_labels
 from lightning_seg.errors import one_sentence
 
 IDLE = 0.3  # seconds between two looks into an empty queue
@@ -51,8 +52,8 @@ class Worker:
         )
         self.spec = load_spec(self.study)
         seed = zlib.crc32(f"{study} {queue.identity()} {number} {len(self.study.trials)}".encode())
-        self.study.sampler = search.sampler(self.spec, seed)
-        self.study.pruner = search.pruner(self.spec)
+        self.study.sampler = make_sampler(self.spec, seed)
+        self.study.pruner = make_pruner(self.spec)
         self._context = multiprocessing.get_context("forkserver")
         # children are forks of a process that has loaded torch but never run it: they start at once and share no state
         module = self.spec.function.partition(":")[0] if self.spec.function else "hpo.training"
@@ -87,22 +88,22 @@ class Worker:
         return self.stopping
 
     def _run(self, trial: Trial) -> None:
-        job = search.job(self.spec, trial)
+        job = make_job(self.spec, trial)
         trial.set_user_attr("host", queue.host())
-        for key, value in search.labels(self.spec, trial, job).items():
+        for key, value in trial_labels(self.spec, trial, job).items():
             trial.set_user_attr(key, value)
-        result = Result.read(job.folder)
+        result = TrialResult.read(job.folder)
         if result is None:
             result = self._in_child(trial, job)
         if self.stopping and result.state == "failed":
             queue.finish(
-                self.study, trial, Result("failed", reason="interrupted"), again="interrupted"
+                self.study, trial, TrialResult("failed", reason="interrupted"), again="interrupted"
             )
         else:
-            result = search.judged(self.spec, trial, result)
+            result = judge_memory(self.spec, trial, result)
             queue.finish(self.study, trial, result, again="died" if result.again else None)
 
-    def _in_child(self, trial: Trial, job: Job) -> Result:
+    def _in_child(self, trial: Trial, job: TrialJob) -> TrialResult:
         ours, theirs = self._context.Pipe()
         lifeline, held = self._context.Pipe(duplex=False)
         child = self._context.Process(target=trial_main, args=(job, theirs, lifeline))
@@ -115,13 +116,13 @@ class Worker:
             held.close()
             _kill(child)
 
-    def _attend(self, trial: Trial, child: Any, connection: Connection) -> Result:
+    def _attend(self, trial: Trial, child: Any, connection: Connection) -> TrialResult:
         """Answer the child until its result is there, or it or the worker is to end."""
         next_beat = 0.0
         while not self._is_over():
             if time.monotonic() >= next_beat:
                 if self.study._storage.get_trial(trial._trial_id).state != TrialState.RUNNING:
-                    return Result("failed", reason="another worker took it over")
+                    return TrialResult("failed", reason="another worker took it over")
                 trial.set_user_attr("beat", int(time.time()))
                 next_beat = time.monotonic() + self.spec.grace / 6
             if not wait([connection, child.sentinel], timeout=min(0.5, self.spec.grace / 6)):
@@ -130,12 +131,12 @@ class Worker:
                 result = self._answer(trial, connection)
             except (EOFError, ConnectionError):
                 child.join(10)
-                return Result("failed", reason=_cause(child.exitcode), again=True)
+                return TrialResult("failed", reason=_cause(child.exitcode), again=True)
             if result is not None:
                 return result
-        return Result("failed", reason="interrupted")
+        return TrialResult("failed", reason="interrupted")
 
-    def _answer(self, trial: Trial, connection: Connection) -> Result | None:
+    def _answer(self, trial: Trial, connection: Connection) -> TrialResult | None:
         if not connection.poll(1):
             raise EOFError
         kind, *content = connection.recv()
@@ -173,8 +174,8 @@ def _kill(child: Any) -> None:
     child.join(10)
 
 
-def load_spec(study: optuna.Study) -> Spec:
-    return Spec.load(study.user_attrs["spec"])
+def load_spec(study: optuna.Study) -> StudySpec:
+    return StudySpec.load(study.user_attrs["spec"])
 
 
 def main(args: list[str]) -> None:

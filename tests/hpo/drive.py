@@ -3,8 +3,8 @@
 import json
 import sys
 
-from hpo.slots import Slot
-from hpo.spec import Spec
+from hpo.slots import WorkerSlot
+from hpo.spec import StudySpec
 from hpo.study import launch
 
 DEFAULTS = {
@@ -21,11 +21,11 @@ DEFAULTS = {
 def make_spec(runs, trials, function="objectives:nap", **settings):
     space = None if settings.get("points") else {"x": {"float": [0.0, 1.0]}}
     content = {"runs": runs, "trials": trials, "function": function, "space": space}
-    return Spec.load(json.dumps(DEFAULTS | content | settings))
+    return StudySpec.load(json.dumps(DEFAULTS | content | settings))
 
 
 def main(storage, study, runs, trials, workers=2, minutes=None, again=False, **settings):
-    places = [Slot(number, {"OMP_NUM_THREADS": "1"}) for number in range(workers)]
+    places = [WorkerSlot(number, {"OMP_NUM_THREADS": "1"}) for number in range(workers)]
     launch(make_spec(runs, trials, **settings), storage, study, places, minutes, again)
 
 

@@ -10,9 +10,11 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from hpo import best, export, options, outcome, plots, queue, repeat, search, training
-from hpo.spec import Spec
+from hpo import options, queue, training
+from hpo.results import best, export, outcome, plots, repeat
+from hpo.spec import StudySpec
 from hpo.study import open_study
+from hpo.trials import make_job, trial_labels
 from hpo.worker import load_spec
 from lightning_seg.cli import run
 from lightning_seg.errors import InputError
@@ -60,10 +62,10 @@ class Listener:
 def work(study, pruned=()):
     """Run what is queued, here: as a worker does, without its processes."""
     spec = load_spec(study)
-    queue.tend(study, spec, queue.Watch(spec.grace))
+    queue.tend(study, spec, queue.SilenceWatch(spec.grace))
     while (trial := queue.claim(study, set(range(spec.trials)))) is not None:
-        job = search.job(spec, trial)
-        for key, value in search.labels(spec, trial, job).items():
+        job = make_job(spec, trial)
+        for key, value in trial_labels(spec, trial, job).items():
             trial.set_user_attr(key, value)
         queue.finish(
             study, trial, training.train(job, Listener(study, trial, trial.number in pruned))
@@ -244,7 +246,7 @@ def test_a_recipe_that_has_changed_since_the_study_is_refused(folder, tmp_path):
     found = opened(folder)
     other = tmp_path / "tiny.yaml"
     other.write_text("model: {}")
-    spec = Spec(**found.spec.__dict__ | {"recipe": str(other)})
+    spec = StudySpec(**found.spec.__dict__ | {"recipe": str(other)})
     with pytest.raises(InputError, match="is not there or has changed since"):
         export.content_of(spec, found.choose())
 
@@ -318,7 +320,7 @@ def test_pictures_are_drawn_and_the_page_needs_no_network(folder, tmp_path):
 
 def made(folder, name, values, **settings):
     """A study of finished trials without runs."""
-    spec = Spec(
+    spec = StudySpec(
         "none.yaml",
         "0",
         [],
@@ -364,9 +366,9 @@ def test_of_two_objectives_the_front_is_told_best_first_and_drawn(tmp_path):
 )
 def test_what_cannot_be_told_is_refused_in_a_sentence(folder, args, sentence):
     for name, settings in {"empty": {}, "grid": {"points": [], "space": None}}.items():
-        spec = Spec("none.yaml", "0", [], str(folder / "runs" / name), 1)
+        spec = StudySpec("none.yaml", "0", [], str(folder / "runs" / name), 1)
         if settings:
-            spec = Spec.load(
+            spec = StudySpec.load(
                 json.dumps(
                     json.loads(spec.dump()) | {"points": [{"name": "a", "seed": 1, "args": []}]}
                 )

@@ -70,7 +70,7 @@ def test_workers_share_a_storage_through_the_proxy(tmp_path):
         sys.executable,
         "-m",
         "hpo",
-        "serve-storage",
+        "serve",
         "--storage",
         journal,
         "--port",

@@ -9,11 +9,12 @@ import pytest
 from drive import make_spec
 from optuna.trial import TrialState
 
-from hpo import queue, search
-from hpo.spec import Point, Spec
+from hpo import queue
+from hpo.spec import StudySpec, SweepPoint
 from hpo.storage import open_storage
 from hpo.study import open_study
-from hpo.trial import Result
+from hpo.trial_process import TrialResult
+from hpo.trials import PRUNERS, SAMPLERS, judge_memory, make_pruner, make_sampler, trial_folder
 from lightning_seg.errors import InputError
 
 
@@ -28,7 +29,7 @@ def study(spec, tmp_path):
 
 
 def fill(study, spec):
-    queue.tend(study, spec, queue.Watch(spec.grace))
+    queue.tend(study, spec, queue.SilenceWatch(spec.grace))
 
 
 def take(study, spec):
@@ -46,10 +47,10 @@ def test_the_queue_is_filled_once_and_each_trial_taken_once(study, spec):
 def test_a_trial_is_done_when_it_is_complete_pruned_or_failed_for_good(study, spec):
     fill(study, spec)
     ends = [
-        (Result("complete", [0.5]), None),
-        (Result("pruned"), None),
-        (Result("failed", reason="out of memory"), None),
-        (Result("failed", reason="its worker died"), "died"),
+        (TrialResult("complete", [0.5]), None),
+        (TrialResult("pruned"), None),
+        (TrialResult("failed", reason="out of memory"), None),
+        (TrialResult("failed", reason="its worker died"), "died"),
     ]
     for result, again in ends:
         assert not queue.done(spec, study.trials)
@@ -62,7 +63,7 @@ def test_a_trial_is_done_when_it_is_complete_pruned_or_failed_for_good(study, sp
         1,
         1,
     )
-    queue.finish(study, retry, Result("failed", reason="its worker died"), "died")
+    queue.finish(study, retry, TrialResult("failed", reason="its worker died"), "died")
     assert queue.done(spec, study.trials)
     fill(study, spec)
     assert take(study, spec) is None
@@ -73,12 +74,12 @@ def test_an_interrupted_trial_goes_back_as_often_as_it_is_interrupted(study, spe
     for attempt in range(4):
         trial = next(t for t in iter(lambda: take(study, spec), None) if t.user_attrs["slot"] == 3)
         assert trial.user_attrs["attempt"] == attempt
-        queue.finish(study, trial, Result("failed", reason="interrupted"), "interrupted")
+        queue.finish(study, trial, TrialResult("failed", reason="interrupted"), "interrupted")
         fill(study, spec)
 
 
 def test_a_trial_that_was_queued_twice_is_run_once(study, spec):
-    queue.enqueue(study, [queue.Item(0), queue.Item(0), queue.Item(1)])
+    queue.enqueue(study, [queue.QueueItem(0), queue.QueueItem(0), queue.QueueItem(1)])
     taken = [take(study, spec), take(study, spec)]
     assert [trial.user_attrs["slot"] for trial in taken] == [0, 1]
     assert study.trials[1].user_attrs["reason"] == "queued twice, see trial 0"
@@ -87,7 +88,7 @@ def test_a_trial_that_was_queued_twice_is_run_once(study, spec):
 
 def test_many_takers_never_share_a_trial(study, spec, tmp_path):
     spec = dataclasses.replace(spec, trials=24)
-    queue.enqueue(study, map(queue.Item, range(24)))
+    queue.enqueue(study, map(queue.QueueItem, range(24)))
 
     def work(_):
         own = optuna.load_study(study_name="s", storage=open_storage(str(tmp_path / "s.journal")))
@@ -103,7 +104,7 @@ def test_a_worker_of_another_machine_counts_as_dead_after_its_silence_and_not_be
 ):
     now = 1000.0
     monkeypatch.setattr(queue.time, "monotonic", lambda: now)
-    watch = queue.Watch(90)
+    watch = queue.SilenceWatch(90)
     fill(study, spec)
     trial = take(study, spec)
     trial.set_user_attr("worker", "elsewhere 1 2")
@@ -121,7 +122,7 @@ def test_a_worker_of_another_machine_counts_as_dead_after_its_silence_and_not_be
 def test_a_pause_of_the_looker_is_no_silence_of_the_worker(study, spec, monkeypatch):
     now = 1000.0
     monkeypatch.setattr(queue.time, "monotonic", lambda: now)
-    watch = queue.Watch(90)
+    watch = queue.SilenceWatch(90)
     fill(study, spec)
     take(study, spec).set_user_attr("worker", "elsewhere 1 2")
     for _ in range(3):
@@ -144,13 +145,13 @@ def test_a_worker_of_this_machine_is_alive_only_if_its_process_is(study, spec):
 
 
 def test_a_worker_that_died_with_its_result_on_disk_costs_the_trial_no_retry(study, spec):
-    watch = queue.Watch(spec.grace)
+    watch = queue.SilenceWatch(spec.grace)
     queue.tend(study, spec, watch)
-    for result in (None, Result("complete", [0.5])):
+    for result in (None, TrialResult("complete", [0.5])):
         trial = take(study, spec)
         trial.set_user_attr("worker", queue.identity().rpartition(" ")[0] + " 1")
         if result:
-            place = search.folder(spec, trial.user_attrs["slot"])
+            place = trial_folder(spec, trial.user_attrs["slot"])
             place.mkdir(parents=True)
             result.write(place)
         queue.tend(study, spec, watch)
@@ -160,7 +161,7 @@ def test_a_worker_that_died_with_its_result_on_disk_costs_the_trial_no_retry(stu
 def test_a_glob_chooses_the_points_of_a_sweep_by_their_whole_name(spec):
     names = ("unet", "attention_unet", "unet fold 1")
     sweep = dataclasses.replace(
-        spec, space=None, points=[Point(name, 42, []) for name in names], trials=3
+        spec, space=None, points=[SweepPoint(name, 42, []) for name in names], trials=3
     )
     assert sweep.wanted("unet seed 42") == {0}
     assert sweep.wanted("unet*") == {0, 2}
@@ -172,7 +173,7 @@ def test_a_study_stalls_after_so_many_trials_without_a_better_one(study, spec):
     spec = dataclasses.replace(spec, patience=2)
     fill(study, spec)
     for value, stalled in [(0.5, False), (0.6, False), (0.6, False), (0.1, True)]:
-        queue.finish(study, take(study, spec), Result("complete", [value]))
+        queue.finish(study, take(study, spec), TrialResult("complete", [value]))
         assert queue.stalled(spec, study) == stalled
 
 
@@ -190,25 +191,25 @@ def test_a_study_is_taken_up_only_as_it_was(study, spec, tmp_path):
         with pytest.raises(InputError, match=word):
             again(**changes)
     assert again(trials=9).user_attrs["filler"] == queue.identity()
-    assert Spec.load(again(trials=2).user_attrs["spec"]).trials == 9
+    assert StudySpec.load(again(trials=2).user_attrs["spec"]).trials == 9
 
 
 def test_a_study_of_another_version_can_be_read(spec):
     content = json.loads(spec.dump())
     del content["maximum"]
-    assert Spec.load(json.dumps(content | {"of_later": 1})) == spec
+    assert StudySpec.load(json.dumps(content | {"of_later": 1})) == spec
 
 
 def test_a_sweep_grows_by_points_and_keeps_the_numbers_of_those_it_has(spec):
     def points(*names):
-        return [Point(name, 1, ["--model.architecture", name]) for name in names]
+        return [SweepPoint(name, 1, ["--model.architecture", name]) for name in names]
 
     old = dataclasses.replace(spec, space=None, points=points("unet", "resunet"), trials=2)
     new = old.resumed(dataclasses.replace(old, points=points("vnet", "resunet"), trials=2), "s")
     assert [point.name for point in new.points] == ["unet", "resunet", "vnet"]
     assert new.trials == 3
     with pytest.raises(InputError, match="exists with another unet seed 1"):
-        old.resumed(dataclasses.replace(old, points=[Point("unet", 1, [])]), "s")
+        old.resumed(dataclasses.replace(old, points=[SweepPoint("unet", 1, [])]), "s")
 
 
 def test_runs_of_a_study_that_the_storage_does_not_know_are_not_touched(spec, tmp_path):
@@ -233,7 +234,9 @@ def test_a_trial_above_the_memory_limit_is_infeasible(spec):
     study = optuna.create_study(direction="maximize")
     for memory, value in [(1.5, 0.5), (2.5, 0.9)]:
         trial = study.ask()
-        result = search.judged(spec, trial, Result("complete", [value], facts={"memory": memory}))
+        result = judge_memory(
+            spec, trial, TrialResult("complete", [value], facts={"memory": memory})
+        )
         study.tell(trial, result.values)
     assert study.best_trial.number == 0
 
@@ -242,26 +245,24 @@ def test_workers_draw_differently(spec, tmp_path):
     drawn = set()
     for seed in range(8):
         study = optuna.create_study(
-            sampler=search.sampler(dataclasses.replace(spec, sampler="tpe"), seed)
+            sampler=make_sampler(dataclasses.replace(spec, sampler="tpe"), seed)
         )
         drawn.add(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).params["x"])
     assert len(drawn) == 8
 
 
-@pytest.mark.parametrize("name", search.SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_finds_the_better_half(spec, name):
-    chosen = search.sampler(dataclasses.replace(spec, sampler=name), 0)
+    chosen = make_sampler(dataclasses.replace(spec, sampler=name), 0)
     study = optuna.create_study(sampler=chosen, direction="maximize")
     study.optimize(lambda trial: -((trial.suggest_float("x", 0, 1) - 0.3) ** 2), 14)
     assert abs(study.best_params["x"] - 0.3) < 0.25
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in search.PRUNERS if name not in ("none", "wilcoxon")]
-)
+@pytest.mark.parametrize("name", [name for name in PRUNERS if name not in ("none", "wilcoxon")])
 def test_every_pruner_stops_what_is_worse(spec, name):
     spec = dataclasses.replace(spec, pruner=name, base={"trainer.max_epochs": 27})
-    study = optuna.create_study(pruner=search.pruner(spec), direction="maximize", study_name="s")
+    study = optuna.create_study(pruner=make_pruner(spec), direction="maximize", study_name="s")
     stopped = []
     for number in range(30):
         trial, quality = study.ask(), (number * 7 % 30) / 30
@@ -285,7 +286,7 @@ def test_only_deaths_under_a_launcher_that_lived_on_count_against_a_trial(study,
         return trial
 
     fill(study, spec)
-    watch = queue.Watch(spec.grace)
+    watch = queue.SilenceWatch(spec.grace)
     die()
     queue.tend(study, spec, watch)
     die()

@@ -64,6 +64,6 @@ def test_a_trial_is_no_task_of_the_slurm_job_that_its_launcher_is_one_of(monkeyp
     monkeypatch.setenv("SLURM_PROCID", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LIGHTNING_SEG_DATA", "/data")
-    found = environment(slots.Slot(0, {"CUDA_VISIBLE_DEVICES": "1"}))
+    found = environment(slots.WorkerSlot(0, {"CUDA_VISIBLE_DEVICES": "1"}))
     assert not {"SLURM_PROCID", "WORLD_SIZE"} & set(found)
     assert (found["LIGHTNING_SEG_DATA"], found["CUDA_VISIBLE_DEVICES"]) == ("/data", "1")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from driving import Driven, stop
 
-from hpo import options, search, training
+from hpo import options, training
 from hpo.recipe import check_space, dry_run
-from hpo.search import arguments, labels
 from hpo.space import read_space
-from hpo.trial import Job, TrainingError
+from hpo.trial_process import TrainingError, TrialJob
+from hpo.trials import make_job, trial_arguments, trial_labels
 from lightning_seg.errors import InputError
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.training.module import SegmentationModule
@@ -54,7 +54,7 @@ class Listener:
 def job(recipe, folder, *args, **settings):
     path = folder / "trial_0000"
     own = ["-c", str(recipe), *args, "--runs", str(folder), "--name", path.name]
-    return Job(
+    return TrialJob(
         **{
             "folder": str(path),
             "args": own,
@@ -192,7 +192,7 @@ def space(tmp_path):
 def test_a_study_starts_with_the_recipe_itself_and_its_command_can_be_pasted(recipe, space):
     spec = parsed(recipe, space, "--data.batch_size", "2", "--trials", "3")
     assert spec.start[0] == {"model.lr": 0.01, "model.options.widths": "[4, 8]"}
-    args = arguments(spec, 0, ["--model.lr", "0.02"])
+    args = trial_arguments(spec, 0, ["--model.lr", "0.02"])
     values = dry_run(args[1], args[2:])
     assert (values["model.lr"], values["data.batch_size"], values["name"]) == (
         0.02,
@@ -210,7 +210,7 @@ def test_the_epoch_that_is_kept_is_the_one_that_the_objective_likes_best_whateve
     )
     for objective, mode in (("val/dice", "max"), ("val/loss", "min")):
         spec = parsed(other, space, "--objective", objective)
-        args = arguments(spec, 0, [])
+        args = trial_arguments(spec, 0, [])
         values = dry_run(args[1], args[2:])
         assert (values["checkpoint.monitor"], values["checkpoint.mode"]) == (objective, mode)
 
@@ -219,7 +219,7 @@ def test_the_commands_of_replicas_are_those_of_their_runs(recipe, space):
     study = optuna.create_study()
     study.enqueue_trial({}, {"slot": 3})
     spec, trial = parsed(recipe, space, "--seeds-per-trial", "2"), study.ask()
-    found = labels(spec, trial, search.job(spec, trial))
+    found = trial_labels(spec, trial, make_job(spec, trial))
     assert found["run"].split() == [
         f"{spec.runs}/trial_0003-seed{seed}/version_0" for seed in (42, 43)
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna import visualization
 
-from hpo.outcome import Outcome, add_outcome_options, open_outcome
+from hpo.results.outcome import Outcome, add_outcome_options, open_outcome
 from lightning_seg.errors import InputError
 
 PICTURES = {  # name -> the function of optuna.visualization and of optuna.visualization.matplotlib

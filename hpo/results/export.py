@@ -9,13 +9,13 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo import search
-from hpo.best import changes, scores, text_of
-from hpo.outcome import Outcome, add_outcome_options, name_of, open_outcome
 from hpo.progress import duration
 from hpo.recipe import digest, dry_run
+from hpo.results.best import changes, scores, text_of
+from hpo.results.outcome import Outcome, add_outcome_options, name_of, open_outcome
 from hpo.space import overrides
-from hpo.spec import Spec
+from hpo.spec import StudySpec
+from hpo.trials import shared_arguments
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 from lightning_seg.runs.environment import hardware, read_environment
@@ -56,7 +56,7 @@ def main(args: list[str]) -> None:
         f"{output}: {name_of(trial)} of study {outcome.study.study_name!r}\n  lightning-seg fit -c {output}"
     )
     if options.repeat is not None:
-        from hpo.repeat import main as repeat
+        from hpo.results.repeat import main as repeat
 
         place = ["--storage", options.storage] if options.storage else []
         chosen = [
@@ -85,14 +85,14 @@ def text(outcome: Outcome, trial: FrozenTrial, output: Path) -> str:
     )
 
 
-def content_of(spec: Spec, trial: FrozenTrial) -> dict[str, Any]:
+def content_of(spec: StudySpec, trial: FrozenTrial) -> dict[str, Any]:
     """The study's recipe with the overrides of all its trials and of this one; InputError where that recipe has changed."""
     recipe = Path(spec.recipe)
     if not recipe.is_file() or digest(recipe) != spec.digest:
         raise InputError(
             f"{recipe}, the recipe of the study, is not there or has changed since; restore it first."
         )
-    args = [*spec.args, *own_overrides(spec, trial), *search.always(spec)]
+    args = [*spec.args, *own_overrides(spec, trial), *shared_arguments(spec)]
     before, values = (dry_run(spec.recipe, each) for each in ([], args))
     content: dict[str, Any] = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     for key in dict.fromkeys(_keys(args)):
@@ -103,7 +103,7 @@ def content_of(spec: Spec, trial: FrozenTrial) -> dict[str, Any]:
     return content
 
 
-def own_overrides(spec: Spec, trial: FrozenTrial) -> list[str]:
+def own_overrides(spec: StudySpec, trial: FrozenTrial) -> list[str]:
     """What the trial's parameters add to the command line."""
     return overrides(trial.params, spec.base)
 

@@ -11,15 +11,16 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from hpo import queue, search
-from hpo.best import is_recipe
-from hpo.export import content_of, own_overrides
+from hpo import queue
 from hpo.options import add_engine_options
-from hpo.outcome import add_outcome_options, convention_of, name_of, open_outcome
+from hpo.results.best import is_recipe
+from hpo.results.export import content_of, own_overrides
+from hpo.results.outcome import add_outcome_options, convention_of, name_of, open_outcome
 from hpo.slots import slots
-from hpo.spec import Point, Spec
+from hpo.spec import StudySpec, SweepPoint
 from hpo.storage import resolve
 from hpo.study import launch
+from hpo.trials import trial_command, trial_folder
 from hpo.worker import load_spec
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Comparison, ScoreTable, compare, statistic
@@ -49,7 +50,7 @@ def main(args: list[str]) -> None:
     settings = {"runs": str((Path(options.runs) / name).resolve()), "retries": options.retries}
     spec = spec_of(outcome.spec, trial, seeds, devices=options.devices_per_trial, **settings)
     if options.dry_run:
-        print("\n".join(search.command(spec, slot, []) for slot in range(spec.trials)))
+        print("\n".join(trial_command(spec, slot, []) for slot in range(spec.trials)))
         return
     storage = resolve(options.storage, Path(options.runs), name)
     study = launch(spec, storage, name, places, options.minutes, options.retry_failed)
@@ -79,12 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def spec_of(tuned: Spec, trial: FrozenTrial, seeds: Iterable[int], **settings: Any) -> Spec:
+def spec_of(
+    tuned: StudySpec, trial: FrozenTrial, seeds: Iterable[int], **settings: Any
+) -> StudySpec:
     """Both recipes under each seed, as a sweep."""
     own = {UNTUNED: [], TUNED: own_overrides(tuned, trial)}
-    points = [Point(name, seed, args) for seed in seeds for name, args in own.items()]
+    points = [SweepPoint(name, seed, args) for seed in seeds for name, args in own.items()]
     same = {name: getattr(tuned, name) for name in ("recipe", "digest", "args", "objective")}
-    return Spec(
+    return StudySpec(
         **same,
         **settings,
         trials=len(points),
@@ -101,7 +104,7 @@ def tables_of(study: optuna.Study) -> tuple[dict[str, list[ScoreTable]], list[in
     done: dict[tuple[str, int], Path] = {}
     for slot, trial in queue.attempts(study.get_trials(deepcopy=False)).items():
         if trial.state == TrialState.COMPLETE:
-            done[spec.points[slot].name, spec.points[slot].seed] = search.folder(spec, slot)
+            done[spec.points[slot].name, spec.points[slot].seed] = trial_folder(spec, slot)
     seeds = sorted({seed for _, seed in done if {(TUNED, seed), (UNTUNED, seed)} <= set(done)})
     if len(seeds) < 2:
         raise InputError(

@@ -7,8 +7,8 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from hpo.outcome import Outcome, add_outcome_options, name_of, open_outcome, validation
 from hpo.progress import duration
+from hpo.results.outcome import Outcome, add_outcome_options, name_of, open_outcome, validation
 from hpo.space import inside
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo import queue, search
-from hpo.spec import Spec
+from hpo import queue
+from hpo.spec import StudySpec
 from hpo.storage import open_storage, resolve
+from hpo.trials import trial_folder
 from hpo.worker import load_spec
 from lightning_seg.cli import run
 from lightning_seg.errors import InputError, unknown
@@ -33,7 +34,7 @@ class Outcome:
     """
 
     study: optuna.Study
-    spec: Spec
+    spec: StudySpec
     runs: Path
 
     @cached_property
@@ -79,7 +80,7 @@ class Outcome:
 
     def folders(self, trial: FrozenTrial) -> list[Path]:
         """The runs of a trial: one, or one for each seed or fold."""
-        folder = search.folder(self.spec, trial.user_attrs["slot"])
+        folder = trial_folder(self.spec, trial.user_attrs["slot"])
         if not folder.parent.is_dir():
             folder = self.runs / self.study.study_name / folder.name
         return [Path(f"{folder}-{name}") for name in self.spec.replicas] or [folder]

@@ -8,15 +8,15 @@ from optuna import pruners, samplers
 from optuna.trial import Trial
 
 from hpo.space import overrides, parameters, suggest
-from hpo.spec import Spec
-from hpo.trial import Job, Result
+from hpo.spec import StudySpec
+from hpo.trial_process import TrialJob, TrialResult
 
 SAMPLERS = ("tpe", "gp", "cmaes", "random")
 PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "none")
 COSTS = ("gmacs", "latency")
 
 
-def sampler(spec: Spec, seed: int) -> samplers.BaseSampler:
+def make_sampler(spec: StudySpec, seed: int) -> samplers.BaseSampler:
     """The sampler of one worker; ``seed`` differs between workers and starts, else they would all draw the same."""
     conditional = any(parameter.condition for parameter in parameters(spec.space or {}))
     match spec.sampler:
@@ -31,7 +31,7 @@ def sampler(spec: Spec, seed: int) -> samplers.BaseSampler:
     return samplers.RandomSampler(seed=seed)
 
 
-def pruner(spec: Spec) -> pruners.BasePruner:
+def make_pruner(spec: StudySpec) -> pruners.BasePruner:
     """The pruner; epochs are counted from the recipe's ``trainer.max_epochs``."""
     epochs = int(spec.base.get("trainer.max_epochs") or 0)
     match spec.pruner:
@@ -51,13 +51,13 @@ def pruner(spec: Spec) -> pruners.BasePruner:
     return pruners.NopPruner()
 
 
-def job(spec: Spec, trial: Trial) -> Job:
+def make_job(spec: StudySpec, trial: Trial) -> TrialJob:
     """What the process of this trial is to do: the parameters are drawn here."""
     params = suggest(trial, spec.space, spec.base) if spec.space else {}
     slot = trial.user_attrs["slot"]
-    args = arguments(spec, slot, overrides(params, spec.base))
-    return Job(
-        folder=str(folder(spec, slot)),
+    args = trial_arguments(spec, slot, overrides(params, spec.base))
+    return TrialJob(
+        folder=str(trial_folder(spec, slot)),
         args=args,
         params=params,
         objective=spec.objective,
@@ -70,7 +70,7 @@ def job(spec: Spec, trial: Trial) -> Job:
     )
 
 
-def arguments(spec: Spec, slot: int, own: list[str]) -> list[str]:
+def trial_arguments(spec: StudySpec, slot: int, own: list[str]) -> list[str]:
     """What `fit` is told in the trial of that slot; ``own`` are the overrides from its parameters."""
     if spec.points:
         own = [*spec.points[slot].args, "--seed_everything", str(spec.points[slot].seed)]
@@ -79,7 +79,7 @@ def arguments(spec: Spec, slot: int, own: list[str]) -> list[str]:
         spec.recipe,
         *spec.args,
         *own,
-        *always(spec),
+        *shared_arguments(spec),
         "--runs",
         spec.runs,
         "--name",
@@ -87,12 +87,12 @@ def arguments(spec: Spec, slot: int, own: list[str]) -> list[str]:
     ]
 
 
-def command(spec: Spec, slot: int, own: list[str]) -> str:
+def trial_command(spec: StudySpec, slot: int, own: list[str]) -> str:
     """The trial as a line for the shell."""
-    return shlex.join(["lightning-seg", "fit", *arguments(spec, slot, own)])
+    return shlex.join(["lightning-seg", "fit", *trial_arguments(spec, slot, own)])
 
 
-def folder(spec: Spec, slot: int) -> Path:
+def trial_folder(spec: StudySpec, slot: int) -> Path:
     """Where the trial of that slot keeps its log, its result and its run."""
     return Path(spec.runs) / _name(slot)
 
@@ -101,7 +101,7 @@ def _name(slot: int) -> str:
     return f"trial_{slot:04d}"
 
 
-def always(spec: Spec) -> list[str]:
+def shared_arguments(spec: StudySpec) -> list[str]:
     """What every trial is told: how many devices, and to keep the epoch that the objective likes best."""
     devices = [
         "--trainer.devices",
@@ -112,7 +112,7 @@ def always(spec: Spec) -> list[str]:
     return [*devices, "--checkpoint.monitor", spec.objective, "--checkpoint.mode", mode]
 
 
-def labels(spec: Spec, trial: Trial, job: Job) -> dict[str, Any]:
+def trial_labels(spec: StudySpec, trial: Trial, job: TrialJob) -> dict[str, Any]:
     """What stands beside the trial in the storage from its start."""
     replicas = [
         [*own, "--name", f"{Path(job.folder).name}-{name}"] for name, own in job.replicas.items()
@@ -129,7 +129,7 @@ def labels(spec: Spec, trial: Trial, job: Job) -> dict[str, Any]:
     return found
 
 
-def judged(spec: Spec, trial: Trial, result: Result) -> Result:
+def judge_memory(spec: StudySpec, trial: Trial, result: TrialResult) -> TrialResult:
     """The result with the constraint on memory entered."""
     if spec.maximum is not None and "memory" in result.facts:
         trial.set_constraint("memory", result.facts["memory"] - spec.maximum)

@@ -23,7 +23,7 @@ class TrainingError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """What the process of a trial must know."""
 
     folder: str  # of its log and result; its runs lie in version_0 or, with replicas, beside it
@@ -39,7 +39,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Result:
+class TrialResult:
     """How a trial ended: ``complete``, ``pruned`` or ``failed`` with a reason."""
 
     state: str
@@ -49,7 +49,7 @@ class Result:
     again: bool = False  # whether another attempt may end otherwise
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Result | None":
+    def read(cls, folder: str | Path) -> "TrialResult | None":
         """That of a trial which ended before; its storage may not have heard of it."""
         file = Path(folder) / "result.json"
         return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
@@ -59,7 +59,7 @@ class Result:
             part.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
-class Channel:
+class TrialChannel:
     """How a trial speaks to its worker, which alone speaks to the storage."""
 
     def __init__(self, connection: Connection) -> None:
@@ -74,11 +74,11 @@ class Channel:
         """Tell what stands beside the trial in the storage."""
         self._connection.send(("facts", facts))
 
-    def done(self, result: Result) -> None:
+    def done(self, result: TrialResult) -> None:
         self._connection.send(("done", result))
 
 
-def main(job: Job, connection: Connection, lifeline: Connection) -> None:
+def main(job: TrialJob, connection: Connection, lifeline: Connection) -> None:
     """The body of the process: run the job, log to its folder, send the result."""
     os.setsid()  # one group with all its own processes, so that they end together
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
@@ -89,11 +89,11 @@ def main(job: Job, connection: Connection, lifeline: Connection) -> None:
         stream.flush()
         os.dup2(log, stream.fileno())
         stream.reconfigure(line_buffering=True)  # type: ignore[attr-defined, union-attr]
-    channel = Channel(connection)
+    channel = TrialChannel(connection)
     result = _guarded(job, channel)
     sys.stdout.flush()  # once the result is told, this process may be ended at any time
     if not all(map(math.isfinite, result.values)):
-        result = Result(
+        result = TrialResult(
             "failed", reason=f"the objective is not a number ({result.values})", facts=result.facts
         )
     if result.state != "failed":
@@ -109,38 +109,38 @@ def _end_with(lifeline: Connection) -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def _guarded(job: Job, channel: Channel) -> Result:
+def _guarded(job: TrialJob, channel: TrialChannel) -> TrialResult:
     start = time.monotonic()
     try:
         return _function(job, channel, start) if job.function else _training(job, channel)
     except (InputError, TrainingError) as error:
-        return Result("failed", reason=str(error))
+        return TrialResult("failed", reason=str(error))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return Result("failed", reason=f"{type(error).__name__}: {error}", again=full)
+        return TrialResult("failed", reason=f"{type(error).__name__}: {error}", again=full)
     except MemoryError:
-        return Result("failed", reason="out of memory")
+        return TrialResult("failed", reason="out of memory")
     except SystemExit as error:
-        return Result("failed", reason=f"it ended itself with code {error.code}", again=True)
+        return TrialResult("failed", reason=f"it ended itself with code {error.code}", again=True)
     except Exception as error:
         import traceback
 
         traceback.print_exc()
         first = (str(error).strip() or "no message").splitlines()[0]
         memory = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error)
-        return Result(
+        return TrialResult(
             "failed",
             reason=f"out of memory ({first})" if memory else f"{type(error).__name__}: {first}",
         )
 
 
-def _training(job: Job, channel: Channel) -> Result:
+def _training(job: TrialJob, channel: TrialChannel) -> TrialResult:
     from hpo.training import train  # torch and Lightning, which the worker itself does without
 
     return train(job, channel)
 
 
-def _function(job: Job, channel: Channel, start: float) -> Result:
+def _function(job: TrialJob, channel: TrialChannel, start: float) -> TrialResult:
     module, _, name = str(job.function).partition(":")
     stopped = False
 
@@ -152,4 +152,8 @@ def _function(job: Job, channel: Channel, start: float) -> Result:
     value = getattr(importlib.import_module(module), name)(job.params, report)
     values = list(value) if isinstance(value, list | tuple) else [float(value)]
     facts = {"seconds": round(time.monotonic() - start, 3)}
-    return Result("pruned", facts=facts) if stopped else Result("complete", values, facts=facts)
+    return (
+        TrialResult("pruned", facts=facts)
+        if stopped
+        else TrialResult("complete", values, facts=facts)
+    )
