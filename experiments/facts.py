@@ -54,6 +54,9 @@ class Facts:
     commit: str
     hardware: str
     minutes: float | None
+    threads: int | None = None  # of the processor that training used
+    load: float | None = None  # of the machine meanwhile: how many processes wanted a core
+    ending: str = ""  # how the training ended, where it did not go to its end
     parameters: int | None = None
     gmacs: float | None = None  # of one image of this size
     latency_ms: float | None = None  # one image, eager float32, median

@@ -6,7 +6,8 @@ Of each run: its per-image table and its facts below ``scores/``, and its scores
 import argparse
 import csv
 import io
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +44,9 @@ COLUMNS = (
     "commit",
     "hardware",
     "minutes",
+    "threads",
+    "load",
+    "ending",
     "table",
     "note",
 )
@@ -51,74 +55,125 @@ COLUMNS = (
 def main(args: list[str]) -> None:
     """Record every tested run of the folders; what is known already stays as it is."""
     options = _parser().parse_args(args)
-    done, refused = 0, []
+    known = {name: getattr(options, name) for name in ("recipe", "commit", "hardware")}
+    found: list[Result] = []
     for run in find_runs(options.folders):
-        found = list(
-            results_of(
-                run, {name: getattr(options, name) for name in ("recipe", "commit", "hardware")}
-            )
-        )
-        if not found:
+        tested = list(results_of(run, known))
+        if not tested:
             print(
-                f"{run}: its best checkpoint was not tested (lightning-seg test --ckpt_path ...); passed over"
+                f"{run}: its best checkpoint was not tested on a whole split "
+                "(lightning-seg test --ckpt_path ...); passed over"
             )
-        for result in found:
-            try:
-                done += record(result, options.results, options.replace, options.latency)
-            except InputError as error:
-                refused.append(str(error))
+        found += tested
+    rules = Rules(options.replace, options.allow_changed, options.latency)
+    done, refused = record(found, options.results, rules)
     print(f"{done} recorded in {options.results}; next: python -m experiments leaderboard")
     if refused:
-        raise InputError(
-            refused[0] + (f" (So it is with {len(refused)} runs.)" if refused[1:] else "")
-        )
+        others = f" (So it is with {len(refused)} runs.)" if refused[1:] else ""
+        raise InputError(refused[0] + others)
 
 
-def record(result: Result, results: Path, replaced: bool = False, latency: bool = False) -> bool:
-    """Keep the result below ``results``; False where it is there already.
+@dataclass(frozen=True)
+class Rules:
+    """What is recorded.
+
+    Attributes:
+        replaced: a run takes the place of another of the same training and seed.
+        changed: the code may differ from its commit.
+        latency: it is measured here how long one image takes.
+    """
+
+    replaced: bool = False
+    changed: bool = False
+    latency: bool = False
+
+
+def record(
+    results: Iterable[Result],
+    folder: Path,
+    rules: Rules = Rules(),
+) -> tuple[int, list[str]]:
+    """Keep results below ``folder``: how many are new, and why others are refused.
+
+    The tables are written first, then all rows at once, then the facts: where the facts of a run are,
+    everything of it is.
+    """
+    new: dict[Path, Result] = {}
+    refused = []
+    for result in results:
+        file = folder / "scores" / result.facts.place
+        try:
+            if not _is_kept(result, file, rules):
+                _check_new(result, file, new, rules)
+                new[file] = result
+        except InputError as error:
+            refused.append(str(error))
+    for file, result in new.items():
+        file.with_suffix(".json").unlink(missing_ok=True)
+        write_whole(file, result.file.read_bytes())
+    if new:
+        _write_rows(folder / "reproduced.csv", new.values())
+    for file, result in new.items():
+        facts = _with_latency(result.facts) if rules.latency else result.facts
+        write_facts(facts, file.with_suffix(".json"))
+        print(f"recorded {facts.model}, seed {facts.seed}: {file}")
+    return len(new), refused
+
+
+def _is_kept(result: Result, file: Path, rules: Rules) -> bool:
+    """Whether the result is there already, and is to stay.
 
     Raises:
-        InputError: another run of the same training and seed is there, and ``replaced`` is False.
+        InputError: another run of the same training and seed is there.
     """
-    file = results / "scores" / result.facts.place
-    kept = file.with_suffix(".json")  # is written last: where it is, the table and the rows are
-    before = read_facts(kept) if kept.is_file() else None
-    if before and not replaced:
-        if file.read_bytes() != result.file.read_bytes():
-            raise InputError(
-                f"{file} holds another run of this training and seed (commit {before.commit or 'unknown'}), with other scores; "
-                "keep it, or give --replace if that run was faulty: the better of two is no result."
-            )
-        if latency and before.latency_ms is None:
-            write_facts(_with_latency(before), kept)
+    kept = file.with_suffix(".json")
+    if rules.replaced or not kept.is_file():
         return False
-    _check_images(result, file)
-    facts = _with_latency(result.facts) if latency else result.facts
-    for name in (name for name in ("commit", "hardware", "minutes") if not getattr(facts, name)):
-        print(f"{result.file.parent}: {name} is not known, for the run kept no environment.json")
-    scores = scores_of(result)
-    kept.unlink(missing_ok=True)
-    write_whole(file, result.file.read_bytes())
-    _write_rows(results / "reproduced.csv", facts, scores)
-    write_facts(facts, kept)
-    print(f"recorded {facts.model}, seed {facts.seed}: {file}")
+    before = read_facts(kept)
+    if file.read_bytes() != result.file.read_bytes():
+        raise InputError(
+            f"{file} holds another run of this training and seed (commit "
+            f"{before.commit or 'unknown'}), with other scores; keep it, or give --replace if that "
+            "run was faulty: the better of two is no result."
+        )
+    if rules.latency and before.latency_ms is None:
+        write_facts(_with_latency(before), kept)
     return True
 
 
-def _check_images(result: Result, file: Path) -> None:
-    """A test of a part of the images is no result."""
-    others = [other for other in file.parent.glob("*.csv") if other != file]
-    if others and ScoreTable.read(others[0]).ids != result.table.ids:
+def _check_new(result: Result, file: Path, new: Mapping[Path, Result], rules: Rules) -> None:
+    """InputError for what is no result, or not one that can be made again."""
+    facts = result.facts
+    if "-dirty" in facts.commit and not rules.changed:
         raise InputError(
-            f"{result.file} holds {len(result.table.ids)} images, not those of {others[0]}; test the whole split again."
+            f"{result.file.parent} was made by code that differs from its commit {facts.commit}, so "
+            "nobody can make it again; train it from a committed state, or give --allow-changed."
         )
+    if file in new and new[file].file.read_bytes() != result.file.read_bytes():
+        raise InputError(
+            f"{new[file].file} and {result.file} are two runs of the same training and seed; "
+            "record one of them: the better of two is no result."
+        )
+    pending = [other for place, other in new.items() if place.parent == file.parent]
+    tables = [each for each in file.parent.glob("*.csv") if each != file]
+    tables += [other.file for other in pending]
+    if tables and ScoreTable.read(tables[0]).ids != result.table.ids:
+        raise InputError(
+            f"{result.file} holds {len(result.table.ids)} images, not those of {tables[0]}; "
+            "test the whole split again."
+        )
+    for name in ("commit", "hardware", "minutes"):
+        if not getattr(facts, name):
+            print(
+                f"{result.file.parent}: {name} is not known, for the run kept no environment.json"
+            )
 
 
-def _write_rows(file: Path, facts: Facts, scores: Scores) -> None:
-    """The scores of a run in place of those that stood there for it; all other rows stay."""
-    rows = read_rows(file)
-    new = rows_of(facts, scores)
-    kept = [row for row in rows if row["table"] != new[0]["table"]]
+def _write_rows(file: Path, results: Iterable[Result]) -> None:
+    """The scores of runs in place of those that stood there for them; all other rows stay."""
+    new = [row for result in results for row in rows_of(result.facts, scores_of(result))]
+    tables = {row["table"] for row in new}
+    kept = [row for row in read_rows(file) if row["table"] not in tables]
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -194,6 +249,11 @@ def _parser() -> argparse.ArgumentParser:
         "--replace",
         action="store_true",
         help="in place of a faulty run of the same training and seed",
+    )
+    parser.add_argument(
+        "--allow-changed",
+        action="store_true",
+        help="also runs of code that differs from its commit (-dirty)",
     )
     parser.add_argument(
         "--latency", action="store_true", help="measure here how long one image takes each network"

@@ -141,10 +141,27 @@ def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]
         minutes=round(sum(s["minutes"] for s in sittings), 1)
         if sittings
         else _minutes_of_trial(run),
+        threads=next((s["threads"] for s in reversed(sittings) if "threads" in s), None),
+        load=_mean_load(sittings),
+        ending=_ending(kept.get("ending", {})),
         parameters=parameters,
         gmacs=gmacs,
         **{key: getattr(summary, key) for key in COPIED},
     )
+
+
+def _mean_load(sittings: list[dict[str, Any]]) -> float | None:
+    """The mean over the minutes of those sittings that kept it."""
+    kept = [(s["load"], s["minutes"]) for s in sittings if s.get("load") is not None]
+    minutes = sum(each for _, each in kept)
+    return round(sum(load * each for load, each in kept) / minutes, 1) if minutes else None
+
+
+def _ending(kept: Mapping[str, Any]) -> str:
+    """``interrupted after 3 of 20 epochs``; empty for a training that went to its own end."""
+    if kept.get("status", "complete") == "complete":
+        return ""
+    return f"{kept['status']} after {kept['epochs_done']} of {kept['epochs_planned']} epochs"
 
 
 def _minutes_of_trial(run: Path) -> float | None:

@@ -88,7 +88,7 @@ def columns(board: Board) -> list[Column]:
         Column(
             "training",
             _minutes,
-            lambda line: f"{line.first.epochs} epochs, {line.first.precision}",
+            _how_long,
             _mean_minutes,
             "mean over seeds",
         ),
@@ -181,6 +181,21 @@ def _mean_minutes(line: Line) -> float | None:
 def _minutes(line: Line) -> str:
     value = _mean_minutes(line)
     return "-" if value is None else f"{value:.1f} min"
+
+
+def _how_long(line: Line) -> str:
+    """``60 epochs, 32-true, 2 threads, load 1.9``."""
+    first = line.first
+    threads = next((f.threads for f in line.facts if f.threads is not None), None)
+    loads = [facts.load for facts in line.facts if facts.load is not None]
+    parts = [
+        f"{first.epochs} epochs",
+        first.precision,
+        f"{threads} thread{'s' if threads > 1 else ''}" if threads else "",
+        f"load {mean(loads):.1f}" if loads else "",
+        *dict.fromkeys(f"**{facts.ending}**" for facts in line.facts if facts.ending),
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _most_looks(line: Line) -> int | None:

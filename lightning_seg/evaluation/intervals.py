@@ -31,7 +31,8 @@ from lightning_seg.evaluation.table import ScoreTable
 FEWEST_UNITS = (
     6  # images or groups; with fewer the p of signed ranks stays over .05, even if all agree
 )
-_CHUNK = 4_000_000  # weights held at once
+_KEPT = 16_000_000  # weights that are kept for the next score
+_CHUNK = 4_000_000  # weights held at once where there are more
 
 
 class Statistic(NamedTuple):
@@ -56,12 +57,14 @@ class Statistic(NamedTuple):
 
     def resampled(self, resamples: int = 2000, seed: int = 0) -> Values:
         """(resamples,) the score of each resample; paired with every other statistic of as many units."""
+        return np.concatenate(
+            [self.weighted(each) for each in draw_weights(len(self.sums), resamples, seed)]
+        )
+
+    def weighted(self, weights: Values) -> Values:
+        """(R,) the score where each unit counts as often as ``weights`` (R, U) say."""
         flat = self.sums.reshape(len(self.sums), -1)
-        parts = [
-            self.form((w @ flat).reshape(-1, *self.sums.shape[1:]))
-            for w in _weights(len(flat), resamples, seed)
-        ]
-        return np.concatenate(parts)
+        return self.form((weights @ flat).reshape(-1, *self.sums.shape[1:]))
 
     def minus(self, other: "Statistic") -> "Statistic":
         """The paired difference, over the same units."""
@@ -69,9 +72,9 @@ class Statistic(NamedTuple):
         return Statistic(sums, lambda s: self.form(s[..., :here, :]) - other.form(s[..., here:, :]))
 
 
-def _weights(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def draw_weights(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """How often each unit is drawn, (part of the resamples, units) at a time."""
-    if units * resamples <= _CHUNK:
+    if units * resamples <= _KEPT:
         yield _few_weights(units, resamples, seed)
         return
     random, step = np.random.default_rng(seed), max(1, _CHUNK // units)
@@ -79,7 +82,7 @@ def _weights(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.float
         yield _draw(random, units, min(step, resamples - start))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _few_weights(units: int, resamples: int, seed: int) -> NDArray[np.float64]:
     return _draw(np.random.default_rng(seed), units, resamples)
 
@@ -110,13 +113,12 @@ def statistic(
             add(flat, positions(groups)), lambda s: ece(s.reshape(*s.shape[:-1], -1, 3)).mean(-1)
         )
     base = convention.removesuffix("_fov")
-    everything = np.stack([table.of(class_name) for table in tables], 1)
-    if undefined(everything, score):
+    counts = np.stack(
+        [_counts(table, convention)[:, table.index(class_name)] for table in tables], 1
+    )
+    if undefined(counts, score):
         return _nothing(len(tables), positions(groups))
     if score in SCORES or score == "mcc":
-        counts = np.stack(
-            [_counts(table, convention)[:, table.index(class_name)] for table in tables], 1
-        )
         return of_counts(counts, score, base, groups)
     for table in tables:
         if score not in table.measures:

@@ -12,11 +12,14 @@ from lightning_seg.evaluation.intervals import (
     FEWEST_UNITS,
     Statistic,
     bca,
+    draw_weights,
     p_value,
     same_groups,
     statistic,
 )
 from lightning_seg.evaluation.table import ScoreTable
+
+_BLOCK = 1_000_000  # scores held at once
 
 
 class Ranking(NamedTuple):
@@ -59,8 +62,8 @@ def rank_intervals(
     sign = -1.0 if score in LOWER_IS_BETTER else 1.0
     values = np.array([model.value for model in models.values()])
     rank = _ranks(sign * values[:, None])[:, 0]
-    drawn = _ranks(sign * np.stack([model.resampled(resamples, seed) for model in models.values()]))
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=1, method="nearest").astype(int)
+    drawn = _drawn_ranks(list(models.values()), sign, resamples, seed)
+    bounds = [np.quantile(each, [0.025, 0.975], method="nearest").astype(int) for each in drawn]
     tied = _tied(list(models.values()), int(np.argmin(rank)), resamples, seed)
     found = {
         name: Ranking(
@@ -68,13 +71,30 @@ def rank_intervals(
             *bca(model, resamples, seed),
             _deviation(model.seeds),
             int(rank[i]),
-            int(low[i]),
-            int(high[i]),
+            *map(int, bounds[i]),
             tied[i],
         )
         for i, (name, model) in enumerate(models.items())
     }
     return dict(sorted(found.items(), key=lambda item: item[1].rank))
+
+
+def _drawn_ranks(
+    models: Sequence[Statistic], sign: float, resamples: int, seed: int
+) -> NDArray[np.uint16]:
+    """(M, resamples) the rank of each model in each resample; ``sign`` -1 where less is better.
+
+    Only some of the resamples are scored at a time, so that memory holds no score of each model in each.
+    """
+    found = np.empty((len(models), resamples), np.uint16)
+    step, done = max(1, _BLOCK // len(models)), 0
+    for weights in draw_weights(len(models[0].sums), resamples, seed):
+        for start in range(0, len(weights), step):
+            part = weights[start : start + step]
+            values = np.stack([model.weighted(part) for model in models])
+            found[:, done : done + len(part)] = _ranks(sign * values)
+            done += len(part)
+    return found
 
 
 def _ranks(values: Values) -> NDArray[np.int64]:

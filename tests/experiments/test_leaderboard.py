@@ -12,6 +12,7 @@ import yaml
 from made_runs import CONFIG, make_run, make_table
 
 from experiments import __main__ as front
+from experiments import record as recording
 from experiments.facts import RESULTS, load_results
 from experiments.leaderboard import __main__ as leaderboard
 from experiments.leaderboard import page, text
@@ -23,6 +24,7 @@ from experiments.record import read_rows
 from experiments.runs import results_of
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import per_image, pooled
+from lightning_seg.files import write_whole
 
 MODELS: list[tuple[float, dict[str, Any]]] = [
     (0.88, {"model.architecture": "unetplusplus"}),
@@ -225,6 +227,66 @@ def test_another_run_of_the_same_training_and_seed_does_not_replace_the_first(
     record([str(second), "--results", str(tmp_path), "--replace"])
     assert np.array_equal(load_results(tmp_path)[0].table.counts, make_table(0.9, 42).counts)
     assert len(read_rows(tmp_path / "reproduced.csv")) == 4
+
+
+def test_all_rows_of_a_command_are_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (1, 2, 3):
+        make_run(tmp_path / "runs" / str(seed), 0.8, seed)
+    written: list[str] = []
+    monkeypatch.setattr(
+        recording,
+        "write_whole",
+        lambda file, content: (written.append(file.name), write_whole(file, content)),
+    )
+    record([str(tmp_path / "runs"), "--results", str(tmp_path)])
+    assert written.count("reproduced.csv") == 1
+    assert len(read_rows(tmp_path / "reproduced.csv")) == 12
+    assert len(load_results(tmp_path)) == 3
+
+
+def test_two_runs_of_one_training_and_seed_in_one_command_are_one_result_and_a_refusal(
+    tmp_path: Path,
+) -> None:
+    for name, dice in (("a", 0.8), ("b", 0.9)):
+        make_run(tmp_path / "runs" / name, dice)
+    with pytest.raises(InputError, match="two runs of the same training and seed"):
+        record([str(tmp_path / "runs"), "--results", str(tmp_path)])
+    assert len(load_results(tmp_path)) == 1
+
+
+def _environment(run: Path, **changes: Any) -> None:
+    """The same environment with other facts, those of the sittings in ``sitting``."""
+    file = run / "environment.json"
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    for sitting in kept["sittings"]:
+        sitting |= changes.get("sitting", {})
+    file.write_text(json.dumps(kept | {k: v for k, v in changes.items() if k != "sitting"}))
+
+
+def test_a_run_from_a_changed_work_tree_is_refused_unless_told(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", 0.8)
+    _environment(run, sitting={"commit": "27c2e10-dirty"})
+    with pytest.raises(InputError, match=r"differs from its commit .*--allow-changed"):
+        record([str(run), "--results", str(tmp_path)])
+    assert load_results(tmp_path) == []
+    record([str(run), "--results", str(tmp_path), "--allow-changed"])
+    assert load_results(tmp_path)[0].facts.commit == "27c2e10-dirty"
+
+
+def test_load_threads_and_an_early_end_stand_beside_the_minutes(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", 0.8)
+    ending = {"status": "interrupted", "epochs_planned": 60, "epochs_done": 12}
+    _environment(run, sitting={"threads": 2, "load": 1.5}, ending=ending)
+    record([str(run), "--results", str(tmp_path)])
+    facts = load_results(tmp_path)[0].facts
+    assert (facts.threads, facts.load) == (2, 1.5)
+    assert facts.ending == "interrupted after 12 of 60 epochs"
+    shown = text.markdown(leaderboard.collect(tmp_path))
+    assert "32-true, 2 threads, load 1.5, **interrupted after 12 of 60 epochs**" in shown
+    row = read_rows(tmp_path / "reproduced.csv")[0]
+    assert (row["threads"], row["load"]) == ("2", "1.5")
 
 
 def test_a_run_that_was_not_tested_and_one_that_kept_no_environment_say_so(
