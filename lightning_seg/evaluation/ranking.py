@@ -71,7 +71,8 @@ def rank_intervals(
             *bca(model, resamples, seed),
             _deviation(model.seeds),
             int(rank[i]),
-            *map(int, bounds[i]),
+            int(bounds[i][0]),
+            int(bounds[i][1]),
             tied[i],
         )
         for i, (name, model) in enumerate(models.items())
