@@ -10,39 +10,42 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_seg.callbacks.run_record import RunRecord
 from lightning_seg.callbacks.scores import ScoreReport
 from lightning_seg.callbacks.tensorboard import Dashboard
+from lightning_seg.callbacks.training_log import TrainingLog
 from lightning_seg.callbacks.volume_scores import VolumeScores
 from lightning_seg.cli_arguments import LINKED, Given, Parser, base_config, peek
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
 from lightning_seg.evaluation.measures import FAMILIES
+from lightning_seg.files import whole
 from lightning_seg.inference import MaskWriter
-from lightning_seg.inference.ensemble import checkpoint_file
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.scored_inference import score_with
 from lightning_seg.inference.tta import PASSES
-from lightning_seg.runs.checkpoints import (
-    check_trust,
-    read_checkpoint,
-    run_folder,
-)
+from lightning_seg.runs import Run, find_checkpoint
+from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
+from lightning_seg.runs.run import new_run
+from lightning_seg.training.checkpointing import BestCheckpoint, LastCheckpoint, Lineage
 from lightning_seg.training.devices import device_options, spare_devices
 from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.training.precision import automatic_precision
 from lightning_seg.training.processes import end_with_parent, wait_for_parent
+from lightning_seg.training.run_place import RunPlace, run_of
+from lightning_seg.training.termination import RunTrainer, Termination, ended_by_sigterm
 
 COMMANDS = ("fit", "validate", "test", "predict")
 SCORING = ("validate", "test")
@@ -70,9 +73,12 @@ class SaveConfigOnce(SaveConfigCallback):
     """The configuration of a run is that of its start; a resumed run leaves it as it is."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        folder = trainer.log_dir
-        if folder is not None and not (Path(folder) / "config.yaml").exists():
-            super().setup(trainer, pl_module, stage)
+        file = run_of(trainer).config_file
+        # the main process alone looks: its answer would not be the others', which come later
+        if not trainer.is_global_zero or trainer.fast_dev_run or file.exists():
+            return
+        with whole(file) as part:
+            self.parser.save(self.config, str(part), skip_none=False, multifile=False)
 
 
 class CLI(LightningCLI):
@@ -89,6 +95,7 @@ class CLI(LightningCLI):
             parser_class=Parser,
             seed_everything_default=42,
             auto_configure_optimizers=False,
+            trainer_class=RunTrainer,
             save_config_callback=SaveConfigOnce if args[:1] == ["fit"] else None,
             trainer_defaults={
                 "callbacks": [
@@ -96,7 +103,8 @@ class CLI(LightningCLI):
                     ScoreReport(),
                     VolumeScores(),
                     MaskWriter(),
-                    _last(),
+                    Lineage(),
+                    LastCheckpoint(),
                     *callbacks,
                 ],
                 "deterministic": "warn",
@@ -120,7 +128,7 @@ class CLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         for key in LINKED:
             parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/dice",
@@ -169,9 +177,7 @@ class CLI(LightningCLI):
         else:  # that of a run which does not say it is Lightning's default
             trainer.precision = self.content.get("lightning_seg", {}).get("precision", "32-true")
             reason = "as this run began"
-        self.precision_note = (
-            f"precision: {trainer.precision} ({reason}; --trainer.precision names another)"
-        )
+        self.precision_note = f" ({reason}; --trainer.precision names another)"
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -183,7 +189,7 @@ class CLI(LightningCLI):
             )
             ensemble = [config.ensemble] if isinstance(config.ensemble, str) else config.ensemble
             for path in ensemble:
-                self._check_data(read_checkpoint(checkpoint_file(path)), path)
+                self._check_data(read_checkpoint(find_checkpoint(path)), path)
             score_with(
                 self.model,
                 Path(config.ckpt_path),
@@ -228,8 +234,15 @@ class CLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        if self._get(self.config_init, "trainer.logger") in (None, True):
-            kwargs["logger"] = self._logger()
+        run, logger = self._run(), self._get(self.config_init, "trainer.logger")
+        self.trainer_defaults["callbacks"].append(RunPlace(run))
+        if self.subcommand == "fit":
+            self.trainer_defaults["callbacks"].append(TrainingLog(self.precision_note))
+        if logger in (None, True):
+            kwargs["logger"] = TensorBoardLogger(
+                run.folder, name="", version="", default_hp_metric=False
+            )
+        if logger is not False:
             self.trainer_defaults["callbacks"].append(LearningRateMonitor())
         kwargs |= device_options(self._get(self.config_init, "trainer"))
         try:
@@ -244,29 +257,27 @@ class CLI(LightningCLI):
             )
         return trainer
 
-    def _logger(self) -> TensorBoardLogger:
-        """``runs/<name>/version_N``: that of the checkpoint unless another place is named, or a new one."""
+    def _run(self) -> Run:
+        """The run of the checkpoint, unless another place is named, or a new one."""
         config, given = self.config[self.subcommand], self.given
-        root, name, version = (
-            Path(config.runs).resolve(),
-            given.name or config.model.architecture,
-            None,
+        root = Path(config.runs).expanduser().resolve()
+        run = Run.holding(given.checkpoint, root) if given.checkpoint else None
+        if run is None:
+            return new_run(root, given.name or config.model.architecture)
+        same_root = given.runs is None or root == run.root
+        # of a recipe, also the name that the run had before it was renamed
+        names = {None, run.name, run.environment.get("name")}
+        same_name = config.name in (None, run.name) and (
+            self.subcommand != "fit" or config.name or given.name in names
         )
-        run = run_folder(given.checkpoint) if given.checkpoint else None
-        if run is not None:
-            same_root = given.runs is None or root == run.parent.parent
-            same_name = config.name in (None, run.parent.name) and (
-                self.subcommand != "fit" or given.name in (None, run.parent.name)
-            )
-            if same_root and same_name:
-                root, name, version = run.parent.parent, run.parent.name, run.name
-        # absolute: a callback that finds its folder under another name after a resume forgets the best checkpoint
-        return TensorBoardLogger(root, name=name, version=version, default_hp_metric=False)
+        if same_root and same_name:
+            return run
+        return new_run(root, given.name or config.model.architecture)
 
     def before_fit(self) -> None:
         if self.trainer.is_global_zero:
-            for note in (self.precision_note, spare_devices(self.trainer.num_devices)):
-                print(note, end="\n" if note else "")
+            note = spare_devices(self.trainer.num_devices)
+            print(note, end="\n" if note else "")
         self.model.training_options.check_machine(self.trainer.strategy.root_device)
         if self.content is None:
             self.model.load_encoder_weights()  # before the data are read: a missing file is found at once
@@ -311,15 +322,6 @@ def _seed(value: bool | int) -> int:
     return value
 
 
-def _last() -> ModelCheckpoint:
-    """Keeps the latest epoch beside the best one (``save_last`` would keep it only where it is the best)."""
-    return ModelCheckpoint(
-        monitor=None,
-        filename="last-epoch={epoch:03d}-dice={val/dice:.4f}",
-        auto_insert_metric_name=False,
-    )
-
-
 def _check_sealed(what: str, monitor: str | None) -> None:
     """No test score decides anything: not the best epoch, not when training ends."""
     if monitor and monitor.startswith("test/"):
@@ -350,7 +352,7 @@ def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
     end_with_parent()
     given = peek(args[0], args)
     if args[0] == "fit":
-        callbacks = [*callbacks, RunRecord(args)]
+        callbacks = [*callbacks, RunRecord(args), Termination()]
     with tempfile.TemporaryDirectory() as folder:
         base = base_config(args[0], given)
         if base:
@@ -362,8 +364,10 @@ def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
 
 def main(args: list[str] | None = None) -> None:
     """`run` for the shell: an error is one sentence on stderr and exit code 2."""
+    args = list(sys.argv[1:] if args is None else args)
     try:
-        run(list(sys.argv[1:] if args is None else args))
+        with ended_by_sigterm() if args[:1] == ["fit"] else nullcontext():
+            run(args)
     except InputError as error:
         wait_for_parent()
         _fail(str(error))

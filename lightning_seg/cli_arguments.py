@@ -10,7 +10,8 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_seg.errors import InputError
-from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint, run_folder
+from lightning_seg.runs import Run, find_checkpoint
+from lightning_seg.runs.checkpoints import read_checkpoint
 
 LINKED = ("classes", "in_channels")  # of the model, set from the data
 _SHORT = {
@@ -74,29 +75,23 @@ def _checkpoint(command: str, given: str | None, name: str | None, runs: Path) -
         raise InputError(
             f"`{command}` needs --ckpt_path: a .ckpt file, or `best` or `last` of the run that -c or --name names."
         )
-    if given not in ("best", "last"):
-        return Path(given)
-    if name is None:
-        raise InputError(
-            f"--ckpt_path {given} needs -c <recipe> or --name <run> to know of which run."
-        )
-    return find_checkpoint(runs / name, given)
+    return find_checkpoint(given, name=name, runs=runs)
 
 
 def base_config(command: str, given: Given) -> dict[str, Any]:
     """What the checkpoint says: the configuration that lies under everything the command line says."""
     if given.checkpoint is None:
         return {}
-    folder = run_folder(given.checkpoint)
     if command == "fit" and given.configs:
         return {}
     content = read_checkpoint(given.checkpoint)
-    if command == "fit" and folder and (folder / "config.yaml").is_file():
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    run = Run.holding(given.checkpoint)
+    if command == "fit" and run is not None and run.config:
+        config = run.config
         # the data set's default protocol may have become another since
         saved = content.get("datamodule_hyper_parameters", {})
         config["data"]["protocol"] = config["data"].get("protocol") or saved.get("protocol")
-        return config | {"ckpt_path": None, "trust_code": False}
+        return config | {"ckpt_path": None, "trust_code": False, "name": None, "runs": "runs"}
     model = {
         k: v
         for k, v in content["hyper_parameters"].items()

@@ -21,7 +21,7 @@ from lightning_seg.data.sources.phantom import PhantomPolyp
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, scores
 from lightning_seg.inference.pictures import GAP, TITLE
-from lightning_seg.runs.checkpoints import find_checkpoint
+from lightning_seg.runs import find_checkpoint
 from lightning_seg.training.module import SegmentationModule
 
 ROOT = Path(__file__).parent.parent
@@ -286,7 +286,7 @@ def test_a_run_that_was_killed_and_resumed_equals_one_that_was_not(recipe, tmp_p
     process = subprocess.Popen(command, **keywords)
     run = tmp_path / "runs" / "killed" / "version_0"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(run.glob("checkpoints/last-epoch=00[1-9]*.ckpt")):
+    while time.monotonic() < deadline and not any(run.glob("checkpoints/last-epoch=00[2-9]*.ckpt")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

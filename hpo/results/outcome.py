@@ -22,7 +22,8 @@ from lightning_seg.cli import run
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES, ScoreTable, bca, statistic
 from lightning_seg.evaluation.intervals import Statistic
-from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint
+from lightning_seg.runs import find_checkpoint
+from lightning_seg.runs.checkpoints import read_checkpoint
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run was made with: its command and the hardware, commit and minutes of each sitting, in ``environment.json``."""
+"""``environment.json`` of a run: its command, how it ended, and hardware, commit and minutes of each sitting."""
 
 import json
 import time
@@ -8,12 +8,13 @@ from typing import Any
 import lightning as L
 
 from lightning_seg.files import whole
-from lightning_seg.inference.pictures import run_dir
-from lightning_seg.runs.environment import FILE, environment, read_environment
+from lightning_seg.runs.environment import FILE, environment
+from lightning_seg.training.run_place import run_of
+from lightning_seg.training.termination import was_interrupted
 
 
 class RunRecord(L.Callback):
-    """Keeps ``<run>/environment.json``: the command that began it, and each sitting of `fit` (a resumed run has several).
+    """Keeps the record of a run, which a resumed run goes on with: it has a sitting more.
 
     The file is written anew after every epoch, so that a kill loses the minutes of one epoch at most.
 
@@ -24,36 +25,49 @@ class RunRecord(L.Callback):
     def __init__(self, command: list[str]) -> None:
         self.command = command
         self.sitting: dict[str, Any] = {}
-        self.start = 0.0
-
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.start = time.monotonic()
+        self.done = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.start = time.monotonic()
+        self.done = trainer.current_epoch
         self.sitting = environment(trainer.strategy.root_device) | {
             "command": self.command,
             "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "devices": trainer.world_size,
             "precision": str(trainer.precision),
-            "epochs": trainer.current_epoch,
         }
-        self._write(trainer)
+        self._write(trainer, "running")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self.sitting["epochs"] = trainer.current_epoch + 1
-        self._write(trainer)
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self.done = trainer.current_epoch + 1
+        self._write(trainer, "running")
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        self._write(trainer)
+        self._write(trainer, "complete")
 
-    def _write(self, trainer: Any) -> None:
-        self.sitting["minutes"] = round((time.monotonic() - self.start) / 60, 2)
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._write(trainer, "interrupted" if was_interrupted(exception) else "failed")
+
+    def _write(self, trainer: Any, status: str) -> None:
+        if not self.sitting or not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        folder = run_dir(trainer)
-        kept = read_environment(folder)
+        minutes = round((time.monotonic() - self.start) / 60, 2)
+        self.sitting |= {"epochs": self.done, "minutes": minutes}
+        run = run_of(trainer)
+        kept = run.environment
         before = [s for s in kept.get("sittings", []) if s["started"] != self.sitting["started"]]
+        planned = trainer.max_epochs if trainer.max_epochs > 0 else None
         content = {
+            "name": run.name,
             "command": kept.get("command", self.command),
+            "ending": {
+                "status": status,
+                "epochs_planned": planned,
+                "epochs_done": self.done,
+            },
             "sittings": [*before, self.sitting],
         }
-        with whole(folder / FILE) as part:
+        with whole(run.folder / FILE) as part:
             part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

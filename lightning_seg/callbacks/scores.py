@@ -1,8 +1,5 @@
 """What a run leaves behind: the score table on disk and on the terminal, the ledger of test looks."""
 
-import csv
-import datetime
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,10 @@ from lightning_seg.evaluation.estimates import (
 from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
 from lightning_seg.evaluation.probability import roc_auc
 from lightning_seg.evaluation.summary import Numbers, Summary
-from lightning_seg.inference.pictures import run_dir, score_folder
+from lightning_seg.inference.pictures import score_folder
 from lightning_seg.reports.printing import print_scores
+from lightning_seg.runs.ledger import enter_look
+from lightning_seg.training.run_place import run_of
 
 
 class ScoreReport(L.Callback):
@@ -33,46 +32,6 @@ class ScoreReport(L.Callback):
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module, "val")
-        elif (
-            trainer.is_global_zero
-            and not trainer.sanity_checking
-            and trainer.progress_bar_callback is None
-        ):
-            scores = [
-                f"{key} {float(trainer.callback_metrics[key]):.4f}"
-                for key in ("val/loss", "val/dice", "val/dice_image")
-            ]
-            print(
-                f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {', '.join(scores)}",
-                flush=True,
-            )
-
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        last = max((run_dir(trainer) / "checkpoints").glob("last*.ckpt"), default=None)
-        if (
-            isinstance(exception, KeyboardInterrupt)
-            and trainer.is_global_zero
-            and trainer.state.fn == "fit"
-        ):
-            again = (
-                f"go on with: lightning-seg fit --ckpt_path {last}"
-                if last
-                else "no epoch was finished"
-            )
-            print(f"interrupted in epoch {trainer.current_epoch + 1}; {again}", file=sys.stderr)
-
-    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        checkpoint: Any = trainer.checkpoint_callback
-        if (
-            trainer.is_global_zero
-            and checkpoint is not None
-            and checkpoint.monitor
-            and checkpoint.best_model_path
-        ):
-            print(
-                f"best checkpoint:  {checkpoint.best_model_path}  ({checkpoint.monitor} {float(checkpoint.best_model_score):.4f})\n"
-                f"TensorBoard:      {run_dir(trainer)}  (open: tensorboard --logdir {run_dir(trainer).parent})"
-            )
 
     @staticmethod
     def _report(trainer: Any, pl_module: Any, split: str) -> None:
@@ -83,7 +42,8 @@ class ScoreReport(L.Callback):
         if summary.partial:
             folder = partial_folder(folder)
         if split == "test":  # before its scores are written, so that a kill hides no look
-            summary = replace(summary, looks=_look(run_dir(trainer), summary))
+            looks = enter_look(run_of(trainer).root, vars(summary))
+            summary = replace(summary, looks=looks)
         pl_module.table.write(folder / "scores.csv")
         summary.write(folder)
         add_scores(trainer, summary)
@@ -155,28 +115,3 @@ def _over_thresholds(table: ScoreTable, scorer: Any) -> tuple[Numbers, Numbers]:
         areas[name] = {part: roc_auc(found.roc[place, k]) for place, part in enumerate(parts)}
     with_maxima, with_areas = ("saliency" in scorer.families, "probability" in scorer.families)
     return maxima if with_maxima else {}, areas if with_areas else {}
-
-
-def _look(run: Path, summary: Summary) -> int:
-    """Enter a test into the ledger of all runs; how often its test split has been scored, this time included."""
-    ledger = (run.parent.parent if run.name.startswith("version_") else run) / "ledger.csv"
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    new = not ledger.exists()
-    with ledger.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["time", "protocol", "protocol_digest", "dataset", "checkpoint"])
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        writer.writerow(
-            [
-                now,
-                summary.protocol,
-                summary.protocol_digest,
-                summary.dataset,
-                summary.checkpoint,
-            ]
-        )
-    with ledger.open(newline="", encoding="utf-8") as file:
-        return sum(
-            row["protocol_digest"] == summary.protocol_digest for row in csv.DictReader(file)
-        )

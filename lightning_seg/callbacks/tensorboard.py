@@ -14,7 +14,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from lightning_seg.evaluation.curves import calibration_of, pr_curve, reliability
 from lightning_seg.evaluation.summary import Summary
-from lightning_seg.inference.pictures import contact_sheet, of_slices, run_dir
+from lightning_seg.inference.pictures import contact_sheet, of_slices
 from lightning_seg.reports.printing import (
     OVERLAP_HEADER,
     headline,
@@ -22,6 +22,7 @@ from lightning_seg.reports.printing import (
     overlap_rows,
 )
 from lightning_seg.tables import Table
+from lightning_seg.training.run_place import run_of
 
 EXAMPLES = 6
 TESTED = (
@@ -129,7 +130,7 @@ def _writer(trainer: Any) -> Any:
 
 def _recipe(trainer: Any, pl_module: Any) -> str:
     """The run's configuration without what is left to defaults, as a block of YAML."""
-    file = run_dir(trainer) / "config.yaml"
+    file = run_of(trainer).config_file
     config = (
         yaml.safe_load(file.read_text(encoding="utf-8"))
         if file.is_file()

@@ -15,7 +15,8 @@ from lightning_seg.models.frame.listing import count, title
 from lightning_seg.reports.printing import other_scores
 from lightning_seg.reports.run_page import header
 from lightning_seg.reports.run_page._run import Events, Result, Run, open_run
-from lightning_seg.runs.checkpoints import read_checkpoint, run_folder
+from lightning_seg.runs import Run as RunFolder
+from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.tables import interval_text, number_text
 
 CODE_LICENSE = "apache-2.0"
@@ -90,9 +91,9 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
 
 def _run(checkpoint: Path) -> Run:
     """The run of a checkpoint; of one that lies elsewhere, what it says itself."""
-    folder = run_folder(checkpoint)
-    if folder is not None:
-        return open_run(folder, str(checkpoint))
+    run = RunFolder.holding(checkpoint)
+    if run is not None:
+        return open_run(run.folder, str(checkpoint))
     return Run(
         checkpoint.parent, checkpoint, read_checkpoint(checkpoint), "", Events({}, {}), {}, []
     )

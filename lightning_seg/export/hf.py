@@ -21,8 +21,9 @@ from lightning_seg.errors import InputError
 from lightning_seg.export._check import TOLERANCE, Difference, check_folder
 from lightning_seg.export._code import HEADER, flat_sources
 from lightning_seg.export.card import CODE_LICENSE, card
-from lightning_seg.inference.ensemble import Ensemble, checkpoint_file, load_ensemble
+from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.models import arguments, find
+from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.training.module import SegmentationModule
 
@@ -97,7 +98,7 @@ def export_hf(
     """
     if repo_id:
         check_repo_id(repo_id)
-    file = checkpoint_file(checkpoint)
+    file = find_checkpoint(checkpoint)
     _check(read_checkpoint(file)["hyper_parameters"]["architecture"], output, overwrite)
     network = load_ensemble([file])
     try:

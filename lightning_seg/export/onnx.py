@@ -29,8 +29,9 @@ from lightning_seg.export.verify import (
     verify_masks,
 )
 from lightning_seg.files import whole
-from lightning_seg.inference.ensemble import Ensemble, checkpoint_file, load_ensemble
+from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.inference.mask_rule import MaskRule
+from lightning_seg.runs import find_checkpoint
 
 OPSETS = range(18, 24)  # that torch can write
 OPSET = 20
@@ -182,7 +183,7 @@ def export_onnx(
             raise InputError(
                 f"ONNX files need {library}, which is absent; pip install 'lightning_seg[onnx]'."
             )
-    file = checkpoint_file(checkpoint)
+    file = find_checkpoint(checkpoint)
     network = load_ensemble([file], trust_code=trust_code)
     pictures = choose_pictures(network, file, options.images, VERIFIED if options.quantize else FEW)
     calibration = None

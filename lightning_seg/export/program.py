@@ -28,7 +28,8 @@ from lightning_seg.export._pictures import choose_pictures
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms
 from lightning_seg.export.verify import Function, Verified, image_batches, verify_logits
 from lightning_seg.files import whole
-from lightning_seg.inference.ensemble import Ensemble, checkpoint_file, load_ensemble
+from lightning_seg.inference.ensemble import Ensemble, load_ensemble
+from lightning_seg.runs import find_checkpoint
 
 PRECISIONS = ("32", "bf16")
 VERIFIED = 4  # pictures
@@ -115,7 +116,7 @@ def export_program(
         raise InputError(f"size {size} is out of range; give one from {SIDES[0]} to {SIDES[-1]}.")
     if aot:
         _check_compiler()
-    file = checkpoint_file(checkpoint)
+    file = find_checkpoint(checkpoint)
     network = load_ensemble([file], trust_code=trust_code)
     side = size or network.trained.size or NATIVE
     pictures = choose_pictures(network, file, images, VERIFIED)

@@ -13,7 +13,7 @@ import torch
 
 from lightning_seg.errors import InputError, one_sentence
 from lightning_seg.files import whole
-from lightning_seg.inference.ensemble import PRECISIONS, Ensemble, checkpoint_file, load_ensemble
+from lightning_seg.inference.ensemble import PRECISIONS, Ensemble, load_ensemble
 from lightning_seg.inference.images import COLUMNS, Failure, Options, mask_files, predict_images
 from lightning_seg.inference.inputs import (
     MAX_PIXELS,
@@ -31,6 +31,7 @@ from lightning_seg.inference.video import Video, predict_video, video_files
 from lightning_seg.inference.volume import COLUMNS as VOLUME_COLUMNS
 from lightning_seg.inference.volume import View, predict_volume, view_of, volume_files
 from lightning_seg.inference.workers import Workers, find_devices
+from lightning_seg.runs import find_checkpoint
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
 
@@ -48,7 +49,7 @@ def main(args: list[str]) -> None:
         _batch_size(given.batch_size),
     )
     torch.set_float32_matmul_precision("high")  # as `test` computes
-    checkpoints = [checkpoint_file(path) for path in given.ckpt_path]
+    checkpoints = [find_checkpoint(path) for path in given.ckpt_path]
     network = load_ensemble(checkpoints, given.tta, given.precision, given.trust_code)
     classes = network.trained.classes
     rule = MaskRule(

@@ -15,7 +15,8 @@ from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.inference.tta import augmented, check_tta
-from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint
+from lightning_seg.runs import find_checkpoint
+from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.training.module import SegmentationModule
 
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
@@ -134,7 +135,7 @@ def load_ensemble(
 
     InputError where they do not agree on classes, channels and size. A folder of a run stands for its best checkpoint.
     """
-    files = [checkpoint_file(path) for path in paths]
+    files = [find_checkpoint(path) for path in paths]
     trained = read_trained(files)
     return Ensemble(
         [SegmentationModule.load(file, trust_code) for file in files],
@@ -155,11 +156,6 @@ def read_trained(files: Sequence[Path]) -> Trained:
                     f"{files[0]} was trained with {name} {first} and {file} with {other}; an ensemble needs the same."
                 )
     return facts[0]
-
-
-def checkpoint_file(path: str | Path) -> Path:
-    """The path itself, or of the folder of a run (``runs/<name>``) its best checkpoint."""
-    return find_checkpoint(Path(path), "best") if Path(path).is_dir() else Path(path)
 
 
 def _trained(path: Path) -> Trained:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_seg.data.show import COLOURS
 from lightning_seg.files import whole
+from lightning_seg.training.run_place import run_dir
 
 Image = NDArray[np.uint8]
 EXAMPLES, PER_COLUMN = 12, 6
@@ -104,12 +105,8 @@ class MaskWriter(BasePredictionWriter):
         self.folder = Path()
         self.slices = False
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage == "predict":  # here all ranks agree on the folder of the run
-            self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
-
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.folder /= checkpoint_label(trainer)  # known from here on
+        self.folder = run_dir(trainer) / "predictions" / checkpoint_label(trainer)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write_on_batch_end(
@@ -148,11 +145,6 @@ def of_slices(trainer: L.Trainer) -> bool:
     """Whether the channels of the data's images are neighbouring slices of a volume."""
     data: Any = getattr(trainer, "datamodule")  # noqa: B009  (not declared by Lightning)
     return hasattr(data.source, "spacing")
-
-
-def run_dir(trainer: L.Trainer) -> Path:
-    """The folder of the run, as the main process knows it (`trainer.log_dir` would wait for the other ranks)."""
-    return Path((trainer.logger and trainer.logger.log_dir) or trainer.default_root_dir)
 
 
 def checkpoint_label(trainer: L.Trainer) -> str:

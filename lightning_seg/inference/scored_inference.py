@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lightning_seg.inference.ensemble import checkpoint_file, mean_probabilities, read_trained
+from lightning_seg.inference.ensemble import mean_probabilities, read_trained
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.tta import check_tta
+from lightning_seg.runs import find_checkpoint
 from lightning_seg.training.module import SegmentationModule
 
 
@@ -33,7 +34,7 @@ def score_with(
 
     Errors: InputError for unknown names, and checkpoints that do not fit together.
     """
-    members = [checkpoint_file(path) for path in ensemble]
+    members = [find_checkpoint(path) for path in ensemble]
     rule = MaskRule(tuple(module.classes), postprocess=postprocess)
     label = [f"tta={check_tta(tta)}"] if tta != "none" else []
     if members:

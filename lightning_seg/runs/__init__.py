@@ -1,1 +1,5 @@
-"""A run on disk: its checkpoints and environment."""
+"""A run on disk: where its things lie, how it ended, which checkpoints it holds, how often it was tested."""
+
+from lightning_seg.runs.run import Ending, Run, find_checkpoint
+
+__all__ = ["Ending", "Run", "find_checkpoint"]

@@ -1,56 +1,146 @@
-"""Checkpoint files: written whole or not at all, found by `best` and `last`, read without running code."""
+"""What a checkpoint file says: its network, and where in the course of which run it was written."""
 
-import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 
 from lightning_seg.data.sources.base import DATASETS, source_class
 from lightning_seg.errors import InputError
 
+COURSE = "run"  # the key of a checkpoint under which `fit` keeps what `SavedModel` reads
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a full disk or a kill leaves the previous file as it was.
 
-    Lightning's own way writes to the folder for temporary files and moves, which is a copy where that is another disk.
+class Sitting(NamedTuple):
+    """One call of `fit`: a run that was resumed twice has had three.
+
+    Attributes:
+        id: random digits, so that a copied run and its original are told apart.
+        number: 0 for the first sitting in a folder, 1 for the next.
+        step: optimiser steps that the run had done when the sitting began.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.part")
+    id: str
+    number: int
+    step: int
+
+
+FIRST = Sitting("", 0, 0)  # stands for all sittings of version 0.1, which kept no lineage
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A checkpoint file, by what it says of itself; its name is not looked at.
+
+    Attributes:
+        path: where it lies.
+        epoch: the epoch in which it was written, counted from 1.
+        step: optimiser steps done.
+        role: ``best`` or ``last``, after the callback that wrote it; empty where that is not known.
+        monitor: the score that chooses the best epoch, such as ``val/dice``.
+        mode: ``max`` or ``min``: which values of the monitor are better; empty where not known.
+        value: of the monitor as the file was written.
+        best_value: of the monitor, the best one of the run so far.
+        best_name: the name that the file with this best value had.
+        lineage: the sittings that led to it, the one that wrote it last.
+    """
+
+    path: Path
+    epoch: int
+    step: int
+    role: str
+    monitor: str
+    mode: str
+    value: float | None
+    best_value: float | None
+    best_name: str
+    lineage: tuple[Sitting, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "SavedModel":
+        """Read the file without its weights; InputError where it is no checkpoint."""
+        content = read_checkpoint(path, weights=False)
+        course = content.get(COURSE) or _course_of_0_1(content)
+        return cls(
+            path=path,
+            epoch=content.get("epoch", 0) + 1,
+            step=content.get("global_step", 0),
+            role=course["role"],
+            monitor=course["monitor"],
+            mode=course["mode"],
+            value=course["value"],
+            best_value=course["best_value"],
+            best_name=course["best_name"],
+            lineage=tuple(Sitting(*entry) for entry in course["lineage"]),
+        )
+
+    def leads_to(self, lineage: Sequence[Sitting]) -> bool:
+        """Whether a run with this lineage has passed through the state that is saved here."""
+        ids = [sitting.id for sitting in lineage]
+        if self.lineage[-1].id not in ids:
+            return False
+        later = lineage[ids.index(self.lineage[-1].id) + 1 :]
+        return not later or self.step <= later[0].step
+
+    @property
+    def rank(self) -> tuple[int, int, bool]:
+        """Orders the files of one folder by age; `last` comes after another file of its step."""
+        return self.lineage[-1].number, self.step, self.role == "last"
+
+
+def _course_of_0_1(content: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint of version 0.1 says: the state of the callback that kept the best epoch."""
+    states = content.get("callbacks", {}).values()
+    known = [state for state in states if isinstance(state, dict) and state.get("monitor")]
+    state = next((state for state in known if state.get("best_model_path")), {})
+    best = state.get("best_model_score")
+    return {
+        "role": "",
+        "monitor": state.get("monitor", ""),
+        "mode": "",
+        "value": None,
+        "best_value": None if best is None else float(best),
+        "best_name": Path(state.get("best_model_path", "")).name,
+        "lineage": [FIRST],
+    }
+
+
+def saved_models(folder: Path) -> list[SavedModel]:
+    """The checkpoint files of a folder, oldest first; a file that cannot be read is left aside."""
+    found = []
+    for path in folder.glob("*.ckpt"):
         try:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException as error:
-            part.unlink(missing_ok=True)
-            # torch reports a failed write as a RuntimeError about its archive, in the course of which the OSError got lost
-            if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-        os.replace(part, target)
+            found.append(SavedModel.read(path))
+        except InputError as error:
+            warnings.warn(f"left aside: {error}", stacklevel=2)
+    return sorted(found, key=lambda saved: saved.rank)
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint file of this project, without unpickling code; InputError where it is not one."""
+def read_checkpoint(path: str | Path, weights: bool = True) -> dict[str, Any]:
+    """The content of a checkpoint of this project, without unpickling code.
+
+    Args:
+        path: a .ckpt file.
+        weights: False maps the file in place of reading it: its settings cost milliseconds.
+
+    Errors: InputError for a file that is none.
+    """
     if not Path(path).is_file():
         raise InputError(
             f"there is no checkpoint {str(path)!r}; give the path of a .ckpt file that `fit` wrote."
         )
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=not weights)
         architecture = checkpoint["hyper_parameters"]["architecture"]
         if not isinstance(checkpoint["state_dict"], dict) or not isinstance(architecture, str):
             raise TypeError("its parts have other types")
     except Exception as error:
         raise InputError(
-            f"{str(path)!r} is not a checkpoint of lightning_seg; give a .ckpt file that `fit` wrote."
+            f"{str(path)!r} is not a checkpoint of lightning_seg; "
+            "give a .ckpt file that `fit` wrote."
         ) from error
     return _with_protocol(checkpoint)
 
@@ -67,54 +157,11 @@ def _with_protocol(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_trust(checkpoint: dict[str, Any], path: str | Path | None, trust_code: bool) -> None:
-    """InputError where the network is a class outside lightning_seg, whose module would be imported, unless that is allowed."""
+    """InputError where code outside lightning_seg would be imported, unless that is allowed."""
     architecture = checkpoint["hyper_parameters"]["architecture"]
     if ":" in architecture and not trust_code:
         raise InputError(
-            f"{str(path)!r} holds the network {architecture!r}, for which code outside lightning_seg would run; give "
-            "--trust_code (in Python trust_code=True) if you trust that code and this file."
+            f"{str(path)!r} holds the network {architecture!r}, for which code outside "
+            "lightning_seg would run; give --trust_code (in Python trust_code=True) "
+            "if you trust that code and this file."
         )
-
-
-def find_checkpoint(run: Path, which: str) -> Path:
-    """The ``best`` or ``last`` checkpoint of ``run`` (``runs/<name>/version_N``, or ``runs/<name>``: its newest version with one)."""
-    numbered = [
-        path for path in run.glob("version_*") if path.name.removeprefix("version_").isdecimal()
-    ]
-    versions = sorted(
-        numbered, key=lambda path: int(path.name.removeprefix("version_")), reverse=True
-    )
-    for folder in (version / "checkpoints" for version in (run, *versions)):
-        last = max(folder.glob("last*.ckpt"), default=None)  # by name: the epoch stands in it
-        file = last if which == "last" else _best(folder, last)
-        if file is not None:
-            return file
-    raise InputError(
-        f"there is no {which!r} checkpoint in {run.resolve()}; train it first, or give the path of a .ckpt file."
-    )
-
-
-def _best(folder: Path, last: Path | None) -> Path | None:
-    """The file that the last checkpoint names as the best so far, or the only one called so."""
-    states = read_checkpoint(last).get("callbacks", {}).values() if last else ()
-    for state in states:
-        if isinstance(state, dict) and state.get("monitor") and state.get("best_model_path"):
-            file = folder / Path(state["best_model_path"]).name
-            if file.is_file():
-                return file
-    files = sorted(folder.glob("best*.ckpt"))
-    if len(files) > 1:
-        raise InputError(
-            f"which checkpoint in {folder} is the best is not known; give the path of one: {files[0].name}, ..."
-        )
-    return files[0] if files else None
-
-
-def run_folder(checkpoint: Path) -> Path | None:
-    """``runs/<name>/version_N`` of a checkpoint that lies in one."""
-    folder = checkpoint.resolve().parent
-    return (
-        folder.parent
-        if folder.name == "checkpoints" and folder.parent.name.startswith("version_")
-        else None
-    )

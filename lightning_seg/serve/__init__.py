@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ensemble import PRECISIONS, checkpoint_file
+from lightning_seg.inference.ensemble import PRECISIONS
 from lightning_seg.inference.inputs import MAX_PIXELS, allow_pixels, check_channels
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.predictor import Predictor, load
 from lightning_seg.inference.tta import PASSES
+from lightning_seg.runs import find_checkpoint
 from lightning_seg.serve._limits import Limits
 
 __all__ = ["main"]
@@ -32,7 +33,7 @@ def main(args: Sequence[str]) -> None:
     limits = Limits.of(given.max_mb, given.max_pixels)
     listener = listen(given.host, given.port)
     with listener:
-        checkpoints = [checkpoint_file(path) for path in given.ckpt_path]
+        checkpoints = [find_checkpoint(path) for path in given.ckpt_path]
         predictor = load(
             checkpoints,
             device=given.device,

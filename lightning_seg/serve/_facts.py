@@ -7,7 +7,8 @@ from typing import Any
 from lightning_seg import __version__
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.inference.predictor import Predictor
-from lightning_seg.runs.checkpoints import read_checkpoint, run_folder
+from lightning_seg.runs import Run
+from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.serve._answer import PARTS, colour
 from lightning_seg.serve._limits import Limits
 
@@ -47,21 +48,22 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
 
 
 def _name(checkpoint: Path) -> str:
-    folder = run_folder(checkpoint)
-    return folder.parent.name if folder else checkpoint.stem
+    run = Run.holding(checkpoint)
+    return run.name if run else checkpoint.stem
 
 
 def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """What `test` and `validate` found of this checkpoint, used as it is here; those of test first."""
-    folder = run_folder(checkpoints[0])
+    run = Run.holding(checkpoints[0])
     here = {
         "tta": predictor.network.tta,
         "postprocess": predictor.rule.postprocess,
         "ensemble": [],
     }
-    if folder is None or len(checkpoints) > 1:
+    if run is None or len(checkpoints) > 1:
         return
-    summaries = [Summary.read(file.parent) for file in sorted(folder.glob("*/*/summary.json"))]
+    folders = [*run.score_folders("test"), *run.score_folders("val")]
+    summaries = [Summary.read(folder) for folder in folders]
     for summary in sorted(summaries, key=lambda each: each.split != "test"):
         same = summary.threshold == predictor.rule.threshold and (summary.inference or here) == here
         if summary.partial or not same or Path(summary.checkpoint).name != checkpoints[0].name:

@@ -19,8 +19,8 @@ from torch import nn
 
 from lightning_seg.errors import InputError
 from lightning_seg.models.frame.synced_norms import batch_norms, restore_norms, synchronize_norms
-from lightning_seg.runs.checkpoints import AtomicCheckpointIO
 from lightning_seg.runs.gpus import check_gpus_usable
+from lightning_seg.training.checkpointing import AtomicCheckpointIO
 from lightning_seg.training.processes import joint_strategy
 
 _ON_GPU = ("auto", "gpu", "cuda")  # accelerators that may be GPUs

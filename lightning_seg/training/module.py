@@ -18,7 +18,8 @@ from lightning_seg.evaluation.conventions import mean_of_defined
 from lightning_seg.evaluation.scoring import Scorer
 from lightning_seg.models import Output, TimmEncoder, create
 from lightning_seg.models.frame.normalization import Normalization, statistics
-from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
+from lightning_seg.runs.checkpoints import COURSE, check_trust, read_checkpoint
+from lightning_seg.training.checkpointing import course_of
 from lightning_seg.training.devices import check_layer_sync
 from lightning_seg.training.losses import WeightedLoss
 from lightning_seg.training.optimizer import check_optimization, make_schedule
@@ -304,6 +305,7 @@ class SegmentationModule(L.LightningModule):
             "protocol_digest": self._data.protocol_digest,
             "trained_on": list(self._data.ids("train")),
         }
+        checkpoint[COURSE] = course_of(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.origin = checkpoint.get("lightning_seg", {}).get("encoder_weights", {})

@@ -23,7 +23,7 @@ from lightning_seg import cli
 from lightning_seg.data.sources.phantom import render
 from lightning_seg.export.card import card
 from lightning_seg.export.hf import export_hf
-from lightning_seg.runs.checkpoints import find_checkpoint
+from lightning_seg.runs import find_checkpoint
 
 RECIPE = {
     "trainer": {

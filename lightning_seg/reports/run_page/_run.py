@@ -14,7 +14,9 @@ from lightning_seg.evaluation import ScoreTable
 from lightning_seg.evaluation._runs import scores_file
 from lightning_seg.evaluation.curves import counted
 from lightning_seg.evaluation.summary import Summary
-from lightning_seg.runs.checkpoints import find_checkpoint, read_checkpoint, run_folder
+from lightning_seg.runs import Run as RunFolder
+from lightning_seg.runs import find_checkpoint
+from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.environment import read_environment
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]  # where, what
@@ -128,8 +130,9 @@ def open_run(place: Path, which: str = "best") -> Run:
         )
     checkpoint = find_checkpoint(place, which) if which in ("best", "last") else Path(which)
     content = read_checkpoint(checkpoint)
-    folder = run_folder(checkpoint)
-    if folder is None or place.resolve() not in (folder, folder.parent):
+    run = RunFolder.holding(checkpoint)
+    folder = run.folder if run is not None else Path()
+    if run is None or place.resolve() not in (folder, folder.parent):
         raise InputError(
             f"the checkpoint {which!r} is not one of the run {str(place)!r}; give the run that it belongs to."
         )

@@ -1,0 +1,256 @@
+"""`Run`: one run's folder as a typed object, and the one way to name a model."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from lightning_seg.errors import InputError
+from lightning_seg.runs.checkpoints import SavedModel, saved_models
+from lightning_seg.runs.environment import FILE, read_environment
+
+CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
+_VERSION = re.compile(r"version_(\d+)")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the training of a run ended.
+
+    Attributes:
+        status: ``complete`` (all epochs, or stopped by its own rule), ``interrupted`` (Ctrl-C or SIGTERM),
+            ``failed`` (an error), ``running`` (or killed) or ``unknown`` (a run of version 0.1).
+        epochs_planned: None where the number of steps is what was planned.
+        epochs_done: whole epochs.
+    """
+
+    status: str
+    epochs_planned: int | None
+    epochs_done: int
+
+    @property
+    def complete(self) -> bool:
+        return self.status == "complete"
+
+    @property
+    def text(self) -> str:
+        """``complete, 20 epochs``, ``interrupted after 3 of 20 epochs``."""
+        done, planned = self.epochs_done, self.epochs_planned
+        if self.complete and planned in (None, done):
+            return f"complete, {done} epochs"
+        of = f" of {planned}" if planned is not None else ""
+        word = {"complete": "stopped early", "running": "running or killed"}
+        return f"{word.get(self.status, self.status)} after {done}{of} epochs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run, ``runs/<name>/version_N``.
+
+    Attributes:
+        folder: absolute.
+        root: the folder of all runs; the ledger of looks lies there.
+        name: ``demo``, or ``group/demo``.
+    """
+
+    folder: Path
+    root: Path
+    name: str
+
+    @classmethod
+    def open(cls, path: str | Path, root: str | Path | None = None) -> "Run":
+        """The run that a folder is, or the newest one with a checkpoint that lies in it.
+
+        Args:
+            path: ``runs/demo/version_0`` or ``runs/demo``.
+            root: the folder of all runs, where that is known.
+
+        Errors: InputError where there is none.
+        """
+        place = Path(path).expanduser().resolve()
+        versions = _versions(place)
+        if not versions and not _is_run(place):
+            raise InputError(
+                f"there is no run {str(path)!r}; "
+                "give a folder such as runs/demo or runs/demo/version_0."
+            )
+        trained = (folder for folder in versions if any((folder / CHECKPOINTS).glob("*.ckpt")))
+        folder = next(trained, versions[0] if versions else place)
+        return cls(folder, *_home(folder, root))
+
+    @classmethod
+    def holding(cls, checkpoint: str | Path, root: str | Path | None = None) -> "Run | None":
+        """The run in whose folder a checkpoint lies; None for a file that lies elsewhere."""
+        folder = Path(checkpoint).expanduser().resolve().parent
+        if folder.name != CHECKPOINTS:
+            return None
+        return cls(folder.parent, *_home(folder.parent, root))
+
+    @property
+    def version(self) -> str:
+        """``version_0``; empty for a folder that was renamed to something else."""
+        return self.folder.name if _VERSION.fullmatch(self.folder.name) else ""
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        return self.folder / CHECKPOINTS
+
+    @property
+    def config_file(self) -> Path:
+        """What the run was started with, all defaults filled in."""
+        return self.folder / CONFIG
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of its ``config.yaml``; empty where there is none."""
+        if not self.config_file.is_file():
+            return {}
+        return yaml.safe_load(self.config_file.read_text(encoding="utf-8")) or {}
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """``command``, ``sittings`` and ``ending``; empty for a run that kept none."""
+        return read_environment(self.folder)
+
+    @property
+    def sittings(self) -> list[dict[str, Any]]:
+        """Commit, hardware, precision and minutes of each call of `fit`, in order."""
+        return self.environment.get("sittings", [])
+
+    @property
+    def ending(self) -> Ending:
+        kept = self.environment
+        if "ending" in kept:
+            return Ending(**kept["ending"])
+        planned = (self.config.get("trainer") or {}).get("max_epochs")
+        done = max((sitting.get("epochs", 0) for sitting in kept.get("sittings", [])), default=0)
+        return Ending("complete" if planned and done >= planned else "unknown", planned, done)
+
+    @property
+    def checkpoints(self) -> list[SavedModel]:
+        """All checkpoint files, oldest first, those of abandoned branches too."""
+        return saved_models(self.checkpoint_folder)
+
+    @property
+    def living(self) -> list[SavedModel]:
+        """The checkpoints of the branch that was trained last.
+
+        A run that was resumed from an earlier epoch than its last one has two branches.
+        """
+        known = self.checkpoints
+        return [saved for saved in known if saved.leads_to(known[-1].lineage)]
+
+    @property
+    def last(self) -> SavedModel | None:
+        """The checkpoint from which training goes on; None where no epoch was finished."""
+        living = self.living
+        return living[-1] if living else None
+
+    @property
+    def best(self) -> SavedModel | None:
+        """The checkpoint with the best validation score; None where it is not there."""
+        living = self.living
+        if not living:
+            return None
+        newest = living[-1]
+        for saved in living:
+            if saved.role == "best" and saved.value == newest.best_value:
+                return saved
+        return next((saved for saved in living if saved.path.name == newest.best_name), None)
+
+    def checkpoint(self, which: str) -> SavedModel | None:
+        """The ``best`` or the ``last``."""
+        return self.best if which == "best" else self.last
+
+    def score_folders(self, split: str) -> list[Path]:
+        """The folders that `test` (split ``test``) or `validate` (``val``) left, by name."""
+        return sorted(file.parent for file in self.folder.glob(f"{split}-*/*/summary.json"))
+
+
+def find_checkpoint(
+    text: str | Path,
+    which: str = "best",
+    *,
+    name: str | None = None,
+    runs: str | Path = "runs",
+) -> Path:
+    """The checkpoint file that a user means.
+
+    Args:
+        text: a .ckpt file; the folder of a run or of one of its versions; the name of a run; or ``best`` or
+            ``last`` of the run that ``name`` says.
+        which: ``best`` or ``last``, where ``text`` is a run.
+        name: of a run, as ``--name`` or a recipe gives it.
+        runs: the folder of all runs.
+
+    Errors: InputError where there is none.
+    """
+    root = Path(runs).expanduser()
+    if str(text) in ("best", "last"):
+        if name is None:
+            raise InputError(
+                f"--ckpt_path {text} needs -c <recipe> or --name <run> to know of which run."
+            )
+        return _of_run(root / name, root, str(text))
+    place = Path(text).expanduser()
+    if place.is_file():
+        return place
+    if _versions(place) or _is_run(place):
+        return _of_run(place, None, which)
+    if _versions(root / text) or _is_run(root / text):
+        return _of_run(root / text, root, which)
+    raise InputError(
+        f"there is no checkpoint or run {str(text)!r}; give a .ckpt file, the folder of a run, "
+        f"the name of a run in {str(root)!r}, or `best` or `last` with -c <recipe> or --name <run>."
+    )
+
+
+def _of_run(place: Path, root: Path | None, which: str) -> Path:
+    found = None
+    if _versions(place) or _is_run(place):
+        found = Run.open(place, root).checkpoint(which)
+    if found is None:
+        raise InputError(
+            f"there is no {which!r} checkpoint in {place.resolve()}; "
+            "train it first, or give the path of a .ckpt file."
+        )
+    return found.path
+
+
+def new_run(root: Path, name: str) -> Run:
+    """The next free ``root/name/version_N``; its folder is not made."""
+    root = root.expanduser().resolve()
+    taken = [int(folder.name.removeprefix("version_")) for folder in _versions(root / name)]
+    return Run(root / name / f"version_{max(taken, default=-1) + 1}", root, name)
+
+
+def _versions(place: Path) -> list[Path]:
+    """The folders ``version_N`` of a run, newest first."""
+    found = {}
+    for folder in place.glob("version_*") if place.is_dir() else ():
+        match = _VERSION.fullmatch(folder.name)
+        if match and folder.is_dir():
+            found[int(match.group(1))] = folder
+    return [found[number] for number in sorted(found, reverse=True)]
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder, whatever its name, holds what a run leaves."""
+    marks = (CHECKPOINTS, CONFIG, FILE)
+    named = _VERSION.fullmatch(folder.name) and folder.is_dir()
+    return bool(named) or any((folder / mark).exists() for mark in marks)
+
+
+def _home(folder: Path, root: str | Path | None) -> tuple[Path, str]:
+    """Root and name of a run: as the caller knows them, as it recorded them, or its parent's name."""
+    place = folder.parent if _VERSION.fullmatch(folder.name) else folder
+    if root is not None:
+        base = Path(root).expanduser().resolve()
+        if base in place.parents:
+            return base, place.relative_to(base).as_posix()
+    parts = PurePosixPath(read_environment(folder).get("name", "")).parts or (place.name,)
+    if place.parts[-len(parts) :] != parts:  # it was copied or renamed
+        parts = (place.name,)
+    return Path(*place.parts[: -len(parts)]), "/".join(parts)

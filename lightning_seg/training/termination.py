@@ -1,0 +1,90 @@
+"""SIGTERM to `fit` ends it as Ctrl-C does, on all devices at the same batch, with exit code 143."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+EXIT_CODE = 128 + signal.SIGTERM
+
+
+class Terminated(SystemExit):
+    """The process was asked to end; what catches it must not go on."""
+
+
+def was_interrupted(exception: BaseException) -> bool:
+    """Whether somebody ended the run, by Ctrl-C or SIGTERM; else it failed."""
+    return isinstance(exception, KeyboardInterrupt | Terminated)
+
+
+class _Flag(_SignalConnector):
+    """Lightning's place for signals, whose own handler of SIGTERM would wait for the other processes."""
+
+    asked = False
+
+    def register_signal_handlers(self) -> None:
+        self._original_handlers = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
+        self._register_signal(signal.SIGTERM, self._note)
+
+    def _note(self, signum: int, frame: Any) -> None:
+        self.asked = True
+
+
+class RunTrainer(L.Trainer):
+    """Lightning's trainer, for which SIGTERM sets a flag and does nothing else."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._signal_connector: _Flag = _Flag(self)
+
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether this process has got SIGTERM."""
+        return self._signal_connector.asked
+
+
+class Termination(L.Callback):
+    """Ends the training where one of its processes was asked to end; all of them agree after each batch."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._look(trainer)
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self._look(trainer)
+
+    def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.world_size == 1:  # several processes may have unlike numbers of batches
+            self._look(trainer)
+
+    @staticmethod
+    def _look(trainer: Any) -> None:
+        if not trainer.strategy.reduce_boolean_decision(trainer.asked_to_end, all=False):
+            return
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        child = isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
+        # the main process would be killed if a child that it started failed
+        raise Terminated(0 if child else EXIT_CODE)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Within, before there is a training: SIGTERM ends the process with a sentence."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(signum: int, frame: Any) -> None:
+    print("ended by SIGTERM before the training began; nothing was saved", file=sys.stderr)
+    raise Terminated(EXIT_CODE)
