@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning_seg.files import whole
 
 LEDGER = "ledger.csv"  # in the folder of all runs
-COLUMNS = ("time", "protocol", "protocol_digest", "dataset", "checkpoint", "content")
+LOOK_COLUMNS = ("time", "protocol", "protocol_digest", "dataset", "checkpoint", "content")
 
 
 def enter_look(root: Path, facts: Mapping[str, str]) -> int:
@@ -20,7 +20,7 @@ def enter_look(root: Path, facts: Mapping[str, str]) -> int:
             by it where both have one, else by the protocol's digest.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    own = {"time": now} | {key: str(facts.get(key) or "") for key in COLUMNS[1:]}
+    own = {"time": now} | {key: str(facts.get(key) or "") for key in LOOK_COLUMNS[1:]}
     file = root / LEDGER
     before = read_looks(file)
     if before and "content" not in before[0]:
@@ -29,7 +29,7 @@ def enter_look(root: Path, facts: Mapping[str, str]) -> int:
     root.mkdir(parents=True, exist_ok=True)
     # one short line in append mode: several processes may test at once
     with file.open("a", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, COLUMNS)
+        writer = csv.DictWriter(opened, LOOK_COLUMNS)
         if new:
             writer.writeheader()
         writer.writerow(own)
@@ -46,7 +46,7 @@ def read_looks(file: Path) -> list[dict[str, str]]:
 
 def _write(file: Path, rows: list[dict[str, str]]) -> None:
     with whole(file) as part, part.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, COLUMNS, restval="")
+        writer = csv.DictWriter(opened, LOOK_COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(rows)
 

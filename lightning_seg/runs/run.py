@@ -11,7 +11,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.runs.checkpoints import SavedModel, saved_models
 from lightning_seg.runs.environment import FILE, read_environment
 
-CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
+CHECKPOINT_FOLDER, CONFIG_FILE = "checkpoints", "config.yaml"
 _VERSION = re.compile(r"version_(\d+)")
 
 
@@ -76,7 +76,7 @@ class Run:
                 f"there is no run {str(path)!r}; "
                 "give a folder such as runs/demo or runs/demo/version_0."
             )
-        trained = (folder for folder in versions if any((folder / CHECKPOINTS).glob("*.ckpt")))
+        trained = (folder for folder in versions if any((folder / CHECKPOINT_FOLDER).glob("*.ckpt")))
         folder = next(trained, versions[0] if versions else place)
         return cls(folder, *_home(folder, root))
 
@@ -84,7 +84,7 @@ class Run:
     def holding(cls, checkpoint: str | Path, root: str | Path | None = None) -> "Run | None":
         """The run in whose folder a checkpoint lies; None for a file that lies elsewhere."""
         folder = Path(checkpoint).expanduser().resolve().parent
-        if folder.name != CHECKPOINTS:
+        if folder.name != CHECKPOINT_FOLDER:
             return None
         return cls(folder.parent, *_home(folder.parent, root))
 
@@ -95,12 +95,12 @@ class Run:
 
     @property
     def checkpoint_folder(self) -> Path:
-        return self.folder / CHECKPOINTS
+        return self.folder / CHECKPOINT_FOLDER
 
     @property
     def config_file(self) -> Path:
         """What the run was started with, all defaults filled in."""
-        return self.folder / CONFIG
+        return self.folder / CONFIG_FILE
 
     @property
     def config(self) -> dict[str, Any]:
@@ -238,7 +238,7 @@ def _versions(place: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     """Whether a folder, whatever its name, holds what a run leaves."""
-    marks = (CHECKPOINTS, CONFIG, FILE)
+    marks = (CHECKPOINT_FOLDER, CONFIG_FILE, FILE)
     named = _VERSION.fullmatch(folder.name) and folder.is_dir()
     return bool(named) or any((folder / mark).exists() for mark in marks)
 

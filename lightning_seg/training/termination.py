@@ -11,7 +11,7 @@ import lightning as L
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
-EXIT_CODE = 128 + signal.SIGTERM
+SIGTERM_CODE = 128 + signal.SIGTERM
 
 
 class Terminated(SystemExit):
@@ -69,7 +69,7 @@ class Termination(L.Callback):
         environment = getattr(trainer.strategy, "cluster_environment", None)
         child = isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
         # the main process would be killed if a child that it started failed
-        raise Terminated(0 if child else EXIT_CODE)
+        raise Terminated(0 if child else SIGTERM_CODE)
 
 
 @contextmanager
@@ -87,4 +87,4 @@ def ended_by_sigterm() -> Iterator[None]:
 
 def _end(signum: int, frame: Any) -> None:
     print("ended by SIGTERM before the training began; nothing was saved", file=sys.stderr)
-    raise Terminated(EXIT_CODE)
+    raise Terminated(SIGTERM_CODE)
