@@ -1,8 +1,11 @@
-"""How many trials run at once on this machine, and what each may use: one GPU, or a share of the cores."""
+"""How many trials run at once on this machine, and what each may use: GPUs and a share of the cores."""
 
 import os
+import socket
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+from lightning_seg.data.cores import PART, cores_of_each
 from lightning_seg.errors import InputError
 
 
@@ -15,7 +18,13 @@ class WorkerSlot:
 
 
 def slots(workers: str, per_gpu: int = 1, devices: int = 1) -> list[WorkerSlot]:
-    """``workers`` is auto or a number; with GPUs, auto is ``per_gpu`` for each GPU (each ``devices`` GPUs), else one."""
+    """The places of this machine.
+
+    Args:
+        workers: auto or a number; with GPUs, auto is ``per_gpu`` for each ``devices`` of them, else one.
+        per_gpu: trials on each GPU.
+        devices: GPUs (processes on the CPU) of each trial.
+    """
     gpus = visible_gpus()
     groups = [gpus[i : i + devices] for i in range(0, len(gpus) - devices + 1, devices)]
     if gpus and not groups:
@@ -23,17 +32,36 @@ def slots(workers: str, per_gpu: int = 1, devices: int = 1) -> list[WorkerSlot]:
             f"a trial is to use {devices} GPUs, but {len(gpus)} can be seen; lower --devices-per-trial."
         )
     number = _number(workers, len(groups) * per_gpu or 1)
-    if groups:
-        if number > len(groups) * per_gpu:
-            raise InputError(
-                f"{number} workers do not fit on {len(groups)} places of GPUs; give --per-gpu {-(-number // len(groups))}."
-            )
-        return [
-            WorkerSlot(i, {"CUDA_VISIBLE_DEVICES": ",".join(groups[i % len(groups)])})
-            for i in range(number)
-        ]
-    threads = str(max(1, cores() // (number * devices)))
-    return [WorkerSlot(i, {"OMP_NUM_THREADS": threads}) for i in range(number)]
+    if groups and number > len(groups) * per_gpu:
+        raise InputError(
+            f"{number} workers do not fit on {len(groups)} places of GPUs; "
+            f"give --per-gpu {-(-number // len(groups))}."
+        )
+    ports = free_ports(number) if devices > 1 else []
+    found = []
+    for i in range(number):
+        environment = _share(number, devices)
+        if groups:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(groups[i % len(groups)])
+        if ports:
+            environment["MASTER_PORT"] = str(ports[i])
+        found.append(WorkerSlot(i, environment))
+    return found
+
+
+def _share(workers: int, devices: int) -> dict[str, str]:
+    """Cores for loading processes and threads, so that all trials together have what there is."""
+    threads = cores_of_each(workers * devices)
+    return {"OMP_NUM_THREADS": str(threads), PART: str(cores_of_each(workers))}
+
+
+def free_ports(number: int) -> list[int]:
+    """So many ports that nobody listens on: held all at once, so that no two are the same."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in held]
 
 
 def _number(workers: str, automatic: int) -> int:
@@ -45,14 +73,15 @@ def _number(workers: str, automatic: int) -> int:
 
 
 def visible_gpus() -> list[str]:
-    """The names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    """The names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them.
+
+    Errors: InputError where there are GPUs that torch cannot use.
+    """
     import torch
 
+    from lightning_seg.runs.gpus import check_gpus_usable
+
+    check_gpus_usable()
     count = torch.cuda.device_count()
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return named[:count] if named else [str(i) for i in range(count)]
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

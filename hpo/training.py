@@ -1,7 +1,7 @@
 """The training of a trial: ordinary runs through the ordinary command line, watched by one callback."""
 
 import importlib.util
-import math
+import multiprocessing
 import os
 import resource
 import shutil
@@ -9,131 +9,132 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpo.trial_process import TrainingError, TrialChannel, TrialJob, TrialResult
-from lightning_seg.cli import CLI, run
+from hpo.reporter import TrialReporter
+from hpo.trial_process import TrialChannel, TrialJob, TrialResult
+from lightning_seg import cli
 from lightning_seg.errors import InputError
 
 
-class Reporter(L.Callback):
-    """Reports the objective after each epoch and stops where the pruner says so, on all devices alike.
+@dataclass(frozen=True)
+class FittedRun:
+    """What one training of a trial came to."""
 
-    What it has seen goes with the checkpoint, so that a trial that is taken up again has its whole curve.
-    """
+    history: dict[int, float]  # epoch -> the objective
+    seconds: float
+    pruned: bool
+    memory: float  # GiB at most
+    cost: float | None  # gmacs or latency, where the study minimizes one
+    best: str  # the checkpoint
 
-    def __init__(self, objective: str, channel: TrialChannel | None) -> None:
-        self.objective, self.channel = objective, channel
-        self.history: dict[int, float] = {}  # epoch -> value
-        self.seconds = 0.0
-        self.pruned = False
-        self._start = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "seconds": self._elapsed()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history, self.seconds = dict(state_dict["history"]), state_dict["seconds"]
-
-    def _elapsed(self) -> float:
-        return self.seconds + time.monotonic() - self._start
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.channel is not None and trainer.is_global_zero:
-            self.channel.facts(max_epochs=trainer.max_epochs)
-            for epoch, value in self.history.items():
-                self.channel.report(epoch, value)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
-        value, loss = (float(self._metric(trainer, name)) for name in (self.objective, "val/loss"))
-        if not (math.isfinite(value) and math.isfinite(loss)):
-            name = self.objective if not math.isfinite(value) else "val/loss"
-            raise TrainingError(f"{name} is not a number in epoch {trainer.current_epoch + 1}")
-        self.history = {
-            epoch: kept for epoch, kept in self.history.items() if epoch < trainer.current_epoch
-        }
-        self.history[trainer.current_epoch] = value
-        stop = (
-            self.channel.report(trainer.current_epoch, value) if self.channel is not None else False
-        )
-        at_end = (
-            trainer.current_epoch + 1 == trainer.max_epochs
-        )  # then there is nothing left to save
-        if trainer.strategy.broadcast(stop) and not at_end:
-            self.pruned = trainer.should_stop = True
-
-    def _metric(self, trainer: L.Trainer, name: str) -> Any:
-        if name not in trainer.callback_metrics:
-            known = ", ".join(
-                sorted(key for key in trainer.callback_metrics if key.startswith("val/"))
-            )
-            raise InputError(
-                f"the objective {name!r} is not logged in this run; there are {known}."
-            )
-        return trainer.callback_metrics[name]
+    def value(self, job: TrialJob) -> float:
+        """The objective of the best epoch."""
+        return max(self.history.values()) if job.maximize else min(self.history.values())
 
 
-class _Quiet:
+class _QuietChannel:
     """The channel of one replica: its epochs are not those of the trial."""
 
-    def __init__(self, channel: TrialChannel) -> None:
-        self._channel = channel
+    def __init__(self, facts: Callable[..., None]) -> None:
+        self.facts = facts
 
     def report(self, step: int, value: float) -> bool:
         return False
-
-    def facts(self, **facts: Any) -> None:
-        self._channel.facts(**facts)
 
 
 def train(job: TrialJob, channel: TrialChannel) -> TrialResult:
     """Train once, or each replica with a report after it; test where the job says so."""
     if not job.replicas:
-        cli, reporter = _fit(job, Path(job.folder), job.args, channel)
-        if job.test and not reporter.pruned:
-            _test(cli, Path(job.folder) / "version_0", job.devices)
-        return _result(job, cli, [reporter], reporter.pruned)
-    reporters: list[Reporter] = []
+        fitted = _fit(job, Path(job.folder), job.args, channel)
+        if job.test and not fitted.pruned:
+            _test(fitted.best, Path(job.folder) / "version_0", job.devices)
+        return _result(job, [fitted], fitted.pruned)
+    done: list[FittedRun] = []
+    fit = _fit_apart if job.devices > 1 else _fit
     for number, (name, own) in enumerate(job.replicas.items()):
         folder = Path(f"{job.folder}-{name}")
-        cli, reporter = _fit(job, folder, [*job.args, *own, "--name", folder.name], _Quiet(channel))
-        reporters.append(reporter)
-        if channel.report(number, _best(reporter, job)) and number + 1 < len(job.replicas):
-            return _result(job, cli, reporters, True)
-    return _result(job, cli, reporters, False)
+        args = [*job.args, *own, "--name", folder.name]
+        done.append(fit(job, folder, args, _QuietChannel(channel.facts)))
+        stop = channel.report(number, done[-1].value(job))
+        if stop and number + 1 < len(job.replicas):
+            return _result(job, done, True)
+    return _result(job, done, False)
 
 
-def _fit(job: TrialJob, folder: Path, args: list[str], channel: Any) -> tuple[CLI, Reporter]:
+def _fit(job: TrialJob, folder: Path, args: list[str], channel: Any) -> FittedRun:
     """A new run, or the rest of one whose process died."""
     version = folder / "version_0"
     last = max(version.glob("checkpoints/last*.ckpt"), default=None)
     if last is None:
         shutil.rmtree(version, ignore_errors=True)  # it died within its first epoch
     command = ["fit", *args, *(["--ckpt_path", str(last), "--trust_code"] if last else [])]
-    if (
-        job.devices > 1
-    ):  # Lightning starts the other processes with the arguments of this one: see `main` below
+    if job.devices > 1:
+        # Lightning starts the other processes with the arguments of this one: see `main` below
         sys.argv = ["hpo.training", job.objective, *command]
         sys.modules["__main__"].__spec__ = importlib.util.find_spec("hpo.training")
-    reporter = Reporter(job.objective, channel)
-    return run(command, callbacks=[reporter]), reporter
+    reporter = TrialReporter(job.objective, channel)
+    run = cli.run(command, callbacks=[reporter])
+    checkpoint: Any = run.trainer.checkpoint_callback
+    return FittedRun(
+        history=reporter.history,
+        seconds=reporter.elapsed,
+        pruned=reporter.pruned,
+        memory=_memory(),
+        cost=None if job.cost is None or reporter.pruned else _cost(run, job.cost),
+        best=checkpoint.best_model_path,
+    )
 
 
-def _test(cli: CLI, version: Path, devices: int) -> None:
+def _fit_apart(job: TrialJob, folder: Path, args: list[str], channel: Any) -> FittedRun:
+    """`_fit` in a process of its own: one that has been part of a group cannot found another."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_replica, args=(job, folder, args, theirs))
+    child.start()
+    theirs.close()
+    try:
+        while True:
+            kind, content = ours.recv()
+            if kind == "facts":
+                channel.facts(**content)
+            elif kind == "failed":
+                raise content
+            else:
+                return content
+    except EOFError:
+        child.join(10)
+        raise SystemExit(child.exitcode) from None
+    finally:
+        child.join(10)
+
+
+def _replica(job: TrialJob, folder: Path, args: list[str], connection: Connection) -> None:
+    """The body of that process."""
+
+    def facts(**content: Any) -> None:
+        connection.send(("facts", content))
+
+    try:
+        connection.send(("fitted", _fit(job, folder, args, _QuietChannel(facts))))
+    except InputError as error:
+        connection.send(("failed", error))
+
+
+def _test(checkpoint: str, version: Path, devices: int) -> None:
     """Once: a trial that died after its test does not look again."""
     if any(version.glob("test-*/**/summary.json")):
         return
-    checkpoint: Any = cli.trainer.checkpoint_callback
-    command = ["test", "--ckpt_path", checkpoint.best_model_path, "--trust_code"]
+    command = ["test", "--ckpt_path", checkpoint, "--trust_code"]
     if devices == 1:
-        run(command)
+        cli.run(command)
         return
     group = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(group)}
@@ -141,23 +142,17 @@ def _test(cli: CLI, version: Path, devices: int) -> None:
     subprocess.run(command, env=environment, check=True)
 
 
-def _best(reporter: Reporter, job: TrialJob) -> float:
-    return max(reporter.history.values()) if job.maximize else min(reporter.history.values())
-
-
-def _result(job: TrialJob, cli: CLI, reporters: list[Reporter], pruned: bool) -> TrialResult:
-    values = [_best(reporter, job) for reporter in reporters]
+def _result(job: TrialJob, done: list[FittedRun], pruned: bool) -> TrialResult:
     facts = {
-        "seconds": round(sum(reporter._elapsed() for reporter in reporters), 1),
-        "epochs": sum(max(reporter.history) + 1 for reporter in reporters),
-        "memory": round(_memory(), 3),
+        "seconds": round(sum(fitted.seconds for fitted in done), 1),
+        "epochs": sum(max(fitted.history) + 1 for fitted in done),
+        "memory": round(max(fitted.memory for fitted in done), 3),
     }
     if pruned:
         return TrialResult("pruned", facts=facts)
-    value = sum(values) / len(values)
-    return TrialResult(
-        "complete", [value, _cost(cli, job.cost)] if job.cost else [value], facts=facts
-    )
+    values = [sum(fitted.value(job) for fitted in done) / len(done)]
+    cost = done[-1].cost
+    return TrialResult("complete", values if cost is None else [*values, cost], facts=facts)
 
 
 def _memory() -> float:
@@ -167,13 +162,15 @@ def _memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _cost(cli: CLI, name: str) -> float:
-    """gmacs (10^9 multiply-adds) or latency (ms, median of 20) of one image of the training's size in the network."""
-    net = cli.model.net.eval()
-    size = cli.datamodule.hparams["size"] or 256
-    image = torch.rand(
-        1, cli.datamodule.in_channels, *(size if isinstance(size, list | tuple) else (size, size))
-    )
+def _cost(run: cli.CLI, name: str) -> float:
+    """The cost of one image of the training's size in the network.
+
+    gmacs: 10^9 multiply-adds. latency: milliseconds, the median of 23.
+    """
+    net = run.model.net.eval()
+    size = run.datamodule.hparams["size"] or 256
+    sides = size if isinstance(size, list | tuple) else (size, size)
+    image = torch.rand(1, run.datamodule.in_channels, *sides)
     image = image.to(next(net.parameters()).device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         if name == "gmacs":
@@ -194,7 +191,7 @@ def _seconds(net: torch.nn.Module, image: torch.Tensor) -> float:
 def main(args: list[str]) -> None:
     """A further process of a trial on several devices: the same run, without a voice of its own."""
     objective, *command = args
-    run(command, callbacks=[Reporter(objective, None)])
+    cli.main(command, callbacks=[TrialReporter(objective, None)])
 
 
 if __name__ == "__main__":

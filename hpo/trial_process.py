@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -123,15 +124,17 @@ def _guarded(job: TrialJob, channel: TrialChannel) -> TrialResult:
     except SystemExit as error:
         return TrialResult("failed", reason=f"it ended itself with code {error.code}", again=True)
     except Exception as error:
-        import traceback
-
         traceback.print_exc()
-        first = (str(error).strip() or "no message").splitlines()[0]
-        memory = type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error)
-        return TrialResult(
-            "failed",
-            reason=f"out of memory ({first})" if memory else f"{type(error).__name__}: {first}",
-        )
+        return _crash(error)
+
+
+def _crash(error: Exception) -> TrialResult:
+    first = (str(error).strip() or "no message").splitlines()[0]
+    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error):
+        return TrialResult("failed", reason=f"out of memory ({first})")
+    # another program took the port on which the processes of this trial were to meet
+    port = "EADDRINUSE" in str(error) or "address already in use" in str(error).lower()
+    return TrialResult("failed", reason=f"{type(error).__name__}: {first}", again=port)
 
 
 def _training(job: TrialJob, channel: TrialChannel) -> TrialResult:

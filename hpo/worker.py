@@ -16,6 +16,7 @@ import time
 import zlib
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -31,6 +32,7 @@ from hpo.trials import judge_memory, make_job, make_pruner, make_sampler, trial_
 from lightning_seg.errors import one_sentence
 
 IDLE = 0.3  # seconds between two looks into an empty queue
+INPUT_ERROR = 2  # the exit code of a process that ended with a sentence about bad input
 
 
 class Worker:
@@ -106,17 +108,20 @@ class Worker:
     def _in_child(self, trial: Trial, job: TrialJob) -> TrialResult:
         ours, theirs = self._context.Pipe()
         lifeline, held = self._context.Pipe(duplex=False)
+        log = _TrialLog(Path(job.folder) / "log.txt")
         child = self._context.Process(target=trial_main, args=(job, theirs, lifeline))
         child.start()
         theirs.close()
         lifeline.close()
         try:
-            return self._attend(trial, child, ours)
+            return self._attend(trial, child, ours, log)
         finally:
             held.close()
             _kill(child)
 
-    def _attend(self, trial: Trial, child: Any, connection: Connection) -> TrialResult:
+    def _attend(
+        self, trial: Trial, child: Any, connection: Connection, log: "_TrialLog"
+    ) -> TrialResult:
         """Answer the child until its result is there, or it or the worker is to end."""
         next_beat = 0.0
         while not self._is_over():
@@ -131,7 +136,9 @@ class Worker:
                 result = self._answer(trial, connection)
             except (EOFError, ConnectionError):
                 child.join(10)
-                return TrialResult("failed", reason=_cause(child.exitcode), again=True)
+                said = log.said() if child.exitcode == INPUT_ERROR else ""
+                reason = said or _cause(child.exitcode)
+                return TrialResult("failed", reason=reason, again=not said)
             if result is not None:
                 return result
         return TrialResult("failed", reason="interrupted")
@@ -154,6 +161,24 @@ class Worker:
             return False
         trial.report(value, step)
         return trial.should_prune()
+
+
+class _TrialLog:
+    """What a trial prints from now on."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._start = file.stat().st_size if file.is_file() else 0
+
+    def said(self) -> str:
+        """The sentence with which one of the trial's processes ended, or an empty string."""
+        if not self._file.is_file():
+            return ""
+        with self._file.open("rb") as file:
+            file.seek(self._start)
+            lines = file.read().decode(errors="replace").splitlines()
+        told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return told[0] if told else ""
 
 
 def _cause(code: int | None) -> str:

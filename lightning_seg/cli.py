@@ -362,12 +362,12 @@ def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
         return CLI(args, given, callbacks)
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: list[str] | None = None, callbacks: Sequence[Any] = ()) -> None:
     """`run` for the shell: an error is one sentence on stderr and exit code 2."""
     args = list(sys.argv[1:] if args is None else args)
     try:
         with ended_by_sigterm() if args[:1] == ["fit"] else nullcontext():
-            run(args)
+            run(args, callbacks)
     except InputError as error:
         wait_for_parent()
         _fail(str(error))

@@ -1,7 +1,6 @@
 """The LightningDataModule over every data set: names in, batches of uint8 out."""
 
 import inspect
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from lightning_seg.data.augment.on_device import DeviceAugmentation
 from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
+from lightning_seg.data.cores import usable_cores
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
 from lightning_seg.data.rules import Rule, resolve
 from lightning_seg.data.sources.base import DATASETS, Source, source_class
@@ -293,10 +293,10 @@ def _known_options(dataset: str, kind: type[Any], options: dict[str, Any]) -> di
 
 def default_workers() -> int:
     """Loading processes per device, where none are named."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return 0 if cores <= 2 else min(8, cores - 1)
+    cores = usable_cores()
+    # beside a GPU one core suffices for the steps, and without a loading process it would wait
+    fewest = 1 if torch.cuda.is_available() else 0
+    return fewest if cores <= 2 else min(8, cores - 1)
 
 
 def _start_worker(_: int) -> None:

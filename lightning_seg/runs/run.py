@@ -76,7 +76,9 @@ class Run:
                 f"there is no run {str(path)!r}; "
                 "give a folder such as runs/demo or runs/demo/version_0."
             )
-        trained = (folder for folder in versions if any((folder / CHECKPOINT_FOLDER).glob("*.ckpt")))
+        trained = (
+            folder for folder in versions if any((folder / CHECKPOINT_FOLDER).glob("*.ckpt"))
+        )
         folder = next(trained, versions[0] if versions else place)
         return cls(folder, *_home(folder, root))
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
+import torch
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from lightning_seg.data.cores import PART, cores_of_each
 from lightning_seg.errors import InputError
 
 # how long one process waits for another; rank 0 may be writing scores of large images meanwhile
@@ -46,7 +48,7 @@ class _JointLauncher(_SubprocessScriptLauncher):
     def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return super().launch(function, *args, **kwargs)
-        except InputError:
+        except (InputError, torch.OutOfMemoryError):
             raise
         except Exception:
             # a broken connection is not the cause: the process that broke it is about to end
@@ -56,6 +58,7 @@ class _JointLauncher(_SubprocessScriptLauncher):
 
     def _call_children_scripts(self) -> None:
         os.environ[_PARENT] = str(os.getpid())
+        os.environ[PART] = str(cores_of_each(self.num_processes))
         super()._call_children_scripts()
         del os.environ[_PARENT]
         _watch(lambda: _end_after_failure(self.procs))

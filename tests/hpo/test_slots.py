@@ -4,6 +4,7 @@ import pytest
 
 from hpo import slots
 from hpo.launcher import environment
+from lightning_seg.data.datamodule import default_workers
 from lightning_seg.errors import InputError
 
 
@@ -11,7 +12,7 @@ from lightning_seg.errors import InputError
 def gpus(monkeypatch):
     def see(number):
         monkeypatch.setattr(slots, "visible_gpus", lambda: [str(i) for i in range(number)])
-        monkeypatch.setattr(slots, "cores", lambda: 16)
+        monkeypatch.setenv("LIGHTNING_SEG_CORES", "16")
 
     return see
 
@@ -32,12 +33,39 @@ def test_several_trials_share_a_gpu_and_several_gpus_a_trial(gpus):
     assert devices("auto", devices=2) == ["0,1", "2,3"]
 
 
-def test_workers_on_the_cpu_share_its_cores(gpus):
+@pytest.mark.parametrize("number", [0, 8])
+def test_trials_share_the_cores_among_threads_and_loading_processes(gpus, number):
+    gpus(number)
+    found = [slot.environment for slot in slots.slots("4")]
+    assert [one["OMP_NUM_THREADS"] for one in found] == ["4"] * 4
+    assert [one["LIGHTNING_SEG_CORES"] for one in found] == ["4"] * 4
+    two = slots.slots("2", devices=2)[0].environment
+    assert (two["OMP_NUM_THREADS"], two["LIGHTNING_SEG_CORES"]) == ("4", "8")
+    assert len(slots.slots("auto")) == max(1, number)
+
+
+def test_loading_processes_are_those_of_the_part(monkeypatch):
+    monkeypatch.setenv("LIGHTNING_SEG_CORES", "4")
+    assert default_workers() == 3
+    monkeypatch.setenv("LIGHTNING_SEG_CORES", "1")
+    assert default_workers() == 0
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert default_workers() == 1
+
+
+def test_trials_of_several_processes_meet_on_ports_of_their_own(gpus):
     gpus(0)
-    found = slots.slots("4")
-    assert [slot.environment for slot in found] == [{"OMP_NUM_THREADS": "4"}] * 4
-    assert slots.slots("2", devices=2)[0].environment == {"OMP_NUM_THREADS": "4"}
-    assert len(slots.slots("auto")) == 1
+    ports = [slot.environment["MASTER_PORT"] for slot in slots.slots("8", devices=2)]
+    assert len(set(ports)) == 8
+    assert "MASTER_PORT" not in slots.slots("8")[0].environment
+
+
+def test_gpus_that_torch_cannot_use_are_no_study_on_the_cpu(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("lightning_seg.runs.gpus.gpu_files", lambda: ["/dev/nvidia0"])
+    with pytest.raises(InputError, match="cannot use them"):
+        slots.slots("auto")
 
 
 def test_places_that_are_not_there_are_refused_in_a_sentence(gpus):

@@ -281,6 +281,33 @@ def test_every_key_choice_and_end_of_a_space_is_tried_before_the_first_trial(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("failing", [False, True])
+def test_each_seed_of_a_trial_on_two_devices_has_a_group_of_its_own(recipe, tmp_path, failing):
+    """In a process, as in a study: `train` changes that in which it runs."""
+    driven = Driven(tmp_path)
+    replicas = {f"seed-{seed}": ["--seed_everything", str(seed)] for seed in (1, 2)}
+    args = ["--trainer.max_epochs", "1", *(["--data.batch_size", "3"] if failing else [])]
+    study = {"space": {"model.lr": {"float": [1e-3, 1e-1]}}, "pruner": "none", "args": args}
+    try:
+        driven.finish(
+            1, seconds=300, workers=1, devices=2, function=None, recipe=str(recipe),
+            replicas=replicas, **study,
+        )  # fmt: skip
+    finally:
+        stop(driven)
+    (trial,) = driven.trials()
+    if failing:
+        assert "batch_size 3 cannot be shared by 2 devices" in trial.user_attrs["reason"]
+        return
+    assert trial.state.name == "COMPLETE", driven.log()
+    assert trial.user_attrs["epochs"] == 2
+    runs = sorted(
+        path.parent.parent.name for path in tmp_path.glob("runs/s/*/version_0/checkpoints")
+    )
+    assert runs == ["trial_0000-seed-1", "trial_0000-seed-2"]
+
+
+@pytest.mark.slow
 def test_trials_of_two_devices_finish_and_are_pruned_together(recipe, tmp_path):
     driven = Driven(tmp_path)
     space = {"model.lr": {"float": [1e-8, 1e-1], "log": True}}
