@@ -58,9 +58,7 @@ class Training:
         with torch.autocast(self.device.type, self.dtype):
             output = self.net(self.image)
             output = output if isinstance(output, models.Output) else models.Output(output)
-            loss = self.loss(output.logits, self.mask)
-            for deep in output.deep:
-                loss = loss + self.loss(deep, self.mask) / len(output.deep)
+            loss = self.loss.supervised([output.logits, *output.deep], self.mask)
         if output.penalty is not None:
             loss = loss + output.penalty.float()
         self.scaler.scale(loss).backward()

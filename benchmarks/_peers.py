@@ -122,7 +122,7 @@ def synthetic(
     torch.set_float32_matmul_precision("high")
     torch.use_deterministic_algorithms(True, warn_only=True)  # as every run
     module = SegmentationModule(pair.architecture, pair.encoder).to(device).train()
-    module.training_options.start(device)
+    module.execution.prepare(module.net, device)
     optimizer = torch.optim.AdamW(module.parameters(), lr=LR, fused=True)
     image = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=device)
     image = image.contiguous(memory_format=torch.channels_last)

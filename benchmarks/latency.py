@@ -116,7 +116,7 @@ def _plainly(net: nn.Module, dtype: torch.dtype | None, image: Tensor) -> Tensor
 @torch.inference_mode()
 def _our_way(module: SegmentationModule, dtype: torch.dtype | None, image: Tensor) -> Tensor:
     with torch.autocast(image.device.type, dtype) if dtype else ExitStack():
-        return module.probabilities({"image": image})
+        return module.probabilities(image)
 
 
 def _ways(

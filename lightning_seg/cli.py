@@ -31,6 +31,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
 from lightning_seg.evaluation.measures import FAMILIES
+from lightning_seg.evaluation.scoring import Scoring
 from lightning_seg.files import whole
 from lightning_seg.inference import MaskWriter
 from lightning_seg.inference.postprocess import STEPS
@@ -183,21 +184,18 @@ class CLI(LightningCLI):
         super().instantiate_classes()
         if self.subcommand in SCORING:
             config = self.config[self.subcommand]
-            self.model.scorer.score_at, self.model.scorer.families = (
-                config.score_at,
-                _families(config.measures),
+            named = config.ensemble
+            scoring = Scoring(
+                score_at=config.score_at,
+                families=_families(config.measures),
+                tta=config.tta,
+                postprocess=config.postprocess,
+                threshold=config.threshold,
+                ensemble=(named,) if isinstance(named, str) else tuple(named),
             )
-            ensemble = [config.ensemble] if isinstance(config.ensemble, str) else config.ensemble
-            for path in ensemble:
+            for path in scoring.ensemble:
                 self._check_data(read_checkpoint(find_checkpoint(path)), path)
-            score_with(
-                self.model,
-                Path(config.ckpt_path),
-                config.tta,
-                config.postprocess,
-                ensemble,
-                config.trust_code,
-            )
+            score_with(self.model, Path(config.ckpt_path), scoring, config.trust_code)
         if self.content is not None:
             self._check_data(self.content, self.given.checkpoint)
 
@@ -278,7 +276,7 @@ class CLI(LightningCLI):
         if self.trainer.is_global_zero:
             note = spare_devices(self.trainer.num_devices)
             print(note, end="\n" if note else "")
-        self.model.training_options.check_machine(self.trainer.strategy.root_device)
+        self.model.execution.check_machine(self.trainer.strategy.root_device)
         if self.content is None:
             self.model.load_encoder_weights()  # before the data are read: a missing file is found at once
 
@@ -293,6 +291,8 @@ def _add_scoring(parser: LightningArgumentParser) -> None:
     )
     add("--measures", type=str | list[str], default="all", help=families)
     add("--tta", type=str, default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
+    cut = "a probability above it is predicted"
+    add("--threshold", type=float, default=0.5, help=cut)
     steps = f"what follows the threshold, such as fill_holes,min_area=50, of {', '.join(STEPS)}"
     add("--postprocess", type=str, default="", help=steps)
     add(

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from lightning_seg.analysis.profiling import find_device
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
-from lightning_seg.training.module import SegmentationModule, read_checkpoint
+from lightning_seg.models.frame.normalization import ImageNetwork
+from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.trained_network import read_network
 
 LEAST = 4  # images of a batch: the estimator divides by n - 3
 SKIPPED = (nn.Identity, nn.Dropout, nn.Dropout2d)  # they change nothing in evaluation mode
@@ -105,19 +107,19 @@ def layer_grams(
 
 
 def compare(
-    first: SegmentationModule,
-    second: SegmentationModule,
+    first: ImageNetwork,
+    second: ImageNetwork,
     images: Iterable[Tensor],
     pattern: str = "*",
 ) -> tuple[list[str], list[str], Tensor]:
     """Names of the layers of both, and their CKA (L1, L2), over batches of images (B, C, H, W) uint8."""
     estimate, names, others = MinibatchCKA(), [], []
     for image in images:
-        grams = layer_grams(first.net, image.to(first.device), pattern, first)
+        grams = layer_grams(first.net, image.to(first.mean.device), pattern, first)
         same = (
             grams
             if second is first
-            else layer_grams(second.net, image.to(second.device), pattern, second)
+            else layer_grams(second.net, image.to(second.mean.device), pattern, second)
         )
         names, others = list(grams), list(same)
         estimate.update(torch.stack([*grams.values()]), torch.stack([*same.values()]))
@@ -185,11 +187,9 @@ def main(args: list[str]) -> None:
         find_device(options.device),
         (options.checkpoint, options.other or options.checkpoint),
     )
-    first = SegmentationModule.load(paths[0], options.trust_code).to(device)
-    second = (
-        SegmentationModule.load(paths[1], options.trust_code).to(device) if options.other else first
-    )
-    channels = [module.hparams["in_channels"] for module in (first, second)]
+    first = read_network(paths[0], options.trust_code).to(device)
+    second = read_network(paths[1], options.trust_code).to(device) if options.other else first
+    channels = [network.form.in_channels for network in (first, second)]
     if channels[0] != channels[1]:
         raise InputError(
             f"the networks take {channels[0]} and {channels[1]} channels; compare networks of one input."
@@ -212,9 +212,9 @@ def main(args: list[str]) -> None:
     print(f"heat map:  {output}\nnumbers:   {output.with_suffix('.csv')}")
 
 
-def _title(module: SegmentationModule, path: str) -> str:
-    encoder = module.hparams["encoder"]
-    return f"{module.hparams['architecture']}{f' x {encoder}' if encoder else ''}\n{path}"
+def _title(network: ImageNetwork, path: str) -> str:
+    form = network.form
+    return f"{form.architecture}{f' x {form.encoder}' if form.encoder else ''}\n{path}"
 
 
 def _parser() -> argparse.ArgumentParser:

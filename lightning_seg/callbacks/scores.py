@@ -7,7 +7,6 @@ from typing import Any
 import lightning as L
 
 from lightning_seg.callbacks.tensorboard import add_scores
-from lightning_seg.evaluation import ScoreTable
 from lightning_seg.evaluation.estimates import (
     count_empty,
     estimate_measures,
@@ -16,6 +15,7 @@ from lightning_seg.evaluation.estimates import (
 )
 from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
 from lightning_seg.evaluation.probability import roc_auc
+from lightning_seg.evaluation.scoring import ScoredEpoch, Scoring
 from lightning_seg.evaluation.summary import Numbers, Summary
 from lightning_seg.inference.pictures import score_folder
 from lightning_seg.reports.printing import print_scores
@@ -44,7 +44,7 @@ class ScoreReport(L.Callback):
         if split == "test":  # before its scores are written, so that a kill hides no look
             looks = enter_look(run_of(trainer).root, vars(summary))
             summary = replace(summary, looks=looks)
-        pl_module.table.write(folder / "scores.csv")
+        pl_module.scored.table.write(folder / "scores.csv")
         summary.write(folder)
         add_scores(trainer, summary)
         print_scores(summary)
@@ -63,10 +63,11 @@ def partial_folder(folder: Path) -> Path:
 
 def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
     """What was scored, on what and how, and what follows from the table."""
-    data, table, scorer = trainer.datamodule, pl_module.table, pl_module.scorer
+    data, scored, scoring = trainer.datamodule, pl_module.scored, pl_module.scorer.scoring
+    table = scored.table
     groups = len(set(table.groups))
-    native = scorer.score_at == "native"
-    maxima, areas = _over_thresholds(table, scorer)
+    native = scoring.score_at == "native"
+    maxima, areas = _over_thresholds(scored, scoring)
     return Summary(
         checkpoint=str(trainer.ckpt_path),
         dataset=data.hparams["dataset"],
@@ -81,7 +82,8 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
         resampled=f"{groups} groups of images" if table.grouped else "images",
         size=data.hparams["size"] or "native",
         scored_at="native size of each mask" if native else "network size",
-        inference=scorer.inference,
+        threshold=scoring.threshold,
+        inference=scoring.inference,
         encoder_weights=pl_module.origin,
         partial=_partial(trainer, len(table.ids), len(data.ids(split)), split),
         scores=estimate_scores(table, data.hparams["batch_size"]),
@@ -105,13 +107,15 @@ def _partial(trainer: Any, images: int, expected: int, split: str) -> str:
     return f"{images} of {expected} images ({asked or 'the others reached no score table'})"
 
 
-def _over_thresholds(table: ScoreTable, scorer: Any) -> tuple[Numbers, Numbers]:
+def _over_thresholds(scored: ScoredEpoch, scoring: Scoring) -> tuple[Numbers, Numbers]:
     """The maxima over thresholds and the ROC areas of each class, which need all images at once."""
-    found, parts = scorer.measured, ["all", "fov"] if table.fov_counts is not None else ["all"]
+    table, found = scored.table, scored.measured
+    assert found is not None
+    parts = ["all", "fov"] if table.fov_counts is not None else ["all"]
     maxima, areas = {}, {}
     for k, name in enumerate(table.classes):
         highest = found.curves[k].max(1).tolist()
         maxima[name] = dict(zip(CURVES, highest, strict=True))
         areas[name] = {part: roc_auc(found.roc[place, k]) for place, part in enumerate(parts)}
-    with_maxima, with_areas = ("saliency" in scorer.families, "probability" in scorer.families)
+    with_maxima, with_areas = ("saliency" in scoring.families, "probability" in scoring.families)
     return maxima if with_maxima else {}, areas if with_areas else {}

@@ -182,7 +182,7 @@ def _add_hparams(writer: Any, trainer: Any, pl_module: Any) -> None:
 
 
 def _add_probabilities(writer: Any, stage: str, pl_module: Any, step: int) -> None:
-    for name, histogram in zip(pl_module.classes, pl_module.histogram.cpu().numpy(), strict=True):
+    for name, histogram in zip(pl_module.classes, pl_module.scored.histogram, strict=True):
         curve = pr_curve(histogram)
         counts = (curve.tp, curve.fp, curve.tn, curve.fn, curve.precision, curve.recall)
         writer.add_pr_curve_raw(

@@ -191,12 +191,12 @@ class VolumeScores(L.Callback):
         data, source = trainer.datamodule, trainer.datamodule.source
         if not hasattr(source, "spacing"):
             return
-        side = data.hparams["size"] if pl_module.scorer.score_at == "network" else None
+        side = data.hparams["size"] if pl_module.scorer.scoring.score_at == "network" else None
         size = None if side is None else (side, side)
         self._ids = data.ids(split)
         scans = {scan: source.expand(scan) for scan in data.split.ids[split]}
         self._volumes = Volumes(scans, data.classes, lambda scan: source.spacing(scan, size))
-        pl_module.scorer.watchers.append(self._add)
+        pl_module.scorer.watch(self._add)
 
     def _add(self, prediction: Tensor, mask: Tensor, index: Tensor) -> None:
         assert self._volumes is not None
@@ -207,7 +207,7 @@ class VolumeScores(L.Callback):
 
     def _gather(self, pl_module: Any) -> None:
         if self._volumes is not None:
-            pl_module.scorer.watchers.remove(self._add)
+            pl_module.scorer.unwatch(self._add)
             self._volumes.gather()
 
     def _report(self, trainer: Any, pl_module: Any, split: str) -> None:

@@ -1,4 +1,4 @@
-"""What is counted while a network runs: per image and class TP, FP, FN, TN; the mean loss; probabilities for the PR curve."""
+"""What is counted and measured while a network runs, exact under any number of devices."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,18 +10,34 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_seg.evaluation import measures
+from lightning_seg.evaluation.measures import CURVES, Mask, Measured, measure, names
 from lightning_seg.evaluation.probability import ROC_BINS, roc_sums
 from lightning_seg.evaluation.saliency import LEVELS
 
-Mask = NDArray[np.bool_]
-Row = NDArray[np.float64]
 BINS = 256
 INSIDE = 2  # of a region: in the field of view; 1 is counted outside it, 0 is ignored
 
 
+class Counted(NamedTuple):
+    """What `SegmentationCounts` found, images in any order.
+
+    Attributes:
+        images: (N,) position of each in the split.
+        counts: (N, K, 4) TP, FP, FN, TN.
+        inside: (N, K, 4) those in the field of view, where there are regions.
+        loss: mean over the images.
+        histogram: (K, 2, BINS) pixels of background and of foreground by probability.
+    """
+
+    images: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    inside: NDArray[np.int64] | None
+    loss: float
+    histogram: NDArray[np.int64]
+
+
 class SegmentationCounts(Metric):
-    """Integer counts of every image, keyed by its index in the split, so that they are exact under any number of devices.
+    """Integer counts of every image, keyed by its index in the split, and the mean loss.
 
     Args:
         num_classes: K, for the histogram of probabilities.
@@ -30,6 +46,7 @@ class SegmentationCounts(Metric):
     full_state_update = False
     index: list[Tensor]
     counts: list[Tensor]
+    inside: list[Tensor]
     loss: Tensor
     images: Tensor
     histogram: Tensor
@@ -37,8 +54,8 @@ class SegmentationCounts(Metric):
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
-        self.add_state("index", [], "cat")
-        self.add_state("counts", [], "cat")
+        for name in ("index", "counts", "inside"):
+            self.add_state(name, [], "cat")
         self.add_state("loss", torch.zeros(()), "sum")
         self.add_state("images", torch.zeros(()), "sum")
         self.add_state("histogram", torch.zeros(num_classes, 2, BINS, dtype=torch.int64), "sum")
@@ -59,14 +76,14 @@ class SegmentationCounts(Metric):
             mask: (B, K, H, W).
             index: (B,) positions in the split.
             loss: scalar, mean over the batch.
-            region: (B, 1, H, W): 0 is not counted, 2 is counted a second time, as inside the field of view.
+            region: (B, 1, H, W): 0 is not counted, 2 is counted a second time, as inside the
+                field of view.
             probability: (B, K, H, W), for the histogram.
         """
         truth, counted = mask > 0, None if region is None else region > 0
-        counts = _counts(prediction, truth, counted)
+        self.counts.append(_counts(prediction, truth, counted))
         if region is not None:
-            counts = torch.cat([counts, _counts(prediction, truth, region == INSIDE)], -1)
-        self.counts.append(counts)
+            self.inside.append(_counts(prediction, truth, region == INSIDE))
         self.index.append(index)
         self.loss += loss.detach() * len(mask)
         self.images += len(mask)
@@ -77,23 +94,23 @@ class SegmentationCounts(Metric):
         bins = (probability.nan_to_num() * BINS).long().clamp_(max=BINS - 1) + BINS * truth.long()
         bins += 2 * BINS * torch.arange(self.num_classes, device=bins.device).view(1, -1, 1, 1)
         kept = bins.flatten() if counted is None else bins[counted.expand_as(bins)]
-        return torch.bincount(kept, minlength=2 * BINS * self.num_classes).view(
-            self.num_classes, 2, BINS
+        pixels = torch.bincount(kept, minlength=2 * BINS * self.num_classes)
+        return pixels.view(self.num_classes, 2, BINS)
+
+    def compute(self) -> Counted:
+        """All images of all devices, on the CPU."""
+        return Counted(
+            _array(self.index),
+            _array(self.counts),
+            _array(self.inside) if len(self.inside) else None,
+            float(self.loss / self.images),
+            self.histogram.cpu().numpy().copy(),
         )
 
-    def compute(self) -> tuple[Tensor, Tensor, Tensor | None, float, Tensor]:
-        """index (N,), counts (N, K, 4) as TP FP FN TN in any order of images, those in the field of view where there are
-        regions, the mean loss, the histogram (K, 2, BINS): pixels of background and of foreground by probability.
-        """
-        counts = dim_zero_cat(self.counts)
-        inside = counts[..., 4:] if counts.shape[-1] > 4 else None
-        return (
-            dim_zero_cat(self.index),
-            counts[..., :4],
-            inside,
-            float(self.loss / self.images),
-            self.histogram,
-        )
+
+def _array(parts: Any) -> NDArray[Any]:
+    """What a state of batches holds, joined."""
+    return dim_zero_cat(parts).cpu().numpy()
 
 
 def _counts(prediction: Tensor, truth: Tensor, counted: Tensor | None) -> Tensor:
@@ -107,86 +124,104 @@ def _counts(prediction: Tensor, truth: Tensor, counted: Tensor | None) -> Tensor
 
 
 class Measurements(NamedTuple):
-    """What `ImageMeasures` found, images in any order."""
+    """What `ImageMeasures` found, images in any order.
 
-    images: NDArray[np.int64]  # (N,) index of each in the split
-    measures: dict[str, NDArray[np.float64]]  # (N, K) each
-    components: NDArray[np.int64]  # (N, K)
-    calibration: NDArray[np.float64]  # (N, K, bins, 3)
-    curves: NDArray[np.float64]  # (K, 3, 256) mean over images, see `measures.CURVES`
-    roc: NDArray[np.int64]  # (2, K, 2, bins): over all counted pixels, and inside the field of view
+    Attributes:
+        images: (N,) position of each in the split.
+        measures: name -> (N, K).
+        components: (N, K) lesions of the truth.
+        calibration: (N, K, bins, 3).
+        curves: (K, 3, 256) mean over images of `measures.CURVES`.
+        roc: (2, K, 2, bins) over all counted pixels, and inside the field of view.
+    """
+
+    images: NDArray[np.int64]
+    measures: dict[str, NDArray[np.float64]]
+    components: NDArray[np.int64]
+    calibration: NDArray[np.float64]
+    curves: NDArray[np.float64]
+    roc: NDArray[np.int64]
 
 
 class ImageMeasures(Metric):
-    """The measures of `lightning_seg.evaluation` of every image, keyed by its index; computed on the CPU.
+    """The measures of every image, keyed by its index; computed on the CPU.
 
     Args:
         num_classes: K.
         families: of measures.
+        threshold: a probability above it is predicted.
     """
 
     full_state_update = False
     index: list[Tensor]
-    rows: list[Tensor]
+    components: list[Tensor]
+    calibration: list[Tensor]
     curves: Tensor
     roc: Tensor
 
-    def __init__(self, num_classes: int, families: Sequence[str], **kwargs: Any) -> None:
+    def __init__(
+        self, num_classes: int, families: Sequence[str], threshold: float = 0.5, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.families, self.names = tuple(families), measures.names(families)
-        curves = torch.zeros(num_classes, len(measures.CURVES), LEVELS, dtype=torch.float64)
-        self.add_state("index", [], "cat")
-        self.add_state("rows", [], "cat")
+        self.families, self.threshold = tuple(families), threshold
+        # each measure has a state of its own: name of the measure -> that of the state
+        self.states = {name: f"measured_{name}" for name in names(families)}
+        for state in ("index", "components", "calibration", *self.states.values()):
+            self.add_state(state, [], "cat")
+        curves = torch.zeros(num_classes, len(CURVES), LEVELS, dtype=torch.float64)
         self.add_state("curves", curves, "sum")
         self.add_state("roc", torch.zeros(2, num_classes, 2, ROC_BINS, dtype=torch.int64), "sum")
 
     def update(
         self, probability: Tensor, mask: Tensor, index: Tensor, region: Tensor | None = None
     ) -> None:
-        """probability, mask (B, K, H, W), index (B,), region (B, 1, H, W) as for `SegmentationCounts`."""
+        """Measure a batch; arguments as for `SegmentationCounts`."""
         maps, truths = probability.float().nan_to_num().cpu().numpy(), (mask > 0).cpu().numpy()
         regions = [None] * len(maps) if region is None else region[:, 0].cpu().numpy()
-        rows = [
-            [self._row(k, maps[b, k], truths[b, k], regions[b]) for k in range(maps.shape[1])]
-            for b in range(len(maps))
-        ]
-        self.rows.append(torch.tensor(np.array(rows), device=self.device))
+        found = []
+        for planes, planes_truth, where in zip(maps, truths, regions, strict=True):
+            counted = None if where is None else where > 0
+            for one, truth in zip(planes, planes_truth, strict=True):
+                found.append(measure(one, truth, counted, self.families, self.threshold))
+            if "probability" in self.families:
+                self._add_roc(planes, planes_truth, where)
         self.index.append(index.to(self.device))
+        self._add(found, maps.shape[:2])
 
-    def _row(
-        self,
-        k: int,
-        probability: NDArray[np.float32],
-        truth: Mask,
-        region: NDArray[np.uint8] | None,
-    ) -> Row:
-        """All numbers of one image and class: measures, components, calibration sums."""
-        found = measures.measure(
-            probability, truth, None if region is None else region > 0, self.families
-        )
-        self.curves[k] += torch.from_numpy(found.curves).to(self.device)
-        if "probability" in self.families:
-            kept = [np.ones_like(truth)] if region is None else [region > 0, region == INSIDE]
-            for place, pixels in enumerate(kept):
-                self.roc[place, k] += torch.from_numpy(
-                    roc_sums(probability[pixels], truth[pixels])
-                ).to(self.device)
-        return np.array(
-            [
-                *(found.values[name] for name in self.names),
-                found.components,
-                *found.calibration.ravel(),
+    def _add(self, found: Sequence[Measured], shape: tuple[int, ...]) -> None:
+        """Keep what was found of B images and K classes, in this order."""
+
+        def kept(values: list[Any]) -> Tensor:
+            array = np.array(values)
+            return torch.from_numpy(array.reshape(*shape, *array.shape[1:])).to(self.device)
+
+        for name, state in self.states.items():
+            getattr(self, state).append(kept([each.values[name] for each in found]))
+        self.components.append(kept([each.components for each in found]))
+        self.calibration.append(kept([each.calibration for each in found]))
+        self.curves += kept([each.curves for each in found]).sum(0)
+
+    def _add_roc(
+        self, maps: NDArray[np.float32], truths: Mask, region: NDArray[np.uint8] | None
+    ) -> None:
+        """Add an image, (K, H, W), to the sums of the area under the ROC curve."""
+        everywhere = np.ones(truths.shape[1:], bool)
+        places = [everywhere] if region is None else [region > 0, region == INSIDE]
+        for place, pixels in enumerate(places):
+            sums = [
+                roc_sums(one[pixels], truth[pixels])
+                for one, truth in zip(maps, truths, strict=True)
             ]
-        )
+            self.roc[place] += torch.from_numpy(np.stack(sums)).to(self.device)
 
     def compute(self) -> Measurements:
-        rows, index = dim_zero_cat(self.rows).cpu().numpy(), dim_zero_cat(self.index).cpu().numpy()
-        values, components, sums = np.split(rows, [len(self.names), len(self.names) + 1], axis=-1)
+        """All images of all devices, on the CPU."""
+        images = _array(self.index)
         return Measurements(
-            index,
-            {name: values[..., place] for place, name in enumerate(self.names)},
-            components[..., 0].astype(np.int64),
-            sums.reshape(*sums.shape[:2], -1, 3),
-            self.curves.cpu().numpy() / max(len(index), 1),
+            images,
+            {name: _array(getattr(self, state)) for name, state in self.states.items()},
+            _array(self.components),
+            _array(self.calibration),
+            self.curves.cpu().numpy() / max(len(images), 1),
             self.roc.cpu().numpy(),
         )

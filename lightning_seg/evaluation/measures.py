@@ -1,16 +1,24 @@
-"""What is measured of one image and class beside its counts, at a cost of milliseconds: in `test` and `validate`, never in `fit`.
+"""What is measured of one image and class beside its counts, in `test` and `validate`, never in `fit`.
 
-* ``boundary``: ``hd95``, the 95th percentile of surface distances in pixels of the scored size, and ``nsd``, the share of the
-  surfaces within 2 pixels of each other (see ``boundary.py``).
+It costs milliseconds. A measure is one entry of `MEASURES`; score tables, summaries, comparisons and
+what commands print follow from that.
+
+* ``boundary``: ``hd95``, the 95th percentile of surface distances in pixels of the scored size, and
+  ``nsd``, the share of the surfaces within 2 pixels of each other (see ``boundary.py``).
 * ``topology``: ``cldice``, the overlap of skeletons with masks. Shit et al. 2021.
-* ``saliency``: what polyp papers report, of the stretched map (see ``saliency.py``): ``s_measure``, ``e_measure`` (mean over 256
-  thresholds), ``e_measure_adaptive``, ``weighted_f``, ``mae``, ``dice_pranet`` and ``iou_pranet`` (means over 256 thresholds).
-* ``probability``: ``brier``, the mean squared error, and the sums from which ECE and the area under the ROC curve follow.
+* ``saliency``: what polyp papers report, of the stretched map (see ``saliency.py``): ``s_measure``,
+  ``e_measure`` (mean over 256 thresholds), ``e_measure_adaptive``, ``weighted_f``, ``mae``,
+  ``dice_pranet`` and ``iou_pranet`` (means over 256 thresholds).
+* ``probability``: ``brier``, the mean squared error, and the sums from which ECE and the area under
+  the ROC curve follow.
 
-Ignored pixels (``region`` 0) are background of truth and prediction here, and left out of ``mae`` and ``probability``.
+Ignored pixels (``region`` 0) are background of truth and prediction here, and left out of ``mae`` and
+``probability``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -30,45 +38,140 @@ from lightning_seg.evaluation.saliency import (
 )
 
 NSD_TOLERANCE = 2.0  # pixels of the scored size
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "boundary": ("hd95", "nsd"),
-    "topology": ("cldice",),
-    "saliency": (
-        "s_measure",
-        "e_measure",
-        "e_measure_adaptive",
-        "weighted_f",
-        "mae",
-        "dice_pranet",
-        "iou_pranet",
-    ),
-    "probability": ("brier",),
-}
-CURVES = (
-    "dice_pranet",
-    "iou_pranet",
-    "e_measure",
-)  # of which the maximum over thresholds is reported too
+# of which the maximum over thresholds is reported too
+CURVES = ("dice_pranet", "iou_pranet", "e_measure")
 Mask = NDArray[np.bool_]
 
 
+class Plane:
+    """One image and class, and what several measures of it share.
+
+    Args:
+        probability: (H, W).
+        truth: (H, W).
+        counted: (H, W) False where pixels are ignored.
+        threshold: a probability above it is predicted.
+    """
+
+    def __init__(
+        self,
+        probability: NDArray[np.floating],
+        truth: Mask,
+        counted: Mask | None = None,
+        threshold: float = 0.5,
+    ) -> None:
+        self.kept = slice(None) if counted is None else counted
+        if counted is not None:
+            probability, truth = np.where(counted, probability, 0.0), truth & counted
+        self.probability, self.truth = probability, truth
+        self.prediction: Mask = probability > threshold
+
+    @cached_property
+    def boundary(self) -> tuple[float, float]:
+        """HD95 and NSD."""
+        return boundary_scores(self.prediction, self.truth, tolerance=NSD_TOLERANCE)
+
+    @cached_property
+    def stretched(self) -> NDArray[np.float64]:
+        """The map with its own minimum at 0 and maximum at 1."""
+        return stretch(self.probability)
+
+    @cached_property
+    def curves(self) -> NDArray[np.float64]:
+        """(3, 256): `CURVES` over thresholds 1 ... 0."""
+        counts = threshold_counts(self.stretched, self.truth)
+        return threshold_curves(counts, int(self.truth.sum()), self.truth.size)
+
+    @property
+    def components(self) -> int:
+        """Lesions of the truth: 8-connected."""
+        from scipy.ndimage import label
+
+        return int(label(self.truth, np.ones((3, 3)))[1])
+
+    @property
+    def calibration(self) -> NDArray[np.float64]:
+        """(bins, 3), see `calibration_sums`."""
+        return calibration_sums(self.probability[self.kept], self.truth[self.kept])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the score table.
+
+    Attributes:
+        compute: the value of one image and class.
+        note: what a reader of its value must know.
+        lower_is_better: of two models the one with less of it is the better.
+        of_foreground: says nothing where no image has any foreground or prediction.
+    """
+
+    name: str
+    family: str
+    compute: Callable[[Plane], float]
+    note: str = ""
+    lower_is_better: bool = False
+    of_foreground: bool = False
+
+
+def _absolute_error(plane: Plane) -> float:
+    return float(np.abs(plane.stretched - plane.truth)[plane.kept].mean())
+
+
+def _squared_error(plane: Plane) -> float:
+    return float(((plane.probability - plane.truth)[plane.kept] ** 2).mean())
+
+
+def _mean_curve(place: int) -> Callable[[Plane], float]:
+    return lambda plane: float(plane.curves[place].mean())
+
+
+_LEVELS = f"mean of {LEVELS}"
+MEASURES = (
+    Measure("hd95", "boundary", lambda p: p.boundary[0], "px", True, of_foreground=True),
+    Measure(
+        "nsd",
+        "boundary",
+        lambda p: p.boundary[1],
+        f"within {NSD_TOLERANCE:g} px",
+        of_foreground=True,
+    ),
+    Measure("cldice", "topology", lambda p: cldice(p.prediction, p.truth)),
+    Measure("s_measure", "saliency", lambda p: s_measure(p.stretched, p.truth)),
+    Measure("e_measure", "saliency", _mean_curve(2), _LEVELS),
+    Measure("e_measure_adaptive", "saliency", lambda p: adaptive_e_measure(p.stretched, p.truth)),
+    Measure("weighted_f", "saliency", lambda p: weighted_f(p.stretched, p.truth)),
+    Measure("mae", "saliency", _absolute_error, lower_is_better=True),
+    Measure("dice_pranet", "saliency", _mean_curve(0), _LEVELS),
+    Measure("iou_pranet", "saliency", _mean_curve(1), _LEVELS),
+    Measure("brier", "probability", _squared_error, lower_is_better=True),
+)
+FAMILIES: dict[str, tuple[str, ...]] = {
+    family: tuple(each.name for each in MEASURES if each.family == family)
+    for family in dict.fromkeys(each.family for each in MEASURES)
+}
+
+
 class Measured(NamedTuple):
-    """One image and class."""
+    """What was found of one image and class; see `Plane` for the parts."""
 
     values: dict[str, float]
-    components: int  # lesions of the truth: 8-connected
-    calibration: NDArray[np.float64]  # (bins, 3)
-    curves: NDArray[np.float64]  # (3, 256): CURVES over thresholds 1 ... 0
+    components: int
+    calibration: NDArray[np.float64]
+    curves: NDArray[np.float64]
 
 
-def names(families: Sequence[str]) -> tuple[str, ...]:
+def chosen_measures(families: Sequence[str]) -> tuple[Measure, ...]:
     """The measures of these families; InputError for an unknown one."""
     for family in families:
         if family not in FAMILIES:
             raise unknown("family of measures", family, FAMILIES)
-    return tuple(
-        name for family, members in FAMILIES.items() if family in families for name in members
-    )
+    return tuple(each for each in MEASURES if each.family in families)
+
+
+def names(families: Sequence[str]) -> tuple[str, ...]:
+    """The names of the measures of these families; InputError for an unknown one."""
+    return tuple(each.name for each in chosen_measures(families))
 
 
 def measure(
@@ -76,47 +179,17 @@ def measure(
     truth: Mask,
     counted: Mask | None = None,
     families: Sequence[str] = tuple(FAMILIES),
+    threshold: float = 0.5,
 ) -> Measured:
-    """All measures of the families.
-
-    Args:
-        probability: (H, W); the prediction is ``probability > 0.5``.
-        counted: (H, W) False where pixels are ignored.
-    """
-    from scipy.ndimage import label
-
-    kept = slice(None) if counted is None else counted
-    if counted is not None:
-        probability, truth = np.where(counted, probability, 0.0), truth & counted
-    prediction, values = probability > 0.5, dict[str, float]()
+    """All measures of the families; arguments as for `Plane`."""
+    plane = Plane(probability, truth, counted, threshold)
     curves, calibration = np.zeros((len(CURVES), LEVELS)), np.zeros((CALIBRATION_BINS, 3))
-    if "boundary" in families:
-        values["hd95"], values["nsd"] = boundary_scores(prediction, truth, tolerance=NSD_TOLERANCE)
-    if "topology" in families:
-        values["cldice"] = cldice(prediction, truth)
+    values = {each.name: each.compute(plane) for each in chosen_measures(families)}
     if "saliency" in families:
-        found, curves = _saliency(probability, truth, kept)
-        values |= found
+        curves = plane.curves
     if "probability" in families:
-        values["brier"] = float(((probability - truth)[kept] ** 2).mean())
-        calibration = calibration_sums(probability[kept], truth[kept])
-    return Measured(values, int(label(truth, np.ones((3, 3)))[1]), calibration, curves)
-
-
-def _saliency(
-    probability: NDArray[np.floating], truth: Mask, kept: Mask | slice
-) -> tuple[dict[str, float], NDArray[np.float64]]:
-    stretched = stretch(probability)
-    curves = threshold_curves(threshold_counts(stretched, truth), int(truth.sum()), truth.size)
-    return {
-        "s_measure": s_measure(stretched, truth),
-        "e_measure": float(curves[2].mean()),
-        "e_measure_adaptive": adaptive_e_measure(stretched, truth),
-        "weighted_f": weighted_f(stretched, truth),
-        "mae": float(np.abs(stretched - truth)[kept].mean()),
-        "dice_pranet": float(curves[0].mean()),
-        "iou_pranet": float(curves[1].mean()),
-    }, curves
+        calibration = plane.calibration
+    return Measured(values, plane.components, calibration, curves)
 
 
 def cldice(prediction: Mask, truth: Mask) -> float:

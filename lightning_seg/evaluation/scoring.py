@@ -1,7 +1,10 @@
-"""From batches of probabilities to the score table of an epoch, at the network's size or at that of each mask."""
+"""From batches of probabilities to the score table of an epoch, at the size of the network or of each mask."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -9,128 +12,235 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lightning_seg.evaluation import ScoreTable
-from lightning_seg.evaluation.counts import ImageMeasures, Measurements, SegmentationCounts
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation.counts import (
+    Counted,
+    ImageMeasures,
+    Measurements,
+    SegmentationCounts,
+)
 from lightning_seg.evaluation.measures import FAMILIES
+from lightning_seg.evaluation.table import ScoreTable
 
-Part = tuple[Tensor, Tensor, Tensor, Tensor | None]  # probabilities, mask, index, region
+STAGES = ("train", "val", "test")
+Refine = Callable[[Tensor], Tensor]
+Watcher = Callable[[Tensor, Tensor, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How `test` and `validate` score: their options, handed over once.
+
+    Attributes:
+        score_at: the size: ``network``, or ``native``, that of each mask as it was read;
+            probabilities are scaled to it (bilinear), then cut.
+        families: of the measures that are added to the counts (see ``evaluation/measures.py``).
+        tta: test-time augmentation, a name of ``inference.tta.PASSES``.
+        postprocess: what follows the threshold, a chain of steps.
+        threshold: a probability above it is predicted.
+        ensemble: further checkpoints, whose probabilities are averaged with those of the first.
+    """
+
+    score_at: Literal["network", "native"] = "network"
+    families: tuple[str, ...] = tuple(FAMILIES)
+    tta: str = "none"
+    postprocess: str = ""
+    threshold: float = 0.5
+    ensemble: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise InputError(
+                f"the threshold is {self.threshold}; give a probability between 0 and 1, "
+                "such as 0.5."
+            )
+
+    @property
+    def label(self) -> str:
+        """What else than one pass of one network is scored, for the name of a folder."""
+        parts = [f"tta={self.tta}"] if self.tta != "none" else []
+        if self.ensemble:
+            digests = "".join(
+                hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in self.ensemble
+            )
+            together = hashlib.sha256(digests.encode()).hexdigest()[:6]
+            parts.append(f"ensemble={len(self.ensemble) + 1}-{together}")
+        if self.threshold != 0.5:
+            parts.append(f"threshold={self.threshold:g}")
+        if self.postprocess:
+            parts.append(f"post={self.postprocess}")
+        return "-".join(parts)
+
+    @property
+    def inference(self) -> dict[str, Any]:
+        """The same for a summary."""
+        return {
+            "tta": self.tta,
+            "postprocess": self.postprocess,
+            "ensemble": list(self.ensemble),
+        }
+
+
+@dataclass(frozen=True)
+class ScoredEpoch:
+    """What a validation or test found.
+
+    Attributes:
+        table: a row for each image and class.
+        loss: mean over the images.
+        histogram: (K, 2, bins) pixels of background and of foreground by probability.
+        measured: what was measured beside the counts, where that was asked for.
+    """
+
+    table: ScoreTable
+    loss: float
+    histogram: NDArray[np.int64]
+    measured: Measurements | None
+
+
+class _Part(NamedTuple):
+    """What is scored together: (B, K, H, W) each, and (B,) positions in the split."""
+
+    probability: Tensor
+    mask: Tensor
+    places: Tensor
+    region: Tensor | None
 
 
 class Scorer(nn.Module):
     """Counts every epoch; in `test` and `validate` it also measures.
 
-    Attributes:
-        score_at: the size at which `test` and `validate` score: ``network``, or ``native``, that of each mask as it was read:
-            probabilities are scaled to it (bilinear), then cut at 0.5.
-        families: of the measures that `test` and `validate` add (see ``evaluation/measures.py``).
-        refine: what happens to the probabilities (B, K, H, W) at this size before they are cut.
-        inference: what else than one pass of one network made the probabilities, for the summary.
-        label: the same in short, for the name of the folder.
-        watchers: called in `test` and `validate` with what is scored: prediction (B, K, H, W) bool, mask, index.
+    Args:
+        classes: the channels of the masks.
+        scoring: the options of `test` and `validate`.
+        refine: what happens to the probabilities (B, K, H, W) at the scored size before they
+            are cut.
     """
 
-    def __init__(self, classes: list[str]) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        scoring: Scoring | None = None,
+        refine: Refine | None = None,
+    ) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.scoring, self._refine = classes, scoring or Scoring(), refine
         self.counts: Any = nn.ModuleDict(
-            {
-                f"{stage}_counts": SegmentationCounts(len(classes))
-                for stage in ("train", "val", "test")
-            }
+            {f"{stage}_counts": SegmentationCounts(len(classes)) for stage in STAGES}
         )
-        self.score_at: Literal["network", "native"] = "network"
-        self.families: tuple[str, ...] = tuple(FAMILIES)
-        self.refine: Callable[[Tensor], Tensor] | None = None
-        self.inference: dict[str, Any] = {}
-        self.label = ""
-        self.watchers: list[Callable[[Tensor, Tensor, Tensor], None]] = []
-        self.measures: ImageMeasures | None = None  # while `test` or `validate` runs
-        self.measured: Measurements | None = None  # by the last of them
+        self._measures: ImageMeasures | None = None  # while `test` or `validate` runs
+        self._watchers: list[Watcher] = []
 
-    def measure(self, device: torch.device | None) -> None:
-        """From here to the end of the epoch measure too; with None, count only."""
-        if device is not None and device.type == "mps":
-            device = torch.device("cpu")  # the GPU of a Mac has no float64
-        self.measures = (
-            None if device is None else ImageMeasures(len(self.classes), self.families).to(device)
-        )
+    def watch(self, watcher: Watcher) -> None:
+        """Call ``watcher`` with all that `test` and `validate` score.
 
-    def train_batch(self, logits: Tensor, batch: dict[str, Any], loss: Tensor) -> None:
-        """Count a training batch; logits (B, K, H, W)."""
-        region = batch.get("region")
-        self.counts["train_counts"].update(
-            logits.detach() > 0, batch["mask"], batch["index"], loss, region
-        )
+        It gets prediction (B, K, H, W) bool, mask and index.
+        """
+        self._watchers.append(watcher)
 
-    def batch(
+    def unwatch(self, watcher: Watcher) -> None:
+        """Call it no more."""
+        self._watchers.remove(watcher)
+
+    def begin(self, measured_on: torch.device | None) -> None:
+        """Start an epoch of validation or test, which is measured too where a device is given."""
+        self._measures = None
+        if measured_on is None:
+            return
+        # the GPU of a Mac has no float64
+        device = torch.device("cpu") if measured_on.type == "mps" else measured_on
+        families, threshold = self.scoring.families, self.scoring.threshold
+        self._measures = ImageMeasures(len(self.classes), families, threshold).to(device)
+
+    def add_training(self, logits: Tensor, batch: dict[str, Any], loss: Tensor) -> None:
+        """Count a batch of training; logits (B, K, H, W)."""
+        prediction, region = logits.detach() > 0, batch.get("region")
+        counts = self.counts["train_counts"]
+        counts.update(prediction, batch["mask"], batch["index"], loss, region)
+
+    def add(
         self, stage: str, probability: Tensor, batch: dict[str, Any], loss: Tensor, source: Any
     ) -> None:
-        """Count, and measure, a batch of validation or test; probability (B, K, H, W), source: the data set."""
-        parts: Iterator[Part] = iter(
-            [(probability, batch["mask"], batch["index"], batch.get("region"))]
+        """Count, and measure, a batch of validation or test.
+
+        Args:
+            probability: (B, K, H, W).
+            source: the data set, for masks of native size.
+        """
+        parts: Iterator[_Part] = iter(
+            [_Part(probability, batch["mask"], batch["index"], batch.get("region"))]
         )
-        if self.measures is not None and self.score_at == "native":
-            parts = _native(probability, batch, source)
-        for found, mask, index, region in parts:
-            maps = found if self.refine is None else self.refine(found)
-            self.counts[f"{stage}_counts"].update(maps > 0.5, mask, index, loss, region, maps)
-            if self.measures is not None:
-                self.measures.update(maps, mask, index, region)
-                for watch in self.watchers:
-                    watch(maps > 0.5, mask, index)
+        if self._measures is not None and self.scoring.score_at == "native":
+            parts = _at_native_size(probability, batch, source)
+        for found, mask, places, region in parts:
+            maps = found if self._refine is None else self._refine(found)
+            prediction = maps > self.scoring.threshold
+            counts = self.counts[f"{stage}_counts"]
+            counts.update(prediction, mask, places, loss, region, maps)
+            if self._measures is not None:
+                self._measures.update(maps, mask, places, region)
+                for watcher in self._watchers:
+                    watcher(prediction, mask, places)
 
-    def finish(
-        self, stage: str
-    ) -> tuple[list[int], NDArray[np.int64], NDArray[np.int64] | None, float, Tensor]:
-        """End an epoch: what `SegmentationCounts.compute` says, on the CPU."""
+    def finish_counts(self, stage: str) -> Counted:
+        """End the counting of an epoch."""
         metric = self.counts[f"{stage}_counts"]
-        index, counts, inside, loss, histogram = metric.compute()
+        found: Counted = metric.compute()
         metric.reset()
-        fov = None if inside is None else inside.cpu().numpy()
-        return index.flatten().tolist(), counts.cpu().numpy(), fov, loss, histogram.clone()
+        return found
 
-    def table(
-        self,
-        index: list[int],
-        counts: NDArray[np.int64],
-        inside: NDArray[np.int64] | None,
-        ids: tuple[str, ...],
-        groups: dict[str, str],
-    ) -> ScoreTable:
-        """The table of a validation or test; ids of the split, and the group of each id."""
-        parts: dict[str, Any] = {"groups": tuple(groups.get(ids[i], ids[i]) for i in index)}
-        if inside is not None and (inside.sum(-1) != counts.sum(-1)).any():
+    def finish(self, stage: str, ids: Sequence[str], groups: Mapping[str, str]) -> ScoredEpoch:
+        """End an epoch of validation or test.
+
+        Args:
+            ids: of the split, in its order.
+            groups: of the ids, where they are known.
+        """
+        counted = self.finish_counts(stage)
+        measured = None if self._measures is None else self._measures.compute()
+        self._measures = None
+        inside = counted.inside
+        parts: dict[str, Any] = {
+            "groups": tuple(groups.get(ids[i], ids[i]) for i in counted.images)
+        }
+        if inside is not None and (inside.sum(-1) != counted.counts.sum(-1)).any():
             parts["fov_counts"] = inside
-        if self.measures is not None:
-            found = self.measured = self.measures.compute()
-            row = {int(i): place for place, i in enumerate(found.images)}
-            order = np.array([row[i] for i in index])
-            parts["measures"] = {name: values[order] for name, values in found.measures.items()}
-            parts["components"] = found.components[order]
-            if "probability" in self.families:
-                parts["calibration"] = found.calibration[order]
-            self.measures = None
-        return ScoreTable.collect(index, counts, ids, self.classes, **parts)
+        if measured is not None:
+            parts |= self._columns(measured, counted.images)
+        table = ScoreTable.collect(
+            counted.images.tolist(), counted.counts, ids, self.classes, **parts
+        )
+        return ScoredEpoch(table, counted.loss, counted.histogram, measured)
+
+    def _columns(self, measured: Measurements, images: NDArray[np.int64]) -> dict[str, Any]:
+        """What was measured, in the order of the images that were counted."""
+        place = {image: row for row, image in enumerate(measured.images.tolist())}
+        order = np.array([place[image] for image in images.tolist()])
+        columns: dict[str, Any] = {
+            "measures": {name: values[order] for name, values in measured.measures.items()},
+            "components": measured.components[order],
+        }
+        if "probability" in self.scoring.families:
+            columns["calibration"] = measured.calibration[order]
+        return columns
 
 
-def _native(probability: Tensor, batch: dict[str, Any], source: Any) -> Iterator[Part]:
-    """Of each image, as a batch of one, at the size of its own mask."""
+def _at_native_size(probability: Tensor, batch: dict[str, Any], source: Any) -> Iterator[_Part]:
+    """Each image as a batch of one, at the size of its own mask."""
+    device = probability.device
+
+    def batched(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array)[None].to(device)
+
     for place, (maps, id) in enumerate(zip(probability.cpu().numpy(), batch["id"], strict=True)):
         sample = source.read(id)
         height, width = sample.mask.shape[:2]
         scaled = [
             cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in maps
         ]
-        arrays = (np.stack(scaled), sample.mask.transpose(2, 0, 1).copy(), sample.region)
-        first, mask, region = (
-            None if array is None else torch.from_numpy(array)[None].to(probability.device)
-            for array in arrays
-        )
-        assert first is not None
-        assert mask is not None
-        yield (
-            first,
-            mask,
+        yield _Part(
+            batched(np.stack(scaled)),
+            batched(sample.mask.transpose(2, 0, 1).copy()),
             batch["index"][place : place + 1],
-            None if region is None else region[None],
+            None if sample.region is None else batched(sample.region)[None],
         )

@@ -23,9 +23,9 @@ from lightning_seg.export._code import HEADER, flat_sources
 from lightning_seg.export.card import CODE_LICENSE, card
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.models import arguments, find
+from lightning_seg.models.frame.normalization import ImageNetwork
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
-from lightning_seg.training.module import SegmentationModule
 
 REMOTE = Path(__file__).parent / "remote"
 MODEL_TYPE = "lightning_seg"
@@ -99,14 +99,15 @@ def export_hf(
     if repo_id:
         check_repo_id(repo_id)
     file = find_checkpoint(checkpoint)
-    _check(read_checkpoint(file)["hyper_parameters"]["architecture"], output, overwrite)
+    given = read_checkpoint(file)["hyper_parameters"]
+    _check(given["architecture"], output, overwrite)
     network = load_ensemble([file])
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
             folder = Path(scratch) / "content"
             folder.mkdir()
-            write_model(folder, network)
+            write_model(folder, network, given.get("loss"))
             difference = check_folder(folder, network)
             (folder / "README.md").write_text(
                 card(file, repo_id or str(output), license_id), encoding="utf-8"
@@ -170,8 +171,8 @@ def is_export(folder: Path) -> bool:
     return ours and all(path.name in data or path.suffix == ".py" for path in folder.iterdir())
 
 
-def write_model(folder: Path, network: Ensemble) -> None:
-    """Everything but the card: weights, configuration, code."""
+def write_model(folder: Path, network: Ensemble, loss: dict[str, Any] | None = None) -> None:
+    """Everything but the card: weights, configuration, code; ``loss`` is that of the training."""
     module = network.modules[0]
     state = {f"net.{name}": tensor for name, tensor in module.net.state_dict().items()}
     state |= {"mean": module.mean, "std": module.std}
@@ -183,7 +184,7 @@ def write_model(folder: Path, network: Ensemble) -> None:
     (folder / "model.safetensors").write_bytes(
         save(whole, metadata={"format": "pt"})
     )  # `save_file` hides it from others
-    _write_json(folder / "config.json", configuration(module, network.trained.size))
+    _write_json(folder / "config.json", configuration(module, network.trained.size, loss))
     size = network.trained.size
     processor = {
         "auto_map": PROCESSOR,
@@ -192,34 +193,36 @@ def write_model(folder: Path, network: Ensemble) -> None:
         "size": size and {"height": size, "width": size},
     }
     _write_json(folder / "preprocessor_config.json", processor)
-    write_code(folder, module.hparams["architecture"])
+    write_code(folder, module.form.architecture)
 
 
-def configuration(module: SegmentationModule, size: int | None) -> dict[str, Any]:
+def configuration(
+    module: ImageNetwork, size: int | None, loss: dict[str, Any] | None
+) -> dict[str, Any]:
     """What ``config.json`` holds."""
-    given: Any = module.hparams
+    form = module.form
     classes = dict(enumerate(module.classes))
     return {
         "model_type": MODEL_TYPE,
         "architectures": ["LightningSegModel"],
         "auto_map": AUTO_MAP | PROCESSOR,
-        "architecture": given["architecture"],
+        "architecture": form.architecture,
         "network": arguments(
-            given["architecture"],
-            encoder=given["encoder"],
-            in_channels=given["in_channels"],
+            form.architecture,
+            encoder=form.encoder,
+            in_channels=form.in_channels,
             num_classes=len(classes),
-            encoder_options=given["encoder_options"],
-            **(given["options"] or {}),
+            encoder_options=form.encoder_options,
+            **(form.options or {}),
         ),
         "classes": module.classes,
         "id2label": classes,
         "label2id": {name: index for index, name in classes.items()},
-        "in_channels": given["in_channels"],
+        "in_channels": form.in_channels,
         "image_size": size,
         "image_mean": module.mean.flatten().tolist(),
         "image_std": module.std.flatten().tolist(),
-        "loss": given["loss"] or {"bce": 0.5, "dice": 0.5},
+        "loss": loss or {"bce": 0.5, "dice": 0.5},
         "dtype": "float32",
     }
 

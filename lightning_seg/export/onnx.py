@@ -171,7 +171,7 @@ def export_onnx(
 
     Args:
         checkpoint: a ``.ckpt`` file, or the folder of a run: its best one.
-        trust_code: see `SegmentationModule.load`.
+        trust_code: see `read_network`.
 
     Errors: InputError for another suffix, missing libraries, a place that cannot be written, and for a file that does not do
     what the checkpoint does.

@@ -15,9 +15,10 @@ from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.inference.tta import augmented, check_tta
+from lightning_seg.models.frame.normalization import ImageNetwork
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
-from lightning_seg.training.module import SegmentationModule
+from lightning_seg.runs.trained_network import read_network
 
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 CPU_PIXELS, CPU_LARGEST_BATCH, LARGEST_BATCH = 2 * 256**2, 16, 64
@@ -47,7 +48,7 @@ class Ensemble:
 
     def __init__(
         self,
-        modules: Sequence[SegmentationModule],
+        modules: Sequence[ImageNetwork],
         trained: Trained,
         tta: str = "none",
         device: str | torch.device = "cpu",
@@ -118,11 +119,11 @@ class Ensemble:
         return found[0].numpy()  # type: ignore[union-attr, index]
 
 
-def mean_probabilities(modules: Sequence[SegmentationModule], image: Tensor, tta: str) -> Tensor:
+def mean_probabilities(modules: Sequence[ImageNetwork], image: Tensor, tta: str) -> Tensor:
     """image (B, C, H, W) -> probabilities (B, K, H, W) float32, averaged over passes of ``tta`` and networks."""
 
     def mean(image: Tensor) -> Tensor:
-        found = [module(image).logits.float().sigmoid() for module in modules]
+        found = [module.probabilities(image) for module in modules]
         return found[0] if len(found) == 1 else torch.stack(found).mean(0)
 
     return augmented(mean, image, tta)
@@ -131,14 +132,14 @@ def mean_probabilities(modules: Sequence[SegmentationModule], image: Tensor, tta
 def load_ensemble(
     paths: Sequence[str | Path], tta: str = "none", precision: str = "32", trust_code: bool = False
 ) -> Ensemble:
-    """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see `SegmentationModule.load`.
+    """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see `read_network`.
 
     InputError where they do not agree on classes, channels and size. A folder of a run stands for its best checkpoint.
     """
     files = [find_checkpoint(path) for path in paths]
     trained = read_trained(files)
     return Ensemble(
-        [SegmentationModule.load(file, trust_code) for file in files],
+        [read_network(file, trust_code) for file in files],
         trained,
         tta,
         precision=precision,

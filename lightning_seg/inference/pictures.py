@@ -159,8 +159,8 @@ def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
     Scores of more than the network alone come before it: ``tta=flips-best-epoch=...``.
     """
     data: Any = getattr(trainer, "datamodule")  # noqa: B009
-    native = "-native" if pl_module.scorer.score_at == "native" else ""
-    more = f"{pl_module.scorer.label}-" if pl_module.scorer.label else ""
+    native = "-native" if pl_module.scorer.scoring.score_at == "native" else ""
+    more = f"{label}-" if (label := pl_module.scorer.scoring.label) else ""
     return (
         run_dir(trainer)
         / f"{split}-{data.protocol_name}"

@@ -13,7 +13,7 @@ from lightning_seg.inference.inputs import as_picture, read_picture
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.workers import find_devices
-from lightning_seg.training.module import SegmentationModule
+from lightning_seg.models.frame.normalization import ImageNetwork
 
 Picture = str | Path | Image.Image | np.ndarray
 _BATCH = 8
@@ -31,8 +31,8 @@ class Predictor:
         self.network, self.rule = network, rule
 
     @property
-    def module(self) -> SegmentationModule:
-        """The (first) LightningModule, in evaluation mode."""
+    def module(self) -> ImageNetwork:
+        """The (first) network with its normalisation, in evaluation mode."""
         return self.network.modules[0]
 
     @property

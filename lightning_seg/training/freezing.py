@@ -45,6 +45,17 @@ def frozen_parts(net: nn.Module, freeze: Sequence[str] | Mapping[str, int] | Non
     return parts
 
 
+def freeze_for_good(net: nn.Module, freeze: Sequence[str] | Mapping[str, int] | None) -> Parts:
+    """Freeze what never learns, before several devices count the gradients; the parts of ``freeze``."""
+    for name in dead_parameters(net):
+        net.get_parameter(name).requires_grad_(False)
+    parts = frozen_parts(net, freeze)
+    for part, epochs in parts.items():
+        if epochs is None:
+            net.get_submodule(part).requires_grad_(False)
+    return parts
+
+
 def apply_freeze(net: nn.Module, parts: Parts, epoch: int) -> None:
     """What does not learn in ``epoch`` is in evaluation mode: batch norm keeps its statistics, dropout and drop path rest."""
     dead = dead_parameters(net)

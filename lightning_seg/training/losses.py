@@ -7,13 +7,15 @@ of the batch (``per_image: false``, the field's habit) or of each image (jaccard
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.errors import InputError, unknown
+
+_TINY = 1e-12
 
 
 def _soft_counts(
@@ -26,6 +28,11 @@ def _soft_counts(
         probability, mask = probability * counted, mask * counted
     tp = (probability * mask).sum(axes)
     return tp, probability.sum(axes) - tp, mask.sum(axes) - tp
+
+
+def _share(above: Tensor, below: Tensor) -> Tensor:
+    """``above / below``; 0 where both are 0, as they are without smoothing where nothing is."""
+    return above / below.clamp_min(_TINY)
 
 
 def _mean(values: Tensor, counted: Tensor | None) -> Tensor:
@@ -51,7 +58,7 @@ def dice(
 ) -> Tensor:
     """``1 - (2 TP + s) / (2 TP + FP + FN + s)`` with soft counts. Milletari et al. 2016."""
     tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
-    return (1 - (2 * tp + smooth) / (2 * tp + fp + fn + smooth)).mean()
+    return (1 - _share(2 * tp + smooth, 2 * tp + fp + fn + smooth)).mean()
 
 
 def jaccard(
@@ -70,9 +77,9 @@ def jaccard(
         probability = logits.sigmoid()
         tp = (probability * mask).sum(1)
         union = (probability + mask).sum(1) - tp
-        return _mean(alpha * (1 - (tp + alpha) / (union + alpha))[:, None], counted)
+        return _mean(alpha * (1 - _share(tp + alpha, union + alpha))[:, None], counted)
     tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
-    return alpha * (1 - (tp + alpha) / (tp + fp + fn + alpha)).mean()
+    return alpha * (1 - _share(tp + alpha, tp + fp + fn + alpha)).mean()
 
 
 def tversky(
@@ -86,7 +93,7 @@ def tversky(
 ) -> Tensor:
     """``1 - (TP + s) / (TP + alpha FP + beta FN + s)``: alpha weighs false positives. Salehi et al. 2017."""
     tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
-    return (1 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth)).mean()
+    return (1 - _share(tp + smooth, tp + alpha * fp + beta * fn + smooth)).mean()
 
 
 def focal(
@@ -99,26 +106,36 @@ def focal(
     """``alpha_t (1 - p_t)^gamma * BCE``, mean over pixels. Lin et al. 2017."""
     entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     weight = alpha * mask + (1 - alpha) * (1 - mask)
-    return _mean(weight * (1 - torch.exp(-entropy)) ** gamma * entropy, counted)
+    # 1 - p_t without the loss of digits near p_t = 1; above 0, where a gamma below 1 has no slope
+    miss = -torch.expm1(-entropy).clamp_max(-_TINY)
+    return _mean(weight * miss**gamma * entropy, counted)
 
 
-def mcc(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
+def mcc(
+    logits: Tensor, mask: Tensor, counted: Tensor | None = None, smooth: float = 1e-3
+) -> Tensor:
     """``1 - MCC`` from soft counts of the whole batch. SA-UNetv2; Abhishek and Hamarneh 2021.
 
-    Counts are divided by the number of pixels, which leaves the coefficient as it is and its products small.
+    ``smooth`` is added to TP and TN: a perfect prediction has loss 0 whatever its area, also where
+    there is no foreground or no background, and a false one there has a gradient.
     """
-    pixels = mask.numel() / mask.shape[1] if counted is None else counted.sum().clamp_min(1)
-    tp, fp, fn = (count / pixels for count in _soft_counts(logits, mask, counted, per_image=False))
-    tn = 1 - tp - fp - fn
-    variance = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-    return (1 - (tp * tn - fp * fn) / (variance.clamp_min(1e-14).sqrt() + 1e-7)).mean()
+    inside, outside = logits.sigmoid(), (-logits).sigmoid()
+    truth, rest = mask, 1 - mask
+    if counted is not None:
+        truth, rest = truth * counted, rest * counted
+    axes = (0, 2, 3)
+    # each a sum of its own: differences of large sums would drown a few pixels
+    tp, fp = (inside * truth).sum(axes) + smooth, (inside * rest).sum(axes)
+    fn, tn = (outside * truth).sum(axes), (outside * rest).sum(axes) + smooth
+    rows = (tp + fp).sqrt() * (tn + fn).sqrt()
+    columns = (tp + fn).sqrt() * (tn + fp).sqrt()
+    return (1 - (tp * tn - fp * fn) / (rows * columns)).mean()
 
 
 def lovasz(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
     """Lovasz hinge: the convex surrogate of the Jaccard index, per image and class. Berman et al. 2018."""
-    if (
-        counted is not None
-    ):  # as background beyond its margin, a pixel has no error and stands behind all that have one
+    if counted is not None:
+        # background beyond its margin has no error and stands behind all pixels that have one
         logits, mask = torch.where(counted > 0, logits, -torch.inf), mask * counted
     truth = mask.flatten(2)
     errors, order = (1 - logits.flatten(2) * (2 * truth - 1)).sort(-1, descending=True)
@@ -176,7 +193,21 @@ class WeightedLoss(nn.Module):
         """logits, mask (B, K, H, W) and which pixels count (B, 1, H, W), None: all."""
         logits, mask = logits.float(), mask.float()
         counted = None if counted is None else counted.float()
-        parts = [
+        found = [
             weight * term(logits, mask, counted, **options) for weight, term, options in self.terms
         ]
-        return torch.stack(parts).sum()
+        return torch.stack(found).sum()
+
+    def supervised(
+        self, maps: Sequence[Tensor], mask: Tensor, counted: Tensor | None = None
+    ) -> Tensor:
+        """The loss of the logits, plus the mean of the losses of the deep outputs.
+
+        Args:
+            maps: the logits, then the deep outputs, where a network has them.
+        """
+        logits, *deep = maps
+        loss = self(logits, mask, counted)
+        if not deep:
+            return loss
+        return loss + torch.stack([self(each, mask, counted) for each in deep]).mean()

@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,76 +14,59 @@ import torch
 from torch import Tensor
 
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation import ScoreTable, scores
+from lightning_seg.evaluation import scores
 from lightning_seg.evaluation.conventions import mean_of_defined
-from lightning_seg.evaluation.scoring import Scorer
-from lightning_seg.models import Output, TimmEncoder, create
-from lightning_seg.models.frame.normalization import Normalization, statistics
+from lightning_seg.evaluation.scoring import Refine, ScoredEpoch, Scorer, Scoring
+from lightning_seg.models import Output, encoder_parameters
+from lightning_seg.models.frame.normalization import ImageNetwork, NetworkForm, Normalization
 from lightning_seg.runs.checkpoints import COURSE, check_trust, read_checkpoint
+from lightning_seg.training.averaging import WeightEMA
 from lightning_seg.training.checkpointing import course_of
 from lightning_seg.training.devices import check_layer_sync
+from lightning_seg.training.execution import Execution
+from lightning_seg.training.freezing import Freezing, freeze_for_good
 from lightning_seg.training.losses import WeightedLoss
-from lightning_seg.training.optimizer import check_optimization, make_schedule
-from lightning_seg.training.options import TrainingOptions
+from lightning_seg.training.optimizer import Optimization, make_optimizer
+from lightning_seg.training.precision import CompileCost
+from lightning_seg.training.schedule import make_schedule
 
 # What a checkpoint is the weights of: these cannot change once there are weights.
-NETWORK = (
-    "architecture",
-    "encoder",
-    "encoder_options",
-    "options",
-    "classes",
-    "in_channels",
-    "normalization",
-)
+NETWORK = tuple(field.name for field in fields(NetworkForm))
 # What the optimiser's state in a checkpoint belongs to: a resumed run goes on with these.
-OPTIMIZATION = (
-    *(
-        "optimizer",
-        "lr",
-        "weight_decay",
-        "optimizer_options",
-        "schedule",
-        "warmup",
-        "schedule_options",
-    ),
-    *("encoder_lr", "layer_decay", "no_decay", "freeze", "ema"),
-)
+OPTIMIZATION = tuple(field.name for field in fields(Optimization))
+_SHOWN = ("train/loss", "val/dice", "val/dice_image")  # beside the progress bar
 
 
-class SegmentationModule(L.LightningModule):
-    """A network with its loss, scores, optimiser and schedule. Hyper-parameters are primitives, so a checkpoint rebuilds it.
+class SegmentationModule(ImageNetwork, L.LightningModule):
+    """A network with its loss, scores, optimiser and schedule.
+
+    Hyper-parameters are primitives, so a checkpoint rebuilds it.
 
     Args:
-        architecture: name of the network (``lightning-seg models`` lists them), or ``package.module:Class``.
+        architecture: name of the network (``lightning-seg models`` lists them), or
+            ``package.module:Class``.
         encoder: timm name with tag, or None for the network's own one from scratch.
         pretrained: start `fit` from the encoder's ImageNet weights.
-        options: further arguments of the network's constructor (``lightning-seg models <name>`` lists them).
+        options: further arguments of the network's constructor (``lightning-seg models <name>``
+            lists them).
         encoder_options: further arguments of the timm encoder.
         classes: names of the mask's channels; set from the data.
         in_channels: channels of the image; set from the data.
-        normalization: of images scaled to [0, 1]: ``encoder`` (the mean and std of its pre-training), ``imagenet``,
-            ``symmetric`` (to [-1, 1]) or ``unit`` (as they are).
-        loss: weighted sum of terms, ``{bce: 0.5, dice: 0.5}``, each a weight or ``{weight: w, option: value}``.
-        optimizer: adam, adamw, nadam, rmsprop or sgd, with ``lr``, ``weight_decay`` and ``optimizer_options``.
-        schedule: of the learning rate: ``cosine`` to zero by step; ``constant``; ``multistep`` (schedule_options: milestones
-            in epochs, gamma); ``plateau`` of val/loss (schedule_options: factor, patience, min_lr).
-        warmup: share of all steps over which the learning rate of ``cosine`` and ``constant`` first rises linearly.
-        encoder_lr: factor on the learning rate of the encoder, such as 0.1.
-        layer_decay: factor on it for each layer of the timm encoder, as timm counts them, from the decoder to the stem: 0.75.
-        no_decay: no weight decay for norms and biases.
-        freeze: parts of the network that do not learn: ``[encoder]`` for good, ``{encoder: 3}`` for 3 epochs. Their batch norm
-            keeps its statistics, their dropout and drop path rest.
-        ema: decay of the moving average of the weights, such as 0.999, that is validated and saved in their place; it rises
-            as (1 + n) / (10 + n) in the first steps n.
-        compile: let torch.compile translate the network in `fit`: ``true``; ``dynamic``, for images of many sizes; or a mode:
-            ``reduce-overhead``, ``max-autotune``. The first step takes a minute and more, which is printed.
-        activation_checkpointing: of levels and stages keep the input only and compute them again in the backward pass: less
-            memory, about a third more time, the same numbers.
-    """
+        normalization: of images scaled to [0, 1]: ``encoder`` (the mean and std of its
+            pre-training), ``imagenet``, ``symmetric`` (to [-1, 1]) or ``unit`` (as they are).
+        loss: weighted sum of terms, ``{bce: 0.5, dice: 0.5}``, each a weight or
+            ``{weight: w, option: value}``.
+        compile: let torch.compile translate the network in `fit`: ``true``; ``dynamic``, for
+            images of many sizes; or a mode: ``reduce-overhead``, ``max-autotune``. The first step
+            takes a minute and more, which is printed.
+        activation_checkpointing: levels and stages keep the input only and compute again in the
+            backward pass: less memory, about a third more time, the same numbers.
+        optimization: see `Optimization`.
 
-    mean: Tensor
-    std: Tensor
+    Attributes:
+        origin: the encoder's starting weights: name, file, sha256.
+        scored: what the last validation or test epoch found.
+    """
 
     def __init__(
         self,
@@ -95,98 +79,96 @@ class SegmentationModule(L.LightningModule):
         in_channels: int = 3,
         normalization: Normalization = "encoder",
         loss: dict[str, Any] | None = None,
-        optimizer: str = "adamw",
-        lr: float = 1e-3,
-        weight_decay: float = 1e-4,
-        optimizer_options: dict[str, Any] | None = None,
-        schedule: str = "cosine",
-        warmup: float = 0.05,
-        schedule_options: dict[str, Any] | None = None,
-        encoder_lr: float | None = None,
-        layer_decay: float | None = None,
-        no_decay: bool = False,
-        freeze: list[str] | dict[str, int] | None = None,
-        ema: float | None = None,
         compile: bool | str = False,
         activation_checkpointing: bool = False,
+        **optimization: Any,
     ) -> None:
-        super().__init__()
-        classes = list(classes)
-        self.save_hyperparameters()
-        self.classes = classes
-        check_optimization(self.hparams)
-        for name in ("encoder", "encoder_options", "in_channels", "num_classes"):
-            if name in (options or {}):
-                raise InputError(
-                    f"model.options holds {name!r}, which has a place of its own or follows from the data; move it."
-                )
-        self.loss: Any = WeightedLoss(loss or {"bce": 0.5, "dice": 0.5})
-        self.net = create(
-            architecture,
-            encoder=encoder,
-            in_channels=in_channels,
-            num_classes=len(classes),
-            encoder_options=encoder_options,
-            **(options or {}),
-        ).to(memory_format=torch.channels_last)
-        self.training_options = TrainingOptions(self.net, self.hparams)
-        if pretrained and self._encoder is None:
-            raise InputError(
-                f"{architecture} is built without a timm encoder, so `pretrained` has no weights; set encoder, or pretrained: false."
+        settings = Optimization(**optimization)
+        execution = Execution(compile, activation_checkpointing)
+        criterion = WeightedLoss(loss or {"bce": 0.5, "dice": 0.5})
+        super().__init__(
+            NetworkForm(
+                architecture,
+                encoder,
+                encoder_options,
+                options,
+                classes,
+                in_channels,
+                normalization,
             )
-        mean, std = statistics(normalization, self._encoder, in_channels)
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-        self.scorer = Scorer(classes)
-        self.predictor: Callable[[Tensor], Tensor] | None = (
-            None  # in place of one pass, where `test` is told so
         )
-        self.origin: dict[str, str] = {}  # of the encoder's starting weights: name, file, sha256
-        self.table: ScoreTable | None = None  # of the last validation or test epoch
-        self.histogram: Tensor | None = (
-            None  # (K, 2, bins) its pixels of background and of foreground by probability
-        )
+        self.save_hyperparameters()
+        self.save_hyperparameters(asdict(settings))
+        if pretrained and self.encoder is None:
+            raise InputError(
+                f"{architecture} is built without a timm encoder, so `pretrained` has no weights; "
+                "set encoder, or pretrained: false."
+            )
+        execution.check_network(self.net)
+        self.optimization, self.execution = settings, execution
+        self.loss: Any = criterion
+        self.frozen = freeze_for_good(self.net, settings.freeze)
+        layered = settings.by_layer
+        self.distances = encoder_parameters(self.net, layered) if settings.by_part else {}
+        self.scorer = Scorer(self.classes)
+        self.origin: dict[str, str] = {}
+        self.scored: ScoredEpoch | None = None
+        self._predictor: Callable[[Tensor], Tensor] | None = None
+
+    def score_by(
+        self,
+        scoring: Scoring,
+        predictor: Callable[[Tensor], Tensor] | None = None,
+        refine: Refine | None = None,
+    ) -> None:
+        """Let `test` and `validate` score so.
+
+        Args:
+            predictor: gives the probabilities of images, in place of one pass of this network.
+            refine: see `Scorer`.
+        """
+        self.scorer = Scorer(self.classes, scoring, refine)
+        self._predictor = predictor
 
     @property
     def _data(self) -> Any:
-        return getattr(self.trainer, "datamodule")  # noqa: B009  (an attribute that Lightning does not declare)
+        return getattr(self.trainer, "datamodule")  # noqa: B009  (Lightning does not declare it)
 
-    @property
-    def _encoder(self) -> TimmEncoder | None:
-        return next((m for m in self.net.modules() if isinstance(m, TimmEncoder)), None)
+    # Training
 
     def configure_callbacks(self) -> list[L.Callback]:
-        return self.training_options.callbacks() if self.trainer.state.fn == "fit" else []
+        if self.trainer.state.fn != "fit":
+            return []
+        callbacks: list[L.Callback] = [Freezing(self.frozen)] if self.frozen else []
+        if self.optimization.ema is not None:
+            callbacks.append(WeightEMA(self.optimization.ema))
+        if self.execution.compile:
+            callbacks.append(CompileCost())
+        return callbacks
+
+    def configure_optimizers(self) -> Any:
+        clipped = bool(self.trainer.gradient_clip_val)
+        optimizer = make_optimizer(self.net, self.optimization, self.distances, clipped)
+        schedule = make_schedule(optimizer, self.optimization, self.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_fit_start(self) -> None:
         check_layer_sync(self.trainer.strategy)
-        self.load_encoder_weights()  # a resumed run has its origin from the checkpoint, and nothing is loaded
-        self.training_options.check_machine(self.device)
-        self.training_options.start(self.device)
+        # a resumed run has its origin from the checkpoint, and nothing is loaded
+        self.load_encoder_weights()
+        self.execution.check_machine(self.device)
+        self.execution.prepare(self.net, self.device)
 
     def load_encoder_weights(self) -> None:
-        """Start from the encoder's ImageNet weights; an InputError where there are none on this machine."""
-        if self.hparams["pretrained"] and not self.origin and self._encoder is not None:
-            self.origin = self._encoder.load_weights()
+        """Start from the encoder's ImageNet weights; InputError where this machine has none."""
+        if self.hparams["pretrained"] and not self.origin and self.encoder is not None:
+            self.origin = self.encoder.load_weights()
 
-    def forward(self, image: Tensor) -> Output:
-        """image (B, C, H, W), uint8, or float in [0, 1] -> `Output` with logits (B, K, H, W)."""
-        if image.dtype == torch.uint8:
-            image = image.to(self.mean.dtype).div_(255)
-        image = image.contiguous(memory_format=torch.channels_last)
-        output = self.net((image - self.mean) / self.std)
-        return output if isinstance(output, Output) else Output(output)
-
-    def _loss(self, output: Output, batch: dict[str, Any], stage: str) -> Tensor:
-        mask, counted = batch["mask"], batch["region"] > 0 if "region" in batch else None
-        loss = self.loss(output.logits, mask, counted)
-        for deep in output.deep:
-            loss = loss + self.loss(deep, mask, counted) / len(output.deep)
-        if output.penalty is not None:
-            loss = loss + output.penalty.float()
-            value, name = output.penalty.detach(), f"{stage}/penalty"
-            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(mask))
-        return loss
+    def on_train_epoch_start(self) -> None:
+        # Every epoch draws dropout from numbers of its own, so that a resumed run repeats an
+        # uninterrupted one.
+        seed = f"{os.environ.get('PL_GLOBAL_SEED', 0)} {self.current_epoch} {self.global_rank}"
+        torch.manual_seed(zlib.crc32(seed.encode()))
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         try:
@@ -195,12 +177,40 @@ class SegmentationModule(L.LightningModule):
             if "more than 1 value per channel" not in str(error):
                 raise
             raise InputError(
-                f"a batch of shape {tuple(batch['image'].shape)} leaves batch norm a single value per channel; "
-                "raise data.batch_size or data.size."
+                f"a batch of shape {tuple(batch['image'].shape)} leaves batch norm a single value "
+                "per channel; raise data.batch_size or data.size."
             ) from error
         loss = self._loss(output, batch, "train")
-        self.scorer.train_batch(output.logits, batch, loss)
+        self.scorer.add_training(output.logits, batch, loss)
         return loss
+
+    def _loss(self, output: Output, batch: dict[str, Any], stage: str) -> Tensor:
+        mask, counted = batch["mask"], batch["region"] > 0 if "region" in batch else None
+        loss = self.loss.supervised([output.logits, *output.deep], mask, counted)
+        if output.penalty is None:
+            return loss
+        value, name = output.penalty.detach(), f"{stage}/penalty"
+        self.log(name, value, on_step=False, on_epoch=True, batch_size=len(mask))
+        return loss + output.penalty.float()
+
+    def on_train_epoch_end(self) -> None:
+        # no table: an image may stand several times, as augmented copies
+        found = self.scorer.finish_counts("train")
+        if not math.isfinite(found.loss):
+            raise InputError(
+                f"the training loss is {found.loss} in epoch {self.current_epoch}; lower model.lr, "
+                "or train with --trainer.precision 32-true or --trainer.gradient_clip_val 1; the "
+                "checkpoints before are intact."
+            )
+        self._log_scores("train", found.loss, found.counts)
+
+    # Validation, test and prediction
+
+    def on_validation_epoch_start(self) -> None:
+        self.scorer.begin(self.device if self.trainer.state.fn == "validate" else None)
+
+    def on_test_epoch_start(self) -> None:
+        self.scorer.begin(self.device)
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         self._score(batch, "val")
@@ -210,92 +220,48 @@ class SegmentationModule(L.LightningModule):
 
     def predict_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Probabilities (B, K, H, W), float32."""
-        return self.probabilities(batch)
-
-    def probabilities(self, batch: dict[str, Any], output: Output | None = None) -> Tensor:
-        """What is scored and what is predicted: (B, K, H, W), float32.
-
-        Args:
-            output: of the network for the batch, where the caller has it already.
-        """
-        if self.predictor is not None:
-            return self.predictor(batch["image"])
-        return (output or self(batch["image"])).logits.float().sigmoid()
+        return self.probabilities(batch["image"])
 
     def _score(self, batch: dict[str, Any], stage: str) -> None:
         fitting = self.trainer.state.fn == "fit"
-        with self.training_options.as_tested(self.device) if fitting else nullcontext():
+        with self.execution.as_tested(self.device) if fitting else nullcontext():
             output = self(batch["image"])
             loss = self._loss(output, batch, stage)
-            self.scorer.batch(
-                stage, self.probabilities(batch, output), batch, loss, self._data.source
-            )
-
-    def on_train_epoch_start(self) -> None:
-        # Every epoch draws dropout from numbers of its own, so that a resumed run repeats an uninterrupted one.
-        seed = f"{os.environ.get('PL_GLOBAL_SEED', 0)} {self.current_epoch} {self.global_rank}"
-        torch.manual_seed(zlib.crc32(seed.encode()))
-
-    def on_train_epoch_end(self) -> None:
-        self._log_scores("train")
-
-    def on_validation_epoch_start(self) -> None:
-        self.scorer.measure(self.device if self.trainer.state.fn == "validate" else None)
-
-    def on_test_epoch_start(self) -> None:
-        self.scorer.measure(self.device)
+            probability = output.logits.float().sigmoid()
+            if self._predictor is not None:
+                probability = self._predictor(batch["image"])
+            self.scorer.add(stage, probability, batch, loss, self._data.source)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_scores("val")
+        self._finish("val")
 
     def on_test_epoch_end(self) -> None:
-        self._log_scores("test")
+        self._finish("test")
 
-    def _log_scores(self, stage: str) -> None:
-        index, counts, inside, loss, histogram = self.scorer.finish(stage)
-        if stage == "train" and not math.isfinite(loss):
+    def _finish(self, stage: str) -> None:
+        found = self.scorer.finish(stage, self._data.ids(stage), self._data.source.groups)
+        if not math.isfinite(found.loss) and self.trainer.state.fn != "fit":
             raise InputError(
-                f"the training loss is {loss} in epoch {self.current_epoch}; lower model.lr, or train with "
-                "--trainer.precision 32-true or --trainer.gradient_clip_val 1; the checkpoints before are intact."
+                f"the {stage} loss is {found.loss}: the network gives no finite numbers, which no "
+                "score would show; score with --trainer.precision 32-true, or another checkpoint."
             )
-        if not math.isfinite(loss) and self.trainer.state.fn != "fit":
-            raise InputError(
-                f"the {stage} loss is {loss}: the network gives no finite numbers, which no score would show; score with "
-                "--trainer.precision 32-true, or another checkpoint."
-            )
-        if stage != "train":  # where an image may stand several times, as augmented copies
-            self.histogram = histogram
-            self.table = self.scorer.table(
-                index, counts, inside, self._data.ids(stage), self._data.source.groups
-            )
-            counts = self.table.counts
-        self._log_all(
-            stage, loss, {name: scores(counts[:, k]) for k, name in enumerate(self.classes)}
-        )
+        self.scored = found
+        self._log_scores(stage, found.loss, found.table.counts)
 
-    def _log_all(self, stage: str, loss: float, values: dict[str, dict[str, float]]) -> None:
-        """``val/dice``, the mean over the classes for which it is defined, and of several classes ``val/dice_<class>``."""
-        mean = {
-            key: mean_of_defined(v[key] for v in values.values()) for key in values[self.classes[0]]
-        }
-        log = {f"{stage}/loss": loss} | {f"{stage}/{key}": value for key, value in mean.items()}
+    def _log_scores(self, stage: str, loss: float, counts: Any) -> None:
+        """``val/dice``, the mean over the classes that have one, and of several ``val/dice_<class>``."""
+        by_class = {name: scores(counts[:, k]) for k, name in enumerate(self.classes)}
+        log = {"loss": loss}
+        for score in by_class[self.classes[0]]:
+            log[score] = mean_of_defined(found[score] for found in by_class.values())
         if len(self.classes) > 1:
-            log |= {
-                f"{stage}/{key}_{name}": value
-                for name, v in values.items()
-                for key, value in v.items()
-            }
+            for name, found in by_class.items():
+                log |= {f"{score}_{name}": value for score, value in found.items()}
         for key, value in log.items():
-            self.log(
-                key, float(value), prog_bar=key in ("train/loss", "val/dice", "val/dice_image")
-            )
+            name = f"{stage}/{key}"
+            self.log(name, float(value), prog_bar=name in _SHOWN)
 
-    def configure_optimizers(self) -> Any:
-        optimizer = self.training_options.optimizer(clipped=bool(self.trainer.gradient_clip_val))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": make_schedule(optimizer, self.hparams, self.trainer),
-        }
+    # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lightning_seg"] = {
@@ -313,6 +279,8 @@ class SegmentationModule(L.LightningModule):
     @classmethod
     def load(cls, path: str | Path, trust_code: bool = False) -> "SegmentationModule":
         """The trained module of a checkpoint, in evaluation mode, on the CPU.
+
+        For prediction alone `read_network` is enough.
 
         Args:
             trust_code: let an architecture ``package.module:Class`` import its module.

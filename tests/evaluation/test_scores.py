@@ -86,9 +86,7 @@ def test_counts_on_the_fly_agree_with_torchmetrics_and_know_each_image():
         )
     index, counts, inside, loss, _ = metric.compute()
     assert inside is None
-    table = ScoreTable.collect(
-        index.tolist(), counts.numpy(), [f"i{i}" for i in range(7)], ["polyp"]
-    )
+    table = ScoreTable.collect(index.tolist(), counts, [f"i{i}" for i in range(7)], ["polyp"])
     assert table.ids == tuple(f"i{i}" for i in range(7))
     np.testing.assert_array_equal(
         table.of("polyp"), count(mask[:, 0].numpy(), (logits > 0)[:, 0].numpy())

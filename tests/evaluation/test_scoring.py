@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import measures, per_image, statistic
-from lightning_seg.evaluation.scoring import Scorer
+from lightning_seg.evaluation.scoring import Scorer, Scoring
 from lightning_seg.training.module import SegmentationModule
 
 
@@ -30,17 +30,11 @@ def batches(images=5, region=True, size=24):
 
 
 def scored(parts, source=None, **settings):
-    scorer = Scorer(["vessel"])
-    for name, value in settings.items():
-        setattr(scorer, name, value)
-    scorer.measure(torch.device("cpu"))
+    scorer = Scorer(["vessel"], Scoring(**settings))
+    scorer.begin(torch.device("cpu"))
     for batch, probability in parts:
-        scorer.batch("test", probability, batch, torch.tensor(1.0), source)
-    index, counts, inside, _, histogram = scorer.finish("test")
-    table = scorer.table(
-        index, counts, inside, tuple(f"i{i}" for i in range(5)), {"i0": "p", "i1": "p"}
-    )
-    return table, histogram, scorer
+        scorer.add("test", probability, batch, torch.tensor(1.0), source)
+    return scorer.finish("test", tuple(f"i{i}" for i in range(5)), {"i0": "p", "i1": "p"})
 
 
 def loop(prediction, truth):
@@ -53,15 +47,16 @@ def loop(prediction, truth):
 
 
 def test_ignored_pixels_are_in_no_count_and_those_outside_the_field_of_view_only_in_that_of_the_frame():
-    table, histogram, scorer = scored(batches())
+    found = scored(batches())
+    table = found.table
     for batch, probability in batches():
         for i, mask, maps in zip(
             batch["index"], batch["mask"][:, 0].numpy() > 0, probability[:, 0].numpy(), strict=True
         ):
             assert table.counts[i, 0].tolist() == loop(maps[:, 8:] > 0.5, mask[:, 8:])
             assert table.fov_counts[i, 0].tolist() == loop(maps[:, 16:] > 0.5, mask[:, 16:])
-    assert histogram.sum() == 5 * 24 * 16
-    assert scorer.measured.roc.sum((1, 2, 3)).tolist() == [5 * 24 * 16, 5 * 24 * 8]
+    assert found.histogram.sum() == 5 * 24 * 16
+    assert found.measured.roc.sum((1, 2, 3)).tolist() == [5 * 24 * 16, 5 * 24 * 8]
     frame, inside = (
         statistic([table], "vessel", "mcc", f"pooled{fov}").value for fov in ("", "_fov")
     )
@@ -70,11 +65,11 @@ def test_ignored_pixels_are_in_no_count_and_those_outside_the_field_of_view_only
 
 
 def test_data_without_a_field_of_view_have_one_set_of_counts():
-    assert scored(batches(region=False))[0].fov_counts is None
+    assert scored(batches(region=False)).table.fov_counts is None
     parts = [
         (batch | {"region": batch["region"] // 2 * 2}, maps) for batch, maps in batches()
     ]  # ignored or inside
-    assert scored(parts)[0].fov_counts is None
+    assert scored(parts).table.fov_counts is None
 
 
 def test_the_loss_of_a_module_leaves_ignored_pixels_out():
@@ -92,7 +87,8 @@ def test_the_loss_of_a_module_leaves_ignored_pixels_out():
 
 
 def test_measures_in_the_table_are_those_of_each_image():
-    table, _, scorer = scored(batches())
+    found = scored(batches())
+    table = found.table
     assert list(table.measures) == list(measures.names(tuple(measures.FAMILIES)))
     curves = []
     for batch, probability in batches():
@@ -106,15 +102,15 @@ def test_measures_in_the_table_are_those_of_each_image():
             assert table.components[i, 0] == expected.components
             np.testing.assert_allclose(table.calibration[i, 0], expected.calibration)
             curves.append(expected.curves)
-    np.testing.assert_allclose(scorer.measured.curves[0], np.mean(curves, 0))
+    np.testing.assert_allclose(found.measured.curves[0], np.mean(curves, 0))
 
 
 def test_families_that_were_not_asked_for_are_not_in_the_table():
-    table, _, _ = scored(batches(), families=("boundary",))
+    table = scored(batches(), families=("boundary",)).table
     assert list(table.measures) == ["hd95", "nsd"]
     with pytest.raises(InputError, match="holds no calibration sums"):
         statistic([table], "vessel", "ece", "pooled")  # not 0, which would be perfect
-    assert not scored(batches(), families=())[0].measures
+    assert not scored(batches(), families=()).table.measures
 
 
 def test_scores_at_native_size_are_those_of_scaled_probabilities_against_the_mask_as_it_was_read():
@@ -129,7 +125,8 @@ def test_scores_at_native_size_are_those_of_scaled_probabilities_against_the_mas
         return types.SimpleNamespace(mask=native[id].astype(np.uint8), region=None)
 
     source = types.SimpleNamespace(read=read)
-    table, _, _ = scored(batches(region=False), source, score_at="native", families=("boundary",))
+    settings = {"score_at": "native", "families": ("boundary",)}
+    table = scored(batches(region=False), source, **settings).table
     for batch, probability in batches(region=False):
         for i, id, maps in zip(batch["index"], batch["id"], probability[:, 0].numpy(), strict=True):
             height, width = sizes[id]
@@ -139,7 +136,7 @@ def test_scores_at_native_size_are_those_of_scaled_probabilities_against_the_mas
             expected = loop(scaled > 0.5, native[id][..., 0])
             assert np.abs(table.counts[i, 0] - expected).max() <= 1  # a pixel at .5 to the last bit
             assert table.counts[i, 0].sum() == height * width
-    at_network, _, _ = scored(batches(region=False), families=())
+    at_network = scored(batches(region=False), families=()).table
     assert not np.allclose(
         per_image(at_network.of("vessel"), "dice"), per_image(table.of("vessel"), "dice")
     )
@@ -149,7 +146,6 @@ def test_what_is_predicted_is_what_is_scored():
     module = SegmentationModule("unet", options={"widths": [4, 8]}, classes=["vessel"]).eval()
     batch = {"image": torch.randint(0, 255, (2, 3, 24, 24), dtype=torch.uint8)}
     with torch.inference_mode():
-        probability = module.probabilities(batch)
+        probability = module.probabilities(batch["image"])
         assert torch.equal(probability, module.predict_step(batch, 0))
-        assert torch.equal(probability, module.probabilities(batch, module(batch["image"])))
         assert torch.equal(probability, module(batch["image"]).logits.sigmoid())

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from lightning_seg.training import precision
 from lightning_seg.training.activation_checkpointing import checkpoint_activations, units
 from lightning_seg.training.freezing import apply_freeze, frozen_parts
 from lightning_seg.training.module import SegmentationModule
-from lightning_seg.training.optimizer import make_optimizer
+from lightning_seg.training.optimizer import Optimization, make_optimizer
 
 TINY = """
 trainer: {accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1, max_epochs: 1, num_sanity_val_steps: 0}
@@ -86,6 +87,12 @@ def assert_same(a, b):
 def net(seed=0, **arguments):
     torch.manual_seed(seed)
     return models.create("unet", **({} if "encoder" in arguments else NARROW), **arguments).train()
+
+
+def callbacks_of_fit(module):
+    module.trainer = L.Trainer(logger=False, accelerator="cpu")
+    module.trainer.state.fn = "fit"
+    return module.configure_callbacks()
 
 
 class Dies(L.Callback):
@@ -232,20 +239,13 @@ def test_the_loss_of_bfloat16_logits_is_that_of_the_same_logits_in_float32(term)
 # optimisers
 
 
-HP = {
-    "lr": 0.01,
-    "weight_decay": 0.1,
-    "optimizer_options": None,
-    "encoder_lr": None,
-    "layer_decay": None,
-    "no_decay": False,
-}
+PLAIN = Optimization(lr=0.01, weight_decay=0.1)
 
 
-def after_steps(hp, steps=5):
+def after_steps(steps=5, **settings):
     """The optimiser, and the weights after steps along random gradients."""
     network = net().to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(network, hp, {})
+    optimizer = make_optimizer(network, replace(PLAIN, **settings), {})
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
         for parameter in network.parameters():
@@ -258,10 +258,8 @@ def after_steps(hp, steps=5):
     ("name", "own"), [("adamw", {}), ("adam", {"betas": (0.8, 0.9)}), ("sgd", {"momentum": 0.9})]
 )
 def test_a_fused_optimiser_takes_the_same_steps_as_the_plain_one(name, own):
-    fused, weights = after_steps(HP | {"optimizer": name, "optimizer_options": own})
-    plain, expected = after_steps(
-        HP | {"optimizer": name, "optimizer_options": {**own, "foreach": False}}
-    )
+    fused, weights = after_steps(optimizer=name, optimizer_options=own)
+    plain, expected = after_steps(optimizer=name, optimizer_options={**own, "foreach": False})
     assert fused.param_groups[0]["fused"]
     assert not plain.param_groups[0]["fused"]
     for key in weights:
@@ -270,7 +268,7 @@ def test_a_fused_optimiser_takes_the_same_steps_as_the_plain_one(name, own):
 
 @pytest.mark.parametrize("name", ["nadam", "rmsprop"])
 def test_an_optimiser_without_a_fused_form_works_as_it_is(name):
-    optimizer, weights = after_steps(HP | {"optimizer": name})
+    optimizer, weights = after_steps(optimizer=name)
     assert not optimizer.param_groups[0].get("fused")
     assert all(value.isfinite().all() for value in weights.values())
 
@@ -317,7 +315,7 @@ def test_the_schedule_counts_steps_of_the_optimiser_not_batches(fit):
 def test_a_checkpoint_from_before_fused_optimisers_goes_on_fused_and_leaves_the_scale_of_float16_to_its_kernel():
     layer = nn.Conv2d(3, 1, 1)
     before, now = (
-        make_optimizer(layer, HP | {"optimizer": "adamw", "optimizer_options": own}, {})
+        make_optimizer(layer, replace(PLAIN, optimizer_options=own), {})
         for own in ({"foreach": False}, {})
     )
     layer(torch.ones(1, 3, 4, 4)).sum().backward()
@@ -335,11 +333,11 @@ def test_a_checkpoint_from_before_fused_optimisers_goes_on_fused_and_leaves_the_
 # groups of parameters
 
 
-def groups(network, **hp):
-    hp = HP | {"optimizer": "adamw"} | hp
-    rates_differ = hp["encoder_lr"] or hp["layer_decay"]
-    distances = encoder_parameters(network, bool(hp["layer_decay"])) if rates_differ else {}
-    return {group["name"]: group for group in make_optimizer(network, hp, distances).param_groups}
+def groups(network, **settings):
+    chosen = replace(PLAIN, **settings)
+    distances = encoder_parameters(network, chosen.by_layer) if chosen.by_part else {}
+    found = make_optimizer(network, chosen, distances).param_groups
+    return {group["name"]: group for group in found}
 
 
 def test_the_encoder_learns_at_its_own_rate_and_norms_and_biases_do_not_decay():
@@ -514,7 +512,7 @@ def test_a_run_that_died_and_was_resumed_equals_one_that_did_not(fit, options):
 
 
 def test_the_average_lies_on_the_device_that_the_network_goes_to():
-    [callback] = SegmentationModule(options=NARROW, ema=0.9).training_options.callbacks()
+    [callback] = callbacks_of_fit(SegmentationModule(options=NARROW, ema=0.9))
     strategy = SimpleNamespace(root_device=torch.device("meta"))
     callback.setup(SimpleNamespace(strategy=strategy), SegmentationModule(options=NARROW), "fit")
     assert {
@@ -664,9 +662,7 @@ def test_an_option_that_does_not_fit_is_one_sentence_at_once(options, words):
 
 
 def test_a_part_that_thaws_is_refused_on_several_devices():
-    callback = SegmentationModule(
-        options=NARROW, freeze={"encoder": 1}
-    ).training_options.callbacks()[0]
+    [callback] = callbacks_of_fit(SegmentationModule(options=NARROW, freeze={"encoder": 1}))
     trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
     with pytest.raises(InputError, match="several devices cannot share"):
         callback.setup(trainer, None, "fit")

@@ -62,14 +62,12 @@ class LightningSegModel(PreTrainedModel):
         return (logits,) if loss is None else (loss, logits)
 
     def _loss(self, maps: list[Tensor], penalty: Tensor | None, labels: Tensor) -> Tensor:
-        """Of the logits; deep outputs, where a network has them, add the mean of theirs, a regularizer its penalty."""
+        """The training loss of logits and deep outputs, and a regularizer's penalty."""
         mask = (labels[:, None] if labels.ndim == 3 else labels).to(maps[0].dtype)
         if mask.shape != maps[0].shape:
             raise ValueError(
                 f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(maps[0].shape)}; "
                 "give one channel of 0 and 1 per class."
             )
-        loss = self.criterion(maps[0], mask)
-        for deep in maps[1:]:
-            loss = loss + self.criterion(deep, mask) / len(maps[1:])
+        loss = self.criterion.supervised(maps, mask)
         return loss if penalty is None else loss + penalty.float()

@@ -1,24 +1,115 @@
-"""The mean and standard deviation that an image scaled to [0, 1] is normed by."""
+"""A network behind its normalisation: images go in as they are stored."""
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from lightning_seg.models import TimmEncoder
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.errors import InputError
+from lightning_seg.models.frame.encoder import TimmEncoder
+from lightning_seg.models.frame.registry import create
+from lightning_seg.models.frame.skeleton import Output
 
 Normalization = Literal["encoder", "imagenet", "symmetric", "unit"]
 IMAGENET: tuple[tuple[float, ...], tuple[float, ...]] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_FIXED = {"unit": ((0.0,), (1.0,)), "symmetric": ((0.5,), (0.5,)), "imagenet": IMAGENET}
+_OWN_PLACE = ("encoder", "encoder_options", "in_channels", "num_classes")
+
+
+@dataclass(frozen=True)
+class NetworkForm:
+    """What weights are the weights of: none of it can change once there are any.
+
+    Attributes:
+        architecture: a name (``lightning-seg models`` lists them), or ``package.module:Class``.
+        encoder: timm name with tag, or None for the network's own one.
+        encoder_options: further arguments of the timm encoder.
+        options: further arguments of the network's constructor.
+        classes: names of the mask's channels.
+        in_channels: channels of the image.
+        normalization: see `statistics`.
+    """
+
+    architecture: str = "unet"
+    encoder: str | None = None
+    encoder_options: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
+    classes: Sequence[str] = ("foreground",)
+    in_channels: int = 3
+    normalization: Normalization = "encoder"
+
+    def __post_init__(self) -> None:
+        for name in _OWN_PLACE:
+            if name in (self.options or {}):
+                raise InputError(
+                    f"model.options holds {name!r}, which has a place of its own or follows "
+                    "from the data; move it."
+                )
+
+    def build(self) -> nn.Module:
+        """The network, with fresh weights."""
+        return create(
+            self.architecture,
+            encoder=self.encoder,
+            in_channels=self.in_channels,
+            num_classes=len(self.classes),
+            encoder_options=self.encoder_options,
+            **(self.options or {}),
+        )
+
+
+class ImageNetwork(nn.Module):
+    """A network with the normalisation of its images: all that a prediction needs.
+
+    Args:
+        form: which network.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, form: NetworkForm) -> None:
+        super().__init__()
+        self.form = form
+        self.classes = list(form.classes)
+        self.net = form.build().to(memory_format=torch.channels_last)
+        mean, std = statistics(form.normalization, self.encoder, form.in_channels)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    @property
+    def encoder(self) -> TimmEncoder | None:
+        """The timm encoder, where the network is built over one."""
+        return next((m for m in self.net.modules() if isinstance(m, TimmEncoder)), None)
+
+    def forward(self, image: Tensor) -> Output:
+        """image (B, C, H, W), uint8, or float in [0, 1] -> `Output` with logits (B, K, H, W)."""
+        if image.dtype == torch.uint8:
+            image = image.to(self.mean.dtype).div_(255)
+        image = image.contiguous(memory_format=torch.channels_last)
+        output = self.net((image - self.mean) / self.std)
+        return output if isinstance(output, Output) else Output(output)
+
+    def probabilities(self, image: Tensor) -> Tensor:
+        """image as for `forward` -> probabilities (B, K, H, W), float32."""
+        return self(image).logits.float().sigmoid()
 
 
 def statistics(
     normalization: Normalization, encoder: TimmEncoder | None, in_channels: int
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel; ``encoder`` without a timm encoder is ``imagenet``."""
-    mean, std = {"unit": ((0.0,), (1.0,)), "symmetric": ((0.5,), (0.5,))}.get(
-        normalization, IMAGENET
-    )
+    """Mean and standard deviation by which each channel of an image in [0, 1] is normed.
+
+    Args:
+        normalization: ``encoder`` (those of its pre-training; ``imagenet`` without a timm encoder),
+            ``imagenet``, ``symmetric`` (to [-1, 1]) or ``unit`` (as it is).
+    """
+    mean, std = _FIXED.get(normalization, IMAGENET)
     if normalization == "encoder" and encoder is not None:
         mean, std = encoder.mean, encoder.std
-    if (
-        len(mean) != in_channels
-    ):  # grey or stacked slices: the mean over the colours, for every channel
-        mean, std = (sum(mean) / len(mean),) * in_channels, (sum(std) / len(std),) * in_channels
-    return list(mean), list(std)
+    if len(mean) == in_channels:
+        return list(mean), list(std)
+    # grey or stacked slices: the mean over the colours, for every channel
+    return [sum(mean) / len(mean)] * in_channels, [sum(std) / len(std)] * in_channels

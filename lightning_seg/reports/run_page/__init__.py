@@ -68,7 +68,7 @@ def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
 
     Args:
         predictions: show the worst, median and best images, which are read from the data set and predicted again.
-        trust_code: see `SegmentationModule.load`.
+        trust_code: see `read_network`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -115,12 +115,12 @@ def gallery(run: Run, result: Result | None, trust_code: bool = False) -> tuple[
         return [], "No image was scored; `lightning-seg test` or `validate` does it."
     if result.summary.dataset != run.data["dataset"]:
         return [], f"The scores are of another data set, {result.summary.dataset}."
-    from lightning_seg.training.module import SegmentationModule
+    from lightning_seg.runs.trained_network import read_network
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = SegmentationModule.load(run.checkpoint, trust_code)
+            module = read_network(run.checkpoint, trust_code)
             size = result.summary.size
             settings = run.data | {"size": size if isinstance(size, int) else None}
             return examples(module, settings, result.table), ""

@@ -15,7 +15,7 @@ from lightning_seg.data.show import COLOURS
 from lightning_seg.evaluation import ScoreTable, per_image, pooled
 from lightning_seg.inference.pictures import overlay
 from lightning_seg.models.frame.blocks import AttentionMap
-from lightning_seg.training.module import SegmentationModule
+from lightning_seg.models.frame.normalization import ImageNetwork
 
 EACH = 4  # images of each kind
 SIDE = 288  # of a picture on the page in pixels
@@ -59,7 +59,7 @@ def choose(table: ScoreTable, each: int = EACH) -> list[tuple[str, int]]:
     ]
 
 
-def examples(module: SegmentationModule, data: dict[str, Any], table: ScoreTable) -> list[Example]:
+def examples(module: ImageNetwork, data: dict[str, Any], table: ScoreTable) -> list[Example]:
     """The chosen images, read through the datamodule of settings ``data`` and predicted on the CPU. InputError without the data."""
     source = SegmentationDataModule(**data).source
     size = (data["size"], data["size"]) if data["size"] else None
@@ -89,7 +89,7 @@ def _dice(prediction: torch.Tensor, truth: torch.Tensor) -> NDArray[np.float64]:
 
 
 def _panels(
-    module: SegmentationModule, item: dict[str, Any], prediction: torch.Tensor, slices: bool
+    module: ImageNetwork, item: dict[str, Any], prediction: torch.Tensor, slices: bool
 ) -> list[Panel]:
     image, truth, predicted = (
         _enlarged(item["image"]),
@@ -130,7 +130,7 @@ def _outline(picture: Image, truth: torch.Tensor) -> Image:
     return picture
 
 
-def _attention(module: SegmentationModule, image: torch.Tensor, picture: Image) -> Image:
+def _attention(module: ImageNetwork, image: torch.Tensor, picture: Image) -> Image:
     """The mean of all maps over pixels, each from its least to its most, as colours over the image in grey."""
     maps = [
         m[0].mean(0).numpy() for m in attention_maps(module, image[None], overlay=True).values()
