@@ -70,7 +70,7 @@ def write(folder: Path, name: str, **arguments: Any) -> Any:
     )
     folder.mkdir(parents=True)
     trained = Trained(tuple(module.classes), module.hparams["in_channels"], 64, "phantom_polyp", {})
-    write_model(folder, Ensemble([module], trained))
+    write_model(folder, Ensemble([module], trained), module.hparams["loss"])
     return module
 
 
