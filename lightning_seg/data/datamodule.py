@@ -14,6 +14,7 @@ from lightning_seg.data.augment.on_device import DeviceAugmentation
 from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
 from lightning_seg.data.cores import usable_cores
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
+from lightning_seg.data.fingerprint import Fingerprint
 from lightning_seg.data.rules import Rule, resolve
 from lightning_seg.data.sources.base import DATASETS, Source, source_class
 from lightning_seg.data.splits import Split, check
@@ -108,6 +109,7 @@ class SegmentationDataModule(LightningDataModule):
         self._source: Source | None = None
         self._ids: dict[str, tuple[str, ...]] = {}
         self._datasets: dict[str, SegmentationDataset] = {}
+        self._fingerprints: dict[str, Fingerprint] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -184,6 +186,22 @@ class SegmentationDataModule(LightningDataModule):
             check(split, source)
             self._source, self._split = source, split
         return self._source
+
+    def fingerprint(self, split: str) -> Fingerprint:
+        """Which images and masks a split holds; what is not read yet is read, once."""
+        if split not in self._fingerprints:
+            if split not in self._datasets:
+                self._datasets[split] = self._load(split)
+            self._fingerprints[split] = Fingerprint(
+                dataset=self.hparams["dataset"],
+                root=self.hparams["root"] or "",
+                options=self._options,
+                protocol=self.protocol_name,
+                protocol_digest=self.protocol_digest,
+                split=split,
+                contents=self._datasets[split].contents,
+            )
+        return self._fingerprints[split]
 
     def prepare_data(self) -> None:
         _ = (

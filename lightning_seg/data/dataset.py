@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch.utils.data import Dataset, DistributedSampler, default_collate
 
 from lightning_seg.data.augment.on_device import DeviceAugmentation
 from lightning_seg.data.augment.pipeline import Augmentation, Key
+from lightning_seg.data.fingerprint import Content
 from lightning_seg.data.sources.base import Sample, Source
-from lightning_seg.data.store.cache import Cache, store
+from lightning_seg.data.store.cache import Cache, contents_of, store
 from lightning_seg.errors import InputError
 
 
@@ -47,6 +49,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self._places = [unique[id] for id in self.ids]
         self._names = _distinct(self.ids)
         self.store = store(source, list(unique), size, cache)
+        self._source, self._unique = source, list(unique)
         self.augmentation, self.copies, self.online = augmentation, copies, online
 
     def __len__(self) -> int:
@@ -76,6 +79,11 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             if part is not None and kept is not None
         }
         return tensors | {"index": index, "id": self.ids[index]} | draw
+
+    @cached_property
+    def contents(self) -> dict[str, Content]:
+        """What each sample shows, or each scan; known from reading them (see ``fingerprint``)."""
+        return contents_of(self._source, self._unique, self.store)
 
     def _key(self, epoch: int, copy: int, index: int) -> Key | None:
         """What the change of an item depends on; None where it stays as it is."""

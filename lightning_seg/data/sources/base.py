@@ -83,6 +83,7 @@ class Source(Protocol):
     * ``regions``: True where its samples have regions (default: False).
     * ``expand(id) -> tuple[str, ...]``: the samples of an id of the protocol, the slices of a scan; ``read`` takes those.
     * ``store(ids, size, cache) -> Store``: its own store of the samples ``ids`` (see ``cache``).
+    * ``contents(ids) -> dict[str, Content]``: what these samples show, by larger units (see ``fingerprint``).
     * ``spacing(scan, size) -> tuple[float, ...]``: mm between slices, rows and columns at a size; with it scans are scored whole.
     * ``training_ids(ids) -> Sequence[str]``: which of the training samples an epoch visits, and how often each.
     """

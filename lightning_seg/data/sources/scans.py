@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
+from lightning_seg.data.fingerprint import Content
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import default_folder, lock
 from lightning_seg.data.store.planes import Planes, Scan, Settings, Size, neighbours
@@ -153,6 +154,26 @@ class ScanSource:
             self._settings.in_channels,
         )
 
+    def contents(self, ids: Sequence[str]) -> dict[str, Content]:
+        """What each scan of the slices ``ids`` shows; known since it was decoded, or decoded now."""
+        return {scan: self._content(scan) for scan in dict.fromkeys(self.groups[id] for id in ids)}
+
+    def _content(self, scan: str) -> Content:
+        try:
+            return Content(*json.loads(self._content_file(scan).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return self._keep_content(scan, Planes(self._scans[scan], self._settings))
+
+    def _content_file(self, scan: str) -> Path:
+        return default_folder() / "contents" / f"{scan}-{_state(self._scans[scan].files)}.json"
+
+    def _keep_content(self, scan: str, planes: Planes) -> Content:
+        found = planes.content()
+        # where it cannot be written, it is found out again next time
+        with contextlib.suppress(OSError), whole(self._content_file(scan)) as part:
+            part.write_text(json.dumps(found), encoding="utf-8")
+        return found
+
     def _folder(self, size: Size) -> str:
         what = [
             FORMAT,
@@ -178,7 +199,9 @@ class ScanSource:
                     old.unlink(
                         missing_ok=True
                     )  # of files that have changed since, damaged, or left by a killed process
-                file.write(Planes(self._scans[scan], self._settings, size))
+                planes = Planes(self._scans[scan], self._settings, size)
+                file.write(planes)
+                self._keep_content(scan, planes)
         except OSError as error:
             raise InputError(
                 f"cannot keep {scan} in the cache {target.parent} ({error.strerror or error}); give data.cache a folder that "

@@ -1,5 +1,8 @@
 """Samples decoded and resized once: in memory where they fit, else in memory-mapped files that the next run finds again.
 
+Beside the samples it keeps what each of them shows, a digest of its image and masks as they were decoded (``contents``), so
+that it is computed once, when the sample is read for the first time.
+
 A cache on disk is one folder for a data set, its settings and a list of ids. Its name ends with a digest of all else that
 the pixels depend on: size and time of change of every file (a hash of the content would read the files, which the cache is
 there to avoid), the code that reads and resizes, the versions of the decoders. When one of them changes, so does the name,
@@ -22,11 +25,13 @@ from typing import Any, NamedTuple, Protocol
 import cv2
 import numpy as np
 
+from lightning_seg.data.fingerprint import Content, content_of
 from lightning_seg.data.sources.base import Sample, Source
 from lightning_seg.errors import InputError
 
 MEMORY_SHARE = 0.25  # of the memory that is available, for all processes of a run together
 _DECODERS = ("pillow", "opencv-python-headless", "numpy")
+_CONTENTS = "contents.json"
 _AHEAD = 64  # samples that are decoded before they are stored
 
 
@@ -57,6 +62,7 @@ class ArrayStore:
         self, images: np.ndarray, masks: np.ndarray, regions: np.ndarray | None = None
     ) -> None:
         self.images, self.masks, self.regions = images, masks, regions
+        self.contents: list[Content] = []  # what each sample shows; not in a copy for a worker
         self.folder: Path | None = None
 
     @classmethod
@@ -67,6 +73,7 @@ class ArrayStore:
             *(np.asarray(np.load(path, mmap_mode="r")) for path in paths)
         )  # the plain array is faster to index
         found.folder = folder
+        found.contents = _read_contents(folder)
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -99,17 +106,29 @@ def store(
     if hasattr(source, "store"):
         own: Store = source.store(list(ids), size, cache.folder if cache else None)
         return own
-    if cache is None or not hasattr(source, "files"):
-        return _in_memory(ids, _samples(source, ids, size))
     samples = _samples(source, ids, size)
+    if cache is None or not hasattr(source, "files"):
+        return _in_memory(ids, samples)
     if cache.folder is None:
-        need = sum(part.nbytes for part in _sample(source, ids[0], size) if part is not None) * len(
-            ids
-        )
+        first = _sized(source.read(ids[0]), size)
+        need = len(ids) * sum(part.nbytes for part in first if part is not None)
         if need * cache.processes <= MEMORY_SHARE * available_memory():
             return _in_memory(ids, samples)
     parent, names = cache.folder or default_folder(), _names(source, ids, size, cache.settings)
     return _found(parent / "-".join(names), len(ids)) or _on_disk(parent, *names, ids, samples)
+
+
+def contents_of(source: Source, ids: Sequence[str], kept: Store) -> dict[str, Content]:
+    """What each of the samples ``ids`` shows, kept with them where the store does so.
+
+    A source with a method ``contents`` says it of larger units, such as scans.
+    """
+    if isinstance(kept, ArrayStore) and len(kept.contents) == len(ids):
+        return dict(zip(ids, kept.contents, strict=True))
+    if hasattr(source, "contents"):
+        found: dict[str, Content] = source.contents(ids)
+        return found
+    return {id: content_of(source.read(id)) for id in ids}
 
 
 def default_folder() -> Path:
@@ -137,25 +156,35 @@ def available_memory() -> int:
     return max(free, 0)
 
 
-def _sample(source: Source, id: str, size: tuple[int, int] | None) -> Sample:
-    return resize(source.read(id), size) if size else source.read(id)
+class _Read(NamedTuple):
+    """A sample at the network's size, and what it showed in its own."""
+
+    sample: Sample
+    content: Content
 
 
-def _samples(source: Source, ids: Sequence[str], size: tuple[int, int] | None) -> Iterator[Sample]:
+def _sized(sample: Sample, size: tuple[int, int] | None) -> Sample:
+    return resize(sample, size) if size else sample
+
+
+def _read(source: Source, id: str, size: tuple[int, int] | None) -> _Read:
+    sample = source.read(id)
+    return _Read(_sized(sample, size), content_of(sample))
+
+
+def _samples(source: Source, ids: Sequence[str], size: tuple[int, int] | None) -> Iterator[_Read]:
     first: Sample | None = None
-    with ThreadPoolExecutor(
-        os.cpu_count()
-    ) as pool:  # decoding and resizing release the interpreter's lock
+    # decoding and resizing release the interpreter's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(ids), _AHEAD):
             chunk = ids[start : start + _AHEAD]
-            for id, found in zip(
-                chunk, pool.map(lambda id: _sample(source, id, size), chunk), strict=True
-            ):
-                first = first or found
-                if _shapes(found) != _shapes(first):
+            read = pool.map(lambda id: _read(source, id, size), chunk)
+            for id, found in zip(chunk, read, strict=True):
+                first = first or found.sample
+                if _shapes(found.sample) != _shapes(first):
                     raise InputError(
-                        f"sample {id!r} has the shape {found.image.shape} and {ids[0]!r} {first.image.shape}; "
-                        "give a size, to which all are scaled."
+                        f"sample {id!r} has the shape {found.sample.image.shape} and {ids[0]!r} "
+                        f"{first.image.shape}; give a size, to which all are scaled."
                     )
                 yield found
 
@@ -164,14 +193,18 @@ def _shapes(sample: Sample) -> list[tuple[int, ...] | None]:
     return [None if part is None else part.shape for part in sample]
 
 
-def _in_memory(ids: Sequence[str], samples: Iterator[Sample]) -> ArrayStore:
+def _in_memory(ids: Sequence[str], samples: Iterator[_Read]) -> ArrayStore:
     parts: list[np.ndarray] = []
-    for index, sample in enumerate(samples):
+    contents: list[Content] = []
+    for index, (sample, content) in enumerate(samples):
         given = [part for part in sample if part is not None]
         parts = parts or [np.empty((len(ids), *part.shape), np.uint8) for part in given]
         for part, values in zip(parts, given, strict=True):
             part[index] = values
-    return ArrayStore(*parts)
+        contents.append(content)
+    made = ArrayStore(*parts)
+    made.contents = contents
+    return made
 
 
 def _names(
@@ -218,11 +251,19 @@ def _found(folder: Path, count: int) -> ArrayStore | None:
         ValueError,
     ):  # missing, of no length, a file too few, shorter than it says
         return None
-    return found if len(found) == count else None
+    return found if len(found) == len(found.contents) == count else None
+
+
+def _read_contents(folder: Path) -> list[Content]:
+    """What the samples of a folder show; none in one from before they were kept, which is built anew."""
+    file = folder / _CONTENTS
+    if not file.exists():
+        return []
+    return [Content(*pair) for pair in json.loads(file.read_text(encoding="utf-8"))]
 
 
 def _on_disk(
-    parent: Path, what: str, state: str, ids: Sequence[str], samples: Iterator[Sample]
+    parent: Path, what: str, state: str, ids: Sequence[str], samples: Iterator[_Read]
 ) -> ArrayStore:
     folder = parent / f"{what}-{state}"
     try:
@@ -267,13 +308,15 @@ def lock(parent: Path, what: str) -> Iterator[bool]:
         os.close(file)
 
 
-def _build(folder: Path, count: int, samples: Iterator[Sample]) -> None:
+def _build(folder: Path, count: int, samples: Iterator[_Read]) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         content = Path(scratch) / "content"
         content.mkdir()
         with contextlib.ExitStack() as stack:
             files: dict[str, Any] = {}
-            for sample in samples:
+            contents: list[Content] = []
+            for sample, what in samples:
+                contents.append(what)
                 for name, part in zip(Sample._fields, sample, strict=True):
                     if part is None:
                         continue
@@ -291,6 +334,7 @@ def _build(folder: Path, count: int, samples: Iterator[Sample]) -> None:
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
+        (content / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
         try:
             content.rename(folder)
         except OSError:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from lightning_seg.data.fingerprint import Content, pixels_digest
 from lightning_seg.data.reading.volumes import (
     read_grid,
     read_labels_volume,
@@ -152,6 +153,10 @@ class Planes:
         self._window, self._pad, self._size = chosen.window, chosen.pad, size
         self.count, *inplane = scan.resampled(chosen.spacing).shape
         self._inplane = inplane[0], inplane[1]
+
+    def content(self) -> Content:
+        """What the scan shows before any setting touches it."""
+        return Content(pixels_digest(self._ct), pixels_digest(self._labels))
 
     def image(self, index: int) -> np.ndarray:
         """(H, W) uint8; between two slices of the scan their weighted mean."""

@@ -23,7 +23,7 @@ from lightning_seg.data.sources.lits import LiTS
 from lightning_seg.data.sources.scans import oversampled
 from lightning_seg.data.splits import PROTOCOLS, SPLITS
 from lightning_seg.data.store.cache import resize
-from lightning_seg.data.store.planes import window
+from lightning_seg.data.store.planes import Planes, window
 from lightning_seg.errors import InputError
 
 SHAPE = (6, 20, 24)  # slices, rows, columns
@@ -251,6 +251,23 @@ def test_two_processes_that_build_at_once_read_the_same(tmp_path: Path) -> None:
         sums = pool.map(_build, [(root, tmp_path / "cache")] * 3, chunksize=1)
     assert sums[0] == sums[1] == sums[2] == _build((root, tmp_path / "alone"))
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 3
+
+
+def test_a_scan_has_one_content_under_all_settings_and_is_not_decoded_for_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(tmp_path / "lits", 0, 1)
+    narrow = LiTS(root, window=(0, 100))
+    first, second = narrow.ids
+    narrow.store(narrow.expand(first), (16, 16), None)
+    decoded: list[str] = []
+    monkeypatch.setattr(Planes, "content", lambda self: decoded.append("again"))
+    wide = LiTS(root, window=(-200, 250))
+    found = wide.contents(wide.expand(first))
+    assert decoded == []
+    monkeypatch.undo()
+    assert found == narrow.contents(narrow.expand(first))
+    assert found[first] != wide.contents(wide.expand(second))[second]
 
 
 def test_a_full_disk_leaves_nothing_half_written(
