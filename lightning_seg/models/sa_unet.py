@@ -18,11 +18,12 @@ from lightning_seg.errors import InputError
 from lightning_seg.models.frame.blocks import (
     KERAS_EPSILON,
     DoublingConv,
-    DropBlock,
     SpatialAttention,
     keras_norm,
 )
+from lightning_seg.models.frame.drop_block import DropBlock
 from lightning_seg.models.frame.encoder import ConvEncoder
+from lightning_seg.models.frame.group_norm import GroupNorm
 from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 
 GROUPS = 8
@@ -37,7 +38,7 @@ def group_silu(channels: int) -> list[nn.Module]:
         raise InputError(
             f"width {channels} does not divide into {GROUPS} groups for the norm; take multiples of {GROUPS}."
         )
-    return [nn.GroupNorm(GROUPS, channels, KERAS_EPSILON), nn.SiLU(inplace=True)]
+    return [GroupNorm(GROUPS, channels, KERAS_EPSILON), nn.SiLU()]
 
 
 class DropUnits(nn.Sequential):

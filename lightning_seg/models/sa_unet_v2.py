@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.models.frame.blocks import AttentionMap, SpatialAttention
+from lightning_seg.models.frame.channel_maps import channel_mean, weigh_pixels
 from lightning_seg.models.frame.encoder import ConvEncoder
 from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 from lightning_seg.models.sa_unet import DoublingStage, DropUnits, group_silu, initialize
@@ -28,8 +29,8 @@ class CrossScaleAttention(nn.Module):
         self.map = AttentionMap()
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
-        summary = torch.cat([skip.mean(1, keepdim=True), x.mean(1, keepdim=True)], 1)
-        return skip * self.map(self.conv(summary).sigmoid())
+        summary = torch.cat([channel_mean(skip), channel_mean(x)], 1)
+        return weigh_pixels(skip, self.map(self.conv(summary).sigmoid()))
 
 
 class SAUNetV2(Segmenter):

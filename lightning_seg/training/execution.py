@@ -9,6 +9,7 @@ from torch import nn
 
 from lightning_seg.errors import InputError
 from lightning_seg.training.activation_checkpointing import checkpoint_activations, require_units
+from lightning_seg.training.heap import keep_freed_memory
 from lightning_seg.training.precision import (
     check_compile,
     check_compiler,
@@ -52,6 +53,7 @@ class Execution:
     def prepare(self, net: nn.Module, device: torch.device) -> None:
         """Let ``net`` compile itself, or compute twice, as `fit` starts on ``device``."""
         if device.type == "cpu":
+            keep_freed_memory()
             widen_depthwise(net)
         if self.compile:
             compile_network(net, self.compile)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_seg import models
 from lightning_seg.errors import InputError
-from lightning_seg.models.frame.blocks import DoublingConv, DropBlock, SpatialAttention
+from lightning_seg.models.frame.blocks import DoublingConv, SpatialAttention
 from lightning_seg.models.sa_unet_v2 import CrossScaleAttention
 
 
@@ -91,27 +91,6 @@ def test_attention_maps_can_be_hooked(name: str, maps: int) -> None:
     net(torch.rand(1, 3, 32, 32))
     assert len(seen) == maps
     assert all(m.shape[1] == 1 and m.min() > 0 and m.max() < 1 for m in seen)
-
-
-def test_drop_block_drops_whole_squares_per_channel_and_keeps_the_mean() -> None:
-    torch.manual_seed(0)
-    dropped = DropBlock(0.15, 7).train()(torch.ones(8, 16, 64, 64))
-    zero = (dropped == 0).numpy()
-    assert 0.10 < zero.mean() < 0.16
-    assert dropped.mean().item() == pytest.approx(1, abs=1e-4)
-    assert (zero[0, 0] != zero[0, 1]).any()
-    corner = np.lib.stride_tricks.sliding_window_view(zero, (7, 7), axis=(2, 3)).all((-1, -2))
-    covered = np.zeros_like(zero)
-    for i in range(7):
-        for j in range(7):
-            covered[:, :, i : i + 58, j : j + 58] |= corner
-    assert (covered == zero).all()
-
-
-def test_drop_block_leaves_evaluation_alone_and_takes_maps_smaller_than_its_square() -> None:
-    x = torch.rand(2, 3, 4, 5)
-    assert DropBlock(0.5).eval()(x) is x
-    assert DropBlock(0.5).train()(x).shape == x.shape
 
 
 def test_the_doubling_convolution_starts_at_the_first_pixel_as_keras() -> None:

@@ -200,51 +200,6 @@ class NearestStage(nn.Module):
         return self.block(x if skip is None else torch.cat([x, skip], 1))
 
 
-class DropBlock(nn.Module):
-    """Sets squares of ``size`` pixels to zero in training, in each channel on its own. Ghiasi et al. 2018.
-
-    Squares lie wholly inside the map; about ``rate`` of it is dropped, and the rest is scaled up by the kept part of the batch.
-    """
-
-    def __init__(self, rate: float, size: int = 7) -> None:
-        super().__init__()
-        self.rate, self.size = rate, size
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        batch, channels, height, width = x.shape
-        size = min(self.size, height, width)
-        rows, columns = height - size + 1, width - size + 1
-        chance = min(1.0, self.rate * height * width / size**2 / (rows * columns))
-        corners = torch.empty(
-            batch,
-            channels,
-            rows,
-            columns,
-            dtype=torch.bool,
-            device=x.device,
-            memory_format=torch.channels_last,
-        ).bernoulli_(chance)
-        kept = (~_squares(corners, size)).float()
-        return x * (kept / kept.mean().clamp_min(1e-6)).to(x.dtype)
-
-
-def _squares(corners: Tensor, size: int) -> Tensor:
-    """corners (..., H - size + 1, W - size + 1) bool -> (..., H, W), True in the squares below and right of each corner.
-
-    Unions of shifts whose reach doubles: on the CPU about 50 times as fast as max-pooling over the square.
-    """
-    found = F.pad(corners, [size - 1] * 4)
-    for axis in (-2, -1):
-        reach = 1
-        while reach < size:
-            step, length = min(reach, size - reach), found.shape[axis]
-            found = found.narrow(axis, 0, length - step) | found.narrow(axis, step, length - step)
-            reach += step
-    return found
-
-
 class SpatialAttention(nn.Module):
     """``x * sigmoid(conv7x7([mean_c x, max_c x]))``. Woo et al. 2018 (CBAM's spatial half)."""
 
