@@ -20,10 +20,11 @@ from benchmarks._section import Section, ratios, spread, table
 from lightning_seg.data.sources.base import DATA_VARIABLE
 from lightning_seg.data.sources.phantom import render
 from lightning_seg.inference.ensemble import Ensemble, Trained
-from lightning_seg.inference.images import COLUMNS, Options, predict_images
+from lightning_seg.inference.images import PICTURE_COLUMNS, predict_images
 from lightning_seg.inference.inputs import Input, find_inputs
 from lightning_seg.inference.mask_rule import MaskRule
-from lightning_seg.inference.results import Table
+from lightning_seg.inference.options import PredictOptions
+from lightning_seg.inference.results import OutputFolder, ResultTable
 from lightning_seg.inference.workers import Workers, find_devices
 from lightning_seg.training.module import SegmentationModule
 
@@ -81,12 +82,12 @@ def _inputs(scratch: Path, count: int, smoke: bool) -> tuple[list[Input], str]:
     folder = os.environ.get(DATA_VARIABLE)
     real = Path(folder) / "kvasir-seg" / "images" if folder else None
     if real and real.is_dir() and not smoke:
-        return find_inputs(str(real), scratch)[:count], "Kvasir-SEG"
+        return find_inputs(str(real), scratch).inputs[:count], "Kvasir-SEG"
     (scratch / "phantom").mkdir()
     for number in range(count):
         image, _ = render("polyp", 42, number, 64 if smoke else 560)
         Image.fromarray(image).save(scratch / "phantom" / f"{number:03d}.jpg", quality=92)
-    return find_inputs(str(scratch / "phantom"), scratch / "out"), "phantoms"
+    return find_inputs(str(scratch / "phantom"), scratch / "out").inputs, "phantoms"
 
 
 def _row(
@@ -147,8 +148,9 @@ def ours(network: Ensemble, inputs: list[Input], folder: Path) -> None:
     """As `lightning-seg predict` does it."""
     rule = MaskRule(CLASSES)
     devices = find_devices("cpu") if network.device.type == "cpu" else [network.device]
-    table = Table(folder / "predictions.csv", COLUMNS)
-    predict_images(inputs, Workers(network, devices), rule, Options(), folder, table)
+    output = OutputFolder(folder, {})
+    table = ResultTable(folder / "predictions.csv", PICTURE_COLUMNS)
+    predict_images(inputs, Workers(network, devices), rule, PredictOptions(), output, table)
 
 
 def _difference(inputs: list[Input], first: Path, second: Path) -> float:

@@ -19,6 +19,7 @@ HOMES = {  # command -> the module whose `main` takes the arguments after it
 def demo() -> None:
     """The quickstart recipe from training to masks, in one process."""
     from lightning_seg.cli import run
+    from lightning_seg.inference.__main__ import main as predict
 
     start = time.monotonic()
     print(
@@ -28,7 +29,7 @@ def demo() -> None:
     fit = run(["fit", "-c", str(RECIPES / "quickstart.yaml"), "--name", "demo"])
     checkpoint = fit.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     run(["test", "--ckpt_path", checkpoint])
-    run(["predict", "--ckpt_path", checkpoint])
+    predict(["--ckpt_path", checkpoint])
     minutes = (time.monotonic() - start) / 60
     folder = Path(fit.trainer.log_dir or "")
     print(

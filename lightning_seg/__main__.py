@@ -12,9 +12,9 @@ RUNS = {
     "fit": "train: lightning-seg fit -c experiments/quickstart.yaml [--any.key value]",
     "validate": "score a checkpoint on the validation split: lightning-seg validate --ckpt_path X",
     "test": "score a checkpoint on the test split: lightning-seg test --ckpt_path X",
-    "predict": "masks of the test split, or of any files: lightning-seg predict --ckpt_path X [--input Y --output DIR]",
 }
 VERBS = {
+    "predict": "masks of the test split, or of any files: lightning-seg predict --ckpt_path X [--input Y --output DIR]",
     "models": "list the networks, their options and their costs: lightning-seg models [name] [--counts]",
     "profile": "parameters, multiply-adds, memory and time of networks: lightning-seg profile unet pam_unet:attention=none",
     "cka": "how alike the layers of one or two trained networks are: lightning-seg cka X [Y] --output cka.png",
@@ -33,7 +33,7 @@ _HOMES = {
     "compare": "lightning_seg.evaluation.compare",
     "data": "lightning_seg.data.__main__",
     "export": "lightning_seg.export.__main__",
-    "predict": "lightning_seg.inference.__main__",  # of files that --input names; without it, of the test split
+    "predict": "lightning_seg.inference.__main__",
     "profile": "lightning_seg.analysis.profiling",
     "push": "lightning_seg.export.push",
     "report": "lightning_seg.reports.run_page",
@@ -48,9 +48,7 @@ def main(args: list[str] | None = None) -> None:
         print(_help())
     elif args[0] == "--version":
         print(f"lightning_seg {__version__}")
-    elif args[0] in RUNS and not (
-        args[0] == "predict" and any(arg.partition("=")[0] == "--input" for arg in args)
-    ):
+    elif args[0] in RUNS:
         from lightning_seg.cli import main as run
 
         run(args)

@@ -1,4 +1,4 @@
-"""The command line on LightningCLI: ``fit | validate | test | predict``, and `run`, the one way into every run of the project.
+"""The command line on LightningCLI: ``fit | validate | test``, and `run`, the one way into every run of the project.
 
 What this adds to LightningCLI: a checkpoint alone rebuilds network and data (``test --ckpt_path X``), ``best`` and ``last`` name
 files of the run, options that contradict a checkpoint are refused, errors are one sentence.
@@ -33,7 +33,6 @@ from lightning_seg.evaluation import SCORES
 from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.evaluation.scoring import Scoring
 from lightning_seg.files import whole
-from lightning_seg.inference import MaskWriter
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.scored_inference import score_with
 from lightning_seg.inference.tta import PASSES
@@ -48,7 +47,7 @@ from lightning_seg.training.processes import end_with_parent, wait_for_parent
 from lightning_seg.training.run_place import RunPlace, run_of
 from lightning_seg.training.termination import RunTrainer, Termination, ended_by_sigterm
 
-COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = ("fit", "validate", "test")  # `predict` has its own, in `inference`
 SCORING = ("validate", "test")
 _SUBSETS = {
     "kvasir_sessile": "kvasir_seg"
@@ -103,7 +102,6 @@ class CLI(LightningCLI):
                     Dashboard(),
                     ScoreReport(),
                     VolumeScores(),
-                    MaskWriter(),
                     Lineage(),
                     LastCheckpoint(),
                     *callbacks,
@@ -115,6 +113,15 @@ class CLI(LightningCLI):
                 "log_every_n_steps": 10,
             },
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's own, of which some are not this project's."""
+        return {
+            name: skipped
+            for name, skipped in LightningCLI.subcommands().items()
+            if name in COMMANDS
+        }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -195,7 +202,9 @@ class CLI(LightningCLI):
             )
             for path in scoring.ensemble:
                 self._check_data(read_checkpoint(find_checkpoint(path)), path)
-            score_with(self.model, Path(config.ckpt_path), scoring, config.trust_code)
+            split = "test" if self.subcommand == "test" else "val"
+            place = self.datamodule, split
+            score_with(self.model, Path(config.ckpt_path), scoring, config.trust_code, *place)
         if self.content is not None:
             self._check_data(self.content, self.given.checkpoint)
 

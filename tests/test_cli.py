@@ -20,6 +20,7 @@ from lightning_seg.data import SegmentationDataModule, load_protocol
 from lightning_seg.data.sources.phantom import PhantomPolyp
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, scores
+from lightning_seg.inference.__main__ import main as predict
 from lightning_seg.inference.pictures import GAP, TITLE
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.training.module import SegmentationModule
@@ -189,13 +190,13 @@ def test_a_validation_after_training_repeats_the_score_in_the_name_of_the_checkp
 
 
 def test_predict_writes_the_masks_and_a_contact_sheet(trained):
-    cli.run(["predict", "--ckpt_path", str(checkpoint(trained)), "--trainer.accelerator", "cpu"])
+    predict(["--ckpt_path", str(checkpoint(trained)), "--devices", "cpu"])
     from PIL import Image
 
     folder = next((trained / "predictions").glob("best*"))
-    names = {path.name for path in folder.glob("polyp-*.png")}
+    names = {path.name for path in (folder / "masks").glob("polyp-*.png")}
     assert names == {f"polyp-{i:04d}.png" for i in range(18, 23)}
-    mask = np.array(Image.open(folder / "polyp-0018.png"))
+    mask = np.array(Image.open(folder / "masks" / "polyp-0018.png"))
     assert mask.shape == (32, 32)
     assert set(np.unique(mask)) <= {0, 255}
     sheet = np.array(Image.open(folder / "contact_sheet.png"))
@@ -208,7 +209,7 @@ def test_predict_writes_the_masks_and_a_contact_sheet(trained):
             for place in range(3)
         ]
         image, truth = source.read(f"polyp-{18 + row:04d}")[:2]
-        predicted = np.array(Image.open(folder / f"polyp-{18 + row:04d}.png"))
+        predicted = np.array(Image.open(folder / "masks" / f"polyp-{18 + row:04d}.png"))
         np.testing.assert_array_equal(cells[0], image)
         for cell, drawn in ((cells[1], truth[..., 0]), (cells[2], predicted)):
             changed = (cell != image).any(-1)

@@ -27,6 +27,7 @@ from lightning_seg.evaluation.intervals import mean_of
 from lightning_seg.evaluation.summary import Estimate, VolumeSummary, find_summary
 from lightning_seg.files import write_whole
 from lightning_seg.inference.pictures import score_folder
+from lightning_seg.inference.whole_scans import scans_of
 from lightning_seg.reports.printing import print_volumes
 
 TOLERANCE = 2.0  # mm, of NSD
@@ -189,12 +190,12 @@ class VolumeScores(L.Callback):
 
     def _start(self, trainer: Any, pl_module: Any, split: str) -> None:
         data, source = trainer.datamodule, trainer.datamodule.source
-        if not hasattr(source, "spacing"):
+        scans = scans_of(data, split)
+        if not scans:
             return
         side = data.hparams["size"] if pl_module.scorer.scoring.score_at == "network" else None
         size = None if side is None else (side, side)
         self._ids = data.ids(split)
-        scans = {scan: source.expand(scan) for scan in data.split.ids[split]}
         self._volumes = Volumes(scans, data.classes, lambda scan: source.spacing(scan, size))
         pl_module.scorer.watch(self._add)
 

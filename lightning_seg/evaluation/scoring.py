@@ -1,10 +1,10 @@
 """From batches of probabilities to the score table of an epoch, at the size of the network or of each mask."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -23,7 +23,6 @@ from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.evaluation.table import ScoreTable
 
 STAGES = ("train", "val", "test")
-Refine = Callable[[Tensor], Tensor]
 Watcher = Callable[[Tensor, Tensor, Tensor], None]
 
 
@@ -98,13 +97,24 @@ class ScoredEpoch:
     measured: Measurements | None
 
 
-class _Part(NamedTuple):
+class ScoredPart(NamedTuple):
     """What is scored together: (B, K, H, W) each, and (B,) positions in the split."""
 
     probability: Tensor
     mask: Tensor
     places: Tensor
     region: Tensor | None
+    loss: Tensor
+
+
+class Refine(Protocol):
+    """What happens to probabilities at the scored size before they are cut. It may hold parts back."""
+
+    def add(self, part: ScoredPart) -> Iterable[ScoredPart]:
+        """Take a part, and give what is to be scored now."""
+
+    def rest(self) -> Iterable[ScoredPart]:
+        """At the end of an epoch: what was held back."""
 
 
 class Scorer(nn.Module):
@@ -113,8 +123,7 @@ class Scorer(nn.Module):
     Args:
         classes: the channels of the masks.
         scoring: the options of `test` and `validate`.
-        refine: what happens to the probabilities (B, K, H, W) at the scored size before they
-            are cut.
+        refine: see `Refine`.
     """
 
     def __init__(
@@ -167,20 +176,24 @@ class Scorer(nn.Module):
             probability: (B, K, H, W).
             source: the data set, for masks of native size.
         """
-        parts: Iterator[_Part] = iter(
-            [_Part(probability, batch["mask"], batch["index"], batch.get("region"))]
+        parts: Iterator[ScoredPart] = iter(
+            [ScoredPart(probability, batch["mask"], batch["index"], batch.get("region"), loss)]
         )
         if self._measures is not None and self.scoring.score_at == "native":
-            parts = _at_native_size(probability, batch, source)
-        for found, mask, places, region in parts:
-            maps = found if self._refine is None else self._refine(found)
-            prediction = maps > self.scoring.threshold
-            counts = self.counts[f"{stage}_counts"]
-            counts.update(prediction, mask, places, loss, region, maps)
-            if self._measures is not None:
-                self._measures.update(maps, mask, places, region)
-                for watcher in self._watchers:
-                    watcher(prediction, mask, places)
+            parts = _at_native_size(probability, batch, source, loss)
+        for part in parts:
+            for refined in [part] if self._refine is None else self._refine.add(part):
+                self._score(stage, refined)
+
+    def _score(self, stage: str, part: ScoredPart) -> None:
+        maps, mask, places, region, loss = part
+        prediction = maps > self.scoring.threshold
+        counts = self.counts[f"{stage}_counts"]
+        counts.update(prediction, mask, places, loss, region, maps)
+        if self._measures is not None:
+            self._measures.update(maps, mask, places, region)
+            for watcher in self._watchers:
+                watcher(prediction, mask, places)
 
     def finish_counts(self, stage: str) -> Counted:
         """End the counting of an epoch."""
@@ -196,6 +209,8 @@ class Scorer(nn.Module):
             ids: of the split, in its order.
             groups: of the ids, where they are known.
         """
+        for part in [] if self._refine is None else self._refine.rest():
+            self._score(stage, part)
         counted = self.finish_counts(stage)
         measured = None if self._measures is None else self._measures.compute()
         self._measures = None
@@ -225,7 +240,9 @@ class Scorer(nn.Module):
         return columns
 
 
-def _at_native_size(probability: Tensor, batch: dict[str, Any], source: Any) -> Iterator[_Part]:
+def _at_native_size(
+    probability: Tensor, batch: dict[str, Any], source: Any, loss: Tensor
+) -> Iterator[ScoredPart]:
     """Each image as a batch of one, at the size of its own mask."""
     device = probability.device
 
@@ -238,9 +255,10 @@ def _at_native_size(probability: Tensor, batch: dict[str, Any], source: Any) -> 
         scaled = [
             cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in maps
         ]
-        yield _Part(
+        yield ScoredPart(
             batched(np.stack(scaled)),
             batched(sample.mask.transpose(2, 0, 1).copy()),
             batch["index"][place : place + 1],
             None if sample.region is None else batched(sample.region)[None],
+            loss,
         )

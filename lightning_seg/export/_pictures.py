@@ -45,7 +45,7 @@ def choose_pictures(
     calibrates.
     """
     if folder is not None:
-        found = [one for one in find_inputs(folder, option=option) if one.kind == "image"]
+        found = [one for one in find_inputs(folder, option=option).inputs if one.kind == "image"]
         if not found:
             raise InputError(
                 f"{folder!r} holds no picture; give a folder of images such as those the network is for."

@@ -1,6 +1,7 @@
 """NIfTI files slice by slice, read and written: memory does not grow with their number."""
 
 import gzip
+import math
 import mmap
 import os
 import shutil
@@ -16,6 +17,7 @@ from lightning_seg.data.reading.volumes import read_grid, to_canonical
 from lightning_seg.errors import InputError
 
 _CHUNK = 1 << 16
+_BEST_RATIO = 1032  # of deflate: a byte packs no more than this many
 
 
 class SliceReader:
@@ -33,7 +35,8 @@ class SliceReader:
 
         self.grid = read_grid(path)
         self.path = path
-        plain = _unpacked(path, scratch) if path.name.endswith(".gz") else path
+        packed = path.name.lower().endswith(".gz")
+        plain = _unpacked(path, scratch) if packed else _checked_size(path)
         self.image: Any = nibabel.load(
             plain, mmap=False
         )  # mapped pages would count as memory of the process
@@ -70,11 +73,51 @@ class SliceReader:
         return plane
 
 
+def _claimed_bytes(path: Path) -> int:
+    """How long a file must be, by its header, to hold its voxels."""
+    import nibabel
+
+    voxels: Any = nibabel.load(path).dataobj  # type: ignore[attr-defined]
+    count = math.prod(int(side) for side in voxels.shape)
+    return int(voxels.offset) + count * voxels.dtype.itemsize
+
+
+def _checked_size(path: Path) -> Path:
+    claimed, found = _claimed_bytes(path), path.stat().st_size
+    if found < claimed:
+        raise InputError(
+            f"{path} has {found} bytes, but its header announces voxels for {claimed}; fetch or "
+            "copy this file again."
+        )
+    return path
+
+
+def check_room(folder: Path, count: int, path: Path) -> None:
+    """InputError where ``count`` bytes for the results of ``path`` do not fit on the disk of ``folder``."""
+    free = shutil.disk_usage(folder).free
+    if count > free:
+        raise InputError(
+            f"{path} needs {count / 1e9:.1f} GB in {folder} while it is predicted, where "
+            f"{free / 1e9:.1f} GB are free; give another --output."
+        )
+
+
 def _unpacked(path: Path, scratch: Path) -> Path:
-    target = scratch / "unpacked.nii"
+    target, claimed = scratch / "unpacked.nii", _claimed_bytes(path)
+    if claimed > _BEST_RATIO * path.stat().st_size:
+        raise InputError(
+            f"{path} has {path.stat().st_size} bytes, too few for the {claimed} that its header "
+            "announces; fetch or copy this file again."
+        )
+    check_room(scratch, claimed, path)
     try:
         with gzip.open(path) as packed, target.open("wb") as file:
-            shutil.copyfileobj(packed, file, _CHUNK)
+            left = claimed  # whatever follows the voxels is of no use
+            while left and (chunk := packed.read(min(left, _CHUNK))):
+                file.write(chunk)
+                left -= len(chunk)
+            if left:
+                raise EOFError(f"{claimed - left} of {claimed} bytes")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"{path} cannot be decoded ({error}); fetch or copy this file again."

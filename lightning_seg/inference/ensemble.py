@@ -14,13 +14,13 @@ from torch import Tensor
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.inference.options import PRECISIONS
 from lightning_seg.inference.tta import augmented, check_tta
 from lightning_seg.models.frame.normalization import ImageNetwork
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.trained_network import read_network
 
-PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 CPU_PIXELS, CPU_LARGEST_BATCH, LARGEST_BATCH = 2 * 256**2, 16, 64
 _FASTER = 1.1  # a doubled batch must be so much faster per image to be taken
 
@@ -95,8 +95,10 @@ class Ensemble:
             return mean_probabilities(self.modules, image, self.tta)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        dtype = PRECISIONS[self.precision]
-        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+        name = PRECISIONS[self.precision]
+        if name is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, name))
 
     @torch.inference_mode()
     def tiled(self, image: np.ndarray, tile: int, overlap: float, batch_size: int) -> np.ndarray:

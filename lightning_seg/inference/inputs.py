@@ -1,6 +1,8 @@
 """What ``--input`` names: pictures, videos and volumes, in files, folders and patterns; and how a picture is read for a network."""
 
 import glob
+import hashlib
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -12,10 +14,11 @@ from PIL import Image
 
 from lightning_seg.data.sources.base import IMAGE_SUFFIXES, read_grey, read_image
 from lightning_seg.errors import InputError
+from lightning_seg.inference.output_names import output_names, printable
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 VOLUME_SUFFIXES = (".nii", ".nii.gz")
-MAX_PIXELS = 178_956_970  # where Pillow refuses a picture as a decompression bomb
+KINDS = {"image": "picture", "video": "video", "volume": "volume", "dicom": "DICOM series"}
 
 
 class Input(NamedTuple):
@@ -23,7 +26,7 @@ class Input(NamedTuple):
 
     Attributes:
         kind: image, video, volume or dicom.
-        file: its path below the folder that was given.
+        file: its path below the folder that was given, as it is printed.
         name: of its results, relative to the output, without suffix.
     """
 
@@ -32,15 +35,55 @@ class Input(NamedTuple):
     file: str
     name: str
 
+    def stamp(self) -> str:
+        """What changes when the file is replaced: size and time to the nanosecond, of a folder those of all files."""
+        if self.path.is_file():
+            return _stamp(self.path)
+        listing = [f"{path.name} {_stamp(path)}" for path in sorted(_files_in(self.path))]
+        digest = hashlib.sha256("\n".join(listing).encode(errors="surrogateescape"))
+        return f"{len(listing)} files {digest.hexdigest()[:16]}"
 
-def find_inputs(text: str, output: Path | None = None, option: str = "--input") -> list[Input]:
+
+class FoundInputs(NamedTuple):
+    """What a folder or pattern holds.
+
+    Attributes:
+        inputs: by name.
+        left: what was left aside and why, in words -> how often.
+    """
+
+    inputs: list[Input]
+    left: Counter[str]
+
+    def describe(self) -> str:
+        """``12 pictures and 1 video; left aside: 3 .txt, 1 hidden``."""
+        counts = Counter(KINDS[one.kind] for one in self.inputs)
+        used = " and ".join(f"{count} {_plural(kind, count)}" for kind, count in counts.items())
+        left = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left.items()))
+        return used + (f"; left aside: {left}" if left else "")
+
+
+def _plural(kind: str, count: int) -> str:
+    return kind if count == 1 or kind.endswith("series") else f"{kind}s"
+
+
+def _stamp(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_size} bytes {found.st_mtime_ns} ns"
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.is_file())
+
+
+def find_inputs(text: str, output: Path | None = None, option: str = "--input") -> FoundInputs:
     """The inputs that a file, a folder (and all below it), a DICOM folder or a pattern names, by name.
 
-    Files of other kinds and what lies in ``output`` are left aside. InputError, which names ``option``, where nothing is left.
+    Links are followed. What lies in ``output`` is no input. InputError, which names ``option``, where nothing is found.
     """
-    place = Path(text).expanduser()
+    place, left = Path(text).expanduser(), Counter[str]()
     if place.is_dir():
-        root, paths = place, sorted(place.rglob("*"))
+        root, paths = place, sorted(_below(place, output and output.resolve(), left))
     elif place.is_file():
         root, paths = place.parent, [place]
     else:
@@ -50,15 +93,13 @@ def find_inputs(text: str, output: Path | None = None, option: str = "--input") 
             raise InputError(
                 f"{option} {text!r} names no file; give a file, a folder, or a pattern in quotes."
             )
-    found = list(_kinds(paths, output and output.resolve()))
-    if place.is_dir() and not found and _is_dicom(place):
-        return [Input(place, "dicom", *[place.resolve().name] * 2)]
+    found = list(_known(paths, output and output.resolve(), left))
     if not found:
         raise InputError(
             f"{option} {text!r} holds no picture, video, volume or DICOM series ({len(paths)} other files); known are "
             f"{', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES | {*VOLUME_SUFFIXES}))}."
         )
-    return _named(found, root)
+    return FoundInputs(_named(found, root), left)
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -68,16 +109,47 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*fixed[:wild])
 
 
-def _kinds(paths: list[Path], output: Path | None) -> Iterator[tuple[Path, str]]:
+def _below(place: Path, output: Path | None, left: Counter[str]) -> Iterator[Path]:
+    """All files below a folder, also behind links, each folder once."""
+    seen = {place.resolve()}
+    for name, folders, files in os.walk(place, followlinks=True):
+        folder = Path(name)
+        kept = []
+        for sub in sorted(folders):
+            target = (folder / sub).resolve()
+            if sub.startswith("."):
+                left["hidden"] += 1
+            elif target in seen or target == output:
+                continue
+            else:
+                seen.add(target)
+                kept.append(sub)
+        folders[:] = kept
+        yield from (folder / file for file in files)
+
+
+def _known(
+    paths: list[Path], output: Path | None, left: Counter[str]
+) -> Iterator[tuple[Path, str]]:
+    """The files of known kinds, and each folder that holds DICOM files once."""
+    series = set()
     for path in paths:
         kind = _kind(path.name.lower())
-        if (
-            kind
-            and path.is_file()
-            and not path.name.startswith(".")
-            and output not in path.resolve().parents
-        ):
+        if output is not None and output in path.resolve().parents:
+            continue
+        if path.name.startswith("."):
+            left["hidden"] += 1
+        elif path.is_dir():
+            left["folders (a pattern takes ** for what is below)"] += 1
+        elif not path.is_file():
+            left["broken links or special files"] += 1
+        elif kind:
             yield path, kind
+        elif not _is_dicom_file(path):
+            left[path.suffix.lower() or "without suffix"] += 1
+        elif path.parent not in series:
+            series.add(path.parent)
+            yield path.parent, "dicom"
 
 
 def _kind(name: str) -> str | None:
@@ -89,23 +161,28 @@ def _kind(name: str) -> str | None:
     return "volume" if name.endswith(VOLUME_SUFFIXES) else None
 
 
-def _is_dicom(folder: Path) -> bool:
-    return any(_is_dicom_file(path) for path in sorted(folder.iterdir()) if path.is_file())
-
-
 def _is_dicom_file(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _named(found: list[tuple[Path, str]], root: Path) -> list[Input]:
-    """Named by their path below ``root``; with its suffix where two would share a name."""
-    files = [path.relative_to(root).as_posix() for path, _ in found]
-    bare = [file.removesuffix(_suffix(file)) for file in files]
-    often = Counter(bare)
+    """Named by their path below ``root``."""
+    files = [
+        path.relative_to(root).as_posix() if path != root else path.resolve().name
+        for path, _ in found
+    ]
+    suffixes = [
+        "" if kind == "dicom" else _suffix(file)
+        for (_, kind), file in zip(found, files, strict=True)
+    ]
+    names = output_names(files, suffixes)
     return [
-        Input(path, kind, file, file if often[name] > 1 else name)
-        for (path, kind), file, name in zip(found, files, bare, strict=True)
+        Input(path, kind, printable(file), name)
+        for (path, kind), file, name in zip(found, files, names, strict=True)
     ]
 
 

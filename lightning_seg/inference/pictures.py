@@ -1,4 +1,4 @@
-"""`predict` writes one PNG mask per image and a contact sheet to look at."""
+"""Pictures that a person looks at: overlays and contact sheets, and how a picture is written."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,6 @@ from typing import Any
 import cv2
 import lightning as L
 import numpy as np
-import torch
-from lightning.pytorch.callbacks import BasePredictionWriter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -91,54 +89,6 @@ def _titled(row: Image, title: str) -> Image:
 def _filled(row: Image, height: int, width: int) -> Image:
     """With black below and to the right: images of different sizes share a sheet."""
     return np.pad(row, ((0, height - row.shape[0]), (0, width - row.shape[1]), (0, 0)))
-
-
-class MaskWriter(BasePredictionWriter):
-    """Writes ``<run>/predictions/<checkpoint>-<size>/<id>.png`` and a ``contact_sheet.png``.
-
-    A mask is 0 for background and 255 for the class; of several classes each has its ``<id>_<class>.png``.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("batch")
-        self.rows: list[tuple[Tensor, Tensor, Tensor, str]] = []
-        self.folder = Path()
-        self.slices = False
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.folder = run_dir(trainer) / "predictions" / checkpoint_label(trainer)
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def write_on_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: Any,
-        prediction: Tensor,
-        batch_indices: Any,
-        batch: dict[str, Any],
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        masks = (prediction > 0.5).to(torch.uint8)
-        for mask, name in zip(masks, batch["id"], strict=True):
-            for channel, label in zip(mask, pl_module.classes, strict=True):
-                stem = name if len(mask) == 1 else f"{name}_{label}"
-                write_png(self.folder / f"{stem}.png", channel.cpu().numpy() * 255)
-        note = " (synthetic)" if getattr(trainer, "datamodule").synthetic else ""  # noqa: B009
-        for image, truth, mask, name in zip(
-            batch["image"], batch["mask"], masks, batch["id"], strict=True
-        ):
-            if len(self.rows) < EXAMPLES:
-                self.rows.append((image.cpu(), truth.cpu(), mask.cpu(), name + note))
-        self.slices = of_slices(trainer)
-
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or not self.rows:
-            return
-        sheet = self.folder / "contact_sheet.png"
-        columns: Any = [list(column) for column in zip(*self.rows, strict=True)]
-        write_png(sheet, contact_sheet(*columns, slices=self.slices))  # type: ignore[misc]
-        print(f"masks:          {self.folder}\ncontact sheet:  {sheet}  (image, truth, prediction)")
 
 
 def of_slices(trainer: L.Trainer) -> bool:

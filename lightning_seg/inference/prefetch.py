@@ -31,7 +31,7 @@ def prefetched(
             future.cancel()
 
 
-def background(items: Iterable[A], count: int) -> Iterator[A]:
+def in_background(items: Iterable[A], count: int) -> Iterator[A]:
     """``items``, which are made in a thread of their own, up to ``count`` of them before they are asked for."""
     source: Iterator[Any] = iter(items)
     end: Any = object()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,20 +13,27 @@ import numpy as np
 import torch
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.images import Options, predicted
 from lightning_seg.inference.inputs import Input, as_picture
 from lightning_seg.inference.mask_rule import MaskRule
+from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.pictures import overlay
+from lightning_seg.inference.pipeline import (
+    Loaded,
+    Probability,
+    loaded,
+    must_succeed,
+    predicted,
+)
 from lightning_seg.inference.prediction import Prediction
-from lightning_seg.inference.prefetch import background, prefetched
-from lightning_seg.inference.results import Row, Table
+from lightning_seg.inference.prefetch import in_background, prefetched
+from lightning_seg.inference.results import ResultTable, Row
 from lightning_seg.inference.workers import Workers
 
-COLUMNS = ("frame", "seconds", "class", "area", "share", "components", "confidence")
+FRAME_COLUMNS = ("frame", "seconds", "class", "area", "share", "components", "confidence")
 _AHEAD = 16  # frames that are decoded, or drawn, beside the network
 
 
-class Facts(NamedTuple):
+class VideoHead(NamedTuple):
     """What the head of a video says."""
 
     height: int
@@ -41,13 +49,13 @@ class Video:
         self.path = path
         self._capture = cv2.VideoCapture(str(path))
         get = self._capture.get
-        self.facts = Facts(
+        self.head = VideoHead(
             int(get(cv2.CAP_PROP_FRAME_HEIGHT)),
             int(get(cv2.CAP_PROP_FRAME_WIDTH)),
             get(cv2.CAP_PROP_FPS) or 25.0,
             max(0, int(get(cv2.CAP_PROP_FRAME_COUNT))),
         )
-        if not self._capture.isOpened() or 0 in self.facts[:2]:
+        if not self._capture.isOpened() or 0 in self.head[:2]:
             raise InputError(f"{path} is no readable video; fetch or copy this file again.")
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -73,25 +81,25 @@ def predict_video(
     one: Input,
     workers: Workers,
     rule: MaskRule,
-    options: Options,
+    options: PredictOptions,
     folder: Path,
     tick: Callable[[], None] = lambda: None,
-) -> None:
+) -> str:
     """Write the frames with outlines as a video, and a table of frames; both appear when the video is complete.
 
     Args:
         tick: called after each frame.
+
+    Returns what is missing, in words, where fewer frames can be decoded than the file says it has.
     """
     video = Video(one.path)
     target, listing = video_files(folder, one)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part, rows = (
-        target.with_name(f".part-{target.name}"),
-        listing.with_name(f".part-{listing.name}"),
-    )
+    part = target.with_name(f".part-{secrets.token_hex(4)}{target.suffix}")
+    rows = part.with_suffix(".csv")
     try:
-        rows.unlink(missing_ok=True)
-        count = _write(video, part, Table(rows, COLUMNS), workers, rule, options, tick)
+        table = ResultTable(rows, FRAME_COLUMNS)
+        count = _write(video, part, table, workers, rule, options, tick)
         if count == 0:
             raise InputError(
                 f"{one.path} holds no frame that can be decoded; fetch or copy this file again."
@@ -101,32 +109,48 @@ def predict_video(
     finally:
         part.unlink(missing_ok=True)
         rows.unlink(missing_ok=True)
+    return _missing(one.path, count, video.head.frames)
+
+
+def _missing(path: Path, decoded: int, claimed: int) -> str:
+    if decoded >= claimed:
+        return ""
+    return (
+        f"{path} says it has {claimed} frames, of which {decoded} could be decoded; the results are "
+        "of these alone. If the video was cut off, fetch or copy it again."
+    )
 
 
 def _write(
     video: Video,
     target: Path,
-    table: Table,
+    table: ResultTable,
     workers: Workers,
     rule: MaskRule,
-    options: Options,
+    options: PredictOptions,
     tick: Callable[[], None],
 ) -> int:
     """The number of frames; an OSError where they are not all in the file."""
-    facts, channels = video.facts, workers.first.trained.in_channels
-    writer = cv2.VideoWriter(
-        str(target), _codec(target), facts.per_second, (facts.width, facts.height)
-    )
+    head, network = video.head, workers.first
+    size = (head.width, head.height)
+    writer = cv2.VideoWriter(str(target), _codec(target), head.per_second, size)
 
-    def draw(numbered: tuple[int, tuple[np.ndarray, np.ndarray]]) -> list[Row]:
-        number, (frame, probability) = numbered
-        prediction = rule(probability, frame.shape[:2])
-        writer.write(cv2.cvtColor(_drawn(frame, prediction), cv2.COLOR_RGB2BGR))
-        return _rows(number, number / facts.per_second, prediction)
+    def draw(outcome: tuple[Loaded, Probability]) -> list[Row]:
+        item, probability = outcome
+        prediction = rule(probability, item.size)
+        drawn = _drawn(_frame(item), prediction)
+        writer.write(_of_size(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), size))
+        return _rows(item.key, item.key / head.per_second, prediction)
 
     count = 0
-    pictures = (as_picture(frame, channels) for frame in background(video, _AHEAD))
-    found = enumerate(predicted(pictures, workers, options))
+    frames = (
+        as_picture(frame, network.trained.in_channels) for frame in in_background(video, _AHEAD)
+    )
+    items = (
+        loaded(video.path, number, frame, network, options, keep=True)
+        for number, frame in enumerate(frames)
+    )
+    found = must_succeed(predicted(items, workers, options))
     with ThreadPoolExecutor(1) as thread:  # one: frames are encoded in their order
         try:
             for rows in prefetched(thread, draw, found, _AHEAD):
@@ -141,11 +165,24 @@ def _write(
     return count
 
 
+def _frame(item: Loaded) -> np.ndarray:
+    assert item.picture is not None
+    return item.picture
+
+
+def _of_size(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """At the size of the video: masks at the network's size would not be, and the encoder drops what is not."""
+    return frame if frame.shape[1::-1] == size else cv2.resize(frame, size)
+
+
 def _codec(target: Path) -> int:
     return cv2.VideoWriter.fourcc(*("MJPG" if target.suffix == ".avi" else "mp4v"))
 
 
 def _drawn(frame: np.ndarray, prediction: Prediction) -> np.ndarray:
+    height, width = prediction.mask.shape[1:]
+    if frame.shape[:2] != (height, width):
+        frame = cv2.resize(frame, (width, height)).reshape(height, width, -1)
     return overlay(torch.from_numpy(frame.transpose(2, 0, 1)), torch.from_numpy(prediction.mask))
 
 

@@ -5,6 +5,7 @@ go the way back to the voxels of the file.
 """
 
 import inspect
+import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,30 +23,43 @@ from lightning_seg.data.store.planes import scaled as scaled_plane
 from lightning_seg.data.store.planes import settings as checked_settings
 from lightning_seg.data.store.slices import around, stacked
 from lightning_seg.errors import InputError
-from lightning_seg.inference._nifti import SliceFile, SliceReader
+from lightning_seg.inference._dicom import series_as_nifti
+from lightning_seg.inference._nifti import SliceFile, SliceReader, check_room
 from lightning_seg.inference.component_counter import ComponentCounter
 from lightning_seg.inference.ensemble import Trained
-from lightning_seg.inference.images import Options, predicted
 from lightning_seg.inference.inputs import Input
 from lightning_seg.inference.mask_rule import MaskRule, resized
+from lightning_seg.inference.options import PredictOptions
+from lightning_seg.inference.output_names import mask_files
+from lightning_seg.inference.pipeline import loaded, must_succeed, predicted
 from lightning_seg.inference.postprocess import Postprocess
-from lightning_seg.inference.prefetch import background
+from lightning_seg.inference.prefetch import in_background
 from lightning_seg.inference.results import Row
 from lightning_seg.inference.workers import Workers
 
-COLUMNS = ("file", "slices", "rows", "columns", "class", "voxels", "ml", "components", "confidence")
+VOLUME_COLUMNS = (
+    "file",
+    "slices",
+    "rows",
+    "columns",
+    "class",
+    "voxels",
+    "ml",
+    "components",
+    "confidence",
+)
 _AHEAD = 4  # slices that are read beside the network
 Planes = Iterator[np.ndarray]  # of uint8
 
 
-class View(NamedTuple):
+class SliceView(NamedTuple):
     """How a slice of a volume becomes a picture of the data set that the network was trained on."""
 
     settings: Settings
     turns: int = 0  # by a quarter, counterclockwise
 
 
-def view_of(trained: Trained, given: Sequence[float] | None = None) -> View:
+def view_of(trained: Trained, given: Sequence[float] | None = None) -> SliceView:
     """What the checkpoint's data set says; InputError where it says no window and none is given.
 
     Args:
@@ -64,23 +78,15 @@ def view_of(trained: Trained, given: Sequence[float] | None = None) -> View:
     settings = checked_settings(
         chosen, trained.in_channels, values.get("spacing"), values.get("pad")
     )
-    return View(settings, getattr(kind, "quarter_turns", 0))
-
-
-def volume_files(folder: Path, name: str, classes: Sequence[str]) -> dict[str, Path]:
-    """class -> where its mask lies: ``masks/<name>.nii.gz``, or of several classes ``masks/<name>_<class>.nii.gz``."""
-    return {
-        label: folder / "masks" / f"{name}{f'_{label}' if len(classes) > 1 else ''}.nii.gz"
-        for label in classes
-    }
+    return SliceView(settings, getattr(kind, "quarter_turns", 0))
 
 
 def predict_volume(
     one: Input,
     workers: Workers,
     rule: MaskRule,
-    options: Options,
-    view: View,
+    options: PredictOptions,
+    view: SliceView,
     folder: Path,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Row]:
@@ -92,12 +98,12 @@ def predict_volume(
     Errors: InputError for a damaged volume. Post-processing, where there is some, takes the masks into memory.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".volume-") as scratch:
-        path = _from_dicom(one.path, Path(scratch)) if one.kind == "dicom" else one.path
-        reader = SliceReader(path, Path(scratch))
-        channels = range(len(rule.classes))
-        masks = [SliceFile(Path(scratch) / f"mask{k}", reader, np.uint8) for k in channels]
-        kept = channels if options.probabilities else ()
-        maps = [SliceFile(Path(scratch) / f"map{k}", reader, np.float32) for k in kept]
+        place = Path(scratch)
+        path = series_as_nifti(one.path, place) if one.kind == "dicom" else one.path
+        reader = SliceReader(path, place)
+        bytes_a_voxel = len(rule.classes) * (5 if options.probabilities else 1)
+        check_room(place, math.prod(reader.grid.shape) * bytes_a_voxel, one.path)
+        masks, maps = _files(reader, place, rule, options)
         trust = [_Trust() for _ in rule.classes]
         plain = replace(rule, native=True, postprocess="")
         for index, probability in enumerate(_probabilities(reader, workers, view, options)):
@@ -110,11 +116,21 @@ def predict_volume(
             tick()
         _postprocess(masks, rule.steps)
         rows = [_row(one, reader, *each) for each in zip(rule.classes, masks, trust, strict=True)]
-        for k, target in enumerate(volume_files(folder, one.name, rule.classes).values()):
+        for k, target in enumerate(mask_files(folder, one.name, rule.classes, ".nii.gz").values()):
             if maps:
                 maps[k].save(folder / "probabilities" / target.relative_to(folder / "masks"))
             masks[k].save(target)
     return rows
+
+
+def _files(
+    reader: SliceReader, place: Path, rule: MaskRule, options: PredictOptions
+) -> tuple[list[SliceFile], list[SliceFile]]:
+    """One file for the mask of each class, and one for its map where maps are asked for."""
+    channels = range(len(rule.classes))
+    masks = [SliceFile(place / f"mask{k}", reader, np.uint8) for k in channels]
+    kept = channels if options.probabilities else ()
+    return masks, [SliceFile(place / f"map{k}", reader, np.float32) for k in kept]
 
 
 def _postprocess(masks: Sequence[SliceFile], steps: Postprocess) -> None:
@@ -154,17 +170,20 @@ def _row(one: Input, reader: SliceReader, label: str, mask: SliceFile, trust: _T
     volume = voxels * float(np.prod(reader.grid.canonical_spacing)) / 1000  # mm^3 -> ml
     place = [one.file, *reader.grid.canonical_shape, label]
     values = [*place, voxels, f"{volume:.3f}", parts.count, f"{trust.confidence:.4f}"]
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip(VOLUME_COLUMNS, values, strict=True))
 
 
 def _probabilities(
-    reader: SliceReader, workers: Workers, view: View, options: Options
+    reader: SliceReader, workers: Workers, view: SliceView, options: PredictOptions
 ) -> Iterator[NDArray[np.float32]]:
     """(K, h, w) of each slice of the file, in the canonical frame, at any size."""
     shape = _resampled(reader, view.settings.spacing)
-    pictures = background(_pictures(reader, shape, view), _AHEAD)
-    found = predicted(pictures, workers, options)
-    back = (_turned_back(one, picture.shape[:2], shape, view) for picture, one in found)
+    pictures = enumerate(in_background(_pictures(reader, shape, view), _AHEAD))
+    items = (
+        loaded(reader.path, number, picture, workers.first, options) for number, picture in pictures
+    )
+    found = must_succeed(predicted(items, workers, options))
+    back = (_turned_back(one, item.size, shape, view) for item, one in found)
     yield from _between(back, shape[0], len(reader))
 
 
@@ -180,7 +199,7 @@ def _resampled(
     return slices, height, width
 
 
-def _pictures(reader: SliceReader, shape: tuple[int, int, int], view: View) -> Planes:
+def _pictures(reader: SliceReader, shape: tuple[int, int, int], view: SliceView) -> Planes:
     """The pictures (H, W, C) of all resampled slices, before they are brought to the network's size."""
     chosen, count = view.settings, shape[0]
     planes = (np.rot90(plane, view.turns) for plane in _planes(reader, shape, chosen))
@@ -217,7 +236,7 @@ def _planes(reader: SliceReader, shape: tuple[int, int, int], chosen: Settings) 
 
 
 def _turned_back(
-    one: NDArray[np.float32], size: tuple[int, int], shape: tuple[int, int, int], view: View
+    one: NDArray[np.float32], size: tuple[int, int], shape: tuple[int, int, int], view: SliceView
 ) -> NDArray[np.float32]:
     """(K, h, w) of a picture of ``size`` as a resampled slice, at any size; without its padding, for which it is scaled."""
     pad = view.settings.pad
@@ -246,32 +265,3 @@ def _between(
             if share > 0
             else held[low]
         )
-
-
-def _from_dicom(folder: Path, scratch: Path) -> Path:
-    """The (largest) DICOM series of a folder as NIfTI; this takes all of it into memory once."""
-    try:
-        import SimpleITK
-    except ImportError:
-        raise InputError(
-            f"{folder} holds DICOM files, which SimpleITK reads: pip install SimpleITK."
-        ) from None
-    reader = SimpleITK.ImageSeriesReader()
-    series = [
-        reader.GetGDCMSeriesFileNames(str(folder), uid)
-        for uid in reader.GetGDCMSeriesIDs(str(folder))
-    ]
-    if not series:
-        raise InputError(
-            f"{folder} holds DICOM files, but no series of slices; give the folder of one CT series."
-        )
-    reader.SetFileNames(max(series, key=len))
-    target = scratch / "dicom.nii"
-    try:
-        SimpleITK.WriteImage(reader.Execute(), str(target))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(
-            f"the DICOM series in {folder} cannot be read ({reason}); copy it again."
-        ) from error
-    return target

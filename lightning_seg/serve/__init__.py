@@ -1,7 +1,6 @@
 """``lightning-seg serve``: a local web page and HTTP endpoint on which one drops a picture and sees its masks."""
 
 import argparse
-import ipaddress
 import socket
 import sys
 from collections.abc import Sequence
@@ -9,12 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ensemble import PRECISIONS
-from lightning_seg.inference.inputs import MAX_PIXELS, allow_pixels, check_channels
+from lightning_seg.inference.inputs import allow_pixels, check_channels
+from lightning_seg.inference.options import MAX_PIXELS, PRECISIONS
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.predictor import Predictor, load
 from lightning_seg.inference.tta import PASSES
 from lightning_seg.runs import find_checkpoint
+from lightning_seg.serve._address import is_loopback
 from lightning_seg.serve._limits import Limits
 
 __all__ = ["main"]
@@ -102,14 +102,6 @@ def listen(host: str, port: int) -> socket.socket:
             file=sys.stderr,
         )
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address means this machine alone."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,18 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
 
 from benchmarks.volumes import write_scan
 from lightning_seg import cli
 from lightning_seg.callbacks.volume_scores import Row, Volumes, summarize_volumes
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.evaluation import ScoreTable
+from lightning_seg.inference.__main__ import main as predict
 from lightning_seg.training.module import SegmentationModule
 
 SCANS = {"a": 5, "b": 3, "c": 4}
@@ -210,7 +214,8 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[...
     run = folder / "runs" / "scans" / "version_0"
 
     def score(*args: object) -> tuple[list[dict[str, str]], dict[str, Any], Path]:
-        call(*args, "--ckpt_path", next(run.glob("checkpoints/best*.ckpt")))
+        best = [] if "--ckpt_path" in args else ["--ckpt_path", next(run.glob("checkpoints/best*"))]
+        call(*args, *best)
         place = max(run.glob("*/*/volumes.csv"), key=lambda path: path.stat().st_mtime_ns).parent
         with (place / "volumes.csv").open() as file:
             return (
@@ -278,6 +283,64 @@ def test_hd95_is_that_of_the_networks_masks(tested: tuple[Path, Callable[..., An
             )
             expected = max(np.percentile(there, 95), np.percentile(back, 95))
             assert float(row["hd95_mm"]) == pytest.approx(expected)
+
+
+def dice_of(mask: np.ndarray, truth: np.ndarray) -> float:
+    """1 for two empty masks."""
+    both = int(mask.sum()) + int(truth.sum())
+    return 2 * int((mask & truth).sum()) / both if both else 1.0
+
+
+def scattered(checkpoint: Path) -> Path:
+    """A checkpoint beside it whose masks have many parts."""
+    content = torch.load(checkpoint, weights_only=True)
+    module = SegmentationModule.load(checkpoint)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.copy_(torch.randn_like(weight))
+        head = [layer for layer in module.net.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
+        assert head.bias is not None
+        head.bias -= module(torch.rand(4, 3, 16, 16)).logits.mean((0, 2, 3))
+    file = checkpoint.with_name("wild.ckpt")
+    torch.save(content | {"state_dict": module.state_dict()}, file)
+    return file
+
+
+def test_post_processing_of_scans_is_that_of_predict(
+    tested: tuple[Path, Callable[..., Any]], tmp_path: Path
+) -> None:
+    """The largest part of a volume, not of each slice: in test, in predict of the split, in predict of the files."""
+    run, score = tested
+    wild = scattered(next(run.glob("checkpoints/best*.ckpt")))
+    steps = ["--postprocess", "keep_largest"]
+    rows, _, _ = score("test", "--ckpt_path", wild, "--score_at", "native", *steps)
+    best = ["--ckpt_path", str(wild), "--devices", "cpu"]
+    predict([*best, "--output", str(tmp_path / "split"), *steps])
+    predict([*best, "--output", str(tmp_path / "plain")])
+    lits = run.parents[2] / "LiTS"
+    files = [*best, "--input", str(lits / "volume-*.nii*"), "--output", str(tmp_path / "files")]
+    predict([*files, *steps])
+    several = 0
+    for row in rows:
+        scan, name = row["scan"], row["class"]
+        number = scan.rpartition("-")[2]
+        [file] = (tmp_path / "files" / "masks").glob(f"{scan}_{name}.nii.gz")
+        [segmentation] = lits.rglob(f"segmentation-{number}.nii*")
+        labels = np.asarray(nibabel.load(segmentation).dataobj)
+        truth = labels == 2 if name == "tumor" else labels > 0
+        mask = np.asarray(nibabel.load(file).dataobj) > 0
+        assert float(row["dice"]) == pytest.approx(dice_of(mask, truth), abs=1e-9)
+        slices = sorted((tmp_path / "split" / "masks" / scan).glob(f"*_{name}.png"))
+        volume = np.stack([np.asarray(Image.open(path)) > 0 for path in slices])
+        assert volume.sum() == mask.sum()
+        names = [path.name for path in slices]
+        plain = [np.asarray(Image.open(tmp_path / "plain/masks" / scan / one)) for one in names]
+        parts, count = ndimage.label(np.stack(plain) > 0, np.ones((3, 3, 3)))
+        largest = np.bincount(parts.ravel())[1:].max(initial=0)
+        assert volume.sum() == largest
+        several += count > 1
+    assert several
 
 
 def test_data_of_single_images_have_no_volumes(

@@ -162,8 +162,8 @@ def test_masks_give_the_counts_that_test_reported(runs, data, tmp_path, options,
 
 
 def test_masks_at_the_network_size_are_those_of_predict_on_the_test_split(runs, data, tmp_path):
-    cli.run(["predict", "--ckpt_path", str(runs[0]), "--trainer.accelerator", "cpu"])
-    theirs = next((runs[0].parent.parent / "predictions").glob("best*"))
+    main(["--ckpt_path", str(runs[0]), "--devices", "cpu", "--masks_at", "network"])
+    theirs = next((runs[0].parent.parent / "predictions").glob("best*")) / "masks"
     ours = predicted(runs[0], data, tmp_path / "out", "--masks_at", "network")
     names = [path.name for path in theirs.glob("p*.png")]
     assert len(names) == 3
@@ -201,7 +201,7 @@ def test_what_was_scored_stands_in_the_folder_the_summary_and_on_the_terminal(ru
     [
         (["--tta", "flip"], "did you mean 'flips'"),
         (["--postprocess", "crff"], "did you mean 'crf'"),
-        (["--ensemble", "x.ckpt"], "no checkpoint 'x.ckpt'"),
+        (["--ensemble", "x.ckpt"], "no checkpoint or run 'x.ckpt'"),
     ],
 )
 def test_a_wrong_option_of_test_is_a_sentence(runs, options, words):

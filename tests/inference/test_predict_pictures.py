@@ -19,7 +19,7 @@ from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize
 from lightning_seg.errors import InputError
 from lightning_seg.inference.__main__ import main
-from lightning_seg.inference.results import contours, run_lengths
+from lightning_seg.inference.coco import contours, run_lengths
 from lightning_seg.training.module import SegmentationModule
 from tests.inference.conftest import read, write_checkpoint
 

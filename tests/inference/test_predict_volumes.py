@@ -19,6 +19,7 @@ from lightning_seg.inference import volume
 from lightning_seg.inference.__main__ import main
 from lightning_seg.inference._nifti import SliceReader
 from lightning_seg.inference.ensemble import Trained, load_ensemble
+from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.volume import view_of
 from lightning_seg.inference.workers import Workers
 from lightning_seg.training.module import SegmentationModule
@@ -193,7 +194,7 @@ def test_resampled_slices_go_back_to_the_voxels_of_the_file(tmp_path):
     network.probabilities = lambda image: image.float() / 255
     workers = Workers(network, [network.device])
     reader = SliceReader(path, tmp_path)
-    found = list(volume._probabilities(reader, workers, view_of(network.trained), volume.Options()))
+    found = list(volume._probabilities(reader, workers, view_of(network.trained), PredictOptions()))
     planes = [volume.resized(one, reader.grid.canonical_shape[1:])[0] > 0.5 for one in found]
     expected = np.stack([reader[index] > 0 for index in range(len(reader))])
     assert (np.stack(planes) != expected).mean() < 0.03
@@ -213,7 +214,7 @@ def test_pictures_of_slices_bring_their_window_and_their_turn(tmp_path):
     np.testing.assert_array_equal(pictures[0][..., 0], np.rot90(reader[0]))
     network.probabilities = lambda image: image.float() / 255
     workers = Workers(network, [network.device])
-    found = list(volume._probabilities(reader, workers, view, volume.Options()))
+    found = list(volume._probabilities(reader, workers, view, PredictOptions()))
     np.testing.assert_allclose(found[1][0] * 255, reader[1], atol=1e-3)
 
 
@@ -264,13 +265,14 @@ def test_damaged_volumes_are_told_at_the_end_and_the_rest_is_done(checkpoint, tm
         "cut.nii.gz cannot be decoded",
         "text.nii is no readable volume",
         "holed.nii holds NaN or infinity in slice",
-        "short.nii ends before slice",
+        "bytes, but its header announces voxels for",
         "time.nii has the shape (8, 8, 4, 3)",
         "5 of 6 inputs could not be predicted",
     ):
         assert words in errors
     assert {row["file"] for row in table(tmp_path / "out")} == {"good.nii.gz"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "inputs.csv",
         "masks",
         "settings.json",
         "volumes.csv",

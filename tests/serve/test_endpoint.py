@@ -23,7 +23,8 @@ from lightning_seg.data.show import COLOURS
 from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
 from lightning_seg.inference.pictures import overlay
-from lightning_seg.serve import is_loopback, listen
+from lightning_seg.serve import listen
+from lightning_seg.serve._address import is_loopback
 from lightning_seg.serve._answer import levels
 from lightning_seg.serve._facts import facts
 from lightning_seg.serve._limits import Limits, RequestError

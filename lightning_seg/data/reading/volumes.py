@@ -49,8 +49,9 @@ def axis_codes(affine: Affine, path: Path) -> str:
     """Where the axes run to: ``LPS`` for left, posterior, superior; InputError where the affine leaves an axis out."""
     import nibabel
 
-    codes = nibabel.aff2axcodes(affine)
-    if None in codes or not np.isfinite(affine).all():
+    finite = bool(np.isfinite(affine).all())  # nibabel fails on others
+    codes = nibabel.aff2axcodes(affine) if finite else ()
+    if not finite or None in codes:
         raise InputError(
             f"{path} has an affine that gives an axis no direction; correct its header."
         )

@@ -60,6 +60,10 @@ class NetworkForm:
         )
 
 
+class NotFiniteError(InputError):
+    """A network gave NaN or infinity, of which no mask is to be made."""
+
+
 class ImageNetwork(nn.Module):
     """A network with the normalisation of its images: all that a prediction needs.
 
@@ -93,8 +97,18 @@ class ImageNetwork(nn.Module):
         return output if isinstance(output, Output) else Output(output)
 
     def probabilities(self, image: Tensor) -> Tensor:
-        """image as for `forward` -> probabilities (B, K, H, W), float32."""
-        return self(image).logits.float().sigmoid()
+        """image as for `forward` -> probabilities (B, K, H, W), float32.
+
+        NotFiniteError for NaN and infinity: a sigmoid would make empty and sure masks of them.
+        """
+        logits = self(image).logits
+        if not logits.isfinite().all():
+            kind = "NaN" if logits.isnan().any() else "infinity"
+            raise NotFiniteError(
+                f"the network gives {kind} instead of a prediction; compute with --precision 32, "
+                "or take another checkpoint."
+            )
+        return logits.float().sigmoid()
 
 
 def statistics(

@@ -1,0 +1,309 @@
+"""What ``lightning-seg predict`` does: every kind of input goes through one pipeline into one folder of results."""
+
+import argparse
+import errno
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lightning_seg.errors import InputError
+from lightning_seg.files import whole
+from lightning_seg.inference.coco import coco_content
+from lightning_seg.inference.ensemble import Ensemble, load_ensemble
+from lightning_seg.inference.images import (
+    PICTURE_COLUMNS,
+    image_results,
+    predict_images,
+    reading_failure,
+)
+from lightning_seg.inference.inputs import (
+    FoundInputs,
+    Input,
+    allow_pixels,
+    check_channels,
+    find_inputs,
+)
+from lightning_seg.inference.mask_rule import MaskRule
+from lightning_seg.inference.options import SETTINGS, PredictOptions, predict_options
+from lightning_seg.inference.output_names import mask_files, printable
+from lightning_seg.inference.pipeline import FailedInput
+from lightning_seg.inference.progress import Progress
+from lightning_seg.inference.results import OutputFolder, ResultTable
+from lightning_seg.inference.split import open_split, predict_split
+from lightning_seg.inference.video import Video, predict_video, video_files
+from lightning_seg.inference.volume import VOLUME_COLUMNS, SliceView, predict_volume, view_of
+from lightning_seg.inference.workers import Workers, find_devices
+from lightning_seg.runs import Run, find_checkpoint
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
+SHOWN = 20  # failures that are named one by one
+Failures = list[FailedInput]
+
+
+class _Job:
+    """What all inputs of one command share."""
+
+    def __init__(
+        self, workers: Workers, rule: MaskRule, options: PredictOptions, output: OutputFolder
+    ) -> None:
+        self.workers, self.rule, self.options, self.output = workers, rule, options, output
+        self.folder = output.path
+
+    def table(self, name: str, columns: Sequence[str]) -> ResultTable:
+        """A table of the results."""
+        return ResultTable(self.folder / name, columns)
+
+
+def predict(given: argparse.Namespace) -> None:
+    """Predict what the options of `read_arguments` name."""
+    allow_pixels(given.max_pixels)
+    options = predict_options(given)
+    torch.set_float32_matmul_precision("high")  # as `test` computes
+    checkpoints = find_checkpoints(given)
+    network = load_ensemble(checkpoints, given.tta, given.precision, given.trust_code)
+    native = given.masks_at == "native"
+    rule = MaskRule(network.trained.classes, given.threshold, given.postprocess, native)
+    if given.input is None:
+        _predict_split(given, checkpoints, network, rule, options)
+    else:
+        _predict_input(given, checkpoints, network, rule, options)
+
+
+def _predict_split(
+    given: argparse.Namespace,
+    checkpoints: Sequence[Path],
+    network: Ensemble,
+    rule: MaskRule,
+    options: PredictOptions,
+) -> None:
+    source = open_split(checkpoints[0], given.split, given.data)
+    if "size" in given.data:
+        network.trained = network.trained._replace(size=given.data["size"])
+    place = {"input": source.describe(), "data": json.loads(json.dumps(given.data, default=str))}
+    settings = place | _settings(given, checkpoints)
+    folder = Path(given.output) if given.output else _split_folder(checkpoints[0], given, network)
+    job = _Job(_workers(given, network), rule, options, OutputFolder(folder, settings))
+    table = job.table("predictions.csv", PICTURE_COLUMNS)
+    with _writing(folder), Progress("images", len(source.ids)) as progress:
+        work = job.workers, job.rule, job.options, job.output
+        failures = predict_split(source, *work, table, progress.tick)
+    print(f"masks:          {folder / 'masks'}")
+    print(f"contact sheet:  {folder / 'contact_sheet.png'}  (image, truth, prediction)")
+    report(failures, [], len(source.ids), folder)
+
+
+def _split_folder(checkpoint: Path, given: argparse.Namespace, network: Ensemble) -> Path:
+    """``<run>/predictions/<checkpoint>-<size>``, as scores of the checkpoint are named."""
+    run = Run.holding(checkpoint)
+    home = checkpoint.parent if run is None else run.folder
+    more = "" if given.split == "test" else f"{given.split}-"
+    return home / "predictions" / f"{more}{checkpoint.stem}-{network.trained.size or 'native'}"
+
+
+def _predict_input(
+    given: argparse.Namespace,
+    checkpoints: Sequence[Path],
+    network: Ensemble,
+    rule: MaskRule,
+    options: PredictOptions,
+) -> None:
+    folder = Path(given.output)
+    found = find_inputs(given.input, folder)
+    images = [one for one in found.inputs if one.kind == "image"]
+    videos = [one for one in found.inputs if one.kind == "video"]
+    volumes = [one for one in found.inputs if one.kind in ("volume", "dicom")]
+    view = _view(given, network) if volumes else None
+    if images or videos:
+        _check_pictures(network, found)
+    place = {"input": str(Path(given.input).expanduser().absolute())}
+    output = OutputFolder(folder, place | _settings(given, checkpoints))
+    print(f"inputs:   {found.describe()}")
+    job = _Job(_workers(given, network), rule, options, output)
+    with _writing(folder):
+        failures = _images(images, job)
+        lacking, more = _videos(videos, job)
+        failures += more
+        if view is not None:
+            failures += _volumes(volumes, job, view)
+        if given.coco:
+            _write_coco(images, rule.classes, folder)
+    report(failures, lacking, len(found.inputs), folder)
+
+
+def find_checkpoints(given: argparse.Namespace) -> list[Path]:
+    """The checkpoint files that ``--ckpt_path`` means."""
+    recipe = _recipe(given.config)
+    name = given.name or recipe.get("name") or (given.config and Path(given.config).stem)
+    runs = given.runs or recipe.get("runs") or "runs"
+    return [find_checkpoint(text, name=name, runs=runs) for text in given.ckpt_path]
+
+
+def _recipe(path: str | None) -> dict[str, Any]:
+    """The recipe whose run is meant; empty without one."""
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the recipe {path!r} cannot be read ({error}); give a YAML file."
+        ) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _workers(given: argparse.Namespace, network: Ensemble) -> Workers:
+    return Workers(network, find_devices(given.devices))
+
+
+def _check_pictures(network: Ensemble, found: FoundInputs) -> None:
+    try:
+        check_channels(network.trained.in_channels)
+    except InputError as error:
+        raise InputError(f"{error} Found were {found.describe()}.") from error
+
+
+def _view(given: argparse.Namespace, network: Ensemble) -> SliceView:
+    if given.masks_at == "network":
+        raise InputError(
+            "the masks of volumes are always those of its voxels; leave out --masks_at network."
+        )
+    return view_of(network.trained, given.window)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Work that writes: a full disk is one sentence, and what is finished stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise InputError(
+            f"cannot write into {folder}: {error.strerror}; what was finished before is kept, and "
+            "the same command goes on from there once there is room."
+        ) from error
+
+
+def report(failures: Failures, lacking: Sequence[str], count: int, output: Path) -> None:
+    """Where the results are, and what is missing; exit code 1 if something is."""
+    print(f"results:  {output}  ({count - len(failures)} of {count} inputs)")
+    for failure in failures[:SHOWN]:
+        print(f"error: {printable(failure.reason)}", file=sys.stderr)
+    if len(failures) > SHOWN:
+        print(f"error: and {len(failures) - SHOWN} more", file=sys.stderr)
+    for text in lacking:
+        print(f"incomplete: {printable(text)}", file=sys.stderr)
+    if failures:
+        print(
+            f"{len(failures)} of {count} inputs could not be predicted, see above", file=sys.stderr
+        )
+    if failures or lacking:
+        raise SystemExit(1)
+
+
+def _images(inputs: list[Input], job: _Job) -> Failures:
+    if not inputs:
+        return []
+    table = job.table("predictions.csv", PICTURE_COLUMNS)
+    made = image_results(job.folder, inputs, job.rule.classes, job.options)
+    finished = job.output.finished(inputs, made, table)
+    left = [one for one in inputs if one.file not in finished]
+    if finished:
+        print(f"{len(finished)} of {len(inputs)} pictures are done already")
+    with Progress("pictures", len(left)) as progress:
+        work = job.workers, job.rule, job.options, job.output
+        return predict_images(left, *work, table, progress.tick)
+
+
+def _videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures]:
+    """What videos lack, and which could not be predicted."""
+    lacking: list[str] = []
+
+    def work(one: Input) -> str:
+        total = Video(one.path).head.frames or None
+        with Progress(f"frames of {one.file}", total) as progress:
+            missing = predict_video(
+                one, job.workers, job.rule, job.options, job.folder, progress.tick
+            )
+        if missing:
+            lacking.append(missing)
+        return missing
+
+    made = {one.file: video_files(job.folder, one) for one in inputs}
+    finished = job.output.finished(inputs, dict(made), None)
+    lacking += [job.output.notes[file] for file in sorted(finished) if job.output.notes[file]]
+    return lacking, _one_by_one(inputs, finished, work, job)
+
+
+def _volumes(inputs: list[Input], job: _Job, view: SliceView) -> Failures:
+    table = job.table("volumes.csv", VOLUME_COLUMNS)
+
+    def work(one: Input) -> str:
+        with Progress(f"slices of {one.file}", None) as progress:
+            rows = predict_volume(
+                one, job.workers, job.rule, job.options, view, job.folder, progress.tick
+            )
+        table.add(rows)
+        return ""
+
+    made = {
+        one.file: list(mask_files(job.folder, one.name, job.rule.classes, ".nii.gz").values())
+        for one in inputs
+    }
+    finished = job.output.finished(inputs, dict(made), table)
+    return _one_by_one(inputs, finished, work, job)
+
+
+def _one_by_one(
+    inputs: Sequence[Input], finished: set[str], work: Callable[[Input], str], job: _Job
+) -> Failures:
+    """Do what is not finished; whatever an input raises is its own failure, but a full disk ends all."""
+    failures = []
+    for one in inputs:
+        if one.file in finished:
+            print(f"{one.file} is done already")
+            continue
+        try:
+            stamp = one.stamp()
+            job.output.record(one, stamp, note=work(one))
+        except Exception as error:
+            if _is_full(error, one):
+                raise
+            failures.append(reading_failure(one.path, error))
+    return failures
+
+
+def _is_full(error: Exception, one: Input) -> bool:
+    """Whether results cannot be written, and not the input be read."""
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return False
+    file = Path(str(error.filename or ""))
+    return file != one.path and one.path not in file.parents
+
+
+def _write_coco(inputs: Sequence[Input], classes: Sequence[str], output: Path) -> None:
+    """``coco.json`` of all pictures in the table."""
+    table = ResultTable(output / "predictions.csv", PICTURE_COLUMNS)
+    confidence: dict[str, dict[str, float]] = {}
+    for row in table.rows:
+        confidence.setdefault(row["file"], {})[row["class"]] = float(row["confidence"])
+    names = {one.file: one.name for one in inputs}
+    pictures = (
+        (file, mask_files(output, names[file], classes), scores)
+        for file, scores in confidence.items()
+    )
+    with whole(output / "coco.json") as part:
+        part.write_text(json.dumps(coco_content(pictures, classes)), encoding="utf-8")
+
+
+def _settings(given: argparse.Namespace, checkpoints: Sequence[Path]) -> dict[str, Any]:
+    """What the results depend on besides the input."""
+    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in checkpoints]
+    return {"checkpoints": digests} | {key: getattr(given, key) for key in SETTINGS}

@@ -1,0 +1,191 @@
+"""The options of ``lightning-seg predict``; this module loads no torch, so that ``--help`` is there at once."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lightning_seg.errors import InputError
+
+PRECISIONS = {"32": None, "bf16": "bfloat16", "16": "float16"}  # names of torch's types
+MAX_PIXELS = 178_956_970  # where Pillow refuses a picture as a decompression bomb
+SPLITS = ("test", "val", "train")
+# what the results depend on besides networks and input
+SETTINGS = (
+    "tta",
+    "threshold",
+    "postprocess",
+    "tile",
+    "overlap",
+    "masks_at",
+    "precision",
+    "probabilities",
+    "overlays",
+    "window",
+)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What is written of each picture besides its masks, and how it reaches the network.
+
+    Attributes:
+        probabilities: also write maps of probability.
+        overlays: also write pictures with the outlines drawn in.
+        tile: side of the windows in which a picture is predicted at its own resolution; None: scaled
+            as in training.
+        overlap: of neighbouring windows, as a share of their side.
+        batch_size: None: found.
+    """
+
+    probabilities: bool = False
+    overlays: bool = False
+    tile: int | None = None
+    overlap: float = 0.5
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("tile", self.tile), ("batch_size", self.batch_size)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; give a whole number from 1.")
+        if not 0 <= self.overlap < 1:
+            raise InputError(
+                f"the overlap is {self.overlap}; give a share of the window from 0, below 1, "
+                "such as 0.5."
+            )
+
+
+def read_arguments(args: Sequence[str]) -> argparse.Namespace:
+    """The options that a command line gives; ``data`` holds those of the form ``--data.KEY VALUE``.
+
+    InputError for those that do not go together.
+    """
+    given, rest = _parser().parse_known_args([_underscored(arg) for arg in args])
+    given.data = _data_options(rest)
+    if given.input is not None and given.output is None:
+        raise InputError("--input needs --output, the folder of the results.")
+    if given.input is not None and (given.data or given.split):
+        raise InputError(
+            "--split and --data.KEY are for the data set's own images; leave out --input, or them."
+        )
+    if given.tile is not None and given.masks_at == "network":
+        raise InputError(
+            "--tile predicts at the input's own resolution; leave out --masks_at network."
+        )
+    given.split = given.split or "test"
+    return given
+
+
+def predict_options(given: argparse.Namespace) -> PredictOptions:
+    """Those of `PredictOptions` among the options."""
+    if given.batch_size != "auto" and not given.batch_size.isdecimal():
+        raise InputError(
+            f"--batch_size is {given.batch_size!r}; give auto, or a whole number from 1."
+        )
+    size = None if given.batch_size == "auto" else int(given.batch_size)
+    return PredictOptions(given.probabilities, given.overlays, given.tile, given.overlap, size)
+
+
+def _underscored(arg: str) -> str:
+    """``--batch-size`` is ``--batch_size``."""
+    name, equals, value = arg.partition("=")
+    return (
+        name.replace("-", "_").replace("__", "--", 1) + equals + value if arg[:2] == "--" else arg
+    )
+
+
+def _data_options(rest: Sequence[str]) -> dict[str, Any]:
+    """``--data.size 48`` and ``--data.size=48`` as {"size": 48}."""
+    found: dict[str, Any] = {}
+    words = list(rest)
+    while words:
+        name, equals, value = words.pop(0).partition("=")
+        if name.startswith("--trainer."):
+            raise InputError(
+                f"predict has no option {name!r}, since it needs no trainer; give --devices cpu or "
+                "cuda:0, and --precision."
+            )
+        if not name.startswith("--data.") or not (equals or words):
+            raise InputError(
+                f"predict has no option {name!r}; `lightning-seg predict --help` lists them."
+            )
+        text = value if equals else words.pop(0)
+        try:
+            found[name.removeprefix("--data.")] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"{name} is {text!r}, which is not YAML; correct it.") from error
+    return found
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise InputError(f"{message}; `lightning-seg predict --help` lists the options.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lightning-seg predict",
+        usage="lightning-seg predict --ckpt_path X [--input Y --output DIR] [options]",
+        description="Masks of pictures, videos and CT volumes. Without --input: of the test split "
+        "of the checkpoint's data, with a contact sheet of image, truth and prediction.",
+        allow_abbrev=False,
+    )
+    _add_sources(parser.add_argument)
+    _add_results(parser.add_argument)
+    _add_rule(parser.add_argument)
+    _add_machine(parser.add_argument)
+    return parser
+
+
+def _add_sources(add: Any) -> None:
+    networks = "a .ckpt file, a run, or best or last of --name; several: an ensemble"
+    add("--ckpt_path", action="append", required=True, metavar="X", help=networks)
+    add("--name", help="the run that best or last are of")
+    add("-c", "--config", metavar="RECIPE", help="a recipe whose name is that of the run")
+    add("--runs", metavar="DIR", help="folder of all runs (default runs)")
+    place = "a file, a folder and all below it, DICOM included, or a pattern in quotes"
+    add("--input", metavar="Y", help=place)
+    add("--split", choices=SPLITS, help="of the data set, without --input (default test)")
+    parts = "without --input: other data than the checkpoint's, such as --data.root DIR"
+    # read by `_data_options`; here it stands for the help
+    add("--data.KEY", dest="_data", metavar="VALUE", help=parts)
+
+
+def _add_results(add: Any) -> None:
+    folder = "folder of the results; what is finished in it is not done again"
+    add("--output", metavar="DIR", help=folder)
+    maps = "also maps of probability: PNG of 16 bits, 65535 is 1; NIfTI of float"
+    add("--probabilities", action="store_true", help=maps)
+    add("--overlays", action="store_true", help="also pictures with the outlines drawn in")
+    add("--coco", action="store_true", help="also the contours of all pictures, coco.json")
+
+
+def _add_rule(add: Any) -> None:
+    augmentation = "test-time augmentation: none, flips or resunet_plus_plus"
+    add("--tta", default="none", metavar="NAME", help=augmentation)
+    cut = "a probability above it belongs to the mask (default 0.5)"
+    add("--threshold", type=float, default=0.5, metavar="P", help=cut)
+    steps = "a chain of crf, fill_holes, keep_largest and min_area=N, joined by commas"
+    add("--postprocess", default="", metavar="STEPS", help=steps)
+    size = "size of the masks: of the input, or as scored"
+    add("--masks_at", choices=("native", "network"), default="native", help=size)
+    windows = "predict windows of N pixels at the input's own resolution, and blend them"
+    add("--tile", type=int, metavar="N", help=windows)
+    share = "of neighbouring windows (default 0.5)"
+    add("--overlap", type=float, default=0.5, metavar="SHARE", help=share)
+    grey = "HU that are black and white, where the checkpoint's data set has none"
+    add("--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help=grey)
+
+
+def _add_machine(add: Any) -> None:
+    add("--batch_size", default="auto", metavar="N", help="pictures at once (default: found)")
+    devices = "such as cpu or cuda:0,cuda:1 (default: all GPUs, or the CPU)"
+    add("--devices", default="auto", help=devices)
+    numbers = f"{', '.join(PRECISIONS)}: mixed precision may move single pixels (default 32)"
+    add("--precision", default="32", help=numbers)
+    trust = "let a network outside lightning_seg, package.module:Class, run its code"
+    add("--trust_code", action="store_true", help=trust)
+    most = f"a larger picture is refused (default {MAX_PIXELS})"
+    add("--max_pixels", type=int, default=MAX_PIXELS, metavar="N", help=most)

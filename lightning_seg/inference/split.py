@@ -1,0 +1,197 @@
+"""A data set's split to masks, through the same pipeline as files, with a contact sheet of image, truth and prediction."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.store.cache import resize
+from lightning_seg.errors import InputError
+from lightning_seg.inference.images import READERS, picture_rows, write_prediction
+from lightning_seg.inference.mask_rule import MaskRule, resized
+from lightning_seg.inference.options import PredictOptions
+from lightning_seg.inference.output_names import safe_path
+from lightning_seg.inference.pictures import EXAMPLES, contact_sheet, write_png
+from lightning_seg.inference.pipeline import (
+    FailedInput,
+    Loaded,
+    Outcome,
+    Probability,
+    loaded,
+    predicted,
+)
+from lightning_seg.inference.prediction import Prediction
+from lightning_seg.inference.prefetch import prefetched
+from lightning_seg.inference.results import OutputFolder, ResultTable
+from lightning_seg.inference.whole_scans import WholeScans, scans_of
+from lightning_seg.inference.workers import Workers
+from lightning_seg.runs.checkpoints import read_checkpoint
+
+_AHEAD = 16  # images that are read beside the network
+_LONGEST = 512  # side of a cell of the contact sheet
+
+
+@dataclass(frozen=True)
+class DataSplit:
+    """The images of a split that a checkpoint's network may predict."""
+
+    data: SegmentationDataModule
+    split: str
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Its images, or slices."""
+        return self.data.ids(self.split)
+
+    def describe(self) -> str:
+        """``kvasir_seg, test split of kvasir-unet-a (0123456789ab)``."""
+        data = self.data
+        protocol = f"{data.protocol_name} ({data.protocol_digest})"
+        return f"{data.hparams['dataset']}, {self.split} split of {protocol}"
+
+
+class _Image(NamedTuple):
+    id: str
+    sample: Sample
+
+
+class _Cell(NamedTuple):
+    """A row of the contact sheet; tensors (C, H, W) and (K, H, W)."""
+
+    image: torch.Tensor
+    truth: torch.Tensor
+    prediction: torch.Tensor
+    title: str
+
+
+def open_split(checkpoint: Path, split: str, changes: dict[str, Any]) -> DataSplit:
+    """The split of a checkpoint's data.
+
+    Args:
+        changes: arguments of `SegmentationDataModule` in place of the checkpoint's.
+
+    Errors: InputError for data that are not there, or do not fit the network.
+    """
+    content = read_checkpoint(checkpoint)
+    settings = data_settings(content) | changes
+    try:
+        data = SegmentationDataModule(**settings)
+    except TypeError as error:
+        raise InputError(f"--data holds an unknown option: {error}; correct its name.") from error
+    _check_fit(data, content, checkpoint)
+    if not data.ids(split):
+        raise InputError(f"protocol {data.protocol_name} has no {split} ids; name another --split.")
+    return DataSplit(data, split)
+
+
+def data_settings(content: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `SegmentationDataModule` that a checkpoint holds."""
+    saved = content["datamodule_hyper_parameters"]
+    return {name: value for name, value in saved.items() if not name.startswith("_")}
+
+
+def _check_fit(data: SegmentationDataModule, content: dict[str, Any], checkpoint: Path) -> None:
+    model, facts = content["hyper_parameters"], content.get("lightning_seg", {})
+    ours, theirs = list(data.classes), list(model["classes"])
+    reordered = ours != theirs and sorted(ours) == sorted(theirs)
+    if len(ours) != len(theirs) or reordered or data.in_channels != model["in_channels"]:
+        raise InputError(
+            f"{checkpoint} was trained for the classes {theirs} on {model['in_channels']} channels, "
+            f"but the data has {ours} on {data.in_channels}; give data it fits."
+        )
+    same_name = facts.get("protocol") == data.protocol_name
+    if same_name and facts.get("protocol_digest") != data.protocol_digest:
+        raise InputError(
+            f"protocol {data.protocol_name!r} is not the one {checkpoint} was trained under: its "
+            f"digest was {facts['protocol_digest']} and is now {data.protocol_digest}; restore the "
+            "file, or train again."
+        )
+
+
+def predict_split(
+    source: DataSplit,
+    workers: Workers,
+    rule: MaskRule,
+    options: PredictOptions,
+    output: OutputFolder,
+    table: ResultTable,
+    tick: Callable[[], None] = lambda: None,
+) -> list[FailedInput]:
+    """Write the masks of a split's images, their rows of the table, and ``contact_sheet.png``.
+
+    Slices of scans are post-processed in three dimensions. InputError for an image that cannot be
+    read: the data set is damaged. Returns the images that could not be predicted.
+    """
+    table.keep(set())  # images of data sets have no stamp: all are predicted again
+    failures, cells = [], list[_Cell]()
+    scans = scans_of(source.data, source.split)
+    # a scan stays decoded while its slices are read one after the other
+    with ThreadPoolExecutor(1 if scans else READERS) as readers:
+        items = prefetched(
+            readers, lambda id: _load(source, id, workers, options), source.ids, _AHEAD
+        )
+        outcomes = predicted(items, workers, options)
+        for found in _predictions(outcomes, rule, WholeScans(rule, scans)):
+            if isinstance(found, FailedInput):
+                failures.append(found)
+            else:
+                item, prediction = found
+                name = safe_path(item.key.id)
+                write_prediction(name, prediction, item, options, output.path)
+                table.add(picture_rows(item.key.id, prediction))
+                if len(cells) < EXAMPLES:
+                    cells.append(_cell(item, prediction, source.data.synthetic))
+            tick()
+    if cells:
+        columns: list[Any] = [list(column) for column in zip(*cells, strict=True)]
+        slices = bool(scans)
+        write_png(output.path / "contact_sheet.png", contact_sheet(*columns, slices=slices))  # type: ignore[misc]
+    return failures
+
+
+def _load(source: DataSplit, id: str, workers: Workers, options: PredictOptions) -> Loaded:
+    sample = source.data.source.read(id)
+    key = _Image(id, sample)
+    return loaded(Path(id), key, sample.image, workers.first, options, options.overlays)
+
+
+def _predictions(
+    outcomes: Iterator[Outcome], rule: MaskRule, scans: "WholeScans[tuple[Loaded, Probability]]"
+) -> Iterator[tuple[Loaded, Prediction] | FailedInput]:
+    """Masks by the rule, of scans when they are whole."""
+    for outcome in outcomes:
+        if isinstance(outcome, FailedInput):
+            yield outcome
+            continue
+        item, probability = outcome
+        if rule.native:
+            probability = resized(probability, item.size)
+        for (one, plain), refined in scans.add(item.key.id, (item, probability), probability):
+            yield one, Prediction(rule.above(refined), plain, rule.classes)
+    for (one, plain), refined in scans.rest():
+        yield one, Prediction(rule.above(refined), plain, rule.classes)
+
+
+def _cell(item: Loaded, prediction: Prediction, synthetic: bool) -> _Cell:
+    """At the size that the network saw, or smaller."""
+    height, width = item.seen.shape[:2]
+    scale = min(1.0, _LONGEST / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = resize(Sample(item.key.sample.image, item.key.sample.mask), size)
+    masks = [_nearest(plane, size) for plane in prediction.mask]
+    title = f"{item.key.id}{' (synthetic)' if synthetic else ''}"
+    image, truth = (torch.from_numpy(one.transpose(2, 0, 1)) for one in small[:2])
+    return _Cell(image, truth, torch.from_numpy(np.stack(masks)), title)
+
+
+def _nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
+    found = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+    return np.asarray(found, np.uint8)
