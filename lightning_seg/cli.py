@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_seg.callbacks.run_record import RunRecord
 from lightning_seg.callbacks.scores import ScoreReport
+from lightning_seg.callbacks.seen_images import SeenImages
 from lightning_seg.callbacks.tensorboard import Dashboard
 from lightning_seg.callbacks.training_log import TrainingLog
 from lightning_seg.callbacks.volume_scores import VolumeScores
@@ -39,6 +40,7 @@ from lightning_seg.inference.tta import PASSES
 from lightning_seg.runs import Run, find_checkpoint
 from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
 from lightning_seg.runs.run import new_run
+from lightning_seg.runs.trained_on import TrainedOn
 from lightning_seg.training.checkpointing import BestCheckpoint, LastCheckpoint, Lineage
 from lightning_seg.training.devices import device_options, spare_devices
 from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationModule
@@ -49,9 +51,6 @@ from lightning_seg.training.termination import RunTrainer, Termination, ended_by
 
 COMMANDS = ("fit", "validate", "test")  # `predict` has its own, in `inference`
 SCORING = ("validate", "test")
-_SUBSETS = {
-    "kvasir_sessile": "kvasir_seg"
-}  # data set -> the one whose images it holds, under the same ids
 
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # seeds, tips and device lists are not news
@@ -208,8 +207,16 @@ class CLI(LightningCLI):
         if self.content is not None:
             self._check_data(self.content, self.given.checkpoint)
 
+    def _trainings(self) -> dict[str, TrainedOn]:
+        """What the checkpoint, and each further one of an ensemble, was trained on."""
+        found = {str(self.given.checkpoint): TrainedOn.read(self.content or {})}
+        named = self.config[self.subcommand].ensemble
+        for path in [named] if isinstance(named, str) else named:
+            found[path] = TrainedOn.read(read_checkpoint(find_checkpoint(path)))
+        return found
+
     def _check_data(self, content: dict[str, Any], name: str | Path | None) -> None:
-        """The data must fit the network of a checkpoint, and hold nothing that it was trained on."""
+        """The data must fit the network of a checkpoint."""
         saved, data = content["hyper_parameters"], self.datamodule
         ours, theirs = list(data.classes), list(saved["classes"])
         reordered = ours != theirs and sorted(ours) == sorted(theirs)
@@ -227,24 +234,14 @@ class CLI(LightningCLI):
                 f"protocol {data.protocol_name!r} is not the one {name} was trained under: its digest was "
                 f"{facts['protocol_digest']} and is now {data.protocol_digest}; restore the file, or train again."
             )
-        here, there = data.hparams["dataset"], content["datamodule_hyper_parameters"]["dataset"]
-        if self.subcommand in ("fit", "predict") or _SUBSETS.get(here, here) != _SUBSETS.get(
-            there, there
-        ):
-            return
-        split = "val" if self.subcommand == "validate" else "test"
-        known = set(facts.get("trained_on", ())) & set(data.ids(split))
-        if known:
-            raise InputError(
-                f"{len(known)} of the {len(data.ids(split))} {split} images of protocol {data.protocol_name!r} were trained on by "
-                f"{name}; score it under protocol {facts.get('protocol')!r}."
-            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         run, logger = self._run(), self._get(self.config_init, "trainer.logger")
         self.trainer_defaults["callbacks"].append(RunPlace(run))
         if self.subcommand == "fit":
             self.trainer_defaults["callbacks"].append(TrainingLog(self.precision_note))
+        if self.subcommand in SCORING:
+            self.trainer_defaults["callbacks"].append(SeenImages(self._trainings()))
         if logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(
                 run.folder, name="", version="", default_hp_metric=False

@@ -561,30 +561,6 @@ def test_a_network_that_gives_no_finite_numbers_has_no_scores(trained, tmp_path)
     assert not list(tmp_path.rglob("scores.csv"))
 
 
-def test_images_of_a_subset_that_were_trained_on_are_not_tested_on(trained, tmp_path):
-    content = torch.load(checkpoint(trained), weights_only=True)
-    content["datamodule_hyper_parameters"] |= {
-        "dataset": "kvasir_seg",
-        "protocol": None,
-        "dataset_options": None,
-    }
-    protocol = load_protocol("kvasir-unet-a-v2")
-    content["lightning_seg"] |= {"protocol": protocol.name, "trained_on": protocol.ids["train"]}
-    torch.save(content, tmp_path / "kvasir.ckpt")
-    with pytest.raises(
-        InputError, match=r"of the 20 test images of protocol 'kvasir-sessile' were trained on"
-    ):
-        cli.run(
-            [
-                "test",
-                "--ckpt_path",
-                str(tmp_path / "kvasir.ckpt"),
-                "--data.dataset",
-                "kvasir_sessile",
-            ]
-        )
-
-
 def test_a_batch_too_small_for_batch_norm_is_one_sentence(recipe, tmp_path):
     options = ["--data.batch_size", "1", "--data.size", "4", "--trainer.max_epochs", "1"]
     with pytest.raises(InputError, match=r"raise data\.batch_size or data\.size"):

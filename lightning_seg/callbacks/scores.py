@@ -42,7 +42,8 @@ class ScoreReport(L.Callback):
         if summary.partial:
             folder = partial_folder(folder)
         if split == "test":  # before its scores are written, so that a kill hides no look
-            looks = enter_look(run_of(trainer).root, vars(summary))
+            facts = vars(summary) | {"content": summary.data["digest"]}
+            looks = enter_look(run_of(trainer).root, facts)
             summary = replace(summary, looks=looks)
         pl_module.scored.table.write(folder / "scores.csv")
         summary.write(folder)
@@ -68,13 +69,15 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
     groups = len(set(table.groups))
     native = scoring.score_at == "native"
     maxima, areas = _over_thresholds(scored, scoring)
+    images, trained = data.fingerprint(split), pl_module.trained_on
+    leaks = [data.split.leak_sentence, trained.repeated(images) if trained else ""]
     return Summary(
         checkpoint=str(trainer.ckpt_path),
         dataset=data.hparams["dataset"],
         synthetic=data.synthetic,
         protocol=data.protocol_name,
         protocol_digest=data.protocol_digest,
-        leaks=data.split.leak_sentence,
+        leaks="; ".join(filter(None, leaks)),
         groups_known=data.grouped,
         split=split,
         images=len(table.ids),
@@ -85,6 +88,7 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
         threshold=scoring.threshold,
         inference=scoring.inference,
         encoder_weights=pl_module.origin,
+        data=images.to_json(),
         partial=_partial(trainer, len(table.ids), len(data.ids(split)), split),
         scores=estimate_scores(table, data.hparams["batch_size"]),
         measures=estimate_measures(table),

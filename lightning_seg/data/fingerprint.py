@@ -178,6 +178,23 @@ def agreement(first: Fingerprint, second: Fingerprint) -> Agreement:
     )
 
 
+def content_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Why two scored splits are not of the same images, in words; empty where they are.
+
+    Args:
+        first, second: what ``to_json`` gave; scores of older versions, which say nothing of their
+            images, differ from none.
+    """
+    ours, theirs = Fingerprint.from_json(first), Fingerprint.from_json(second)
+    if ours is None or theirs is None:
+        return ""
+    found = agreement(ours, theirs)
+    # another library may decode a JPEG to other values, which leaves the truth as it is
+    if not found.decoders and found.truths == found.common:
+        return ""
+    return found.sentence
+
+
 def repeated_images(contents: Iterable[Content]) -> int:
     """How many samples show a picture that an earlier one shows too."""
     counts = Counter(content.image for content in contents)

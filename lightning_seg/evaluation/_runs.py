@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lightning_seg.data.fingerprint import content_difference
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.summary import Summary, find_summary
 from lightning_seg.evaluation.table import ScoreTable
@@ -123,6 +124,11 @@ def check_alike(runs: Sequence[Run]) -> None:
             raise InputError(
                 f"{run.paths[0]} and {first.paths[0]} hold other images or classes ({_extent(run)} and {_extent(first)}); "
                 "compare runs over one split."
+            )
+        if difference := content_difference(run.summary.data, first.summary.data):
+            raise InputError(
+                f"{run.paths[0]} and {first.paths[0]} were not scored on the same data: "
+                f"{difference}; test both on one copy of the data."
             )
 
 

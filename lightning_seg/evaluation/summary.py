@@ -173,8 +173,8 @@ def _typed(content: dict[str, Any]) -> dict[str, Any]:
     known = {each.name for each in fields(Summary)}
     found = {key: value for key, value in content.items() if key in known}
     # files from before a leak was found say nothing of it
-    declared = content.get("leaks") or (LEAK if content.get("protocol_leaks") else "")
-    found["leaks"] = leak_of(content.get("protocol_digest", "")) or declared
+    declared = content.get("leaks") or leak_of(content.get("protocol_digest", ""))
+    found["leaks"] = declared or (LEAK if content.get("protocol_leaks") else "")
     for key, read in _READERS.items():
         if found.get(key) is not None:
             found[key] = read(found[key])

@@ -104,16 +104,21 @@ def checkpoint_label(trainer: L.Trainer) -> str:
 
 
 def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
-    """Where the scores of a ``val`` or ``test`` split lie: ``<run>/<split>-<protocol>/<label of the checkpoint>``.
+    """Where the scores of a ``val`` or ``test`` split lie.
 
-    Scores of more than the network alone come before it: ``tta=flips-best-epoch=...``.
+    ``<run>/<split>-<protocol>/<label of the checkpoint>``. Other data than those of the training
+    have folders of their own, ``<split>-<protocol>-<data set>-<fingerprint>``. Scores of more than
+    the network alone come before the label: ``tta=flips-best-epoch=...``.
     """
     data: Any = getattr(trainer, "datamodule")  # noqa: B009
+    images = data.fingerprint(split)
+    home = pl_module.trained_on is None or pl_module.trained_on.is_home(images)
+    elsewhere = "" if home else f"-{images.dataset}-{images.short}"
     native = "-native" if pl_module.scorer.scoring.score_at == "native" else ""
     more = f"{label}-" if (label := pl_module.scorer.scoring.label) else ""
     return (
         run_dir(trainer)
-        / f"{split}-{data.protocol_name}"
+        / f"{split}-{data.protocol_name}{elsewhere}"
         / f"{more}{checkpoint_label(trainer)}{native}"
     )
 

@@ -20,6 +20,7 @@ from lightning_seg.evaluation.scoring import Refine, ScoredEpoch, Scorer, Scorin
 from lightning_seg.models import Output, encoder_parameters
 from lightning_seg.models.frame.normalization import ImageNetwork, NetworkForm, Normalization
 from lightning_seg.runs.checkpoints import COURSE, check_trust, read_checkpoint
+from lightning_seg.runs.trained_on import TrainedOn, training_facts
 from lightning_seg.training.averaging import WeightEMA
 from lightning_seg.training.checkpointing import course_of
 from lightning_seg.training.devices import check_layer_sync
@@ -112,6 +113,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         self.distances = encoder_parameters(self.net, layered) if settings.by_part else {}
         self.scorer = Scorer(self.classes)
         self.origin: dict[str, str] = {}
+        self.trained_on: TrainedOn | None = None  # of the checkpoint that was loaded
         self.scored: ScoredEpoch | None = None
         self._predictor: Callable[[Tensor], Tensor] | None = None
 
@@ -269,12 +271,12 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
             "precision": str(self.trainer.precision),
             "protocol": self._data.protocol_name,
             "protocol_digest": self._data.protocol_digest,
-            "trained_on": list(self._data.ids("train")),
-        }
+        } | training_facts(self._data)
         checkpoint[COURSE] = course_of(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.origin = checkpoint.get("lightning_seg", {}).get("encoder_weights", {})
+        self.trained_on = TrainedOn.read(checkpoint)
 
     @classmethod
     def load(cls, path: str | Path, trust_code: bool = False) -> "SegmentationModule":
