@@ -47,7 +47,8 @@ from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationMod
 from lightning_seg.training.precision import automatic_precision
 from lightning_seg.training.processes import end_with_parent, wait_for_parent
 from lightning_seg.training.run_place import RunPlace, run_of
-from lightning_seg.training.termination import RunTrainer, Termination, ended_by_sigterm
+from lightning_seg.training.termination import Termination, ended_by_sigterm
+from lightning_seg.training.trainer import RunTrainer
 
 COMMANDS = ("fit", "validate", "test")  # `predict` has its own, in `inference`
 SCORING = ("validate", "test")

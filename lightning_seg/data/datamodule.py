@@ -110,6 +110,7 @@ class SegmentationDataModule(LightningDataModule):
         self._ids: dict[str, tuple[str, ...]] = {}
         self._datasets: dict[str, SegmentationDataset] = {}
         self._fingerprints: dict[str, Fingerprint] = {}
+        self._start = (0, 0)  # the epoch within which `fit` is resumed, and its batches done
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -242,10 +243,35 @@ class SegmentationDataModule(LightningDataModule):
             return self._augmentation(batch)
         return batch
 
+    def state_dict(self) -> dict[str, Any]:
+        """How far the epoch is that is being trained; nothing between two epochs."""
+        if self.trainer is None:
+            return {}
+        loop: Any = self.trainer.fit_loop
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
+        within = epochs.processed < epochs.started
+        if not within or batches.processed >= self.trainer.num_training_batches:
+            return {}
+        size = self.hparams["batch_size"]
+        return {"epoch": epochs.processed, "batches": batches.processed, "batch_size": size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on within an epoch: `fit` does not see again what it has seen of it."""
+        saved, given = state_dict["batch_size"], self.hparams["batch_size"]
+        if saved != given:
+            raise InputError(
+                f"the checkpoint was written within an epoch of batches of {saved}, which cannot "
+                f"go on with data.batch_size {given}; leave it at {saved}, or resume from the "
+                "end of an epoch."
+            )
+        self._start = state_dict["epoch"], state_dict["batches"]
+
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         data, (world, rank) = self._datasets["train"], self._place()
         drop_last = len(data) > self.hparams["batch_size"]
-        sampler = EpochSampler(data, world, rank, self.hparams["seed"], drop_last)
+        epoch, batches = self._start
+        start = epoch, batches * self.hparams["batch_size"] // world
+        sampler = EpochSampler(data, world, rank, self.hparams["seed"], drop_last, start)
         return self._loader(data, sampler, drop_last)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:

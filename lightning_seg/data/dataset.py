@@ -120,22 +120,30 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
     Rank r of R takes every R-th key, so that the b-th batches of all ranks hold together the same samples for any R, as
     long as the global batch is the same. The epoch travels in the key: workers hold no state. Lightning calls
     ``set_epoch`` and leaves a DistributedSampler in place, also in a run on one device.
+
+    Args:
+        start: an epoch and how many of its keys this rank has had before the run was resumed within it.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], num_replicas: int, rank: int, seed: int, drop_last: bool
+        self,
+        dataset: Dataset[Any],
+        num_replicas: int,
+        rank: int,
+        seed: int,
+        drop_last: bool,
+        start: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=drop_last)
+        self.start = start
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
-        if self.total_size > len(
-            order
-        ):  # not drop_last: the first keys stand in for those that the last ranks lack
+        count = len(self.dataset)  # type: ignore[arg-type]
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(count)
+        if self.total_size > count:
+            # not drop_last: the first keys stand in for those that the last ranks lack
             order = np.resize(order, self.total_size)
-        return iter(
-            [
-                (self.epoch, int(index))
-                for index in order[self.rank : self.total_size : self.num_replicas]
-            ]
-        )
+        own = order[self.rank : self.total_size : self.num_replicas]
+        epoch, taken = self.start
+        own = own[taken if self.epoch == epoch else 0 :]
+        return iter([(self.epoch, int(index)) for index in own])

@@ -29,6 +29,7 @@ from lightning_seg.training.freezing import Freezing, freeze_for_good
 from lightning_seg.training.losses import WeightedLoss
 from lightning_seg.training.optimizer import Optimization, make_optimizer
 from lightning_seg.training.precision import CompileCost
+from lightning_seg.training.resuming import PlateauSteps, WithinEpoch
 from lightning_seg.training.schedule import make_schedule
 
 # What a checkpoint is the weights of: these cannot change once there are weights.
@@ -146,7 +147,9 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
             callbacks.append(WeightEMA(self.optimization.ema))
         if self.execution.compile:
             callbacks.append(CompileCost())
-        return callbacks
+        if self.optimization.schedule == "plateau":
+            callbacks.append(PlateauSteps())
+        return [*callbacks, WithinEpoch()]
 
     def configure_optimizers(self) -> Any:
         clipped = bool(self.trainer.gradient_clip_val)

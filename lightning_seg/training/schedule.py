@@ -1,6 +1,7 @@
 """The schedule of the learning rate."""
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,8 @@ def make_schedule(
     try:
         if name == "plateau":
             plateau = lr_scheduler.ReduceLROnPlateau(optimizer, **options)
-            return {"scheduler": plateau, "monitor": PLATEAU_OF}
+            # Lightning is not to step it: see `PlateauSteps`
+            return {"scheduler": plateau, "monitor": PLATEAU_OF, "frequency": sys.maxsize}
         if name == "multistep":
             steps = lr_scheduler.MultiStepLR(optimizer, **options)
             return {"scheduler": steps, "interval": "epoch"}

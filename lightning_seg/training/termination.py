@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 SIGTERM_CODE = 128 + signal.SIGTERM
 
@@ -21,32 +20,6 @@ class Terminated(SystemExit):
 def was_interrupted(exception: BaseException) -> bool:
     """Whether somebody ended the run, by Ctrl-C or SIGTERM; else it failed."""
     return isinstance(exception, KeyboardInterrupt | Terminated)
-
-
-class _Flag(_SignalConnector):
-    """Lightning's place for signals, whose own handler of SIGTERM would wait for the other processes."""
-
-    asked = False
-
-    def register_signal_handlers(self) -> None:
-        self._original_handlers = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
-        self._register_signal(signal.SIGTERM, self._note)
-
-    def _note(self, signum: int, frame: Any) -> None:
-        self.asked = True
-
-
-class RunTrainer(L.Trainer):
-    """Lightning's trainer, for which SIGTERM sets a flag and does nothing else."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._signal_connector: _Flag = _Flag(self)
-
-    @property
-    def asked_to_end(self) -> bool:
-        """Whether this process has got SIGTERM."""
-        return self._signal_connector.asked
 
 
 class Termination(L.Callback):
