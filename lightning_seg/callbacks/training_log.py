@@ -33,7 +33,7 @@ class TrainingLog(L.Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._first, self._begin = trainer.current_epoch, time.monotonic()
         for name, text in _facts(trainer, pl_module, self._note):
-            _say(trainer, f"{f'{name}:':12}{text}")
+            _say(trainer, f"{f'{name}:':11}{text}")
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._say_epoch(trainer)
