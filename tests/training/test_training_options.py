@@ -664,7 +664,7 @@ def test_an_option_that_does_not_fit_is_one_sentence_at_once(options, words):
 
 
 def test_a_part_that_thaws_is_refused_on_several_devices():
-    [callback] = callbacks_of_fit(SegmentationModule(options=NARROW, freeze={"encoder": 1}))
+    callback = callbacks_of_fit(SegmentationModule(options=NARROW, freeze={"encoder": 1}))[0]
     trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
     with pytest.raises(InputError, match="several devices cannot share"):
         callback.setup(trainer, None, "fit")
