@@ -24,6 +24,7 @@ SAME_TEST_IMAGES = {
 # by the scores of one evaluation
 SHARED = ("model", "options", "dataset", "protocol", "nearest", "convention", "source")
 _FIELDS = tuple("published_protocol" if column == "protocol" else column for column in SHARED)
+OTHER_FORM = "another form than ours"  # in the note of a row: it names no network that is here
 LOSS_OPTIONS = ("regularizer", "reconstruction")  # model options that only training knows
 _SCRATCH = {
     ("nanonet", "b"),
@@ -108,6 +109,7 @@ class Evaluation:
         return (
             self.paper is not None
             and self.model in names()
+            and OTHER_FORM not in self.note
             and not (facts.trained_on or facts.inference)
             and facts.recipe in self.recipes
             and (facts.dataset, facts.protocol) == (self.dataset, self.protocol)
@@ -141,6 +143,11 @@ def overrides(evaluation: Evaluation) -> dict[str, Any]:
     paper = evaluation.paper
     if evaluation.model not in names():
         raise InputError(f"{evaluation.model} is not among our networks.")
+    if OTHER_FORM in evaluation.note:
+        raise InputError(
+            f"the {evaluation.model} of {evaluation.source} is another network than ours of that "
+            f"name ({evaluation.note.rpartition('; ')[2]})."
+        )
     if paper is None:
         raise InputError("its source does not say how it was trained.")
     if not evaluation.protocol:

@@ -1,6 +1,7 @@
 """``python -m experiments reproduce``: which published results can be reproduced with the data and weights at hand, and do it."""
 
 import argparse
+import json
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,11 @@ from experiments import record, sweep
 from experiments.facts import RECIPES, RESULTS, slug, words
 from experiments.leaderboard.boards import published_score
 from experiments.published import Evaluation, arguments, overrides, read_evaluations
+from hpo.weights import built_encoder
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
-from lightning_seg.models import TimmEncoder, create
+from lightning_seg.models import create
 from lightning_seg.models.frame.listing import count
 from lightning_seg.models.frame.weights import find_weights
 
@@ -117,7 +119,7 @@ def _look(fit: Fit, rate: float, reduced: Mapping[str, Any] = MappingProxyType({
         images = _training_images(data["dataset"], data["protocol"])
         options = (model.get("options") or {}) | {"encoder": model.get("encoder")}
         if model.get("pretrained"):
-            _weights(model["architecture"], words(options))
+            _weights(model["architecture"], json.dumps(options))
         side = data["size"] or 568  # only DRIVE's recipe keeps the size of the images
         _, macs = count(model["architecture"], side, **options)
     except InputError as error:
@@ -147,11 +149,8 @@ def _training_images(dataset: str, protocol: str) -> int:
 @cache
 def _weights(architecture: str, options: str) -> None:
     """InputError where the weights that the encoder starts from are not on this machine."""
-    with torch.device("meta"):
-        net = create(architecture, **yaml.safe_load(options))
-    encoder = next((module for module in net.modules() if isinstance(module, TimmEncoder)), None)
-    if encoder is not None:
-        find_weights(encoder.name, download=False)
+    if name := built_encoder(architecture, options):
+        find_weights(name, download=False)
 
 
 def measure_rate(seconds: float = 1.5) -> float:

@@ -27,6 +27,7 @@ from hpo.spec import StudySpec, SweepPoint
 from hpo.storage import resolve
 from hpo.study import launch
 from hpo.trials import trial_command
+from hpo.weights import weights_lines
 from lightning_seg.errors import InputError, unknown
 
 _KEYS = {"recipe": str, "models": list, "seeds": list, "folds": list, "overrides": dict}
@@ -56,6 +57,10 @@ def main(args: list[str]) -> None:
     elif options.dry_run:
         for slot in sorted(spec.wanted(options.only)):
             print(trial_command(spec, slot, []))
+        every = {tuple(spec.points[slot].args) for slot in spec.wanted(options.only)}
+        tried = (dry_run(spec.recipe, [*spec.args, *own]) for own in sorted(every))
+        for line in weights_lines(tried):
+            print(line)
     else:
         storage = resolve(options.storage, Path(options.runs), name)
         launch(

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from hpo.options import check_names, check_overrides, make_spec, run_parser
+from hpo.recipe import dry_run
 from hpo.slots import slots
-from hpo.space import overrides
+from hpo.space import corners, overrides
 from hpo.spec import StudySpec
 from hpo.storage import resolve
 from hpo.study import launch
 from hpo.trials import trial_command
+from hpo.weights import weights_lines
 
 
 def main(args: list[str]) -> None:
@@ -36,3 +38,11 @@ def _show(spec: StudySpec, name: str) -> None:
     print(
         f"and {max(0, spec.trials - len(spec.start))} more, drawn from {', '.join(spec.space or {})}"
     )
+    for line in weights_lines(dry_run(spec.recipe, args) for args in _variants(spec)):
+        print(line)
+
+
+def _variants(spec: StudySpec) -> list[list[str]]:
+    """The arguments that try each choice of the space once."""
+    changed = [overrides(values, spec.base) for values in corners(spec.space or {})]
+    return [[*spec.args, *more] for more in changed] or [spec.args]

@@ -7,7 +7,6 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from lightning_seg.data.splits import LEAK, leak_of
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 
@@ -170,6 +169,8 @@ def find_summary(folder: Path) -> Summary:
 
 def _typed(content: dict[str, Any]) -> dict[str, Any]:
     """The fields of a summary, from any version of the file."""
+    from lightning_seg.data.splits import LEAK, leak_of  # late: it loads torch
+
     known = {each.name for each in fields(Summary)}
     found = {key: value for key, value in content.items() if key in known}
     # files from before a leak was found say nothing of it

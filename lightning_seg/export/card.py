@@ -14,6 +14,7 @@ from lightning_seg.export._leaderboard import RESULTS, leaderboard_rows
 from lightning_seg.models.frame.listing import count, title
 from lightning_seg.reports.printing import other_scores
 from lightning_seg.reports.run_page import header
+from lightning_seg.reports.run_page._findings import cautions_of
 from lightning_seg.reports.run_page._run import Events, Result, Run, open_run
 from lightning_seg.runs import Run as RunFolder
 from lightning_seg.runs.checkpoints import read_checkpoint
@@ -75,9 +76,7 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
         training=training(run),
         scored=[(result.summary, rows(result), _others(result)) for result in scored],
         splits=SPLITS,
-        cautions=list(
-            dict.fromkeys(text for result in scored for text in result.summary.cautions())
-        ),
+        cautions=cautions_of(run, *scored),
         leaderboard=[
             row
             for result in scored

@@ -42,10 +42,27 @@ def recipe(tmp_path_factory):
     return folder / "tiny.yaml"
 
 
+def test_a_dry_run_says_whether_encoder_weights_are_to_be_had(
+    recipe, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LIGHTNING_SEG_WEIGHTS", str(tmp_path))
+    name = "mobilenetv2_100.ra_in1k"
+    args = ["--recipe", str(recipe), "--architectures", "unet", "--options", "unet: {form: unet_a}"]
+    args += ["--encoders", f"none,{name}", "--seeds", "1,2", "--dry-run"]
+    sweep.main(args)
+    said = capsys.readouterr().out
+    assert said.count(f"encoder weights of {name}: NOT on this machine") == 1
+    (tmp_path / f"{name}.safetensors").touch()
+    sweep.main(args)
+    assert f"encoder weights of {name}: {tmp_path}" in capsys.readouterr().out
+
+
 def dry(capsys, *args):
     """The commands of a sweep, each as a dictionary of its flags."""
     sweep.main([*map(str, args), "--dry-run"])
-    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    said = capsys.readouterr().out.splitlines()
+    lines = [shlex.split(line) for line in said if not line.startswith("encoder weights")]
     return [dict(zip(words[2::2], words[3::2], strict=True)) for words in lines]
 
 

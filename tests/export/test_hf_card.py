@@ -140,6 +140,45 @@ def test_a_test_that_was_never_run_is_told(run: Path) -> None:
     assert "### Test" not in text
 
 
+def test_a_model_that_was_never_scored_is_synthetic_and_leaks_all_the_same(run: Path) -> None:
+    alone = run.parent.with_name("alone") / "version_0"
+    shutil.copytree(run, alone, ignore=shutil.ignore_patterns("val-*"))
+    assert "**SYNTHETIC data, says nothing about clinical performance.**" in written(alone)
+    file = find_checkpoint(alone, "best")
+    content = torch.load(file, weights_only=True)
+    content["lightning_seg"]["protocol_digest"] = "f1d10e535545"  # of kvasir-unet-a
+    torch.save(content, file)
+    assert "> **This protocol LEAKS: 12 known pairs" in written(alone)
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ({"status": "interrupted", "epochs_planned": 1, "epochs_done": 1}, "1, "),
+        (
+            {"status": "interrupted", "epochs_planned": 5, "epochs_done": 1},
+            "interrupted after 1 of 5, ",
+        ),
+        ({"status": "complete", "epochs_planned": 5, "epochs_done": 1}, "1 of 5, "),
+        (None, "1 of 5, "),
+    ],
+)
+def test_a_training_that_ended_early_is_not_one_of_all_its_epochs(
+    run: Path, tmp_path: Path, ending: dict | None, said: str
+) -> None:
+    place = tmp_path / "tiny" / "version_0"
+    shutil.copytree(run, place)
+    planned = 5 if ending is None else ending["epochs_planned"]
+    config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
+    config["trainer"]["max_epochs"] = planned
+    (place / "config.yaml").write_text(yaml.safe_dump(config))
+    kept = json.loads((place / "environment.json").read_text(encoding="utf-8"))
+    kept.pop("ending", None)
+    more = {} if ending is None else {"ending": ending}
+    (place / "environment.json").write_text(json.dumps(kept | more))
+    assert f"| epochs | {said}this model: epoch 1 |" in written(place)
+
+
 def test_training_architecture_license_and_citation_stand_in_it(run: Path) -> None:
     text = written(run)
     assert "| optimiser | adamw, lr 0.01, cosine |" in text
@@ -187,7 +226,7 @@ def test_the_row_of_the_leaderboard_stands_in_it_where_the_run_was_recorded(
     results = tmp_path / "results"
     made = make_run(tmp_path / "runs" / "made" / "version_0", 0.85)
     [tested] = results_of(made)
-    record.record(tested, results)
+    record.record([tested], results)
     leaderboard(["--results", str(results)])
     copy = tmp_path / "copy" / "tiny" / "version_0"
     shutil.copytree(run, copy)

@@ -132,7 +132,6 @@ def header(run: Run, result: Result | None) -> list[tuple[str, str]]:
     """What the run is, as pairs of name and text."""
     weights = run.facts.get("encoder_weights") or {}
     sittings = run.environment.get("sittings", [])
-    training = run.recipe().get("trainer", {})
     known = result.summary.groups_known if result else None
     rows = [
         ("architecture", " ".join([run.model["architecture"], *_options(run.model["options"])])),
@@ -179,10 +178,7 @@ def header(run: Run, result: Result | None) -> list[tuple[str, str]]:
         ("batch size", str(run.data["batch_size"])),
         (
             "epochs",
-            _join(
-                str(training.get("max_epochs") or ""),
-                f"this page: epoch {run.content['epoch'] + 1}",
-            ),
+            _join(_epochs(run), f"this page: epoch {run.content['epoch'] + 1}"),
         ),
         ("seed", str(run.data["seed"])),
         ("commit", _join(*dict.fromkeys(str(sitting.get("commit", "")) for sitting in sittings))),
@@ -270,6 +266,20 @@ def _scoring(run: Run, result: Result, where: list[str]) -> list[str]:
         for word in (f"--data.{key}", str(ours))
     ]
     return ["lightning-seg", verb, *checkpoint, *other]
+
+
+def _epochs(run: Run) -> str:
+    """``60``; of a training that ended before, ``interrupted after 12 of 60`` or ``12 of 60``."""
+    kept = run.environment
+    planned = (run.recipe().get("trainer") or {}).get("max_epochs")
+    sittings = kept.get("sittings", [])
+    ending = kept.get("ending") or {}
+    done = ending.get("epochs_done") or max((s.get("epochs", 0) for s in sittings), default=0)
+    if not done or done == planned:
+        return str(planned or done or "")
+    of = f"{done} of {planned}" if planned else str(done)
+    status = ending.get("status", "complete")
+    return of if status == "complete" else f"{status} after {of}"
 
 
 def _options(options: dict[str, Any] | None) -> list[str]:

@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightning_seg.evaluation import per_image, pooled
+from lightning_seg.data.sources.base import source_class
+from lightning_seg.data.splits import leak_of
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation import Summary, per_image, pooled
 from lightning_seg.reports.run_page._run import Result, Run
 from lightning_seg.reports.run_page._sizes import by_size, without_lesion
 
@@ -21,14 +24,35 @@ class Finding(NamedTuple):
 def findings(run: Run, result: Result | None) -> list[Finding]:
     """Those of the data, the training and the scores, the gravest first."""
     found = [*_looks(result), *_fit(run)]
+    found += [Finding(_weight(text), f"{_upper(text)}.") for text in cautions_of(run, result)]
     if result is not None:
-        grave = result.summary.synthetic or result.summary.leaks or result.summary.partial
-        found += [
-            Finding("stop" if grave else "care", f"{_upper(text)}.")
-            for text in result.summary.cautions()
-        ]
         found += [*(f for name in result.table.classes for f in _scores(result, name))]
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+
+
+def cautions_of(run: Run, *results: Result | None) -> list[str]:
+    """What must be said of a run: of its data, also where nothing was scored, and of its results."""
+    origin = run.facts
+    data = Summary(
+        synthetic=_is_synthetic(run.data["dataset"]),
+        leaks=leak_of(origin.get("protocol_digest", "")),
+        groups_known=True,  # not known from here: a result says it
+    )
+    said = list(data.cautions())
+    for result in results:
+        said += result.summary.cautions() if result is not None else []
+    return list(dict.fromkeys(said))
+
+
+def _is_synthetic(dataset: str) -> bool:
+    try:
+        return bool(getattr(source_class(dataset), "synthetic", False))
+    except InputError:  # a data set of code that is not at hand
+        return False
+
+
+def _weight(caution: str) -> str:
+    return "stop" if caution.startswith(("PARTIAL", "SYNTHETIC", "this protocol")) else "care"
 
 
 def _looks(result: Result | None) -> Iterator[Finding]:
