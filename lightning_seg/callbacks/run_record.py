@@ -3,12 +3,14 @@
 import json
 import time
 from datetime import UTC, datetime
+from statistics import mean
 from typing import Any
 
 import lightning as L
+import torch
 
 from lightning_seg.files import whole
-from lightning_seg.runs.environment import FILE, environment
+from lightning_seg.runs.environment import FILE, environment, machine_load
 from lightning_seg.training.run_place import run_of
 from lightning_seg.training.termination import was_interrupted
 
@@ -27,6 +29,7 @@ class RunRecord(L.Callback):
         self.sitting: dict[str, Any] = {}
         self.start = time.monotonic()
         self.done = 0
+        self.loads: list[float] = []  # of the machine, at the start and after each epoch
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.start = time.monotonic()
@@ -36,12 +39,15 @@ class RunRecord(L.Callback):
             "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "devices": trainer.world_size,
             "precision": str(trainer.precision),
+            "threads": torch.get_num_threads(),
         }
+        self.loads = [machine_load()]
         self._write(trainer, "running")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self.done = trainer.current_epoch + 1
+        self.loads.append(machine_load())
         self._write(trainer, "running")
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
@@ -54,7 +60,8 @@ class RunRecord(L.Callback):
         if not self.sitting or not trainer.is_global_zero or trainer.fast_dev_run:
             return
         minutes = round((time.monotonic() - self.start) / 60, 2)
-        self.sitting |= {"epochs": self.done, "minutes": minutes}
+        load = round(mean(self.loads), 2)
+        self.sitting |= {"epochs": self.done, "minutes": minutes, "load": load}
         run = run_of(trainer)
         kept = run.environment
         before = [s for s in kept.get("sittings", []) if s["started"] != self.sitting["started"]]

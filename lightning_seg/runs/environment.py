@@ -75,6 +75,11 @@ def _git(*command: str) -> str:
     ).stdout.strip()
 
 
+def machine_load() -> float:
+    """How many processes wanted a core in the last minute; 0 where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def cpu_model() -> str:
     return _cpu_info("model name") or platform.processor() or platform.machine()
 

@@ -175,7 +175,16 @@ def test_fits_are_run_as_a_sweep_and_recorded_once(
 
     (tmp_path / "reported.csv").write_bytes((RESULTS / "reported.csv").read_bytes())
     monkeypatch.setattr(reproduce.sweep, "main", sweep)
-    ask = ["--only", "pam_unet_kvasir/deep_res*", "--run", "--seeds", "1,2", "--workers", "2", *RATE]
+    ask = [
+        "--only",
+        "pam_unet_kvasir/deep_res*",
+        "--run",
+        "--seeds",
+        "1,2",
+        "--workers",
+        "2",
+        *RATE,
+    ]
     where = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path)]
     for _ in range(2):
         main([*ask, *where, "--trainer.max_epochs", "3"])
@@ -201,6 +210,7 @@ def test_a_misspelt_option_or_name_is_a_sentence(everything: None) -> None:
 
 def trainer(folder: Path, **changes: Any) -> SimpleNamespace:
     """As much of a trainer as the record of a run asks for."""
+    epochs = SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=True))
     return SimpleNamespace(
         **{
             "strategy": SimpleNamespace(root_device=torch.device("cpu")),
@@ -211,6 +221,9 @@ def trainer(folder: Path, **changes: Any) -> SimpleNamespace:
             "current_epoch": 0,
             "is_global_zero": True,
             "fast_dev_run": False,
+            "max_epochs": 3,
+            "callbacks": [],
+            "fit_loop": SimpleNamespace(epoch_loop=epochs),
         }
         | changes
     )
@@ -218,10 +231,10 @@ def trainer(folder: Path, **changes: Any) -> SimpleNamespace:
 
 def test_a_run_keeps_its_command_and_each_sitting(tmp_path: Path) -> None:
     first = RunRecord(["fit", "-c", "a.yaml"])
-    first.on_fit_start(trainer(tmp_path), None)
+    first.on_train_start(trainer(tmp_path), None)
     first.on_train_epoch_end(trainer(tmp_path), None)  # and is killed in its second epoch
     again = RunRecord(["fit", "--ckpt_path", "x.ckpt"])
-    again.on_fit_start(trainer(tmp_path, current_epoch=1), None)
+    again.on_train_start(trainer(tmp_path, current_epoch=1), None)
     again.on_train_epoch_end(trainer(tmp_path, current_epoch=1), None)
     again.on_fit_end(trainer(tmp_path, current_epoch=2), None)
     kept = read_environment(tmp_path)
@@ -229,7 +242,7 @@ def test_a_run_keeps_its_command_and_each_sitting(tmp_path: Path) -> None:
     assert [sitting["command"][-1] for sitting in kept["sittings"]] == ["a.yaml", "x.ckpt"]
     assert [sitting["epochs"] for sitting in kept["sittings"]] == [1, 2]
     assert all(
-        {"commit", "cpu", "torch", "precision", "minutes"} <= set(sitting)
+        {"commit", "cpu", "torch", "precision", "minutes", "threads", "load"} <= set(sitting)
         for sitting in kept["sittings"]
     )
     assert not list(tmp_path.glob("*.part"))
@@ -237,7 +250,7 @@ def test_a_run_keeps_its_command_and_each_sitting(tmp_path: Path) -> None:
 
 def test_only_the_main_process_writes_and_a_trial_run_leaves_nothing(tmp_path: Path) -> None:
     for changes in ({"is_global_zero": False}, {"fast_dev_run": True}):
-        RunRecord([]).on_fit_start(trainer(tmp_path, **changes), None)
+        RunRecord([]).on_train_start(trainer(tmp_path, **changes), None)
     assert read_environment(tmp_path) == {}
 
 
