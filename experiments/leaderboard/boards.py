@@ -12,10 +12,15 @@ from experiments.facts import Facts, Result
 from experiments.published import Evaluation
 from lightning_seg.evaluation import per_image
 from lightning_seg.evaluation.intervals import statistic
+from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.ranking import Ranking, rank_intervals
 
 SCORE = "dice"  # what models are ranked by
-BESIDE = {"image": ("iou", "hd95", "nsd"), "pooled": ("iou",)}  # convention -> what else is shown
+# convention -> what else is shown
+BESIDE = {
+    "image": ("iou", *(measure.name for measure in MEASURES if measure.heading)),
+    "pooled": ("iou",),
+}
 VOLUMES = ("lits", "phantom_ct", "synapse")  # data sets whose groups are scans
 SAME_SCORE = {"f1": "dice"}
 

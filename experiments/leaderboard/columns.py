@@ -7,8 +7,12 @@ from statistics import mean
 from typing import Any
 
 from experiments.leaderboard.boards import Board, Line, published_score
+from lightning_seg.evaluation.measures import MEASURES
 
-SCORE_NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95 px", "nsd": "NSD"}
+SHOWN = {measure.name: measure for measure in MEASURES if measure.heading}
+SCORE_NAMES = {"dice": "Dice", "iou": "IoU"} | {
+    name: shown.heading for name, shown in SHOWN.items()
+}
 CONVENTIONS = {
     "image": "mean over images",
     "pooled": "pooled over pixels",
@@ -130,7 +134,7 @@ def _spread(line: Line) -> str:
 
 
 def _beside(score: str) -> Column:
-    digits = ".1f" if score == "hd95" else ".4f"
+    digits = f".{SHOWN[score].digits}f" if score in SHOWN else ".4f"
     value = lambda line: line.beside.get(score)  # noqa: E731
     return Column(SCORE_NAMES[score], lambda line: _number(value(line), digits), sort=value)
 

@@ -12,11 +12,12 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation._runs import Run, check_alike, read_runs
 from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, SCORES
 from lightning_seg.evaluation.intervals import FEWEST_UNITS, bca, p_value, same_groups, statistic
+from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.tables import NONE, Table
 
-DEFAULT_SCORES = ("dice", "iou", "hd95", "nsd")
+DEFAULT_SCORES = ("dice", "iou", *(each.name for each in MEASURES if each.heading))
 
 
 class Comparison(NamedTuple):

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.errors import unknown
+from lightning_seg.evaluation.measures import MEASURES
 
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -46,8 +47,15 @@ SCORES: dict[str, Callable[..., tuple[NDArray[np.int64], NDArray[np.int64]]]] = 
     "specificity": lambda tp, fp, fn, tn: (tn, tn + fp),
     "accuracy": lambda tp, fp, fn, tn: (tp + tn, tp + fp + fn + tn),
 }
-OF_FOREGROUND = frozenset({"dice", "iou", "precision", "recall", "mcc", "hd95", "nsd"})
-LOWER_IS_BETTER = frozenset({"hd95", "mae", "brier", "ece"})
+OF_FOREGROUND = frozenset(
+    {
+        *("dice", "iou", "precision", "recall", "mcc"),
+        *(measure.name for measure in MEASURES if measure.of_foreground),
+    }
+)
+LOWER_IS_BETTER = frozenset(
+    {"ece", *(measure.name for measure in MEASURES if measure.lower_is_better)}
+)
 CONVENTIONS = ("image", "pooled", "batch<n>", "two_class", "volume")
 
 

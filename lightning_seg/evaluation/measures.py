@@ -104,6 +104,8 @@ class Measure:
         note: what a reader of its value must know.
         lower_is_better: of two models the one with less of it is the better.
         of_foreground: says nothing where no image has any foreground or prediction.
+        heading: of its column on leaderboards; empty where it has none.
+        digits: behind the point there.
     """
 
     name: str
@@ -112,6 +114,14 @@ class Measure:
     note: str = ""
     lower_is_better: bool = False
     of_foreground: bool = False
+    heading: str = ""
+    digits: int = 4
+
+    @property
+    def remark(self) -> str:
+        """All that a reader of its value must know."""
+        direction = ["lower is better"] if self.lower_is_better else []
+        return ", ".join([*([self.note] if self.note else []), *direction])
 
 
 def _absolute_error(plane: Plane) -> float:
@@ -128,13 +138,23 @@ def _mean_curve(place: int) -> Callable[[Plane], float]:
 
 _LEVELS = f"mean of {LEVELS}"
 MEASURES = (
-    Measure("hd95", "boundary", lambda p: p.boundary[0], "px", True, of_foreground=True),
+    Measure(
+        "hd95",
+        "boundary",
+        lambda p: p.boundary[0],
+        "px",
+        lower_is_better=True,
+        of_foreground=True,
+        heading="HD95 px",
+        digits=1,
+    ),
     Measure(
         "nsd",
         "boundary",
         lambda p: p.boundary[1],
         f"within {NSD_TOLERANCE:g} px",
         of_foreground=True,
+        heading="NSD",
     ),
     Measure("cldice", "topology", lambda p: cldice(p.prediction, p.truth)),
     Measure("s_measure", "saliency", lambda p: s_measure(p.stretched, p.truth)),

@@ -3,19 +3,11 @@
 from collections.abc import Iterator
 from math import isfinite
 
+from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.summary import Estimate, Summary, VolumeSummary
 from lightning_seg.tables import Table, halves, interval_text, number_text, print_rich
 
-NOTES = {
-    "hd95": "px, lower is better",
-    "nsd": "within {tolerance} px",
-    "mae": "lower is better",
-    "brier": "lower is better",
-    "ece": "pooled, lower is better",
-    "e_measure": "mean of 256",
-    "dice_pranet": "mean of 256",
-    "iou_pranet": "mean of 256",
-}
+NOTES = {measure.name: measure.remark for measure in MEASURES} | {"ece": "pooled, lower is better"}
 OVERLAP_HEADER = ("class", "score", "mean over images", "95 %", "pooled over pixels", "95 %")
 EMPTY_RULE = (
     "a score of 0/0 counts 1 where truth and prediction of an image are both empty, else 0; "
@@ -88,7 +80,7 @@ def other_scores(summary: Summary) -> Iterator[tuple[str, str, str]]:
 
 def _others(summary: Summary, name: str) -> Iterator[tuple[str, str, str]]:
     for measure, value in summary.measures.get(name, {}).items():
-        note = NOTES.get(measure, "").format(tolerance=f"{summary.nsd_tolerance:g}")
+        note = NOTES.get(measure, "")
         yield f"{measure} ({note})" if note else measure, *_cells(value)
     for key, most in summary.maxima.get(name, {}).items():
         yield f"{key} (max of 256)", number_text(most), ""

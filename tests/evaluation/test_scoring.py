@@ -105,6 +105,18 @@ def test_measures_in_the_table_are_those_of_each_image():
     np.testing.assert_allclose(found.measured.curves[0], np.mean(curves, 0))
 
 
+def test_a_measure_is_one_entry(monkeypatch):
+    def excess(plane):
+        return float(plane.prediction.sum() - plane.truth.sum())
+
+    entry = measures.Measure("excess", "topology", excess)
+    monkeypatch.setattr(measures, "MEASURES", (*measures.MEASURES, entry))
+    table = scored(batches(region=False), families=("topology",)).table
+    assert list(table.measures) == ["cldice", "excess"]
+    counts = table.counts
+    np.testing.assert_array_equal(table.measures["excess"], counts[..., 1] - counts[..., 2])
+
+
 def test_families_that_were_not_asked_for_are_not_in_the_table():
     table = scored(batches(), families=("boundary",)).table
     assert list(table.measures) == ["hd95", "nsd"]
@@ -140,6 +152,27 @@ def test_scores_at_native_size_are_those_of_scaled_probabilities_against_the_mas
     assert not np.allclose(
         per_image(at_network.of("vessel"), "dice"), per_image(table.of("vessel"), "dice")
     )
+
+
+def test_the_threshold_cuts_what_is_counted_and_what_is_measured():
+    table = scored(batches(region=False), families=("boundary",), threshold=0.8).table
+    for batch, probability in batches(region=False):
+        for i, mask, maps in zip(batch["index"], batch["mask"], probability, strict=True):
+            truth = mask[0].numpy() > 0
+            assert table.counts[i, 0].tolist() == loop(maps[0].numpy() > 0.8, truth)
+            expected = measures.measure(maps[0].numpy(), truth, threshold=0.8).values["nsd"]
+            assert table.measures["nsd"][i, 0] == expected
+    with pytest.raises(InputError, match="give a probability between 0 and 1"):
+        Scoring(threshold=1.0)
+
+
+def test_a_label_says_what_else_than_one_network_is_scored(tmp_path):
+    other = tmp_path / "other.ckpt"
+    other.write_bytes(b"weights")
+    assert Scoring().label == ""
+    scoring = Scoring(tta="flips", postprocess="fill_holes", threshold=0.4, ensemble=(str(other),))
+    assert scoring.label.startswith("tta=flips-ensemble=2-")
+    assert scoring.label.endswith("-threshold=0.4-post=fill_holes")
 
 
 def test_what_is_predicted_is_what_is_scored():
