@@ -127,9 +127,13 @@ def mcc(
     # each a sum of its own: differences of large sums would drown a few pixels
     tp, fp = (inside * truth).sum(axes) + smooth, (inside * rest).sum(axes)
     fn, tn = (outside * truth).sum(axes), (outside * rest).sum(axes) + smooth
-    rows = (tp + fp).sqrt() * (tn + fn).sqrt()
-    columns = (tp + fn).sqrt() * (tn + fp).sqrt()
+    rows, columns = _root(tp + fp) * _root(tn + fn), _root(tp + fn) * _root(tn + fp)
     return (1 - (tp * tn - fp * fn) / (rows * columns)).mean()
+
+
+def _root(values: Tensor) -> Tensor:
+    """The square root, with a slope at 0 too."""
+    return values.clamp_min(_TINY).sqrt()
 
 
 def lovasz(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:

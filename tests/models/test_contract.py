@@ -129,6 +129,15 @@ def test_logits_have_the_size_of_any_image_and_one_channel_per_class(
 
 
 @each_case
+def test_logits_lie_where_the_image_does_that_was_padded_below_and_at_the_right(case: Case) -> None:
+    net, small = build(case).eval(), image(1, 3, 63, 127)
+    by_hand = F.pad(small, (0, 1, 0, 1), mode="replicate")
+    with torch.no_grad():
+        found, expected = logits(net(small)), logits(net(by_hand))[..., :63, :127]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@each_case
 def test_every_weight_gets_a_gradient_except_those_declared_unused(case: Case) -> None:
     net = build(case).train()
     total(net(image(batch=2))).backward()

@@ -123,6 +123,68 @@ def test_the_weighted_sum_adds_its_terms_in_float32(pair):
     assert loss(pair[0].bfloat16(), pair[1].to(torch.uint8)).dtype == torch.float32
 
 
+def test_deep_outputs_add_the_mean_of_their_losses(pair):
+    loss, mask = WeightedLoss({"bce": 1.0}), pair[1]
+    logits, *deep = pair[0], pair[0] + 1, -pair[0], pair[0] * 3
+    expected = loss(logits, mask) + sum(loss(each, mask) for each in deep) / 3
+    torch.testing.assert_close(loss.supervised([logits, *deep], mask), expected)
+    torch.testing.assert_close(loss.supervised([logits], mask), loss(logits, mask))
+
+
+SATURATED = 40.0
+
+
+def square(side, size=64, batch=2):
+    """Masks whose foreground is a square of ``side`` pixels; 0: none, the size: everything."""
+    mask = torch.zeros(batch, 1, size, size)
+    mask[..., :side, :side] = 1
+    return mask
+
+
+@pytest.mark.parametrize("size", [16, 512])
+@pytest.mark.parametrize("share", ["none", "pixel", "all but one", "all"])
+@pytest.mark.parametrize("name", sorted(TERMS))
+def test_a_perfect_prediction_has_no_loss_whatever_its_area(name, share, size):
+    mask = square({"none": 0, "pixel": 1, "all but one": 1, "all": size}[share], size)
+    mask = 1 - mask if share == "all but one" else mask
+    logits = (SATURATED * (2 * mask - 1)).requires_grad_()
+    loss = TERMS[name](logits, mask)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-5)
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["dice", "jaccard", "lovasz", "mcc", "tversky"])
+def test_an_overlap_loss_punishes_a_missed_pixel_and_a_false_mask(name):
+    nothing, pixel = square(0), square(1)
+    missed = TERMS[name](torch.full_like(pixel, -SATURATED), pixel)
+    everything = TERMS[name](torch.full_like(nothing, SATURATED), nothing)
+    assert missed > 0.3
+    assert everything > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dice", {"smooth": 0}),
+        ("jaccard", {"alpha": 0}),
+        ("tversky", {"smooth": 0}),
+        ("mcc", {"smooth": 0}),
+        ("focal", {"gamma": 0.5}),
+        ("focal", {"gamma": 0}),
+    ],
+)
+@pytest.mark.parametrize("side", [0, 16])
+def test_options_at_their_ends_give_finite_losses_and_gradients(name, options, side):
+    mask = square(side, 16)
+    for logit in (-200.0, 0.0, 200.0):
+        logits = torch.full_like(mask, logit).requires_grad_()
+        loss = TERMS[name](logits, mask, **options)
+        loss.backward()
+        assert loss.isfinite()
+        assert logits.grad.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("terms", "words"),
     [

@@ -313,6 +313,26 @@ def test_the_schedule_counts_steps_of_the_optimiser_not_batches(fit):
     assert watch.seen == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_plateau_is_one_of_the_validation_loss(fit, monkeypatch):
+    """The training loss falls and that of validation rises: each epoch after the first halves the rate."""
+    losses = {"train": lambda epoch: 9.0 - epoch, "val": lambda epoch: 1.0 + epoch}
+    own = SegmentationModule._loss
+
+    def staged(module, output, batch, stage):
+        found = own(module, output, batch, stage)
+        return found * 0 + losses[stage](module.current_epoch)
+
+    monkeypatch.setattr(SegmentationModule, "_loss", staged)
+    watch = Watch(lambda module: module.optimizers().param_groups[0]["lr"])
+    options = "{patience: 0, factor: 0.5}"
+    fit(
+        *("--model.schedule", "plateau", "--model.schedule_options", options),
+        *("--trainer.max_epochs", "3"),
+        callbacks=[watch],
+    )
+    assert watch.seen == pytest.approx([0.01] * 6 + [0.005] * 3)
+
+
 def test_a_checkpoint_from_before_fused_optimisers_goes_on_fused_and_leaves_the_scale_of_float16_to_its_kernel():
     layer = nn.Conv2d(3, 1, 1)
     before, now = (
