@@ -47,6 +47,8 @@ class SegmentationDataModule(LightningDataModule):
         dataset_options: further arguments of the data set's class.
         cache: a folder for memory-mapped files of the decoded samples, which the next run finds again. None: memory, or
             where they would take over a quarter of what is available, files in $XDG_CACHE_HOME/lightning_seg.
+        allow_absent_classes: let `fit` train and validate also where a class has no foreground in any image of the
+            training or validation split, so that it is not learned or its scores are undefined.
 
     Errors: InputError for an unknown name or an illegal value here, for missing or damaged data in ``setup``.
     """
@@ -66,6 +68,7 @@ class SegmentationDataModule(LightningDataModule):
         dataset_options: dict[str, Any] | None = None,
         cache: str | None = None,
         augment_on: Literal["workers", "device"] = "workers",
+        allow_absent_classes: bool = False,
     ) -> None:
         super().__init__()
         root = (
@@ -218,6 +221,26 @@ class SegmentationDataModule(LightningDataModule):
                 )
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
+
+    def require_foreground(self) -> None:
+        """InputError where a class is in no image of the training or validation split, unless that is allowed."""
+        if not self.hparams["allow_absent_classes"]:
+            for split in _STAGES["fit"]:
+                self._require_foreground(split)
+
+    def _require_foreground(self, split: str) -> None:
+        data = self._datasets[split]
+        absent = data.absent(self.classes)
+        if not absent:
+            return
+        side = self.hparams["size"]
+        size = f" at {side} x {side} pixels" if side else ""
+        raise InputError(
+            f"no {split} image has any {' or '.join(absent)}: the {len(data.ids)} masks of the "
+            f"{split} split of protocol {self.protocol_name!r} hold none of it{size}; look at them "
+            "with `lightning-seg data check`, raise data.size, name another protocol, or set "
+            "data.allow_absent_classes: true."
+        )
 
     def _load(self, split: str) -> SegmentationDataset:
         side = self.hparams["size"]

@@ -85,6 +85,19 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         """What each sample shows, or each scan; known from reading them (see ``fingerprint``)."""
         return contents_of(self._source, self._unique, self.store)
 
+    def absent(self, classes: Sequence[str]) -> list[str]:
+        """The classes of which no sample has a counted pixel of foreground; reads until it has met the others."""
+        left = set(range(len(classes)))
+        for place in range(len(self.store)):
+            sample = self.store[place]
+            mask = sample.mask
+            if sample.region is not None:
+                mask = mask * (sample.region[..., None] > 0)
+            left -= {k for k in left if mask[..., k].any()}
+            if not left:
+                break
+        return [name for k, name in enumerate(classes) if k in left]
+
     def _key(self, epoch: int, copy: int, index: int) -> Key | None:
         """What the change of an item depends on; None where it stays as it is."""
         if self.online:

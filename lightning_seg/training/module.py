@@ -159,6 +159,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
 
     def on_fit_start(self) -> None:
         check_layer_sync(self.trainer.strategy)
+        self._data.require_foreground()
         # a resumed run has its origin from the checkpoint, and nothing is loaded
         self.load_encoder_weights()
         self.execution.check_machine(self.device)

@@ -5,9 +5,12 @@ import sys
 from dataclasses import FrozenInstanceError, fields
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
+from lightning_seg import cli
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.scoring import Scoring
 from lightning_seg.models import Output
@@ -111,3 +114,44 @@ def test_a_predictor_takes_the_place_of_the_pass_in_what_is_scored():
     }
     module.test_step(batch, 0)
     assert seen[0].all()
+
+
+def write_folder(root, masks):
+    """A folder of grey pictures: split -> masks, each a colour of the whole or None for nothing."""
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    rows = ["# name: drawn", "id,split"]
+    for split, foregrounds in masks.items():
+        for number, foreground in enumerate(foregrounds):
+            picture = np.full((32, 32, 3), 60 + 10 * number, np.uint8)
+            mask = np.zeros((32, 32), np.uint8)
+            mask[8:20, 8:20] = 255 * foreground
+            name = f"{split}{number}"
+            rows.append(f"{name},{split}")
+            cv2.imwrite(str(root / "images" / f"{name}.png"), picture)
+            cv2.imwrite(str(root / "masks" / f"{name}.png"), mask)
+    (root / "drawn.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize("empty", ["train", "val", ""])
+def test_fit_stops_where_a_class_is_in_no_image_of_a_split(tmp_path, empty):
+    splits = {"train": 4, "val": 2, "test": 2}
+    masks = {split: [int(split != empty)] * count for split, count in splits.items()}
+    if not empty:
+        masks["train"] = [0, 0, 0, 1]
+    write_folder(tmp_path / "data", masks)
+    recipe = ["--data.dataset", "folder", "--data.root", str(tmp_path / "data")]
+    recipe += ["--data.protocol", str(tmp_path / "data" / "drawn.csv"), "--data.size", "32"]
+    recipe += ["--data.batch_size", "2", "--model.options", "{widths: [4, 8]}"]
+    recipe += ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1"]
+    recipe += ["--runs", str(tmp_path / "runs")]
+    if not empty:
+        cli.run(["fit", *recipe])
+        return
+    with pytest.raises(InputError, match=f"no {empty} image has any .*allow_absent_classes: true"):
+        cli.run(["fit", *recipe])
+    done = cli.run(["fit", *recipe, "--data.allow_absent_classes", "true"])
+    metrics = done.trainer.callback_metrics
+    assert float(metrics["val/loss"]) > 0
+    if empty == "val" and not float(metrics["val/accuracy"]) < 1:
+        assert np.isnan(float(metrics["val/dice"]))
