@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_seg.models.frame.blocks import AttentionMap, lean_attention
+from lightning_seg.models.frame.blocks import AttentionMap, batch_mean, lean_attention
 from lightning_seg.models.mobile_unet import InvertedResidual
 
 ENTRIES = (
@@ -83,21 +83,21 @@ class LuongAttention(nn.Module):
         weights = self.map(_NONLINEARITIES[self.nonlinearity](q * self.scale @ k.transpose(1, 2)))
         if not self.regularized:
             return weights @ v, weights.new_zeros(2, len(q))
-        around = (
-            weights.float() - 1 / k.shape[1]
-        )  # the mean of a softmax's rows: no digits are lost
-        return weights @ v, torch.stack([around.mean((1, 2)), around.square().mean((1, 2))])
+        # about the mean of a softmax's rows: no digits are lost
+        centred = weights.float() - 1 / k.shape[1]
+        moments = [centred.mean((1, 2)), centred.square().mean((1, 2))]
+        return weights @ v, torch.stack(moments)
 
     def _variance(self, moments: Tensor, pixels: int) -> Tensor:
         """R(A): of all entries of an image's map, mean over the images; ``moments`` (pieces, 2, B) of equally large pieces."""
         mean, square = moments.mean(0)
-        variance = (square - mean.square()).mean()
+        variance = batch_mean(square - mean.square())
         return variance * pixels**2 if self.scale_free else variance
 
 
 def _pieces(batch: int, pixels: int) -> int:
     """The least number of equal pieces that holds each to `ENTRIES`, or to one row."""
-    pieces = min(pixels, math.ceil(batch * pixels**2 / ENTRIES))
+    pieces = min(pixels, max(1, math.ceil(batch * pixels**2 / ENTRIES)))
     while pixels % pieces:
         pieces += 1
     return pieces

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg.errors import InputError
-from lightning_seg.models.frame.blocks import AttentionMap, ConvNormAct, SqueezeExcite
+from lightning_seg.models.frame.blocks import (
+    AttentionMap,
+    ConvNormAct,
+    SqueezeExcite,
+    batch_mean,
+)
 from lightning_seg.models.frame.encoder import ConvEncoder
 from lightning_seg.models.frame.skeleton import Output, pad_to_multiple
 from lightning_seg.models.unet import UNetStage
@@ -111,8 +116,10 @@ class DDANet(nn.Module):
         logits = self.head(segmented)[..., :height, :width]
         if self.grey_head is None:
             return logits
-        penalty = F.binary_cross_entropy_with_logits(self.grey_head(reconstructed), grey(padded))
-        return Output(logits, penalty=self.reconstruction * penalty)
+        error = F.binary_cross_entropy_with_logits(
+            self.grey_head(reconstructed), grey(padded), reduction="none"
+        )
+        return Output(logits, penalty=self.reconstruction * batch_mean(error))
 
 
 def grey(image: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
     logits = W relu(bn(W' [h_4, up2(h_8), up4(h_16), up8(h_32)]))        h: the four parallel resolutions
 
-Differs from the paper: nothing known; timm's backbone (``hrnet_w18``, ``w32``, ``w48``), logits upsampled x4
-bilinearly.
+Differs from the paper: nothing known; timm's backbone (``hrnet_w18``, ``w32``, ``w48``), logits
+upsampled x4 bilinearly. Where resolutions are exchanged, timm upsamples coarser maps to the
+nearest pixel, as the published classifier does; here bilinearly, corners not aligned, as the
+published network for segmentation.
 """
 
 from collections.abc import Sequence
@@ -33,8 +35,22 @@ class ConcatDecoder(nn.Module):
         return self.mix(torch.cat([resize(x, finest.shape[-2:]) for x in pyramid[1:]], 1))
 
 
+def set_fusion(body: nn.Module, mode: str) -> None:
+    """Let the exchanges between the resolutions of ``body`` upsample by ``mode``."""
+    for module in body.modules():
+        if isinstance(module, nn.Upsample):
+            module.mode = mode
+            module.align_corners = None if mode == "nearest" else False
+
+
 class HRNet(Segmenter):
-    """HRNetV2 for segmentation. Arguments as in `UNet`; ``encoder`` is one of timm's HRNets."""
+    """HRNetV2 for segmentation. Arguments as in `UNet`; ``encoder`` is one of timm's HRNets.
+
+    Weights that were saved when exchanges upsampled to the nearest pixel go on to do so.
+    """
+
+    # of state dictionaries, in which torch notes it: since 2, exchanges are bilinear
+    _version = 2
 
     tiny: ClassVar[dict[str, Any]] = {"encoder": "hrnet_w18_small"}
 
@@ -53,4 +69,12 @@ class HRNet(Segmenter):
         body = TimmEncoder(
             encoder or ENCODER, in_channels, {"feature_location": "", **(encoder_options or {})}
         )
+        set_fusion(body, "bilinear")
         super().__init__(body, ConcatDecoder(body.channels), num_classes)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        old = local_metadata.get("version", self._version) < 2
+        set_fusion(self.encoder, "nearest" if old else "bilinear")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)

@@ -87,14 +87,21 @@ class DoublingStage(nn.Module):
         return self.block(torch.cat([x, skip if self.attend is None else self.attend(skip, x)], 1))
 
 
-def initialize(module: nn.Module) -> None:
-    """The start of both papers' code: He for convolutions, Glorot for transposed ones, biases at zero; for ``net.apply``."""
-    if isinstance(module, nn.ConvTranspose2d):
-        nn.init.xavier_uniform_(module.weight)
-    elif isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight)
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
-        nn.init.zeros_(module.bias)
+def initialize(net: nn.Module, he: tuple[type[nn.Module], ...]) -> None:
+    """The start of the papers' code: biases at zero, weights by He or, Keras' default, by Glorot.
+
+    Args:
+        he: layers that start by He; the convolution of an attention, which has no bias, always does.
+    """
+    for layer in net.modules():
+        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        if layer.bias is None or isinstance(layer, he):
+            nn.init.kaiming_normal_(layer.weight)
+        else:
+            nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 class SAUNet(Segmenter):
@@ -126,4 +133,4 @@ class SAUNet(Segmenter):
         )
         decoder = UNetDecoder(encoder.channels, partial(DoublingStage, block=block))
         super().__init__(encoder, decoder, num_classes)
-        self.apply(initialize)
+        initialize(self, he=() if norm == "batch" else (nn.Conv2d, nn.ConvTranspose2d))

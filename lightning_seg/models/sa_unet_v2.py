@@ -57,4 +57,4 @@ class SAUNetV2(Segmenter):
         attend = CrossScaleAttention if skip_attention == "csa" else None
         decoder = UNetDecoder(encoder.channels, partial(DoublingStage, block=block, attend=attend))
         super().__init__(encoder, decoder, num_classes)
-        self.apply(initialize)
+        initialize(self, he=(nn.Conv2d,))

@@ -138,6 +138,29 @@ def test_logits_lie_where_the_image_does_that_was_padded_below_and_at_the_right(
 
 
 @each_case
+def test_an_odd_size_is_padded_at_the_bottom_and_at_the_right(case: Case) -> None:
+    """Every network halves, so that 63 pixels become 64: the logits are those of that image."""
+    net, odd = build(case).eval(), image(1, height=63, width=63)
+    even = F.pad(odd, (0, 1, 0, 1), mode="replicate")
+    with torch.no_grad():
+        expected = logits(net(even))[..., :63, :63]
+        torch.testing.assert_close(logits(net(odd)), expected, rtol=1e-4, atol=1e-4)
+
+
+@each_case
+@pytest.mark.parametrize("training", [False, True])
+def test_no_image_gives_no_logits(case: Case, training: bool) -> None:
+    net = build(case).train(training)
+    state = copy.deepcopy(net.state_dict())
+    output = net(image(batch=0, height=65, width=47))
+    assert logits(output).shape == (0, 1, 65, 47)
+    penalty = getattr(output, "penalty", None)
+    assert penalty is None or penalty == 0
+    for name, value in net.state_dict().items():
+        assert "num_batches_tracked" in name or torch.equal(value, state[name])
+
+
+@each_case
 def test_every_weight_gets_a_gradient_except_those_declared_unused(case: Case) -> None:
     net = build(case).train()
     total(net(image(batch=2))).backward()

@@ -1,5 +1,6 @@
 """SA-UNet and SA-UNetv2, which share their blocks."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,36 @@ def test_the_doubling_convolution_starts_at_the_first_pixel_as_keras() -> None:
     expected = torch.zeros(6, 6)
     expected[:3, :3] = conv.weight[0, 0]
     assert torch.equal(conv(x)[0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "he", "transposed_he"),
+    [
+        ("sa_unet", {}, False, False),
+        ("sa_unet", {"norm": "group"}, True, True),
+        ("sa_unet_v2", {}, True, False),
+    ],
+)
+def test_the_start_is_that_of_the_published_code(
+    name: str, options: dict[str, Any], he: bool, transposed_he: bool
+) -> None:
+    """Keras' default, Glorot, where its code names none; a uniform distribution has an end."""
+    torch.manual_seed(0)
+    for layer in models.create(name, **options).modules():
+        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        transposed = isinstance(layer, nn.ConvTranspose2d)
+        weight = layer.weight.transpose(0, 1) if transposed else layer.weight
+        out, inner, *kernel = weight.shape
+        # of a transposed kernel Keras takes the output for its fan-in
+        fan_in = (out if transposed else inner) * math.prod(kernel)
+        fans = (out + inner) * math.prod(kernel)
+        by_he = layer.bias is None or (transposed_he if transposed else he)
+        variance = 2 / fan_in if by_he else 2 / fans
+        if weight.numel() >= 1000:
+            assert weight.var().item() == pytest.approx(variance, rel=0.15)
+        assert by_he or weight.abs().max().item() <= math.sqrt(6 / fans)
+        assert layer.bias is None or not layer.bias.any()
 
 
 def test_a_width_that_does_not_divide_into_groups_is_refused() -> None:

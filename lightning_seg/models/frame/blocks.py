@@ -110,6 +110,16 @@ class AttentionMap(nn.Identity):
         return bool(self._forward_hooks)
 
 
+def is_empty(x: Tensor) -> bool:
+    """Whether ``x`` holds no image; never in a graph that is traced, where their number is open."""
+    return not torch.compiler.is_compiling() and len(x) == 0
+
+
+def batch_mean(x: Tensor) -> Tensor:
+    """The mean of all numbers, 0 where there is none."""
+    return x.sum() if is_empty(x) else x.mean()
+
+
 def lean_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, marker: AttentionMap) -> Tensor:
     """``softmax(scale q k') v`` over the last two axes, contiguous; the map is formed only where ``marker`` wants it."""
     if marker.wanted:
@@ -119,9 +129,8 @@ def lean_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, marker: Attent
         missing > 0 and v.device.type == "cpu"
     ):  # its kernel that never holds the map wants values as wide as queries ...
         v = F.pad(v, (0, missing))
-    q4, k4, v4 = (
-        t.reshape(t.shape[0], -1, *t.shape[-2:]) for t in (q, k, v)
-    )  # ... and, as all of them, four axes
+    # ... and, as all of them, four axes
+    q4, k4, v4 = (t if t.dim() == 4 else t.unsqueeze(1) for t in (q, k, v))
     out = F.scaled_dot_product_attention(q4, k4, v4, scale=scale)[..., :width]
     return out.reshape(*q.shape[:-1], width)
 

@@ -1,6 +1,7 @@
 """Encoders: image ``(B, C, H, W)`` -> pyramid, a list of maps from fine to coarse, described by ``channels`` and ``strides``.
 
-With `weights`, which finds what they start from, the only file that knows timm.
+With `weights`, which finds what they start from, and `layer_depths` the only file that knows
+timm. It is imported where a network asks for it: many do not, and it takes seconds.
 """
 
 import logging
@@ -8,11 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
 from lightning_seg.errors import InputError
-from lightning_seg.models.frame.blocks import DoubleConv
+from lightning_seg.models.frame.blocks import DoubleConv, is_empty
 
 STRIDES = (2, 4, 8, 16, 32)
 WIDTHS = (64, 128, 256, 512, 1024)  # of the original U-Net
@@ -100,6 +100,8 @@ class TimmEncoder(nn.Module):
     def __init__(
         self, name: str, in_channels: int = 3, options: dict[str, Any] | None = None
     ) -> None:
+        import timm
+
         super().__init__()
         self.name = name
         self.in_channels = in_channels
@@ -123,6 +125,8 @@ class TimmEncoder(nn.Module):
         self.mean, self.std = tuple(config.mean), tuple(config.std)
 
     def _create(self, **extra: Any) -> nn.Module:
+        import timm
+
         try:
             return timm.create_model(
                 self.name, features_only=True, in_chans=self.in_channels, **self.options, **extra
@@ -150,15 +154,27 @@ class TimmEncoder(nn.Module):
         return {"name": self.name, **describe(file)}
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        if is_empty(image):
+            return self._empty_pyramid(image)
         maps = self.body(image)
         pyramid = [maps[i] for i in self.levels]
         return (
             [m.permute(0, 3, 1, 2).contiguous() for m in pyramid] if self.channels_last else pyramid
         )
 
+    def _empty_pyramid(self, image: Tensor) -> list[Tensor]:
+        """Maps of no image, over which the attention windows of some of timm's encoders fail."""
+        height, width = image.shape[-2:]
+        return [
+            image.new_zeros(0, channels, -(-height // stride), -(-width // stride))
+            for channels, stride in zip(self.channels, self.strides, strict=True)
+        ]
+
 
 def _size_options(name: str) -> dict[str, Any]:
     """The arguments that let encoder ``name`` take images of any size; an unknown name is an error."""
+    import timm
+
     stem = name.split(".")[0]
     if not timm.is_model(stem):
         near = get_close_matches(stem, timm.list_models(), n=3, cutoff=0.5)

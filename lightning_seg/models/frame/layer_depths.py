@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import timm
 import torch
-from timm.models import group_parameters
 from torch import nn
 
 from lightning_seg.errors import InputError
@@ -42,6 +40,9 @@ def encoder_parameters(net: nn.Module, layered: bool = False) -> dict[str, int]:
 
 def _distances(encoder: TimmEncoder) -> dict[str, int]:
     """By timm's own groups, which are those of the classifier: its pyramid form writes ``stages_0`` or ``model.stages.0``."""
+    import timm
+    from timm.models import group_parameters
+
     model: Any = encoder.body
     if not _counts_layers(model):
         options = {

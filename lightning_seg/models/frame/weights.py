@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import timm
 from torch import nn
 
 from lightning_seg.errors import InputError
@@ -31,6 +30,7 @@ def find_weights(name: str, download: bool = True) -> Path:
 
 def _from_hub(name: str, download: bool) -> Path | None:
     """timm's published file from the local hub cache or, where the hub answers within 3 seconds, from the hub."""
+    import timm
     from huggingface_hub import (
         get_hf_file_metadata,
         hf_hub_download,
