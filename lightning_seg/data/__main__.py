@@ -21,6 +21,8 @@ Rules that split any data set when it is opened (see lightning_seg.data.rules), 
   auto, auto-<seed>   80/10/10 % (seed 42); auto: as the data set's own table says, where it does
   fold-<i>-of-<k>     fold i of k tests, the next one validates: fold-1-of-5
   leave-<group>       this group tests, a tenth of the others validates: leave one out
+  half-<seed>-of-<split>-of-<protocol>
+                      one half of that split tests, the other validates: half-42-of-val-of-kvasir-unet-a-v2
   test-only           everything tests a network that was trained elsewhere"""
 _EXIT = """exit code: 0 clean; 1 where something leaks (a group, or two samples that show the same, in two splits), is damaged or
 missing (undecodable or mismatched files, ids of the protocol, another number of images than the owners state); 2 bad input"""

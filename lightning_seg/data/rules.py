@@ -1,16 +1,30 @@
 """Splits that are made from a data set when it is opened, by a rule and a seed: for data without a file of ids.
 
-``auto``, ``auto-<seed>``: 80/10/10 % by group (seed 42), or ``auto``: as the source itself assigns its ids, where it does.
-``fold-<i>-of-<k>``: fold i of k tests, the next one validates (by group, seed 42). ``leave-<group>``: this group tests, a
-tenth of the others validates: leave one out. ``test-only``: everything tests a network that was trained elsewhere.
+* ``auto``, ``auto-<seed>``: 80/10/10 % by group (seed 42), or ``auto``: as the source itself
+  assigns its ids, where it does.
+* ``fold-<i>-of-<k>``: fold i of k tests, the next one validates (by group, seed 42).
+* ``leave-<group>``: this group tests, a tenth of the others validates: leave one out.
+* ``half-<seed>-of-<split>-of-<protocol>``: one half of a split of another protocol tests, the other
+  validates; what that protocol trains on trains.
+* ``test-only``: everything tests a network that was trained elsewhere.
 """
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lightning_seg.data.sources.base import Source
-from lightning_seg.data.splits import SPLITS, Split, group_split, k_fold, load_protocol, make_split
+from lightning_seg.data.splits import (
+    SPLITS,
+    KnownPair,
+    Split,
+    check,
+    group_split,
+    k_fold,
+    load_protocol,
+    make_split,
+)
 from lightning_seg.errors import InputError, unknown
 
 Rule = Callable[[Any], Split]  # an opened source -> its split
@@ -45,6 +59,9 @@ def _general(name: str) -> Rule | None:
                 f"protocol {name!r} does not exist; give fold-1-of-k to fold-k-of-k with k from 3."
             )
         return lambda source: _fold(name, source, fold - 1, count)
+    if match := re.fullmatch(r"half-(\d+)-of-(val|test)-of-([^/\\]+)", name):
+        seed, part, whole = int(match[1]), match[2], load_protocol(match[3])
+        return lambda source: _half(name, source, seed, part, whole)
     if name.startswith("leave-"):
         return lambda source: _leave(name, source, name.removeprefix("leave-"))
     return None
@@ -79,6 +96,31 @@ def _fold(name: str, source: Source, fold: int, count: int) -> Split:
         f"{count} folds by group, seed {SEED}",
         dict(zip(SPLITS, (train, val, test), strict=True)),
     )
+
+
+def _half(name: str, source: Source, seed: int, part: str, whole: Split) -> Split:
+    """Divide ``val`` or ``test`` of a protocol in two.
+
+    UNet-A's card says of its test "50 % of the original validation split, seed 42". With a protocol
+    whose test is what a paper calls validation, as in kvasir-880-120, all else trains.
+    """
+    check(whole, source)
+    divided = {id: source.groups[id] for id in whole.ids[part]}
+    halves = group_split(divided, {"test": 0.5, "val": 0.5}, seed)
+    train = [*whole.ids["train"], *(whole.ids["val"] if part == "test" else ())]
+    rule = (
+        f"the {len(divided)} {part} ids of {whole.name} ({whole.digest}) in two halves, by group, "
+        f"seed {seed}: one tests, the other validates"
+    )
+    found = _of_parts(name, rule, {"train": train, **halves})
+    home = found.home
+    across = tuple(pair for pair in whole.pairs if _divided(pair, home))
+    return replace(found, leaks=bool(across) if whole.pairs else whole.leaks, pairs=across)
+
+
+def _divided(pair: KnownPair, home: Mapping[str, str]) -> bool:
+    splits = {home[id] for id in (pair.first, pair.second) if id in home}
+    return len(splits) > 1
 
 
 def _leave(name: str, source: Source, group: str) -> Split:

@@ -23,7 +23,10 @@ def test_all_protocols_are_listed_with_digest_sizes_and_rule(
 ) -> None:
     main(["protocols"])
     printed, _, rules = capsys.readouterr().out.partition("\n\n")
-    assert all(rule in rules for rule in ("auto", "fold-<i>-of-<k>", "leave-<group>", "test-only"))
+    assert all(
+        rule in rules
+        for rule in ("auto", "fold-<i>-of-<k>", "leave-<group>", "half-<seed>", "test-only")
+    )
     rows = {
         line.split()[0]: line.split()[1:]
         for line in printed.splitlines()

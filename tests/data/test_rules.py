@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lightning_seg.data import DATASETS, SegmentationDataModule
 from lightning_seg.data.rules import resolve
+from lightning_seg.data.sources import kvasir_seg
 from lightning_seg.data.splits import SPLITS, Split, load_protocol
 from lightning_seg.errors import InputError
 
@@ -167,3 +168,47 @@ def test_a_protocol_with_one_gap_is_still_refused(
     path.write_text("id,split\n" + content)
     with pytest.raises(InputError, match=f"gives no ids to {lacking}; .*or test alone has ids"):
         load_protocol(path)
+
+
+class Frames(Bare):
+    """The 1000 ids of Kvasir-SEG."""
+
+    def __init__(self) -> None:
+        ids = sorted(load_protocol("kvasir-unet-a-v2").home)
+        known = kvasir_seg.known_groups()
+        super().__init__({id: known.get(id, id) for id in ids})
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("half-42-of-val-of-kvasir-unet-a-v2", (800, 50, 50)),
+        ("half-42-of-test-of-kvasir-unet-a-v2", (900, 50, 50)),
+        ("half-42-of-test-of-kvasir-880-120-clean", (880, 60, 60)),
+    ],
+)
+def test_half_of_a_split_tests_and_the_other_validates(name: str, sizes: tuple[int, ...]) -> None:
+    source = Frames()
+    made = split(name, source)
+    part, whole = name.split("-of-")[1], load_protocol(name.split("-of-")[2])
+    assert tuple(len(made.ids[one]) for one in SPLITS) == sizes
+    assert sorted(made.ids["val"] + made.ids["test"]) == sorted(whole.ids[part])
+    assert set(whole.ids["train"]) <= set(made.ids["train"])
+    assert all(len(found) <= 1 for found in homes(made, source).values())
+    assert (made.leaks, made.name) == (False, name)
+    assert split(name.replace("42", "43"), source).digest != made.digest
+
+
+def test_half_of_a_leaking_split_lists_the_pairs_that_still_cross() -> None:
+    made = split("half-42-of-test-of-kvasir-880-120", Frames())
+    home = made.home
+    assert made.leaks
+    assert all(home[pair.first] != home[pair.second] for pair in made.pairs)
+    # val joined train, so that its seven pairs with it cross no longer
+    assert len(made.pairs) == 16
+
+
+@pytest.mark.parametrize("name", ["half-42-of-train-of-drive", "half-42-of-val-of-nothing"])
+def test_half_of_what_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="no protocol named"):
+        resolve(name, Bare)

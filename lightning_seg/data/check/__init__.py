@@ -5,11 +5,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
+from lightning_seg.data.check.annotations import Annotations, annotated_twice
 from lightning_seg.data.check.duplicates import SAME_VIEW, Pair, find_pairs
 from lightning_seg.data.check.facts import Damage, Facts, gather, sample_ids
 from lightning_seg.data.check.masks import USUAL, Greys, greys
+from lightning_seg.data.check.names import likely_groups
 from lightning_seg.data.sources.base import Source
 from lightning_seg.data.splits import Split
 
@@ -51,6 +54,10 @@ class Crossings(NamedTuple):
     pairs: tuple[Pair, ...]
     missing: tuple[str, ...]
     home: Mapping[str, str]  # sample -> split
+    annotations: tuple[Annotations, ...] = ()  # of pictures that stand on both sides
+    likely: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # of names that look like frames of one patient
 
     @property
     def leaks(self) -> bool:
@@ -73,6 +80,12 @@ class Report:
     pairs: list[Pair]
     groups: dict[str, str]
     protocols: list[Crossings]
+    annotations: list[Annotations]  # of pictures that stand twice
+
+    @property
+    def grouped(self) -> bool:
+        """Whether patients, sequences or duplicates are known."""
+        return self.scans or any(group != id for id, group in self.groups.items())
 
     @property
     def empty(self) -> list[str]:
@@ -129,6 +142,7 @@ def examine(
     facts = [one for one in found if isinstance(one, Facts)]
     near = near and not getattr(source, "synthetic", False)
     pairs = find_pairs(facts, progress("comparing", 0), near, likeness)
+    annotations = [] if hasattr(source, "expand") else annotated_twice(source, pairs)
     return Report(
         dataset,
         tuple(source.classes),
@@ -141,11 +155,14 @@ def examine(
         near,
         pairs,
         source.groups,
-        [_crossings(protocol, source, pairs) for protocol in protocols],
+        [_crossings(protocol, source, pairs, annotations) for protocol in protocols],
+        annotations,
     )
 
 
-def _crossings(protocol: Split, source: Source, pairs: Sequence[Pair]) -> Crossings:
+def _crossings(
+    protocol: Split, source: Source, pairs: Sequence[Pair], annotations: Sequence[Annotations]
+) -> Crossings:
     home: dict[str, str] = {}
     missing: list[str] = []
     expand = getattr(source, "expand", lambda id: (id,))
@@ -159,5 +176,33 @@ def _crossings(protocol: Split, source: Source, pairs: Sequence[Pair]) -> Crossi
     groups = tuple(
         (group, tuple(sorted(several))) for group, several in splits.items() if len(several) > 1
     )
-    crossing = tuple(pair for pair in pairs if len({home[id] for id in pair[:2] if id in home}) > 1)
-    return Crossings(protocol, groups, crossing, tuple(sorted(missing)), home)
+
+    def crosses(ids: Sequence[str]) -> bool:
+        return len({home[id] for id in ids if id in home}) > 1
+
+    return Crossings(
+        protocol,
+        groups,
+        tuple(pair for pair in pairs if crosses(pair[:2])),
+        tuple(sorted(missing)),
+        home,
+        tuple(each for each in annotations if crosses(each[:2])),
+        _likely_crossings(source, home),
+    )
+
+
+def _likely_crossings(source: Source, home: Mapping[str, str]) -> dict[str, str]:
+    """Of ids whose names look like one patient's, two that stand in different splits: id -> id.
+
+    Where groups are known, or the images are drawn by a program, names mean nothing.
+    """
+    known = any(group != id for id, group in source.groups.items())
+    if known or hasattr(source, "expand") or getattr(source, "synthetic", False):
+        return {}
+    first: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for id, patient in likely_groups(sorted(home)).items():
+        other = first.setdefault(patient, id)
+        if home[other] != home[id] and other not in found:
+            found[other] = id
+    return found

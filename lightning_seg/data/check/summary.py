@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_seg.data.check import Crossings, Report
+from lightning_seg.data.check.annotations import Annotations
 from lightning_seg.data.check.duplicates import KINDS, Pair
 from lightning_seg.data.splits import SPLITS
 
@@ -18,7 +19,7 @@ SHOWN = 5  # examples of each finding
 
 
 class Line(NamedTuple):
-    """level: ok, note, fault (damaged or missing) or leak."""
+    """level: ok, note, amber (likely wrong), fault (damaged or missing) or leak."""
 
     level: str
     title: str
@@ -35,11 +36,18 @@ def lines(report: Report) -> list[Line]:
             *_foreground(report),
             *_odd(report),
             _duplicates(report),
+            *_annotations(report.annotations, "annotated twice"),
         ]
     return found + [line for crossings in report.protocols for line in _protocol(crossings, report)]
 
 
-_COLOURS = {"ok": "green", "note": "cyan", "fault": "yellow", "leak": "bold red"}
+_COLOURS = {
+    "ok": "green",
+    "note": "cyan",
+    "amber": "yellow",
+    "fault": "yellow",
+    "leak": "bold red",
+}
 
 
 def print_lines(report: Report) -> None:
@@ -191,14 +199,43 @@ def _protocol(crossings: Crossings, report: Report) -> list[Line]:
                 f"LEAK: {len(crossings.pairs)} pairs that show the same cross its splits: {pairs}",
             )
         )
-    return found or [
-        Line("ok", title, f"{sizes} ids, digest {protocol.digest}: nothing crosses its splits")
-    ]
+    found += _annotations(crossings.annotations, title)
+    if crossings.likely:
+        placed = [_placed(pair, crossings) for pair in crossings.likely.items()]
+        found.append(Line("amber", title, f"{_LIKELY} {_few(placed)}"))
+    if found:
+        return found
+    known = "nothing crosses its splits"
+    if not report.grouped:
+        known += "; no patients or sequences are known"
+    return [Line("ok", title, f"{sizes} ids, digest {protocol.digest}: {known}")]
+
+
+_LIKELY = (
+    "no patients or sequences are known, and names look like several images of one in different "
+    "splits; name the groups (dataset_options.group_pattern, or the column group of a table):"
+)
+
+
+def _annotations(found: Sequence[Annotations], title: str) -> list[Line]:
+    """How far the masks of pictures that stand twice agree."""
+    if not found:
+        return []
+    dice = np.array([np.mean(each.dice) for each in found])
+    lowest = found[int(dice.argmin())]
+    text = (
+        f"{len(found)} pictures bear two annotations, which agree at a Dice of {dice.mean():.3f} "
+        f"(median {np.median(dice):.3f}, minimum {dice.min():.3f}: {lowest.first}, {lowest.second})"
+    )
+    return [Line("note", title, text)]
+
+
+def _placed(ids: Sequence[str], crossings: Crossings) -> str:
+    return " and ".join(f"{id} ({crossings.home[id]})" for id in ids)
 
 
 def _pair(pair: Pair, crossings: Crossings) -> str:
-    first, second = (f"{id} ({crossings.home[id]})" for id in pair[:2])
-    return f"{first} and {second}, {pair.kind}"
+    return f"{_placed(pair[:2], crossings)}, {pair.kind}"
 
 
 def _few(texts: Sequence[str]) -> str:

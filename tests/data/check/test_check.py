@@ -352,3 +352,63 @@ def test_a_page_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_pa
             page.write_page(report, source, target)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_names_like_frames_of_one_patient_make_a_protocol_amber_where_no_groups_are_known() -> None:
+    images = {
+        f"p{patient}_{frame}": scene(10 * patient + frame)
+        for patient in (1, 2, 3)
+        for frame in (0, 1)
+    }
+    homes = dict(
+        zip(sorted(images), ["train", "test", "train", "train", "val", "val"], strict=True)
+    )
+    split = make_split("mine", "1", "", homes)
+    report = examine("mine", Scenes(images), [split], near=False)
+    (line,) = [line for line in summary.lines(report) if line.title == "protocol mine"]
+    assert line.level == "amber"
+    assert "p1_0 (train) and p1_1 (test)" in line.text
+    assert "p2_0" not in line.text
+    assert report.exit_code == 0
+    known = Scenes(images, {id: id[:2] for id in images})
+    (told,) = [
+        line
+        for line in summary.lines(examine("mine", known, [split], near=False))
+        if line.title == "protocol mine"
+    ]
+    assert told.level == "leak"
+    together = make_split("mine", "1", "", homes | {"p1_1": "train", "p3_1": "test"})
+    assert "amber" in {
+        line.level
+        for line in summary.lines(examine("mine", Scenes(images), [together], near=False))
+    }
+
+
+def test_where_no_groups_are_known_and_names_say_nothing_the_report_says_so() -> None:
+    images = dict(zip("abc", (scene(1), scene(2), scene(3)), strict=True))
+    split = make_split("mine", "1", "", dict(zip("abc", ("train", "val", "test"), strict=True)))
+    report = examine("mine", Scenes(images), [split], near=False)
+    (line,) = [line for line in summary.lines(report) if line.title == "protocol mine"]
+    assert (line.level, line.text.endswith("no patients or sequences are known")) == ("ok", True)
+
+
+def test_two_annotations_of_one_picture_are_compared_where_the_pictures_lie() -> None:
+    picture = scene(7)
+    turned = np.rot90(
+        cv2.resize(picture, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
+    ).copy()
+    source = Scenes({"a": picture, "b": turned, "c": scene(8)})
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    cv2.circle(mask, (120, 100), 30, 1, -1)
+    half = mask.copy()
+    half[:, :120] = 0
+    small = cv2.resize(half, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_NEAREST)
+    source.masks = {"a": mask, "b": np.rot90(small).copy()}
+    split = make_split("mine", "1", "", {"a": "train", "c": "val", "b": "test"})
+    report = examine("mine", source, [split])
+    (found,) = report.annotations
+    expected = 2 * half.sum() / (half.sum() + mask.sum())
+    assert (found.first, found.second) == ("a", "b")
+    assert found.dice[0] == pytest.approx(expected, abs=0.02)
+    texts = [line.text for line in summary.lines(report) if "two annotations" in line.text]
+    assert [f"Dice of {found.dice[0]:.3f}" in text for text in texts] == [True, True]
