@@ -9,6 +9,7 @@ from lightning_seg.errors import one_sentence, unknown
 
 RECIPES = Path(__file__).parent
 HOMES = {  # command -> the module whose `main` takes the arguments after it
+    "check": "experiments.check",
     "leaderboard": "experiments.leaderboard.__main__",
     "record": "experiments.record",
     "reproduce": "experiments.reproduce",

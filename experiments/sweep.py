@@ -232,22 +232,28 @@ def slurm_array(spec: StudySpec, name: str, slots: Sequence[int]) -> str:
 _SLURM = """#!/bin/bash
 #SBATCH --job-name={name}
 #SBATCH --array={tasks}
+#SBATCH --ntasks=1
 #SBATCH --gpus={gpus}
 #SBATCH --cpus-per-task=8
 #SBATCH --time=12:00:00
+#SBATCH --signal=B:USR1@300
 #SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --output={name}-%A_%a.out
 set -euo pipefail
 commands=(
   {commands}
 )
 run={runs}/$(printf 'trial_%04d' "$SLURM_ARRAY_TASK_ID")
-export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1
-if compgen -G "$run/version_*/test-*/*/summary.json" > /dev/null; then exit 0; fi  # tested already: not twice
+export PATH="$PWD/.venv/bin:$PATH"
+source experiments/slurm/job.sh
+# tested already: not twice
+if compgen -G "$run/version_*/test-*/*/summary.json" > /dev/null; then exit 0; fi
 again=""
 if compgen -G "$run/version_*/checkpoints/last*.ckpt" > /dev/null; then again=" --ckpt_path last"; fi
-eval "${{commands[$SLURM_ARRAY_TASK_ID]}}$again"
-lightning-seg test --ckpt_path best --runs {runs} --name "$(basename "$run")"
+# a training that does not come to its end leaves this script here: complete ones alone are tested
+eval "in_step ${{commands[$SLURM_ARRAY_TASK_ID]}}$again"
+in_step lightning-seg test --ckpt_path best --runs {runs} --name "$(basename "$run")"
 """
 
 
