@@ -20,6 +20,7 @@ from safetensors.torch import save
 from lightning_seg.errors import InputError
 from lightning_seg.export._check import TOLERANCE, Difference, check_folder
 from lightning_seg.export._code import HEADER, flat_sources
+from lightning_seg.export._file_export import export_parser, writable
 from lightning_seg.export.card import CODE_LICENSE, card
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.models import arguments, find
@@ -54,27 +55,17 @@ def main(args: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lightning-seg export hf",
-        description="A checkpoint as a folder that Hugging Face's transformers loads.",
-    )
-    parser.add_argument(
-        "--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one"
-    )
-    parser.add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="a folder that does not exist yet"
-    )
-    parser.add_argument(
-        "--repo-id",
-        default="",
-        metavar="USER/NAME",
-        help="under which the card shows how to load it",
-    )
-    license_help = (
+    parser = export_parser("hf", "A checkpoint as a folder that Hugging Face's transformers loads.")
+    add = parser.add_argument
+    folder = "a folder that does not exist yet"
+    add("--output", required=True, type=Path, metavar="DIR", help=folder)
+    name = "under which the card shows how to load it"
+    add("--repo_id", "--repo-id", default="", metavar="USER/NAME", help=name)
+    terms = (
         f"of the weights, as the Hub names it (default: other; the code is under {CODE_LICENSE})"
     )
-    parser.add_argument("--license", default="other", metavar="ID", help=license_help)
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    add("--license", default="other", metavar="ID", help=terms)
+    add("--overwrite", action="store_true", help="replace an earlier export")
     return parser
 
 
@@ -102,23 +93,18 @@ def export_hf(
     given = read_checkpoint(file)["hyper_parameters"]
     _check(given["architecture"], output, overwrite)
     network = load_ensemble([file])
-    try:
+    with writable(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
             folder = Path(scratch) / "content"
             folder.mkdir()
             write_model(folder, network, given.get("loss"))
             difference = check_folder(folder, network)
-            (folder / "README.md").write_text(
-                card(file, repo_id or str(output), license_id), encoding="utf-8"
-            )
+            text = card(file, repo_id or str(output), license_id)
+            (folder / "README.md").write_text(text, encoding="utf-8")
             if output.is_dir():
                 output.rename(Path(scratch) / "before")  # is removed with the scratch folder
             folder.rename(output)
-    except OSError as error:
-        raise InputError(
-            f"{output} cannot be written ({error.strerror or error}); give another place, or free space and permissions there."
-        ) from error
     return difference
 
 

@@ -17,7 +17,15 @@ import numpy as np
 
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.export import _onnx_graph as graph
-from lightning_seg.export._facts import SIDES, check_output, facts_of, read_side
+from lightning_seg.export._facts import check_output, read_side
+from lightning_seg.export._file_export import (
+    FileExport,
+    add_file_options,
+    check_side,
+    export_parser,
+    open_export,
+    written,
+)
 from lightning_seg.export._graph import Logits, Masks
 from lightning_seg.export._pictures import CALIBRATE, Pictures, choose_pictures
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms, masks_forms
@@ -28,21 +36,17 @@ from lightning_seg.export.verify import (
     verify_logits,
     verify_masks,
 )
-from lightning_seg.files import whole
-from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.inference.mask_rule import MaskRule
-from lightning_seg.runs import find_checkpoint
 
 OPSETS = range(18, 24)  # that torch can write
 OPSET = 20
 QUANTIZATIONS = ("int8", "bf16")
 VERIFIED, CALIBRATED = 16, 32  # pictures of a variant
 FEW = 4  # that verify an exact file
-NATIVE = 96  # side of the example for a network that takes images as they are
 
 
 @dataclass(frozen=True)
-class Options:
+class OnnxOptions:
     """What kind of file is written.
 
     Attributes:
@@ -74,10 +78,7 @@ class Options:
             raise InputError(
                 "--with-processing scales pictures of any size as the checkpoint says; leave out --size."
             )
-        if self.size is not None and self.size not in SIDES:
-            raise InputError(
-                f"size {self.size} is out of range; give one from {SIDES[0]} to {SIDES[-1]}."
-            )
+        check_side(self.size)
         if self.threshold != 0.5 and not self.processing:
             raise InputError(
                 "--threshold is for the masks of --with-processing; leave it out, or add that."
@@ -86,7 +87,7 @@ class Options:
             raise InputError("--calibrate is for --quantize int8; leave it out, or add that.")
 
 
-class Exported(NamedTuple):
+class OnnxExported(NamedTuple):
     """What the file takes, also in words, and what its verification found."""
 
     shapes: Shapes
@@ -97,7 +98,7 @@ class Exported(NamedTuple):
 def main(args: Sequence[str]) -> None:
     """``lightning-seg export onnx``; see its ``--help``."""
     given = _parser().parse_args(args)
-    options = Options(
+    options = OnnxOptions(
         given.with_processing,
         given.quantize or "",
         read_side(given.size),
@@ -113,60 +114,28 @@ def main(args: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lightning-seg export onnx",
-        description="A checkpoint as an ONNX file.",
-        allow_abbrev=False,
-    )
+    parser = export_parser("onnx", "A checkpoint as an ONNX file.")
+    add_file_options(parser, ".onnx")
     add = parser.add_argument
-    add("--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one")
-    add("--output", required=True, type=Path, metavar="FILE", help="such as model.onnx")
-    add(
-        "--with-processing",
-        action="store_true",
-        help="pictures (B, H, W, C) uint8 of any size in, masks out",
-    )
-    add(
-        "--threshold",
-        type=float,
-        default=0.5,
-        help="of the masks of --with-processing (default 0.5)",
-    )
-    add(
-        "--quantize",
-        metavar="KIND",
-        help="int8 (for CPUs with VNNI) or bf16 (half the bytes), if masks stay",
-    )
-    add(
-        "--size",
-        default="dynamic",
-        help="the only height and width; dynamic (default): any, where the network allows",
-    )
-    add(
-        "--opset",
-        type=int,
-        default=OPSET,
-        help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})",
-    )
-    add(
-        "--images",
-        metavar="FOLDER",
-        help="that verify it (default: of the validation split, or phantoms)",
-    )
-    add(
-        CALIBRATE,
-        metavar="FOLDER",
-        help="that calibrate int8, not the test images (default: of the training split)",
-    )
-    add(
-        "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
-    )
+    processing = "pictures (B, H, W, C) uint8 of any size in, masks out"
+    add("--with_processing", "--with-processing", action="store_true", help=processing)
+    cut = "of the masks of --with-processing (default 0.5)"
+    add("--threshold", type=float, default=0.5, help=cut)
+    kinds = "int8 (for CPUs with VNNI) or bf16 (half the bytes), if masks stay"
+    add("--quantize", metavar="KIND", help=kinds)
+    opset = f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})"
+    add("--opset", type=int, default=OPSET, help=opset)
+    calibrate = "that calibrate int8, not the test images (default: of the training split)"
+    add(CALIBRATE, metavar="FOLDER", help=calibrate)
     return parser
 
 
 def export_onnx(
-    checkpoint: str | Path, output: Path, options: Options | None = None, trust_code: bool = False
-) -> Exported:
+    checkpoint: str | Path,
+    output: Path,
+    options: OnnxOptions | None = None,
+    trust_code: bool = False,
+) -> OnnxExported:
     """Write ``output`` from a checkpoint, after onnxruntime gave the checkpoint's logits (or masks) with it.
 
     Args:
@@ -176,49 +145,33 @@ def export_onnx(
     Errors: InputError for another suffix, missing libraries, a place that cannot be written, and for a file that does not do
     what the checkpoint does.
     """
-    options = options or Options()
+    options = options or OnnxOptions()
     check_output(output, ".onnx")
     for library in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(library) is None:
             raise InputError(
                 f"ONNX files need {library}, which is absent; pip install 'lightning_seg[onnx]'."
             )
-    file = find_checkpoint(checkpoint)
-    network = load_ensemble([file], trust_code=trust_code)
-    pictures = choose_pictures(network, file, options.images, VERIFIED if options.quantize else FEW)
+    count = VERIFIED if options.quantize else FEW
+    job = open_export(checkpoint, options.size, options.images, count, trust_code)
     calibration = None
     if options.quantize == "int8":
-        calibration = choose_pictures(
-            network, file, options.calibrate, CALIBRATED, "train", CALIBRATE
-        )
-    export = _Export(network, facts_of(network, file), pictures, calibration, options)
-    try:
-        with whole(output) as part:
-            return export.write(part)
-    except OSError as error:
-        raise InputError(
-            f"{output} cannot be written ({error.strerror or error}); give another place, or free space and permissions there."
-        ) from error
+        place = options.calibrate, CALIBRATED, "train", CALIBRATE
+        calibration = choose_pictures(job.network, job.checkpoint, *place)
+    with written(output, ".onnx") as part:
+        return _OnnxExport(job, calibration, options).write(part)
 
 
-class _Export:
-    """One export: the network, what the file says of it, the pictures that verify and calibrate it, what is asked."""
+class _OnnxExport:
+    """One export: a checkpoint, the pictures that calibrate it, what is asked."""
 
-    def __init__(
-        self,
-        network: Ensemble,
-        facts: dict[str, Any],
-        pictures: Pictures,
-        calibration: Pictures | None,
-        options: Options,
-    ) -> None:
-        self.network, self.facts, self.pictures, self.options = network, facts, pictures, options
-        self.calibration = calibration
-        self.side = options.size or network.trained.size or NATIVE
-        self.rule = MaskRule(network.trained.classes, options.threshold)
-        self.logits = Logits(network)
+    def __init__(self, job: FileExport, calibration: Pictures | None, options: OnnxOptions) -> None:
+        self.network, self.facts, self.pictures = job.network, job.facts, job.pictures
+        self.side, self.options, self.calibration = job.side, options, calibration
+        self.rule = MaskRule(job.network.trained.classes, options.threshold)
+        self.logits = Logits(job.network)
 
-    def write(self, part: Path) -> Exported:
+    def write(self, part: Path) -> OnnxExported:
         """Write the freest form that verifies."""
         channels = self.network.trained.in_channels
         if self.options.processing:
@@ -230,7 +183,7 @@ class _Export:
         on = verified._replace(
             text=f"on {self.pictures.origin}: {verified.text}{self._calibrated('; calibrated on ')}"
         )
-        return Exported(shapes, self._takes(shapes), on)
+        return OnnxExported(shapes, self._takes(shapes), on)
 
     def _write(self, traced: Traced, part: Path) -> Verified:
         model = self._model(traced)

@@ -8,7 +8,6 @@ A plain program refuses sizes that it does not take; a compiled one checks nothi
 """
 
 import argparse
-import contextlib
 import io
 import json
 import os
@@ -22,18 +21,21 @@ import numpy as np
 import torch
 
 from lightning_seg.errors import InputError, unknown
-from lightning_seg.export._facts import SIDES, check_output, facts_of, read_side
+from lightning_seg.export._facts import check_output, read_side
+from lightning_seg.export._file_export import (
+    add_file_options,
+    check_side,
+    export_parser,
+    open_export,
+    written,
+)
 from lightning_seg.export._graph import Logits
-from lightning_seg.export._pictures import choose_pictures
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms
 from lightning_seg.export.verify import Function, Verified, image_batches, verify_logits
-from lightning_seg.files import whole
-from lightning_seg.inference.ensemble import Ensemble, load_ensemble
-from lightning_seg.runs import find_checkpoint
+from lightning_seg.inference.ensemble import Ensemble
 
 PRECISIONS = ("32", "bf16")
 VERIFIED = 4  # pictures
-NATIVE = 96  # side of the example for a network that takes images as they are
 FACTS = "lightning_seg.json"  # in the plain program: classes, size, checkpoint, ...
 
 
@@ -57,37 +59,12 @@ def main(args: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lightning-seg export program",
-        description="A checkpoint as a torch program.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--ckpt_path", required=True, metavar="FILE", help="a .ckpt file, or a run: its best one")
-    add("--output", required=True, type=Path, metavar="FILE", help="such as model.pt2")
-    add(
-        "--aot",
-        action="store_true",
-        help="compiled for processors like this one (needs a C++ compiler, takes minutes)",
-    )
-    add(
-        "--precision",
-        default="32",
-        help="32 (default), or bf16: mixed precision, for CPUs that have it, if masks stay",
-    )
-    add(
-        "--size",
-        default="dynamic",
-        help="the only height and width; dynamic (default): any, where the network allows",
-    )
-    add(
-        "--images",
-        metavar="FOLDER",
-        help="that verify it (default: of the validation split, or phantoms)",
-    )
-    add(
-        "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
-    )
+    parser = export_parser("program", "A checkpoint as a torch program.")
+    add_file_options(parser, ".pt2")
+    aot = "compiled for processors like this one (needs a C++ compiler, takes minutes)"
+    parser.add_argument("--aot", action="store_true", help=aot)
+    numbers = "32 (default), or bf16: mixed precision, for CPUs that have it, if masks stay"
+    parser.add_argument("--precision", default="32", help=numbers)
     return parser
 
 
@@ -112,37 +89,28 @@ def export_program(
     Returns what it takes and what its verification found, in lines. Errors: as of `export_onnx`.
     """
     check_output(output, ".pt2")
-    if size is not None and size not in SIDES:
-        raise InputError(f"size {size} is out of range; give one from {SIDES[0]} to {SIDES[-1]}.")
+    check_side(size)
     if aot:
         _check_compiler()
-    file = find_checkpoint(checkpoint)
-    network = load_ensemble([file], trust_code=trust_code)
-    side = size or network.trained.size or NATIVE
-    pictures = choose_pictures(network, file, images, VERIFIED)
-    forms = logits_forms(
-        Logits(network, precision == "bf16"), network.trained.in_channels, size, side
-    )
-    variant, facts = (
-        "" if precision == "32" else precision,
-        facts_of(network, file) | {"precision": precision},
-    )
+    job = open_export(checkpoint, size, images, VERIFIED, trust_code)
+    network, side = job.network, job.side
+    logits = Logits(network, precision == "bf16")
+    forms = logits_forms(logits, network.trained.in_channels, size, side)
+    facts = job.facts | {"precision": precision}
+    variant = "" if precision == "32" else precision
 
     def attempt(traced: Traced, part: Path) -> Verified:
         run = _write(part, traced, aot, facts)
-        batches = [
-            batch
-            for batch in image_batches(pictures.images, traced.shapes, side)
-            if _allowed(batch, traced)
-        ]
-        return verify_logits(network, run, batches, variant)
+        batches = image_batches(job.pictures.images, traced.shapes, side)
+        allowed = [batch for batch in batches if _allowed(batch, traced)]
+        return verify_logits(network, run, allowed, variant)
 
-    with _writable(output), whole(output) as part:
+    with written(output, ".pt2") as part:
         shapes, verified = freest(forms, lambda traced: attempt(traced, part))
     unchecked = "; it does not check that, and other sizes give wrong masks" if aot else ""
     return [
         f"takes:     {_takes(network, shapes)}{unchecked}",
-        f"verified:  on {pictures.origin}: {verified.text}",
+        f"verified:  on {job.pictures.origin}: {verified.text}",
     ]
 
 
@@ -200,13 +168,3 @@ def _check_compiler() -> None:
         raise InputError(
             "--aot needs a C++ compiler, and neither g++ nor clang++ is installed; install one, or leave --aot out."
         )
-
-
-@contextlib.contextmanager
-def _writable(output: Path) -> Any:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{output} cannot be written ({error.strerror or error}); give another place, or free space and permissions there."
-        ) from error

@@ -15,6 +15,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.inference.pictures import overlay
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.predictor import Predictor
+from lightning_seg.models.frame.normalization import NotFiniteError
 from lightning_seg.serve._limits import Limits, RequestError
 from lightning_seg.serve._upload import Upload, read
 
@@ -36,6 +37,8 @@ def predict(predictor: Predictor, upload: Upload, limits: Limits) -> tuple[np.nd
         raise RequestError(
             503, f"{upload.name} is too large for the memory; send a smaller one.", 30
         ) from None
+    except NotFiniteError as error:  # not the picture's fault
+        raise RequestError(500, str(error)) from error
     except InputError as error:
         raise RequestError(400, str(error)) from error
 

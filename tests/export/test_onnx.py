@@ -16,7 +16,7 @@ from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
 from lightning_seg.export import onnx as export
 from lightning_seg.export._pictures import _spread, choose_pictures
-from lightning_seg.export.onnx import Options, export_onnx, main, runner
+from lightning_seg.export.onnx import OnnxOptions, export_onnx, main, runner
 from lightning_seg.training.module import SegmentationModule
 
 
@@ -76,7 +76,7 @@ def pictures(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path, checkpoint: Path, pictures: Path) -> Path:
-    export_onnx(checkpoint, folder / "plain.onnx", Options(images=str(pictures)))
+    export_onnx(checkpoint, folder / "plain.onnx", OnnxOptions(images=str(pictures)))
     return folder / "plain.onnx"
 
 
@@ -98,7 +98,7 @@ def test_with_processing_the_file_gives_the_masks_of_predict_at_the_size_of_each
 ):
     output = folder / "masks.onnx"
     found = export_onnx(
-        checkpoint, output, Options(processing=True, threshold=0.4, images=str(pictures))
+        checkpoint, output, OnnxOptions(processing=True, threshold=0.4, images=str(pictures))
     )
     assert found.shapes.batch
     assert found.shapes.side is None
@@ -119,7 +119,7 @@ def test_with_processing_the_file_gives_the_masks_of_predict_at_the_size_of_each
 def test_a_network_that_takes_images_as_they_are_pads_them_in_the_graph(folder, pictures):
     checkpoint = write_checkpoint(folder / "native.ckpt", size=None)
     output = folder / "native.onnx"
-    export_onnx(checkpoint, output, Options(processing=True, images=str(pictures)))
+    export_onnx(checkpoint, output, OnnxOptions(processing=True, images=str(pictures)))
     image = np.asarray(Image.open(pictures / "0.png"))[:37, :51]
     assert (
         runner(output)(image[None])[0][0] == ls.load(checkpoint).predict(image).mask
@@ -127,7 +127,7 @@ def test_a_network_that_takes_images_as_they_are_pads_them_in_the_graph(folder, 
 
 
 def test_a_fixed_size_is_the_only_one_the_file_takes(folder, checkpoint):
-    found = export_onnx(checkpoint, folder / "fixed.onnx", Options(size=48))
+    found = export_onnx(checkpoint, folder / "fixed.onnx", OnnxOptions(size=48))
     assert found.shapes.side == 48
     assert runner(folder / "fixed.onnx")(np.zeros((2, 3, 48, 48), np.float32))[0].shape == (
         2,
@@ -157,7 +157,7 @@ def test_bfloat16_stores_the_weights_in_about_half_the_bytes_and_keeps_the_masks
     folder, checkpoint, plain, pictures
 ):
     output = folder / "bf16.onnx"
-    found = export_onnx(checkpoint, output, Options(quantize="bf16", images=str(pictures)))
+    found = export_onnx(checkpoint, output, OnnxOptions(quantize="bf16", images=str(pictures)))
     assert output.stat().st_size < 0.8 * plain.stat().st_size
     assert found.verified.found.max_difference > 0
     assert found.verified.found.dice >= 0.99
@@ -170,7 +170,7 @@ def test_int8_computes_its_inner_convolutions_in_whole_numbers(folder, checkpoin
         "lightning_seg.export.verify.DICE", 0.9
     )  # an untrained network is all borders
     output = folder / "int8.onnx"
-    found = export_onnx(checkpoint, output, Options(quantize="int8"))
+    found = export_onnx(checkpoint, output, OnnxOptions(quantize="int8"))
     kinds = [node.op_type for node in onnx.load(output).graph.node]
     assert kinds.count("QuantizeLinear") >= kinds.count("Conv") - 2
     assert found.verified.found.dice >= 0.9
@@ -185,7 +185,7 @@ def test_a_variant_that_changes_the_masks_is_refused_and_leaves_no_file(
         export, "to_onnx", lambda form, *args: traced.append(form) or original(form, *args)
     )
     with pytest.raises(InputError, match="int8 changes the masks"):
-        export_onnx(checkpoint, folder / "worse.onnx", Options(quantize="int8"))
+        export_onnx(checkpoint, folder / "worse.onnx", OnnxOptions(quantize="int8"))
     assert not list(folder.glob("*worse*"))
     assert len(traced) == 1  # another form would not help
 
@@ -218,7 +218,7 @@ def test_a_file_that_is_not_the_checkpoint_is_refused_and_the_former_one_stays(
 def test_int8_is_calibrated_on_training_images_and_never_on_those_of_the_test_split(
     folder, checkpoint
 ):
-    given = Options(quantize="int8")
+    given = OnnxOptions(quantize="int8")
     found = choose_pictures(
         export.load_ensemble([checkpoint]), checkpoint, None, 4, "train", "--calibrate"
     )

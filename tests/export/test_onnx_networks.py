@@ -6,7 +6,7 @@ import pytest
 from test_onnx import write_checkpoint
 
 from lightning_seg import models
-from lightning_seg.export.onnx import Options, export_onnx
+from lightning_seg.export.onnx import OnnxOptions, export_onnx
 
 QUICK = ("sa_unet", "transunet", "unet", "unet3plus")
 SWIN = {"depths": [1, 2, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1]}
@@ -31,7 +31,7 @@ def difference(tmp_path: Path, name: str, given: dict) -> float:
     checkpoint = write_checkpoint(
         tmp_path / "net.ckpt", 64, sharp=False, architecture=name, options=small, **split
     )
-    found = export_onnx(checkpoint, tmp_path / "net.onnx", Options())
+    found = export_onnx(checkpoint, tmp_path / "net.onnx", OnnxOptions())
     form = name if "regularizer" not in given else f"{name}, regularised"
     assert found.shapes.batch or form in SINGLE
     assert found.shapes.side is None or form in FIXED

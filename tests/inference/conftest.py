@@ -48,6 +48,16 @@ def write_checkpoint(
     return path
 
 
+def not_finite(path: Path, value: float, **options: Any) -> Path:
+    """As `write_checkpoint`, of a network whose logits are ``value``."""
+    file = write_checkpoint(path, **options)
+    content = torch.load(file, weights_only=True)
+    name = [key for key in content["state_dict"] if key.endswith("bias")][-1]
+    content["state_dict"][name][:] = value
+    torch.save(content, file)
+    return file
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a network for polyps at 32 pixels."""

@@ -17,7 +17,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.inference import _nifti
 from lightning_seg.inference.inputs import find_inputs
 from lightning_seg.inference.options import read_arguments
-from tests.inference.conftest import read, write_checkpoint
+from tests.inference.conftest import not_finite, read, write_checkpoint
 from tests.inference.test_predict_pictures import predict, table
 from tests.inference.test_predict_volumes import body, save
 
@@ -168,16 +168,6 @@ def test_a_folder_says_how_many_it_used_and_what_it_left(checkpoint, pictures, t
         in printed
     )
     assert "patient2/linked.png" in {row["file"] for row in table(tmp_path / "out")}
-
-
-def not_finite(path, value, **options):
-    """A checkpoint whose network gives ``value`` for bright pictures, and numbers for others."""
-    file = write_checkpoint(path, **options)
-    content = torch.load(file, weights_only=True)
-    name = [key for key in content["state_dict"] if key.endswith("bias")][-1]
-    content["state_dict"][name][:] = value
-    torch.save(content, file)
-    return file
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

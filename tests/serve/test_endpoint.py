@@ -30,7 +30,7 @@ from lightning_seg.serve._facts import facts
 from lightning_seg.serve._limits import Limits, RequestError
 from lightning_seg.serve._upload import receive
 from lightning_seg.serve.app import Queue, create_app
-from tests.inference.conftest import write_checkpoint
+from tests.inference.conftest import not_finite, write_checkpoint
 
 LIMITS = Limits(bytes=200_000, pixels=10_000)
 
@@ -419,6 +419,14 @@ def test_an_error_of_the_prediction_is_a_sentence_too(predictor, checkpoint, err
     assert words in text
     assert "secret" not in text
     assert "content-security-policy" in answer.headers
+
+
+def test_a_network_that_gives_no_numbers_is_a_sentence_in_every_format(tmp_path):
+    file = not_finite(tmp_path / "nan.ckpt", float("nan"))
+    with served(ls.load(file), [file]) as client:
+        for accept in ("application/json", "image/png"):
+            answer = client.post("/api/predict", content=picture(), headers={"Accept": accept})
+            assert "the network gives NaN" in sentence(answer, 500)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000", "LOCALHOST"])

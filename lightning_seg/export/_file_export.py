@@ -1,0 +1,101 @@
+"""What all exports into one file share: options, the opened checkpoint with pictures that verify it, how it is written."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_seg.errors import InputError
+from lightning_seg.export._facts import SIDES, check_output, facts_of
+from lightning_seg.export._pictures import Pictures, choose_pictures
+from lightning_seg.files import whole
+from lightning_seg.inference.ensemble import Ensemble, load_ensemble
+from lightning_seg.runs import find_checkpoint
+
+NATIVE = 96  # side of the example for a network that takes images as they are
+
+
+@dataclass(frozen=True)
+class FileExport:
+    """A checkpoint that is to become a file.
+
+    Attributes:
+        checkpoint: its file.
+        facts: what the exported file says of itself.
+        pictures: those that verify it.
+        side: height and width of the example that is traced.
+    """
+
+    checkpoint: Path
+    network: Ensemble
+    facts: dict[str, Any]
+    pictures: Pictures
+    side: int
+
+
+def export_parser(kind: str, description: str) -> argparse.ArgumentParser:
+    """A parser of ``lightning-seg export <kind>`` with the options that all kinds have."""
+    parser = argparse.ArgumentParser(
+        prog=f"lightning-seg export {kind}", description=description, allow_abbrev=False
+    )
+    model = "a .ckpt file, or a run: its best one"
+    parser.add_argument("--ckpt_path", "--ckpt-path", required=True, metavar="FILE", help=model)
+    return parser
+
+
+def add_file_options(parser: argparse.ArgumentParser, suffix: str) -> None:
+    """The options of all exports into one file."""
+    add = parser.add_argument
+    add("--output", required=True, type=Path, metavar="FILE", help=f"such as model{suffix}")
+    size = "the only height and width; dynamic (default): any, where the network allows"
+    add("--size", default="dynamic", help=size)
+    images = "that verify it (default: of the validation split, or phantoms)"
+    add("--images", metavar="FOLDER", help=images)
+    trust = "let a network outside lightning_seg run its code"
+    add("--trust_code", "--trust-code", action="store_true", help=trust)
+
+
+def check_side(size: int | None) -> None:
+    """InputError for a height and width that no export takes; None is any."""
+    if size is not None and size not in SIDES:
+        raise InputError(f"size {size} is out of range; give one from {SIDES[0]} to {SIDES[-1]}.")
+
+
+def open_export(
+    checkpoint: str | Path, size: int | None, images: str | None, count: int, trust_code: bool
+) -> FileExport:
+    """Load a checkpoint, and ``count`` pictures that verify its file.
+
+    Args:
+        checkpoint: a ``.ckpt`` file, or a run: its best one.
+        size: the only height and width; None: free.
+        images: a folder; None: of the validation split, or phantoms.
+        trust_code: see `read_network`.
+    """
+    file = find_checkpoint(checkpoint)
+    network = load_ensemble([file], trust_code=trust_code)
+    pictures = choose_pictures(network, file, images, count)
+    side = size or network.trained.size or NATIVE
+    return FileExport(file, network, facts_of(network, file), pictures, side)
+
+
+@contextmanager
+def written(output: Path, suffix: str) -> Iterator[Path]:
+    """A name to write under; the file appears as ``output`` at the end, or not at all."""
+    check_output(output, suffix)
+    with writable(output), whole(output) as part:
+        yield part
+
+
+@contextmanager
+def writable(output: Path) -> Iterator[None]:
+    """Work that writes into ``output``: where the disk refuses it is one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be written ({error.strerror or error}); give another place, or free "
+            "space and permissions there."
+        ) from error
