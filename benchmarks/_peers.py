@@ -120,7 +120,9 @@ def synthetic(
 
     device = torch.device("cuda" if cuda else "cpu")
     torch.set_float32_matmul_precision("high")
-    torch.use_deterministic_algorithms(True, warn_only=True)  # as every run
+    # as `fit` has them
+    torch.use_deterministic_algorithms(not cuda, warn_only=True)
+    torch.backends.cudnn.benchmark = cuda
     module = SegmentationModule(pair.architecture, pair.encoder).to(device).train()
     module.execution.prepare(module.net, device)
     optimizer = torch.optim.AdamW(module.parameters(), lr=LR, fused=True)

@@ -130,9 +130,8 @@ def _session(options: argparse.Namespace) -> Session:
             f"--recipe is {str(options.recipe)!r}, which is no file; give one of experiments/*.yaml."
         )
     if device.type == "cuda":
-        os.environ.setdefault(
-            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-        )  # deterministic products, as in every run
+        # products that a deterministic setting can repeat
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.set_float32_matmul_precision("high")
     options.out.mkdir(parents=True, exist_ok=True)
     return Session(

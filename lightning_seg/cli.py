@@ -42,6 +42,7 @@ from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
 from lightning_seg.runs.run import new_run
 from lightning_seg.runs.trained_on import TrainedOn
 from lightning_seg.training.checkpointing import BestCheckpoint, LastCheckpoint, Lineage
+from lightning_seg.training.determinism import automatic_determinism
 from lightning_seg.training.devices import device_options, spare_devices
 from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.training.precision import automatic_precision
@@ -106,7 +107,6 @@ class CLI(LightningCLI):
                     LastCheckpoint(),
                     *callbacks,
                 ],
-                "deterministic": "warn",
                 "devices": 1,  # batch norm and score tables of several are no choice to make unasked
                 "enable_model_summary": False,  # `lightning-seg profile` counts what matters
                 "enable_progress_bar": sys.stdout.isatty(),  # a file gets one line an epoch instead
@@ -161,6 +161,7 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         torch.set_float32_matmul_precision("high")
         _check_monitor(config.checkpoint.monitor)
+        self.choose_determinism(config)
         if self.subcommand == "fit":
             self.choose_precision(config.trainer)
         if self.content is None:
@@ -175,6 +176,17 @@ class CLI(LightningCLI):
                     f"{self.given.checkpoint} holds model.{key} = {theirs!r}, which contradicts {config.model[key]!r}; "
                     f"leave model.{key} out, or train anew without --ckpt_path."
                 )
+
+    def choose_determinism(self, config: Any) -> None:
+        """Put what nobody named into the configuration, so that the run's records show it."""
+        trainer = config.trainer
+        if trainer.deterministic is not None:
+            return
+        fixed = config.data.size is not None
+        found = automatic_determinism(self.subcommand, trainer.accelerator, fixed)
+        trainer.deterministic = found.deterministic
+        if trainer.benchmark is None:
+            trainer.benchmark = found.benchmark
 
     def choose_precision(self, trainer: Any) -> None:
         """Put the precision that nobody named into the configuration, so that the run's records show it."""
