@@ -57,6 +57,7 @@ class Facts:
     threads: int | None = None  # of the processor that training used
     load: float | None = None  # of the machine meanwhile: how many processes wanted a core
     ending: str = ""  # how the training ended, where it did not go to its end
+    roc_auc: dict[str, dict[str, float]] = field(default_factory=dict)  # class -> all, fov
     parameters: int | None = None
     gmacs: float | None = None  # of one image of this size
     latency_ms: float | None = None  # one image, eager float32, median

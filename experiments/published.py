@@ -128,10 +128,41 @@ def read_evaluations(file: Path = RESULTS / "reported.csv") -> list[Evaluation]:
     return [_evaluation(rows) for rows in found.values()]
 
 
+def unscored_systems() -> list[Evaluation]:
+    """The networks of UNet-A's grid of 24 of which its card gives no score; the grid is inferred from its code."""
+    sweep = yaml.safe_load((RECIPES / "sweeps" / "unet_a.yaml").read_text(encoding="utf-8"))
+    card = "model card of Attention U-Net ConvNeXt (UNet-A)"
+    scored = [e for e in read_evaluations() if e.source.startswith(card)]
+    known = {(e.model, _stem(_options(e).get("encoder"))) for e in scored}
+    found = []
+    for model in sweep["models"]:
+        given = model["overrides"]
+        name, encoder = given["model.architecture"], given.get("model.encoder")
+        if (name, _stem(encoder)) not in known:
+            where = ("kvasir_seg", "own 800/100/100", "kvasir-unet-a", "pooled", card)
+            options = f"encoder={encoder}" if encoder else ""
+            found.append(Evaluation(name, options, *where, {}, "one of 24; no score is published"))
+    return found
+
+
+def _stem(encoder: str | None) -> str:
+    """``efficientnet_b0`` of ``efficientnet_b0.ra_in1k``."""
+    return (encoder or "").partition(".")[0]
+
+
 def _evaluation(rows: list[dict[str, str]]) -> Evaluation:
     shared = {name: rows[0][column] for name, column in zip(_FIELDS, SHARED, strict=True)}
     scores = {row["score"]: float(row["value"]) for row in rows}
     return Evaluation(**shared, scores=scores, note=rows[0]["note"])
+
+
+SAME_SCORE = {"f1": "dice"}
+
+
+def published_score(evaluation: Evaluation, score: str = "dice") -> float | None:
+    """The published value of a score, whatever its name there."""
+    names = [score, *(name for name, ours in SAME_SCORE.items() if ours == score)]
+    return next((evaluation.scores[name] for name in names if name in evaluation.scores), None)
 
 
 def overrides(evaluation: Evaluation) -> dict[str, Any]:
@@ -163,7 +194,8 @@ def overrides(evaluation: Evaluation) -> dict[str, Any]:
         kept = {
             k: v for k, v in (recipe["model"].get("options") or {}).items() if k in LOSS_OPTIONS
         }
-        options |= kept if options.get("attention") in (None, "pla", "self", "cross") else {}
+        has_map = options.get("attention") in (None, "pla", "self", "cross")
+        options |= kept if has_map and not options.get("encoder_only") else {}
     wanted = {
         "data.dataset": evaluation.dataset,
         "data.protocol": evaluation.protocol,

@@ -4,8 +4,7 @@ import argparse
 import json
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -16,9 +15,9 @@ import torch
 import yaml
 
 from experiments import record, sweep
-from experiments.facts import RECIPES, RESULTS, slug, words
-from experiments.leaderboard.boards import published_score
-from experiments.published import Evaluation, arguments, overrides, read_evaluations
+from experiments.facts import RECIPES, RESULTS, slug
+from experiments.fits import PASSES, Fit, plan, recipe_with, side_of, training_macs
+from experiments.published import Evaluation, arguments, read_evaluations, unscored_systems
 from hpo.weights import built_encoder
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
@@ -26,43 +25,6 @@ from lightning_seg.files import write_whole
 from lightning_seg.models import create
 from lightning_seg.models.frame.listing import count
 from lightning_seg.models.frame.weights import find_weights
-
-PASSES = 3  # forward and backward of an image, in forward passes
-
-
-@dataclass
-class Fit:
-    """A recipe with overrides, and the published results that it answers to."""
-
-    recipe: str
-    changes: dict[str, Any]
-    evaluations: list[Evaluation] = field(default_factory=list)
-    missing: str = ""  # why it cannot be run here; empty: it can
-    minutes: float | None = None  # of one seed on this machine, estimated
-
-    @property
-    def name(self) -> str:
-        """``dca_unet-skip=null``: the network, and the data set where it is not the recipe's."""
-        e = self.evaluations[0]
-        loss = (
-            "loss=" + "+".join(self.changes["model.loss"]) if "model.loss" in self.changes else ""
-        )
-        dataset = self.changes.get("data.dataset", "")
-        return slug("-".join(filter(None, (e.model, e.options, loss, dataset))))
-
-    @property
-    def point(self) -> str:
-        """By what ``--only`` chooses it: ``dca_unet_kvasir/dca_unet-skip=null``."""
-        return f"{self.recipe}/{self.name}"
-
-    @property
-    def published(self) -> str:
-        values = {
-            f"{v:.4f} {e.convention}"
-            for e in self.evaluations
-            if (v := published_score(e)) is not None
-        }
-        return ", ".join(sorted(values))
 
 
 def main(args: list[str]) -> None:
@@ -76,7 +38,7 @@ def main(args: list[str]) -> None:
         raise InputError(
             f"{' '.join(more)} is no option of reproduce; give --only, --fits-minutes, --run or keys of a recipe."
         )
-    fits, refused = plan(read_evaluations(options.results / "reported.csv"))
+    fits, refused = plan([*read_evaluations(options.results / "reported.csv"), *unscored_systems()])
     chosen = [fit for fit in fits if fnmatchcase(fit.point, options.only or "*")]
     if not chosen:
         raise InputError(
@@ -94,49 +56,20 @@ def main(args: list[str]) -> None:
         _run(ready, options, more)
 
 
-def plan(evaluations: Sequence[Evaluation]) -> tuple[list[Fit], dict[str, list[Evaluation]]]:
-    """The distinct fits behind published evaluations, and by reason those that no fit of ours answers to."""
-    fits: dict[str, Fit] = {}
-    refused: dict[str, list[Evaluation]] = {}
-    for evaluation in evaluations:
-        try:
-            changes = overrides(evaluation)
-        except InputError as error:
-            refused.setdefault(str(error), []).append(evaluation)
-            continue
-        recipe = evaluation.recipes[0]
-        fits.setdefault(f"{recipe} {words(changes)}", Fit(recipe, changes)).evaluations.append(
-            evaluation
-        )
-    return list(fits.values()), refused
-
-
 def _look(fit: Fit, rate: float, reduced: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Enter what is missing, or how long the fit takes; ``reduced``: keys of the recipe in another form of all."""
-    config = _config(fit.recipe, {**reduced, **fit.changes})
+    config = recipe_with(fit.recipe, {**reduced, **fit.changes})
     data, model = config["data"], config["model"]
     try:
         images = _training_images(data["dataset"], data["protocol"])
         options = (model.get("options") or {}) | {"encoder": model.get("encoder")}
         if model.get("pretrained"):
             _weights(model["architecture"], json.dumps(options))
-        side = data["size"] or 568  # only DRIVE's recipe keeps the size of the images
-        _, macs = count(model["architecture"], side, **options)
+        _, macs = count(model["architecture"], side_of(config), **options)
     except InputError as error:
         fit.missing = str(error)
         return
-    passes = PASSES * images * data.get("copies", 1) * config["trainer"]["max_epochs"]
-    fit.minutes = passes * macs / rate / 60
-
-
-def _config(recipe: str, changes: dict[str, Any]) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load(
-        (RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8")
-    )
-    for key, value in changes.items():
-        part, _, name = key.partition(".")
-        config[part][name] = value
-    return config
+    fit.minutes = training_macs(config, images, macs) / rate / 60
 
 
 @cache

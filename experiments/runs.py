@@ -131,6 +131,7 @@ def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]
         checkpoint=Path(summary.checkpoint).name,
         inference=inference,
         looks=summary.looks,
+        roc_auc={name: dict(areas) for name, areas in summary.roc_auc.items()},
         seed=config["seed_everything"],
         epochs=config["trainer"]["max_epochs"],
         precision=sittings[-1]["precision"]

@@ -8,7 +8,7 @@ from experiments.facts import RESULTS, Result, load_results
 from experiments.leaderboard import page, text
 from experiments.leaderboard.boards import make_boards
 from experiments.leaderboard.elsewhere import set_beside
-from experiments.published import read_evaluations
+from experiments.published import read_evaluations, unscored_systems
 from experiments.record import read_rows
 from experiments.runs import find_runs, results_of
 from lightning_seg.errors import InputError
@@ -40,14 +40,13 @@ def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.Con
         (result for run in find_runs(runs or []) for result in results_of(run)),
     )
     rows, file = read_rows(results / "reproduced.csv"), results / "reported.csv"
-    evaluations = read_evaluations(file) if file.is_file() else []
+    evaluations = [*read_evaluations(file), *unscored_systems()] if file.is_file() else []
     boards = make_boards(found, rows, evaluations)
     if not boards:
         raise InputError(
             f"nothing is recorded in {str(results)!r}; first: python -m experiments record runs/<name>."
         )
-    shown = {board.key.dataset for board in boards}
-    return text.Content(boards, set_beside([e for e in evaluations if e.dataset in shown], found))
+    return text.Content(boards, set_beside(evaluations, found))
 
 
 def _once(recorded: Iterable[Result], others: Iterable[Result]) -> list[Result]:

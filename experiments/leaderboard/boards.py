@@ -22,7 +22,6 @@ BESIDE = {
     "pooled": ("iou",),
 }
 VOLUMES = ("lits", "phantom_ct", "synapse")  # data sets whose groups are scans
-SAME_SCORE = {"f1": "dice"}
 
 
 class Key(NamedTuple):
@@ -214,9 +213,3 @@ def _unranked(row: dict[str, str]) -> Line:
         np.array([]),
         (),
     )
-
-
-def published_score(evaluation: Evaluation, score: str = SCORE) -> float | None:
-    """The published value of a score, whatever its name there."""
-    names = [score, *(name for name, ours in SAME_SCORE.items() if ours == score)]
-    return next((evaluation.scores[name] for name in names if name in evaluation.scores), None)

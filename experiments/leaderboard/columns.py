@@ -6,7 +6,8 @@ from math import isnan
 from statistics import mean
 from typing import Any
 
-from experiments.leaderboard.boards import Board, Line, published_score
+from experiments.leaderboard.boards import Board, Line
+from experiments.published import published_score
 from lightning_seg.evaluation.measures import MEASURES
 
 SHOWN = {measure.name: measure for measure in MEASURES if measure.heading}

@@ -1,59 +1,85 @@
 """Published results beside ours. Their test images are mostly others, so they stand apart from the boards."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean
 
 from experiments.facts import Facts, Result
-from experiments.leaderboard.boards import SCORE, published_score
-from experiments.published import Evaluation
+from experiments.fits import efforts_of, plan
+from experiments.published import SAME_SCORE, Evaluation
+from lightning_seg.evaluation import SCORES
 from lightning_seg.evaluation.intervals import bca, statistic
+from lightning_seg.tables import number_text
 
 COMPUTED = re.compile(
     r"(image|pooled)(_fov)?|two_class|batch\d+"
 )  # the conventions that a per-image table can give
+NAMES = {"dice": "Dice", "f1": "F1", "iou": "IoU", "mcc": "MCC", "auc": "AUC"}
 
 
 @dataclass(frozen=True)
-class Ours:
-    """A score of ours under one convention, mean over the seeds, with its interval."""
+class OurScore:
+    """A score of ours under one convention, mean over the seeds; without an interval where none was kept."""
 
+    score: str
     convention: str
     value: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} ({self.low:.3f} to {self.high:.3f}) {self.convention}"
+        name = NAMES.get(self.score, self.score)
+        if self.interval is None:
+            return f"{name} {number_text(self.value)}"
+        low, high = self.interval
+        return f"{name} {number_text(self.value)} ({low:.3f} to {high:.3f})"
 
 
 @dataclass(frozen=True)
 class Beside:
-    """A published evaluation, and ours by the same recipe where there is one."""
+    """A published evaluation, and ours by the same recipe where there is one.
+
+    Attributes:
+        facts: of our seeds.
+        ours: under the published convention, or where that is unclear under both usual ones.
+        needed: what a result of ours would take, or why there can be none.
+    """
 
     evaluation: Evaluation
-    facts: tuple[Facts, ...] = ()  # of our seeds
-    ours: tuple[
-        Ours, ...
-    ] = ()  # under the published convention, or where that is unclear under both usual ones
+    facts: tuple[Facts, ...] = ()
+    ours: tuple[OurScore, ...] = ()
+    needed: str = ""
 
     @property
     def images(self) -> str:
         """Whether the test images are those of a protocol of ours, in words."""
         if self.evaluation.same_images:
             return f"the same as in {self.evaluation.protocol}"
-        return (
-            f"others; nearest is {self.evaluation.nearest}"
-            if self.evaluation.nearest
-            else "others; none of ours is near"
-        )
+        nearest = self.evaluation.nearest
+        return f"others; nearest is {nearest}" if nearest else "others; none of ours is near"
 
     @property
-    def difference(self) -> float | None:
-        """Ours less published, where the convention is the same."""
-        value = published_score(self.evaluation)
-        same = [ours for ours in self.ours if ours.convention == self.evaluation.convention]
-        return same[0].value - value if same and value is not None else None
+    def published(self) -> str:
+        """``Dice 0.8403, recall 0.8364``."""
+        shown = self.evaluation.scores.items()
+        return ", ".join(f"{NAMES.get(name, name)} {value:.4f}" for name, value in shown) or "-"
+
+    @property
+    def scores(self) -> str:
+        """Ours in the same order, by convention where that of the source is unclear."""
+        found: dict[str, list[str]] = {}
+        for each in self.ours:
+            found.setdefault(each.convention, []).append(str(each))
+        parts = [f"{convention}: {', '.join(texts)}" for convention, texts in found.items()]
+        return "; ".join(parts) or "-"
+
+    @property
+    def differences(self) -> dict[str, float]:
+        """score -> ours less published, where the convention is the same."""
+        wanted = self.evaluation.convention
+        same = {each.score: each.value for each in self.ours if each.convention == wanted}
+        published = self.evaluation.scores
+        return {name: same[name] - published[name] for name in published if name in same}
 
     @property
     def settings(self) -> str:
@@ -62,40 +88,76 @@ class Beside:
             return ""
         seeds = f"{len(self.facts)} seed{'s' if len(self.facts) > 1 else ''}"
         size = self.facts[0].size
-        return f"{self.facts[0].settings}, {f'{size} px' if isinstance(size, int) else f'{size} size'}, {seeds}"
+        shown = f"{size} px" if isinstance(size, int) else f"{size} size"
+        return f"{self.facts[0].settings}, {shown}, {seeds}"
+
+
+@dataclass
+class _Needs:
+    """What results would take: by the place of the evaluation in the list."""
+
+    texts: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, evaluations: Sequence[Evaluation]) -> "_Needs":
+        fits, refused = plan(evaluations)
+        efforts = efforts_of(fits)
+        needs = cls({id(e): efforts[fit.point].text for fit in fits for e in fit.evaluations})
+        for reason, concerned in refused.items():
+            needs.texts |= {id(e): f"cannot be had: {reason}" for e in concerned}
+        return needs
 
 
 def set_beside(evaluations: Sequence[Evaluation], results: Sequence[Result]) -> list[Beside]:
     """Each evaluation, once for each training of ours that answers to it, or once alone."""
+    needs = _Needs.of(evaluations).texts
     found = []
     for evaluation in evaluations:
-        trainings: dict[tuple[str, ...], list[Result]] = {}
-        for result in results:
-            if evaluation.reproduced_by(result.facts):
-                facts = result.facts
-                key = (
-                    facts.training,
-                    facts.protocol_digest,
-                    facts.split,
-                    str(facts.size),
-                    facts.scored_at,
-                )
-                trainings.setdefault(key, []).append(result)
+        trainings = _trainings(evaluation, results)
         for seeds in trainings.values():
-            found.append(
-                Beside(evaluation, tuple(r.facts for r in seeds), tuple(_ours(evaluation, seeds)))
-            )
+            facts = tuple(result.facts for result in seeds)
+            found.append(Beside(evaluation, facts, tuple(_ours(evaluation, seeds))))
         if not trainings:
-            found.append(Beside(evaluation))
+            found.append(Beside(evaluation, needed=needs[id(evaluation)]))
     return found
 
 
-def _ours(evaluation: Evaluation, seeds: list[Result]) -> list[Ours]:
+def _trainings(
+    evaluation: Evaluation, results: Sequence[Result]
+) -> Mapping[tuple[str, ...], list[Result]]:
+    """The results that answer to an evaluation, the seeds of each training together."""
+    found: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        facts = result.facts
+        if not evaluation.reproduced_by(facts):
+            continue
+        images = (facts.protocol_digest, facts.split, str(facts.size), facts.scored_at)
+        found.setdefault((facts.training, *images), []).append(result)
+    return found
+
+
+def _ours(evaluation: Evaluation, seeds: list[Result]) -> list[OurScore]:
     tables = [result.table for result in seeds]
-    wanted = ["image", "pooled"] if evaluation.convention == "unclear" else [evaluation.convention]
-    wanted = [name for name in wanted if COMPUTED.fullmatch(name)]
-    wanted = [
-        name for name in wanted if not name.endswith("_fov") or tables[0].fov_counts is not None
-    ]
-    scored = [(name, statistic(tables, tables[0].classes[0], SCORE, name)) for name in wanted]
-    return [Ours(name, score.value, *bca(score)) for name, score in scored]
+    unclear = evaluation.convention == "unclear"
+    wanted = ["image", "pooled"] if unclear else [evaluation.convention]
+    if tables[0].fov_counts is None:
+        wanted = [name for name in wanted if not name.endswith("_fov")]
+    found = []
+    for convention in filter(COMPUTED.fullmatch, wanted):
+        for score in evaluation.scores:
+            ours = SAME_SCORE.get(score, score)
+            if ours in (*SCORES, "mcc"):
+                counted = statistic(tables, tables[0].classes[0], ours, convention)
+                found.append(OurScore(score, convention, counted.value, bca(counted)))
+    return [*found, *_areas(evaluation, seeds)]
+
+
+def _areas(evaluation: Evaluation, seeds: list[Result]) -> list[OurScore]:
+    """The area under the ROC curve, which is of all pixels together; none where a seed did not keep it."""
+    part = "fov" if evaluation.convention.endswith("_fov") else "all"
+    name = seeds[0].table.classes[0]
+    areas = [result.facts.roc_auc.get(name, {}).get(part) for result in seeds]
+    known = [area for area in areas if area is not None]
+    if "auc" not in evaluation.scores or len(known) < len(seeds):
+        return []
+    return [OurScore("auc", "pooled_fov" if part == "fov" else "pooled", mean(known))]

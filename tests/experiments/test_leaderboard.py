@@ -14,11 +14,19 @@ from made_runs import CONFIG, make_run, make_table
 from experiments import __main__ as front
 from experiments import record as recording
 from experiments.facts import RESULTS, load_results
+from experiments.fits import effort_of, plan, read_efforts
 from experiments.leaderboard import __main__ as leaderboard
 from experiments.leaderboard import page, text
 from experiments.leaderboard.boards import make_boards
 from experiments.leaderboard.columns import columns
-from experiments.published import PAPERS, arguments, overrides, read_evaluations
+from experiments.leaderboard.elsewhere import set_beside
+from experiments.published import (
+    PAPERS,
+    arguments,
+    overrides,
+    read_evaluations,
+    unscored_systems,
+)
 from experiments.record import main as record
 from experiments.record import read_rows
 from experiments.runs import results_of
@@ -414,11 +422,60 @@ def test_published_results_on_other_images_stand_apart_with_the_nearest_protocol
     ]
     counts = make_table(0.8, 42).of("polyp")
     batches = [pooled(counts[i : i + 25], "dice") for i in range(0, 60, 25)]
-    assert found[0].difference == pytest.approx(np.mean(batches) - 0.8403)
-    assert f"| {np.mean(batches):.4f} (" in text.markdown(content)
+    assert found[0].differences["dice"] == pytest.approx(np.mean(batches) - 0.8403)
+    assert f"batch25: Dice {np.mean(batches):.4f} (" in text.markdown(content)
     unclear = [row for row in content.beside if row.evaluation.convention == "unclear"]
     assert unclear
-    assert all(row.difference is None for row in unclear)
+    assert all(not row.differences for row in unclear)
+
+
+def test_every_published_score_is_compared_not_dice_alone(tmp_path: Path) -> None:
+    sa_unet = {
+        "data.dataset": "drive",
+        "data.protocol": "drive",
+        "data.size": None,
+        "model.architecture": "sa_unet_v2",
+        "model.encoder": None,
+        "model.pretrained": False,
+        "model.loss": {"bce": 0.5, "mcc": 0.5},
+    }
+    area = {"polyp": {"all": 0.97, "fov": 0.96}}
+    run = make_run(tmp_path / "a", 0.8, 42, sa_unet, size="native", roc_auc=area)
+    command = ["fit", "-c", "experiments/sa_unet_v2_drive.yaml"]
+    (run / "environment.json").write_text(json.dumps({"command": command}))
+    scored = [e for e in read_evaluations() if len(e.scores) == 7 and e.model == "sa_unet_v2"]
+    [row] = [each for each in set_beside(scored, list(results_of(run))) if each.ours][:1]
+    assert row.evaluation.convention == "image"
+    counts = make_table(0.8, 42).of("polyp")
+    for score in ("recall", "specificity", "accuracy", "mcc", "iou"):
+        ours = per_image(counts, score).mean()
+        assert row.differences[score] == pytest.approx(ours - row.evaluation.scores[score])
+    assert row.differences["f1"] == pytest.approx(per_image(counts, "dice").mean() - 0.8282)
+    assert "auc" not in row.differences, "ours is of all pixels together, the paper's of images"
+    assert "pooled: AUC 0.9700" in row.scores
+
+
+def test_every_system_of_unet_a_is_listed_and_what_it_would_take(tmp_path: Path) -> None:
+    evaluations = [*read_evaluations(), *unscored_systems()]
+    card = [e for e in evaluations if e.source.startswith("model card of Attention U-Net ConvNeXt")]
+    encoders = [e.options.removeprefix("encoder=").partition(".")[0] for e in card]
+    systems = set(zip((e.model for e in card), encoders, strict=True))
+    assert len(systems) == 6 * 4
+    rows = set_beside(evaluations, [])
+    assert len(rows) == len(evaluations)
+    assert all(row.needed for row in rows)
+    alone = next(row for row in rows if row.evaluation.name == "pam_unet, attention=pla"
+                 and row.evaluation.dataset == "kvasir_seg")  # fmt: skip
+    assert alone.needed == "kvasir_seg; no weights; 3.5 hours a seed"
+    assert any(row.needed.startswith("cannot be had: hardnet_mseg is not") for row in rows)
+
+
+def test_what_the_fits_take_is_on_record_for_each() -> None:
+    fits, _ = plan([*read_evaluations(), *unscored_systems()])
+    known = read_efforts(RESULTS / "effort.csv")
+    assert set(known) == {fit.point for fit in fits}
+    for fit in fits[::40]:
+        assert effort_of(fit) == known[fit.point]
 
 
 def test_csv_holds_every_line_of_every_board(content: text.Content) -> None:
