@@ -31,7 +31,7 @@ class Determinism(NamedTuple):
     benchmark: bool | None
 
 
-def automatic_determinism(command: str, accelerator: Any, fixed_size: bool) -> Determinism:
+def automatic_determinism(command: str | None, accelerator: Any, fixed_size: bool) -> Determinism:
     """What holds where neither is named.
 
     Args:

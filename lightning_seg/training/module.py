@@ -30,6 +30,7 @@ from lightning_seg.training.losses import WeightedLoss
 from lightning_seg.training.optimizer import Optimization, make_optimizer
 from lightning_seg.training.precision import CompileCost
 from lightning_seg.training.resuming import PlateauSteps, WithinEpoch
+from lightning_seg.training.running_statistics import RunningStatistics
 from lightning_seg.training.schedule import make_schedule
 
 # What a checkpoint is the weights of: these cannot change once there are weights.
@@ -142,7 +143,9 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
     def configure_callbacks(self) -> list[L.Callback]:
         if self.trainer.state.fn != "fit":
             return []
-        callbacks: list[L.Callback] = [Freezing(self.frozen)] if self.frozen else []
+        callbacks: list[L.Callback] = [RunningStatistics()]
+        if self.frozen:
+            callbacks.append(Freezing(self.frozen))
         if self.optimization.ema is not None:
             callbacks.append(WeightEMA(self.optimization.ema))
         if self.execution.compile:
