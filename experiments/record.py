@@ -223,10 +223,10 @@ def _with_latency(facts: Facts) -> Facts:
 
 @cache
 def _measure(network: str, size: int) -> tuple[float, str]:
-    from lightning_seg.analysis.profiling import find_device, profile
+    from lightning_seg.analysis.profiling import profile, profiled_device
     from lightning_seg.runs.environment import environment, hardware
 
-    device = find_device(None)
+    device = profiled_device(None)
     timing = profile(network, size, device, most=1).single
     return round(1e3 * timing.median, 2), hardware(environment(device))
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.analysis.profiling import find_device
+from lightning_seg.analysis.profiling import profiled_device
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.models.frame.normalization import ImageNetwork
@@ -106,7 +106,7 @@ def layer_grams(
     return grams
 
 
-def compare(
+def compare_layers(
     first: ImageNetwork,
     second: ImageNetwork,
     images: Iterable[Tensor],
@@ -144,7 +144,7 @@ def validation_images(
     return images
 
 
-def draw(
+def draw_similarity(
     path: Path, similarity: Tensor, rows: list[str], columns: list[str], titles: tuple[str, str]
 ) -> None:
     """The heat map as PNG, input at the bottom left."""
@@ -184,7 +184,7 @@ def main(args: list[str]) -> None:
             f"give 1 batch or more, and {LEAST} images or more."
         )
     device, paths = (
-        find_device(options.device),
+        profiled_device(options.device),
         (options.checkpoint, options.other or options.checkpoint),
     )
     first = read_network(paths[0], options.trust_code).to(device)
@@ -195,12 +195,12 @@ def main(args: list[str]) -> None:
             f"the networks take {channels[0]} and {channels[1]} channels; compare networks of one input."
         )
     images = validation_images(paths[0], options.batches, options.batch_size, options.root)
-    rows, columns, similarity = compare(first, second, images, options.layers)
+    rows, columns, similarity = compare_layers(first, second, images, options.layers)
     output = Path(options.output)
     titles = (_title(first, paths[0]), _title(second, paths[1]))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        draw(output, similarity, rows, columns, titles)
+        draw_similarity(output, similarity, rows, columns, titles)
         write_table(output.with_suffix(".csv"), similarity, rows, columns)
     except (OSError, ValueError) as error:
         raise InputError(

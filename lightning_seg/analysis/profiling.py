@@ -83,7 +83,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         ) from error
 
 
-def find_device(name: str | None) -> torch.device:
+def profiled_device(name: str | None) -> torch.device:
     """The device of that name (default: the GPU where there is one); InputError where this machine has none."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -178,7 +178,7 @@ def _best(measure: Callable[[int], Timing], best: Timing, most: int) -> Timing:
     return best
 
 
-def table(profiles: Sequence[Profile]) -> str:
+def profile_table(profiles: Sequence[Profile]) -> str:
     """One line per network."""
     head = (
         "model",
@@ -255,7 +255,7 @@ def main(args: list[str]) -> None:
         raise InputError(
             f"--json is {options.json!r}; name a file that ends in .json, or give --json last to print."
         )
-    device = find_device(options.device)
+    device = profiled_device(options.device)
     specs = [_with_encoder(spec, options.encoder) for spec in options.architecture]
     for spec in specs:
         _check(spec)
@@ -268,7 +268,9 @@ def main(args: list[str]) -> None:
         repeats=options.repeats,
     )
     if options.json != "-":
-        print(f"{options.size} x {options.size} on {where}\n\n{table(profiles)}\n\n{convention}")
+        print(
+            f"{options.size} x {options.size} on {where}\n\n{profile_table(profiles)}\n\n{convention}"
+        )
     try:
         if options.json:
             _write_json(

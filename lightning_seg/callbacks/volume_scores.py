@@ -35,7 +35,7 @@ MEASURES = ("dice", "iou", "hd95_mm", "nsd_2mm")
 Spacing = Sequence[float]
 
 
-class Row(NamedTuple):
+class VolumeRow(NamedTuple):
     """One scan and class; counts in voxels."""
 
     scan: str
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     fn: int
 
 
-HEADER = tuple("class" if name == "label" else name for name in Row._fields)
+HEADER = tuple("class" if name == "label" else name for name in VolumeRow._fields)
 
 
 class Volumes:
@@ -75,7 +75,7 @@ class Volumes:
         }
         self._kept: dict[str, dict[int, bytes]] = defaultdict(dict)
         self._shapes: dict[str, tuple[int, int]] = {}
-        self.rows: dict[str, list[Row]] = {}
+        self.rows: dict[str, list[VolumeRow]] = {}
 
     def add(self, id: str, prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
         """A slice: (K, H, W) each; one that is there already is left aside."""
@@ -122,14 +122,14 @@ class Volumes:
             volume[place] = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape)
         spacing = self._spacing(scan)
         self.rows[scan] = [
-            score(scan, name, volume[:, 0, k], volume[:, 1, k], spacing)
+            score_volume(scan, name, volume[:, 0, k], volume[:, 1, k], spacing)
             for k, name in enumerate(self._classes)
         ]
 
 
-def score(
+def score_volume(
     scan: str, name: str, prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Spacing
-) -> Row:
+) -> VolumeRow:
     """The row of one scan and class: (slices, rows, columns) each."""
     tp = int((prediction & truth).sum())
     fp, fn = int(prediction.sum()) - tp, int(truth.sum()) - tp
@@ -137,7 +137,9 @@ def score(
     distance, near = boundary_scores(prediction, truth, spacing, TOLERANCE)
     ml = float(np.prod(spacing)) / 1000
     overlap = float(per_image(counts, "dice")), float(per_image(counts, "iou"))
-    return Row(scan, name, *overlap, distance, near, (tp + fn) * ml, (tp + fp) * ml, tp, fp, fn)
+    return VolumeRow(
+        scan, name, *overlap, distance, near, (tp + fn) * ml, (tp + fp) * ml, tp, fp, fn
+    )
 
 
 def _gathered(content: Any) -> list[Any]:
@@ -146,7 +148,7 @@ def _gathered(content: Any) -> list[Any]:
     return found
 
 
-def summarize_volumes(rows: Sequence[Row]) -> dict[str, dict[str, Estimate]]:
+def summarize_volumes(rows: Sequence[VolumeRow]) -> dict[str, dict[str, Estimate]]:
     """class -> measure -> mean over scans and its 95 % interval (BCa bootstrap over scans)."""
     return {
         name: {

@@ -22,7 +22,7 @@ _POLYPS = (2, 5)  # phantoms that show one
 _NATIVE = 128  # where the network takes images of any size
 
 
-class Difference(NamedTuple):
+class FolderDifference(NamedTuple):
     """The largest ones: of logits, of pixels that the processor scaled in grey levels; ``pixels``: the share that differs."""
 
     logits: float
@@ -30,7 +30,7 @@ class Difference(NamedTuple):
     pixels: float
 
 
-def check_folder(folder: Path, network: Ensemble) -> Difference:
+def check_folder(folder: Path, network: Ensemble) -> FolderDifference:
     """How far the folder is from the network; InputError where it does not load, or is too far."""
     pictures = _pictures(network)
     scaled = torch.from_numpy(np.stack([network.scale(picture) for picture in pictures])).permute(
@@ -41,7 +41,7 @@ def check_folder(folder: Path, network: Ensemble) -> Difference:
         logits = network.modules[0](images).logits.float()
     found = _load_alone(folder, {"pixel_values": images, "pictures": torch.from_numpy(pictures)})
     grey = ((found["processed"] - images) * 255).abs().round()
-    difference = Difference(
+    difference = FolderDifference(
         float((found["logits"] - logits).abs().max()),
         int(grey.max()),
         float((grey > 0).float().mean()),

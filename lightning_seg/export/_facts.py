@@ -13,7 +13,7 @@ from lightning_seg.runs.checkpoints import read_checkpoint
 SIDES = range(16, 8193)
 
 
-def facts_of(network: Ensemble, checkpoint: Path) -> dict[str, Any]:
+def export_facts(network: Ensemble, checkpoint: Path) -> dict[str, Any]:
     """Where a model comes from and what its output is."""
     content = read_checkpoint(checkpoint)
     model, origin = content["hyper_parameters"], content.get("lightning_seg", {})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.errors import InputError
-from lightning_seg.export._facts import SIDES, check_output, facts_of
+from lightning_seg.export._facts import SIDES, check_output, export_facts
 from lightning_seg.export._pictures import Pictures, choose_pictures
 from lightning_seg.files import whole
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
@@ -78,7 +78,7 @@ def open_export(
     network = load_ensemble([file], trust_code=trust_code)
     pictures = choose_pictures(network, file, images, count)
     side = size or network.trained.size or NATIVE
-    return FileExport(file, network, facts_of(network, file), pictures, side)
+    return FileExport(file, network, export_facts(network, file), pictures, side)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Masks(nn.Module):
         height, width = image.shape[1:3]
         pixels = image.permute(0, 3, 1, 2).float()
         if self.side is not None:
-            pixels = scaled(pixels, self.side)
+            pixels = scaled_pixels(pixels, self.side)
         probability = self.logits(pixels / 255).sigmoid()
         if self.side is not None:  # as `inference.mask_rule.resized`
             probability = F.interpolate(
@@ -66,7 +66,7 @@ class Masks(nn.Module):
         return (probability > self.threshold).to(torch.uint8), probability
 
 
-def scaled(pixels: Tensor, side: int) -> Tensor:
+def scaled_pixels(pixels: Tensor, side: int) -> Tensor:
     """Pictures (B, C, H, W) of grey levels at ``side`` x ``side``, as `data.cache.resize` scales them: by area where both sides
     shrink, else bilinear. OpenCV's levels, but for one in some thousand, enlarged one in a hundred, which is one off.
     """

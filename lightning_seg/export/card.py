@@ -34,7 +34,7 @@ OPTIONS = (
 )
 
 
-class Row(NamedTuple):
+class ScoreRow(NamedTuple):
     """A score under the two main conventions, each with its interval."""
 
     name: str
@@ -73,7 +73,7 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
         paper=title(run.model["architecture"]),
         license_id=license_id,
         architecture=architecture(run),
-        training=training(run),
+        training=training_facts(run),
         scored=[(result.summary, rows(result), _others(result)) for result in scored],
         splits=SPLITS,
         cautions=cautions_of(run, *scored),
@@ -168,10 +168,10 @@ def _indexed(result: Result) -> dict[str, Any]:
     }
 
 
-def rows(result: Result) -> list[Row]:
+def rows(result: Result) -> list[ScoreRow]:
     """The overlap scores of every class."""
     return [
-        Row(label, score, _cell(values["image"]), _cell(values["pooled"]))
+        ScoreRow(label, score, _cell(values["image"]), _cell(values["pooled"]))
         for label, scores in result.summary.scores.items()
         for score, values in scores.items()
         if score in (*SCORES, "mcc")
@@ -219,7 +219,7 @@ def architecture(run: Run) -> list[tuple[str, str]]:
     return [(key, _escaped(text)) for key, text in found]
 
 
-def training(run: Run) -> list[tuple[str, str]]:
+def training_facts(run: Run) -> list[tuple[str, str]]:
     """How it was trained, as pairs of name and text."""
     model, data, recipe = run.model, run.data, run.recipe()
     known = dict(header(run, run.results[0] if run.results else None))

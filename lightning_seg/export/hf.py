@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 
 from lightning_seg.errors import InputError
-from lightning_seg.export._check import TOLERANCE, Difference, check_folder
+from lightning_seg.export._check import TOLERANCE, FolderDifference, check_folder
 from lightning_seg.export._code import HEADER, flat_sources
 from lightning_seg.export._file_export import export_parser, writable
 from lightning_seg.export.card import CODE_LICENSE, card
@@ -75,7 +75,7 @@ def export_hf(
     repo_id: str = "",
     license_id: str = "other",
     overwrite: bool = False,
-) -> Difference:
+) -> FolderDifference:
     """Write the folder ``output`` for a checkpoint, after it has been loaded and compared in a process of its own.
 
     Args:

@@ -202,7 +202,7 @@ class _OnnxExport:
         axes = (1, 2) if self.options.processing else (2, 3)
         graph.name_dimensions(model, ("batch", *_dimensions(axes)))
         if traced.shapes.side is None and traced.shapes.multiple > 1:
-            graph.pad_to_multiple(model, traced.shapes.multiple, axes)
+            graph.pad_inputs(model, traced.shapes.multiple, axes)
         return model
 
     def _verify(self, model: Any, part: Path, shapes: Shapes, variant: str) -> Verified:

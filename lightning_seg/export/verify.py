@@ -26,7 +26,7 @@ Batch = NDArray[np.float32]  # (B, C, H, W) in [0, 1], or logits (B, K, H, W)
 Function = Callable[[Batch], Batch]
 
 
-class Agreement(NamedTuple):
+class LogitAgreement(NamedTuple):
     """How far a model is from its reference.
 
     Attributes:
@@ -69,9 +69,9 @@ def _masks(dice: float) -> str:
     return "all masks are empty" if np.isnan(dice) else f"masks agree with Dice {dice:.5f}"
 
 
-def agreement(
+def compare_logits(
     reference: Function, candidate: Function, images: Iterable[Batch], threshold: float = 0.5
-) -> Agreement:
+) -> LogitAgreement:
     """Compare two functions from images to logits on batches of images.
 
     Args:
@@ -92,7 +92,7 @@ def agreement(
         difference = max(difference, float(np.abs(expected - found).max()))
         overlaps.add(expected > cut, found > cut)
         count, largest = count + len(batch), max(largest, float(np.abs(expected).max()))
-    return Agreement(difference, overlaps.dice(), count, largest)
+    return LogitAgreement(difference, overlaps.dice(), count, largest)
 
 
 def _check_shapes(expected: NDArray[Any], found: NDArray[Any], images: NDArray[Any]) -> None:
@@ -116,7 +116,7 @@ def reference_of(network: Ensemble) -> Function:
 class Verified(NamedTuple):
     """That a model may be written: what was measured, and that in words with what is allowed."""
 
-    found: Agreement
+    found: LogitAgreement
     text: str
 
 
@@ -128,7 +128,7 @@ def verify_logits(
     Args:
         variant: ``int8`` or ``bf16``: only the masks have to agree.
     """
-    found = agreement(reference_of(network), candidate, images)
+    found = compare_logits(reference_of(network), candidate, images)
     if variant:
         _check_variant(variant, found.dice)
         if np.isfinite(found.max_difference):
@@ -172,7 +172,7 @@ def rounding(network: Ensemble, images: Iterable[Batch]) -> float:
     def logits(batch: Batch) -> Batch:
         return exact(torch.from_numpy(batch).double()).logits.numpy()
 
-    return agreement(logits, reference_of(network), images).max_difference
+    return compare_logits(logits, reference_of(network), images).max_difference
 
 
 def image_batches(pictures: Sequence[np.ndarray], shapes: Shapes, side: int) -> Iterator[Batch]:
@@ -230,7 +230,7 @@ def verify_masks(
         overlaps.add(mask, masks > 0)
         wrong, pixels = wrong + int((mask != (masks > 0)).sum()), pixels + mask.size
         moved += float(np.abs(probability - probabilities, dtype=np.float64).sum())
-    found = Agreement(wrong / pixels, overlaps.dice(), len(pictures), 1.0)
+    found = LogitAgreement(wrong / pixels, overlaps.dice(), len(pictures), 1.0)
     text = (
         f"{found.max_difference:.1e} of the mask pixels differ from `predict`, {_masks(found.dice)}, probabilities are "
         f"{moved / pixels:.1e} off on average ({len(pictures)} pictures)"

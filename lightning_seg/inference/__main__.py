@@ -9,9 +9,11 @@ from lightning_seg.inference.options import read_arguments
 def main(args: list[str]) -> None:
     """Predict. Exit code 1 where some of the input could not be, 2 for an error."""
     given = read_arguments(args)
-    from lightning_seg.inference.command import predict  # torch takes seconds, and --help none
+    from lightning_seg.inference.command import (
+        predict_command,  # torch takes seconds, and --help none
+    )
 
-    predict(given)
+    predict_command(given)
 
 
 if __name__ == "__main__":

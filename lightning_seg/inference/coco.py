@@ -24,7 +24,7 @@ def coco_content(
     for number, (name, masks, confidence) in enumerate(pictures, start=1):
         size: tuple[int, ...] = (0, 0)
         for category, label in enumerate(classes, start=1):
-            mask = read_mask(masks[label])
+            mask = read_mask_file(masks[label])
             size = mask.shape
             for part in contours(mask):
                 ids = {"id": len(annotations) + 1, "image_id": number, "category_id": category}
@@ -65,7 +65,7 @@ def _without_repeats(corners: np.ndarray) -> np.ndarray:
     return corners[(corners != np.roll(corners, 1, axis=0)).any(1)]
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask_file(path: Path) -> np.ndarray:
     """(H, W) bool of a mask that was written as PNG."""
     picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
     return np.asarray(picture) > 0

@@ -34,7 +34,7 @@ from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import SETTINGS, PredictOptions, predict_options
 from lightning_seg.inference.output_names import mask_files, printable
 from lightning_seg.inference.pipeline import FailedInput
-from lightning_seg.inference.progress import Progress
+from lightning_seg.inference.progress import WorkProgress
 from lightning_seg.inference.results import OutputFolder, ResultTable
 from lightning_seg.inference.split import open_split, predict_split
 from lightning_seg.inference.video import Video, predict_video, video_files
@@ -61,7 +61,7 @@ class _Job:
         return ResultTable(self.folder / name, columns)
 
 
-def predict(given: argparse.Namespace) -> None:
+def predict_command(given: argparse.Namespace) -> None:
     """Predict what the options of `read_arguments` name."""
     allow_pixels(given.max_pixels)
     options = predict_options(given)
@@ -91,12 +91,12 @@ def _predict_split(
     folder = Path(given.output) if given.output else _split_folder(checkpoints[0], given, network)
     job = _Job(_workers(given, network), rule, options, OutputFolder(folder, settings))
     table = job.table("predictions.csv", PICTURE_COLUMNS)
-    with _writing(folder), Progress("images", len(source.ids)) as progress:
+    with _writing(folder), WorkProgress("images", len(source.ids)) as progress:
         work = job.workers, job.rule, job.options, job.output
         failures = predict_split(source, *work, table, progress.tick)
     print(f"masks:          {folder / 'masks'}")
     print(f"contact sheet:  {folder / 'contact_sheet.png'}  (image, truth, prediction)")
-    report(failures, [], len(source.ids), folder)
+    report_results(failures, [], len(source.ids), folder)
 
 
 def _split_folder(checkpoint: Path, given: argparse.Namespace, network: Ensemble) -> Path:
@@ -134,7 +134,7 @@ def _predict_input(
             failures += _volumes(volumes, job, view)
         if given.coco:
             _write_coco(images, rule.classes, folder)
-    report(failures, lacking, len(found.inputs), folder)
+    report_results(failures, lacking, len(found.inputs), folder)
 
 
 def find_checkpoints(given: argparse.Namespace) -> list[Path]:
@@ -191,7 +191,7 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def report(failures: Failures, lacking: Sequence[str], count: int, output: Path) -> None:
+def report_results(failures: Failures, lacking: Sequence[str], count: int, output: Path) -> None:
     """Where the results are, and what is missing; exit code 1 if something is."""
     print(f"results:  {output}  ({count - len(failures)} of {count} inputs)")
     for failure in failures[:SHOWN]:
@@ -217,7 +217,7 @@ def _images(inputs: list[Input], job: _Job) -> Failures:
     left = [one for one in inputs if one.file not in finished]
     if finished:
         print(f"{len(finished)} of {len(inputs)} pictures are done already")
-    with Progress("pictures", len(left)) as progress:
+    with WorkProgress("pictures", len(left)) as progress:
         work = job.workers, job.rule, job.options, job.output
         return predict_images(left, *work, table, progress.tick)
 
@@ -228,7 +228,7 @@ def _videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures]:
 
     def work(one: Input) -> str:
         total = Video(one.path).head.frames or None
-        with Progress(f"frames of {one.file}", total) as progress:
+        with WorkProgress(f"frames of {one.file}", total) as progress:
             missing = predict_video(
                 one, job.workers, job.rule, job.options, job.folder, progress.tick
             )
@@ -246,7 +246,7 @@ def _volumes(inputs: list[Input], job: _Job, view: SliceView) -> Failures:
     table = job.table("volumes.csv", VOLUME_COLUMNS)
 
     def work(one: Input) -> str:
-        with Progress(f"slices of {one.file}", None) as progress:
+        with WorkProgress(f"slices of {one.file}", None) as progress:
             rows = predict_volume(
                 one, job.workers, job.rule, job.options, view, job.folder, progress.tick
             )

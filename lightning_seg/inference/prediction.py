@@ -29,10 +29,10 @@ class Prediction:
         found = ", ".join(map(str, self.findings()))
         return f"Prediction of {height} x {width} pixels: {found}"
 
-    def findings(self) -> list["Finding"]:
+    def findings(self) -> list["ClassFinding"]:
         """What the table of results says of each class."""
         return [
-            finding(name, mask, probability)
+            describe_mask(name, mask, probability)
             for name, mask, probability in zip(
                 self.classes, self.mask, self.probability, strict=True
             )
@@ -40,7 +40,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClassFinding:
     """One class in one image.
 
     Attributes:
@@ -73,8 +73,10 @@ class Finding:
         }
 
 
-def finding(name: str, mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> Finding:
+def describe_mask(
+    name: str, mask: NDArray[np.bool_], probability: NDArray[np.float32]
+) -> ClassFinding:
     """Describe the mask of one class by itself and its probabilities, which have its shape."""
     area = int(mask.sum())
     confidence = float(probability[mask].mean()) if area else 1 - float(probability.max())
-    return Finding(name, area, area / mask.size, components(mask), confidence)
+    return ClassFinding(name, area, area / mask.size, components(mask), confidence)

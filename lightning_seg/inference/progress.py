@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 
-class Progress:
+class WorkProgress:
     """Of ``total`` equal pieces of work, as a context.
 
     Args:
@@ -18,7 +18,7 @@ class Progress:
         self.unit, self.total, self.count = unit, total, 0
         self._bar: Any = None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "WorkProgress":
         self._start = time.perf_counter()
         if sys.stdout.isatty() and self.total != 0:
             self._bar = _bar(self.unit)

@@ -145,7 +145,7 @@ def _postprocess(masks: Sequence[SliceFile], steps: Postprocess) -> None:
 
 @dataclass
 class _Trust:
-    """The confidence of a mask, slice by slice, as `prediction.finding` has it."""
+    """The confidence of a mask, slice by slice, as `prediction.describe_mask` has it."""
 
     total: float = 0
     voxels: int = 0

@@ -17,21 +17,23 @@ from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.predictor import Predictor
 from lightning_seg.models.frame.normalization import NotFiniteError
 from lightning_seg.serve._limits import Limits, RequestError
-from lightning_seg.serve._upload import Upload, read
+from lightning_seg.serve._upload import Upload, read_upload
 
 PARTS = ("probability", "overlay", "picture")  # sent on request
 _STEPS = (np.arange(101) / 100).astype(np.float32)
 
 
-def colour(place: int) -> str:
+def page_colour(place: int) -> str:
     """Of the class at ``place``, as CSS has it."""
     return "#{:02x}{:02x}{:02x}".format(*COLOURS[place % len(COLOURS)])
 
 
-def predict(predictor: Predictor, upload: Upload, limits: Limits) -> tuple[np.ndarray, Prediction]:
+def predict_upload(
+    predictor: Predictor, upload: Upload, limits: Limits
+) -> tuple[np.ndarray, Prediction]:
     """The picture (H, W, C) uint8 and what the network finds in it; RequestError where it cannot be predicted."""
     try:
-        picture = read(upload, predictor.network.trained.in_channels, limits)
+        picture = read_upload(upload, predictor.network.trained.in_channels, limits)
         return picture, predictor.predict(picture)
     except MemoryError:
         raise RequestError(
@@ -45,7 +47,7 @@ def predict(predictor: Predictor, upload: Upload, limits: Limits) -> tuple[np.nd
 
 def mask_png(predictor: Predictor, upload: Upload, limits: Limits, name: str) -> bytes:
     """The mask of the class ``name``: PNG, 255 is the class."""
-    _, prediction = predict(predictor, upload, limits)
+    _, prediction = predict_upload(predictor, upload, limits)
     return _png(prediction.mask[prediction.classes.index(name)])
 
 
@@ -54,13 +56,13 @@ def as_json(
 ) -> dict[str, Any]:
     """All about a picture; images are PNG (overlay and picture JPEG) in base64. ``parts``: of ``PARTS``."""
     start = time.perf_counter()
-    picture, prediction = predict(predictor, upload, limits)
+    picture, prediction = predict_upload(predictor, upload, limits)
     seconds = time.perf_counter() - start
     planes = zip(prediction.findings(), prediction.mask, prediction.probability, strict=True)
     classes = [
         {
             "name": found.name,
-            "colour": colour(place),
+            "colour": page_colour(place),
             "area": found.area,
             "share": found.share,
             "components": found.components,

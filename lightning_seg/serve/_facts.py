@@ -9,7 +9,7 @@ from lightning_seg.evaluation.summary import Summary
 from lightning_seg.inference.predictor import Predictor
 from lightning_seg.runs import Run
 from lightning_seg.runs.checkpoints import read_checkpoint
-from lightning_seg.serve._answer import PARTS, colour
+from lightning_seg.serve._answer import PARTS, page_colour
 from lightning_seg.serve._limits import Limits
 
 NOTICE = "For research only. Not a medical device: do not use it for diagnosis or treatment."
@@ -26,7 +26,8 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
         "encoder": model.get("encoder"),
         "options": model.get("options") or {},
         "classes": [
-            {"name": name, "colour": colour(place)} for place, name in enumerate(predictor.classes)
+            {"name": name, "colour": page_colour(place)}
+            for place, name in enumerate(predictor.classes)
         ],
         "size": network.trained.size,
         "channels": network.trained.in_channels,

@@ -94,7 +94,7 @@ def _printable(name: str) -> str:
     )
 
 
-def read(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
+def read_upload(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
     """The picture (H, W, C) uint8, as ``predict`` reads it from a file.
 
     RequestError or InputError where it is none or has too many pixels, which is known before anything is decoded.

@@ -160,7 +160,7 @@ def test_a_checkpoint_compared_with_itself_has_ones_on_the_diagonal(checkpoint: 
     module = SegmentationModule.load(checkpoint)
     images = cka.validation_images(checkpoint, batches=2, batch_size=6)
     assert [len(i) for i in images] == [6, 6]
-    rows, columns, values = cka.compare(module, module, images)
+    rows, columns, values = cka.compare_layers(module, module, images)
     assert rows == columns
     torch.testing.assert_close(values.diagonal(), torch.ones(len(rows), dtype=torch.float64))
     torch.testing.assert_close(values, values.T)

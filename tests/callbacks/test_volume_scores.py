@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from benchmarks.volumes import write_scan
 from lightning_seg import cli
-from lightning_seg.callbacks.volume_scores import Row, Volumes, summarize_volumes
+from lightning_seg.callbacks.volume_scores import VolumeRow, Volumes, summarize_volumes
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.inference.__main__ import main as predict
@@ -50,7 +50,7 @@ def volumes() -> Volumes:
     return Volumes(IDS, ("liver", "tumor"), SPACING.__getitem__)
 
 
-def in_order(slices: dict[str, Any]) -> dict[str, list[Row]]:
+def in_order(slices: dict[str, Any]) -> dict[str, list[VolumeRow]]:
     whole = volumes()
     for id, pair in slices.items():
         whole.add(id, *pair)
@@ -123,7 +123,7 @@ def test_a_scan_that_lacks_slices_is_told_and_not_scored() -> None:
     assert set(whole.rows) == {"b", "c"}
 
 
-def _process(place: tuple[int, int, str]) -> tuple[dict[str, list[Row]], list[str]]:
+def _process(place: tuple[int, int, str]) -> tuple[dict[str, list[VolumeRow]], list[str]]:
     rank, world, file = place
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{file}", rank=rank, world_size=world

@@ -17,6 +17,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.export import onnx as export
 from lightning_seg.export._pictures import _spread, choose_pictures
 from lightning_seg.export.onnx import OnnxOptions, export_onnx, main, runner
+from lightning_seg.inference.ensemble import load_ensemble
 from lightning_seg.training.module import SegmentationModule
 
 
@@ -220,7 +221,7 @@ def test_int8_is_calibrated_on_training_images_and_never_on_those_of_the_test_sp
 ):
     given = OnnxOptions(quantize="int8")
     found = choose_pictures(
-        export.load_ensemble([checkpoint]), checkpoint, None, 4, "train", "--calibrate"
+        load_ensemble([checkpoint]), checkpoint, None, 4, "train", "--calibrate"
     )
     assert found.origin == "4 images of the training split of phantom_polyp"
     data = SegmentationDataModule("phantom_polyp", protocol="phantom-polyp", size=32)

@@ -8,9 +8,9 @@ import torch
 
 from lightning_seg.errors import InputError
 from lightning_seg.export import verify
-from lightning_seg.export._graph import scaled
+from lightning_seg.export._graph import scaled_pixels
 from lightning_seg.export._trace import Shapes
-from lightning_seg.export.verify import agreement, image_batches, verify_logits
+from lightning_seg.export.verify import compare_logits, image_batches, verify_logits
 from lightning_seg.inference.ensemble import Ensemble, Trained
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.training.module import SegmentationModule
@@ -31,14 +31,14 @@ def test_agreement_is_the_largest_difference_and_the_mean_dice_of_images_with_a_
     one = np.array([[[[3.0, -1.0], [1.0, -2.0]]]], np.float32)  # the mask has two pixels
     other = np.array([[[[3.5, -1.0], [-1.0, -2.0]]]], np.float32)  # one of them
     empty = -np.ones_like(one)
-    found = agreement(
+    found = compare_logits(
         lambda batch: batch[:, :1], lambda batch: batch[:, 1:], [np.concatenate([one, other], 1)]
     )
     assert found == (2.0, 2 / 3, 1, 3.0)
     pairs = [np.concatenate(pair, 1) for pair in ((one, one), (one, other), (empty, empty))]
-    found = agreement(lambda batch: batch[:, :1], lambda batch: batch[:, 1:], pairs)
+    found = compare_logits(lambda batch: batch[:, :1], lambda batch: batch[:, 1:], pairs)
     assert found.dice == pytest.approx((1 + 2 / 3) / 2)  # an image without a mask says nothing
-    both_empty = agreement(lambda batch: batch, lambda batch: batch, [empty])
+    both_empty = compare_logits(lambda batch: batch, lambda batch: batch, [empty])
     assert np.isnan(both_empty.dice)
     assert "all masks are empty" in both_empty.describe()
 
@@ -46,7 +46,7 @@ def test_agreement_is_the_largest_difference_and_the_mean_dice_of_images_with_a_
 def test_the_class_whose_masks_agree_least_counts():
     one = np.ones((1, 2, 4, 4), np.float32)
     other = one * np.array([1, -1], np.float32).reshape(1, 2, 1, 1)
-    assert agreement(lambda batch: one, lambda batch: other, [one]).dice == 0
+    assert compare_logits(lambda batch: one, lambda batch: other, [one]).dice == 0
 
 
 @pytest.mark.parametrize("variant", ["", "int8", "bf16"])
@@ -124,7 +124,7 @@ def test_masks_that_miss_a_small_lesion_and_wrong_probabilities_are_refused(netw
 def test_agreement_cuts_at_the_threshold_of_the_probability():
     probability = np.array([0.2, 0.35, 0.6, 0.9], np.float32).reshape(1, 1, 2, 2)
     logits = np.log(probability / (1 - probability))
-    found = agreement(
+    found = compare_logits(
         lambda batch: batch,
         lambda batch: np.where(batch == logits[0, 0, 0, 1], -9, batch),
         [logits],
@@ -135,9 +135,9 @@ def test_agreement_cuts_at_the_threshold_of_the_probability():
 
 def test_no_numbers_and_other_shapes_never_agree():
     batch = np.zeros((1, 1, 2, 2), np.float32)
-    assert agreement(lambda x: x, lambda x: x * np.nan, [batch]).max_difference == np.inf
+    assert compare_logits(lambda x: x, lambda x: x * np.nan, [batch]).max_difference == np.inf
     with pytest.raises(InputError, match="shape"):
-        agreement(lambda x: x, lambda x: x[..., :1], [batch])
+        compare_logits(lambda x: x, lambda x: x[..., :1], [batch])
 
 
 def test_logits_beyond_the_bound_are_refused_unless_float32_itself_is_as_far_off(
@@ -185,7 +185,7 @@ def test_the_graph_scales_pictures_as_the_project_does(network, height, width, s
     picture = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
     expected = network.scale(picture).astype(int)
     found = (
-        scaled(torch.from_numpy(picture).permute(2, 0, 1)[None].float(), 32)[0]
+        scaled_pixels(torch.from_numpy(picture).permute(2, 0, 1)[None].float(), 32)[0]
         .permute(1, 2, 0)
         .numpy()
         .astype(int)
