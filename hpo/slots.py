@@ -1,12 +1,11 @@
 """How many trials run at once on this machine, and what each may use: GPUs and a share of the cores."""
 
 import os
-import socket
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from lightning_seg.data.cores import PART, cores_of_each
 from lightning_seg.errors import InputError
+from lightning_seg.training.processes import free_ports
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,6 @@ def _share(workers: int, devices: int) -> dict[str, str]:
     """Cores for loading processes and threads, so that all trials together have what there is."""
     threads = cores_of_each(workers * devices)
     return {"OMP_NUM_THREADS": str(threads), PART: str(cores_of_each(workers))}
-
-
-def free_ports(number: int) -> list[int]:
-    """So many ports that nobody listens on: held all at once, so that no two are the same."""
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
 
 
 def _number(workers: str, automatic: int) -> int:

@@ -1,8 +1,10 @@
 # What the jobs of this folder share: their environment, and a step that is queued again at the time limit. It is sourced.
 
 export HF_HUB_OFFLINE=1  # compute nodes have no internet: weights come from LIGHTNING_SEG_WEIGHTS or the hub cache
-# caches of compilers and plots: on the node's own disk, where parallel jobs do not wait for each other
+export HF_HOME=${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}  # stays where the weights are
+# caches of data, compilers and plots: on the node's own disk
 export TMPDIR=${SLURM_TMPDIR:-${TMPDIR:-/tmp}}
+export XDG_CACHE_HOME=$TMPDIR/cache_$(id -u)
 scratch=$TMPDIR/lightning_seg_${SLURM_JOB_ID}
 export TORCHINDUCTOR_CACHE_DIR=$scratch/inductor TRITON_CACHE_DIR=$scratch/triton MPLCONFIGDIR=$scratch/matplotlib
 mkdir -p "$scratch"

@@ -106,7 +106,7 @@ def _trainer_plugins(given: Any, sync_batchnorm: bool) -> list[Any]:
     plugins = list(given) if many else [given] if given else []
     ours: list[tuple[type, Any]] = [
         (CheckpointIO, AtomicCheckpointIO),
-        (ClusterEnvironment, _cluster_environment),
+        (ClusterEnvironment, cluster_environment),
     ]
     if sync_batchnorm:
         ours.append((LayerSync, SyncedBatchNorm))
@@ -118,7 +118,7 @@ def _holds(plugins: Sequence[Any], kind: type) -> bool:
     return any(isinstance(plugin, kind) for plugin in plugins)
 
 
-def _cluster_environment() -> ClusterEnvironment:
+def cluster_environment() -> ClusterEnvironment:
     """Who starts the processes of this run: torchrun, srun, LSF, MPI, or Lightning itself.
 
     Lightning takes any Slurm job for one whose processes srun has started. In a batch script

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -75,6 +77,15 @@ def wait_for_parent() -> None:
     """In a further process, before it tells of bad input: rank 0 may be about to tell the same."""
     if _PARENT in os.environ:
         time.sleep(_GRACE)
+
+
+def free_ports(number: int) -> list[int]:
+    """So many ports that nobody listens on: held all at once, so that no two are the same."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in held]
 
 
 def joint_strategy(strategy: Any, world_size: int) -> Any:

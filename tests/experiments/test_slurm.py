@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from experiments import sweep
-from hpo.slots import free_ports
+from lightning_seg.training.processes import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = ("slurmctld", "slurmd", "srun", "sbatch", "scontrol", "scancel")
