@@ -15,6 +15,7 @@ from benchmarks._section import Section
 from benchmarks._timing import find_device
 from lightning_seg.errors import one_sentence, unknown
 from lightning_seg.files import write_whole
+from lightning_seg.options import OptionParser
 from lightning_seg.runs.environment import environment, package_version
 
 PEERS = (
@@ -85,7 +86,7 @@ def write_section(file: Path, name: str, section: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m benchmarks",
         description="What the project's speed is on this machine, against its peers.",
     )

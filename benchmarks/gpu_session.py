@@ -33,6 +33,7 @@ import torch
 
 from benchmarks._record import Record
 from lightning_seg.errors import InputError, one_sentence
+from lightning_seg.options import OptionParser
 from lightning_seg.runs.environment import ROOT, environment
 
 PHASE_SHARES = {
@@ -145,19 +146,30 @@ def _session(options: argparse.Namespace) -> Session:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m benchmarks.gpu_session",
         description="Measure on a GPU that is there for minutes only.",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where the JSON files go"
+        "--output",
+        "--out",
+        dest="out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where the JSON files go",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="instead of $LIGHTNING_SEG_DATA")
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="instead of $LIGHTNING_SEG_WEIGHTS"
     )
     parser.add_argument(
-        "--minutes", type=float, default=9.0, help="for all phases together (default 9)"
+        "--limit_minutes",
+        "--minutes",
+        dest="minutes",
+        type=float,
+        default=9.0,
+        help="for all phases together (default 9)",
     )
     parser.add_argument(
         "--phases",

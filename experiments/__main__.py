@@ -43,7 +43,9 @@ def demo() -> None:
 
 
 def main(args: list[str]) -> None:
-    if args == ["demo"]:
+    if args[:1] in (["-h"], ["--help"]):
+        print(f"{__doc__}\n\ncommands: demo, {', '.join(HOMES)}; each has a --help of its own.")
+    elif args == ["demo"]:
         demo()
     elif args and args[0] in HOMES:
         import_module(HOMES[args[0]]).main(args[1:])

@@ -17,6 +17,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.evaluation.summary import Scores
 from lightning_seg.files import write_whole
+from lightning_seg.options import OptionParser
 
 COLUMNS = (
     "recipe",
@@ -232,7 +233,7 @@ def _measure(network: str, size: int) -> tuple[float, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments record", description=__doc__)
+    parser = OptionParser(prog="python -m experiments record", description=__doc__)
     parser.add_argument(
         "folders",
         nargs="+",

@@ -25,6 +25,7 @@ from lightning_seg.files import write_whole
 from lightning_seg.models import create
 from lightning_seg.models.frame.listing import count
 from lightning_seg.models.frame.weights import find_weights
+from lightning_seg.options import OptionParser
 
 
 def main(args: list[str]) -> None:
@@ -177,11 +178,10 @@ def _run(fits: list[Fit], options: argparse.Namespace, more: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m experiments reproduce",
         description="Which published results can be reproduced with the data and weights at hand; with --run, do it. Further keys "
         "of a recipe (--trainer.max_epochs 12) make a reduced form of all, which the leaderboard says.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--fits-minutes",

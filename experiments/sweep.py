@@ -29,6 +29,7 @@ from hpo.study import launch
 from hpo.trials import trial_command
 from hpo.weights import weights_lines
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.options import OptionParser
 
 _KEYS = {"recipe": str, "models": list, "seeds": list, "folds": list, "overrides": dict}
 
@@ -258,10 +259,9 @@ in_step lightning-seg test --ckpt_path best --runs {runs} --name "$(basename "$r
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m experiments sweep",
         description="Train and test every combination; --any.key value holds for all.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--sweep", metavar="FILE", help="a sweep, such as experiments/sweeps/unet_a.yaml"

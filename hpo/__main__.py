@@ -17,6 +17,9 @@ HOMES = {  # command -> the module whose `main` takes the arguments after it
 
 
 def main(args: list[str]) -> None:
+    if args[:1] in (["-h"], ["--help"]):
+        print(f"{__doc__}\n\ncommands: {', '.join(HOMES)}; each has a --help of its own.")
+        return
     if not args or args[0] not in HOMES:
         raise unknown("command of hpo", " ".join(args[:1]), HOMES)
     import_module(HOMES[args[0]]).main(args[1:])

@@ -15,13 +15,13 @@ from hpo.spec import StudySpec
 from hpo.storage import open_storage, shown
 from hpo.trials import COSTS, PRUNERS, SAMPLERS, shared_arguments
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.options import OptionParser
 
 
 def run_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m hpo run",
         description="Tune a recipe; --any.key value holds for all trials.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--recipe", required=True, help="YAML recipe, such as experiments/unet_a.yaml"
@@ -31,7 +31,13 @@ def run_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--trials", type=int, default=50, help="how many, pruned ones included")
     add_engine_options(parser)
-    parser.add_argument("--minutes", type=float, help="after which no trial is started")
+    parser.add_argument(
+        "--limit_minutes",
+        "--minutes",
+        dest="minutes",
+        type=float,
+        help="after which no trial is started",
+    )
     parser.add_argument("--sampler", default="tpe", help=", ".join(SAMPLERS))
     parser.add_argument(
         "--pruner",

@@ -9,7 +9,7 @@ import torch
 
 from hpo.space import corners, flatten, overrides
 from lightning_seg.cli import CLI
-from lightning_seg.cli_arguments import peek
+from lightning_seg.cli.arguments import peek
 from lightning_seg.errors import InputError
 
 

@@ -1,16 +1,16 @@
 """``python -m hpo serve``: a gRPC server before a storage, so that many workers share its one connection."""
 
-import argparse
 from pathlib import Path
 
 import optuna
 
 from hpo.storage import open_storage, resolve, shown
+from lightning_seg.options import OptionParser
 
 
 def main(args: list[str]) -> None:
     """Serve until killed; workers then take ``--storage grpc://host:port``."""
-    parser = argparse.ArgumentParser(prog="python -m hpo serve", description=__doc__)
+    parser = OptionParser(prog="python -m hpo serve", description=__doc__)
     parser.add_argument(
         "--storage", required=True, help="postgresql://, sqlite:/// or a journal file"
     )

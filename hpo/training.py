@@ -22,6 +22,7 @@ from hpo.reporter import TrialReporter
 from hpo.trial_process import TrialChannel, TrialJob, TrialResult
 from lightning_seg import cli
 from lightning_seg.errors import InputError
+from lightning_seg.runs import Run
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ def train(job: TrialJob, channel: TrialChannel) -> TrialResult:
 def _fit(job: TrialJob, folder: Path, args: list[str], channel: Any) -> FittedRun:
     """A new run, or the rest of one whose process died."""
     version = folder / "version_0"
-    last = max(version.glob("checkpoints/last*.ckpt"), default=None)
+    last = Run.open(version).last if version.is_dir() else None
     if last is None:
         shutil.rmtree(version, ignore_errors=True)  # it died within its first epoch
-    command = ["fit", *args, *(["--ckpt_path", str(last), "--trust_code"] if last else [])]
+    again = ["--ckpt_path", str(last.path), "--trust_code"] if last else []
+    command = ["fit", *args, *again]
     if job.devices > 1:
         # Lightning starts the other processes with the arguments of this one: see `main` below
         sys.argv = ["hpo.training", job.objective, *command]

@@ -1,12 +1,13 @@
 """``lightning-seg``: the front door. It answers what it can without loading torch, and hands runs to `lightning_seg.cli`."""
 
-import argparse
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from lightning_seg import __version__
-from lightning_seg.errors import one_sentence, unknown
+from lightning_seg.errors import InputError, one_sentence, unknown
+from lightning_seg.options import OptionParser
 
 RUNS = {
     "fit": "train: lightning-seg fit -c experiments/quickstart.yaml [--any.key value]",
@@ -25,7 +26,12 @@ VERBS = {
     "compare": "the difference of two runs, image by image: lightning-seg compare runs/a runs/b",
     "report": "one run as a page of HTML: lightning-seg report runs/demo",
     "serve": "a local web page that predicts the pictures dropped on it: lightning-seg serve --ckpt_path X",
-    "audit": "which conventions published figures can be: lightning-seg audit --dice .9411 --iou .8889 [--n-images 100]",
+    "audit": "which conventions published figures can be: lightning-seg audit --dice .9411 --iou .8889 [--n_images 100]",
+    "hpo": "tune a recipe, and what a study found: lightning-seg hpo run|best|export|repeat|plot --help",
+    "sweep": "train and test a grid: lightning-seg sweep --sweep experiments/sweeps/unet_a.yaml",
+    "record": "keep a tested run among the results: lightning-seg record runs/demo",
+    "leaderboard": "recorded results as tables and plots: lightning-seg leaderboard",
+    "reproduce": "published results run again: lightning-seg reproduce --help",
 }
 
 _HOMES = {
@@ -35,6 +41,11 @@ _HOMES = {
     "data": "lightning_seg.data.__main__",
     "doctor": "lightning_seg.analysis.doctor",
     "export": "lightning_seg.export.__main__",
+    "hpo": "hpo.__main__",
+    "leaderboard": "experiments.leaderboard.__main__",
+    "record": "experiments.record",
+    "reproduce": "experiments.reproduce",
+    "sweep": "experiments.sweep",
     "predict": "lightning_seg.inference.__main__",
     "profile": "lightning_seg.analysis.profiling",
     "push": "lightning_seg.export.push",
@@ -65,7 +76,7 @@ def _help() -> str:
         "",
     ]
     for name, text in (RUNS | VERBS).items():
-        lines.append(f"  {name:10}{text}")
+        lines.append(f"  {name:12}{text}")
     return "\n".join([*lines, "", "`lightning-seg fit --help` lists every key of a recipe."])
 
 
@@ -73,14 +84,27 @@ def _verb(name: str) -> Callable[[list[str]], None]:
     if name == "models":
         return _models
     if name in _HOMES:
-        return import_module(_HOMES[name]).main
+        return _import(_HOMES[name]).main
     raise unknown("command", name, [*RUNS, *VERBS])
+
+
+def _import(home: str) -> Any:
+    """The module; InputError where it is of the repository and not of the installed package."""
+    try:
+        return import_module(home)
+    except ModuleNotFoundError as error:
+        if error.name not in ("hpo", "experiments", "optuna"):
+            raise
+        raise InputError(
+            f"this command needs {error.name}, which is absent; start it from a checkout of the "
+            "repository, with pip install -e '.[hpo]'."
+        ) from error
 
 
 def _models(args: list[str]) -> None:
     from lightning_seg.models.frame import listing
 
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="lightning-seg models", description="List networks, or the options of one."
     )
     parser.add_argument("name", nargs="?", help="an architecture")

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "errors",
     "files",
+    "options",
     "tables",
     "models",
     "data",
@@ -22,7 +23,6 @@ ROOMS = [
     "callbacks",
     "export",
     "serve",
-    "cli_arguments",
     "cli",
     "__main__",
 ]

@@ -13,6 +13,7 @@ from experiments.record import read_rows
 from experiments.runs import find_runs, results_of
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
+from lightning_seg.options import OptionParser
 
 
 def main(args: list[str]) -> None:
@@ -63,7 +64,7 @@ def _once(recorded: Iterable[Result], others: Iterable[Result]) -> list[Result]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m experiments leaderboard",
         description="What was recorded, with intervals, ranks and ties, as Markdown, CSV and HTML.",
     )

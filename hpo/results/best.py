@@ -1,6 +1,5 @@
 """``python -m hpo best``: the trial that a study chose, with its interval, and its parameters beside the recipe's."""
 
-import argparse
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -10,13 +9,12 @@ from rich.table import Table
 from hpo.progress import duration
 from hpo.results.outcome import Outcome, add_outcome_options, name_of, open_outcome, validation
 from hpo.space import inside
+from lightning_seg.options import OptionParser
 
 
 def main(args: list[str]) -> None:
     """Tell of the study and of its best trial, which is validated once more for its table of images."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hpo best", description=__doc__, allow_abbrev=False
-    )
+    parser = OptionParser(prog="python -m hpo best", description=__doc__)
     add_outcome_options(parser)
     options = parser.parse_args(args)
     outcome = open_outcome(options)

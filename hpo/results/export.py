@@ -1,6 +1,5 @@
 """``python -m hpo export``: the recipe of a study's best trial."""
 
-import argparse
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from hpo.spec import StudySpec
 from hpo.trials import shared_arguments
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
+from lightning_seg.options import OptionParser
 from lightning_seg.runs.environment import hardware, read_environment
 
 # of the machine that trains, not of the training
@@ -34,9 +34,7 @@ MACHINE = (
 
 def main(args: list[str]) -> None:
     """Write the recipe."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hpo export", description=__doc__, allow_abbrev=False
-    )
+    parser = OptionParser(prog="python -m hpo export", description=__doc__)
     add_outcome_options(parser)
     parser.add_argument(
         "--output", type=Path, help="the recipe (default: experiments/<recipe>_tuned.yaml)"

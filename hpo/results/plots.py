@@ -1,6 +1,5 @@
 """``python -m hpo plot``: pictures of a study, as PNG and as one HTML page that needs no network."""
 
-import argparse
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
@@ -11,6 +10,7 @@ from optuna import visualization
 
 from hpo.results.outcome import Outcome, add_outcome_options, open_outcome
 from lightning_seg.errors import InputError
+from lightning_seg.options import OptionParser
 
 PICTURES = {  # name -> the function of optuna.visualization and of optuna.visualization.matplotlib
     "history": "plot_optimization_history",
@@ -22,9 +22,7 @@ PICTURES = {  # name -> the function of optuna.visualization and of optuna.visua
 
 def main(args: list[str]) -> None:
     """Draw a study."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hpo plot", description=__doc__, allow_abbrev=False
-    )
+    parser = OptionParser(prog="python -m hpo plot", description=__doc__)
     add_outcome_options(parser)
     parser.add_argument(
         "--output", type=Path, help="folder (default: plots beside the study's runs)"

@@ -25,6 +25,7 @@ from hpo.worker import load_spec
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Comparison, ScoreTable, compare, statistic
 from lightning_seg.evaluation._runs import find_scores
+from lightning_seg.options import OptionParser
 
 TUNED, UNTUNED = "tuned", "untuned"
 
@@ -68,13 +69,17 @@ def main(args: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m hpo repeat", description=__doc__, allow_abbrev=False
-    )
+    parser = OptionParser(prog="python -m hpo repeat", description=__doc__)
     parser.add_argument(
         "--seeds", type=int, default=3, help="how many, other ones than those of the search"
     )
-    parser.add_argument("--minutes", type=float, help="after which no training is started")
+    parser.add_argument(
+        "--limit_minutes",
+        "--minutes",
+        dest="minutes",
+        type=float,
+        help="after which no training is started",
+    )
     add_engine_options(parser)
     add_outcome_options(parser, place=False)
     return parser

@@ -24,6 +24,8 @@ from lightning_seg.analysis.profiling import profiled_device
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.models.frame.normalization import ImageNetwork
+from lightning_seg.options import OptionParser
+from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.trained_network import read_network
 
@@ -183,10 +185,9 @@ def main(args: list[str]) -> None:
             f"cka over {options.batches} batches of {options.batch_size} images is not defined; "
             f"give 1 batch or more, and {LEAST} images or more."
         )
-    device, paths = (
-        profiled_device(options.device),
-        (options.checkpoint, options.other or options.checkpoint),
-    )
+    device = profiled_device(options.device)
+    named = options.checkpoint, options.other or options.checkpoint
+    paths = [str(find_checkpoint(text)) for text in named]
     first = read_network(paths[0], options.trust_code).to(device)
     second = read_network(paths[1], options.trust_code).to(device) if options.other else first
     channels = [network.form.in_channels for network in (first, second)]
@@ -218,11 +219,11 @@ def _title(network: ImageNetwork, path: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="lightning-seg cka",
         description="Linear CKA between all layers of a trained network, or of two, on the first one's validation images.",
     )
-    parser.add_argument("checkpoint", help="a .ckpt file that `fit` wrote")
+    parser.add_argument("checkpoint", help="a .ckpt file, or the folder or name of a run")
     parser.add_argument(
         "other", nargs="?", help="a second one; without it, the first is compared with itself"
     )

@@ -24,6 +24,7 @@ from torch.profiler import ProfilerActivity
 from lightning_seg.errors import InputError
 from lightning_seg.models import create
 from lightning_seg.models.frame.listing import count
+from lightning_seg.options import OptionParser
 
 CONVENTION = (
     "parameters: all, without buffers. GMACs: 10^9 multiply-adds of one image, half of torch.utils.flop_counter: convolutions and "
@@ -314,7 +315,7 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="lightning-seg profile",
         description="Parameters, multiply-adds, memory and time of networks, in one table.",
     )

@@ -1,5 +1,6 @@
 """What `fit` says on the terminal: what is trained on what, a line for each epoch, and what to do next."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_seg.training.checkpointing import BestCheckpoint
 from lightning_seg.training.run_place import run_of
@@ -34,6 +36,9 @@ class TrainingLog(L.Callback):
         self._first, self._begin = trainer.current_epoch, time.monotonic()
         for name, text in _facts(trainer, pl_module, self._note):
             _say(trainer, f"{f'{name}:':11}{text}")
+        note = _rate_note(trainer)
+        if note:
+            _say(trainer, note)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._say_epoch(trainer)
@@ -120,6 +125,24 @@ def _facts(trainer: Any, pl_module: Any, precision_note: str) -> Iterator[tuple[
     yield "device", f"{devices}{trainer.strategy.root_device}"
     yield "precision", f"{trainer.precision}{precision_note}"
     yield "run", str(run_of(trainer).folder)
+
+
+def _rate_note(trainer: Any) -> str:
+    """What a resumed run does to the learning rate, where its schedule has become another."""
+    if trainer.global_step == 0:
+        return ""
+    for config in trainer.lr_scheduler_configs:
+        schedule = config.scheduler
+        if not isinstance(schedule, LambdaLR):
+            continue
+        was = schedule.get_last_lr()[0]
+        now = schedule.base_lrs[0] * schedule.lr_lambdas[0](schedule.last_epoch)
+        if not math.isclose(was, now, rel_tol=1e-6, abs_tol=1e-12):
+            return (
+                f"note: the learning rate starts anew at {now:.3g}, where it had come to {was:.3g}: "
+                "its schedule is that of a training of another length."
+            )
+    return ""
 
 
 def _say(trainer: Any, text: str) -> None:

@@ -15,6 +15,7 @@ from lightning_seg.data.rules import SEED, resolve
 from lightning_seg.data.sources.base import DATASETS, Source, source_class
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
 from lightning_seg.errors import InputError, one_sentence, unknown
+from lightning_seg.options import OptionParser
 
 RULES = """
 Rules that split any data set when it is opened (see lightning_seg.data.rules), each keeping groups whole:
@@ -35,7 +36,7 @@ def main(args: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="lightning-seg data", description=__doc__.split(": ", 1)[1].split(".")[0]
     )
     verbs = parser.add_subparsers(

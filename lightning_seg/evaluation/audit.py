@@ -11,7 +11,6 @@ With ``g(D) = D / (2 - D)``, the IoU of one set of counts whose Dice is D (conve
 Figures are taken as rounded or cut off after their last digit.
 """
 
-import argparse
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightning_seg.errors import InputError
+from lightning_seg.options import OptionParser
 from lightning_seg.tables import Table
 
 IMAGE_SD = 0.15  # of Dice over images where nothing better is known: simulated on real masks
@@ -194,7 +194,7 @@ def half_width(images: int) -> float:
 
 def main(args: list[str]) -> None:
     """``lightning-seg audit --dice .9411 --iou .8889 [...]`` or ``--table reported.csv``."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="lightning-seg audit",
         description="Which conventions published figures can be, and how sure they were.",
     )

@@ -1,6 +1,5 @@
 """``lightning-seg compare``: the difference of runs over the same images, paired, with Holm's correction over all pairs."""
 
-import argparse
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from lightning_seg.evaluation.intervals import FEWEST_UNITS, bca, p_value, same_
 from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.table import ScoreTable
+from lightning_seg.options import OptionParser
 from lightning_seg.tables import NONE, Table
 
 DEFAULT_SCORES = ("dice", "iou", *(each.name for each in MEASURES if each.heading))
@@ -118,9 +118,7 @@ _NOTE = (
 
 def main(args: list[str]) -> None:
     """``lightning-seg compare runs/a runs/b [...]``."""
-    parser = argparse.ArgumentParser(
-        prog="lightning-seg compare", description="Paired differences of runs."
-    )
+    parser = OptionParser(prog="lightning-seg compare", description="Paired differences of runs.")
     parser.add_argument(
         "runs",
         nargs="+",

@@ -12,6 +12,7 @@ from lightning_seg.export._facts import SIDES, check_output, export_facts
 from lightning_seg.export._pictures import Pictures, choose_pictures
 from lightning_seg.files import whole
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
+from lightning_seg.options import OptionParser, add_model_options
 from lightning_seg.runs import find_checkpoint
 
 NATIVE = 96  # side of the example for a network that takes images as they are
@@ -37,11 +38,8 @@ class FileExport:
 
 def export_parser(kind: str, description: str) -> argparse.ArgumentParser:
     """A parser of ``lightning-seg export <kind>`` with the options that all kinds have."""
-    parser = argparse.ArgumentParser(
-        prog=f"lightning-seg export {kind}", description=description, allow_abbrev=False
-    )
-    model = "a .ckpt file, or a run: its best one"
-    parser.add_argument("--ckpt_path", "--ckpt-path", required=True, metavar="FILE", help=model)
+    parser = OptionParser(prog=f"lightning-seg export {kind}", description=description)
+    add_model_options(parser)
     return parser
 
 
@@ -53,8 +51,6 @@ def add_file_options(parser: argparse.ArgumentParser, suffix: str) -> None:
     add("--size", default="dynamic", help=size)
     images = "that verify it (default: of the validation split, or phantoms)"
     add("--images", metavar="FOLDER", help=images)
-    trust = "let a network outside lightning_seg run its code"
-    add("--trust_code", "--trust-code", action="store_true", help=trust)
 
 
 def check_side(size: int | None) -> None:

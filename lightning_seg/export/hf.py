@@ -27,6 +27,7 @@ from lightning_seg.models import arguments, find
 from lightning_seg.models.frame.normalization import ImageNetwork
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.naming import named_checkpoint
 
 REMOTE = Path(__file__).parent / "remote"
 MODEL_TYPE = "lightning_seg"
@@ -43,7 +44,11 @@ def main(args: Sequence[str]) -> None:
     """``lightning-seg export hf``; see ``lightning-seg export hf --help``."""
     options = _parser().parse_args(args)
     found = export_hf(
-        options.ckpt_path, options.output, options.repo_id, options.license, options.overwrite
+        named_checkpoint(options),
+        options.output,
+        options.repo_id,
+        options.license,
+        options.overwrite,
     )
     push = f"lightning-seg push {options.output} --repo-id {options.repo_id}"
     print(

@@ -37,6 +37,7 @@ from lightning_seg.export.verify import (
     verify_masks,
 )
 from lightning_seg.inference.mask_rule import MaskRule
+from lightning_seg.runs.naming import named_checkpoint
 
 OPSETS = range(18, 24)  # that torch can write
 OPSET = 20
@@ -107,7 +108,7 @@ def main(args: Sequence[str]) -> None:
         given.images,
         given.calibrate,
     )
-    found = export_onnx(given.ckpt_path, given.output, options, given.trust_code)
+    found = export_onnx(named_checkpoint(given), given.output, options, given.trust_code)
     megabytes = given.output.stat().st_size / 2**20
     print(f"exported:  {given.output} ({megabytes:.1f} MiB, opset {given.opset})")
     print(f"takes:     {found.takes}\nverified:  {found.verified.text}")

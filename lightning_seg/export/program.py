@@ -33,6 +33,7 @@ from lightning_seg.export._graph import Logits
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms
 from lightning_seg.export.verify import Function, Verified, image_batches, verify_logits
 from lightning_seg.inference.ensemble import Ensemble
+from lightning_seg.runs.naming import named_checkpoint
 
 PRECISIONS = ("32", "bf16")
 VERIFIED = 4  # pictures
@@ -46,7 +47,7 @@ def main(args: Sequence[str]) -> None:
         raise unknown("precision", given.precision, PRECISIONS)
     side = read_side(given.size)
     lines = export_program(
-        given.ckpt_path,
+        named_checkpoint(given),
         given.output,
         given.aot,
         given.precision,

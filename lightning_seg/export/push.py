@@ -1,6 +1,5 @@
 """``lightning-seg push``: upload a folder that `export hf` wrote to the Hugging Face Hub, or to where $HF_ENDPOINT points."""
 
-import argparse
 import os
 import re
 from collections.abc import Sequence
@@ -8,11 +7,12 @@ from pathlib import Path
 
 from lightning_seg.errors import InputError
 from lightning_seg.export.hf import check_repo_id, is_export
+from lightning_seg.options import OptionParser
 
 
 def main(args: Sequence[str]) -> None:
     """``lightning-seg push``; see ``lightning-seg push --help``."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="lightning-seg push",
         description="Upload a folder that `export hf` wrote to the Hugging Face Hub.",
     )

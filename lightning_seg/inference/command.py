@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
@@ -40,7 +39,8 @@ from lightning_seg.inference.split import open_split, predict_split
 from lightning_seg.inference.video import Video, predict_video, video_files
 from lightning_seg.inference.volume import VOLUME_COLUMNS, SliceView, predict_volume, view_of
 from lightning_seg.inference.workers import Workers, find_devices
-from lightning_seg.runs import Run, find_checkpoint
+from lightning_seg.runs import Run
+from lightning_seg.runs.naming import named_checkpoints
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
 SHOWN = 20  # failures that are named one by one
@@ -66,7 +66,7 @@ def predict_command(given: argparse.Namespace) -> None:
     allow_pixels(given.max_pixels)
     options = predict_options(given)
     torch.set_float32_matmul_precision("high")  # as `test` computes
-    checkpoints = find_checkpoints(given)
+    checkpoints = named_checkpoints(given)
     network = load_ensemble(checkpoints, given.tta, given.precision, given.trust_code)
     native = given.masks_at == "native"
     rule = MaskRule(network.trained.classes, given.threshold, given.postprocess, native)
@@ -135,27 +135,6 @@ def _predict_input(
         if given.coco:
             _write_coco(images, rule.classes, folder)
     report_results(failures, lacking, len(found.inputs), folder)
-
-
-def find_checkpoints(given: argparse.Namespace) -> list[Path]:
-    """The checkpoint files that ``--ckpt_path`` means."""
-    recipe = _recipe(given.config)
-    name = given.name or recipe.get("name") or (given.config and Path(given.config).stem)
-    runs = given.runs or recipe.get("runs") or "runs"
-    return [find_checkpoint(text, name=name, runs=runs) for text in given.ckpt_path]
-
-
-def _recipe(path: str | None) -> dict[str, Any]:
-    """The recipe whose run is meant; empty without one."""
-    if path is None:
-        return {}
-    try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the recipe {path!r} cannot be read ({error}); give a YAML file."
-        ) from error
-    return content if isinstance(content, dict) else {}
 
 
 def _workers(given: argparse.Namespace, network: Ensemble) -> Workers:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from lightning_seg.errors import InputError
+from lightning_seg.options import OptionParser, add_model_options
 
 PRECISIONS = {"32": None, "bf16": "bfloat16", "16": "float16"}  # names of torch's types
 MAX_PIXELS = 178_956_970  # where Pillow refuses a picture as a decompression bomb
@@ -119,7 +120,7 @@ def _data_options(rest: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(OptionParser):
     def error(self, message: str) -> Any:
         raise InputError(f"{message}; `lightning-seg predict --help` lists the options.")
 
@@ -130,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="lightning-seg predict --ckpt_path X [--input Y --output DIR] [options]",
         description="Masks of pictures, videos and CT volumes. Without --input: of the test split "
         "of the checkpoint's data, with a contact sheet of image, truth and prediction.",
-        allow_abbrev=False,
     )
+    add_model_options(parser, ensemble=True)
     _add_sources(parser.add_argument)
     _add_results(parser.add_argument)
     _add_rule(parser.add_argument)
@@ -140,11 +141,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_sources(add: Any) -> None:
-    networks = "a .ckpt file, a run, or best or last of --name; several: an ensemble"
-    add("--ckpt_path", action="append", required=True, metavar="X", help=networks)
-    add("--name", help="the run that best or last are of")
-    add("-c", "--config", metavar="RECIPE", help="a recipe whose name is that of the run")
-    add("--runs", metavar="DIR", help="folder of all runs (default runs)")
     place = "a file, a folder and all below it, DICOM included, or a pattern in quotes"
     add("--input", metavar="Y", help=place)
     add("--split", choices=SPLITS, help="of the data set, without --input (default test)")
@@ -185,7 +181,5 @@ def _add_machine(add: Any) -> None:
     add("--devices", default="auto", help=devices)
     numbers = f"{', '.join(PRECISIONS)}: mixed precision may move single pixels (default 32)"
     add("--precision", default="32", help=numbers)
-    trust = "let a network outside lightning_seg, package.module:Class, run its code"
-    add("--trust_code", action="store_true", help=trust)
     most = f"a larger picture is refused (default {MAX_PIXELS})"
     add("--max_pixels", type=int, default=MAX_PIXELS, metavar="N", help=most)

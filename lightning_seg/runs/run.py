@@ -209,6 +209,15 @@ def find_checkpoint(
     )
 
 
+def find_run(text: str | Path, runs: str | Path = "runs") -> Run:
+    """The run that a folder or a name means; InputError where there is none."""
+    place, root = Path(text).expanduser(), Path(runs).expanduser()
+    named = _versions(root / text) or _is_run(root / text)
+    if named and not (_versions(place) or _is_run(place)):
+        return Run.open(root / text, root)
+    return Run.open(place)
+
+
 def _of_run(place: Path, root: Path | None, which: str) -> Path:
     found = None
     if _versions(place) or _is_run(place):

@@ -13,7 +13,8 @@ from lightning_seg.inference.options import MAX_PIXELS, PRECISIONS
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.predictor import Predictor, load
 from lightning_seg.inference.tta import PASSES
-from lightning_seg.runs import find_checkpoint
+from lightning_seg.options import OptionParser, add_model_options
+from lightning_seg.runs.naming import named_checkpoints
 from lightning_seg.serve._address import is_loopback
 from lightning_seg.serve._limits import Limits
 
@@ -33,7 +34,7 @@ def main(args: Sequence[str]) -> None:
     limits = Limits.of(given.max_mb, given.max_pixels)
     listener = listen(given.host, given.port)
     with listener:
-        checkpoints = [find_checkpoint(path) for path in given.ckpt_path]
+        checkpoints = named_checkpoints(given)
         predictor = load(
             checkpoints,
             device=given.device,
@@ -105,30 +106,21 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="lightning-seg serve",
         description="A local web page and HTTP endpoint that predict the pictures given to them.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
-    add(
-        "--ckpt_path",
-        action="append",
-        required=True,
-        help="a .ckpt file or the folder of a run; several: an ensemble",
-    )
+    add_model_options(parser, ensemble=True)
     add(
         "--host",
         default="127.0.0.1",
         help="address to listen on (default 127.0.0.1: this machine alone)",
     )
     add("--port", type=int, default=8000, help="default 8000; 0: any free one")
-    add(
-        "--max_mb", "--max-mb", type=float, default=20, help="a larger file is refused (default 20)"
-    )
+    add("--max_mb", type=float, default=20, help="a larger file is refused (default 20)")
     add(
         "--max_pixels",
-        "--max-pixels",
         type=int,
         default=50_000_000,
         help="a larger picture is refused (default 50e6)",
@@ -152,7 +144,4 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(PRECISIONS)}: mixed precision may move single pixels (default 32)",
     )
     add("--device", default="auto", help="such as cpu or cuda:0 (default: a GPU, or the CPU)")
-    add(
-        "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
-    )
     return parser

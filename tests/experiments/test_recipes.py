@@ -16,7 +16,7 @@ from torch import nn
 
 from lightning_seg import cli
 from lightning_seg.analysis.profiling import parse
-from lightning_seg.cli_arguments import Given
+from lightning_seg.cli.arguments import Given
 from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
 from lightning_seg.data.splits import protocol_names
 from lightning_seg.models import create, names

@@ -1,6 +1,5 @@
 """``lightning-seg report``: one run as one page of HTML that needs nothing else, to see in a minute whether to trust and like it."""
 
-import argparse
 import os
 import shlex
 import warnings
@@ -13,6 +12,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.files import write_whole
+from lightning_seg.options import OptionParser
 from lightning_seg.reports.printing import other_scores
 from lightning_seg.reports.run_page._figures import (
     Figure,
@@ -26,6 +26,7 @@ from lightning_seg.reports.run_page._findings import findings
 from lightning_seg.reports.run_page._gallery import Example, choose, colour, examples
 from lightning_seg.reports.run_page._run import Result, Run, open_run
 from lightning_seg.reports.run_page._sizes import by_size, without_lesion
+from lightning_seg.runs import find_run
 from lightning_seg.runs.environment import hardware
 from lightning_seg.tables import interval_text, number_text
 
@@ -34,15 +35,16 @@ __all__ = ["main", "report"]
 
 def main(args: Sequence[str]) -> None:
     """``lightning-seg report``; see ``lightning-seg report --help``."""
-    parser = argparse.ArgumentParser(
-        prog="lightning-seg report", description="One run as one page of HTML."
-    )
-    parser.add_argument("run", type=Path, help="runs/<name>, or runs/<name>/version_N")
+    parser = OptionParser(prog="lightning-seg report", description="One run as one page of HTML.")
+    parser.add_argument("run", help="the folder or name of a run")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html in the run's folder"
     )
     parser.add_argument(
-        "--ckpt", default="best", help="best (default), last, or a .ckpt file of the run"
+        "--ckpt_path",
+        "--ckpt",
+        default="best",
+        help="best (default), last, or a .ckpt file of the run",
     )
     parser.add_argument(
         "--no-predictions",
@@ -53,7 +55,7 @@ def main(args: Sequence[str]) -> None:
         "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
     )
     options = parser.parse_args(args)
-    run = open_run(options.run, options.ckpt)
+    run = open_run(find_run(options.run).folder, options.ckpt_path)
     output = options.output or run.folder / "report.html"
     if not output.parent.is_dir():
         raise InputError(

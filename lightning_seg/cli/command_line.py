@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -27,16 +27,14 @@ from lightning_seg.callbacks.seen_images import SeenImages
 from lightning_seg.callbacks.tensorboard import Dashboard
 from lightning_seg.callbacks.training_log import TrainingLog
 from lightning_seg.callbacks.volume_scores import VolumeScores
-from lightning_seg.cli_arguments import LINKED, Given, Parser, base_config, peek
+from lightning_seg.cli.arguments import LINKED, Given, Parser, base_config, peek
+from lightning_seg.cli.checks import check_best, check_data_fit, check_sealed, check_settings
+from lightning_seg.cli.scoring_options import add_scoring_options, ensemble_of, scoring_of
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.errors import InputError, unknown
-from lightning_seg.evaluation import SCORES
-from lightning_seg.evaluation.measures import FAMILIES
-from lightning_seg.evaluation.scoring import Scoring
+from lightning_seg.errors import InputError
 from lightning_seg.files import whole
-from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.scored_inference import score_with
-from lightning_seg.inference.tta import PASSES
+from lightning_seg.options import home_expanded, spell_options
 from lightning_seg.runs import Run, find_checkpoint
 from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
 from lightning_seg.runs.run import new_run
@@ -151,7 +149,7 @@ class CLI(LightningCLI):
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand in SCORING:
-            _add_scoring(parser)
+            add_scoring_options(parser)
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -159,8 +157,10 @@ class CLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        for key, value in list(config.items()):
+            config[key] = home_expanded(value)
         torch.set_float32_matmul_precision("high")
-        _check_monitor(config.checkpoint.monitor)
+        check_best(config.checkpoint)
         self.choose_determinism(config)
         if self.subcommand == "fit":
             self.choose_precision(config.trainer)
@@ -169,13 +169,8 @@ class CLI(LightningCLI):
         check_trust(self.content, self.given.checkpoint, config.trust_code)
         config.ckpt_path = str(self.given.checkpoint)
         fixed = (*NETWORK, *OPTIMIZATION) if self.subcommand == "fit" else NETWORK
-        for key in (key for key in fixed if key not in LINKED):
-            theirs = self.content["hyper_parameters"].get(key)
-            if (config.model[key] or None) != (theirs or None):
-                raise InputError(
-                    f"{self.given.checkpoint} holds model.{key} = {theirs!r}, which contradicts {config.model[key]!r}; "
-                    f"leave model.{key} out, or train anew without --ckpt_path."
-                )
+        keys = [key for key in fixed if key not in LINKED]
+        check_settings(config.model, self.content, keys, self.given.checkpoint)
 
     def choose_determinism(self, config: Any) -> None:
         """Put what nobody named into the configuration, so that the run's records show it."""
@@ -201,52 +196,23 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
+        config, data = self.config[self.subcommand], self.datamodule
         if self.subcommand in SCORING:
-            config = self.config[self.subcommand]
-            named = config.ensemble
-            scoring = Scoring(
-                score_at=config.score_at,
-                families=_families(config.measures),
-                tta=config.tta,
-                postprocess=config.postprocess,
-                threshold=config.threshold,
-                ensemble=(named,) if isinstance(named, str) else tuple(named),
-            )
+            scoring = scoring_of(config)
             for path in scoring.ensemble:
-                self._check_data(read_checkpoint(find_checkpoint(path)), path)
+                check_data_fit(data, read_checkpoint(find_checkpoint(path)), path)
             split = "test" if self.subcommand == "test" else "val"
-            place = self.datamodule, split
-            score_with(self.model, Path(config.ckpt_path), scoring, config.trust_code, *place)
+            checkpoint = Path(config.ckpt_path)
+            score_with(self.model, checkpoint, scoring, config.trust_code, data, split)
         if self.content is not None:
-            self._check_data(self.content, self.given.checkpoint)
+            check_data_fit(data, self.content, self.given.checkpoint)
 
     def _trainings(self) -> dict[str, TrainedOn]:
         """What the checkpoint, and each further one of an ensemble, was trained on."""
         found = {str(self.given.checkpoint): TrainedOn.read(self.content or {})}
-        named = self.config[self.subcommand].ensemble
-        for path in [named] if isinstance(named, str) else named:
+        for path in ensemble_of(self.config[self.subcommand]):
             found[path] = TrainedOn.read(read_checkpoint(find_checkpoint(path)))
         return found
-
-    def _check_data(self, content: dict[str, Any], name: str | Path | None) -> None:
-        """The data must fit the network of a checkpoint."""
-        saved, data = content["hyper_parameters"], self.datamodule
-        ours, theirs = list(data.classes), list(saved["classes"])
-        reordered = ours != theirs and sorted(ours) == sorted(theirs)
-        if len(ours) != len(theirs) or reordered or data.in_channels != saved["in_channels"]:
-            raise InputError(
-                f"{name} was trained for the classes {theirs} on {saved['in_channels']} channels, "
-                f"but the data has {ours} on {data.in_channels}; give data it fits."
-            )
-        facts = content.get("lightning_seg", {})
-        if (
-            facts.get("protocol") == data.protocol_name
-            and facts.get("protocol_digest") != data.protocol_digest
-        ):
-            raise InputError(
-                f"protocol {data.protocol_name!r} is not the one {name} was trained under: its digest was "
-                f"{facts['protocol_digest']} and is now {data.protocol_digest}; restore the file, or train again."
-            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         run, logger = self._run(), self._get(self.config_init, "trainer.logger")
@@ -261,6 +227,8 @@ class CLI(LightningCLI):
             )
         if logger is not False:
             self.trainer_defaults["callbacks"].append(LearningRateMonitor())
+        if self._get(self.config_init, "trainer.default_root_dir") is None:
+            kwargs["default_root_dir"] = str(run.folder)
         kwargs |= device_options(self._get(self.config_init, "trainer"))
         try:
             trainer: Any = super().instantiate_trainer(**kwargs)
@@ -269,7 +237,7 @@ class CLI(LightningCLI):
                 f"these trainer options do not work: {' '.join(str(error).split())}"
             ) from error
         for callback in trainer.callbacks:
-            _check_sealed(
+            check_sealed(
                 f"the monitor of {type(callback).__name__}", getattr(callback, "monitor", None)
             )
         return trainer
@@ -291,6 +259,19 @@ class CLI(LightningCLI):
             return run
         return new_run(root, given.name or config.model.architecture)
 
+    def before_test(self) -> None:
+        self._say_ending()
+
+    def before_validate(self) -> None:
+        self._say_ending()
+
+    def _say_ending(self) -> None:
+        """Scores of a training that has not run its course say so."""
+        run = Run.holding(self.given.checkpoint) if self.given.checkpoint else None
+        unknown_or_done = run is None or run.ending.status in ("complete", "unknown")
+        if run is not None and not unknown_or_done and self.trainer.is_global_zero:
+            print(f"note: the training of {run.name} is not complete: {run.ending.text}.")
+
     def before_fit(self) -> None:
         if self.trainer.is_global_zero:
             note = spare_devices(self.trainer.num_devices)
@@ -300,65 +281,10 @@ class CLI(LightningCLI):
             self.model.load_encoder_weights()  # before the data are read: a missing file is found at once
 
 
-def _add_scoring(parser: LightningArgumentParser) -> None:
-    """The options of `test` and `validate`."""
-    add = parser.add_argument
-    at = "score at the network's size, or with probabilities scaled to the native size of each mask"
-    add("--score_at", type=Literal["network", "native"], default="network", help=at)
-    families = (
-        f"families of measures beside the counts: all, none, or some of [{', '.join(FAMILIES)}]"
-    )
-    add("--measures", type=str | list[str], default="all", help=families)
-    add("--tta", type=str, default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
-    cut = "a probability above it is predicted"
-    add("--threshold", type=float, default=0.5, help=cut)
-    steps = f"what follows the threshold, such as fill_holes,min_area=50, of {', '.join(STEPS)}"
-    add("--postprocess", type=str, default="", help=steps)
-    add(
-        "--ensemble",
-        type=str | list[str],
-        default=[],
-        help="further checkpoints, whose probabilities are averaged",
-    )
-
-
-def _families(given: str | list[str]) -> tuple[str, ...]:
-    """The families of measures that ``--measures`` names."""
-    named = (
-        {"all": tuple(FAMILIES), "none": ()}.get(given, (given,))
-        if isinstance(given, str)
-        else tuple(given)
-    )
-    for name in named:
-        if name not in FAMILIES:
-            raise unknown("family of measures", name, [*FAMILIES, "all", "none"])
-    return named
-
-
 def _seed(value: bool | int) -> int:
     if isinstance(value, bool):
         raise InputError(f"seed_everything is {value}; give a whole number, such as 42.")
     return value
-
-
-def _check_sealed(what: str, monitor: str | None) -> None:
-    """No test score decides anything: not the best epoch, not when training ends."""
-    if monitor and monitor.startswith("test/"):
-        raise InputError(
-            f"{what} is {monitor!r}, but the test set is sealed; monitor a val/ score such as 'val/dice'."
-        )
-
-
-def _check_monitor(monitor: str | None) -> None:
-    """The best epoch is chosen by a validation score."""
-    _check_sealed("checkpoint.monitor", monitor)
-    known = [
-        "val/loss",
-        "val/f1",
-        *(f"val/{score}{kind}" for score in SCORES for kind in ("", "_image")),
-    ]
-    if monitor and not any(monitor == name or monitor.startswith(f"{name}_") for name in known):
-        raise unknown("score to monitor", monitor, known)
 
 
 def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
@@ -366,6 +292,7 @@ def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
 
     ``callbacks`` are Lightning callbacks that watch the run beside those of the recipe; nothing of them is saved in its config.
     """
+    args = spell_options(args)
     if not args or args[0] not in COMMANDS or {"-h", "--help"} & set(args):
         return CLI(args, Given(), callbacks)
     end_with_parent()

@@ -6,12 +6,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_seg.errors import InputError
 from lightning_seg.runs import Run, find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.naming import PLACE, recipe_place
 
 LINKED = ("classes", "in_channels")  # of the model, set from the data
 _SHORT = {
@@ -42,29 +42,13 @@ def peek(command: str, args: list[str]) -> Given:
     configs = tuple(Path(path) for path in found["config"])
     values: dict[str, Any] = {}
     for path in configs:
-        values |= _recipe(path)
-    values |= {key: found[key][-1] for key in ("ckpt_path", "name", "runs") if found[key]}
+        values |= recipe_place(path)
+    values |= {key: found[key][-1] for key in PLACE if found[key]}
     name = values.get("name") or (configs[-1].stem if configs else None)
     checkpoint = _checkpoint(
         command, values.get("ckpt_path"), name, Path(values.get("runs") or "runs")
     )
     return Given(configs, checkpoint, name, values.get("runs"))
-
-
-def _recipe(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(
-            f"there is no recipe {str(path.absolute())!r}; give the path of a YAML file, such as experiments/quickstart.yaml."
-        )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path} is not a recipe; its top level must be keys such as data: and model:."
-        )
-    return {key: content[key] for key in ("ckpt_path", "name", "runs") if content.get(key)}
 
 
 def _checkpoint(command: str, given: str | None, name: str | None, runs: Path) -> Path | None:
@@ -73,7 +57,8 @@ def _checkpoint(command: str, given: str | None, name: str | None, runs: Path) -
         if command == "fit":
             return None
         raise InputError(
-            f"`{command}` needs --ckpt_path: a .ckpt file, or `best` or `last` of the run that -c or --name names."
+            f"`{command}` needs --ckpt_path: a .ckpt file, the folder or name of a run, "
+            "or `best` or `last` of the run that -c or --name names."
         )
     return find_checkpoint(given, name=name, runs=runs)
 
@@ -92,17 +77,11 @@ def base_config(command: str, given: Given) -> dict[str, Any]:
         saved = content.get("datamodule_hyper_parameters", {})
         config["data"]["protocol"] = config["data"].get("protocol") or saved.get("protocol")
         return config | {"ckpt_path": None, "trust_code": False, "name": None, "runs": "runs"}
-    model = {
-        k: v
-        for k, v in content["hyper_parameters"].items()
-        if not k.startswith("_") and k not in LINKED
-    }
-    data = {
-        k: v
-        for k, v in content.get("datamodule_hyper_parameters", {}).items()
-        if not k.startswith("_")
-    }
-    quiet = {"fit": {}, "predict": {"return_predictions": False}}.get(command, {"verbose": False})
+    saved = content.get("datamodule_hyper_parameters", {})
+    data = {key: value for key, value in saved.items() if not key.startswith("_")}
+    settings = content["hyper_parameters"].items()
+    model = {k: v for k, v in settings if not k.startswith("_") and k not in LINKED}
+    quiet = {} if command == "fit" else {"verbose": False}
     return {"seed_everything": data.pop("seed", 42), "model": model, "data": data, **quiet}
 
 

@@ -1,0 +1,75 @@
+"""What is refused before a run begins."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.errors import InputError, unknown
+from lightning_seg.evaluation import SCORES
+
+
+def check_sealed(what: str, monitor: str | None) -> None:
+    """No test score decides anything: not the best epoch, not when training ends."""
+    if monitor and monitor.startswith("test/"):
+        raise InputError(
+            f"{what} is {monitor!r}, but the test set is sealed; "
+            "monitor a val/ score such as 'val/dice'."
+        )
+
+
+def check_best(checkpoint: Any) -> None:
+    """The best epoch is chosen by a validation score, when there is a new one, and kept in the run."""
+    monitor = checkpoint.monitor
+    check_sealed("checkpoint.monitor", monitor)
+    known = ["val/loss", "val/f1"]
+    for score in SCORES:
+        known += [f"val/{score}", f"val/{score}_image"]
+    if monitor and not any(monitor == name or monitor.startswith(f"{name}_") for name in known):
+        raise unknown("score to monitor", monitor, known)
+    if checkpoint.dirpath is not None:
+        raise InputError(
+            f"checkpoint.dirpath is {str(checkpoint.dirpath)!r}, but checkpoints lie in the folder "
+            "of their run; say where that is with --runs and --name."
+        )
+    for key in ("every_n_train_steps", "train_time_interval"):
+        if checkpoint[key] is not None:
+            raise InputError(
+                f"checkpoint.{key} is {checkpoint[key]}, but between two validations no score of "
+                "the weights is known; validate more often with trainer.val_check_interval."
+            )
+
+
+def check_settings(
+    given: Mapping[str, Any], content: Mapping[str, Any], keys: Iterable[str], name: Path | None
+) -> None:
+    """A checkpoint's settings of the network, and of the optimiser in `fit`, cannot be changed."""
+    for key in keys:
+        theirs = content["hyper_parameters"].get(key)
+        if (given[key] or None) != (theirs or None):
+            raise InputError(
+                f"{name} holds model.{key} = {theirs!r}, which contradicts {given[key]!r}; "
+                f"leave model.{key} out, or train anew without --ckpt_path."
+            )
+
+
+def check_data_fit(
+    data: SegmentationDataModule, content: Mapping[str, Any], name: str | Path | None
+) -> None:
+    """The data must fit the network of a checkpoint."""
+    saved = content["hyper_parameters"]
+    ours, theirs = list(data.classes), list(saved["classes"])
+    reordered = ours != theirs and sorted(ours) == sorted(theirs)
+    if len(ours) != len(theirs) or reordered or data.in_channels != saved["in_channels"]:
+        raise InputError(
+            f"{name} was trained for the classes {theirs} on {saved['in_channels']} channels, "
+            f"but the data has {ours} on {data.in_channels}; give data it fits."
+        )
+    facts = content.get("lightning_seg", {})
+    same = facts.get("protocol") == data.protocol_name
+    if same and facts.get("protocol_digest") != data.protocol_digest:
+        raise InputError(
+            f"protocol {data.protocol_name!r} is not the one {name} was trained under: its digest "
+            f"was {facts['protocol_digest']} and is now {data.protocol_digest}; "
+            "restore the file, or train again."
+        )

@@ -1,0 +1,56 @@
+"""The options of `test` and `validate` that say how is scored."""
+
+from typing import Any, Literal
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lightning_seg.errors import unknown
+from lightning_seg.evaluation.measures import FAMILIES
+from lightning_seg.evaluation.scoring import Scoring
+from lightning_seg.inference.postprocess import STEPS
+from lightning_seg.inference.tta import PASSES
+
+
+def add_scoring_options(parser: LightningArgumentParser) -> None:
+    """Those beside data and trainer."""
+    add = parser.add_argument
+    at = "score at the network's size, or with probabilities scaled to the native size of each mask"
+    add("--score_at", type=Literal["network", "native"], default="network", help=at)
+    some = ", ".join(FAMILIES)
+    families = f"families of measures beside the counts: all, none, or some of [{some}]"
+    add("--measures", type=str | list[str], default="all", help=families)
+    add("--tta", type=str, default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
+    cut = "a probability above it is predicted"
+    add("--threshold", type=float, default=0.5, help=cut)
+    steps = f"what follows the threshold, such as fill_holes,min_area=50, of {', '.join(STEPS)}"
+    add("--postprocess", type=str, default="", help=steps)
+    more = "further models, whose probabilities are averaged"
+    add("--ensemble", type=str | list[str], default=[], help=more)
+
+
+def scoring_of(config: Any) -> Scoring:
+    """The parsed options as a value."""
+    return Scoring(
+        score_at=config.score_at,
+        families=_families(config.measures),
+        tta=config.tta,
+        postprocess=config.postprocess,
+        threshold=config.threshold,
+        ensemble=ensemble_of(config),
+    )
+
+
+def ensemble_of(config: Any) -> tuple[str, ...]:
+    """The further models that ``--ensemble`` names."""
+    named = config.ensemble
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _families(given: str | list[str]) -> tuple[str, ...]:
+    """The families of measures that ``--measures`` names."""
+    sets = {"all": tuple(FAMILIES), "none": ()}
+    named = sets.get(given, (given,)) if isinstance(given, str) else tuple(given)
+    for name in named:
+        if name not in FAMILIES:
+            raise unknown("family of measures", name, [*FAMILIES, *sets])
+    return named
