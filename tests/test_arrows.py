@@ -28,8 +28,8 @@ ROOMS = [
 ]
 NARROWER = {
     "models": {"errors", "tables"},
-    "data": {"errors", "files", "tables"},
-    "evaluation": {"errors", "files", "tables", "data"},
+    "data": {"errors", "files", "options", "tables"},
+    "evaluation": {"errors", "files", "options", "tables", "data"},
 }
 HOMES = {
     "timm": {"lightning_seg/models"},
