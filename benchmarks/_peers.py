@@ -222,7 +222,7 @@ def write_phantoms(folder: Path, count: int, side: int) -> Sequence[str]:
     """Pictures and masks as JPEG in two folders, as the data set ``folder`` reads them; their ids."""
     from PIL import Image
 
-    from lightning_seg.data.sources.phantom import PhantomPolyp
+    from lightning_seg.data.sources.phantom_polyp import PhantomPolyp
 
     source = PhantomPolyp(count=count, resolution=side)
     for part in ("images", "masks"):

@@ -23,7 +23,7 @@ from benchmarks._section import Bars, Section, spread
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.augment.pipeline import PRESETS
 from lightning_seg.data.sources.base import DATA_VARIABLE
-from lightning_seg.data.sources.phantom import PhantomPolyp
+from lightning_seg.data.sources.phantom_polyp import PhantomPolyp
 from lightning_seg.models.frame.listing import count
 
 PRESET = "unet_a"

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_seg import cli
 from lightning_seg.data import SegmentationDataModule, load_protocol
-from lightning_seg.data.sources.phantom import PhantomPolyp
+from lightning_seg.data.sources.phantom_polyp import PhantomPolyp
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, scores
 from lightning_seg.inference.__main__ import main as predict

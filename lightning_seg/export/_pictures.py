@@ -8,10 +8,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.reading.pictures import read_picture
 from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
 from lightning_seg.inference.ensemble import Ensemble
-from lightning_seg.inference.inputs import find_inputs, read_picture
+from lightning_seg.inference.inputs import find_inputs
 from lightning_seg.runs.checkpoints import read_checkpoint
 
 T = TypeVar("T")

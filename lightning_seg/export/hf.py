@@ -37,6 +37,8 @@ AUTO_MAP = {
     "AutoModelForImageSegmentation": "modeling_lightning_seg.LightningSegModel",
     "AutoModelForSemanticSegmentation": "modeling_lightning_seg.LightningSegModel",
 }
+# what the files of ``remote`` import besides the network
+CARRIED = ("lightning_seg.training.losses", "lightning_seg.data.reading.conversion")
 PROCESSOR = {"AutoImageProcessor": "image_processing_lightning_seg.LightningSegImageProcessor"}
 
 
@@ -221,7 +223,7 @@ def configuration(
 def write_code(folder: Path, architecture: str) -> None:
     """The network's source files and those of ``remote``."""
     cls = find(architecture)
-    files = flat_sources([cls.__module__, "lightning_seg.training.losses"])
+    files = flat_sources([cls.__module__, *CARRIED])
     home = cls.__module__.rpartition(".")[2]
     files["network.py"] = (
         f'{HEADER}"""Which class is the network."""\n\nfrom .{home} import {cls.__name__} as Network\n'

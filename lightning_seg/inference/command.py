@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lightning_seg.data.reading.pictures import allow_pixels, check_channels
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
 from lightning_seg.inference.coco import coco_content
@@ -25,8 +26,6 @@ from lightning_seg.inference.images import (
 from lightning_seg.inference.inputs import (
     FoundInputs,
     Input,
-    allow_pixels,
-    check_channels,
     find_inputs,
 )
 from lightning_seg.inference.mask_rule import MaskRule

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lightning_seg.data.reading.pictures import read_picture
 from lightning_seg.errors import InputError
-from lightning_seg.inference.inputs import Input, read_picture
+from lightning_seg.inference.inputs import Input
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.output_names import mask_files

@@ -3,16 +3,12 @@
 import glob
 import hashlib
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
-
-from lightning_seg.data.sources.base import IMAGE_SUFFIXES, read_grey, read_image
+from lightning_seg.data.reading.pictures import IMAGE_SUFFIXES
 from lightning_seg.errors import InputError
 from lightning_seg.inference.output_names import output_names, printable
 
@@ -188,63 +184,3 @@ def _named(found: list[tuple[Path, str]], root: Path) -> list[Input]:
 
 def _suffix(file: str) -> str:
     return file[-7:] if file.lower().endswith(".nii.gz") else Path(file).suffix
-
-
-def allow_pixels(count: int) -> None:
-    """Set, for this process, how many pixels a picture may have before `read_picture` takes it for a decompression bomb."""
-    if count < 1:
-        raise InputError(f"max_pixels is {count}; give a whole number from 1.")
-    Image.MAX_IMAGE_PIXELS = (count + 1) // 2  # Pillow warns above it, and refuses above twice that
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-
-
-def read_picture(path: Path, channels: int, content: bytes | None = None) -> np.ndarray:
-    """The picture (H, W, C) uint8 as training reads it, RGB or grey; InputError for a file that is none.
-
-    ``content``: of the file, where it is in memory and ``path`` is but its name.
-    """
-    check_channels(channels)
-    try:
-        return (read_image if channels == 3 else read_grey)(path, content)
-    except InputError as error:
-        if isinstance(error.__cause__, Image.DecompressionBombError):
-            raise InputError(
-                f"{path} has more pixels than the {2 * (Image.MAX_IMAGE_PIXELS or 0)} allowed and may be a decompression "
-                "bomb; if you trust it, raise --max_pixels."
-            ) from error
-        raise
-
-
-def as_picture(image: "np.ndarray | Image.Image", channels: int) -> np.ndarray:
-    """A picture in memory as (H, W, C) uint8; InputError for another type or shape.
-
-    Args:
-        image: a PIL image, or an array (H, W), (H, W, 1) or (H, W, 3) of uint8, colours as RGB.
-    """
-    check_channels(channels)
-    if isinstance(image, np.ndarray):
-        grey = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
-        if (
-            image.dtype != np.uint8
-            or not (grey or (image.ndim == 3 and image.shape[2] == 3))
-            or 0 in image.shape
-        ):
-            raise InputError(
-                f"an array of shape {image.shape} and type {image.dtype} is no picture; give (H, W) grey values or "
-                "(H, W, 3) RGB as uint8."
-            )
-        image = Image.fromarray(image.reshape(image.shape[:2]) if grey else image)
-    if image.mode not in ("1", "L", "P", "RGB", "CMYK", "YCbCr"):
-        raise InputError(
-            f"a picture of the mode {image.mode} has no clear colours; convert it to RGB or L first."
-        )
-    found = np.array(image.convert("RGB"))
-    return found if channels == 3 else np.array(Image.fromarray(found).convert("L"))[..., None]
-
-
-def check_channels(channels: int) -> None:
-    """InputError for a network whose input is no picture."""
-    if channels not in (1, 3):
-        raise InputError(
-            f"this network takes {channels} channels, which no picture has (3 are RGB, 1 is grey); give it volumes."
-        )

@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
+from lightning_seg.data.reading.pictures import MAX_PIXELS
 from lightning_seg.errors import InputError
 from lightning_seg.options import OptionParser, add_model_options
 
 PRECISIONS = {"32": None, "bf16": "bfloat16", "16": "float16"}  # names of torch's types
-MAX_PIXELS = 178_956_970  # where Pillow refuses a picture as a decompression bomb
 SPLITS = ("test", "val", "train")
 # what the results depend on besides networks and input
 SETTINGS = (

@@ -8,14 +8,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from lightning_seg.data.reading.pictures import as_picture
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
-from lightning_seg.inference.inputs import as_picture, read_picture
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.workers import find_devices
 from lightning_seg.models.frame.normalization import ImageNetwork
 
-Picture = str | Path | Image.Image | np.ndarray
+Picture = str | Path | Image.Image | np.ndarray | Tensor
 _BATCH = 8
 
 
@@ -52,7 +52,8 @@ class Predictor:
         """The masks of a picture, or of each of several: what ``test`` scores, scaled to the size of the picture.
 
         Args:
-            image: a path, a PIL image, or an array of uint8, (H, W) grey or (H, W, 3) RGB; or a list of these.
+            image: a path, a PIL image, an array of uint8, (H, W) grey or (H, W, 3) RGB, or a tensor
+                of uint8 (C, H, W); or a list of these.
 
         Returns:
             `Prediction` with ``mask`` (K, H, W) bool and ``probability`` (K, H, W) float32, at the size of the picture
@@ -60,7 +61,7 @@ class Predictor:
 
         Errors: InputError for a file that is no picture, and an array of another type or shape.
         """
-        if isinstance(image, str | Path | Image.Image | np.ndarray):
+        if isinstance(image, str | Path | Image.Image | np.ndarray | Tensor):
             return self._predict([image])[0]
         return [
             prediction
@@ -80,12 +81,7 @@ class Predictor:
         ]
 
     def _read(self, image: Picture) -> np.ndarray:
-        channels = self.network.trained.in_channels
-        return (
-            read_picture(Path(image), channels)
-            if isinstance(image, str | Path)
-            else as_picture(image, channels)
-        )
+        return as_picture(image, self.network.trained.in_channels)
 
 
 def load(

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import torch
 
+from lightning_seg.data.reading.pictures import as_picture
 from lightning_seg.errors import InputError
-from lightning_seg.inference.inputs import Input, as_picture
+from lightning_seg.inference.inputs import Input
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.pictures import overlay

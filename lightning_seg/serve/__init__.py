@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from lightning_seg.data.reading.pictures import MAX_PIXELS, allow_pixels, check_channels
 from lightning_seg.errors import InputError
-from lightning_seg.inference.inputs import allow_pixels, check_channels
-from lightning_seg.inference.options import MAX_PIXELS, PRECISIONS
+from lightning_seg.inference.options import PRECISIONS
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.predictor import Predictor, load
 from lightning_seg.inference.tta import PASSES

@@ -12,8 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from lightning_seg.data.sources.base import DAMAGED, FORMATS
-from lightning_seg.inference.inputs import read_picture
+from lightning_seg.data.reading.pictures import DAMAGED, FORMATS, read_picture
 from lightning_seg.serve._limits import Limits, RequestError
 
 _AROUND = 65536  # bytes of a form around its file

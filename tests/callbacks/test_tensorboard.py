@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import metadata
 
 from lightning_seg import cli
 from lightning_seg.callbacks.tensorboard import diagram
-from lightning_seg.data.sources.phantom import PhantomPolyp
+from lightning_seg.data.sources.phantom_polyp import PhantomPolyp
 from lightning_seg.inference.pictures import GAP, TITLE
 from lightning_seg.reports import Table
 

@@ -9,14 +9,9 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.sources.base import (
-    pair_files,
-    read_grey,
-    read_image,
-    read_labels,
-    read_mask,
-    read_pair,
-)
+from lightning_seg.data.reading.masks import read_labels, read_mask
+from lightning_seg.data.reading.pictures import read_grey, read_image
+from lightning_seg.data.sources.base.pairs import pair_files, read_pair
 from lightning_seg.data.sources.folder import Folder
 from lightning_seg.data.sources.kvasir_seg import KvasirSEG
 from lightning_seg.errors import InputError
@@ -55,11 +50,11 @@ def test_exchanged_folders_of_images_and_masks_are_noticed(tmp_path: Path, suffi
         save(tmp_path / "masks" / f"{stem}.{suffix}", scene())
     for source in (KvasirSEG(tmp_path), Folder(tmp_path)):
         with pytest.raises(
-            InputError, match=r"masks/a\.\w+ is no mask: .* coloured; .* folders .* exchanged"
+            InputError, match=r"masks/a\.\w+ is no mask.* colour.* folders .* exchanged"
         ):
             source.read("a")
     grey = save(tmp_path / "masks" / f"a.{suffix}", scene()[..., 1])
-    refused(grey, read_mask, r"of its pixels are grey .* exchanged")
+    refused(grey, read_mask, r"is no mask.* exchanged")
 
 
 @pytest.mark.parametrize("quality", [20, 50, 75, 95])
@@ -72,7 +67,7 @@ def test_a_mask_blurred_by_jpeg_is_still_a_mask(tmp_path: Path, quality: int) ->
 def test_a_16_bit_image_is_refused_since_its_black_and_white_are_unknown(tmp_path: Path) -> None:
     path = save(tmp_path / "ct.png", scene()[..., 0].astype(np.uint16) * 16)
     for read in (read_image, read_grey):
-        refused(path, read, "grey values of more than 8 bits.* scale it to 8 bits")
+        refused(path, read, "values of more than 8 bits.* scale it to 8 bits")
     refused(
         save(tmp_path / "f.tif", scene()[..., 0].astype(np.float32)), read_image, "more than 8 bits"
     )
@@ -82,7 +77,9 @@ def test_a_16_bit_mask_is_read_on_either_scale_and_refused_between_them(tmp_path
     wide = MASK.astype(np.uint16)
     for name, pixels in (("narrow", wide), ("full", wide * 257)):
         assert np.array_equal(read_mask(save(tmp_path / f"{name}.png", pixels)), MASK // 255)
-    refused(save(tmp_path / "odd.png", wide * 16), read_mask, "16-bit values end at 4080")
+    odd = save(tmp_path / "odd.png", wide * 16)
+    assert np.array_equal(read_mask(odd), MASK // 255)  # 0 and 4080
+    refused(odd, lambda path: read_mask(path, 127), "16-bit values end at 4080")
     assert np.array_equal(
         read_labels(save(tmp_path / "labels.png", wide * 16)), MASK.astype(int) * 16
     )
@@ -95,14 +92,13 @@ def test_a_palette_mask_is_read_by_its_colours_and_its_labels_by_index(tmp_path:
     assert Image.open(path).mode == "P"
     assert np.array_equal(read_mask(path), MASK // 255)
     assert np.array_equal(read_labels(path), MASK // 255)
-    indices.putpalette(
-        [0, 0, 0, 128, 0, 0]
-    )  # the colours of Pascal VOC: grey 38, so under any usual threshold
-    refused(
-        save(tmp_path / "voc.png", indices),
-        read_mask,
-        "of its pixels are coloured.*data set 'folder'",
-    )
+    # the colours of Pascal VOC: grey 38, so under any usual threshold
+    indices.putpalette([0, 0, 0, 128, 0, 0])
+    assert np.array_equal(read_mask(save(tmp_path / "voc.png", indices)), MASK // 255)
+    two = Image.fromarray(MASK // 255 + 2 * (np.arange(SHAPE[1]) == 50).astype(np.uint8))
+    two.putpalette([0, 0, 0, 128, 0, 0, 224, 224, 192])
+    sentence = r"3 colours \(#000000, #800000, #e0e0c0\).*labels: \['#ff0000'\].*labels: nonzero"
+    refused(save(tmp_path / "border.png", two), read_mask, sentence)
     image = Image.fromarray(scene()).quantize(64)
     assert np.array_equal(
         read_image(save(tmp_path / "image.png", image)), np.array(image.convert("RGB"))
@@ -164,8 +160,10 @@ def test_cmyk_is_read_as_the_colours_it_prints(tmp_path: Path) -> None:
 def test_a_mask_of_small_numbers_is_not_silently_empty(tmp_path: Path) -> None:
     for high in (1, 2, 38):
         path = save(tmp_path / f"m{high}.png", MASK // 255 * np.uint8(high))
-        refused(path, read_mask, "none above the threshold 127; set it to 0")
-        assert np.array_equal(read_mask(path, 0), MASK // 255)
+        sentence = "none above the threshold 127; set it to 0"
+        refused(path, lambda path: read_mask(path, 127), sentence)
+        for threshold in (None, 0):
+            assert np.array_equal(read_mask(path, threshold), MASK // 255)
 
 
 @pytest.mark.parametrize("stem", ["Größe 1", "画像 (2)", "a b.c", "é", "100%_#1", "-x"])

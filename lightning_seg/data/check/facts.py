@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_seg.data.check.views import View, view
-from lightning_seg.data.sources.base import IMAGE_SUFFIXES, Source, read_grey
+from lightning_seg.data.reading.pictures import is_picture, read_grey
+from lightning_seg.data.sources.base import Source
 from lightning_seg.errors import InputError
 
 SLICES = 5  # of a scan that are looked at
@@ -79,7 +80,7 @@ def _digest(array: np.ndarray) -> str:
 
 def _mask_values(source: Any, id: str) -> np.ndarray | None:
     files: tuple[Path, ...] = source.files(id) if hasattr(source, "files") else ()
-    if len(files) < 2 or files[1].suffix.lower() not in IMAGE_SUFFIXES:
+    if len(files) < 2 or not is_picture(files[1].name):
         return None
     try:
         return np.bincount(read_grey(files[1]).ravel(), minlength=256)

@@ -10,11 +10,11 @@ The owners publish no fields of view, so samples have no region.
 from pathlib import Path
 from typing import ClassVar
 
-from lightning_seg.data.sources.base import Sample, find_folder, find_root, pair_files, read_pair
+from lightning_seg.data.sources.base import find_folder
+from lightning_seg.data.sources.base.pairs import Files, Pairs, pair_files
 from lightning_seg.data.splits import protocol_text
 from lightning_seg.errors import InputError, unknown
 
-NAMES = ("CHASE_DB1", "CHASEDB1", "chase_db1", "chasedb1")
 OBSERVERS = ("1stHO", "2ndHO")
 _RULE = (
     "the first 20 images by name train and the last 8 test, as is usual (10 and 4 children); of the 20, both eyes of the "
@@ -22,47 +22,57 @@ _RULE = (
 )
 
 
-class CHASEDB1:
-    """The owners' one folder: ``Image_01L.jpg`` with ``Image_01L_1stHO.png``; or ``images/`` and ``masks/`` of these names.
+class CHASEDB1(Pairs):
+    """The owners' one folder: ``Image_01L.jpg`` with ``Image_01L_1stHO.png``; or two of these names.
 
     Args:
-        root: this folder or its parent; default: ``CHASE_DB1`` or ``CHASEDB1`` in $LIGHTNING_SEG_DATA.
+        root: the folder, or the parent of ``images/`` and ``masks/``; default: ``CHASE_DB1`` or
+            ``CHASEDB1`` in $LIGHTNING_SEG_DATA.
         observer: whose masks: ``1stHO`` (the usual truth) or ``2ndHO``.
+        mask_threshold: see ``Pairs``.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("vessel",)
-    in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "chase-20-8"
+    title: ClassVar[str] = "CHASE_DB1"
+    names: ClassVar[tuple[str, ...]] = ("CHASE_DB1", "CHASEDB1", "chase_db1", "chasedb1")
 
-    def __init__(self, root: Path | None = None, observer: str = "1stHO") -> None:
+    def __init__(
+        self, root: Path | None = None, observer: str = "1stHO", mask_threshold: int | None = None
+    ) -> None:
         if observer not in OBSERVERS:
             raise unknown("observer of CHASE_DB1", observer, OBSERVERS)
-        images, masks = _folders(find_root("chase_db1", root, NAMES))
-        self._files = pair_files(
-            images, masks, lambda stem: f"{stem}_{observer}", lambda stem: not stem.endswith("HO")
+        self.observer = observer
+        super().__init__(root, mask_threshold)
+
+    def find_files(self, place: Path) -> Files:
+        """The image and the observer's mask of each id."""
+        images, masks = self.find_layout(place)
+        return dict(pair_files(images, masks, self._mask_stem, _is_image, self.aside))
+
+    def _mask_stem(self, stem: str) -> str:
+        return f"{stem}_{self.observer}"
+
+    def find_layout(self, place: Path) -> tuple[Path, Path]:
+        """Two folders, or the one that is both."""
+        divided = find_folder(place, self.names, ("images", "masks"))
+        if divided is not None:
+            return divided / "images", divided / "masks"
+        for folder in (place, *(place / name for name in self.names)):
+            if any(folder.glob("Image_*HO.png")):
+                return folder, folder
+        raise InputError(
+            f"{place} holds neither Image_01L_1stHO.png and its like nor images/ and masks/; "
+            "give the folder of it."
         )
-        self.ids = list(self._files)
-        self.groups = {id: _child(id) for id in self.ids}
 
-    def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
-        return self._files[id]
-
-    def read(self, id: str) -> Sample:
-        """Image (960, 999, 3) RGB and mask (960, 999, 1)."""
-        return read_pair(*self._files[id])
+    def find_groups(self) -> dict[str, str]:
+        """id -> the child."""
+        return {id: _child(id) for id in self.ids}
 
 
-def _folders(place: Path) -> tuple[Path, Path]:
-    divided = find_folder(place, NAMES, ("images", "masks"))
-    if divided is not None:
-        return divided / "images", divided / "masks"
-    for folder in (place, *(place / name for name in NAMES)):
-        if any(folder.glob("Image_*HO.png")):
-            return folder, folder
-    raise InputError(
-        f"{place} holds neither Image_01L_1stHO.png and its like nor images/ and masks/; give the folder of it."
-    )
+def _is_image(stem: str) -> bool:
+    return not stem.endswith("HO")
 
 
 def _child(id: str) -> str:

@@ -8,22 +8,12 @@ the owners' table does not say which of them share one.
 """
 
 import csv
-from pathlib import Path
 from typing import ClassVar
 
-from lightning_seg.data.sources.base import (
-    Sample,
-    check_threshold,
-    find_folder,
-    find_root,
-    pair_files,
-    read_pair,
-)
+from lightning_seg.data.reading.masks import USUAL_THRESHOLD
+from lightning_seg.data.sources.base.pairs import Pairs
 from lightning_seg.data.splits import PROTOCOLS, SPLITS, group_split, protocol_text
 from lightning_seg.errors import InputError, unknown
-
-NAMES = ("CVC-ClinicDB", "cvc-clinicdb")
-LAYOUTS = (("images", "masks"), ("Original", "Ground Truth"))
 
 # name -> (shares of train, val and test, whether sequences stay whole, rule)
 SHARES: dict[str, tuple[tuple[float, float, float], bool, str]] = {
@@ -44,48 +34,38 @@ SHARES: dict[str, tuple[tuple[float, float, float], bool, str]] = {
 }
 
 
-class CVCClinicDB:
-    """``images/*.png`` and ``masks/*.png``, or the owners' ``Original/*.tif`` and ``Ground Truth/*.tif``, named 1 to 612.
+class CVCClinicDB(Pairs):
+    """``images/*.png`` and ``masks/*.png``, or ``Original/*.tif`` and ``Ground Truth/*.tif``.
+
+    Frames are named 1 to 612.
 
     Args:
-        root: the folder that holds these two, or its parent; default: ``CVC-ClinicDB`` or ``cvc-clinicdb`` in
-            $LIGHTNING_SEG_DATA.
-        mask_threshold: a pixel is polyp where its grey value is larger.
+        root: the folder that holds these two, or its parent; default: ``CVC-ClinicDB`` or
+            ``cvc-clinicdb`` in $LIGHTNING_SEG_DATA.
+        mask_threshold: a pixel is polyp where its mask is brighter; default: 127, since 138 of the
+            612 masks hold a few grey pixels.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("polyp",)
-    in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "clinicdb-sequences"
+    title: ClassVar[str] = "CVC-ClinicDB"
+    names: ClassVar[tuple[str, ...]] = ("CVC-ClinicDB", "cvc-clinicdb")
+    layouts: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("images", "masks"),
+        ("Original", "Ground Truth"),
+    )
+    published_threshold: ClassVar[int | None] = USUAL_THRESHOLD
 
-    def __init__(self, root: Path | None = None, mask_threshold: int = 127) -> None:
-        check_threshold(mask_threshold)
-        self._files = pair_files(*_folders(find_root("cvc_clinicdb", root, NAMES)))
-        self.mask_threshold = mask_threshold
-        self.ids = list(self._files)
+    def find_groups(self) -> dict[str, str]:
+        """id -> its sequence; InputError for a picture that is no frame of the data set."""
         known = sequences()
         for id in self.ids:
             if id not in known:
                 raise InputError(
-                    f"{self._files[id][0]} is no frame of CVC-ClinicDB, 1 to {len(known)}; remove it."
+                    f"{self.files(id)[0]} is no frame of CVC-ClinicDB, 1 to {len(known)}; "
+                    "remove it."
                 )
-        self.groups = {id: known[id] for id in self.ids}
-
-    def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
-        return self._files[id]
-
-    def read(self, id: str) -> Sample:
-        """Image (288, 384, 3) RGB and mask (288, 384, 1)."""
-        return read_pair(*self._files[id], self.mask_threshold)
-
-
-def _folders(place: Path) -> tuple[Path, Path]:
-    for images, masks in LAYOUTS:
-        folder = find_folder(place, NAMES, (images, masks))
-        if folder is not None:
-            return folder / images, folder / masks
-    layouts = " nor ".join(f"{images}/ and {masks}/" for images, masks in LAYOUTS)
-    raise InputError(f"{place} holds neither {layouts}; give the folder of CVC-ClinicDB.")
+        return {id: known[id] for id in self.ids}
 
 
 def sequences() -> dict[str, str]:

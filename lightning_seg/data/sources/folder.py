@@ -1,59 +1,75 @@
-"""Anyone's own images and masks: two folders, or a table of files; binary, nested or exclusive classes.
+"""Anyone's own images and masks: two folders, or a table of files; binary, nested or exclusive.
 
-A table is a CSV file ``id,image,mask[,group][,split]``, its paths relative to it. Without a protocol file the split is made
-when the data are opened (``auto``): as the column ``split`` says, or 80/10/10 % by group with seed 42 (see ``rules``).
+A table is a CSV file ``id,image,mask[,group][,split]``, its paths relative to it. Without a protocol
+file the split is made when the data are opened (``auto``): as the column ``split`` says, or
+80/10/10 % by group with seed 42 (see ``rules``).
 """
 
-import csv
 import re
 from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from lightning_seg.data.sources.base import (
-    Sample,
+from lightning_seg.data.reading.folders import Aside
+from lightning_seg.data.reading.masks import (
     check_threshold,
-    joined,
-    pair_files,
-    read_grey,
-    read_image,
+    read_colours,
     read_labels,
     read_mask,
+    read_nonzero,
 )
-from lightning_seg.data.splits import SPLITS
-from lightning_seg.errors import InputError, unknown
+from lightning_seg.data.reading.pictures import read_grey, read_image
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.sources.base.labels import (
+    Label,
+    label_value,
+    label_values,
+    named_value,
+    packed_colour,
+)
+from lightning_seg.data.sources.base.pairs import (
+    find_pictures,
+    joined,
+    numbered_masks,
+    paired,
+)
+from lightning_seg.data.sources.base.tables import Row, read_table
+from lightning_seg.errors import InputError
 
-Label = int | str  # a number in a label picture, or a colour #rrggbb
-COLUMNS = ("id", "image", "mask", "group", "split")
-
-
-class _Row(NamedTuple):
-    image: Path
-    mask: Path
-    group: str
-    split: str
+NONZERO = "nonzero"
+Part = tuple[np.ndarray, np.ndarray | None]  # masks (H, W, K) and a region
 
 
 class Folder:
     """Images and masks of any format that Pillow reads, paired by name or by a table.
 
+    Pictures in sub-folders and behind links count too: ``images/p1/a.png`` goes with
+    ``masks/p1/a.png``, under the id ``p1_a``. Where a picture has several masks (``a_mask.png``,
+    ``a_mask_1.png``, with a ``mask_suffix``), a pixel belongs to a class that one of them gives it.
+
     Args:
         root: the folder that holds the two folders, or a CSV file (see the module).
         images, masks: the names of the two folders.
-        mask_suffix: what a mask's name has more than its image's: ``_mask`` for ``a.jpg`` and ``a_mask.png``.
-        group_pattern: the part of an id that names its patient or sequence, as a regular expression with one group:
-            ``^(P\\d+)_``. None: each id stands alone.
+        mask_suffix: what a mask's name has more than its image's: ``_mask`` for ``a.jpg`` and
+            ``a_mask.png``.
+        group_pattern: the part of an id that names its patient or sequence, as a regular expression
+            with one group: ``^(P\\d+)_``. None: each id stands alone.
         classes: the names of the classes.
-        labels: for each class its value in the mask, a number or a colour ``#rrggbb``, or a list of them; a value may stand
-            for several classes (tumour inside liver: ``[[1, 2], 2]``). None: 1, 2, ... for several classes, and
-            grey values above ``mask_threshold`` for a single one.
-        background: further values that belong to no class, besides 0 and #000000. Any other value is an error.
-        ignore: further values of pixels that neither train nor score: the region of interest is 0 there. Needs ``labels``
-            where there is one class.
+        labels: for each class its value in the mask, a number or a colour ``#rrggbb``, or a list of
+            them; a value may stand for several classes (tumour inside liver: ``[[1, 2], 2]``).
+            ``nonzero``: one class of all values but 0 and black, as of numbered instances. None: 1,
+            2, ... for several classes; for a single one what the values of each file say (see
+            ``reading.masks``).
+        background: further values that belong to no class, besides 0 and #000000. Any other value
+            is an error.
+        ignore: further values of pixels that neither train nor score: the region of interest is 0
+            there. Needs ``labels`` where there is one class.
         in_channels: 3 (RGB) or 1 (grey).
-        mask_threshold: for one class without ``labels``: 1 where the grey value is larger.
+        mask_threshold: for one class without ``labels``: 1 where the grey value is larger. None: no
+            greys are taken, besides the noise of JPEG.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("foreground",)
@@ -68,91 +84,164 @@ class Folder:
         mask_suffix: str = "",
         group_pattern: str | None = None,
         classes: Sequence[str] = ("foreground",),
-        labels: Sequence[Label | Sequence[Label]] | None = None,
+        labels: Sequence[Label | Sequence[Label]] | Literal["nonzero"] | None = None,
         background: Sequence[Label] = (),
         ignore: Sequence[Label] = (),
         in_channels: int = 3,
-        mask_threshold: int = 127,
+        mask_threshold: int | None = None,
     ) -> None:
-        if root is None:
-            raise InputError(
-                "folder: no root is given; give the folder of your images and masks, or a CSV file."
-            )
-        if not root.exists():
-            raise InputError(
-                f"folder: the root {str(root)!r} does not exist; give a folder or a CSV file."
-            )
+        root = _checked_root(root)
         if in_channels not in (1, 3):
             raise InputError(f"in_channels is {in_channels}; give 3 for RGB or 1 for grey.")
         check_threshold(mask_threshold)
-        self._labels = _values(classes, labels)
-        self._colours = any(value >> 24 for values in self._labels or [] for value in values)
-        self._background = [_value(label) for label in background] + [0, _COLOUR]
+        self._nonzero = _is_nonzero(labels, classes)
+        self._labels = None if self._nonzero else label_values(classes, labels)
+        self._colours = any(value >> 24 for value in self._of_classes())
+        self._background = [label_value(label) for label in background] + [0, packed_colour(0)]
         self._ignore = self._ignored(ignore)
         self.regions = bool(self._ignore)
-        self._channels, self._threshold = in_channels, mask_threshold
+        self._channels, self.mask_threshold = in_channels, mask_threshold
+        self.aside = Aside()
         if root.is_file():
             self._rows = read_table(root)
         else:
-            pairs = pair_files(
-                root / images, root / masks, lambda stem: stem + mask_suffix, _is_image(mask_suffix)
-            )
-            self._rows = {
-                id: _Row(*pair, _group(id, group_pattern), "") for id, pair in pairs.items()
-            }
+            self._rows = self._paired(root / images, root / masks, mask_suffix, group_pattern)
         self.ids = sorted(self._rows)
         self.groups = {id: row.group for id, row in self._rows.items()}
         self.assigned = {id: row.split for id, row in self._rows.items() if row.split}
 
+    @property
+    def left_aside(self) -> list[str]:
+        """What of the folders is not used, in words."""
+        return self.aside.sentences()
+
     def files(self, id: str) -> tuple[Path, ...]:
         """What ``read`` opens."""
-        return self._rows[id][:2]
+        row = self._rows[id]
+        return row.image, *row.masks
 
     def read(self, id: str) -> Sample:
-        """Image (H, W, C) and masks (H, W, K), one for each class; with ``ignore`` a region, 0 at those pixels."""
+        """Image (H, W, C) and masks (H, W, K), one a class; with ``ignore`` a region, 0 there."""
         row = self._rows[id]
         image = read_image(row.image) if self._channels == 3 else read_grey(row.image)
-        mask, region = self._masks(row.mask)
-        return joined(row.image, image, row.mask, mask)._replace(region=region)
+        parts = [(path, *self._masks(path)) for path in row.masks]
+        samples = [
+            joined(row.image, image, path, masks)._replace(region=region)
+            for path, masks, region in parts
+        ]
+        return reduce(_united, samples)
+
+    def _of_classes(self) -> set[int]:
+        return {value for values in self._labels or [] for value in values}
 
     def _ignored(self, ignore: Sequence[Label]) -> list[int]:
-        values = [_value(label) for label in ignore]
+        values = [label_value(label) for label in ignore]
         if values and self._labels is None:
             raise InputError(
                 f"ignore is {list(ignore)}, and the class has no labels; give labels, such as [1]."
             )
-        taken = {value for group in self._labels or [] for value in group} & set(values)
-        if taken or any(bool(value >> 24) != self._colours for value in values):
+        other_kind = any(bool(value >> 24) != self._colours for value in values)
+        if other_kind or self._of_classes() & set(values):
             raise InputError(
-                f"ignore is {list(ignore)}; give values that no class has, numbers or colours as in labels."
+                f"ignore is {list(ignore)}; give values that no class has, numbers or colours as "
+                "in labels."
             )
         return values
 
-    def _masks(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    def _masks(self, path: Path) -> Part:
+        if self._nonzero:
+            return read_nonzero(path)[..., None], None
         if self._labels is None:
-            return read_mask(path, self._threshold)[..., None], None
-        values = _pack(read_image(path)) if self._colours else read_labels(path)
-        legal = {value for group in self._labels for value in group} | {
-            *self._background,
-            *self._ignore,
-        }
+            return read_mask(path, self.mask_threshold)[..., None], None
+        values = read_colours(path) if self._colours else read_labels(path)
+        legal = self._of_classes() | {*self._background, *self._ignore}
         strange = sorted(set(np.unique(values).tolist()) - legal)
         if strange:
-            listing = ", ".join(map(_name, strange[:4])) + (", ..." if len(strange) > 4 else "")
+            shown = ", ".join(map(named_value, strange[:4])) + (", ..." if len(strange) > 4 else "")
             raise InputError(
-                f"{path} holds {len(strange)} values that belong to no class ({listing}); name them in labels or background, "
-                "and store masks without loss (PNG)."
+                f"{path} holds {len(strange)} values that belong to no class ({shown}); name them "
+                "in labels or background, and store masks without loss (PNG)."
             )
-        masks = np.stack([np.isin(values, group) for group in self._labels], axis=2).astype(
-            np.uint8
+        planes = [np.isin(values, of_class) for of_class in self._labels]
+        masks = np.stack(planes, axis=2).astype(np.uint8)
+        if not self.regions:
+            return masks, None
+        return masks, np.where(np.isin(values, self._ignore), 0, 2).astype(np.uint8)
+
+    def _paired(
+        self, images_dir: Path, masks_dir: Path, suffix: str, pattern: str | None
+    ) -> dict[str, Row]:
+        one_folder = images_dir == masks_dir
+        known = find_pictures(images_dir, True, None if one_folder else masks_dir, self.aside)
+        others = None if one_folder else images_dir
+        masks = known if one_folder else find_pictures(masks_dir, True, others, self.aside)
+        is_image = _told_by_suffix(suffix) if one_folder else bool
+        images = {stem: path for stem, path in known.items() if is_image(stem)}
+        pairs = paired(images, masks, lambda stem: stem + suffix, images_dir, masks_dir)
+        free = dict(masks)
+        for stem in images:
+            free.pop(stem + suffix)
+        rows = {}
+        for stem, (image, mask) in pairs.items():
+            more = [] if one_folder and not suffix else _further(free, stem, suffix, mask)
+            rows[stem] = Row(image, (mask, *more), _group(stem, pattern), "")
+        used = {path for row in rows.values() for path in (row.image, *row.masks)}
+        for path in free.values():
+            if path not in used:
+                self.aside.add("masks without an image", path)
+        return rows
+
+
+def _checked_root(root: Path | None) -> Path:
+    if root is None:
+        raise InputError(
+            "folder: no root is given; give the folder of your images and masks, or a CSV file."
         )
-        return masks, np.where(np.isin(values, self._ignore), 0, 2).astype(
-            np.uint8
-        ) if self.regions else None
+    root = root.expanduser()
+    if not root.exists():
+        raise InputError(
+            f"folder: the root {str(root)!r} does not exist; give a folder or a CSV file."
+        )
+    return root
 
 
-def _is_image(mask_suffix: str) -> Callable[[str], bool]:
-    return (lambda stem: not stem.endswith(mask_suffix)) if mask_suffix else bool
+def _is_nonzero(labels: object, classes: Sequence[str]) -> bool:
+    if labels != NONZERO:
+        return False
+    if len(classes) != 1:
+        raise InputError(
+            f"labels: nonzero makes one class, and there are {len(classes)} ({', '.join(classes)}); "
+            "give each its values."
+        )
+    return True
+
+
+def _told_by_suffix(suffix: str) -> Callable[[str], bool]:
+    """Whether a stem is that of an image, where masks lie beside them: ``a``, not ``a_mask_1``."""
+    if not suffix:
+        return bool
+    mask = re.compile(rf".*{re.escape(suffix)}([ _-]?\d+| ?\(\d+\))?")
+    return lambda stem: not mask.fullmatch(stem)
+
+
+def _further(free: dict[str, Path], stem: str, suffix: str, mask: Path) -> list[Path]:
+    """The other masks of a picture; InputError where only their number says that they are."""
+    found = numbered_masks(free, stem + suffix, separated=not suffix or suffix[-1].isdigit())
+    if found and not suffix:
+        raise InputError(
+            f"{found[0]} seems to be a further mask of the picture of {mask}; give mask_suffix "
+            "where names have one (a_mask.png, a_mask_1.png are read together), merge the masks, "
+            "or take it out of the folder."
+        )
+    return found
+
+
+def _united(first: Sample, second: Sample) -> Sample:
+    """What either mask gives to a class; what one of them ignores is ignored."""
+    region = first.region
+    if region is not None and second.region is not None:
+        region = np.minimum(region, second.region)
+    return Sample(first.image, first.mask | second.mask, region)
 
 
 def _group(id: str, pattern: str | None) -> str:
@@ -167,85 +256,6 @@ def _group(id: str, pattern: str | None) -> str:
             f"group_pattern {pattern!r} is wrong ({error}); give one group in brackets: ^(P\\d+)_."
         ) from None
     raise InputError(
-        f"group_pattern {pattern!r} finds no group in the id {id!r}; correct it or rename the image."
+        f"group_pattern {pattern!r} finds no group in the id {id!r}; "
+        "correct it or rename the image."
     )
-
-
-_COLOUR = 1 << 24  # marks a packed colour: 0x1rrggbb, so that black is not the label 0
-
-
-def _values(
-    classes: Sequence[str], labels: Sequence[Label | Sequence[Label]] | None
-) -> list[list[int]] | None:
-    """The values of each class, or None for one class by threshold."""
-    names = list(classes)
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"classes is {names}; give at least one name, each once.")
-    if labels is None:
-        return None if len(names) == 1 else [[value] for value in range(1, len(names) + 1)]
-    if len(labels) != len(names):
-        raise InputError(
-            f"labels has {len(labels)} entries for {len(names)} classes ({', '.join(names)}); give one for each."
-        )
-    groups = [[label] if isinstance(label, int | str) else list(label) for label in labels]
-    values = [[_value(label) for label in group] for group in groups]
-    if len({value >> 24 for group in values for value in group}) != 1 or not all(values):
-        raise InputError(
-            f"labels is {list(labels)}; give for each class numbers, or for each colours #rrggbb."
-        )
-    return values
-
-
-def _value(label: Label) -> int:
-    if isinstance(label, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", label):
-        return _COLOUR | int(label[1:], 16)
-    if isinstance(label, int) and 0 <= label < 1 << 16:
-        return label
-    raise InputError(
-        f"the label {label!r} is neither a number from 0 to 65535 nor a colour '#rrggbb'; correct it."
-    )
-
-
-def _pack(rgb: np.ndarray) -> np.ndarray:
-    red, green, blue = np.moveaxis(rgb.astype(np.int64), 2, 0)
-    return _COLOUR | red << 16 | green << 8 | blue
-
-
-def _name(value: int) -> str:
-    return f"#{value & 0xFFFFFF:06x}" if value & _COLOUR else str(value)
-
-
-def read_table(path: Path) -> dict[str, _Row]:
-    """id -> its files, group and split; InputError for unknown columns, ids that repeat, and splits of some rows alone."""
-    try:
-        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-        columns, lines = reader.fieldnames or [], list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path} is no table in UTF-8 ({error}); save it as CSV with commas."
-        ) from error
-    for column in columns:
-        if column not in COLUMNS:
-            raise unknown(f"column of {path}", column, COLUMNS)
-    missing = [column for column in COLUMNS[:3] if column not in columns]
-    if missing:
-        raise InputError(
-            f"{path} lacks the column {missing[0]}; its first line is id,image,mask[,group][,split]."
-        )
-    rows: dict[str, _Row] = {}
-    for line in lines:
-        id, split = line["id"], line.get("split") or ""
-        if not id or re.search(r"[/\\]", id) or id in rows or not line["image"] or not line["mask"]:
-            raise InputError(
-                f"{path} has a row {id!r} that is incomplete, repeats an id or holds a slash in it; correct it."
-            )
-        if "split" in columns and split not in SPLITS:
-            raise InputError(
-                f"{path} puts {id!r} into {split!r}; give each row one of {', '.join(SPLITS)}."
-            )
-        rows[id] = _Row(
-            path.parent / line["image"], path.parent / line["mask"], line.get("group") or id, split
-        )
-    if not rows:
-        raise InputError(f"{path} lists no images; give a line for each below id,image,mask.")
-    return rows

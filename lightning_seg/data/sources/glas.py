@@ -10,20 +10,13 @@ import csv
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
-from lightning_seg.data.sources.base import (
-    Sample,
-    find_root,
-    joined,
-    pair_files,
-    read_image,
-    read_labels,
-)
+from lightning_seg.data.reading.masks import read_nonzero
+from lightning_seg.data.reading.pictures import read_image
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.sources.base.pairs import Files, Pairs, joined, pair_files
 from lightning_seg.data.splits import PROTOCOLS, group_split, protocol_text
 from lightning_seg.errors import InputError
 
-NAMES = ("GlaS", "glas", "Warwick QU Dataset (Released 2016_07_08)", "Warwick_QU_Dataset")
 _RULE = (
     "LEAKS: 79 of the 80 test pictures show a patient of train or val (glas-patients.csv). The challenge's own parts: testA "
     "and testB test (80); of its 85 training pictures 10 % validate, as near as whole patients allow: the ids sorted, shuffled "
@@ -32,52 +25,58 @@ _RULE = (
 )
 
 
-class GlaS:
-    """The owners' one folder: ``train_1.bmp`` with ``train_1_anno.bmp``, and likewise ``testA_*`` and ``testB_*``.
+class GlaS(Pairs):
+    """The owners' one folder: ``train_1.bmp`` with ``train_1_anno.bmp``, likewise ``testA_*``.
 
     Args:
-        root: this folder or its parent; default: ``GlaS`` or ``Warwick QU Dataset (Released 2016_07_08)`` in
-            $LIGHTNING_SEG_DATA.
+        root: this folder or its parent; default: ``GlaS`` or ``Warwick QU Dataset (Released
+            2016_07_08)`` in $LIGHTNING_SEG_DATA.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("gland",)
-    in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "glas"
+    title: ClassVar[str] = "GlaS"
+    names: ClassVar[tuple[str, ...]] = (
+        "GlaS",
+        "glas",
+        "Warwick QU Dataset (Released 2016_07_08)",
+        "Warwick_QU_Dataset",
+    )
 
     def __init__(self, root: Path | None = None) -> None:
-        place = find_root("glas", root, NAMES)
-        folders = (
-            folder
-            for folder in (place, *(place / name for name in NAMES))
-            if any(folder.glob("*_anno.bmp"))
+        super().__init__(root)
+
+    def find_files(self, place: Path) -> Files:
+        """Picture and annotation of each id."""
+        for folder in (place, *(place / name for name in self.names)):
+            if any(folder.glob("*_anno.bmp")):
+                return dict(pair_files(folder, folder, _annotation, _is_picture, self.aside))
+        raise InputError(
+            f"{place} does not hold train_1_anno.bmp and its like; give the folder of GlaS."
         )
-        folder = next(folders, None)
-        if folder is None:
-            raise InputError(
-                f"{place} does not hold train_1_anno.bmp and its like; give the folder of GlaS."
-            )
-        self._files = pair_files(
-            folder, folder, lambda stem: f"{stem}_anno", lambda stem: not stem.endswith("_anno")
-        )
-        self.ids = list(self._files)
+
+    def find_groups(self) -> dict[str, str]:
+        """id -> its patient; InputError for a picture that is none of the data set."""
         known = patients()
         for id in self.ids:
             if id not in known:
                 raise InputError(
-                    f"{self._files[id][0]} is no picture of GlaS, train_1 to testB_20; remove it."
+                    f"{self.files(id)[0]} is no picture of GlaS, train_1 to testB_20; remove it."
                 )
-        self.groups = {id: known[id] for id in self.ids}
-
-    def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
-        return self._files[id]
+        return {id: known[id] for id in self.ids}
 
     def read(self, id: str) -> Sample:
-        """Image (H, W, 3) RGB and mask (H, W, 1): 1 on every gland."""
-        image, labels = self._files[id]
-        return joined(
-            image, read_image(image), labels, (read_labels(labels) > 0).astype(np.uint8)[..., None]
-        )
+        """Image (H, W, 3) RGB and mask (H, W, 1): 1 on every gland, which the files number."""
+        image, glands = self.files(id)
+        return joined(image, read_image(image), glands, read_nonzero(glands)[..., None])
+
+
+def _annotation(stem: str) -> str:
+    return f"{stem}_anno"
+
+
+def _is_picture(stem: str) -> bool:
+    return not stem.endswith("_anno")
 
 
 def patients() -> dict[str, str]:

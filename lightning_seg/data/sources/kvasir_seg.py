@@ -15,13 +15,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from lightning_seg.data.extract import extract
-from lightning_seg.data.sources.base import (
-    Sample,
-    check_threshold,
-    find_root,
-    pair_files,
-    read_pair,
-)
+from lightning_seg.data.sources.base import find_folder
+from lightning_seg.data.sources.base.pairs import Pairs
 from lightning_seg.data.splits import (
     PROTOCOLS,
     SPLITS,
@@ -71,45 +66,32 @@ _CLEAN_RULE = (
 )
 
 
-class KvasirSEG:
+class KvasirSEG(Pairs):
     """The owners' folder: ``images/*.jpg`` and ``masks/*.jpg``.
 
     Args:
-        root: the folder that holds images/ and masks/, or its parent, or ``kvasir-seg.zip`` or the folder it lies in
-            (it is extracted beside itself, once); default: ``Kvasir-SEG`` or ``kvasir-seg`` in $LIGHTNING_SEG_DATA.
-        mask_threshold: a pixel is polyp where its grey value is larger.
+        root: the folder that holds images/ and masks/, or its parent, or ``kvasir-seg.zip`` or the
+            folder it lies in (it is extracted beside itself, once); default: ``Kvasir-SEG`` or
+            ``kvasir-seg`` in $LIGHTNING_SEG_DATA.
+        mask_threshold: see ``Pairs``.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("polyp",)
-    in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "kvasir-unet-a-v2"
+    title: ClassVar[str] = "Kvasir-SEG"
+    names: ClassVar[tuple[str, ...]] = ("Kvasir-SEG", "kvasir-seg", "kvasir-seg.zip")
 
-    def __init__(self, root: Path | None = None, mask_threshold: int = 127) -> None:
-        check_threshold(mask_threshold)
-        place = find_root("kvasir_seg", root, ("Kvasir-SEG", "kvasir-seg", "kvasir-seg.zip"))
-        self.folder = self.find_folder(place) or _extract(place)
-        self.mask_threshold = mask_threshold
-        self._files = pair_files(self.folder / "images", self.folder / "masks")
-        self.ids = list(self._files)
+    def find_layout(self, place: Path) -> tuple[Path, Path]:
+        """The folders of images and masks; an archive is extracted first."""
+        beside = place.parent / "Kvasir-SEG" if place.suffix == ".zip" else place
+        folder = find_folder(beside, self.names[:2], ("images", "masks")) or _extract(place)
+        self.folder = folder
+        return folder / "images", folder / "masks"
+
+    def find_groups(self) -> dict[str, str]:
+        """id -> its group of near duplicates and same views."""
         known = known_groups()
-        self.groups = {id: known.get(id, id) for id in self.ids}
-
-    def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
-        return self._files[id]
-
-    def read(self, id: str) -> Sample:
-        """Image (H, W, 3) RGB and mask (H, W, 1), in the frame's own size."""
-        return read_pair(*self._files[id], self.mask_threshold)
-
-    @staticmethod
-    def find_folder(place: Path) -> Path | None:
-        """The folder at or below ``place`` (or beside it, for an archive) that holds images/ and masks/."""
-        place = place.parent / "Kvasir-SEG" if place.suffix == ".zip" else place
-        for folder in (place, place / "Kvasir-SEG", place / "kvasir-seg"):
-            if (folder / "images").is_dir() and (folder / "masks").is_dir():
-                return folder
-        return None
+        return {id: known.get(id, id) for id in self.ids}
 
 
 def _extract(place: Path) -> Path:

@@ -8,19 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from lightning_seg.data.sources.base import (
-    Sample,
-    check_threshold,
-    find_folder,
-    find_root,
-    pair_files,
-    read_pair,
-)
+from lightning_seg.data.sources.base.pairs import Files, Pairs, pair_files
 from lightning_seg.data.sources.kvasir_seg import duplicate_groups, known_groups
 from lightning_seg.data.splits import SPLITS, group_split, load_protocol, protocol_text
-from lightning_seg.errors import InputError
 
-NAMES = ("sessile-main-Kvasir-SEG", "Kvasir-Sessile", "Kvasir-SEG", "kvasir-seg", "kvasir-sessile")
 SIZES = (156, 20, 20)
 _RULE = (
     "156/20/20 of the 196 ids. The ids sorted, shuffled by Python's random.Random(42); each id in turn brings its whole "
@@ -30,41 +21,38 @@ _RULE = (
 )
 
 
-class KvasirSessile:
-    """``images/*.jpg`` and ``masks/*.jpg`` of the owners' subset, or of all Kvasir-SEG, of which the 196 are taken.
+class KvasirSessile(Pairs):
+    """``images/*.jpg`` and ``masks/*.jpg`` of the owners' subset, or of all Kvasir-SEG.
 
     Args:
-        root: the folder that holds images/ and masks/, or its parent; default: ``sessile-main-Kvasir-SEG``,
-            ``Kvasir-Sessile`` or the places of Kvasir-SEG in $LIGHTNING_SEG_DATA.
-        mask_threshold: a pixel is polyp where its grey value is larger.
+        root: the folder that holds images/ and masks/, or its parent; default:
+            ``sessile-main-Kvasir-SEG``, ``Kvasir-Sessile`` or the places of Kvasir-SEG in
+            $LIGHTNING_SEG_DATA.
+        mask_threshold: see ``Pairs``.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("polyp",)
-    in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "kvasir-sessile"
+    title: ClassVar[str] = "Kvasir-Sessile or Kvasir-SEG"
+    names: ClassVar[tuple[str, ...]] = (
+        "sessile-main-Kvasir-SEG",
+        "Kvasir-Sessile",
+        "Kvasir-SEG",
+        "kvasir-seg",
+        "kvasir-sessile",
+    )
 
-    def __init__(self, root: Path | None = None, mask_threshold: int = 127) -> None:
-        check_threshold(mask_threshold)
-        place = find_root("kvasir_sessile", root, NAMES)
-        folder = find_folder(place, NAMES, ("images", "masks"))
-        if folder is None:
-            raise InputError(
-                f"{place} does not hold images/ and masks/; give the folder of Kvasir-Sessile or Kvasir-SEG."
-            )
-        sessile = {id for ids in load_protocol("kvasir-sessile").ids.values() for id in ids}
-        self._files = pair_files(folder / "images", folder / "masks", is_image=sessile.__contains__)
-        self.mask_threshold = mask_threshold
-        self.ids = list(self._files)
+    def find_files(self, place: Path) -> Files:
+        """Image and mask of each of the 196."""
+        images, masks = self.find_layout(place)
+        splits = load_protocol("kvasir-sessile").ids.values()
+        sessile = {id for ids in splits for id in ids}
+        return dict(pair_files(images, masks, is_image=sessile.__contains__, aside=self.aside))
+
+    def find_groups(self) -> dict[str, str]:
+        """id -> its group of near duplicates and same views."""
         known = known_groups()
-        self.groups = {id: known.get(id, id) for id in self.ids}
-
-    def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
-        return self._files[id]
-
-    def read(self, id: str) -> Sample:
-        """Image (H, W, 3) RGB and mask (H, W, 1), in the frame's own size."""
-        return read_pair(*self._files[id], self.mask_threshold)
+        return {id: known.get(id, id) for id in self.ids}
 
 
 def protocol(ids: Sequence[str]) -> str:

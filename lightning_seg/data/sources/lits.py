@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from lightning_seg.data.sources.base import find_root
-from lightning_seg.data.sources.scans import Labels, ScanSource, Slices, chosen_labels, find_pairs
+from lightning_seg.data.sources.base.scans import (
+    Labels,
+    ScanSource,
+    Slices,
+    chosen_labels,
+    find_pairs,
+)
 from lightning_seg.data.splits import k_fold, protocol_text
 from lightning_seg.data.store.planes import Scan, settings
 from lightning_seg.errors import InputError, unknown

@@ -6,23 +6,12 @@ Derived from the challenge's volumes (see ``lits``): liver and tumour merged int
 """
 
 import re
-from pathlib import Path
 from typing import ClassVar
 
-from lightning_seg.data.sources.base import (
-    Sample,
-    check_threshold,
-    find_folder,
-    find_root,
-    joined,
-    pair_files,
-    read_grey,
-    read_mask,
-)
+from lightning_seg.data.sources.base.pairs import Pairs
 from lightning_seg.data.splits import group_split, protocol_text
 from lightning_seg.errors import InputError
 
-NAMES = ("lits-2d", "LiTS-2D", "lits_2d")
 _RULE = (
     "80/10/10 % of the 643 slices as near as whole scans allow: {counts} scans. The ids sorted as text, shuffled by Python's "
     "random.Random(42); each id in turn brings its whole scan into the first of train, val, test that has room for it, or "
@@ -30,44 +19,28 @@ _RULE = (
 )
 
 
-class LiTS2D:
+class LiTS2D(Pairs):
     """``images/*.jpg`` and ``masks/*.jpg``, named ``<how it was turned>_<scan>_<slice>``.
 
     Args:
-        root: the folder that holds these two, or its parent; default: ``lits-2d`` in $LIGHTNING_SEG_DATA.
-        mask_threshold: a pixel is liver where its grey value is larger.
+        root: the folder that holds these two, or its parent; default: ``lits-2d`` in
+            $LIGHTNING_SEG_DATA.
+        mask_threshold: see ``Pairs``.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("liver",)
     in_channels: ClassVar[int] = 1
     default_protocol: ClassVar[str] = "lits-2d"
-    # how a slice of a volume, seen from the feet with the front up, becomes such a picture, to predict volumes
+    title: ClassVar[str] = "the slices"
+    names: ClassVar[tuple[str, ...]] = ("lits-2d", "LiTS-2D", "lits_2d")
+    # how a slice of a volume, seen from the feet with the front up, becomes such a picture, to
+    # predict volumes
     window: ClassVar[tuple[float, float]] = (0, 255)  # HU
     quarter_turns: ClassVar[int] = 1  # counterclockwise: the pictures named mirrored_*
 
-    def __init__(self, root: Path | None = None, mask_threshold: int = 127) -> None:
-        check_threshold(mask_threshold)
-        place = find_root("lits_2d", root, NAMES)
-        folder = find_folder(place, NAMES, ("images", "masks"))
-        if folder is None:
-            raise InputError(
-                f"{place} does not hold images/ and masks/; give the folder of the slices."
-            )
-        self._files = pair_files(folder / "images", folder / "masks")
-        self.mask_threshold = mask_threshold
-        self.ids = list(self._files)
-        self.groups = scans(self.ids)
-
-    def files(self, id: str) -> tuple[Path, Path]:
-        """Image and mask."""
-        return self._files[id]
-
-    def read(self, id: str) -> Sample:
-        """Image (256, 256, 1) and mask (256, 256, 1)."""
-        image, mask = self._files[id]
-        return joined(
-            image, read_grey(image), mask, read_mask(mask, self.mask_threshold)[..., None]
-        )
+    def find_groups(self) -> dict[str, str]:
+        """id -> its scan."""
+        return scans(self.ids)
 
 
 def scans(ids: list[str]) -> dict[str, str]:

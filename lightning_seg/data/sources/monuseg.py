@@ -12,14 +12,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from lightning_seg.data.sources.base import (
-    IMAGE_SUFFIXES,
-    Sample,
-    find_root,
-    joined,
-    read_image,
-    read_mask,
-)
+from lightning_seg.data.reading.folders import Aside, walk_files
+from lightning_seg.data.reading.masks import check_threshold, read_mask
+from lightning_seg.data.reading.pictures import is_picture, read_image
+from lightning_seg.data.sources.base import Sample, find_root
+from lightning_seg.data.sources.base.pairs import joined
 from lightning_seg.data.splits import protocol_text
 from lightning_seg.errors import InputError
 
@@ -51,16 +48,25 @@ class MoNuSeg:
 
     Args:
         root: the folder of both parts; default: ``MoNuSeg`` or ``monuseg`` in $LIGHTNING_SEG_DATA.
+        mask_threshold: of binary masks; a nucleus is where they are brighter. None: as their values
+            say (see ``reading.masks``).
     """
 
     classes: ClassVar[tuple[str, ...]] = ("nucleus",)
     in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "monuseg"
 
-    def __init__(self, root: Path | None = None) -> None:
-        self._files = _pairs(find_root("monuseg", root, NAMES))
+    def __init__(self, root: Path | None = None, mask_threshold: int | None = None) -> None:
+        check_threshold(mask_threshold)
+        self.mask_threshold, self.aside = mask_threshold, Aside()
+        self._files = _pairs(find_root("monuseg", root, NAMES), self.aside)
         self.ids = list(self._files)
         self.groups = {id: "-".join(id.split("-")[:3]) for id in self.ids}
+
+    @property
+    def left_aside(self) -> list[str]:
+        """What of the folder is not used, in words."""
+        return self.aside.sentences()
 
     def files(self, id: str) -> tuple[Path, ...]:
         """What ``read`` opens."""
@@ -70,30 +76,28 @@ class MoNuSeg:
         """Image (1000, 1000, 3) RGB and mask (1000, 1000, 1): 1 where a pixel's centre lies in a nucleus."""
         picture, truth = self._files[id]
         image = read_image(picture)
-        mask = (
-            rasterise(outlines(truth), image.shape[:2])
-            if truth.suffix.lower() == ".xml"
-            else read_mask(truth)
-        )
+        mask = self._mask(truth, image.shape[:2])
         return joined(picture, image, truth, mask[..., None])
 
+    def _mask(self, truth: Path, shape: tuple[int, ...]) -> np.ndarray:
+        if truth.suffix.lower() == ".xml":
+            return rasterise(outlines(truth), shape)
+        return read_mask(truth, self.mask_threshold)
 
-def _pairs(root: Path) -> dict[str, tuple[Path, Path]]:
+
+def _pairs(root: Path, aside: Aside) -> dict[str, tuple[Path, Path]]:
     """id -> (picture, its outlines or else its mask), sorted."""
     pictures: dict[str, Path] = {}
-    truths: dict[str, Path] = {}
+    drawn: dict[str, Path] = {}
     masks: dict[str, Path] = {}
-    for path in sorted(root.rglob("*")):
-        suffix = path.suffix.lower()
-        if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES | {".xml"}:
+    for path in walk_files(root):
+        if path.suffix.lower() == ".xml":
+            kind = drawn
+        elif not is_picture(path.name):
+            aside.add("files that are neither pictures nor outlines", path)
             continue
-        kind = (
-            truths
-            if suffix == ".xml"
-            else masks
-            if path.parent.name.lower() in MASK_FOLDERS
-            else pictures
-        )
+        else:
+            kind = masks if path.parent.name.lower() in MASK_FOLDERS else pictures
         if path.stem in kind:
             raise InputError(
                 f"{kind[path.stem]} and {path} bear one name; keep one of them below {root}."
@@ -101,15 +105,18 @@ def _pairs(root: Path) -> dict[str, tuple[Path, Path]]:
         kind[path.stem] = path
     if not pictures:
         raise InputError(
-            f"no pictures below {root}; give the folder of MoNuSeg, with Tissue Images/ and Annotations/."
+            f"no pictures below {root}; give the folder of MoNuSeg, with Tissue Images/ and "
+            "Annotations/."
         )
-    truths = masks | truths
+    truths = masks | drawn
     lonely = [id for id in pictures if id not in truths]
     if lonely:
         raise InputError(
-            f"{pictures[lonely[0]]} has neither outlines (.xml) nor a mask ({len(lonely)} of {len(pictures)} lack them); "
-            "restore them or remove the pictures."
+            f"{pictures[lonely[0]]} has neither outlines (.xml) nor a mask ({len(lonely)} of "
+            f"{len(pictures)} lack them); restore them or remove the pictures."
         )
+    for id in truths.keys() - pictures.keys():
+        aside.add("outlines or masks without a picture", truths[id])
     return {id: (pictures[id], truths[id]) for id in sorted(pictures)}
 
 
@@ -117,15 +124,7 @@ def outlines(path: Path) -> list[np.ndarray]:
     """The polygons of an Aperio ImageScope file, each (N, 2): x and y in pixels, where (0, 0) is the picture's corner."""
     try:
         regions = list(ElementTree.parse(path).iter("Region"))
-        polygons = [
-            np.array(
-                [
-                    (float(vertex.attrib["X"]), float(vertex.attrib["Y"]))
-                    for vertex in region.iter("Vertex")
-                ]
-            )
-            for region in regions
-        ]
+        polygons = [np.array([*map(_corner, region.iter("Vertex"))]) for region in regions]
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; restore the file.") from None
     except (ElementTree.ParseError, KeyError, ValueError) as error:
@@ -137,6 +136,10 @@ def outlines(path: Path) -> list[np.ndarray]:
             f"{path} holds no outline (no element Region); fetch or copy this file again."
         )
     return polygons
+
+
+def _corner(vertex: ElementTree.Element) -> tuple[float, float]:
+    return float(vertex.attrib["X"]), float(vertex.attrib["Y"])
 
 
 def rasterise(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -14,21 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from lightning_seg.data.reading.masks import USUAL_THRESHOLD
 from lightning_seg.data.rules import Rule
-from lightning_seg.data.sources.base import (
-    Sample,
-    check_threshold,
-    find_folder,
-    find_root,
-    pair_files,
-    read_pair,
-)
+from lightning_seg.data.sources.base import find_folder
+from lightning_seg.data.sources.base.pairs import Files, Pairs, pair_files
 from lightning_seg.data.sources.cvc_clinicdb import sequences
 from lightning_seg.data.sources.kvasir_seg import duplicate_groups, known_groups
 from lightning_seg.data.splits import Split, group_split, make_split
 from lightning_seg.errors import InputError
 
-NAMES = ("PraNet", "pranet")
 TESTS = {  # protocol -> folder in TestDataset/
     "pranet-kvasir": "Kvasir",
     "pranet-clinicdb": "CVC-ClinicDB",
@@ -40,48 +34,48 @@ TRAIN = "TrainDataset"
 PARTS = (("images", "masks"), ("image", "mask"))
 
 
-class PraNet:
-    """``TrainDataset/{image,mask}/*.png`` and ``TestDataset/<set>/{images,masks}/*.png``; ids are ``<set>_<stem>``.
+class PraNet(Pairs):
+    """``TrainDataset/{image,mask}/*.png``, ``TestDataset/<set>/{images,masks}/*.png``.
+
+    Ids are ``<set>_<stem>``.
 
     Args:
-        root: the folder that holds TrainDataset/ and TestDataset/ (one of them, or some test sets, may be missing), or its
-            parent; default: ``PraNet`` or ``pranet`` in $LIGHTNING_SEG_DATA.
-        mask_threshold: a pixel is polyp where its grey value is larger.
+        root: the folder that holds TrainDataset/ and TestDataset/ (one of them, or some test sets,
+            may be missing), or its parent; default: ``PraNet`` or ``pranet`` in
+            $LIGHTNING_SEG_DATA.
+        mask_threshold: a pixel is polyp where its mask is brighter; default: 127, since masks hold
+            grey pixels at their outlines.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("polyp",)
-    in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "pranet"
+    title: ClassVar[str] = "the PraNet bundle"
+    names: ClassVar[tuple[str, ...]] = ("PraNet", "pranet")
     rules: ClassVar[Mapping[str, Rule]]  # below
+    published_threshold: ClassVar[int | None] = USUAL_THRESHOLD
 
-    def __init__(self, root: Path | None = None, mask_threshold: int = 127) -> None:
-        check_threshold(mask_threshold)
-        place = find_root("pranet", root, NAMES)
-        folder = find_folder(place, NAMES, (TRAIN,)) or find_folder(place, NAMES, ("TestDataset",))
+    def find_files(self, place: Path) -> Files:
+        """Image and mask of each id, of the parts that are there."""
+        folder = find_folder(place, self.names, (TRAIN,)) or find_folder(
+            place, self.names, ("TestDataset",)
+        )
         if folder is None:
             raise InputError(
-                f"{place} holds neither {TRAIN}/ nor TestDataset/; give the folder of the PraNet bundle."
+                f"{place} holds neither {TRAIN}/ nor TestDataset/; "
+                "give the folder of the PraNet bundle."
             )
-        self.mask_threshold = mask_threshold
-        self._files: dict[str, tuple[Path, Path]] = {}
-        for name, home in {
-            TRAIN: folder / TRAIN,
-            **{name: folder / "TestDataset" / name for name in TESTS.values()},
-        }.items():
+        homes = {TRAIN: folder / TRAIN}
+        homes |= {name: folder / "TestDataset" / name for name in TESTS.values()}
+        found: Files = {}
+        for name, home in homes.items():
             if home.is_dir():
-                self._files |= {
-                    f"{name}_{stem}": pair for stem, pair in pair_files(*_parts(home)).items()
-                }
-        self.ids = sorted(self._files)
-        self.groups = _groups(self.ids, known_groups())
+                pairs = pair_files(*_parts(home), aside=self.aside)
+                found |= {f"{name}_{stem}": pair for stem, pair in pairs.items()}
+        return found
 
-    def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
-        return self._files[id]
-
-    def read(self, id: str) -> Sample:
-        """Image (H, W, 3) RGB and mask (H, W, 1), in the frame's own size."""
-        return read_pair(*self._files[id], self.mask_threshold)
+    def find_groups(self) -> dict[str, str]:
+        """id -> its sequence or near-duplicate group."""
+        return _groups(self.ids, known_groups())
 
 
 def _parts(folder: Path) -> tuple[Path, Path]:
@@ -89,7 +83,8 @@ def _parts(folder: Path) -> tuple[Path, Path]:
         if (folder / images).is_dir() and (folder / masks).is_dir():
             return folder / images, folder / masks
     raise InputError(
-        f"{folder} holds neither images/ and masks/ nor image/ and mask/; restore the bundle's folders."
+        f"{folder} holds neither images/ and masks/ nor image/ and mask/; "
+        "restore the bundle's folders."
     )
 
 

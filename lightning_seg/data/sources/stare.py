@@ -1,8 +1,8 @@
-"""STARE: 20 retinal photographs with vessel masks of two observers, 605 x 700 pixels (height x width).
+"""STARE: 20 retinal photographs with vessel masks of two observers, 605 x 700 pixels.
 
 Hoover et al., Locating blood vessels in retinal images by piecewise threshold probing, TMI 2000,
-https://cecas.clemson.edu/~ahoover/stare. The owners define no split: ``stare-16-4`` is SA-UNetv2's, and the rules
-``leave-im0001`` to ``leave-im0324`` leave one out (see ``rules``).
+https://cecas.clemson.edu/~ahoover/stare. The owners define no split: ``stare-16-4`` is SA-UNetv2's,
+and the rules ``leave-im0001`` to ``leave-im0324`` leave one out (see ``rules``).
 
 The owners publish no fields of view, so samples have no region.
 """
@@ -10,11 +10,11 @@ The owners publish no fields of view, so samples have no region.
 from pathlib import Path
 from typing import ClassVar
 
-from lightning_seg.data.sources.base import Sample, find_folder, find_root, pair_files, read_pair
+from lightning_seg.data.sources.base import find_folder
+from lightning_seg.data.sources.base.pairs import Files, Pairs, pair_files
 from lightning_seg.data.splits import protocol_text
 from lightning_seg.errors import InputError, unknown
 
-NAMES = ("STARE", "stare")
 OBSERVERS = ("ah", "vk")
 NUMBERS = (1, 2, 3, 4, 5, 44, 77, 81, 82, 139, 162, 163, 235, 236, 239, 240, 255, 291, 319, 324)
 _RULE = (
@@ -23,48 +23,44 @@ _RULE = (
 )
 
 
-class STARE:
-    """``stare-images/*.ppm`` (or ``images/``) and ``labels-ah/*.ah.ppm``, as the owners' archives hold them or unpacked (.gz).
+class STARE(Pairs):
+    """``stare-images/*.ppm`` (or ``images/``) and ``labels-ah/*.ah.ppm``, as archived or unpacked.
 
     Args:
-        root: the folder that holds these two, or its parent; default: ``STARE`` or ``stare`` in $LIGHTNING_SEG_DATA.
+        root: the folder that holds these two, or its parent; default: ``STARE`` or ``stare`` in
+            $LIGHTNING_SEG_DATA.
         observer: whose masks: ``ah`` (Hoover, the usual truth) or ``vk`` (Kouznetsova).
+        mask_threshold: see ``Pairs``.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("vessel",)
-    in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "stare-16-4"
+    title: ClassVar[str] = "STARE"
+    names: ClassVar[tuple[str, ...]] = ("STARE", "stare")
 
-    def __init__(self, root: Path | None = None, observer: str = "ah") -> None:
+    def __init__(
+        self, root: Path | None = None, observer: str = "ah", mask_threshold: int | None = None
+    ) -> None:
         if observer not in OBSERVERS:
             raise unknown("observer of STARE", observer, OBSERVERS)
-        place, labels = find_root("stare", root, NAMES), f"labels-{observer}"
-        found = (
-            (folder / images, folder / labels)
-            for images in ("stare-images", "images")
-            if (folder := find_folder(place, NAMES, (images, labels))) is not None
+        self.observer = observer
+        super().__init__(root, mask_threshold)
+
+    def find_files(self, place: Path) -> Files:
+        """The image and the observer's mask of each id."""
+        labels = f"labels-{self.observer}"
+        for images in ("stare-images", "images"):
+            folder = find_folder(place, self.names, (images, labels))
+            if folder is not None:
+                both = folder / images, folder / labels
+                return dict(pair_files(*both, lambda stem: f"{stem}.{self.observer}"))
+        raise InputError(
+            f"{place} does not hold stare-images/ and {labels}/; give the folder of STARE."
         )
-        folders = next(found, None)
-        if folders is None:
-            raise InputError(
-                f"{place} does not hold stare-images/ and {labels}/; give the folder of STARE."
-            )
-        self._files = pair_files(*folders, lambda stem: f"{stem}.{observer}")
-        self.ids = list(self._files)
-        self.groups = {id: id for id in self.ids}
-
-    def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
-        return self._files[id]
-
-    def read(self, id: str) -> Sample:
-        """Image (605, 700, 3) RGB and mask (605, 700, 1)."""
-        return read_pair(*self._files[id])
 
 
 def protocol() -> str:
     """The text of ``protocols/stare-16-4.csv``, made by the rule in its header."""
     ids = [f"im{number:04d}" for number in NUMBERS]
-    return protocol_text(
-        "stare-16-4", 1, _RULE, {"train": ids[:14], "val": ids[14:16], "test": ids[16:]}
-    )
+    split = {"train": ids[:14], "val": ids[14:16], "test": ids[16:]}
+    return protocol_text("stare-16-4", 1, _RULE, split)

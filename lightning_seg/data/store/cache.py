@@ -11,10 +11,10 @@ and the folder of the old name is removed once the new one stands. A folder appe
 
 import contextlib
 import hashlib
-import inspect
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import cv2
 import numpy as np
 
+from lightning_seg.data import reading
 from lightning_seg.data.fingerprint import Content, content_of
 from lightning_seg.data.sources.base import Sample, Source
 from lightning_seg.errors import InputError
@@ -32,6 +33,7 @@ from lightning_seg.errors import InputError
 MEMORY_SHARE = 0.25  # of the memory that is available, for all processes of a run together
 _DECODERS = ("pillow", "opencv-python-headless", "numpy")
 _CONTENTS = "contents.json"
+_READING = Path(reading.__file__).parent
 _AHEAD = 64  # samples that are decoded before they are stored
 
 
@@ -216,15 +218,21 @@ def _names(
     scale = "x".join(map(str, size)) if size else "as-is"
     what = [kind.__name__, settings, scale, list(ids), files]
     stats = [path.stat() for path in files if path.exists()]  # what is missing, read() names
-    code = [
-        Path(inspect.getfile(part)).read_text(encoding="utf-8") for part in (kind, Sample, resize)
-    ]
+    code = [file.read_text(encoding="utf-8") for file in _code_files(kind)]
     state = [
         [(stat.st_size, stat.st_mtime_ns) for stat in stats],
         code,
         [_version(name) for name in _DECODERS],
     ]
     return f"{kind.__name__}-{scale}-{_digest(what)}", _digest(state)
+
+
+def _code_files(kind: type[Any]) -> list[Path]:
+    """The files that say how a data set's samples are read and resized."""
+    modules = [sys.modules[part.__module__] for part in (*kind.__mro__, resize)]
+    # the built-in `object` has no file
+    homes = dict.fromkeys(getattr(module, "__file__", None) for module in modules)
+    return [*(Path(home) for home in homes if home), *sorted(_READING.glob("*.py"))]
 
 
 def _version(package: str) -> str:

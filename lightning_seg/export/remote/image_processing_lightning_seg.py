@@ -4,12 +4,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.processing_utils import ImagesKwargs
+
+from .conversion import picture_array
 
 Size = tuple[int, int]
 
@@ -46,7 +47,8 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         """``pixel_values`` (B, C, H, W) float32 in [0, 1].
 
         Args:
-            images: a PIL image or an array of uint8, (H, W) or (H, W, C); or a list of these.
+            images: a PIL image, an array of uint8, (H, W) or (H, W, C), or a tensor (C, H, W); or a
+                list of these. EXIF, depth, alpha and palettes are as in training (``conversion``).
             return_tensors: ``pt`` or ``np``; None gives a list of arrays (C, H, W).
         """
         given = images if isinstance(images, list | tuple) else [images]
@@ -139,22 +141,15 @@ def _class_map(masks: Tensor) -> Tensor:
 
 def _array(image: Any, channels: int) -> np.ndarray:
     """A picture as (H, W, C) uint8."""
-    if not isinstance(image, Image.Image):
-        array = np.asarray(image)
-        array = array[..., None] if array.ndim == 2 else array
-        if array.dtype != np.uint8 or array.ndim != 3 or 0 in array.shape:
-            raise ValueError(
-                f"an array of shape {array.shape} and type {array.dtype} is no picture; give (H, W, C) as uint8."
-            )
-        if array.shape[2] == channels:
-            return array
-        image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-    if channels not in (1, 3):
+    if channels in (1, 3):
+        return picture_array(image, channels)
+    array = np.asarray(image)
+    if array.ndim != 3 or array.shape[2] != channels or array.dtype != np.uint8:
         raise ValueError(
-            f"the model takes {channels} channels, which no picture has; give arrays (H, W, {channels})."
+            f"the model takes {channels} channels, which no picture has; "
+            f"give arrays (H, W, {channels}) of uint8."
         )
-    image = image.convert("RGB")
-    return np.array(image) if channels == 3 else np.array(image.convert("L"))[..., None]
+    return array
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:

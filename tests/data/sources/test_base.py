@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.data.sources.base import (
-    DATASETS,
-    find_folder,
-    find_root,
-    pair_files,
-    read_image,
-    read_mask,
-    read_pair,
-    source_class,
-)
+from lightning_seg.data.reading.masks import read_mask
+from lightning_seg.data.reading.pictures import read_image
+from lightning_seg.data.sources.base import DATASETS, find_folder, find_root, source_class
+from lightning_seg.data.sources.base.pairs import pair_files, read_pair
 from lightning_seg.errors import InputError
 
 
@@ -66,13 +60,17 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
         read_image(tmp_path / "gone.jpg")
 
 
-def test_a_mask_is_one_where_the_grey_value_exceeds_the_threshold(tmp_path: Path) -> None:
+def test_with_a_threshold_a_mask_is_one_where_the_grey_value_exceeds_it(tmp_path: Path) -> None:
     grey = np.zeros((2, 40), np.uint8)
     grey[:, :4] = [[0, 1, 100, 127], [128, 200, 254, 255]]
     path = save(tmp_path / "m.png", grey)
-    assert np.array_equal(read_mask(path)[:, :5], [[0, 0, 0, 0, 0], [1, 1, 1, 1, 0]])
+    assert np.array_equal(read_mask(path, 127)[:, :5], [[0, 0, 0, 0, 0], [1, 1, 1, 1, 0]])
     assert np.array_equal(read_mask(path, threshold=0)[:, :5], [[0, 1, 1, 1, 0], [1, 1, 1, 1, 0]])
-    assert read_mask(path).dtype == np.uint8
+    assert read_mask(path, 127).dtype == np.uint8
+    with pytest.raises(
+        InputError, match=r"holds 8 grey values \(0, 1, 100, ... 255\).*mask_threshold"
+    ):
+        read_mask(path)
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -83,15 +81,18 @@ def test_an_empty_or_full_mask_is_a_mask(tmp_path: Path, value: int) -> None:
 
 def test_an_all_grey_picture_is_no_mask(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(100, 151, (16, 16), dtype=np.uint8)
-    with pytest.raises(InputError, match=r"m\.png is no mask.*100 to 150"):
+    with pytest.raises(
+        InputError, match=r"m\.png is no mask.*\(100, 101, 102, ... 150\).*exchanged"
+    ):
         read_mask(save(tmp_path / "m.png", grey))
 
 
 def test_a_mask_of_zeros_and_ones_is_not_silently_empty(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", np.eye(16, dtype=np.uint8))
     with pytest.raises(InputError, match="set it to 0"):
-        read_mask(path)
-    assert np.array_equal(read_mask(path, threshold=0), np.eye(16))
+        read_mask(path, threshold=127)
+    for threshold in (None, 0):
+        assert np.array_equal(read_mask(path, threshold), np.eye(16))
 
 
 def test_image_and_mask_of_different_sizes_are_refused_with_both_sizes(

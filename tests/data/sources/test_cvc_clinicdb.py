@@ -145,7 +145,7 @@ def test_the_table_of_sequences_is_the_owners() -> None:
     real()
     folder = next(
         path
-        for name in cvc_clinicdb.NAMES
+        for name in cvc_clinicdb.CVCClinicDB.names
         if (path := Path(os.environ["LIGHTNING_SEG_DATA"]) / name).is_dir()
     )
     if not (folder / "README.txt").is_file():

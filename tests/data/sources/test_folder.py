@@ -192,8 +192,8 @@ def test_a_table_that_is_no_text_or_names_no_file_is_refused(tmp_path: Path) -> 
     (tmp_path / "x.csv").write_bytes(b"id,image,mask\n\xff\xfe,b,c\n")
     with pytest.raises(InputError, match="no table in UTF-8"):
         Folder(tmp_path / "x.csv")
-    with pytest.raises(InputError, match=r"gone\.png does not exist"):
-        Folder(table(tmp_path, "id,image,mask\na,gone.png,gone.png\n")).read("a")
+    with pytest.raises(InputError, match=r"gone\.png \(id 'a'\), which does not exist \(2 such"):
+        Folder(table(tmp_path, "id,image,mask\na,gone.png,gone.png\n"))
 
 
 @pytest.mark.parametrize(

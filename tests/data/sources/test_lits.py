@@ -19,8 +19,8 @@ from benchmarks.volumes import draw_scan, write_scan
 from lightning_seg.data import SegmentationDataModule, load_protocol
 from lightning_seg.data.sources import lits
 from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.sources.base.scans import oversampled
 from lightning_seg.data.sources.lits import LiTS
-from lightning_seg.data.sources.scans import oversampled
 from lightning_seg.data.splits import PROTOCOLS, SPLITS
 from lightning_seg.data.store.cache import resize
 from lightning_seg.data.store.planes import Planes, window

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from lightning_seg.data.sources import phantom
-from lightning_seg.data.sources.phantom import PhantomCT, PhantomPolyp, render
+from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom_ct import PhantomCT
+from lightning_seg.data.sources.phantom_polyp import PhantomPolyp
+from lightning_seg.data.splits import PROTOCOLS
 from lightning_seg.errors import InputError
-
-PROTOCOLS = Path(phantom.__file__).parent.parent / "protocols"
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from PIL import Image
 
 from lightning_seg.data import SegmentationDataModule, load_protocol
 from lightning_seg.data.sources import kvasir_seg, kvasir_sessile
+from lightning_seg.data.sources.endotect import EndoTect
 from lightning_seg.data.sources.kvasir_sessile import KvasirSessile
-from lightning_seg.data.sources.medico_endotect import EndoTect, Medico
+from lightning_seg.data.sources.medico import Medico
 from lightning_seg.data.sources.pranet import TESTS, PraNet
 from lightning_seg.data.splits import PROTOCOLS, check
 from lightning_seg.errors import InputError

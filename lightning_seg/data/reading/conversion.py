@@ -1,0 +1,136 @@
+"""Pictures to pixels: one rule for a file, a PIL image, an array, a tensor and an upload.
+
+* The EXIF orientation turns the picture as a viewer shows it.
+* Pictures of more than 8 bits, of which the black and the white are unknown, are refused.
+* An alpha channel that is opaque everywhere is dropped; transparent pixels, whose colour means
+  nothing, are refused.
+* CMYK, YCbCr and palettes become the colours they show.
+* A file of several pages or frames is refused: none of them is known to be the one that is meant.
+
+Exported models carry this file, so it imports nothing that they would lack.
+"""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lightning_seg.errors import InputError
+
+WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+_CLEAR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_ORIENTATION = 0x0112  # of EXIF
+_SUBFILE_TYPE = 254  # of TIFF: whether a page is a smaller copy (1) or a mask (4) of another
+
+
+def picture_array(picture: Any, channels: int = 3, name: str = "the picture") -> np.ndarray:
+    """The pixels (H, W, C) uint8 of a picture in memory, RGB or grey.
+
+    Args:
+        picture: a PIL image; an array of uint8, (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA; a
+            tensor of uint8, (H, W) or (C, H, W).
+        channels: 3 for RGB, 1 for grey.
+        name: of the picture in the sentence of an error.
+    """
+    image = picture if isinstance(picture, Image.Image) else _image_of(picture)
+    check_pages(image, name)
+    check_colours(image, name)
+    image = upright_image(image)
+    if channels == 3:
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    grey = image if image.mode in ("1", "L") else image.convert("RGB")
+    return np.array(grey.convert("L"))[..., None]
+
+
+def upright_image(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says; itself where nothing is to be turned."""
+    turned = image.getexif().get(_ORIENTATION, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def check_pages(image: Image.Image, name: str) -> None:
+    """InputError for several pages or frames; smaller copies of the first one do not count."""
+    count = _page_count(image)
+    if count > 1:
+        raise InputError(
+            f"{name} holds {count} pages or frames, and which of them is meant is not known; "
+            "save each as a picture of its own."
+        )
+
+
+def _page_count(image: Image.Image) -> int:
+    count: int = getattr(image, "n_frames", 1)
+    # cameras store previews of a photograph behind it
+    if count == 1 or image.format == "MPO":
+        return 1
+    if image.format != "TIFF":
+        return count
+    here = image.tell()
+    try:
+        return sum(_is_full_page(image, page) for page in range(count))
+    finally:
+        image.seek(here)
+
+
+def _is_full_page(image: Any, page: int) -> bool:
+    image.seek(page)
+    return not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & 5
+
+
+def check_colours(image: Image.Image, name: str) -> None:
+    """InputError where the look of a picture is not known: more than 8 bits, transparent pixels."""
+    if is_wide(image):
+        raise InputError(
+            f"{name} has values of more than 8 bits, of unknown black and white; "
+            "scale it to 8 bits."
+        )
+    if image.mode not in _CLEAR_MODES:
+        raise InputError(
+            f"{name} has the mode {image.mode}, whose colours are not clear; convert it to RGB or L."
+        )
+    transparent = "A" in image.getbands() or "transparency" in image.info
+    if transparent and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        raise InputError(
+            f"{name} has transparent pixels, whose colour means nothing; "
+            "flatten it onto a background."
+        )
+
+
+def is_wide(image: Image.Image) -> bool:
+    """Whether a picture holds more than 8 bits a channel, also where Pillow would cut them off."""
+    return image.mode in WIDE_MODES or any(_is_wide_tile(tile) for tile in _tiles(image))
+
+
+def _tiles(image: Any) -> list[Any]:
+    """What is still to be decoded; nothing of a picture that was made or loaded before."""
+    return list(getattr(image, "tile", []))
+
+
+def _is_wide_tile(tile: Any) -> bool:
+    codec, arguments = tile[0], tile[3]
+    parts = arguments if isinstance(arguments, tuple) else (arguments,)
+    if codec in ("ppm", "ppm_plain"):
+        return any(isinstance(part, int) and part > 255 for part in parts)
+    # "BGR;16" has 16 bits a pixel, 5 or 6 a channel
+    mode = str(parts[0])
+    return ";16" in mode and not mode.startswith("BGR")
+
+
+def _image_of(picture: Any) -> Image.Image:
+    if hasattr(picture, "detach"):
+        array = picture.detach().cpu().numpy()
+        array = np.moveaxis(array, 0, 2) if array.ndim == 3 else array
+    elif isinstance(picture, np.ndarray):
+        array = picture
+    else:
+        raise InputError(
+            f"{type(picture).__name__} is no picture; give a path, a PIL image, an array or a tensor."
+        )
+    grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+    coloured = array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype != np.uint8 or not (grey or coloured) or 0 in array.shape:
+        raise InputError(
+            f"an array of shape {picture.shape} and type {picture.dtype} is no picture; give "
+            "(H, W) grey values or (H, W, 3) RGB as uint8, or a tensor (3, H, W)."
+        )
+    return Image.fromarray(np.ascontiguousarray(array.reshape(array.shape[:2]) if grey else array))

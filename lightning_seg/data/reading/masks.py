@@ -1,0 +1,265 @@
+"""Mask files: which pixels belong to a class is told by what the file holds, not by shares of it.
+
+* A lossless mask holds two values, 0 (black) and another, which is the class.
+* A lossy mask (JPEG, lossy WebP) is black and white but for the noise of the compression, which
+  stands near edges alone.
+* With a ``threshold`` the class is what is brighter: for masks with grey outlines.
+* Anything else is refused, with the values found and the option that says what they mean.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from lightning_seg.data.reading.conversion import (
+    WIDE_MODES,
+    check_colours,
+    check_pages,
+    picture_array,
+    upright_image,
+)
+from lightning_seg.data.reading.pictures import decoded
+from lightning_seg.errors import InputError
+
+COLOUR = 1 << 24  # marks a packed colour, 0x1rrggbb, so that black is not the label 0
+USUAL_THRESHOLD = 127
+_TOLERANCE = 40  # between the channels of a grey picture
+_BLACK, _WHITE = 50, 205  # compressed black and white, near an edge
+_FLAT = 8  # and far from all edges
+_EDGE, _FAR = 4, 12  # pixels over which an edge blurs, and to which its noise reaches
+_PEAK, _DUST = 180, 6  # a spot that is nowhere so bright is no class, if it has more pixels
+_SHOWN = 6  # values that a sentence lists
+_CURES = {
+    "grey values": (
+        "`labels` names those of the class, `classes` and `labels` those of several, "
+        "`labels: nonzero` takes all but 0, as of numbered instances, and `mask_threshold: 127` "
+        "what is brighter, where outlines are grey"
+    ),
+    "colours": (
+        "`labels: ['#ff0000']` names those of the class, `classes` and `labels` those of several, "
+        "and `labels: nonzero` takes all but black"
+    ),
+}
+
+
+def read_mask(path: Path, threshold: int | None = None) -> np.ndarray:
+    """The mask as (H, W) uint8 in {0, 1}; InputError for a picture that is no mask of one class.
+
+    Args:
+        threshold: the class is where the grey value is larger; None: as the file's values say.
+    """
+    return decoded(
+        path,
+        lambda picture, name: (
+            _told_by_values(picture, name)
+            if threshold is None
+            else _told_by_threshold(picture, name, threshold)
+        ),
+    )
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """The numbers in a label picture, (H, W) int64: values as stored, or indices of a palette."""
+    return decoded(path, _label_numbers)
+
+
+def read_colours(path: Path) -> np.ndarray:
+    """The colours of a label picture, (H, W) int64, packed as ``0x1rrggbb``."""
+    return decoded(path, _packed_colours)
+
+
+def read_nonzero(path: Path) -> np.ndarray:
+    """(H, W) uint8: 1 on every instance, whatever its number or colour; 0 where it is 0 or black."""
+    return decoded(path, lambda picture, name: _stored_values(picture, name) != 0).astype(np.uint8)
+
+
+def is_lossy(picture: Image.Image) -> bool:
+    """Whether compression may have changed the values of an opened picture."""
+    if picture.format == "WEBP":
+        return not _is_lossless_webp(picture)
+    compression = picture.info.get("compression")
+    return picture.format in ("JPEG", "MPO") or compression in ("jpeg", "tiff_jpeg", "webp")
+
+
+def _is_lossless_webp(picture: Image.Image) -> bool:
+    file = getattr(picture, "fp", None)
+    if file is None:
+        return False
+    here = file.tell()
+    file.seek(12)
+    head = file.read(4096)
+    file.seek(here)
+    return b"VP8L" in head
+
+
+def check_threshold(mask_threshold: int | None) -> None:
+    """InputError unless a pixel of 8 bits can lie on either side of the threshold."""
+    if mask_threshold is not None and not 0 <= mask_threshold <= 254:
+        raise InputError(f"mask_threshold is {mask_threshold}; give a grey value from 0 to 254.")
+
+
+def _told_by_values(picture: Image.Image, path: Path) -> np.ndarray:
+    if is_lossy(picture):
+        return _black_and_white(picture, path)
+    values = _stored_values(picture, path)
+    found = distinct_values(values)
+    full = found in ([1], [255], [65535], [0xFFFFFF])
+    if not full and (found[0] != 0 or len(found) > 2):
+        raise InputError(_strange_values(path, found, values.dtype == np.int64))
+    return (values != 0).astype(np.uint8)
+
+
+def distinct_values(values: np.ndarray) -> Sequence[float]:
+    """The different values of an array, sorted."""
+    if values.dtype == np.uint8:
+        return np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+    return np.unique(values).tolist()
+
+
+def _strange_values(path: Path, found: Sequence[float], coloured: bool) -> str:
+    kind = "colours" if coloured else "grey values"
+    names = [f"#{int(value):06x}" if coloured else f"{value:g}" for value in found]
+    few = len(names) <= _SHOWN
+    listing = ", ".join(names) if few else f"{', '.join(names[:3])}, ... {names[-1]}"
+    exchanged = "" if few else "see that the folders of images and masks are not exchanged, or "
+    return (
+        f"{path} is no mask of one class: it holds {len(names)} {kind} ({listing}) instead of 0 "
+        f"and one other; {exchanged}say in dataset_options what they mean: {_CURES[kind]}."
+    )
+
+
+def _stored_values(picture: Image.Image, path: Path) -> np.ndarray:
+    """(H, W), 0 where the picture is black: numbers of grey pictures, else colours ``0xrrggbb``."""
+    check_pages(picture, str(path))
+    if picture.mode in WIDE_MODES:
+        values = np.array(upright_image(picture))
+        if not np.isfinite(values).all():
+            raise InputError(f"{path} holds NaN or infinity; write the mask again.")
+        return values
+    if picture.mode == "1":
+        check_colours(picture, str(path))
+        return np.array(upright_image(picture).convert("L"))
+    rgb = picture_array(picture, 3, str(path))
+    if (np.ptp(rgb, axis=2) == 0).all():
+        return rgb[..., 0]
+    red, green, blue = np.moveaxis(rgb.astype(np.int64), 2, 0)
+    packed: np.ndarray = red << 16 | green << 8 | blue
+    return packed
+
+
+def _black_and_white(picture: Image.Image, path: Path) -> np.ndarray:
+    """The mask of a lossy picture; InputError where it has more than the two modes black and white."""
+    grey = _uncoloured(picture, path)
+    bright = grey > USUAL_THRESHOLD
+    reason = _third_mode(grey, bright)
+    if reason:
+        raise InputError(
+            f"{path} is no mask: a lossy picture has to be black and white, and {reason}; store "
+            "masks without loss (PNG), see that the folders of images and masks are not exchanged, "
+            "or give mask_threshold."
+        )
+    return bright.astype(np.uint8)
+
+
+def _third_mode(grey: np.ndarray, bright: np.ndarray) -> str:
+    """What a grey picture holds besides black, white and the noise near their edges; '' if nothing."""
+    if not bright.any():
+        return "" if grey.max() == 0 else f"this one is nowhere brighter than {grey.max()}"
+    greys = (grey > _BLACK) & (grey < _WHITE)
+    astray = greys & _beyond(grey, bright, _EDGE)
+    faint = (grey > _FLAT) & (grey < 255 - _FLAT) & _beyond(grey, bright, _FAR)
+    spots = _dim_spots(grey)
+    if not (astray.any() or faint.any() or spots.any()):
+        return ""
+    values = grey[spots if spots.any() else astray if astray.any() else faint]
+    return f"this one has areas of grey (about {int(np.median(values))})"
+
+
+def _beyond(grey: np.ndarray, bright: np.ndarray, reach: int) -> np.ndarray:
+    """Pixels that lie further than ``reach`` from the other side, bright from dark."""
+    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    near_bright = cv2.dilate(bright.astype(np.uint8), square) > 0
+    near_dark = cv2.dilate((~bright).astype(np.uint8), square) > 0
+    return ~(near_bright & near_dark)
+
+
+def _dim_spots(grey: np.ndarray) -> np.ndarray:
+    """Connected pixels brighter than black that are nowhere white."""
+    _, spots, facts, _ = cv2.connectedComponentsWithStats((grey > _BLACK).astype(np.uint8))
+    peaks = np.zeros(len(facts), np.int64)
+    np.maximum.at(peaks, spots.ravel().astype(np.int64), grey.ravel().astype(np.int64))
+    dim = (peaks < _PEAK) & (facts[:, cv2.CC_STAT_AREA] > _DUST)
+    dim[0] = False  # the background
+    return dim[spots]
+
+
+def _uncoloured(picture: Image.Image, path: Path) -> np.ndarray:
+    rgb = picture_array(picture, 3, str(path))
+    if np.ptp(rgb, axis=2).max() > _TOLERANCE:
+        share = (np.ptp(rgb, axis=2) > _TOLERANCE).mean()
+        raise InputError(
+            f"{path} is no mask: {share:.2%} of its pixels are coloured; give black-and-white "
+            "masks, and see that the folders of images and masks are not exchanged (masks of "
+            "coloured classes: `labels` of the data set `folder`, of PNG files)."
+        )
+    return np.array(Image.fromarray(rgb).convert("L"))
+
+
+def _told_by_threshold(picture: Image.Image, path: Path, threshold: int) -> np.ndarray:
+    """The mask ``grey > threshold``; the values of 16 bits are brought to the scale that ends at 255."""
+    lossy, wide = is_lossy(picture), picture.mode in WIDE_MODES
+    grey = _scaled_to_8_bits(picture, path) if wide else _uncoloured(picture, path)
+    low, high = int(grey.min()), int(grey.max())
+    middle = float(((grey > _BLACK) & (grey < _WHITE)).mean())
+    if middle > 0.1:
+        raise InputError(
+            f"{path} is no mask: {middle:.0%} of its pixels are grey (values {low} to {high}); "
+            "give black-and-white masks, and see that the folders of images and masks are not "
+            "exchanged."
+        )
+    # noise of a lossy empty mask: up to 50, as above
+    if high <= threshold and (high == 1 or (not lossy and 0 < high <= _BLACK)):
+        values = "the values 0 and 1" if high == 1 else f"values up to {high}"
+        raise InputError(
+            f"{path} holds {values}, none above the threshold {threshold}; set it to 0."
+        )
+    return (grey > threshold).astype(np.uint8)
+
+
+def _scaled_to_8_bits(picture: Image.Image, path: Path) -> np.ndarray:
+    values = _stored_values(picture, path)
+    if 255 < values.max() < _WHITE * 257 or values.min() < 0:
+        raise InputError(
+            f"{path} is no mask: its 16-bit values end at {values.max():g}; "
+            "give black-and-white masks."
+        )
+    return values // 257 if values.max() > 255 else values
+
+
+def _label_numbers(picture: Image.Image, path: Path) -> np.ndarray:
+    _refuse_lossy(picture, path)
+    check_pages(picture, str(path))
+    if picture.mode not in ("1", "L", "P", *WIDE_MODES):
+        raise InputError(
+            f"{path} is a picture of colours ({picture.mode}), not of label numbers; "
+            "name labels by colour."
+        )
+    return np.array(upright_image(picture)).astype(np.int64)
+
+
+def _packed_colours(picture: Image.Image, path: Path) -> np.ndarray:
+    _refuse_lossy(picture, path)
+    red, green, blue = np.moveaxis(picture_array(picture, 3, str(path)).astype(np.int64), 2, 0)
+    packed: np.ndarray = COLOUR | red << 16 | green << 8 | blue
+    return packed
+
+
+def _refuse_lossy(picture: Image.Image, path: Path) -> None:
+    if is_lossy(picture):
+        raise InputError(
+            f"{path} holds labels, which lossy compression ({picture.format}) changes; "
+            "store masks without loss (PNG)."
+        )
