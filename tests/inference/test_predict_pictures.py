@@ -402,7 +402,7 @@ def test_the_library_predicts_paths_pictures_and_arrays_alike(checkpoint, pictur
     "wrong", [np.zeros((4, 4, 3)), np.zeros((3, 8, 8), np.uint8), Image.new("RGBA", (4, 4))]
 )
 def test_what_is_no_picture_is_a_sentence(checkpoint, wrong):
-    with pytest.raises(InputError, match=r"no picture|no clear colours"):
+    with pytest.raises(InputError, match=r"no picture|transparent pixels"):
         ls.load(checkpoint).predict(wrong)
 
 

@@ -130,7 +130,7 @@ def test_a_stale_cache_is_rebuilt_and_the_old_one_removed(
     elif change == "code":
         code = tmp_path / "reader.py"
         code.write_text("# other code")
-        monkeypatch.setattr(cache.inspect, "getfile", lambda _: str(code))
+        monkeypatch.setattr(cache, "_code_files", lambda _: [code])
     else:
         monkeypatch.setattr(cache, "version", lambda _: "99")
     found, reads = build(root, tmp_path / "cache")
