@@ -1,4 +1,4 @@
-"""What is counted and measured while a network runs, exact under any number of devices."""
+"""Counts and measures while a network runs, exact under any number of devices."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ INSIDE = 2  # of a region: in the field of view; 1 is counted outside it, 0 is i
 
 
 class Counted(NamedTuple):
-    """What `SegmentationCounts` found, images in any order.
+    """The findings of `SegmentationCounts`, images in any order.
 
     Attributes:
         images: (N,) position of each in the split.
@@ -58,7 +58,8 @@ class SegmentationCounts(Metric):
             self.add_state(name, [], "cat")
         self.add_state("loss", torch.zeros(()), "sum")
         self.add_state("images", torch.zeros(()), "sum")
-        self.add_state("histogram", torch.zeros(num_classes, 2, BINS, dtype=torch.int64), "sum")
+        histogram = torch.zeros(num_classes, 2, BINS, dtype=torch.int64)
+        self.add_state("histogram", histogram, "sum")
 
     def update(
         self,
@@ -91,8 +92,9 @@ class SegmentationCounts(Metric):
             self.histogram += self._histogram(probability, truth, counted)
 
     def _histogram(self, probability: Tensor, truth: Tensor, counted: Tensor | None) -> Tensor:
-        bins = (probability.nan_to_num() * BINS).long().clamp_(max=BINS - 1) + BINS * truth.long()
-        bins += 2 * BINS * torch.arange(self.num_classes, device=bins.device).view(1, -1, 1, 1)
+        classes = torch.arange(self.num_classes, device=truth.device).view(1, -1, 1, 1)
+        step = (probability.nan_to_num() * BINS).long().clamp_(max=BINS - 1)
+        bins = step + BINS * (truth.long() + 2 * classes)
         kept = bins.flatten() if counted is None else bins[counted.expand_as(bins)]
         pixels = torch.bincount(kept, minlength=2 * BINS * self.num_classes)
         return pixels.view(self.num_classes, 2, BINS)
@@ -100,16 +102,16 @@ class SegmentationCounts(Metric):
     def compute(self) -> Counted:
         """All images of all devices, on the CPU."""
         return Counted(
-            _array(self.index),
-            _array(self.counts),
-            _array(self.inside) if len(self.inside) else None,
-            float(self.loss / self.images),
-            self.histogram.cpu().numpy().copy(),
+            images=_array(self.index),
+            counts=_array(self.counts),
+            inside=_array(self.inside) if len(self.inside) else None,
+            loss=float(self.loss / self.images),
+            histogram=self.histogram.cpu().numpy().copy(),
         )
 
 
 def _array(parts: Any) -> NDArray[Any]:
-    """What a state of batches holds, joined."""
+    """A state of batches, joined."""
     return dim_zero_cat(parts).cpu().numpy()
 
 
@@ -117,14 +119,16 @@ def _counts(prediction: Tensor, truth: Tensor, counted: Tensor | None) -> Tensor
     """(B, K, 4) TP, FP, FN, TN over the counted pixels (B, 1, H, W)."""
     pixels: Tensor | int = truth.shape[2] * truth.shape[3]
     if counted is not None:
-        prediction, truth, pixels = prediction & counted, truth & counted, counted.sum((2, 3))
+        prediction, truth = prediction & counted, truth & counted
+        pixels = counted.sum((2, 3))
     tp = (prediction & truth).sum((2, 3))
-    fp, fn = prediction.sum((2, 3)) - tp, truth.sum((2, 3)) - tp
+    fp = prediction.sum((2, 3)) - tp
+    fn = truth.sum((2, 3)) - tp
     return torch.stack([tp, fp, fn, pixels - tp - fp - fn], -1)
 
 
 class Measurements(NamedTuple):
-    """What `ImageMeasures` found, images in any order.
+    """The findings of `ImageMeasures`, images in any order.
 
     Attributes:
         images: (N,) position of each in the split.
@@ -168,38 +172,48 @@ class ImageMeasures(Metric):
         self.states = {name: f"measured_{name}" for name in names(families)}
         for state in ("index", "components", "calibration", *self.states.values()):
             self.add_state(state, [], "cat")
-        curves = torch.zeros(num_classes, len(CURVES), LEVELS, dtype=torch.float64)
+        curves = torch.zeros((num_classes, len(CURVES), LEVELS), dtype=torch.float64)
+        roc = torch.zeros((2, num_classes, 2, ROC_BINS), dtype=torch.int64)
         self.add_state("curves", curves, "sum")
-        self.add_state("roc", torch.zeros(2, num_classes, 2, ROC_BINS, dtype=torch.int64), "sum")
+        self.add_state("roc", roc, "sum")
 
     def update(
         self, probability: Tensor, mask: Tensor, index: Tensor, region: Tensor | None = None
     ) -> None:
         """Measure a batch; arguments as for `SegmentationCounts`."""
-        maps, truths = probability.float().nan_to_num().cpu().numpy(), (mask > 0).cpu().numpy()
+        maps = probability.float().nan_to_num().cpu().numpy()
+        truths = (mask > 0).cpu().numpy()
         regions = [None] * len(maps) if region is None else region[:, 0].cpu().numpy()
-        found = []
+        found: list[Measured] = []
         for planes, planes_truth, where in zip(maps, truths, regions, strict=True):
             counted = None if where is None else where > 0
             for one, truth in zip(planes, planes_truth, strict=True):
-                found.append(measure(one, truth, counted, self.families, self.threshold))
+                found.append(self._measure(one, truth, counted))
             if "probability" in self.families:
                 self._add_roc(planes, planes_truth, where)
         self.index.append(index.to(self.device))
         self._add(found, maps.shape[:2])
 
+    def _measure(
+        self, probability: NDArray[np.float32], truth: Mask, counted: Mask | None
+    ) -> Measured:
+        return measure(probability, truth, counted, self.families, self.threshold)
+
     def _add(self, found: Sequence[Measured], shape: tuple[int, ...]) -> None:
-        """Keep what was found of B images and K classes, in this order."""
+        """Keep the findings of B images and K classes, in this order."""
 
         def kept(values: list[Any]) -> Tensor:
             array = np.array(values)
-            return torch.from_numpy(array.reshape(*shape, *array.shape[1:])).to(self.device)
+            array = array.reshape(*shape, *array.shape[1:])
+            return torch.from_numpy(array).to(self.device)
 
         for name, state in self.states.items():
-            getattr(self, state).append(kept([each.values[name] for each in found]))
+            values = kept([each.values[name] for each in found])
+            getattr(self, state).append(values)
         self.components.append(kept([each.components for each in found]))
         self.calibration.append(kept([each.calibration for each in found]))
-        self.curves += kept([each.curves for each in found]).sum(0)
+        curves = kept([each.curves for each in found])
+        self.curves += curves.sum(0)
 
     def _add_roc(
         self, maps: NDArray[np.float32], truths: Mask, region: NDArray[np.uint8] | None
@@ -208,20 +222,19 @@ class ImageMeasures(Metric):
         everywhere = np.ones(truths.shape[1:], bool)
         places = [everywhere] if region is None else [region > 0, region == INSIDE]
         for place, pixels in enumerate(places):
-            sums = [
-                roc_sums(one[pixels], truth[pixels])
-                for one, truth in zip(maps, truths, strict=True)
-            ]
-            self.roc[place] += torch.from_numpy(np.stack(sums)).to(self.device)
+            for k, (one, truth) in enumerate(zip(maps, truths, strict=True)):
+                sums = torch.from_numpy(roc_sums(one[pixels], truth[pixels]))
+                self.roc[place, k] += sums.to(self.device)
 
     def compute(self) -> Measurements:
         """All images of all devices, on the CPU."""
         images = _array(self.index)
+        found = {name: getattr(self, state) for name, state in self.states.items()}
         return Measurements(
-            images,
-            {name: _array(getattr(self, state)) for name, state in self.states.items()},
-            _array(self.components),
-            _array(self.calibration),
-            self.curves.cpu().numpy() / max(len(images), 1),
-            self.roc.cpu().numpy(),
+            images=images,
+            measures={name: _array(values) for name, values in found.items()},
+            components=_array(self.components),
+            calibration=_array(self.calibration),
+            curves=self.curves.cpu().numpy() / max(len(images), 1),
+            roc=self.roc.cpu().numpy(),
         )

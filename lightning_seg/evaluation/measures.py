@@ -1,7 +1,7 @@
-"""What is measured of one image and class beside its counts, in `test` and `validate`, never in `fit`.
+"""Measures of one image and class beside its counts, in `test` and `validate`, never in `fit`.
 
-It costs milliseconds. A measure is one entry of `MEASURES`; score tables, summaries, comparisons and
-what commands print follow from that.
+They cost milliseconds. A measure is one entry of `MEASURES`; score tables, summaries, comparisons,
+leaderboards and what commands print follow from that.
 
 * ``boundary``: ``hd95``, the 95th percentile of surface distances in pixels of the scored size, and
   ``nsd``, the share of the surfaces within 2 pixels of each other (see ``boundary.py``).
@@ -12,8 +12,8 @@ what commands print follow from that.
 * ``probability``: ``brier``, the mean squared error, and the sums from which ECE and the area under
   the ROC curve follow.
 
-Ignored pixels (``region`` 0) are background of truth and prediction here, and left out of ``mae`` and
-``probability``.
+Ignored pixels (``region`` 0) are background of truth and prediction here, and left out of ``mae``
+and ``probability``.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,6 +40,8 @@ from lightning_seg.evaluation.saliency import (
 NSD_TOLERANCE = 2.0  # pixels of the scored size
 # of which the maximum over thresholds is reported too
 CURVES = ("dice_pranet", "iou_pranet", "e_measure")
+_NO_CURVES = np.zeros((len(CURVES), LEVELS))
+_NO_CALIBRATION = np.zeros((CALIBRATION_BINS, 3))
 Mask = NDArray[np.bool_]
 
 
@@ -87,7 +89,8 @@ class Plane:
         """Lesions of the truth: 8-connected."""
         from scipy.ndimage import label
 
-        return int(label(self.truth, np.ones((3, 3)))[1])
+        _, count = label(self.truth, np.ones((3, 3)))
+        return int(count)
 
     @property
     def calibration(self) -> NDArray[np.float64]:
@@ -120,16 +123,18 @@ class Measure:
     @property
     def remark(self) -> str:
         """All that a reader of its value must know."""
-        direction = ["lower is better"] if self.lower_is_better else []
-        return ", ".join([*([self.note] if self.note else []), *direction])
+        direction = "lower is better" if self.lower_is_better else ""
+        return ", ".join(filter(None, (self.note, direction)))
 
 
 def _absolute_error(plane: Plane) -> float:
-    return float(np.abs(plane.stretched - plane.truth)[plane.kept].mean())
+    errors = np.abs(plane.stretched - plane.truth)
+    return float(errors[plane.kept].mean())
 
 
 def _squared_error(plane: Plane) -> float:
-    return float(((plane.probability - plane.truth)[plane.kept] ** 2).mean())
+    errors = (plane.probability - plane.truth)[plane.kept]
+    return float((errors**2).mean())
 
 
 def _mean_curve(place: int) -> Callable[[Plane], float]:
@@ -173,7 +178,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 class Measured(NamedTuple):
-    """What was found of one image and class; see `Plane` for the parts."""
+    """The findings of one image and class; see `Plane` for the parts."""
 
     values: dict[str, float]
     components: int
@@ -203,17 +208,21 @@ def measure(
 ) -> Measured:
     """All measures of the families; arguments as for `Plane`."""
     plane = Plane(probability, truth, counted, threshold)
-    curves, calibration = np.zeros((len(CURVES), LEVELS)), np.zeros((CALIBRATION_BINS, 3))
-    values = {each.name: each.compute(plane) for each in chosen_measures(families)}
+    chosen = chosen_measures(families)
+    curves, calibration = _NO_CURVES, _NO_CALIBRATION
     if "saliency" in families:
         curves = plane.curves
     if "probability" in families:
         calibration = plane.calibration
+    values = {each.name: each.compute(plane) for each in chosen}
     return Measured(values, plane.components, calibration, curves)
 
 
 def cldice(prediction: Mask, truth: Mask) -> float:
-    """Harmonic mean of the shares of each skeleton that lies in the other mask; both empty 1, one empty 0."""
+    """The harmonic mean of the shares of each skeleton that lies in the other mask.
+
+    Both empty: 1; one empty: 0.
+    """
     from skimage.morphology import skeletonize
 
     if not prediction.any() or not truth.any():

@@ -1,4 +1,4 @@
-"""From batches of probabilities to the score table of an epoch, at the size of the network or of each mask."""
+"""The way from batches of probabilities to the score table of an epoch."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ Watcher = Callable[[Tensor, Tensor, Tensor], None]
 
 @dataclass(frozen=True)
 class Scoring:
-    """How `test` and `validate` score: their options, handed over once.
+    """The options of `test` and `validate`, handed over once.
 
     Attributes:
         score_at: the size: ``network``, or ``native``, that of each mask as it was read;
@@ -56,14 +56,12 @@ class Scoring:
 
     @property
     def label(self) -> str:
-        """What else than one pass of one network is scored, for the name of a folder."""
+        """All but one pass of one network, cut at .5, for the name of a folder."""
         parts = [f"tta={self.tta}"] if self.tta != "none" else []
         if self.ensemble:
-            digests = "".join(
-                hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in self.ensemble
-            )
-            together = hashlib.sha256(digests.encode()).hexdigest()[:6]
-            parts.append(f"ensemble={len(self.ensemble) + 1}-{together}")
+            digests = "".join(_sha256(Path(file).read_bytes()) for file in self.ensemble)
+            together = _sha256(digests.encode())
+            parts.append(f"ensemble={len(self.ensemble) + 1}-{together[:6]}")
         if self.threshold != 0.5:
             parts.append(f"threshold={self.threshold:g}")
         if self.postprocess:
@@ -72,7 +70,7 @@ class Scoring:
 
     @property
     def inference(self) -> dict[str, Any]:
-        """The same for a summary."""
+        """The same for a summary, whose threshold has a place of its own."""
         return {
             "tta": self.tta,
             "postprocess": self.postprocess,
@@ -80,9 +78,13 @@ class Scoring:
         }
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 @dataclass(frozen=True)
 class ScoredEpoch:
-    """What a validation or test found.
+    """The findings of a validation or test.
 
     Attributes:
         table: a row for each image and class.
@@ -98,7 +100,7 @@ class ScoredEpoch:
 
 
 class ScoredPart(NamedTuple):
-    """What is scored together: (B, K, H, W) each, and (B,) positions in the split."""
+    """Images that are scored together: (B, K, H, W) each, and (B,) positions in the split."""
 
     probability: Tensor
     mask: Tensor
@@ -108,13 +110,13 @@ class ScoredPart(NamedTuple):
 
 
 class Refine(Protocol):
-    """What happens to probabilities at the scored size before they are cut. It may hold parts back."""
+    """A change of probabilities at the scored size before they are cut. It may hold parts back."""
 
     def add(self, part: ScoredPart) -> Iterable[ScoredPart]:
         """Take a part, and give what is to be scored now."""
 
     def rest(self) -> Iterable[ScoredPart]:
-        """At the end of an epoch: what was held back."""
+        """Give what was held back, at the end of an epoch."""
 
 
 class Scorer(nn.Module):
@@ -215,10 +217,10 @@ class Scorer(nn.Module):
         measured = None if self._measures is None else self._measures.compute()
         self._measures = None
         inside = counted.inside
-        parts: dict[str, Any] = {
-            "groups": tuple(groups.get(ids[i], ids[i]) for i in counted.images)
-        }
-        if inside is not None and (inside.sum(-1) != counted.counts.sum(-1)).any():
+        names = [ids[image] for image in counted.images]
+        parts: dict[str, Any] = {"groups": tuple(groups.get(name, name) for name in names)}
+        pixels = counted.counts.sum(-1)
+        if inside is not None and (inside.sum(-1) != pixels).any():
             parts["fov_counts"] = inside
         if measured is not None:
             parts |= self._columns(measured, counted.images)
@@ -228,9 +230,9 @@ class Scorer(nn.Module):
         return ScoredEpoch(table, counted.loss, counted.histogram, measured)
 
     def _columns(self, measured: Measurements, images: NDArray[np.int64]) -> dict[str, Any]:
-        """What was measured, in the order of the images that were counted."""
-        place = {image: row for row, image in enumerate(measured.images.tolist())}
-        order = np.array([place[image] for image in images.tolist()])
+        """The columns that were measured, in the order of the images that were counted."""
+        rows = {image: row for row, image in enumerate(measured.images.tolist())}
+        order = np.array([rows[image] for image in images.tolist()])
         columns: dict[str, Any] = {
             "measures": {name: values[order] for name, values in measured.measures.items()},
             "components": measured.components[order],
@@ -249,12 +251,12 @@ def _at_native_size(
     def batched(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)[None].to(device)
 
-    for place, (maps, id) in enumerate(zip(probability.cpu().numpy(), batch["id"], strict=True)):
+    every = probability.cpu().numpy()
+    for place, id in enumerate(batch["id"]):
         sample = source.read(id)
         height, width = sample.mask.shape[:2]
-        scaled = [
-            cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in maps
-        ]
+        size = width, height
+        scaled = [cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in every[place]]
         yield ScoredPart(
             batched(np.stack(scaled)),
             batched(sample.mask.transpose(2, 0, 1).copy()),

@@ -23,5 +23,5 @@ def read_network(path: str | Path, trust_code: bool = False) -> ImageNetwork:
 
 def network_form(hyper_parameters: dict[str, Any]) -> NetworkForm:
     """The part of a checkpoint's hyper-parameters that says which network it holds."""
-    known = {field.name for field in fields(NetworkForm)}
-    return NetworkForm(**{key: value for key, value in hyper_parameters.items() if key in known})
+    known = {field.name for field in fields(NetworkForm)} & hyper_parameters.keys()
+    return NetworkForm(**{name: hyper_parameters[name] for name in known})

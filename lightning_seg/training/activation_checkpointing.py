@@ -1,7 +1,8 @@
-"""Activation checkpointing: levels and stages of a network forget what they computed, and compute it again in the backward pass.
+"""Activation checkpointing: parts of a network forget what they computed, and compute it again.
 
-Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016. Memory for activations falls to the inputs of the units and
-the inside of one of them; a step takes about a third longer.
+Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016. In the backward pass levels and
+stages compute a second time. Memory for activations falls to the inputs of these units and the inside
+of one of them; a step takes about a third longer.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,9 +18,13 @@ from lightning_seg.errors import InputError
 
 
 def checkpoint_activations(net: nn.Module) -> None:
-    """Let the units of ``net`` compute twice; values, gradients, batch norm's statistics and names of parameters stay."""
+    """Let the units of ``net`` compute twice.
+
+    Values, gradients, batch norm's statistics and names of parameters stay.
+    """
     for unit in units(net):
-        if not isinstance(unit.forward, partial):  # of an earlier fit
+        # else an earlier fit did so
+        if not isinstance(unit.forward, partial):
             # by the instance, not by a wrapping module, which would rename parameters
             unit.forward = partial(_recomputed, unit, unit.forward)  # type: ignore[method-assign]
 
@@ -34,7 +39,7 @@ def require_units(net: nn.Module) -> None:
 
 
 def units(net: nn.Module) -> list[nn.Module]:
-    """The levels and stages of ``net``: the elements of its outermost lists of modules; single layers are none."""
+    """The levels and stages of ``net``: elements of its outermost lists of modules, but no layers."""
     return list(_search(net))
 
 
@@ -45,15 +50,20 @@ def _search(module: nn.Module) -> Iterator[nn.Module]:
 
 def _is_list(module: nn.Module) -> bool:
     """A list of modules, or a chain of them with no single layer in it, as timm's ``blocks``."""
-    chain = type(module) is nn.Sequential and all(any(child.children()) for child in module)
-    return chain or isinstance(module, nn.ModuleList | nn.ModuleDict)
+    if isinstance(module, nn.ModuleList | nn.ModuleDict):
+        return True
+    return type(module) is nn.Sequential and all(map(_is_composed, module))
+
+
+def _is_composed(module: nn.Module) -> bool:
+    return any(True for _ in module.children())
 
 
 def _elements(container: nn.Module) -> Iterator[nn.Module]:
     for element in container.children():
         if isinstance(element, nn.ModuleList | nn.ModuleDict):
             yield from _elements(element)
-        elif any(True for _ in element.children()) and any(True for _ in element.parameters()):
+        elif _is_composed(element) and any(True for _ in element.parameters()):
             yield element
 
 
@@ -69,14 +79,16 @@ def _recomputed(unit: nn.Module, forward: Callable[..., Any], *args: Any, **kwar
 
 @contextmanager
 def _spare_buffers(unit: nn.Module) -> Iterator[None]:
-    """Within, the unit works on copies of its buffers: its second forward pass leaves the statistics of batch norm alone."""
+    """Let the unit work on copies of its buffers, so that batch norm's statistics stay."""
     kept = [(module, module._buffers) for module in unit.modules()]
     for module, buffers in kept:
-        module._buffers = {
-            name: b.clone() if isinstance(b, Tensor) else b for name, b in buffers.items()
-        }
+        module._buffers = {name: _copied(buffer) for name, buffer in buffers.items()}
     try:
         yield
     finally:
         for module, buffers in kept:
             module._buffers = buffers
+
+
+def _copied(buffer: Tensor | None) -> Tensor | None:
+    return buffer.clone() if isinstance(buffer, Tensor) else buffer

@@ -1,4 +1,4 @@
-"""The exponential moving average of a network's weights, which validation scores and checkpoints hold."""
+"""The moving average of a network's weights, which is validated and saved in their place."""
 
 from typing import Any
 
@@ -19,11 +19,13 @@ def check_ema(decay: float | None) -> None:
 
 
 class WeightEMA(WeightAveraging):
-    """``average <- d average + (1 - d) weights`` after each optimiser step, d = min(decay, (1 + n) / (10 + n)) at the n-th.
+    """``average <- d average + (1 - d) weights`` after each optimiser step.
 
-    The rising decay, that of TensorFlow's and timm's, lets a short training forget its start. Statistics of batch norm are averaged
-    alike. Lightning's callback does the rest: validation runs on the average, a checkpoint's ``state_dict`` is the average, and
-    ``current_model_state`` beside it what training goes on from.
+    At the n-th step d is min(decay, (1 + n) / (10 + n)): the rising decay of TensorFlow and timm,
+    with which a short training forgets its start; Lightning's ``EMAWeightAveraging`` has a constant
+    one. Statistics of batch norm are averaged alike. Lightning's callback does the rest: validation
+    runs on the average, a checkpoint's ``state_dict`` is the average, and ``current_model_state``
+    beside it is what training goes on from.
     """
 
     def __init__(self, decay: float) -> None:
@@ -31,14 +33,14 @@ class WeightEMA(WeightAveraging):
         self.decay = decay
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if (
-            stage == "fit"
-        ):  # where the module will be: it is still on the CPU, and Lightning would leave the average there
-            self._average_model = _Average(pl_module, trainer.strategy.root_device, self.decay)
+        if stage == "fit":
+            # the module is still on the CPU, and Lightning would leave the average there
+            device = trainer.strategy.root_device
+            self._average_model = _Average(pl_module, device, self.decay)
 
 
 class _Average(AveragedModel):
-    """The average on ``device``; its count of steps stays on the host, which reads it and must not wait for a GPU."""
+    """The average on ``device``; its count of steps is on the host, which must not wait."""
 
     def __init__(self, model: nn.Module, device: torch.device, decay: float) -> None:
         super().__init__(model, device)
@@ -49,17 +51,17 @@ class _Average(AveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """One step, in place, for all tensors at once."""
         steps = int(self.n_averaged)
-        share = 1 - min(self.decay, (1 + steps) / (10 + steps)) if steps else 1.0
-        (averages, counts), (weights, new_counts) = _tensors(self.module), _tensors(model)
-        torch._foreach_lerp_(averages, weights, share)
+        decay = min(self.decay, (1 + steps) / (10 + steps)) if steps else 0.0
+        averages, counts = _tensors(self.module)
+        weights, new_counts = _tensors(model)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
         if counts:
             torch._foreach_copy_(counts, new_counts)
         self.n_averaged += 1
 
 
 def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Parameters and buffers: those that can be averaged, and the others, batch norm's counts of batches."""
+    """Parameters and buffers that can be averaged, and the others: counts of batches."""
     found = [*module.parameters(), *module.buffers()]
-    return [t for t in found if t.is_floating_point()], [
-        t for t in found if not t.is_floating_point()
-    ]
+    averaged = [each for each in found if each.is_floating_point()]
+    return averaged, [each for each in found if not each.is_floating_point()]

@@ -1,20 +1,19 @@
-"""What a run promises to repeat, and what it gives up for speed where nobody says.
+"""Same seed, same device, same result? The promise of a run, and what it gives up for speed.
 
-On a CPU, `fit` asks torch for deterministic algorithms (``--trainer.deterministic warn``): the same
-command on the same processor, with the same number of threads, gives the same weights and scores to
-the bit, also when it was killed and resumed from its last epoch.
+On a CPU: yes. `fit` asks torch for deterministic algorithms (``--trainer.deterministic warn``),
+and the same command on the same processor, with the same number of threads, gives the same
+weights and scores to the bit, also when it was killed and resumed from its last epoch.
 
-On a GPU it does not, unless told to. The gradient of bilinear upsampling, in nearly every network
-here, adds with atomics in no fixed order, so two runs of one seed start alike and drift apart by
-rounding; torch's deterministic replacement is an indexed sum that takes about twice as many kernels
-in UNet 3+. cuDNN also tries its kernels and keeps the fastest (``--trainer.benchmark``) where all
-images have one size. So there a seed fixes the split, the order of images, their augmentation and the
-first weights, but not the last digits of the result: compare several seeds. ``--trainer.deterministic
-warn`` gives the promise back, on one and the same type of GPU, for all operations that torch can do
-deterministically, and names the others.
+On a GPU: no, unless `fit` is told to. The gradient of bilinear upsampling, in nearly every
+network here, adds with atomics in no fixed order, so two runs of one seed start alike and drift
+apart by rounding; torch's deterministic replacement is an indexed sum of about twice as many
+operations in UNet 3+. cuDNN also tries its kernels and keeps the fastest
+(``--trainer.benchmark``) where all images have one size. A seed still fixes the split, the order
+of images, their augmentation and the first weights, but not the last digits of the result:
+compare several seeds. With ``--trainer.deterministic warn`` the promise holds on one type of GPU,
+for all operations that torch can do deterministically; torch names the others.
 
-`validate`, `test` and `predict` always ask for deterministic algorithms: without gradients they cost
-nothing.
+`validate`, `test` and `predict` always ask for deterministic algorithms.
 """
 
 from typing import Any, NamedTuple
@@ -32,7 +31,7 @@ class Determinism(NamedTuple):
 
 
 def automatic_determinism(command: str | None, accelerator: Any, fixed_size: bool) -> Determinism:
-    """What holds where neither is named.
+    """The options that hold where neither is named.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.

@@ -1,4 +1,4 @@
-"""How a training step is carried out on the machine, with the same results: `Execution`."""
+"""`Execution`: a training step on the machine at hand, with the same results."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -62,7 +62,7 @@ class Execution:
 
     @contextmanager
     def as_tested(self, device: torch.device) -> Iterator[None]:
-        """Within, networks compute as `validate` and `test` do: in float32, not compiled."""
+        """Let networks compute as `validate` and `test` do: in float32, not compiled."""
         with ExitStack() as stack:
             stack.enter_context(torch.autocast(device.type, enabled=False))
             if self.compile:

@@ -1,9 +1,12 @@
 """Losses on logits, and their weighted sum from YAML: ``loss: {bce: 0.5, dice: 0.5}``.
 
-A term takes ``logits (B, K, H, W)``, ``mask (B, K, H, W)`` in {0, 1}, both float32, and ``counted (B, 1, H, W)`` in {0., 1.} or
-None: pixels that are not counted leave the loss as if they did not exist. It returns a scalar. Overlap terms sum over the pixels
-of the batch (``per_image: false``, the field's habit) or of each image (jaccard's default, as PEFNet's), then average over classes
+A term takes ``logits (B, K, H, W)``, ``mask (B, K, H, W)`` in {0, 1}, both float32, and ``counted
+(B, 1, H, W)`` in {0., 1.} or None: pixels that are not counted leave the loss as if they did not
+exist. It returns a scalar. Overlap terms sum over the pixels of the batch (``per_image: false``,
+the field's habit) or of each image (jaccard's default, as PEFNet's), then average over classes
 (and images). Under several devices the batch is that of one device.
+
+A perfect prediction has loss 0, whatever the area of its mask, down to none and up to all.
 """
 
 import inspect
@@ -39,7 +42,8 @@ def _mean(values: Tensor, counted: Tensor | None) -> Tensor:
     """Mean over the pixels (B, K, H, W) that count; 0 where none does."""
     if counted is None:
         return values.mean()
-    return (values * counted).sum() / (counted.sum() * values.shape[1]).clamp_min(1)
+    pixels = counted.sum() * values.shape[1]
+    return (values * counted).sum() / pixels.clamp_min(1)
 
 
 def bce(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
@@ -58,7 +62,8 @@ def dice(
 ) -> Tensor:
     """``1 - (2 TP + s) / (2 TP + FP + FN + s)`` with soft counts. Milletari et al. 2016."""
     tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
-    return (1 - _share(2 * tp + smooth, 2 * tp + fp + fn + smooth)).mean()
+    found = _share(2 * tp + smooth, 2 * tp + fp + fn + smooth)
+    return (1 - found).mean()
 
 
 def jaccard(
@@ -71,15 +76,18 @@ def jaccard(
 ) -> Tensor:
     """``alpha * (1 - (TP + alpha) / (TP + FP + FN + alpha))`` with soft counts. PEFNet, eq. 2.
 
-    ``per_pixel`` sums over classes alone, as the widely copied Keras form does (there with ``alpha`` 100).
+    ``per_pixel`` sums over classes alone, as the widely copied Keras form does (there with
+    ``alpha`` 100).
     """
     if per_pixel:
         probability = logits.sigmoid()
         tp = (probability * mask).sum(1)
         union = (probability + mask).sum(1) - tp
-        return _mean(alpha * (1 - _share(tp + alpha, union + alpha))[:, None], counted)
+        losses = 1 - _share(tp + alpha, union + alpha)
+        return _mean(alpha * losses[:, None], counted)
     tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
-    return alpha * (1 - _share(tp + alpha, tp + fp + fn + alpha)).mean()
+    found = _share(tp + alpha, tp + fp + fn + alpha)
+    return alpha * (1 - found).mean()
 
 
 def tversky(
@@ -91,9 +99,10 @@ def tversky(
     smooth: float = 1.0,
     per_image: bool = False,
 ) -> Tensor:
-    """``1 - (TP + s) / (TP + alpha FP + beta FN + s)``: alpha weighs false positives. Salehi et al. 2017."""
+    """``1 - (TP + s) / (TP + alpha FP + beta FN + s)``. Salehi et al. 2017."""
     tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
-    return (1 - _share(tp + smooth, tp + alpha * fp + beta * fn + smooth)).mean()
+    found = _share(tp + smooth, tp + alpha * fp + beta * fn + smooth)
+    return (1 - found).mean()
 
 
 def focal(
@@ -125,10 +134,13 @@ def mcc(
         truth, rest = truth * counted, rest * counted
     axes = (0, 2, 3)
     # each a sum of its own: differences of large sums would drown a few pixels
-    tp, fp = (inside * truth).sum(axes) + smooth, (inside * rest).sum(axes)
-    fn, tn = (outside * truth).sum(axes), (outside * rest).sum(axes) + smooth
-    rows, columns = _root(tp + fp) * _root(tn + fn), _root(tp + fn) * _root(tn + fp)
-    return (1 - (tp * tn - fp * fn) / (rows * columns)).mean()
+    tp = (inside * truth).sum(axes) + smooth
+    tn = (outside * rest).sum(axes) + smooth
+    fp, fn = (inside * rest).sum(axes), (outside * truth).sum(axes)
+    rows = _root(tp + fp) * _root(tn + fn)
+    columns = _root(tp + fn) * _root(tn + fp)
+    found = (tp * tn - fp * fn) / (rows * columns)
+    return (1 - found).mean()
 
 
 def _root(values: Tensor) -> Tensor:
@@ -137,21 +149,27 @@ def _root(values: Tensor) -> Tensor:
 
 
 def lovasz(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
-    """Lovasz hinge: the convex surrogate of the Jaccard index, per image and class. Berman et al. 2018."""
+    """The Lovasz hinge, the convex surrogate of the Jaccard index, per image and class.
+
+    Berman et al. 2018.
+    """
     if counted is not None:
         # background beyond its margin has no error and stands behind all pixels that have one
         logits, mask = torch.where(counted > 0, logits, -torch.inf), mask * counted
     truth = mask.flatten(2)
-    errors, order = (1 - logits.flatten(2) * (2 * truth - 1)).sort(-1, descending=True)
+    margins = logits.flatten(2) * (2 * truth - 1)
+    errors, order = (1 - margins).sort(-1, descending=True)
     truth = truth.gather(-1, order)
-    intersection = truth.sum(-1, keepdim=True) - truth.cumsum(-1)
-    union = truth.sum(-1, keepdim=True) + (1 - truth).cumsum(-1)
+    area = truth.sum(-1, keepdim=True)
+    intersection = area - truth.cumsum(-1)
+    union = area + (1 - truth).cumsum(-1)
     index = 1 - intersection / union
     gradient = torch.cat([index[..., :1], index.diff(dim=-1)], -1)
     return (errors.relu() * gradient).sum(-1).mean()
 
 
-TERMS: dict[str, Callable[..., Tensor]] = {
+Term = Callable[..., Tensor]
+TERMS: dict[str, Term] = {
     term.__name__: term for term in (bce, dice, focal, jaccard, lovasz, mcc, tversky)
 }
 
@@ -167,19 +185,19 @@ class WeightedLoss(nn.Module):
         super().__init__()
         if not terms:
             raise InputError(
-                f"the loss is empty; give at least one of {', '.join(TERMS)}, such as {{bce: 0.5, dice: 0.5}}."
+                f"the loss is empty; give at least one of {', '.join(TERMS)}, such as "
+                "{bce: 0.5, dice: 0.5}."
             )
         self.terms = [self._term(name, value) for name, value in terms.items()]
 
     @staticmethod
-    def _term(
-        name: str, value: float | dict[str, float]
-    ) -> tuple[float, Callable[..., Tensor], dict[str, float]]:
+    def _term(name: str, value: float | dict[str, float]) -> tuple[float, Term, dict[str, float]]:
         if name not in TERMS:
             raise unknown("loss", name, TERMS)
         options = dict(value) if isinstance(value, dict) else {"weight": value}
         weight = options.pop("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+        a_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not a_number or weight < 0:
             raise InputError(
                 f"the weight of loss {name!r} is {weight!r}; give a number of at least 0."
             )
@@ -189,7 +207,8 @@ class WeightedLoss(nn.Module):
                 raise unknown(f"option of loss {name!r}", option, [*known, "weight"])
             if not isinstance(options[option], int | float):
                 raise InputError(
-                    f"{option} of loss {name!r} is {options[option]!r}; give a number, or true or false."
+                    f"{option} of loss {name!r} is {options[option]!r}; give a number, or true "
+                    "or false."
                 )
         return float(weight), TERMS[name], options
 
@@ -197,9 +216,9 @@ class WeightedLoss(nn.Module):
         """logits, mask (B, K, H, W) and which pixels count (B, 1, H, W), None: all."""
         logits, mask = logits.float(), mask.float()
         counted = None if counted is None else counted.float()
-        found = [
-            weight * term(logits, mask, counted, **options) for weight, term, options in self.terms
-        ]
+        found = []
+        for weight, term, options in self.terms:
+            found.append(weight * term(logits, mask, counted, **options))
         return torch.stack(found).sum()
 
     def supervised(
@@ -214,4 +233,5 @@ class WeightedLoss(nn.Module):
         loss = self(logits, mask, counted)
         if not deep:
             return loss
-        return loss + torch.stack([self(each, mask, counted) for each in deep]).mean()
+        deep_losses = [self(each, mask, counted) for each in deep]
+        return loss + torch.stack(deep_losses).mean()

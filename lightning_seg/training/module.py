@@ -194,7 +194,8 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         return loss
 
     def _loss(self, output: Output, batch: dict[str, Any], stage: str) -> Tensor:
-        mask, counted = batch["mask"], batch["region"] > 0 if "region" in batch else None
+        mask, region = batch["mask"], batch.get("region")
+        counted = None if region is None else region > 0
         loss = self.loss.supervised([output.logits, *output.deep], mask, counted)
         if output.penalty is None:
             return loss
@@ -258,14 +259,15 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         self._log_scores(stage, found.loss, found.table.counts)
 
     def _log_scores(self, stage: str, loss: float, counts: Any) -> None:
-        """``val/dice``, the mean over the classes that have one, and of several ``val/dice_<class>``."""
-        by_class = {name: scores(counts[:, k]) for k, name in enumerate(self.classes)}
+        """``val/dice``, the mean over the classes that have one; of several also ``val/dice_<class>``."""
+        found = [scores(counts[:, k]) for k in range(len(self.classes))]
+        by_class = dict(zip(self.classes, found, strict=True))
         log = {"loss": loss}
-        for score in by_class[self.classes[0]]:
-            log[score] = mean_of_defined(found[score] for found in by_class.values())
+        for score in found[0]:
+            log[score] = mean_of_defined(values[score] for values in found)
         if len(self.classes) > 1:
-            for name, found in by_class.items():
-                log |= {f"{score}_{name}": value for score, value in found.items()}
+            for name, values in by_class.items():
+                log |= {f"{score}_{name}": value for score, value in values.items()}
         for key, value in log.items():
             name = f"{stage}/{key}"
             self.log(name, float(value), prog_bar=name in _SHOWN)
@@ -296,8 +298,8 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         """
         checkpoint = read_checkpoint(path)
         check_trust(checkpoint, path, trust_code)
-        hparams = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
-        module = cls(**hparams)
+        given = checkpoint["hyper_parameters"]
+        module = cls(**{name: given[name] for name in given if not name.startswith("_")})
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
         return module.eval()

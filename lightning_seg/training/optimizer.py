@@ -10,7 +10,8 @@ from torch import nn
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.training.averaging import check_ema
 
-OPTIMIZERS = {name.lower(): name for name in ("Adam", "AdamW", "NAdam", "RMSprop", "SGD")}
+_OF_TORCH = ("Adam", "AdamW", "NAdam", "RMSprop", "SGD")
+OPTIMIZERS = {name.lower(): name for name in _OF_TORCH}
 # have a kernel that updates all parameters at once, on these devices:
 FUSED = ("adam", "adamw", "sgd")
 FUSED_ON = {"cpu", "cuda"}
@@ -21,7 +22,7 @@ SCHEDULES = ("constant", "cosine", "multistep", "plateau")
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization:
-    """How weights are learned. The state of an optimiser belongs to it: a resumed run goes on with the same.
+    """The optimiser and its schedule; a resumed run goes on with the same.
 
     Args:
         optimizer: adam, adamw, nadam, rmsprop or sgd.
@@ -88,12 +89,12 @@ class Optimization:
 
     @property
     def by_layer(self) -> bool:
-        """Whether the layers of the encoder have rates of their own."""
+        """True where the layers of the encoder have rates of their own."""
         return self.layer_decay is not None
 
     @property
     def by_part(self) -> bool:
-        """Whether the encoder's rate is another than the decoder's."""
+        """True where the encoder's rate is another than the decoder's."""
         return self.by_layer or self.encoder_lr is not None
 
 

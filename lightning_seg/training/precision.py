@@ -1,4 +1,4 @@
-"""What uses the hardware at hand: the precision of a training that names none, its exceptions, and compilation of the network."""
+"""Use of the hardware at hand: the precision of a training that names none, and compilation."""
 
 import importlib.util
 import os
@@ -27,38 +27,33 @@ def automatic_precision(accelerator: Any) -> tuple[str, str]:
         accelerator: of the trainer; one that is not known here gets ``32-true``.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        devices = range(torch.cuda.device_count())
-        if all(torch.cuda.get_device_capability(device) >= (8, 0) for device in devices):
+        devices = map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))
+        if all(capability >= (8, 0) for capability in devices):
             return "bf16-mixed", f"{torch.cuda.get_device_name()} computes in bfloat16"
         return "32-true", "not every GPU here computes in bfloat16"
-    units = (
-        [flag for flag in BFLOAT16_UNITS if cpu_has(flag)] if accelerator in ("auto", "cpu") else []
-    )
-    return (
-        ("bf16-mixed", f"this CPU has {units[0]}")
-        if units
-        else ("32-true", "no units for bfloat16 were found")
-    )
+    units = [flag for flag in BFLOAT16_UNITS if cpu_has(flag)]
+    if units and accelerator in ("auto", "cpu"):
+        return "bf16-mixed", f"this CPU has {units[0]}"
+    return "32-true", "no units for bfloat16 were found"
 
 
 def widen_depthwise(net: nn.Module) -> None:
-    """Let depthwise convolutions train in float32 amid a CPU's mixed precision, in place; but for 3 x 3 ones of stride 1.
+    """Let depthwise convolutions train in float32 amid a CPU's mixed precision, in place.
 
-    oneDNN has no fast gradient in bfloat16 for the others: it takes 1.5 to 14 times as long as in float32.
+    Those of 3 x 3 and stride 1 stay. For the others oneDNN has no fast gradient in bfloat16: it
+    takes 1.5 to 14 times as long as in float32.
     """
     for conv in net.modules():
-        if (
-            isinstance(conv, nn.Conv2d)
-            and _slow_in_bfloat16(conv)
-            and not isinstance(conv.forward, partial)
-        ):
-            # by the instance, as `recomputation` does: names of parameters stay
-            conv.forward = partial(_in_float32, conv.forward)  # type: ignore[method-assign]
+        slow = isinstance(conv, nn.Conv2d) and _slow_in_bfloat16(conv)
+        if slow and not isinstance(conv.forward, partial):
+            # by the instance, as `checkpoint_activations` does: names of parameters stay
+            conv.forward = partial(_in_float32, conv.forward)
 
 
 def _slow_in_bfloat16(conv: nn.Conv2d) -> bool:
     depthwise = 1 < conv.groups == conv.in_channels == conv.out_channels
-    return depthwise and (conv.kernel_size, conv.stride, conv.dilation) != ((3, 3), (1, 1), (1, 1))
+    plain = conv.stride == conv.dilation == (1, 1) and conv.kernel_size == (3, 3)
+    return depthwise and not plain
 
 
 def _in_float32(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -75,14 +70,16 @@ def check_compile(how: bool | str) -> None:
 
 
 def check_compiler(device: torch.device) -> None:
-    """InputError where torch.compile cannot work for ``device``: it writes C++ for a CPU, and Triton for a GPU."""
-    variable, compilers = (
-        ("CC", ("gcc", "clang")) if device.type == "cuda" else ("CXX", ("g++", "clang++"))
-    )
-    if not any(shutil.which(name) for name in (os.environ.get(variable, ""), *compilers) if name):
+    """InputError where torch.compile cannot write its C++ for a CPU, or Triton for a GPU."""
+    variable, compilers = "CXX", ("g++", "clang++")
+    if device.type == "cuda":
+        variable, compilers = "CC", ("gcc", "clang")
+    named = os.environ.get(variable, "")
+    known = [named, *compilers] if named else compilers
+    if not any(map(shutil.which, known)):
         raise InputError(
-            f"model.compile needs a compiler, and neither {' nor '.join(compilers)} is installed (nor does ${variable} name one); "
-            "install one, or set model.compile: false."
+            f"model.compile needs a compiler, and neither {' nor '.join(compilers)} is installed "
+            f"(nor does ${variable} name one); install one, or set model.compile: false."
         )
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         raise InputError(
@@ -91,13 +88,15 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compile_network(net: nn.Module, how: bool | str) -> None:
-    """Let torch.compile translate ``net`` at its next calls, in place: the names of its parameters stay.
+    """Let torch.compile translate ``net`` at its next calls, in place; parameters keep their names.
 
     Args:
         how: of `MODES`; True: the default mode.
     """
-    mode = how if isinstance(how, str) and how != "dynamic" else None
-    net.compile(backend=BACKEND, mode=mode, dynamic=True if how == "dynamic" else None)
+    if how == "dynamic":
+        net.compile(backend=BACKEND, dynamic=True)
+    else:
+        net.compile(backend=BACKEND, mode=how if isinstance(how, str) else None)
 
 
 class CompileCost(L.Callback):

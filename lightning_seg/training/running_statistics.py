@@ -31,7 +31,7 @@ class RunningStatistics(L.Callback):
 
 
 def slow_statistics(net: nn.Module, batches: int, trained_before: nn.Module | None = None) -> str:
-    """What to know of ``net`` after a training of so many batches; empty where its statistics settle.
+    """The caution about ``net`` after so many batches; empty where its statistics settle.
 
     Args:
         trained_before: the part of it whose statistics are good from the start.
@@ -44,10 +44,10 @@ def slow_statistics(net: nn.Module, batches: int, trained_before: nn.Module | No
         return ""
     needed = math.ceil(math.log(REMAINDER) / math.log(1 - momentum))
     return (
-        f"batch norm with momentum {momentum:g} still holds {left:.0%} of its first statistics after "
-        f"the {batches} batches of this run, so scores of validation and test may stay low though "
-        f"the training loss falls; train for {needed} batches or more (trainer.max_epochs, "
-        "data.batch_size)."
+        f"batch norm with momentum {momentum:g} still holds {left:.0%} of its first statistics "
+        f"after the {batches} batches of this run, so scores of validation and test may stay low "
+        f"though the training loss falls; train for {needed} batches or more "
+        "(trainer.max_epochs, data.batch_size)."
     )
 
 

@@ -46,13 +46,14 @@ def _warmup(total: int, warmup: float, cosine: bool) -> Callable[[int], float]:
     more epochs would keep the old total.
     """
     rise = round(total * warmup)
+    fall = max(1, total - rise)
 
     def factor(step: int) -> float:
         if step < rise:
             return (step + 1) / rise
         if not cosine:
             return 1.0
-        share = min(1.0, (step - rise) / max(1, total - rise))
+        share = min(1.0, (step - rise) / fall)
         return 0.5 * (1 + math.cos(math.pi * share))
 
     return factor

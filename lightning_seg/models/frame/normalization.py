@@ -13,14 +13,19 @@ from lightning_seg.models.frame.registry import create
 from lightning_seg.models.frame.skeleton import Output
 
 Normalization = Literal["encoder", "imagenet", "symmetric", "unit"]
-IMAGENET: tuple[tuple[float, ...], tuple[float, ...]] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_FIXED = {"unit": ((0.0,), (1.0,)), "symmetric": ((0.5,), (0.5,)), "imagenet": IMAGENET}
+Values = tuple[float, ...]
+IMAGENET: tuple[Values, Values] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_FIXED: dict[str, tuple[Values, Values]] = {
+    "imagenet": IMAGENET,
+    "symmetric": ((0.5,), (0.5,)),
+    "unit": ((0.0,), (1.0,)),
+}
 _OWN_PLACE = ("encoder", "encoder_options", "in_channels", "num_classes")
 
 
 @dataclass(frozen=True)
 class NetworkForm:
-    """What weights are the weights of: none of it can change once there are any.
+    """The network that weights are of: none of this can change once there are any.
 
     Attributes:
         architecture: a name (``lightning-seg models`` lists them), or ``package.module:Class``.
@@ -80,13 +85,14 @@ class ImageNetwork(nn.Module):
         self.classes = list(form.classes)
         self.net = form.build().to(memory_format=torch.channels_last)
         mean, std = statistics(form.normalization, self.encoder, form.in_channels)
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.register_buffer("mean", _by_channel(mean))
+        self.register_buffer("std", _by_channel(std))
 
     @property
     def encoder(self) -> TimmEncoder | None:
         """The timm encoder, where the network is built over one."""
-        return next((m for m in self.net.modules() if isinstance(m, TimmEncoder)), None)
+        found = (each for each in self.net.modules() if isinstance(each, TimmEncoder))
+        return next(found, None)
 
     def forward(self, image: Tensor) -> Output:
         """image (B, C, H, W), uint8, or float in [0, 1] -> `Output` with logits (B, K, H, W)."""
@@ -126,4 +132,12 @@ def statistics(
     if len(mean) == in_channels:
         return list(mean), list(std)
     # grey or stacked slices: the mean over the colours, for every channel
-    return [sum(mean) / len(mean)] * in_channels, [sum(std) / len(std)] * in_channels
+    return [_over_colours(mean)] * in_channels, [_over_colours(std)] * in_channels
+
+
+def _over_colours(values: Values) -> float:
+    return sum(values) / len(values)
+
+
+def _by_channel(values: list[float]) -> Tensor:
+    return torch.tensor(values).view(1, -1, 1, 1)
