@@ -20,6 +20,7 @@ SAME_TEST_IMAGES = {
     ("drive", "owners' 20/20"): "drive",
     ("glas", "owners' train/test"): "glas",
     ("monuseg", "owners' train/test"): "monuseg",
+    ("kvasir_seg", "owners' 880/120"): "kvasir-880-120",
 }
 # by the scores of one evaluation
 SHARED = ("model", "options", "dataset", "protocol", "nearest", "convention", "source")
@@ -92,6 +93,12 @@ class Evaluation:
         return SAME_TEST_IMAGES.get((self.dataset, self.published_protocol), self.nearest)
 
     @property
+    def protocols(self) -> tuple[str, ...]:
+        """Those whose results stand beside it: of a nearest one of version 2 the first version too."""
+        first = self.protocol.removesuffix("-v2")
+        return (self.protocol,) if self.same_images else (self.protocol, first)
+
+    @property
     def paper(self) -> Paper | None:
         known = [start for start in PAPERS if self.source.startswith(start)]
         return PAPERS[max(known, key=len)] if known else None
@@ -112,7 +119,8 @@ class Evaluation:
             and OTHER_FORM not in self.note
             and not (facts.trained_on or facts.inference)
             and facts.recipe in self.recipes
-            and (facts.dataset, facts.protocol) == (self.dataset, self.protocol)
+            and facts.dataset == self.dataset
+            and facts.protocol in self.protocols
             and facts.changes.get("model.loss") == self.paper.changes.get("model.loss")
             and _same_network(self, facts)
         )

@@ -418,7 +418,7 @@ def test_published_results_on_other_images_stand_apart_with_the_nearest_protocol
     assert all(not line.published for board in content.boards for line in board.lines)
     found = [row for row in content.beside if row.ours]
     assert [(row.evaluation.convention, row.images) for row in found] == [
-        ("batch25", "others; nearest is kvasir-800-200")
+        ("batch25", "others; nearest is kvasir-800-200-v2")
     ]
     counts = make_table(0.8, 42).of("polyp")
     batches = [pooled(counts[i : i + 25], "dice") for i in range(0, 60, 25)]

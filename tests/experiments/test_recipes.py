@@ -194,7 +194,7 @@ def test_the_variants_that_a_header_names_build(
 def weights_exist(module: SegmentationModule) -> bool:
     """timm has the weights that ``pretrained`` asks for."""
     return not module.hparams["pretrained"] or bool(
-        timm.get_pretrained_cfg(module._encoder.name).has_weights
+        timm.get_pretrained_cfg(module.encoder.name).has_weights
     )
 
 
