@@ -26,7 +26,8 @@ Rules that split any data set when it is opened (see lightning_seg.data.rules), 
                       one half of that split tests, the other validates: half-42-of-val-of-kvasir-unet-a-v2
   test-only           everything tests a network that was trained elsewhere"""
 _EXIT = """exit code: 0 clean; 1 where something leaks (a group, or two samples that show the same, in two splits), is damaged or
-missing (undecodable or mismatched files, ids of the protocol, another number of images than the owners state); 2 bad input"""
+missing (undecodable or mismatched files, ids of the protocol, another number of images than the owners state, a class in a
+split) or masks seem inverted; 2 bad input"""
 
 
 def main(args: list[str]) -> None:
@@ -205,9 +206,10 @@ def _check(options: argparse.Namespace) -> None:
 
     kind = source_class(options.dataset)
     resolved = [resolve(name, kind) for name in options.protocol or [kind.default_protocol]]
-    source, given = _opened(kind, options), options.dataset_options or {}
+    source = _opened(kind, options)
     protocols = [one if isinstance(one, Split) else one(source) for one in resolved]
-    threshold = given.get("mask_threshold", getattr(source, "mask_threshold", USUAL))
+    threshold = getattr(source, "mask_threshold", None)
+    threshold = USUAL if threshold is None else threshold
     likeness = SAME_VIEW if options.likeness is None else options.likeness
     if not 0 < likeness <= 1:
         raise InputError(f"--likeness is {likeness:g}; give a number above 0 and up to 1.")

@@ -1,6 +1,7 @@
 """The LightningDataModule over every data set: names in, batches of uint8 out."""
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -189,7 +190,16 @@ class SegmentationDataModule(LightningDataModule):
             split = self._rule(source) if self._rule is not None else self.split
             check(split, source)
             self._source, self._split = source, split
+            self._say_left_aside(source)
         return self._source
+
+    def _say_left_aside(self, source: Any) -> None:
+        left = "; ".join(getattr(source, "left_aside", ()))
+        _, rank = self._place()
+        if left and rank == 0:
+            units = "scans" if hasattr(source, "expand") else "images"
+            used = f"{self.hparams['dataset']}: {len(source.ids)} {units} are used"
+            print(f"{used}; left aside: {left}", file=sys.stderr)
 
     def fingerprint(self, split: str) -> Fingerprint:
         """Which images and masks a split holds; what is not read yet is read, once."""

@@ -150,7 +150,7 @@ def _leaking_protocols() -> dict[str, str]:
 
 
 def _protocol_path(name_or_path: str | Path, others: Iterable[str]) -> Path:
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     if isinstance(name_or_path, Path) or path.suffix == ".csv" or len(path.parts) > 1:
         if not path.is_file():
             raise InputError(
@@ -201,6 +201,13 @@ def _digest(assigned: Mapping[str, str]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
+def _other_protocol(split: Split, source: Source) -> str:
+    """One that fits where this one does not: the data set's own, or a rule for what is there."""
+    if split.name != source.default_protocol:
+        return repr(source.default_protocol)
+    return f"'auto', which divides the {len(source.ids)} that are there"
+
+
 def check(split: Split, source: Source) -> None:
     """InputError if the source lacks ids of the protocol, or one of its groups stands in two splits undeclared."""
     wanted = [id for ids in split.ids.values() for id in ids]
@@ -209,7 +216,7 @@ def check(split: Split, source: Source) -> None:
         raise InputError(
             f"protocol {split.name} names {len(missing)} of {len(wanted)} ids that the data set lacks, "
             f"first {', '.join(missing[:3])}; complete the data "
-            f"or choose a protocol made for it, such as {source.default_protocol!r}."
+            f"or choose a protocol made for it, such as {_other_protocol(split, source)}."
         )
     if split.leaks:
         return

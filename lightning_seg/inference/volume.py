@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.data.reading.hounsfield import check_hounsfield, sampled_slices
 from lightning_seg.data.sources.base import source_class
 from lightning_seg.data.store.planes import Settings, neighbours, padded, window
 from lightning_seg.data.store.planes import scaled as scaled_plane
@@ -101,6 +102,7 @@ def predict_volume(
         place = Path(scratch)
         path = series_as_nifti(one.path, place) if one.kind == "dicom" else one.path
         reader = SliceReader(path, place)
+        _check_units(reader, view, one.path)
         bytes_a_voxel = len(rule.classes) * (5 if options.probabilities else 1)
         check_room(place, math.prod(reader.grid.shape) * bytes_a_voxel, one.path)
         masks, maps = _files(reader, place, rule, options)
@@ -121,6 +123,12 @@ def predict_volume(
                 maps[k].save(folder / "probabilities" / target.relative_to(folder / "masks"))
             masks[k].save(target)
     return rows
+
+
+def _check_units(reader: SliceReader, view: SliceView, path: Path) -> None:
+    """InputError for a volume whose values are no Hounsfield units, told by some of its slices."""
+    shown = np.stack([reader[place] for place in sampled_slices(len(reader))])
+    check_hounsfield(shown, view.settings.window, path)
 
 
 def _files(

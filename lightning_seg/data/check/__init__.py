@@ -11,6 +11,12 @@ from typing import NamedTuple
 from lightning_seg.data.check.annotations import Annotations, annotated_twice
 from lightning_seg.data.check.duplicates import SAME_VIEW, Pair, find_pairs
 from lightning_seg.data.check.facts import Damage, Facts, gather, sample_ids
+from lightning_seg.data.check.foreground import (
+    SplitForeground,
+    foreground_of_splits,
+    nearly_full,
+    seems_inverted,
+)
 from lightning_seg.data.check.masks import USUAL, Greys, greys
 from lightning_seg.data.check.names import likely_groups
 from lightning_seg.data.sources.base import Source
@@ -66,7 +72,11 @@ class Crossings(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """All that was found. ``exit_code``: 1 where something leaks, is damaged or missing, else 0."""
+    """All that was found.
+
+    ``exit_code``: 1 where something leaks, is damaged or missing, where masks seem inverted or a
+    split lacks a class; else 0.
+    """
 
     dataset: str
     classes: tuple[str, ...]
@@ -81,6 +91,8 @@ class Report:
     groups: dict[str, str]
     protocols: list[Crossings]
     annotations: list[Annotations]  # of pictures that stand twice
+    synthetic: bool = False
+    left_aside: tuple[str, ...] = ()  # what of its folders is not used, in words
 
     @property
     def grouped(self) -> bool:
@@ -96,6 +108,25 @@ class Report:
     def full(self) -> list[str]:
         """Samples of which one class covers everything."""
         return [fact.id for fact in self.facts if max(fact.foreground) == 1]
+
+    @property
+    def nearly_full(self) -> list[str]:
+        """Samples of which one class covers over nine tenths, but not all."""
+        return nearly_full(self.facts)
+
+    @property
+    def inverted(self) -> bool:
+        """Whether masks seem to mark the background."""
+        return seems_inverted(self.facts)
+
+    def foreground_of(self, crossings: Crossings) -> list[SplitForeground]:
+        """What the masks of each split of a protocol show."""
+        return foreground_of_splits(self.facts, crossings.home, self.classes)
+
+    def absent_in(self, crossings: Crossings) -> list[SplitForeground]:
+        """The splits that lack a class; of scans, of which few slices are looked at, none is told."""
+        found = [] if self.scans else self.foreground_of(crossings)
+        return [one for one in found if one.absent]
 
     @property
     def same_masks(self) -> list[tuple[str, str]]:
@@ -115,7 +146,9 @@ class Report:
         incomplete = self.official not in (None, self.count) or any(
             one.missing for one in self.protocols
         )
-        return int(bool(self.damages) or incomplete or any(one.leaks for one in self.protocols))
+        leaks = any(one.leaks for one in self.protocols)
+        lacking = any(self.absent_in(one) for one in self.protocols)
+        return int(bool(self.damages) or incomplete or leaks or self.inverted or lacking)
 
 
 def examine(
@@ -157,6 +190,8 @@ def examine(
         source.groups,
         [_crossings(protocol, source, pairs, annotations) for protocol in protocols],
         annotations,
+        bool(getattr(source, "synthetic", False)),
+        tuple(getattr(source, "left_aside", ())),
     )
 
 

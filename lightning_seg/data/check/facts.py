@@ -18,14 +18,22 @@ SLICES = 5  # of a scan that are looked at
 
 
 class Facts(NamedTuple):
-    """One sample. ``foreground``: each class's share of the pixels; ``values``: pixels per grey value of the mask's file."""
+    """One sample.
+
+    Attributes:
+        foreground: each class's share of the pixels.
+        rim: share of the picture's outermost pixels that belong to a class.
+        values: pixels per grey value of the mask's file, (256,) int64; None where masks are numbers
+            of labels, or no pictures of 8 bits.
+    """
 
     id: str
     shape: tuple[int, ...]  # (H, W, C)
     foreground: tuple[float, ...]
+    rim: float
     image_hash: str
     mask_hash: str
-    values: np.ndarray | None  # (256,) int64; None where the masks are no pictures of 8 bits
+    values: np.ndarray | None
     view: View
 
 
@@ -66,10 +74,22 @@ def _facts(source: Source, id: str) -> Facts | Damage:
     except InputError as error:
         return Damage(id, str(error))
     foreground = tuple(sample.mask.reshape(-1, sample.mask.shape[2]).mean(axis=0).tolist())
+    rim = _rim_share(sample.mask.max(axis=2))
     hashes = (_digest(sample.image), _digest(sample.mask))
     return Facts(
-        id, sample.image.shape, foreground, *hashes, _mask_values(source, id), view(sample.image)
+        id,
+        sample.image.shape,
+        foreground,
+        rim,
+        *hashes,
+        _mask_values(source, id),
+        view(sample.image),
     )
+
+
+def _rim_share(mask: np.ndarray) -> float:
+    rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return float(rim.mean())
 
 
 def _digest(array: np.ndarray) -> str:
@@ -80,7 +100,8 @@ def _digest(array: np.ndarray) -> str:
 
 def _mask_values(source: Any, id: str) -> np.ndarray | None:
     files: tuple[Path, ...] = source.files(id) if hasattr(source, "files") else ()
-    if len(files) < 2 or not is_picture(files[1].name):
+    labelled = getattr(source, "labelled", False)
+    if labelled or len(files) < 2 or not is_picture(files[1].name):
         return None
     try:
         return np.bincount(read_grey(files[1]).ravel(), minlength=256)

@@ -26,10 +26,10 @@ class Greys(NamedTuple):
 
 def greys(facts: Sequence[Facts], threshold: int) -> Greys | None:
     """The grey values of all masks; None where masks are numbers of labels, or no pictures."""
-    files = [(fact.id, fact.values) for fact in facts if fact.values is not None]
-    total = sum((values for _, values in files), np.zeros(256, np.int64))
-    if not total[51:].any():
+    files = [(fact.id, _with_white(fact.values)) for fact in facts if fact.values is not None]
+    if not files:
         return None
+    total = sum((values for _, values in files), np.zeros(256, np.int64))
     above = total[::-1].cumsum()[::-1] - total  # pixels above each value
     safe = np.abs(above - above[threshold]) <= _CHANGED * above[threshold]
     lowest, highest = threshold, threshold
@@ -37,9 +37,7 @@ def greys(facts: Sequence[Facts], threshold: int) -> Greys | None:
         lowest -= 1
     while highest < 254 and safe[highest + 1]:
         highest += 1
-    lossy = tuple(
-        id for id, values in files if values[1:255].any() and values.nonzero()[0][-1] > 50
-    )
+    lossy = tuple(id for id, values in files if values[1:255].any())
     dice = [
         2 * at / (at + values[1:].sum())
         for _, values in files
@@ -49,3 +47,13 @@ def greys(facts: Sequence[Facts], threshold: int) -> Greys | None:
     return Greys(
         threshold, count, lossy, lowest, highest, float(np.mean(dice)) if dice else 1.0, total
     )
+
+
+def _with_white(values: np.ndarray) -> np.ndarray:
+    """The pixels per grey value, of a mask of 0 and one other value as if that were white."""
+    found = np.flatnonzero(values)
+    if len(found) > 2 or found[-1] == 0:
+        return values
+    white = np.zeros_like(values)
+    white[0], white[255] = values[0], values[1:].sum()
+    return white

@@ -85,6 +85,7 @@ def _odd_masks(report: Report, source: Source) -> list[Row]:
     kinds = {
         "empty": report.empty,
         "full": report.full,
+        "over 90 %": report.nearly_full,
         "the same as another": shared,
         "smallest and largest": extremes,
     }

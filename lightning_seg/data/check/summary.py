@@ -13,6 +13,7 @@ from rich.text import Text
 from lightning_seg.data.check import Crossings, Report
 from lightning_seg.data.check.annotations import Annotations
 from lightning_seg.data.check.duplicates import KINDS, Pair
+from lightning_seg.data.check.foreground import is_uneven
 from lightning_seg.data.splits import SPLITS
 
 SHOWN = 5  # examples of each finding
@@ -28,7 +29,7 @@ class Line(NamedTuple):
 
 def lines(report: Report) -> list[Line]:
     """All findings, in the order of the checks."""
-    found = [_count(report), _files(report)]
+    found = [_count(report), _files(report), *_left_aside(report)]
     if report.facts:
         found += [
             _sizes(report),
@@ -88,6 +89,10 @@ def _files(report: Report) -> Line:
     )
 
 
+def _left_aside(report: Report) -> list[Line]:
+    return [Line("note", "left aside", sentence) for sentence in report.left_aside]
+
+
 def _sizes(report: Report) -> Line:
     shapes = Counter(fact.shape for fact in report.facts)
     smallest, largest = (
@@ -114,7 +119,7 @@ def _greys(report: Report) -> list[Line]:
     if greys is None:
         return []
     if not greys.lossy:
-        return [Line("ok", "mask values", "black and white alone")]
+        return [Line("ok", "mask values", "two values in each mask, 0 and one other")]
     text = (
         f"{len(greys.lossy)} of {len(report.facts)} masks hold greys (lossy or soft outlines): {greys.values} values; "
         f"any threshold from {greys.lowest} to {greys.highest} is safe"
@@ -136,11 +141,25 @@ def _foreground(report: Report) -> list[Line]:
     return found
 
 
+_INVERTED = (
+    "in most masks the class fills the rim of the picture and over half of it, as if the background "
+    "were marked; invert the masks, or give its other value as dataset_options.labels"
+)
+
+
 def _odd(report: Report) -> list[Line]:
     found = []
-    for title, ids in (("empty masks", report.empty), ("full masks", report.full)):
+    if report.inverted:
+        found.append(Line("fault", "inverted masks", _INVERTED))
+    expected = report.scans or report.synthetic
+    kinds = (
+        ("empty masks", report.empty, "note" if expected else "amber"),
+        ("full masks", report.full, "amber"),
+        ("over 90 % masks", report.nearly_full, "amber"),
+    )
+    for title, ids, level in kinds:
         if ids:
-            found.append(Line("note", title, f"{len(ids)}: {_few(ids)}"))
+            found.append(Line(level, title, f"{len(ids)} of {len(report.facts)}: {_few(ids)}"))
     if report.same_masks:
         pairs = _few([f"{first} = {second}" for first, second in report.same_masks])
         found.append(
@@ -203,12 +222,31 @@ def _protocol(crossings: Crossings, report: Report) -> list[Line]:
     if crossings.likely:
         placed = [_placed(pair, crossings) for pair in crossings.likely.items()]
         found.append(Line("amber", title, f"{_LIKELY} {_few(placed)}"))
+    found += _one_sided(crossings, report)
     if found:
         return found
     known = "nothing crosses its splits"
     if not report.grouped:
         known += "; no patients or sequences are known"
     return [Line("ok", title, f"{sizes} ids, digest {protocol.digest}: {known}")]
+
+
+def _one_sided(crossings: Crossings, report: Report) -> list[Line]:
+    """Splits that lack a class, or have many more empty masks than another."""
+    title = f"protocol {crossings.protocol.name}"
+    found = [
+        Line(
+            "fault",
+            title,
+            f"none of the {one.samples} {one.split} masks shows {' or '.join(one.absent)}",
+        )
+        for one in report.absent_in(crossings)
+    ]
+    splits = report.foreground_of(crossings)
+    if is_uneven(splits) and not report.scans:
+        shares = ", ".join(f"{one.split} {one.empty} of {one.samples}" for one in splits)
+        found.append(Line("amber", title, f"empty masks are divided unevenly: {shares}"))
+    return found
 
 
 _LIKELY = (

@@ -6,6 +6,7 @@ of an oblique volume they run to the nearest of these directions. A voxel's valu
 """
 
 import gzip
+import itertools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,15 @@ class Grid:
     def canonical_spacing(self) -> tuple[float, float, float]:
         """Between slices, rows and columns, in mm."""
         return _permuted(np.sqrt((self.affine[:3, :3] ** 2).sum(0)).tolist(), self.affine)
+
+
+def farthest_corner(first: Grid, second: Grid) -> float:
+    """How far apart, in mm, two headers place the same voxel, at the corner where it is most."""
+    last = np.array(first.shape) - 1
+    corners = np.array(list(itertools.product((0, 1), repeat=3))) * last
+    places = np.column_stack([corners, np.ones(len(corners))])
+    apart = places @ (first.affine - second.affine)[:3].T
+    return float(np.linalg.norm(apart, axis=1).max())
 
 
 def axis_codes(affine: Affine, path: Path) -> str:

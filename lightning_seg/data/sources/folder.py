@@ -72,8 +72,8 @@ class Folder:
             greys are taken, besides the noise of JPEG.
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("foreground",)
-    in_channels: ClassVar[int] = 3
+    classes: tuple[str, ...] = ("foreground",)
+    in_channels: int = 3
     default_protocol: ClassVar[str] = "auto"
 
     def __init__(
@@ -94,13 +94,14 @@ class Folder:
         if in_channels not in (1, 3):
             raise InputError(f"in_channels is {in_channels}; give 3 for RGB or 1 for grey.")
         check_threshold(mask_threshold)
+        self.classes, self.in_channels = tuple(classes), in_channels
         self._nonzero = _is_nonzero(labels, classes)
         self._labels = None if self._nonzero else label_values(classes, labels)
         self._colours = any(value >> 24 for value in self._of_classes())
         self._background = [label_value(label) for label in background] + [0, packed_colour(0)]
         self._ignore = self._ignored(ignore)
         self.regions = bool(self._ignore)
-        self._channels, self.mask_threshold = in_channels, mask_threshold
+        self.mask_threshold = mask_threshold
         self.aside = Aside()
         if root.is_file():
             self._rows = read_table(root)
@@ -109,6 +110,11 @@ class Folder:
         self.ids = sorted(self._rows)
         self.groups = {id: row.group for id, row in self._rows.items()}
         self.assigned = {id: row.split for id, row in self._rows.items() if row.split}
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the values of masks are labels, not black, white and what lies between."""
+        return self._nonzero or self._labels is not None
 
     @property
     def left_aside(self) -> list[str]:
@@ -123,7 +129,7 @@ class Folder:
     def read(self, id: str) -> Sample:
         """Image (H, W, C) and masks (H, W, K), one a class; with ``ignore`` a region, 0 there."""
         row = self._rows[id]
-        image = read_image(row.image) if self._channels == 3 else read_grey(row.image)
+        image = read_image(row.image) if self.in_channels == 3 else read_grey(row.image)
         parts = [(path, *self._masks(path)) for path in row.masks]
         samples = [
             joined(row.image, image, path, masks)._replace(region=region)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from lightning_seg.data.reading.folders import Aside
 from lightning_seg.data.sources.base import find_root
 from lightning_seg.data.sources.base.scans import (
     Labels,
@@ -57,7 +58,7 @@ class LiTS(ScanSource):
         align: ``headers``: InputError where those of a pair turn the axes differently. ``voxels``: pair them one by one.
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("liver", "tumor")
+    classes: tuple[str, ...] = ("liver", "tumor")
     default_protocol: ClassVar[str] = "lits-fold-1"
 
     def __init__(
@@ -75,12 +76,13 @@ class LiTS(ScanSource):
         if labels not in LABELS:
             raise unknown("kind of labels", labels, LABELS)
         chosen = chosen_labels(classes, LABELS[labels])
-        pairs = find_pairs(find_root("lits", root, NAMES), "volume-", "segmentation-", LAYOUT)
+        place, aside = find_root("lits", root, NAMES), Aside()
+        pairs = find_pairs(place, "volume-", "segmentation-", LAYOUT, aside=aside)
         scans = {
             f"volume-{number}": Scan(*files, highest=2, align=align)
             for number, files in pairs.items()
         }
-        super().__init__(scans, chosen, settings(window, in_channels, spacing, pad), slices)
+        super().__init__(scans, chosen, settings(window, in_channels, spacing, pad), slices, aside)
 
 
 def protocol(fold: int) -> str:

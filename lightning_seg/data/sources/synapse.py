@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from lightning_seg.data.reading.folders import Aside
 from lightning_seg.data.sources.base import find_root
 from lightning_seg.data.sources.base.scans import (
     Labels,
@@ -89,7 +90,7 @@ class Synapse(ScanSource):
         align: ``headers``: InputError where those of a pair turn the axes differently. ``voxels``: pair them one by one.
     """
 
-    classes: ClassVar[tuple[str, ...]] = TRANSUNET
+    classes: tuple[str, ...] = TRANSUNET
     default_protocol: ClassVar[str] = "synapse-18-12"
 
     def __init__(
@@ -104,11 +105,12 @@ class Synapse(ScanSource):
         align: Literal["headers", "voxels"] = "headers",
     ) -> None:
         labels = chosen_labels(classes, ORGANS)
-        pairs = find_pairs(find_root("synapse", root, NAMES), "img", "label", LAYOUT, NUMBERS)
+        place, aside = find_root("synapse", root, NAMES), Aside()
+        pairs = find_pairs(place, "img", "label", LAYOUT, NUMBERS, aside)
         scans = {
             f"{number:04d}": Scan(*files, len(ORGANS), align) for number, files in pairs.items()
         }
-        super().__init__(scans, labels, settings(window, in_channels, spacing, pad), slices)
+        super().__init__(scans, labels, settings(window, in_channels, spacing, pad), slices, aside)
 
 
 def protocol() -> str:

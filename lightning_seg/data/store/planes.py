@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 
 from lightning_seg.data.fingerprint import Content, pixels_digest
+from lightning_seg.data.reading.hounsfield import check_hounsfield, sampled_slices
 from lightning_seg.data.reading.volumes import (
+    farthest_corner,
     read_grid,
     read_labels_volume,
     read_volume,
@@ -22,6 +24,7 @@ from lightning_seg.errors import InputError, unknown
 
 Size = tuple[int, int] | None
 ALIGN = ("headers", "voxels")
+_ROUNDING = 0.1  # of the smallest side of a voxel
 
 
 def window(array: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -93,6 +96,13 @@ class Scan:
                 f"the axes of {ct} run to {ours} and those of {segmentation} to {theirs}; correct the wrong header, or set "
                 "dataset_options.align to 'voxels' where the voxels correspond one by one."
             )
+        apart = farthest_corner(self.grid, other)
+        if align == "headers" and apart > _ROUNDING * min(self.grid.canonical_spacing):
+            raise InputError(
+                f"the headers of {ct} and {segmentation} place the same voxel up to {apart:.3g} mm "
+                "apart; correct the wrong header, or set dataset_options.align to 'voxels' where "
+                "the voxels correspond one by one."
+            )
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """HU and labels, (slices, rows, columns) each, decoded."""
@@ -150,6 +160,8 @@ class Planes:
 
     def __init__(self, scan: Scan, chosen: Settings, size: Size = None) -> None:
         self._ct, self._labels = scan.arrays()
+        shown = self._ct[sampled_slices(len(self._ct))]
+        check_hounsfield(shown, chosen.window, scan.files[0])
         self._window, self._pad, self._size = chosen.window, chosen.pad, size
         self.count, *inplane = scan.resampled(chosen.spacing).shape
         self._inplane = inplane[0], inplane[1]

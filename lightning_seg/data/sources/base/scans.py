@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from lightning_seg.data.fingerprint import Content
+from lightning_seg.data.reading.folders import Aside, walk_files
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import default_folder, lock
 from lightning_seg.data.store.planes import Planes, Scan, Settings, Size, neighbours
@@ -53,13 +54,20 @@ class ScanSource:
     ``ids`` and protocols name scans; samples are slices, ``<scan>/<slice>``, four digits counted from the feet.
     """
 
-    classes: ClassVar[tuple[str, ...]]
-    in_channels: ClassVar[int] = 1
+    classes: tuple[str, ...]
+    in_channels: int = 1
     default_protocol: ClassVar[str]
 
     def __init__(
-        self, scans: Mapping[str, Scan], labels: Labels, settings: Settings, slices: Slices
+        self,
+        scans: Mapping[str, Scan],
+        labels: Labels,
+        settings: Settings,
+        slices: Slices,
+        aside: Aside | None = None,
     ) -> None:
+        self.left_aside = [] if aside is None else aside.sentences()
+        self.classes, self.in_channels = tuple(labels), settings.in_channels
         self._scans, self._labels, self._settings = scans, labels, settings
         self._tables = np.stack([table(numbers) for numbers in labels.values()])
         self._slices = _checked_slices(slices, labels)
@@ -210,7 +218,12 @@ class ScanSource:
 
 
 def find_pairs(
-    place: Path, ct: str, segmentation: str, layout: str, known: Sequence[int] | None = None
+    place: Path,
+    ct: str,
+    segmentation: str,
+    layout: str,
+    known: Sequence[int] | None = None,
+    aside: Aside | None = None,
 ) -> dict[int, tuple[Path, Path]]:
     """Number of a scan -> its CT and segmentation, ``<prefix><number>.nii[.gz]`` anywhere below ``place``.
 
@@ -218,11 +231,15 @@ def find_pairs(
         ct, segmentation: the two prefixes.
         layout: what the sentence says where there are none.
         known: the only numbers that count; None: all.
+        aside: takes the volumes that are no scans of the data set, and segmentations without one.
     """
+    aside = Aside() if aside is None else aside
     found: dict[str, dict[int, Path]] = {ct: {}, segmentation: {}}
-    for path in sorted(place.rglob("*.nii*")):
+    volumes = (path for path in walk_files(place) if ".nii" in path.suffixes)
+    for path in volumes:
         match = re.fullmatch(rf"({ct}|{segmentation})(\d+)\.nii(\.gz)?", path.name)
         if match is None or (known is not None and int(match[2]) not in known):
+            aside.add("volumes that are no scans of the data set", path)
             continue
         other = found[match[1]].setdefault(int(match[2]), path)
         if other != path:
@@ -233,6 +250,8 @@ def find_pairs(
         if number not in found[segmentation]:
             name = path.name.replace(ct, segmentation).partition(".")[0]
             raise InputError(f"{path} has no {name}.nii[.gz]; restore it or remove the scan.")
+    for number in found[segmentation].keys() - found[ct].keys():
+        aside.add("segmentations without a scan", found[segmentation][number])
     return {number: (path, found[segmentation][number]) for number, path in found[ct].items()}
 
 

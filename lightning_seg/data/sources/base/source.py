@@ -29,6 +29,7 @@ class Source(Protocol):
     * ``regions``: True where its samples have regions (default: False).
     * ``expand(id) -> tuple[str, ...]``: the samples of an id of the protocol, the slices of a scan; ``read`` takes those.
     * ``store(ids, size, cache) -> Store``: its own store of the samples ``ids`` (see ``cache``).
+    * ``left_aside -> Sequence[str]``: what of its folders it does not use, in words.
     * ``contents(ids) -> dict[str, Content]``: what these samples show, by larger units (see
       ``fingerprint``).
     * ``spacing(scan, size) -> tuple[float, ...]``: mm between slices, rows and columns at a size; with it scans are scored whole.

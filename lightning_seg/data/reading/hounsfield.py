@@ -1,0 +1,45 @@
+"""Whether the values of a CT are Hounsfield units: air is -1000, fat about -100, water 0."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lightning_seg.errors import InputError
+
+_FAT = -60  # fat, lung and air lie below it in every CT
+_LEAST_BELOW = 0.001  # share of the voxels
+_LEAST_WITHIN = 0.005  # of them inside the window
+LOOKED_AT = 9  # slices that stand for a volume
+
+
+def check_hounsfield(values: np.ndarray, window: tuple[float, float], path: Path) -> None:
+    """InputError where values are not HU though the window, which holds negative ones, expects it.
+
+    Args:
+        values: of the volume, or of some of its slices. The lowest one, with which scanners fill
+            corners, does not count.
+        window: the lowest and highest HU that are looked at.
+        path: of the file, for the sentence.
+    """
+    low, high = window
+    counted = values[values > values.min()]
+    if low >= 0 or not counted.size:
+        return
+    span = f"{path} holds values from {values.min():g} to {values.max():g}"
+    if np.mean(counted < _FAT) < _LEAST_BELOW:
+        raise InputError(
+            f"{span} and hardly any below {_FAT}, where fat and air lie: they are no Hounsfield "
+            "units (stored 1024 too high, or in 8 bits); convert it from DICOM with slope and "
+            f"intercept, or give the window in its own values instead of {low:g} to {high:g}."
+        )
+    if np.mean((counted >= low) & (counted <= high)) < _LEAST_WITHIN:
+        raise InputError(
+            f"{span}, hardly any of them within the window of {low:g} to {high:g} HU; convert it "
+            "from DICOM with slope and intercept, or give the window that fits."
+        )
+
+
+def sampled_slices(count: int) -> list[int]:
+    """The places of slices, evenly spread, that stand for a volume of ``count``."""
+    places = np.linspace(0, count - 1, min(count, LOOKED_AT))
+    return sorted({int(place) for place in places})
