@@ -1,4 +1,5 @@
-"""The attention maps of a network, on request, for overlays. A network that is not asked neither keeps nor computes more."""
+"""The attention maps of a network, on request, for overlays. A network that is not asked neither
+keeps nor computes more."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,15 +18,18 @@ Size = torch.Size | tuple[int, int]
 
 
 def attention_maps(net: nn.Module, image: Tensor, overlay: bool = False) -> dict[str, Tensor]:
-    """All attention maps that ``net``, in evaluation mode, forms for ``image`` (B, C, H, W), by the name of their module.
+    """All attention maps that ``net``, in evaluation mode, forms for ``image`` (B, C, H, W), by
+    the name of their module.
 
     Args:
-        overlay: give maps over pairs of pixels as what each pixel receives, (B, 1, H, W), and leave those over pairs of channels out.
+        overlay: give maps over pairs of pixels as what each pixel receives, (B, 1, H, W), and
+            leave those over pairs of channels out.
 
     Returns:
-        A map over pixels (gates, spatial attention) as (B, 1, H, W), resampled to the image: ready for an overlay; networks whose
-        attention has several channels give as many. A map over pairs (of pixels: PLA and SCA; of channels: CCA) as it is,
-        (B, [heads,] N, M), rows looking at columns. These may be large: N is the number of pixels of a level.
+        A map over pixels (gates, spatial attention) as (B, 1, H, W), resampled to the image: ready
+        for an overlay; networks whose attention has several channels give as many. A map over
+        pairs (of pixels: PLA and SCA; of channels: CCA) as it is, (B, [heads,] N, M), rows looking
+        at columns. These may be large: N is the number of pixels of a level.
 
     Raises:
         InputError: ``net`` is in training mode or has no attention maps.
@@ -64,19 +68,21 @@ def attention_maps(net: nn.Module, image: Tensor, overlay: bool = False) -> dict
 
 
 def received(pairs: Tensor, size: Size, padded: Size) -> Tensor:
-    """How much attention each pixel gets, the mean over heads and over the pixels that look: pairs (B, [heads,] N, N) -> (B, 1, H, W).
+    """The attention that each pixel gets, the mean over heads and over the pixels that look: pairs
+    (B, [heads,] N, N) -> (B, 1, H, W).
 
     Args:
         size: H and W of the image.
-        padded: H and W that the network padded it to, at the bottom and on the right: the next multiples of its coarsest stride;
-            `attention_maps` with ``overlay`` finds them out.
+        padded: H and W that the network padded it to, at the bottom and on the right: the next
+            multiples of its coarsest stride; `attention_maps` with ``overlay`` finds them out.
     """
     rows, pixels = pairs.shape[-2:]
     height = max(1, round(math.sqrt(pixels * padded[0] / padded[1])))
     width = pixels // height
     if rows != pixels or height * width != pixels:
         raise InputError(
-            f"a map of shape {tuple(pairs.shape)} is not one over pairs of pixels of an image of {padded[0]} x {padded[1]}; "
+            f"a map of shape {tuple(pairs.shape)} is not one over pairs of pixels of an image of "
+            f"{padded[0]} x {padded[1]}; "
             "give a square map, and the size to which the network padded the image."
         )
     columns = pairs.float().flatten(1, -2).mean(1)  # (B, N)
@@ -84,7 +90,8 @@ def received(pairs: Tensor, size: Size, padded: Size) -> Tensor:
 
 
 def _fit(attention: Tensor, size: Size, padded: Size) -> Tensor:
-    """Resampled to the padded image and cropped to the image: networks pad at the bottom and on the right."""
+    """Resampled to the padded image and cropped to the image: networks pad at the bottom and on
+    the right."""
     return resize(attention.float(), padded)[..., : size[0], : size[1]]
 
 

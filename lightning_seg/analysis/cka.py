@@ -1,10 +1,12 @@
-"""``lightning-seg cka``: how alike the layers of one or two trained networks are. Nguyen, Raghu, Kornblith, ICLR 2021.
+"""``lightning-seg cka``: how alike the layers of one or two trained networks are. Nguyen, Raghu,
+Kornblith, ICLR 2021.
 
-    CKA(X, Y) = sum_b HSIC(X_b X_b', Y_b Y_b') / sqrt(sum_b HSIC(X_b X_b', X_b X_b') * sum_b HSIC(Y_b Y_b', Y_b Y_b'))
-    HSIC(K, M) = (tr(K M) + 1'K 1 1'M 1 / ((n - 1)(n - 2)) - 2 1'K M 1 / (n - 2)) / (n (n - 3)),  diagonals of K and M zero
+    CKA(X, Y) = sum_b HSIC(X_b X_b', Y_b Y_b') / sqrt(sum_b HSIC(X_b X_b', X_b X_b') * sum_b
+    HSIC(Y_b Y_b', Y_b Y_b')) HSIC(K, M) = (tr(K M) + 1'K 1 1'M 1 / ((n - 1)(n - 2)) - 2 1'K M 1 /
+    (n - 2)) / (n (n - 3)),  diagonals of K and M zero
 
-X_b are the outputs of a layer for the n images of a batch b, flattened. This HSIC (Song et al. 2012) is unbiased: the value does not
-depend on the size of the batches.
+X_b are the outputs of a layer for the n images of a batch b, flattened. This HSIC (Song et al.
+2012) is unbiased: the value does not depend on the size of the batches.
 """
 
 import argparse
@@ -36,7 +38,8 @@ SKIPPED = (nn.Identity, nn.Dropout, nn.Dropout2d)  # they change nothing in eval
 def gram(features: Tensor) -> Tensor:
     """X (n, ...) -> X X' (n, n), float64, of the centred features over their number.
 
-    The unbiased HSIC is the same for centred features (a_i + a_j added to each entry off the diagonal cancels), and far more exact.
+    The unbiased HSIC is the same for centred features (a_i + a_j added to each entry off the
+    diagonal cancels), and far more exact.
     """
     x = features.detach().flatten(1).float()
     x = x - x.mean(0)
@@ -77,9 +80,11 @@ class MinibatchCKA:
 def layer_grams(
     net: nn.Module, image: Tensor, pattern: str = "*", run: Callable[[Tensor], Any] | None = None
 ) -> dict[str, Tensor]:
-    """Gram matrices of the outputs of all layers (modules without children) whose name matches, in the order of their calls.
+    """Gram matrices of the outputs of all layers (modules without children) whose name matches, in
+    the order of their calls.
 
-    A layer that is called again counts again, as ``name#2``. ``run`` is called instead of ``net`` itself, to prepare the image.
+    A layer that is called again counts again, as ``name#2``. ``run`` is called instead of ``net``
+    itself, to prepare the image.
     """
     grams: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
@@ -103,7 +108,8 @@ def layer_grams(
             handle.remove()
     if not grams:
         raise InputError(
-            f"no layer of {type(net).__name__} matches {pattern!r}; give a pattern such as 'decoder.*'."
+            f"no layer of {type(net).__name__} matches {pattern!r}; give a pattern such as "
+            "'decoder.*'."
         )
     return grams
 
@@ -114,7 +120,8 @@ def compare_layers(
     images: Iterable[Tensor],
     pattern: str = "*",
 ) -> tuple[list[str], list[str], Tensor]:
-    """Names of the layers of both, and their CKA (L1, L2), over batches of images (B, C, H, W) uint8."""
+    """Names of the layers of both, and their CKA (L1, L2), over batches of images (B, C, H, W)
+    uint8."""
     estimate, names, others = MinibatchCKA(), [], []
     for image in images:
         grams = layer_grams(first.net, image.to(first.mean.device), pattern, first)
@@ -131,7 +138,8 @@ def compare_layers(
 def validation_images(
     checkpoint: str | Path, batches: int, batch_size: int, root: str | None = None
 ) -> list[Tensor]:
-    """Batches (B, C, H, W) uint8 of the validation split of the data that a checkpoint was trained on."""
+    """Batches (B, C, H, W) uint8 of the validation split of the data that a checkpoint was trained
+    on."""
     saved = read_checkpoint(checkpoint).get("datamodule_hyper_parameters", {})
     options = {key: value for key, value in saved.items() if not key.startswith("_")}
     options |= {"batch_size": batch_size, "num_workers": 0} | ({"root": root} if root else {})
@@ -141,7 +149,8 @@ def validation_images(
     images = [image for image in images if len(image) >= LEAST]
     if not images:
         raise InputError(
-            f"the validation split has fewer than {LEAST} images, too few for CKA; give a larger one."
+            f"the validation split has fewer than {LEAST} images, too few for CKA; give a larger "
+            "one."
         )
     return images
 
@@ -167,7 +176,8 @@ def draw_similarity(
 
 
 def write_table(path: Path, similarity: Tensor, rows: list[str], columns: list[str]) -> None:
-    """The numbers of the heat map: a row per layer of the first network, a column per layer of the second."""
+    """The numbers of the heat map: a row per layer of the first network, a column per layer of the
+    second."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["layer", *columns])
@@ -193,7 +203,8 @@ def main(args: list[str]) -> None:
     channels = [network.form.in_channels for network in (first, second)]
     if channels[0] != channels[1]:
         raise InputError(
-            f"the networks take {channels[0]} and {channels[1]} channels; compare networks of one input."
+            f"the networks take {channels[0]} and {channels[1]} channels; compare networks of one "
+            "input."
         )
     images = validation_images(paths[0], options.batches, options.batch_size, options.root)
     rows, columns, similarity = compare_layers(first, second, images, options.layers)
@@ -208,7 +219,8 @@ def main(args: list[str]) -> None:
             f"cannot write {str(output)!r}: {error}; give --output a path such as cka.png."
         ) from error
     print(
-        f"linear CKA of {len(rows)} x {len(columns)} layers over {sum(map(len, images))} validation images"
+        f"linear CKA of {len(rows)} x {len(columns)} layers over {sum(map(len, images))} "
+        "validation images"
     )
     print(f"heat map:  {output}\nnumbers:   {output.with_suffix('.csv')}")
 

@@ -1,6 +1,8 @@
-"""``lightning-seg profile``: what networks cost. Parameters, multiply-adds, memory and time of inference in float32, side by side.
+"""``lightning-seg profile``: what networks cost. Parameters, multiply-adds, memory and time of
+inference in float32, side by side.
 
-A network is named as ``unet``, or with options as ``pam_unet:attention=none`` and ``unet:widths=[8,16,32],skip=dca``.
+A network is named as ``unet``, or with options as ``pam_unet:attention=none`` and
+``unet:widths=[8,16,32],skip=dca``.
 """
 
 import argparse
@@ -27,9 +29,12 @@ from lightning_seg.models.frame.listing import count
 from lightning_seg.options import OptionParser
 
 CONVENTION = (
-    "parameters: all, without buffers. GMACs: 10^9 multiply-adds of one image, half of torch.utils.flop_counter: convolutions and "
-    "matrix products, those of attention included; no norms, activations or interpolation. memory: weights, image and the most "
-    "that one forward pass of one image holds at once, {memory}. time: a forward pass in eager mode, median [quartiles] of at "
+    "parameters: all, without buffers. GMACs: 10^9 multiply-adds of one image, half of "
+    "torch.utils.flop_counter: convolutions and "
+    "matrix products, those of attention included; no norms, activations or interpolation. "
+    "memory: weights, image and the most "
+    "that one forward pass of one image holds at once, {memory}. time: a forward pass in eager "
+    "mode, median [quartiles] of at "
     "most {repeats} runs."
 )
 _MEMORY = {
@@ -55,7 +60,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Profile:
-    """What one network costs. peak_memory in bytes, None where the device has no counter."""
+    """The costs of one network. peak_memory in bytes, None where the device has no counter."""
 
     model: str
     size: int
@@ -67,7 +72,8 @@ class Profile:
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """``name:key=value,key=value``, values as in YAML -> the name of the architecture and the options of its constructor."""
+    """``name:key=value,key=value``, values as in YAML -> the name of the architecture and the
+    options of its constructor."""
     match = _SPEC.fullmatch(spec)
     if match is None:
         raise InputError(
@@ -80,12 +86,14 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         return match["name"], {key: yaml.safe_load(value) for key, _, value in pairs}
     except yaml.YAMLError as error:
         raise InputError(
-            f"the options of {spec!r} cannot be read; write values as in YAML, such as widths=[8,16]."
+            f"the options of {spec!r} cannot be read; write values as in YAML, such as "
+            "widths=[8,16]."
         ) from error
 
 
 def profiled_device(name: str | None) -> torch.device:
-    """The device of that name (default: the GPU where there is one); InputError where this machine has none."""
+    """The device of that name (default: the GPU where there is one); InputError where this machine
+    has none."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)
@@ -109,7 +117,8 @@ def profile(
     """Build the network with random weights, count and time it on images (C, size, size).
 
     Args:
-        repeats: runs that are timed per batch size; fewer, but at least 3, once they take ``seconds``.
+        repeats: runs that are timed per batch size; fewer, but at least 3, once they take
+            ``seconds``.
         most: the largest batch that is tried.
     """
     name, options = parse(spec)
@@ -129,7 +138,8 @@ def profile(
 
 
 def peak_memory(net: nn.Module, image: Tensor) -> int | None:
-    """Bytes of the weights, the image and the most that a forward pass holds at once, on the device of ``image``."""
+    """Bytes of the weights, the image and the most that a forward pass holds at once, on the
+    device of ``image``."""
     if image.device.type == "cuda":
         net(image)  # the libraries' own workspaces, once
         torch.cuda.reset_peak_memory_stats(image.device)
@@ -236,7 +246,8 @@ def plot(profiles: Sequence[Profile], path: Path) -> None:
     axes.margins(0.15)
     axes.set_xlabel("parameters, millions")
     axes.set_ylabel(
-        f"GMACs of one image of {profiles[0].size} x {profiles[0].size} (multiply-adds, attention included)"
+        f"GMACs of one image of {profiles[0].size} x {profiles[0].size} (multiply-adds, attention "
+        "included)"
     )
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150, format="png")
@@ -254,7 +265,8 @@ def main(args: list[str]) -> None:
         ".json"
     ):  # `--json unet` would take the network
         raise InputError(
-            f"--json is {options.json!r}; name a file that ends in .json, or give --json last to print."
+            f"--json is {options.json!r}; name a file that ends in .json, or give --json last to "
+            "print."
         )
     device = profiled_device(options.device)
     specs = [_with_encoder(spec, options.encoder) for spec in options.architecture]
@@ -270,7 +282,8 @@ def main(args: list[str]) -> None:
     )
     if options.json != "-":
         print(
-            f"{options.size} x {options.size} on {where}\n\n{profile_table(profiles)}\n\n{convention}"
+            f"{options.size} x {options.size} on "
+            f"{where}\n\n{profile_table(profiles)}\n\n{convention}"
         )
     try:
         if options.json:

@@ -1,10 +1,13 @@
-"""Scores of whole volumes, in mm and ml: of data sets whose samples are slices of scans, after `test` and `validate`.
+"""Scores of whole volumes, in mm and ml: of data sets whose samples are slices of scans, after
+`test` and `validate`.
 
-The slices of a scan are put together in their order, whatever the order and the device they were predicted on, each once. They
-are kept compressed, and a scan is scored and dropped as soon as it is whole: memory holds one volume, and slices of scans that
-are not whole yet at about a hundredth of their size. Dice, IoU, HD95 (mm) and NSD (share of the surfaces within 2 mm) are of one
-scan and class each, with the spacing of its voxels at the scored size; then the mean over scans, each scan counting alike.
-Empty masks: Dice and IoU as in ``evaluation.conventions``, HD95 and NSD as in ``evaluation.boundary``.
+The slices of a scan are put together in their order, whatever the order and the device they were
+predicted on, each once. They are kept compressed, and a scan is scored and dropped as soon as it
+is whole: memory holds one volume, and slices of scans that are not whole yet at about a hundredth
+of their size. Dice, IoU, HD95 (mm) and NSD (share of the surfaces within 2 mm) are of one scan and
+class each, with the spacing of its voxels at the scored size; then the mean over scans, each scan
+counting alike. Empty masks: Dice and IoU as in ``evaluation.conventions``, HD95 and NSD as in
+``evaluation.boundary``.
 """
 
 import csv
@@ -165,7 +168,8 @@ def _mean(values: Sequence[float]) -> Estimate:
 
 
 class VolumeScores(L.Callback):
-    """Writes ``volumes.csv`` beside the score table, and adds ``volumes`` to ``summary.json``: it comes after `ScoreReport`."""
+    """Writes ``volumes.csv`` beside the score table, and adds ``volumes`` to ``summary.json``: it
+    comes after `ScoreReport`."""
 
     def __init__(self) -> None:
         self._volumes: Volumes | None = None

@@ -1,1 +1,2 @@
-"""A checkpoint as a model that others load: for Hugging Face (`hf`), ONNX (`onnx`) and torch programs (`program`)."""
+"""A checkpoint as a model that others load: for Hugging Face (`hf`), ONNX (`onnx`) and torch
+programs (`program`)."""

@@ -1,7 +1,8 @@
 """``lightning-seg export``: from a checkpoint to a model that others load, without lightning_seg.
 
-A kind of export is one file of this folder: its docstring begins with ``lightning-seg export <kind>`` in double backticks,
-and its ``main`` takes the arguments that follow.
+A kind of export is one file of this folder: its docstring begins with
+``lightning-seg export <kind>`` in double backticks, and its ``main`` takes the arguments that
+follow.
 """
 
 import ast
@@ -17,9 +18,9 @@ def export_kinds() -> dict[str, str]:
     found = {}
     for file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        about = re.match(rf"``lightning-seg export {file.stem}``: (.*)", text)
+        about = re.match(rf"``lightning-seg export {file.stem}``: (.*?\.)(\s|$)", text, re.DOTALL)
         if about:
-            found[file.stem] = about[1]
+            found[file.stem] = " ".join(about[1].split())
     return found
 
 

@@ -1,4 +1,5 @@
-"""That an exported folder gives the checkpoint's logits, in an interpreter without lightning_seg, on phantoms."""
+"""That an exported folder gives the checkpoint's logits, in an interpreter without lightning_seg,
+on phantoms."""
 
 import os
 import subprocess
@@ -23,7 +24,8 @@ _NATIVE = 128  # where the network takes images of any size
 
 
 class FolderDifference(NamedTuple):
-    """The largest ones: of logits, of pixels that the processor scaled in grey levels; ``pixels``: the share that differs."""
+    """The largest ones: of logits, of pixels that the processor scaled in grey levels; ``pixels``:
+    the share that differs."""
 
     logits: float
     grey_levels: int
@@ -31,7 +33,7 @@ class FolderDifference(NamedTuple):
 
 
 def check_folder(folder: Path, network: Ensemble) -> FolderDifference:
-    """How far the folder is from the network; InputError where it does not load, or is too far."""
+    """Compare the folder with the network; InputError where it does not load, or is too far off."""
     pictures = _pictures(network)
     scaled = torch.from_numpy(np.stack([network.scale(picture) for picture in pictures])).permute(
         0, 3, 1, 2
@@ -50,8 +52,10 @@ def check_folder(folder: Path, network: Ensemble) -> FolderDifference:
         not difference.logits <= TOLERANCE or difference.grey_levels > 1
     ):  # also where it is no number
         raise InputError(
-            f"the exported model is not the checkpoint: logits differ by up to {difference.logits:.1e} (allowed {TOLERANCE:g}) "
-            f"and scaled pictures by {difference.grey_levels} grey levels (allowed 1), so nothing was written; report this "
+            "the exported model is not the checkpoint: logits differ by up to "
+            f"{difference.logits:.1e} (allowed {TOLERANCE:g}) "
+            f"and scaled pictures by {difference.grey_levels} grey levels (allowed 1), so nothing "
+            "was written; report this "
             "network with its checkpoint."
         )
     return difference
@@ -68,7 +72,8 @@ def _pictures(network: Ensemble) -> np.ndarray:
 
 
 def _load_alone(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `_load_alone.py` finds; InputError with its last words where it fails."""
+    """Run `_load_alone.py` and return what it finds; InputError with its last words where it
+    fails."""
     with tempfile.TemporaryDirectory() as scratch:
         given, found = Path(scratch) / "given.safetensors", Path(scratch) / "found.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, given)
@@ -84,13 +89,14 @@ def _load_alone(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
             raise InputError(
-                f"the exported model does not load without lightning_seg, so nothing was written; the reason was: {last}"
+                "the exported model does not load without lightning_seg, so nothing was written; "
+                f"the reason was: {last}"
             )
         return load_file(found)
 
 
 def clean_environment(scratch: str) -> dict[str, str]:
-    """Of a process that finds no cached model code and asks no network."""
+    """The environment of a process that finds no cached model code and asks no network."""
     places = {
         "HF_HOME": scratch,
         "HF_MODULES_CACHE": f"{scratch}/modules",

@@ -1,7 +1,9 @@
-"""The source files that a network needs, flat and with relative imports: what the Hub loads where lightning_seg is absent.
+"""The source files that a network needs, flat and with relative imports: what the Hub loads where
+lightning_seg is absent.
 
-transformers copies the files that a file names in ``from .name import``, one folder deep; so every module of lightning_seg
-that is imported becomes a file beside the others, and nothing in them says ``lightning_seg``.
+transformers copies the files that a file names in ``from .name import``, one folder deep; so every
+module of lightning_seg that is imported becomes a file beside the others, and nothing in them says
+``lightning_seg``.
 """
 
 import ast
@@ -17,7 +19,8 @@ HEADER = f"# Part of {PACKAGE} {__version__}. SPDX-License-Identifier: Apache-2.
 REPLACED = {
     "load_weights": "",  # finds, downloads and hashes what an encoder starts from
     "typed": (
-        "def typed(owner: str, cls: type, options: dict[str, Any], skip: set[str] | None = None) -> dict[str, Any]:\n"
+        "def typed(owner: str, cls: type, options: dict[str, Any], skip: set[str] | None = None) "
+        "-> dict[str, Any]:\n"
         '    """``options`` as they are: they were checked before the network was trained."""\n'
         "    return options\n"
     ),
@@ -25,7 +28,8 @@ REPLACED = {
 
 
 def flat_sources(modules: Iterable[str]) -> dict[str, str]:
-    """File name -> text of ``modules`` (``lightning_seg.models.unet``) and of every module of the project they import."""
+    """File name -> text of ``modules`` (``lightning_seg.models.unet``) and of every module of the
+    project they import."""
     found: dict[str, str] = {}
     homes: dict[str, str] = {}
     waiting = list(modules)

@@ -14,7 +14,7 @@ SIDES = range(16, 8193)
 
 
 def export_facts(network: Ensemble, checkpoint: Path) -> dict[str, Any]:
-    """Where a model comes from and what its output is."""
+    """The facts of a model: where it comes from and what its output is."""
     content = read_checkpoint(checkpoint)
     model, origin = content["hyper_parameters"], content.get("lightning_seg", {})
     return {

@@ -1,4 +1,5 @@
-"""What all exports into one file share: options, the opened checkpoint with pictures that verify it, how it is written."""
+"""What all exports into one file share: options, the opened checkpoint with pictures that verify
+it, how it is written."""
 
 import argparse
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""A trained network as the two graphs that are exported: images to logits, pictures of any size to masks."""
+"""A trained network as the two graphs that are exported: images to logits, pictures of any size to
+masks."""
 
 import copy
 
@@ -42,7 +43,8 @@ class Logits(nn.Module):
 
 
 class Masks(nn.Module):
-    """image (B, H, W, C) uint8 -> mask (B, K, H, W) uint8 in {0, 1} and probability (B, K, H, W) float32.
+    """image (B, H, W, C) uint8 -> mask (B, K, H, W) uint8 in {0, 1} and probability (B, K, H, W)
+    float32.
 
     Args:
         side: to which pictures are scaled; None: as they are.
@@ -67,8 +69,9 @@ class Masks(nn.Module):
 
 
 def scaled_pixels(pixels: Tensor, side: int) -> Tensor:
-    """Pictures (B, C, H, W) of grey levels at ``side`` x ``side``, as `data.cache.resize` scales them: by area where both sides
-    shrink, else bilinear. OpenCV's levels, but for one in some thousand, enlarged one in a hundred, which is one off.
+    """Pictures (B, C, H, W) of grey levels at ``side`` x ``side``, as `data.cache.resize` scales
+    them: by area where both sides shrink, else bilinear. OpenCV's levels, but for one in some
+        thousand, enlarged one in a hundred, which is one off.
     """
     height, width = pixels.shape[-2:]
     rows, columns = torch.arange(height).double(), torch.arange(width).double()
@@ -90,7 +93,8 @@ def _by_area(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor
 
 
 def _shares(places: Tensor, side: int) -> Tensor:
-    """(side, N): what each of N pixels, at ``places`` 0 ... N - 1, contributes to each scaled one."""
+    """(side, N): what each of N pixels, at ``places`` 0 ... N - 1, contributes to each scaled
+    one."""
     targets = torch.arange(side).double()[:, None]
     factor = (places[-1] + 1) / side
     overlap = torch.minimum((targets + 1) * factor, places + 1) - torch.maximum(
@@ -100,7 +104,8 @@ def _shares(places: Tensor, side: int) -> Tensor:
 
 
 def _bilinear(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
-    """In whole numbers as OpenCV, which keeps eleven bits of the weights and drops the last bits of the sums."""
+    """Weigh in whole numbers as OpenCV does, which keeps eleven bits of the weights and drops the
+    last bits of sums."""
     left, right, first, second = _neighbours(columns, side)
     across = ((pixels[..., left] * first + pixels[..., right] * second) / 16).floor().double()
     above, below, first, second = _neighbours(rows, side)
@@ -112,7 +117,8 @@ def _bilinear(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tenso
 
 
 def _neighbours(places: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of each scaled pixel (side,): the indices of the two it lies between, and their weights in 2048ths."""
+    """The two pixels that each scaled one (side,) lies between: their indices, and weights in
+    2048ths."""
     last = places[-1]
     centre = (torch.arange(side).double() + 0.5) * ((last + 1) / side) - 0.5
     centre = torch.minimum(centre.clamp_min(0), last)

@@ -1,4 +1,5 @@
-"""The rows of the project's leaderboard that a score table stands behind, where it was recorded there."""
+"""The rows of the project's leaderboard that a score table stands behind, where it was recorded
+there."""
 
 import csv
 import json
@@ -9,7 +10,8 @@ RESULTS = Path(__file__).parent.parent.parent / "experiments" / "results"
 
 
 def leaderboard_rows(table: Path, results: Path = RESULTS) -> list[dict[str, str]]:
-    """Of ``leaderboard.csv``, by the name of its columns; none where the table was not recorded or ranked."""
+    """Rows of ``leaderboard.csv`` by the names of its columns; none where the table was not
+    recorded or ranked."""
     board, kept = results / "leaderboard.csv", _recorded(table, results / "scores")
     if kept is None or not board.is_file():
         return []
@@ -33,7 +35,7 @@ def _recorded(table: Path, scores: Path) -> Path | None:
 
 
 def _about(row: dict[str, str], facts: dict[str, Any], kept: Path) -> bool:
-    """Whether a row is about this training, on these images, with this seed among its own."""
+    """Tell whether a row is about this training, on these images, with this seed among its own."""
     shared = {
         "dataset": "dataset",
         "digest": "protocol_digest",

@@ -1,12 +1,15 @@
-"""Load an exported folder as a stranger would, in an interpreter of its own: ``python -P _load_alone.py FOLDER IN OUT``.
+"""Load an exported folder as a stranger would, in an interpreter of its own:
+``python -P _load_alone.py FOLDER IN OUT``.
 
-IN and OUT are safetensors. IN holds ``pixel_values`` (B, C, H, W) and, where the model takes pictures, ``pictures``
-(B, H, W, C) uint8; OUT gets the model's ``logits`` and what the image processor makes of the pictures, ``processed``.
+IN and OUT are safetensors. IN holds ``pixel_values`` (B, C, H, W) and, where the model takes
+pictures, ``pictures`` (B, H, W, C) uint8; OUT gets the model's ``logits`` and what the image
+processor makes of the pictures, ``processed``.
 """
 
 import sys
 
-# What the folder has to do without: lightning_seg and what it needs beyond torch, timm, transformers, pillow.
+# What the folder has to do without: lightning_seg and what it needs beyond torch, timm,
+# transformers, pillow.
 ABSENT = (
     *(
         "lightning_seg",

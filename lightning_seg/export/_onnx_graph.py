@@ -1,4 +1,5 @@
-"""Surgery on ONNX graphs: names of dimensions, padding to a multiple, weights in bfloat16, metadata."""
+"""Surgery on ONNX graphs: names of dimensions, padding to a multiple, weights in bfloat16,
+metadata."""
 
 import json
 from typing import Any
@@ -9,7 +10,8 @@ _MANY = 64  # values from which a tensor is a weight worth storing in half the b
 
 
 def name_dimensions(model: Any, names: tuple[str, ...]) -> None:
-    """Give the free dimensions of the (only) input these names, and those of the outputs that are the same ones."""
+    """Give the free dimensions of the (only) input these names, and those of the outputs that are
+    the same ones."""
     del model.graph.value_info[:]  # shapes of what lies between, in the old names
     dims = model.graph.input[0].type.tensor_type.shape.dim
     known = {dim.dim_param: name for dim, name in zip(dims, names, strict=True) if dim.dim_param}
@@ -24,7 +26,8 @@ def name_dimensions(model: Any, names: tuple[str, ...]) -> None:
 
 
 def pad_inputs(model: Any, multiple: int, axes: tuple[int, int]) -> None:
-    """Let the graph itself repeat the last row and column of its input up to a multiple, and cut its outputs back.
+    """Let the graph itself repeat the last row and column of its input up to a multiple, and cut
+    its outputs back.
 
     Args:
         axes: height and width of the input; those of the outputs are 2 and 3.
@@ -82,7 +85,8 @@ def pad_inputs(model: Any, multiple: int, axes: tuple[int, int]) -> None:
 
 
 def store_bfloat16(model: Any) -> None:
-    """Store weights as bfloat16, half the bytes; the graph turns them into float32, in which it computes."""
+    """Store weights as bfloat16, half the bytes; the graph turns them into float32, in which it
+    computes."""
     import ml_dtypes
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,4 +1,5 @@
-"""The pictures on which an export is verified and calibrated: real ones where there are any, never those of the test split."""
+"""The pictures on which an export is verified and calibrated: real ones where there are any, never
+those of the test split."""
 
 import contextlib
 from collections.abc import Sequence
@@ -36,20 +37,23 @@ def choose_pictures(
     split: str = "val",
     option: str = "--images",
 ) -> Pictures:
-    """At most ``count`` pictures: of ``folder``, else of the split that the checkpoint's data have, else phantoms.
+    """Choose up to ``count`` pictures: of ``folder``, else of the split that the checkpoint's data
+    have, else phantoms.
 
     Args:
         split: ``val`` or ``train``.
         option: that gave the folder.
 
-    Errors: InputError for a folder without pictures, or one that cannot be read, and for images of the test split in one that
+    Errors: InputError for a folder without pictures, or one that cannot be read, and for images of
+        the test split in one that
     calibrates.
     """
     if folder is not None:
         found = [one for one in find_inputs(folder, option=option).inputs if one.kind == "image"]
         if not found:
             raise InputError(
-                f"{folder!r} holds no picture; give a folder of images such as those the network is for."
+                f"{folder!r} holds no picture; give a folder of images such as those the network "
+                "is for."
             )
         chosen = _spread(found, count)
         images = [read_picture(one.path, network.trained.in_channels) for one in chosen]
@@ -63,7 +67,8 @@ def choose_pictures(
             if images and all(image.shape[2] == network.trained.in_channels for image in images):
                 return Pictures(
                     images,
-                    f"{len(images)} images of the {_NAMES[split]} split of {network.trained.dataset}",
+                    f"{len(images)} images of the {_NAMES[split]} split of "
+                    f"{network.trained.dataset}",
                 )
     few = min(count, 8)
     return Pictures(
@@ -88,7 +93,8 @@ def _data_of(checkpoint: Path) -> SegmentationDataModule | None:
 def _refuse_test_images(
     data: SegmentationDataModule | None, paths: Sequence[Path], images: Sequence[np.ndarray]
 ) -> None:
-    """InputError where one of the pictures is an image of the test split, by name and pixels: a renamed one is not found."""
+    """InputError where one of the pictures is an image of the test split, by name and pixels: a
+    renamed one is not found."""
     test = {id.rpartition("/")[2]: id for id in data.ids("test")} if data is not None else {}
     for path, image in zip(paths, images, strict=True):
         id = test.get(path.stem)
@@ -98,7 +104,8 @@ def _refuse_test_images(
             and np.array_equal(data.source.read(id).image, image)
         ):
             raise InputError(
-                f"{path} is an image of the test split of {data.hparams['dataset']}, on which nothing is to be tuned; calibrate with "
+                f"{path} is an image of the test split of {data.hparams['dataset']}, on which "
+                "nothing is to be tuned; calibrate with "
                 "others."
             )
 
@@ -115,6 +122,6 @@ def _phantoms(network: Ensemble, count: int) -> list[np.ndarray]:
 
 
 def _spread(items: Sequence[T], count: int) -> list[T]:
-    """At most ``count`` of the items, evenly from all."""
+    """Choose up to ``count`` of the items, evenly from all."""
     few = min(count, len(items))
     return [items[place * len(items) // few] for place in range(few)]

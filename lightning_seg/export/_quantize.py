@@ -1,4 +1,5 @@
-"""int8 for CPUs: convolutions in whole numbers, by onnxruntime's static quantisation; other layers stay in float32."""
+"""int8 for CPUs: convolutions in whole numbers, by onnxruntime's static quantisation; other layers
+stay in float32."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,8 @@ LAYERS = ["Conv", "Gemm"]
 
 
 def quantize_int8(model: Any, batches: Iterable[np.ndarray]) -> Any:
-    """The ONNX model with weights in int8, per channel, and activations in uint8 whose ranges are those seen in ``batches``.
+    """The ONNX model with weights in int8, per channel, and activations in uint8 whose ranges are
+    those seen in ``batches``.
 
     Args:
         batches: what the model takes, of images that are not of the test split.

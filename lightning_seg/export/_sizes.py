@@ -1,4 +1,5 @@
-"""Layers of timm with plain arithmetic of sizes: that of their own takes torch.export minutes to simplify, where sizes are symbols."""
+"""Layers of timm with plain arithmetic of sizes: that of their own takes torch.export minutes to
+simplify, where sizes are symbols."""
 
 from typing import Any
 
@@ -8,7 +9,8 @@ from torch.nn import functional as F
 
 
 def exportable(net: nn.Module) -> nn.Module:
-    """``net``, for evaluation, with such layers instead of timm's and its weights in the usual order; in place."""
+    """``net``, for evaluation, with such layers instead of timm's and its weights in the usual
+    order; in place."""
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             plain = _PLAIN.get(type(child).__name__)
@@ -45,7 +47,8 @@ class _SameConv(nn.Module):
 
 
 class _SwinBlock(nn.Module):
-    """A block of Swin Transformer (Liu et al., 2021); timm pads to whole windows by remainders, and computes views from them."""
+    """A block of Swin Transformer (Liu et al., 2021); timm pads to whole windows by remainders,
+    and computes views from them."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -85,7 +88,8 @@ class _SwinBlock(nn.Module):
 
 
 def _parts(length: int, window: int, shift: int) -> Tensor:
-    """(length,): which of the three parts of a shifted axis that must not see each other a place belongs to."""
+    """(length,): which of the three parts of a shifted axis that must not see each other a place
+    belongs to."""
     place = torch.arange(length)
     return (place >= length - window).long() + (place >= length - shift)
 

@@ -1,4 +1,5 @@
-"""torch.export of a graph with as many free dimensions as the network allows, and the reason where it does not."""
+"""torch.export of a graph with as many free dimensions as the network allows, and the reason where
+it does not."""
 
 import contextlib
 import copy
@@ -20,13 +21,15 @@ _MULTIPLES = (2, 4, 8, 16, 32, 64)
 
 
 class Shapes(NamedTuple):
-    """Which sizes an exported graph takes.
+    """The sizes that an exported graph takes.
 
     Attributes:
         batch: any number of images; else one.
-        side: the only height and width; None: any, in multiples of ``multiple`` (for ONNX, any at all: the graph pads).
+        side: the only height and width; None: any, in multiples of ``multiple`` (for ONNX, any at
+            all: the graph pads).
         multiple: of height and width, to which the network pads.
-        reason: why a dimension is not free, in words; empty where all are, or where the user fixed it.
+        reason: why a dimension is not free, in words; empty where all are, or where the user fixed
+            it.
     """
 
     batch: bool
@@ -72,8 +75,9 @@ Result = TypeVar("Result")
 
 @torch.no_grad()
 def padding_of(logits: nn.Module, channels: int) -> int:
-    """The largest multiple to which an image may be padded beforehand with its last row and column and give the same logits:
-    that to which the network itself pads. 1 for a network that does not pad; FormError for one that does not take every size."""
+    """The largest multiple to which an image may be padded beforehand with its last row and column
+    and give the same logits: that to which the network itself pads. 1 for a network that does not
+    pad; FormError for one that does not take every size."""
     exact = copy.deepcopy(logits).double()  # in which a little is not nothing
     image = torch.rand(1, channels, *_PROBE, generator=torch.Generator().manual_seed(0)).double()
     try:
@@ -95,9 +99,11 @@ def padding_of(logits: nn.Module, channels: int) -> int:
 
 
 def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[Shapes, Result]:
-    """What ``attempt`` makes of the first form that can be traced and that it accepts, by not raising a `FormError`.
+    """Return what ``attempt`` makes of the first form that can be traced and that it accepts, by
+    not raising a `FormError`.
 
-    The shapes say why the forms before were not. Raises the error of the last form where none will do, and any other at once.
+    The shapes say why the forms before were not. Raises the error of the last form where none will
+    do, and any other at once.
     """
     reason, failure = "", FormError("nothing was tried.")
     for form in forms:
@@ -159,7 +165,7 @@ def _export(graph: nn.Module, example: Tensor, free: dict[int, Any]) -> Exported
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the lines that torch logs of a failed export: its error says the same."""
+    """Work without the lines that torch logs of a failed export: its error says the same."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

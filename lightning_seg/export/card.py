@@ -1,4 +1,5 @@
-"""The model card: ``README.md`` of an exported folder, made from the checkpoint and from what lies beside it in its run."""
+"""The model card: ``README.md`` of an exported folder, made from the checkpoint and from what lies
+beside it in its run."""
 
 import re
 from importlib.metadata import version
@@ -99,7 +100,8 @@ def _run(checkpoint: Path) -> Run:
 
 
 def _plain(result: Result) -> bool:
-    """Whether one pass of this network alone was scored, on a whole split: no augmentation, ensemble or post-processing."""
+    """Tell whether one pass of this network alone was scored, on a whole split: no augmentation,
+    ensemble or post-processing."""
     if result.summary.partial:
         return False
     found = result.summary.inference
@@ -188,7 +190,7 @@ def _cell(found: Estimate) -> str:
 
 
 def architecture(run: Run) -> list[tuple[str, str]]:
-    """What the network is, as pairs of name and text."""
+    """The network, as pairs of name and text."""
     model, size, channels = run.model, run.data["size"], run.model["in_channels"]
     classes = len(model["classes"])
     given = (model["options"] or {}) | {
@@ -207,7 +209,8 @@ def architecture(run: Run) -> list[tuple[str, str]]:
         ("Encoder", f"{known['encoder']} ({known['encoder weights']})"),
         (
             "Input",
-            f"{shape}, {colours}, in [0, 1]; the model normalises it itself ({model['normalization']})",
+            f"{shape}, {colours}, in [0, 1]; the model normalises it itself "
+            f"({model['normalization']})",
         ),
         (
             "Output",
@@ -220,7 +223,7 @@ def architecture(run: Run) -> list[tuple[str, str]]:
 
 
 def training_facts(run: Run) -> list[tuple[str, str]]:
-    """How it was trained, as pairs of name and text."""
+    """The training, as pairs of name and text."""
     model, data, recipe = run.model, run.data, run.recipe()
     known = dict(header(run, run.results[0] if run.results else None))
     kept = (

@@ -1,7 +1,9 @@
-"""``lightning-seg export hf``: a trained network as a folder that transformers loads where lightning_seg is absent.
+"""``lightning-seg export hf``: a trained network as a folder that transformers loads where
+lightning_seg is absent.
 
-The folder holds ``config.json``, ``model.safetensors``, the network's own source files with relative imports, an image
-processor, and a model card made from the run. It appears complete and checked against the checkpoint, or not at all.
+The folder holds ``config.json``, ``model.safetensors``, the network's own source files with
+relative imports, an image processor, and a model card made from the run. It appears complete and
+checked against the checkpoint, or not at all.
 """
 
 import argparse
@@ -55,7 +57,8 @@ def main(args: Sequence[str]) -> None:
     push = f"lightning-seg push {options.output} --repo-id {options.repo_id}"
     print(
         f"exported:  {options.output}\n"
-        f"checked without lightning_seg: logits differ by at most {found.logits:.1e} (allowed {TOLERANCE:g}), "
+        f"checked without lightning_seg: logits differ by at most {found.logits:.1e} (allowed "
+        f"{TOLERANCE:g}), "
         f"{found.pixels:.3%} of the scaled pixels by {found.grey_levels} grey level\n"
         f"upload:  {push if options.repo_id else 'export with --repo-id, which the card names, then lightning-seg push'}"
     )
@@ -83,7 +86,8 @@ def export_hf(
     license_id: str = "other",
     overwrite: bool = False,
 ) -> FolderDifference:
-    """Write the folder ``output`` for a checkpoint, after it has been loaded and compared in a process of its own.
+    """Write the folder ``output`` for a checkpoint, after it has been loaded and compared in a
+    process of its own.
 
     Args:
         checkpoint: a ``.ckpt`` file, or the folder of a run: its best one.
@@ -91,7 +95,8 @@ def export_hf(
         license_id: of the weights.
         overwrite: replace an earlier export.
 
-    Errors: InputError for a network that is not of lightning_seg, a name that is none on the Hub, a folder that is in use, a
+    Errors: InputError for a network that is not of lightning_seg, a name that is none on the Hub,
+        a folder that is in use, a
     library that is missing, and logits that are not those of the checkpoint.
     """
     if repo_id:
@@ -119,12 +124,14 @@ def _check(architecture: str, output: Path, overwrite: bool) -> None:
     """All that can be refused before anything is loaded."""
     if ":" in architecture:
         raise InputError(
-            f"the network {architecture!r} is not of lightning_seg, and what its code needs is not known; export one that "
+            f"the network {architecture!r} is not of lightning_seg, and what its code needs is "
+            "not known; export one that "
             "`lightning-seg models` lists, or put yours into lightning_seg/models."
         )
     if find_spec("transformers") is None:
         raise InputError(
-            "the export is checked with transformers, which is absent; pip install 'lightning_seg[hf]'."
+            "the export is checked with transformers, which is absent; pip install "
+            "'lightning_seg[hf]'."
         )
     if output.is_file() or (
         output.is_dir() and any(output.iterdir()) and not (overwrite and is_export(output))
@@ -148,7 +155,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder holds what `export_hf` writes and nothing else."""
+    """Tell whether a folder holds what `export_hf` writes and nothing else."""
     config = folder / "config.json"
     try:
         ours = json.loads(config.read_text(encoding="utf-8")).get("model_type") == MODEL_TYPE
@@ -192,7 +199,7 @@ def write_model(folder: Path, network: Ensemble, loss: dict[str, Any] | None = N
 def configuration(
     module: ImageNetwork, size: int | None, loss: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """What ``config.json`` holds."""
+    """The content of ``config.json``."""
     form = module.form
     classes = dict(enumerate(module.classes))
     return {
@@ -228,7 +235,8 @@ def write_code(folder: Path, architecture: str) -> None:
     files["network.py"] = (
         f'{HEADER}"""Which class is the network."""\n\nfrom .{home} import {cls.__name__} as Network\n'
     )
-    # transformers knows a model's class by that of its configuration, and code in folders of one name by its content: two
+    # transformers knows a model's class by that of its configuration, and code in folders of one
+    # name by its content: two
     # exports called alike would share both, were their configurations the same
     digest = hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16]
     for path in REMOTE.glob("*_lightning_seg.py"):

@@ -1,4 +1,5 @@
-"""``lightning-seg export onnx``: a checkpoint as an ONNX file, written only after it gave the checkpoint's numbers.
+"""``lightning-seg export onnx``: a checkpoint as an ONNX file, written only after it gave the
+checkpoint's numbers.
 
 >>> import onnxruntime, numpy as np
 >>> session = onnxruntime.InferenceSession("model.onnx")
@@ -48,10 +49,11 @@ FEW = 4  # that verify an exact file
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """What kind of file is written.
+    """The kind of ONNX file that is written.
 
     Attributes:
-        processing: the graph takes pictures (B, H, W, C) uint8 of any size and gives masks of that size.
+        processing: the graph takes pictures (B, H, W, C) uint8 of any size and gives masks of that
+            size.
         quantize: ``int8``, ``bf16`` or empty.
         size: the only height and width; None: free, where the network allows.
         opset: of the operators of ONNX.
@@ -77,7 +79,8 @@ class OnnxOptions:
             )
         if self.processing and self.size is not None:
             raise InputError(
-                "--with-processing scales pictures of any size as the checkpoint says; leave out --size."
+                "--with-processing scales pictures of any size as the checkpoint says; leave out "
+                "--size."
             )
         check_side(self.size)
         if self.threshold != 0.5 and not self.processing:
@@ -89,7 +92,7 @@ class OnnxOptions:
 
 
 class OnnxExported(NamedTuple):
-    """What the file takes, also in words, and what its verification found."""
+    """An exported file: what it takes, also in words, and what its verification found."""
 
     shapes: Shapes
     takes: str
@@ -137,13 +140,15 @@ def export_onnx(
     options: OnnxOptions | None = None,
     trust_code: bool = False,
 ) -> OnnxExported:
-    """Write ``output`` from a checkpoint, after onnxruntime gave the checkpoint's logits (or masks) with it.
+    """Write ``output`` from a checkpoint, after onnxruntime gave the checkpoint's logits (or
+    masks) with it.
 
     Args:
         checkpoint: a ``.ckpt`` file, or the folder of a run: its best one.
         trust_code: see `read_network`.
 
-    Errors: InputError for another suffix, missing libraries, a place that cannot be written, and for a file that does not do
+    Errors: InputError for another suffix, missing libraries, a place that cannot be written, and
+        for a file that does not do
     what the checkpoint does.
     """
     options = options or OnnxOptions()
@@ -255,7 +260,8 @@ def _dimensions(axes: tuple[int, int]) -> tuple[str, str, str]:
 
 
 def to_onnx(traced: Traced, opset: int, outputs: Sequence[str]) -> Any:
-    """The program as an ``onnx.ModelProto`` with the input ``image``; InputError where it cannot be written in ``opset``."""
+    """The program as an ``onnx.ModelProto`` with the input ``image``; InputError where it cannot
+    be written in ``opset``."""
     import torch
 
     try:
@@ -281,7 +287,8 @@ def to_onnx(traced: Traced, opset: int, outputs: Sequence[str]) -> Any:
 
 
 def runner(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """The outputs of an ONNX file as a function of its input, on the CPU; FormError where onnxruntime fails."""
+    """The outputs of an ONNX file as a function of its input, on the CPU; FormError where
+    onnxruntime fails."""
     os.environ.setdefault(
         "ORT_DISABLE_TELEMETRY", "1"
     )  # read at import: Linux builds report each session from 1.29 on

@@ -1,10 +1,12 @@
-"""``lightning-seg export program``: a checkpoint as a program of torch.export, or compiled for this machine's processor.
+"""``lightning-seg export program``: a checkpoint as a program of torch.export, or compiled for
+this machine's processor.
 
 >>> import torch
 >>> logits = torch.export.load("model.pt2").module()(torch.zeros(1, 3, 256, 256))               # plain
 >>> logits = torch._inductor.aoti_load_package("model.pt2")(torch.zeros(1, 3, 256, 256))        # --aot
 
-A plain program refuses sizes that it does not take; a compiled one checks nothing, and what it gives for them is wrong.
+A plain program refuses sizes that it does not take; a compiled one checks nothing, and what it
+gives for them is wrong.
 """
 
 import argparse
@@ -78,7 +80,8 @@ def export_program(
     images: str | None = None,
     trust_code: bool = False,
 ) -> list[str]:
-    """Write ``output``, a function from images (B, C, H, W) float32 in [0, 1] to logits, after it gave those of the checkpoint.
+    """Write ``output``, a function from images (B, C, H, W) float32 in [0, 1] to logits, after it
+    gave those of the checkpoint.
 
     Args:
         checkpoint: a ``.ckpt`` file, or the folder of a run: its best one.
@@ -116,7 +119,7 @@ def export_program(
 
 
 def _allowed(batch: np.ndarray, traced: Traced) -> bool:
-    """Whether the program takes the size: a torch program holds to its multiples."""
+    """Tell whether the program takes the size: a torch program holds to its multiples."""
     shapes = traced.shapes
     return shapes.side is not None or all(
         side % shapes.multiple == 0 and side >= 2 * shapes.multiple for side in batch.shape[2:]
@@ -167,5 +170,6 @@ def _check_compiler() -> None:
         shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name
     ):
         raise InputError(
-            "--aot needs a C++ compiler, and neither g++ nor clang++ is installed; install one, or leave --aot out."
+            "--aot needs a C++ compiler, and neither g++ nor clang++ is installed; install one, "
+            "or leave --aot out."
         )

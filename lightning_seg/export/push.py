@@ -1,4 +1,5 @@
-"""``lightning-seg push``: upload a folder that `export hf` wrote to the Hugging Face Hub, or to where $HF_ENDPOINT points."""
+"""``lightning-seg push``: upload a folder that `export hf` wrote to the Hugging Face Hub, or to
+where $HF_ENDPOINT points."""
 
 import os
 import re
@@ -40,7 +41,8 @@ def push(folder: Path, repo_id: str, private: bool = False, token: str | None = 
         private: whether a new repository is private; one that exists stays as it is.
         token: default: that of the environment or of ``hf auth login``.
 
-    Errors: InputError for another folder, another repository than the card's, no token, no network, a refusal.
+    Errors: InputError for another folder, another repository than the card's, no token, no
+        network, a refusal.
     """
     _check(folder, repo_id)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -50,7 +52,8 @@ def push(folder: Path, repo_id: str, private: bool = False, token: str | None = 
     token = token or get_token()
     if not token:
         raise InputError(
-            "there is no token for the Hub; give --token, set HF_TOKEN, or run `hf auth login` (hf.co/settings/tokens)."
+            "there is no token for the Hub; give --token, set HF_TOKEN, or run `hf auth login` "
+            "(hf.co/settings/tokens)."
         )
     api = HfApi(token=token)
     try:
@@ -69,17 +72,19 @@ def push(folder: Path, repo_id: str, private: bool = False, token: str | None = 
         Exception
     ) as error:  # of the library's HTTP client, which is another one from version to version
         raise InputError(
-            f"{api.endpoint} cannot be reached ({_first_line(error)}); check the network, or HF_ENDPOINT."
+            f"{api.endpoint} cannot be reached ({_first_line(error)}); check the network, or "
+            "HF_ENDPOINT."
         ) from error
     return str(commit.commit_url)
 
 
 def _check(folder: Path, repo_id: str) -> None:
-    """What can be refused before anything is sent."""
+    """Refuse what can be refused before anything is sent."""
     check_repo_id(repo_id)
     if not folder.is_dir() or not is_export(folder):
         raise InputError(
-            f"{folder} is not a folder that `lightning-seg export hf` wrote; export a checkpoint first."
+            f"{folder} is not a folder that `lightning-seg export hf` wrote; export a checkpoint "
+            "first."
         )
     card = folder / "README.md"
     named = re.search(
@@ -87,7 +92,8 @@ def _check(folder: Path, repo_id: str) -> None:
     )
     if named and named[1] != repo_id:
         raise InputError(
-            f"the card in {folder} tells people to load {named[1]!r}, not {repo_id!r}; export it again with "
+            f"the card in {folder} tells people to load {named[1]!r}, not {repo_id!r}; export it "
+            "again with "
             f"--repo-id {repo_id} --overwrite."
         )
 

@@ -1,4 +1,5 @@
-"""That an exported model is the checkpoint: how far its logits and masks are from it, and how far they may be."""
+"""That an exported model is the checkpoint: how far its logits and masks are from it, and how far
+they may be."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +28,7 @@ Function = Callable[[Batch], Batch]
 
 
 class LogitAgreement(NamedTuple):
-    """How far a model is from its reference.
+    """The distance of a model from its reference.
 
     Attributes:
         max_difference: the largest one of logits, the largest of which is ``largest``.
@@ -42,13 +43,15 @@ class LogitAgreement(NamedTuple):
 
     def describe(self) -> str:
         return (
-            f"logits (up to {self.largest:.3g}) differ by at most {self.max_difference:.1e}, {_masks(self.dice)} "
+            f"logits (up to {self.largest:.3g}) differ by at most {self.max_difference:.1e}, "
+            f"{_masks(self.dice)} "
             f"({self.images} compared)"
         )
 
 
 class Overlaps:
-    """Dice of two models' masks: mean over the images where either finds something, and of the classes the one that agrees least."""
+    """Dice of two models' masks: mean over the images where either finds something, and of the
+    classes the one that agrees least."""
 
     def __init__(self) -> None:
         self.each: list[NDArray[np.float64]] = []
@@ -86,7 +89,8 @@ def compare_logits(
         _check_shapes(expected, found, batch)
         if not np.isfinite(expected).all():
             raise InputError(
-                "the checkpoint gives logits that are not finite (NaN or infinite); export another one."
+                "the checkpoint gives logits that are not finite (NaN or infinite); export "
+                "another one."
             )
         found = np.where(np.isfinite(found), found, np.inf)
         difference = max(difference, float(np.abs(expected - found).max()))
@@ -98,7 +102,8 @@ def compare_logits(
 def _check_shapes(expected: NDArray[Any], found: NDArray[Any], images: NDArray[Any]) -> None:
     if expected.shape != found.shape:
         raise FormError(
-            f"the exported model gives an output of shape {found.shape} for images of shape {images.shape}, and the checkpoint "
+            f"the exported model gives an output of shape {found.shape} for images of shape "
+            f"{images.shape}, and the checkpoint "
             f"{expected.shape}."
         )
 
@@ -114,7 +119,7 @@ def reference_of(network: Ensemble) -> Function:
 
 
 class Verified(NamedTuple):
-    """That a model may be written: what was measured, and that in words with what is allowed."""
+    """A model that may be written: what was measured, and that in words with what is allowed."""
 
     found: LogitAgreement
     text: str
@@ -123,7 +128,8 @@ class Verified(NamedTuple):
 def verify_logits(
     network: Ensemble, candidate: Function, images: Sequence[Batch], variant: str = ""
 ) -> Verified:
-    """Compare with the checkpoint; InputError where the candidate is too far from it, a `FormError` if it should be equal.
+    """Compare with the checkpoint; InputError where the candidate is too far from it, a
+    `FormError` if it should be equal.
 
     Args:
         variant: ``int8`` or ``bf16``: only the masks have to agree.
@@ -134,15 +140,18 @@ def verify_logits(
         if np.isfinite(found.max_difference):
             return Verified(found, f"{found.describe()}; {variant} is allowed a Dice from {DICE}")
         raise InputError(
-            f"{variant} makes logits of this network infinite, so nothing was written; export it in float32."
+            f"{variant} makes logits of this network infinite, so nothing was written; export it "
+            "in float32."
         )
     if found.max_difference <= LOGITS:
         return Verified(found, f"{found.describe()}; allowed {LOGITS:g}")
     own = rounding(network, images)
     if found.max_difference > _ROUNDINGS * own or found.dice < DICE:
         raise FormError(
-            f"the exported model is not the checkpoint: {found.describe()}, allowed {LOGITS:g} (the checkpoint's own float32 is "
-            f"{own:.1e} from its float64), so nothing was written; report this network with its checkpoint.",
+            f"the exported model is not the checkpoint: {found.describe()}, allowed {LOGITS:g} "
+            "(the checkpoint's own float32 is "
+            f"{own:.1e} from its float64), so nothing was written; report this network with its "
+            "checkpoint.",
             _UNEQUAL,
         )
     note = (
@@ -154,18 +163,21 @@ def verify_logits(
 def _check_variant(variant: str, dice: float) -> None:
     if np.isnan(dice):
         raise InputError(
-            f"the network finds nothing in these images, so nothing tells what {variant} does to its masks; give --images in which "
+            f"the network finds nothing in these images, so nothing tells what {variant} does to "
+            "its masks; give --images in which "
             "it finds something, or export it in float32."
         )
     if dice < DICE:
         raise InputError(
-            f"{variant} changes the masks of this network: their Dice with the checkpoint's is {dice:.5f}, below {DICE}, so nothing "
+            f"{variant} changes the masks of this network: their Dice with the checkpoint's is "
+            f"{dice:.5f}, below {DICE}, so nothing "
             "was written; export it in float32."
         )
 
 
 def rounding(network: Ensemble, images: Iterable[Batch]) -> float:
-    """How far the checkpoint's logits in float32 are from those in float64: what a change of the order of sums may cost."""
+    """The distance of the checkpoint's logits in float32 from those in float64: what another order
+    of sums may cost."""
     exact = copy.deepcopy(network.modules[0]).double()
 
     @torch.inference_mode()
@@ -176,8 +188,8 @@ def rounding(network: Ensemble, images: Iterable[Batch]) -> float:
 
 
 def image_batches(pictures: Sequence[np.ndarray], shapes: Shapes, side: int) -> Iterator[Batch]:
-    """The pictures at sizes and in batches that ``shapes`` allows: alone and in twos, at ``side`` and, where any will do, at two
-    other sizes; then the rest one by one."""
+    """The pictures at sizes and in batches that ``shapes`` allows: alone and in twos, at ``side``
+    and, where any will do, at two other sizes; then the rest one by one."""
     sizes = [(side, side)]
     if shapes.side is None:
         small = 2 * shapes.multiple * -(-16 // (2 * shapes.multiple))  # 16 at least
@@ -207,12 +219,14 @@ def verify_masks(
     batch: bool,
     variant: str = "",
 ) -> Verified:
-    """As `verify_logits`, of a function from pictures (B, H, W, C) uint8 to masks and probabilities (B, K, H, W) at their size.
+    """Verify as `verify_logits` a function from pictures (B, H, W, C) uint8 to masks and
+    probabilities (B, K, H, W) at their size.
 
     Args:
         batch: the function takes more than one picture.
 
-    Returns the share of the mask pixels that differ from those of `predict` in place of a difference of logits.
+    Returns the share of the mask pixels that differ from those of `predict` in place of a
+        difference of logits.
     """
     overlaps, wrong, moved, pixels = Overlaps(), 0, 0.0, 0
     for index, picture in enumerate(pictures):
@@ -232,7 +246,8 @@ def verify_masks(
         moved += float(np.abs(probability - probabilities, dtype=np.float64).sum())
     found = LogitAgreement(wrong / pixels, overlaps.dice(), len(pictures), 1.0)
     text = (
-        f"{found.max_difference:.1e} of the mask pixels differ from `predict`, {_masks(found.dice)}, probabilities are "
+        f"{found.max_difference:.1e} of the mask pixels differ from `predict`, "
+        f"{_masks(found.dice)}, probabilities are "
         f"{moved / pixels:.1e} off on average ({len(pictures)} pictures)"
     )
     if variant:
@@ -240,7 +255,8 @@ def verify_masks(
         return Verified(found, f"{text}; {variant} is allowed a Dice from {DICE}")
     if not (found.max_difference <= PIXELS and moved / pixels <= PIXELS) or found.dice < DICE:
         raise FormError(
-            f"the exported model is not the checkpoint: {text}, allowed {PIXELS:g} and a Dice from {DICE}, so nothing was written; "
+            f"the exported model is not the checkpoint: {text}, allowed {PIXELS:g} and a Dice "
+            f"from {DICE}, so nothing was written; "
             "export the plain graph, without --with-processing.",
             _UNEQUAL,
         )

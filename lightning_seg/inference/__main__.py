@@ -1,4 +1,5 @@
-"""``lightning-seg predict``: masks of anyone's pictures, videos and volumes, or of a data set's split."""
+"""``lightning-seg predict``: masks of anyone's pictures, videos and volumes, or of a data set's
+split."""
 
 import sys
 

@@ -27,12 +27,14 @@ def series_as_nifti(folder: Path, scratch: Path) -> Path:
     series = {name: reader.GetGDCMSeriesFileNames(str(folder), name) for name in names}
     if not series:
         raise InputError(
-            f"{folder} holds DICOM files, but no series of slices; give the folder of one CT series."
+            f"{folder} holds DICOM files, but no series of slices; give the folder of one CT "
+            "series."
         )
     if len(series) > 1:
         listing = ", ".join(f"{name} ({len(files)} files)" for name, files in series.items())
         raise InputError(
-            f"{folder} holds {len(series)} DICOM series: {listing}; put each into a folder of its own."
+            f"{folder} holds {len(series)} DICOM series: {listing}; put each into a folder of its "
+            "own."
         )
     [files] = series.values()
     _check_slices(folder, files, SimpleITK)
@@ -59,13 +61,14 @@ def _check_slices(folder: Path, files: Sequence[str], itk: Any) -> None:
     if len(odd):
         found = f"{steps[odd[0]]:.2f} mm between its slices {odd[0] + 1} and {odd[0] + 2}"
         raise InputError(
-            f"the DICOM series in {folder} has {len(files)} slices {usual:.2f} mm apart, but {found}: "
+            f"the DICOM series in {folder} has {len(files)} slices {usual:.2f} mm apart, but "
+            f"{found}: "
             "slices are missing or of another series; copy the whole series again."
         )
 
 
 def _position(file: str, itk: Any) -> list[float]:
-    """Of the first voxel in mm; NaN where the header has none."""
+    """The place of the first voxel in mm; NaN where the header has none."""
     reader = itk.ImageFileReader()
     reader.SetFileName(file)
     try:

@@ -21,7 +21,8 @@ _BEST_RATIO = 1032  # of deflate: a byte packs no more than this many
 
 
 class SliceReader:
-    """The slices of a NIfTI file in the canonical frame (see ``data.reading.volumes``), read when asked for.
+    """The slices of a NIfTI file in the canonical frame (see ``data.reading.volumes``), read when
+    asked for.
 
     Args:
         path: ``.nii``, or ``.nii.gz``, which is unpacked first.
@@ -68,13 +69,14 @@ class SliceReader:
             )
         if plane.dtype.kind not in "fiu":
             raise InputError(
-                f"{self.path} holds values of the type {plane.dtype}, not one number a voxel; convert it."
+                f"{self.path} holds values of the type {plane.dtype}, not one number a voxel; "
+                "convert it."
             )
         return plane
 
 
 def _claimed_bytes(path: Path) -> int:
-    """How long a file must be, by its header, to hold its voxels."""
+    """The bytes that a file must have, by its header, to hold its voxels."""
     import nibabel
 
     voxels: Any = nibabel.load(path).dataobj  # type: ignore[attr-defined]
@@ -93,7 +95,8 @@ def _checked_size(path: Path) -> Path:
 
 
 def check_room(folder: Path, count: int, path: Path) -> None:
-    """InputError where ``count`` bytes for the results of ``path`` do not fit on the disk of ``folder``."""
+    """InputError where ``count`` bytes for the results of ``path`` do not fit on the disk of
+    ``folder``."""
     free = shutil.disk_usage(folder).free
     if count > free:
         raise InputError(
@@ -126,7 +129,8 @@ def _unpacked(path: Path, scratch: Path) -> Path:
 
 
 class SliceFile:
-    """A volume in a file of bytes that is filled slice by slice, to become a NIfTI file like the one that was read.
+    """A volume in a file of bytes that is filled slice by slice, to become a NIfTI file like the
+    one that was read.
 
     Args:
         file: to be made; its room on the disk is taken at once.
@@ -161,11 +165,13 @@ class SliceFile:
         return np.array(self._slices, dtype)
 
     def _release(self) -> None:
-        """The pages stay in the file; the process gives up its view of them, which would count as its memory."""
+        """The pages stay in the file; the process gives up its view of them, which would count as
+        its memory."""
         self._pages.madvise(mmap.MADV_DONTNEED)
 
     def save(self, path: Path) -> None:
-        """As NIfTI, ``.nii.gz``, with the affine and header of the volume that was read; whole or not at all."""
+        """Write NIfTI, ``.nii.gz``, with the affine and header of the volume that was read; whole
+        or not at all."""
         self._pages.flush()
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
@@ -180,7 +186,7 @@ class SliceFile:
 
 
 def _write_header(file: gzip.GzipFile, image: Any, kind: np.dtype[Any]) -> None:
-    """That of ``image``, for values of another kind."""
+    """Write the header of ``image``, for values of another kind."""
     header = image.header.copy()
     header.set_data_dtype(kind)
     header.set_slope_inter(1, 0)

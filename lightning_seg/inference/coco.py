@@ -16,7 +16,8 @@ def coco_content(
     """Annotations in COCO's format, one for each connected part of each mask.
 
     Args:
-        pictures: file name, class -> its mask as PNG, class -> confidence, which is the ``score`` of its annotations.
+        pictures: file name, class -> its mask as PNG, class -> confidence, which is the ``score``
+            of its annotations.
         classes: names of the categories, numbered from 1.
     """
     images: list[Row] = []
@@ -35,10 +36,11 @@ def coco_content(
 
 
 def contours(mask: np.ndarray) -> list[Row]:
-    """segmentation, area and bbox of each connected part of a mask (H, W), as COCO has them, in pixels from the corner.
+    """segmentation, area and bbox of each connected part of a mask (H, W), as COCO has them, in
+    pixels from the corner.
 
-    The segmentation is a polygon along the edges of pixels, and encloses exactly the mask. Of a part with holes, which a
-    polygon of COCO cannot have, it is a run-length encoding.
+    The segmentation is a polygon along the edges of pixels, and encloses exactly the mask. Of a
+    part with holes, which a polygon of COCO cannot have, it is a run-length encoding.
     """
     _count, labels, boxes, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=8
@@ -72,7 +74,8 @@ def read_mask_file(path: Path) -> np.ndarray:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """The lengths of runs of 0, 1, 0, ... down the columns of a mask (H, W): COCO's uncompressed encoding."""
+    """The lengths of runs of 0, 1, 0, ... down the columns of a mask (H, W): COCO's uncompressed
+    encoding."""
     flat = np.concatenate([[False], mask.ravel(order="F")])
     starts = np.flatnonzero(flat[1:] != flat[:-1])
     return np.diff([0, *starts, mask.size]).tolist()

@@ -1,4 +1,5 @@
-"""What ``lightning-seg predict`` does: every kind of input goes through one pipeline into one folder of results."""
+"""What ``lightning-seg predict`` does: every kind of input goes through one pipeline into one
+folder of results."""
 
 import argparse
 import errno
@@ -47,7 +48,7 @@ Failures = list[FailedInput]
 
 
 class _Job:
-    """What all inputs of one command share."""
+    """The settings that all inputs of one command share."""
 
     def __init__(
         self, workers: Workers, rule: MaskRule, options: PredictOptions, output: OutputFolder
@@ -170,7 +171,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def report_results(failures: Failures, lacking: Sequence[str], count: int, output: Path) -> None:
-    """Where the results are, and what is missing; exit code 1 if something is."""
+    """Say where the results are, and what is missing; exit code 1 if something is."""
     print(f"results:  {output}  ({count - len(failures)} of {count} inputs)")
     for failure in failures[:SHOWN]:
         print(f"error: {printable(failure.reason)}", file=sys.stderr)
@@ -201,7 +202,7 @@ def _images(inputs: list[Input], job: _Job) -> Failures:
 
 
 def _videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures]:
-    """What videos lack, and which could not be predicted."""
+    """Predict videos; return what they lack in words, and those that could not be predicted."""
     lacking: list[str] = []
 
     def work(one: Input) -> str:
@@ -242,7 +243,8 @@ def _volumes(inputs: list[Input], job: _Job, view: SliceView) -> Failures:
 def _one_by_one(
     inputs: Sequence[Input], finished: set[str], work: Callable[[Input], str], job: _Job
 ) -> Failures:
-    """Do what is not finished; whatever an input raises is its own failure, but a full disk ends all."""
+    """Do what is not finished; whatever an input raises is its own failure, but a full disk ends
+    all."""
     failures = []
     for one in inputs:
         if one.file in finished:
@@ -259,7 +261,7 @@ def _one_by_one(
 
 
 def _is_full(error: Exception, one: Input) -> bool:
-    """Whether results cannot be written, and not the input be read."""
+    """Tell whether results cannot be written, rather than the input be read."""
     if not isinstance(error, OSError) or error.errno not in FULL:
         return False
     file = Path(str(error.filename or ""))
@@ -282,6 +284,6 @@ def _write_coco(inputs: Sequence[Input], classes: Sequence[str], output: Path) -
 
 
 def _settings(given: argparse.Namespace, checkpoints: Sequence[Path]) -> dict[str, Any]:
-    """What the results depend on besides the input."""
+    """The settings that the results depend on besides the input."""
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in checkpoints]
     return {"checkpoints": digests} | {key: getattr(given, key) for key in SETTINGS}

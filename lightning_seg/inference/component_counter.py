@@ -6,9 +6,11 @@ from numpy.typing import NDArray
 
 
 class ComponentCounter:
-    """Counts the parts of a mask whose slices come one after the other; voxels that touch at a corner are connected.
+    """Counts the parts of a mask whose slices come one after the other; voxels that touch at a
+    corner are connected.
 
-    Each slice's own parts are new ones until they are found to touch one of the slice before, by union-find.
+    Each slice's own parts are new ones until they are found to touch one of the slice before, by
+    union-find.
     """
 
     def __init__(self) -> None:
@@ -56,7 +58,8 @@ def _renumbered(roots: list[int]) -> list[int]:
 
 
 def _touching(last: NDArray[np.int32], labels: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Pairs of labels, of this slice and the one before, that are neighbours in any of the nine directions."""
+    """Pairs of labels, of this slice and the one before, that are neighbours in any of the nine
+    directions."""
     height, width = last.shape
     wide = np.pad(last, 1)
     pairs: set[int] = set()

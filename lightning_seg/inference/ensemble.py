@@ -1,4 +1,5 @@
-"""Trained networks as one function, from uint8 images to probabilities at the network's own size."""
+"""Trained networks as one function, from uint8 images to probabilities at the network's own
+size."""
 
 import contextlib
 import copy
@@ -26,7 +27,7 @@ _FASTER = 1.1  # a doubled batch must be so much faster per image to be taken
 
 
 class Trained(NamedTuple):
-    """What a checkpoint says of its input and output."""
+    """The input and output of a trained network, as its checkpoint says."""
 
     classes: tuple[str, ...]
     in_channels: int
@@ -69,19 +70,22 @@ class Ensemble:
         return Ensemble(copy.deepcopy(self.modules), self.trained, self.tta, device, self.precision)
 
     def scale(self, image: np.ndarray) -> np.ndarray:
-        """image (H, W, C) uint8 at the network's size, as the images of training and test are scaled."""
+        """image (H, W, C) uint8 at the network's size, as the images of training and test are
+        scaled."""
         side = self.trained.size
         return image if side is None else resize(Sample(image, image[..., :1]), (side, side)).image
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """images (B, H, W, C) uint8 -> probabilities (B, K, H, W) float32; halves the batch where memory runs out."""
+        """images (B, H, W, C) uint8 -> probabilities (B, K, H, W) float32; halves the batch where
+        memory runs out."""
         try:
             tensor = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
             return self.probabilities(tensor).cpu().numpy()
         except torch.cuda.OutOfMemoryError:
             if len(images) == 1:
                 raise InputError(
-                    f"an image of {images.shape[1]} x {images.shape[2]} does not fit into the memory of {self.device}; "
+                    f"an image of {images.shape[1]} x {images.shape[2]} does not fit into the "
+                    f"memory of {self.device}; "
                     "give --tile 512, or --devices cpu."
                 ) from None
         torch.cuda.empty_cache()
@@ -102,7 +106,8 @@ class Ensemble:
 
     @torch.inference_mode()
     def tiled(self, image: np.ndarray, tile: int, overlap: float, batch_size: int) -> np.ndarray:
-        """image (H, W, C) uint8 at its own resolution -> (K, H, W), by windows of ``tile`` pixels, blended by Gaussians."""
+        """image (H, W, C) uint8 at its own resolution -> (K, H, W), by windows of ``tile`` pixels,
+        blended by Gaussians."""
         from monai.inferers import sliding_window_inference  # takes seconds to import
 
         found = sliding_window_inference(
@@ -122,7 +127,8 @@ class Ensemble:
 
 
 def mean_probabilities(modules: Sequence[ImageNetwork], image: Tensor, tta: str) -> Tensor:
-    """image (B, C, H, W) -> probabilities (B, K, H, W) float32, averaged over passes of ``tta`` and networks."""
+    """image (B, C, H, W) -> probabilities (B, K, H, W) float32, averaged over passes of ``tta``
+    and networks."""
 
     def mean(image: Tensor) -> Tensor:
         found = [module.probabilities(image) for module in modules]
@@ -134,9 +140,11 @@ def mean_probabilities(modules: Sequence[ImageNetwork], image: Tensor, tta: str)
 def load_ensemble(
     paths: Sequence[str | Path], tta: str = "none", precision: str = "32", trust_code: bool = False
 ) -> Ensemble:
-    """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see `read_network`.
+    """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see
+    `read_network`.
 
-    InputError where they do not agree on classes, channels and size. A folder of a run stands for its best checkpoint.
+    InputError where they do not agree on classes, channels and size. A folder of a run stands for
+    its best checkpoint.
     """
     files = [find_checkpoint(path) for path in paths]
     trained = read_trained(files)
@@ -149,14 +157,16 @@ def load_ensemble(
 
 
 def read_trained(files: Sequence[Path]) -> Trained:
-    """What the first checkpoint says; InputError where the others do not agree on classes, channels and size."""
+    """Read what the first checkpoint says; InputError where others have other classes, channels or
+    sizes."""
     facts = [_trained(file) for file in files]
     for file, fact in zip(files[1:], facts[1:], strict=True):
         for name in ("classes", "in_channels", "size"):
             first, other = getattr(facts[0], name), getattr(fact, name)
             if first != other:
                 raise InputError(
-                    f"{files[0]} was trained with {name} {first} and {file} with {other}; an ensemble needs the same."
+                    f"{files[0]} was trained with {name} {first} and {file} with {other}; an "
+                    "ensemble needs the same."
                 )
     return facts[0]
 
@@ -177,7 +187,8 @@ def _trained(path: Path) -> Trained:
 def find_batch_size(network: Ensemble, shape: tuple[int, ...]) -> int:
     """The smallest batch of images (H, W, C) that is about as fast per image as any, on a GPU.
 
-    On the CPU as many as keep the maps of a network in the caches: 14 of 96 x 96 pixels, 2 of 256 x 256.
+    On the CPU as many as keep the maps of a network in the caches: 14 of 96 x 96 pixels, 2 of 256
+    x 256.
     """
     if network.device.type == "cpu":
         return min(CPU_LARGEST_BATCH, max(1, CPU_PIXELS // (shape[0] * shape[1])))

@@ -43,7 +43,8 @@ def predict_images(
     table: ResultTable,
     tick: Callable[[], None] = lambda: None,
 ) -> list[FailedInput]:
-    """Write the masks of pictures, and what ``options`` says, and their rows of the table, in order.
+    """Write the masks of pictures, and what ``options`` says, and their rows of the table, in
+    order.
 
     Args:
         workers: copies of the network.
@@ -71,7 +72,8 @@ def predict_images(
 
 
 def reading_failure(path: Path, error: Exception) -> FailedInput:
-    """Whatever reading a file raised, as a sentence: it is that file's failure, not that of the others."""
+    """Whatever reading a file raised, as a sentence: it is that file's failure, not that of the
+    others."""
     if isinstance(error, InputError):
         return FailedInput(path, str(error))
     if isinstance(error, MemoryError):

@@ -1,4 +1,5 @@
-"""What ``--input`` names: pictures, videos and volumes, in files, folders and patterns; and how a picture is read for a network."""
+"""What ``--input`` names: pictures, videos and volumes, in files, folders and patterns; and how a
+picture is read for a network."""
 
 import glob
 import hashlib
@@ -32,7 +33,8 @@ class Input(NamedTuple):
     name: str
 
     def stamp(self) -> str:
-        """What changes when the file is replaced: size and time to the nanosecond, of a folder those of all files."""
+        """A text that changes when the file is replaced: its size and time to the nanosecond, of a
+        folder those of all files."""
         if self.path.is_file():
             return _stamp(self.path)
         listing = [f"{path.name} {_stamp(path)}" for path in sorted(_files_in(self.path))]
@@ -41,7 +43,7 @@ class Input(NamedTuple):
 
 
 class FoundInputs(NamedTuple):
-    """What a folder or pattern holds.
+    """The inputs that a folder or pattern holds.
 
     Attributes:
         inputs: by name.
@@ -73,9 +75,11 @@ def _files_in(folder: Path) -> Iterator[Path]:
 
 
 def find_inputs(text: str, output: Path | None = None, option: str = "--input") -> FoundInputs:
-    """The inputs that a file, a folder (and all below it), a DICOM folder or a pattern names, by name.
+    """The inputs that a file, a folder (and all below it), a DICOM folder or a pattern names, by
+    name.
 
-    Links are followed. What lies in ``output`` is no input. InputError, which names ``option``, where nothing is found.
+    Links are followed. What lies in ``output`` is no input. InputError, which names ``option``,
+    where nothing is found.
     """
     place, left = Path(text).expanduser(), Counter[str]()
     if place.is_dir():
@@ -92,7 +96,8 @@ def find_inputs(text: str, output: Path | None = None, option: str = "--input") 
     found = list(_known(paths, output and output.resolve(), left))
     if not found:
         raise InputError(
-            f"{option} {text!r} holds no picture, video, volume or DICOM series ({len(paths)} other files); known are "
+            f"{option} {text!r} holds no picture, video, volume or DICOM series ({len(paths)} "
+            "other files); known are "
             f"{', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES | {*VOLUME_SUFFIXES}))}."
         )
     return FoundInputs(_named(found, root), left)

@@ -18,12 +18,14 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class MaskRule:
-    """Probabilities above a threshold are the mask, which is then post-processed: a volume in three dimensions.
+    """Probabilities above a threshold are the mask, which is then post-processed: a volume in
+    three dimensions.
 
     Attributes:
         classes: the names of the K channels.
         threshold: a probability above it belongs to the mask.
-        postprocess: a chain of steps such as ``fill_holes,min_area=50``; see ``inference.postprocess``.
+        postprocess: a chain of steps such as ``fill_holes,min_area=50``; see
+            ``inference.postprocess``.
         native: whether a `Prediction` is at the size of its image, or at the network's.
 
     Errors: InputError for a threshold outside (0, 1), and an unknown step.
@@ -37,17 +39,19 @@ class MaskRule:
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise InputError(
-                f"the threshold is {self.threshold}; give a probability between 0 and 1, such as 0.5."
+                f"the threshold is {self.threshold}; give a probability between 0 and 1, such as "
+                "0.5."
             )
         object.__setattr__(self, "postprocess", self.steps.text)
 
     @cached_property
     def steps(self) -> Postprocess:
-        """What follows the threshold; false where nothing does."""
+        """The steps that follow the threshold; false where there are none."""
         return Postprocess(self.postprocess, self.classes)
 
     def __call__(self, probability: NDArray[np.float32], size: Size) -> Prediction:
-        """The masks of a picture of ``size`` (H, W), whose probabilities (K, h, w) may have another."""
+        """The masks of a picture of ``size`` (H, W), whose probabilities (K, h, w) may have
+        another."""
         if self.native:
             probability = resized(probability, size)
         return Prediction(self.masks(probability), probability, self.classes)
@@ -57,13 +61,15 @@ class MaskRule:
         return probability > self.threshold
 
     def masks(self, probability: NDArray[np.float32]) -> Mask:
-        """Probabilities (K, H, W) of a picture, or (K, D, H, W) of a volume -> its masks, bool of the same shape."""
+        """Probabilities (K, H, W) of a picture, or (K, D, H, W) of a volume -> its masks, bool of
+        the same shape."""
         return self.steps(self.above(probability))
 
     def refined(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities, as for `masks`, that lie above the threshold exactly inside the masks.
 
-        Where post-processing changes the mask they move just across; so do the measures of probabilities.
+        Where post-processing changes the mask they move just across; so do the measures of
+        probabilities.
         """
         if not self.steps:
             return probability

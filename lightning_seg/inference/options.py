@@ -1,4 +1,5 @@
-"""The options of ``lightning-seg predict``; this module loads no torch, so that ``--help`` is there at once."""
+"""The options of ``lightning-seg predict``; this module loads no torch, so that ``--help`` is
+there at once."""
 
 import argparse
 from collections.abc import Sequence
@@ -30,13 +31,13 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What is written of each picture besides its masks, and how it reaches the network.
+    """The results that are written besides masks, and the way of a picture to the network.
 
     Attributes:
         probabilities: also write maps of probability.
         overlays: also write pictures with the outlines drawn in.
-        tile: side of the windows in which a picture is predicted at its own resolution; None: scaled
-            as in training.
+        tile: side of the windows in which a picture is predicted at its own resolution; None:
+            scaled as in training.
         overlap: of neighbouring windows, as a share of their side.
         batch_size: None: found.
     """

@@ -1,4 +1,5 @@
-"""Names of results: one function for every writer, so that no two share a name and none leaves the folder."""
+"""Names of results: one function for every writer, so that no two share a name and none leaves the
+folder."""
 
 import hashlib
 import re
@@ -22,12 +23,14 @@ def safe_part(text: str) -> str:
 
 
 def safe_path(text: str) -> str:
-    """A relative path for any text, whose slashes are folders; different texts have different ones."""
+    """A relative path for any text, whose slashes are folders; different texts have different
+    ones."""
     return "/".join(map(safe_part, text.split("/")))
 
 
 def output_names(files: Sequence[str], suffixes: Sequence[str]) -> list[str]:
-    """The name of each file's results: its path without suffix, or with it where two would share one."""
+    """The name of each file's results: its path without suffix, or with it where two would share
+    one."""
     bare = [file.removesuffix(suffix) for file, suffix in zip(files, suffixes, strict=True)]
     chosen = list(bare)
     while True:
@@ -42,9 +45,11 @@ def output_names(files: Sequence[str], suffixes: Sequence[str]) -> list[str]:
 def mask_files(
     folder: Path, name: str, classes: Sequence[str], suffix: str = ".png"
 ) -> dict[str, Path]:
-    """class -> where its mask lies: ``masks/<name>.png``, or of several ``masks/<name>_<class>.png``.
+    """class -> where its mask lies: ``masks/<name>.png``, or of several
+    ``masks/<name>_<class>.png``.
 
-    Where a class ends as another (``left_lung`` and ``lung``), ``~`` stands before it, which no name holds.
+    Where a class ends as another (``left_lung`` and ``lung``), ``~`` stands before it, which no
+    name holds.
     """
     if len(classes) == 1:
         return {classes[0]: folder / "masks" / f"{name}{suffix}"}

@@ -22,7 +22,8 @@ def as_seen(image: Tensor, slices: bool = False) -> Image:
     """An image (C, H, W) uint8 as a person sees it: RGB (H, W, 3), in memory of its own.
 
     Args:
-        slices: whether the channels are neighbouring slices of a volume; the middle one is the image.
+        slices: whether the channels are neighbouring slices of a volume; the middle one is the
+            image.
     """
     channels = len(image)
     if slices or channels not in (1, 3):
@@ -87,24 +88,25 @@ def _titled(row: Image, title: str) -> Image:
 
 
 def _filled(row: Image, height: int, width: int) -> Image:
-    """With black below and to the right: images of different sizes share a sheet."""
+    """Fill up with black below and to the right: images of different sizes share a sheet."""
     return np.pad(row, ((0, height - row.shape[0]), (0, width - row.shape[1]), (0, 0)))
 
 
 def of_slices(trainer: L.Trainer) -> bool:
-    """Whether the channels of the data's images are neighbouring slices of a volume."""
+    """Tell whether the channels of the data's images are neighbouring slices of a volume."""
     data: Any = getattr(trainer, "datamodule")  # noqa: B009  (not declared by Lightning)
     return hasattr(data.source, "spacing")
 
 
 def checkpoint_label(trainer: L.Trainer) -> str:
-    """What results of one run differ by, checkpoint and image size: ``best-epoch=051-dice=0.8986-160``."""
+    """The name of results within a run, by checkpoint and image size:
+    ``best-epoch=051-dice=0.8986-160``."""
     data: Any = getattr(trainer, "datamodule")  # noqa: B009  (an attribute that Lightning does not declare)
     return f"{Path(str(trainer.ckpt_path)).stem}-{data.hparams['size'] or 'native'}"
 
 
 def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
-    """Where the scores of a ``val`` or ``test`` split lie.
+    """The folder of the scores of a ``val`` or ``test`` split.
 
     ``<run>/<split>-<protocol>/<label of the checkpoint>``. Other data than those of the training
     have folders of their own, ``<split>-<protocol>-<data set>-<fingerprint>``. Scores of more than
@@ -124,7 +126,8 @@ def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
 
 
 def write_png(path: Path, picture: Image | NDArray[np.uint16]) -> None:
-    """Write (H, W) or RGB (H, W, 3) as PNG, or as JPEG where the path ends so, whole or not at all."""
+    """Write (H, W) or RGB (H, W, 3) as PNG, or as JPEG where the path ends so, whole or not at
+    all."""
     ok, content = cv2.imencode(path.suffix, picture if picture.ndim == 2 else picture[..., ::-1])
     assert ok, path
     with whole(path) as part:

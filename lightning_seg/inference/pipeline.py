@@ -1,4 +1,5 @@
-"""The one way from pictures to probabilities: of files, frames of a video, slices of a volume, a data set's split."""
+"""The one way from pictures to probabilities: of files, frames of a video, slices of a volume, a
+data set's split."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -82,7 +83,7 @@ def must_succeed(outcomes: Iterable[Outcome]) -> Iterator[tuple[Loaded, Probabil
 def _sized(
     items: Iterable[Loaded | FailedInput], network: Ensemble, options: PredictOptions
 ) -> Iterator[list[Loaded] | list[FailedInput]]:
-    """In batches of the given size, or of one that is found with the first picture."""
+    """Form batches of the given size, or of one that is found with the first picture."""
     items = iter(items)
     size = 1 if options.tile else options.batch_size
     while size is None:

@@ -1,6 +1,8 @@
-"""What may follow the threshold: steps on masks, written as a chain such as ``crf,fill_holes,min_area=50,keep_largest``.
+"""What may follow the threshold: steps on masks, written as a chain such as
+``crf,fill_holes,min_area=50,keep_largest``.
 
-A step takes the mask of one class, (H, W) or (D, H, W) of a volume, bool, and returns one of its shape.
+A step takes the mask of one class, (H, W) or (D, H, W) of a volume, bool, and returns one of its
+shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +22,9 @@ class Postprocess:
     """A chain of steps, applied to each class by itself in the order in which they are written.
 
     Args:
-        text: names of ``STEPS``, joined by commas, ``min_area`` with its number: ``fill_holes,min_area=50``. A step after
-            a class and a colon is for this class alone: ``liver:keep_largest``. An empty text leaves every mask as it is.
+        text: names of ``STEPS``, joined by commas, ``min_area`` with its number:
+            ``fill_holes,min_area=50``. A step after a class and a colon is for this class alone:
+            ``liver:keep_largest``. An empty text leaves every mask as it is.
         classes: the names of the masks' classes.
     """
 
@@ -53,7 +56,8 @@ def _parse(part: str, classes: list[str]) -> tuple[Sequence[int], Callable[[Mask
         equals and not (value.isdecimal() and int(value) > 0)
     ):
         raise InputError(
-            f"the step {call!r} is incomplete or wrong; min_area takes its number of pixels, the others none."
+            f"the step {call!r} is incomplete or wrong; min_area takes its number of pixels, the "
+            "others none."
         )
     step: Callable[[Mask], Mask] = partial(min_area, pixels=int(value)) if equals else STEPS[name]
     return ([classes.index(scope)] if colon else range(len(classes))), step
@@ -75,7 +79,7 @@ def keep_largest(mask: Mask) -> Mask:
 
 
 def min_area(mask: Mask, pixels: int) -> Mask:
-    """Without the connected parts of fewer than ``pixels`` pixels (of a volume: voxels)."""
+    """Remove the connected parts of fewer than ``pixels`` pixels (of a volume: voxels)."""
     labels = _label(mask)
     keep = _sizes(labels) >= pixels
     keep[0] = False
@@ -83,7 +87,8 @@ def min_area(mask: Mask, pixels: int) -> Mask:
 
 
 def fill_holes(mask: Mask) -> Mask:
-    """With the background filled in that the mask cuts off from the border; around corners it is not cut off."""
+    """Fill the background that the mask cuts off from the border; around corners it is not cut
+    off."""
     labels, count = ndimage.label(~mask)
     outside = np.zeros(count + 1, bool)
     for axis in range(mask.ndim):
@@ -99,11 +104,13 @@ def crf(
     weight: float = 3.0,
     iterations: int = 10,
 ) -> Mask:
-    """The conditional random field of ResUNet++ (Jha et al. 2021), which smooths outlines; of a volume slice by slice.
+    """The conditional random field of ResUNet++ (Jha et al. 2021), which smooths outlines; of a
+    volume slice by slice.
 
-    Fully connected, two labels, mean field: each pixel believes its label with ``certainty``, and a Gaussian of ``sigma``
-    pixels pulls it to its neighbours' label with ``weight``, normalised symmetrically (Kraehenbuehl and Koltun 2011). As in
-    the published code there is no term of colours. Exact Gaussians take the place of that code's permutohedral lattice.
+    Fully connected, two labels, mean field: each pixel believes its label with ``certainty``, and
+    a Gaussian of ``sigma`` pixels pulls it to its neighbours' label with ``weight``, normalised
+    symmetrically (Kraehenbuehl and Koltun 2011). As in the published code there is no term of
+    colours. Exact Gaussians take the place of that code's permutohedral lattice.
     """
     if mask.ndim > 2:
         return np.stack([crf(plane, certainty, sigma, weight, iterations) for plane in mask])

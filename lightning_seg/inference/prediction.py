@@ -11,7 +11,7 @@ from lightning_seg.inference.postprocess import components
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network finds in one image.
+    """The masks that a network finds in one image.
 
     Attributes:
         mask: (K, H, W) bool, at the size of the image.
@@ -30,7 +30,7 @@ class Prediction:
         return f"Prediction of {height} x {width} pixels: {found}"
 
     def findings(self) -> list["ClassFinding"]:
-        """What the table of results says of each class."""
+        """Describe each class, as the table of results does."""
         return [
             describe_mask(name, mask, probability)
             for name, mask, probability in zip(
@@ -46,7 +46,8 @@ class ClassFinding:
     Attributes:
         area: pixels of the mask; ``share``: of all pixels.
         components: connected parts of the mask.
-        confidence: the mean probability over the mask; where it is empty, one minus the highest probability.
+        confidence: the mean probability over the mask; where it is empty, one minus the highest
+            probability.
     """
 
     name: str
@@ -63,7 +64,7 @@ class ClassFinding:
         return f"{self.name} {share} in {parts}, confidence {self.confidence:.2f}"
 
     def columns(self) -> dict[str, Any]:
-        """As they stand in a table."""
+        """The columns of a table of results."""
         return {
             "class": self.name,
             "area": self.area,

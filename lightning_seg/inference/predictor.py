@@ -20,7 +20,8 @@ _BATCH = 8
 
 
 class Predictor:
-    """A trained network with the rule that makes masks of its probabilities; `load` makes it from a checkpoint.
+    """A trained network with the rule that makes masks of its probabilities; `load` makes it from
+    a checkpoint.
 
     Args:
         network: one network or an ensemble.
@@ -41,7 +42,8 @@ class Predictor:
         return self.network.trained.classes
 
     def __call__(self, image: Tensor) -> Any:
-        """``module(image)``: image (B, C, H, W), uint8 or float in [0, 1] -> `Output` with logits (B, K, H, W)."""
+        """``module(image)``: image (B, C, H, W), uint8 or float in [0, 1] -> `Output` with logits
+        (B, K, H, W)."""
         return self.module(image)
 
     @overload
@@ -49,15 +51,16 @@ class Predictor:
     @overload
     def predict(self, image: list[Any]) -> list[Prediction]: ...
     def predict(self, image: Picture | list[Any]) -> Prediction | list[Prediction]:
-        """The masks of a picture, or of each of several: what ``test`` scores, scaled to the size of the picture.
+        """The masks of a picture, or of each of several: what ``test`` scores, scaled to the size
+        of the picture.
 
         Args:
             image: a path, a PIL image, an array of uint8, (H, W) grey or (H, W, 3) RGB, or a tensor
                 of uint8 (C, H, W); or a list of these.
 
         Returns:
-            `Prediction` with ``mask`` (K, H, W) bool and ``probability`` (K, H, W) float32, at the size of the picture
-            (turned as its EXIF orientation says).
+            `Prediction` with ``mask`` (K, H, W) bool and ``probability`` (K, H, W) float32, at the
+            size of the picture (turned as its EXIF orientation says).
 
         Errors: InputError for a file that is no picture, and an array of another type or shape.
         """
@@ -99,15 +102,19 @@ def load(
     The checkpoint decides size, channels, normalisation and classes.
 
     Args:
-        path: a ``.ckpt`` file, the folder of a run (its best checkpoint), or several of them: an ensemble.
+        path: a ``.ckpt`` file, the folder of a run (its best checkpoint), or several of them: an
+            ensemble.
         device: such as ``cpu`` or ``cuda``.
         tta: test-time augmentation, a name of ``inference.tta.PASSES``.
         threshold: above which a probability belongs to the mask.
-        postprocess: a chain of steps, such as ``fill_holes,min_area=50`` (see ``inference.postprocess``).
+        postprocess: a chain of steps, such as ``fill_holes,min_area=50`` (see
+            ``inference.postprocess``).
         precision: ``32``, or ``bf16`` or ``16``: mixed precision may move single pixels.
-        trust_code: let a network that is not of lightning_seg, ``package.module:Class``, import its module.
+        trust_code: let a network that is not of lightning_seg, ``package.module:Class``, import
+            its module.
 
-    Errors: InputError for a file that is no checkpoint, code that is not trusted, an unknown name, checkpoints that do not
+    Errors: InputError for a file that is no checkpoint, code that is not trusted, an unknown name,
+        checkpoints that do not
     fit together.
     """
     network = load_ensemble(

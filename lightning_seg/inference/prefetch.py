@@ -13,10 +13,11 @@ B = TypeVar("B")
 def prefetched(
     pool: Executor, work: Callable[[A], B], items: Iterable[A], count: int
 ) -> Iterator[B]:
-    """``map(work, items)`` in the threads of ``pool``, in order, with up to ``count`` items under way or done.
+    """``map(work, items)`` in the threads of ``pool``, in order, with up to ``count`` items under
+    way or done.
 
-    Items are taken when there is room for them, so that memory does not grow with their number. An error of ``work`` is
-    raised at its item's turn.
+    Items are taken when there is room for them, so that memory does not grow with their number. An
+    error of ``work`` is raised at its item's turn.
     """
     waiting: deque[Future[B]] = deque()
     try:
@@ -32,7 +33,8 @@ def prefetched(
 
 
 def in_background(items: Iterable[A], count: int) -> Iterator[A]:
-    """``items``, which are made in a thread of their own, up to ``count`` of them before they are asked for."""
+    """``items``, which are made in a thread of their own, up to ``count`` of them before they are
+    asked for."""
     source: Iterator[Any] = iter(items)
     end: Any = object()
     with ThreadPoolExecutor(1) as pool:

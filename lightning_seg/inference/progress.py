@@ -7,7 +7,7 @@ from typing import Any
 
 
 class WorkProgress:
-    """Of ``total`` equal pieces of work, as a context.
+    """The progress of ``total`` equal pieces of work, as a context.
 
     Args:
         unit: what the pieces are, in the plural.

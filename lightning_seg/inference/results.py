@@ -1,4 +1,5 @@
-"""The folder of results: its settings, what each result was made from, and tables that grow by whole rows."""
+"""The folder of results: its settings, what each result was made from, and tables that grow by
+whole rows."""
 
 import csv
 import errno
@@ -18,7 +19,8 @@ INPUT_COLUMNS = ("file", "stamp", "note")
 
 
 class ResultTable:
-    """A CSV file to which groups of rows are added, each group whole or not at all; what stands in it is kept.
+    """A CSV file to which groups of rows are added, each group whole or not at all; what stands in
+    it is kept.
 
     Args:
         path: of the file; it is made with the first rows.
@@ -66,7 +68,8 @@ class ResultTable:
 
 
 class OutputFolder:
-    """The folder of results of one set of settings. ``inputs.csv`` records which files they were made from.
+    """The folder of results of one set of settings. ``inputs.csv`` records which files they were
+    made from.
 
     Attributes:
         notes: file -> what its results lack, in words.
@@ -131,7 +134,8 @@ def _open_folder(folder: Path, settings: dict[str, Any]) -> None:
         ) from error
     except OSError as error:
         raise InputError(
-            f"cannot write into the output {str(folder)!r}: {error.strerror}; give another --output."
+            f"cannot write into the output {str(folder)!r}: {error.strerror}; give another "
+            "--output."
         ) from error
 
 
@@ -139,6 +143,7 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
     for key in old.keys() | new.keys():
         if old.get(key) != new.get(key):
             raise InputError(
-                f"{str(folder)!r} holds results made with {key} = {old.get(key)!r}, not {new.get(key)!r}; give another "
+                f"{str(folder)!r} holds results made with {key} = {old.get(key)!r}, not "
+                f"{new.get(key)!r}; give another "
                 "--output, or the same settings to go on."
             )

@@ -1,4 +1,5 @@
-"""Test-time augmentation, ensembles and post-processing in ``test`` and ``validate``, so that their effect is scored."""
+"""Test-time augmentation, ensembles and post-processing in ``test`` and ``validate``, so that
+their effect is scored."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -58,7 +59,8 @@ def score_with(
 
 
 class PostProcessed:
-    """Probabilities that lie above the threshold exactly inside the post-processed masks, as `predict` writes them.
+    """Probabilities that lie above the threshold exactly inside the post-processed masks, as
+    `predict` writes them.
 
     Slices are held back until their scan is whole, and post-processed as a volume.
 

@@ -1,4 +1,5 @@
-"""A data set's split to masks, through the same pipeline as files, with a contact sheet of image, truth and prediction."""
+"""A data set's split to masks, through the same pipeline as files, with a contact sheet of image,
+truth and prediction."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -104,7 +105,8 @@ def _check_fit(data: SegmentationDataModule, content: dict[str, Any], checkpoint
     reordered = ours != theirs and sorted(ours) == sorted(theirs)
     if len(ours) != len(theirs) or reordered or data.in_channels != model["in_channels"]:
         raise InputError(
-            f"{checkpoint} was trained for the classes {theirs} on {model['in_channels']} channels, "
+            f"{checkpoint} was trained for the classes {theirs} on {model['in_channels']} "
+            "channels, "
             f"but the data has {ours} on {data.in_channels}; give data it fits."
         )
     same_name = facts.get("protocol") == data.protocol_name
@@ -181,7 +183,7 @@ def _predictions(
 
 
 def _cell(item: Loaded, prediction: Prediction, synthetic: bool) -> _Cell:
-    """At the size that the network saw, or smaller."""
+    """A row of the contact sheet, at the size that the network saw, or smaller."""
     height, width = item.seen.shape[:2]
     scale = min(1.0, _LONGEST / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))

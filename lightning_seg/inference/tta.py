@@ -16,7 +16,8 @@ PASSES: dict[str, tuple[tuple[int, ...], ...]] = {
 
 
 def augmented(probabilities: Callable[[Tensor], Tensor], image: Tensor, name: str) -> Tensor:
-    """The mean of ``probabilities(image)`` over the passes of ``name``, each mirrored back: (B, C, H, W) -> (B, K, H, W)."""
+    """The mean of ``probabilities(image)`` over the passes of ``name``, each mirrored back: (B, C,
+    H, W) -> (B, K, H, W)."""
     check_tta(name)
     passes = [torch.flip(probabilities(torch.flip(image, axes)), axes) for axes in PASSES[name]]
     return passes[0] if len(passes) == 1 else torch.stack(passes).mean(0)

@@ -35,7 +35,7 @@ _AHEAD = 16  # frames that are decoded, or drawn, beside the network
 
 
 class VideoHead(NamedTuple):
-    """What the head of a video says."""
+    """The head of a video file."""
 
     height: int
     width: int
@@ -72,7 +72,8 @@ class Video:
 
 
 def video_files(folder: Path, one: Input) -> tuple[Path, Path]:
-    """Where the overlays and the table of a video lie: ``videos/<name>.mp4`` (``.avi`` of an ``.avi``), ``videos/<name>.csv``."""
+    """The overlays and the table of a video: ``videos/<name>.mp4`` (``.avi`` of an ``.avi``) and
+    ``videos/<name>.csv``."""
     suffix = ".avi" if one.path.suffix.lower() == ".avi" else ".mp4"
     bare = folder / "videos" / one.name
     return bare.with_name(f"{bare.name}{suffix}"), bare.with_name(f"{bare.name}.csv")
@@ -86,7 +87,8 @@ def predict_video(
     folder: Path,
     tick: Callable[[], None] = lambda: None,
 ) -> str:
-    """Write the frames with outlines as a video, and a table of frames; both appear when the video is complete.
+    """Write the frames with outlines as a video, and a table of frames; both appear when the video
+    is complete.
 
     Args:
         tick: called after each frame.
@@ -117,7 +119,8 @@ def _missing(path: Path, decoded: int, claimed: int) -> str:
     if decoded >= claimed:
         return ""
     return (
-        f"{path} says it has {claimed} frames, of which {decoded} could be decoded; the results are "
+        f"{path} says it has {claimed} frames, of which {decoded} could be decoded; the results "
+        "are "
         "of these alone. If the video was cut off, fetch or copy it again."
     )
 
@@ -172,7 +175,8 @@ def _frame(item: Loaded) -> np.ndarray:
 
 
 def _of_size(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """At the size of the video: masks at the network's size would not be, and the encoder drops what is not."""
+    """A frame at the size of the video; the encoder drops others, such as those at the network's
+    size."""
     return frame if frame.shape[1::-1] == size else cv2.resize(frame, size)
 
 

@@ -1,7 +1,8 @@
-"""CT volumes to masks, slice by slice as the network was trained, in memory that does not grow with the number of slices.
+"""CT volumes to masks, slice by slice as the network was trained, in memory that does not grow
+with the number of slices.
 
-A slice goes through the window, spacing, padding and neighbours that the checkpoint's data set was made with; probabilities
-go the way back to the voxels of the file.
+A slice goes through the window, spacing, padding and neighbours that the checkpoint's data set was
+made with; probabilities go the way back to the voxels of the file.
 """
 
 import inspect
@@ -54,14 +55,15 @@ Planes = Iterator[np.ndarray]  # of uint8
 
 
 class SliceView(NamedTuple):
-    """How a slice of a volume becomes a picture of the data set that the network was trained on."""
+    """The way from a slice of a volume to a picture such as the network was trained on."""
 
     settings: Settings
     turns: int = 0  # by a quarter, counterclockwise
 
 
 def view_of(trained: Trained, given: Sequence[float] | None = None) -> SliceView:
-    """What the checkpoint's data set says; InputError where it says no window and none is given.
+    """Read what the checkpoint's data set says; InputError where it says no window and none is
+    given.
 
     Args:
         given: lowest and highest HU, in place of the data set's window.
@@ -73,7 +75,8 @@ def view_of(trained: Trained, given: Sequence[float] | None = None) -> SliceView
     chosen = given or values.get("window") or getattr(kind, "window", None)
     if chosen is None:
         raise InputError(
-            f"the network was trained on pictures of {trained.dataset!r}, whose window is not known; give --window with the HU "
+            f"the network was trained on pictures of {trained.dataset!r}, whose window is not "
+            "known; give --window with the HU "
             "that are black and white in them, such as --window -200 250."
         )
     settings = checked_settings(
@@ -91,12 +94,14 @@ def predict_volume(
     folder: Path,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Row]:
-    """Write the masks of a volume as NIfTI with its affine and header; its rows of the table, one for each class.
+    """Write the masks of a volume as NIfTI with its affine and header; its rows of the table, one
+    for each class.
 
     Args:
         tick: called after each slice.
 
-    Errors: InputError for a damaged volume. Post-processing, where there is some, takes the masks into memory.
+    Errors: InputError for a damaged volume. Post-processing, where there is some, takes the masks
+        into memory.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".volume-") as scratch:
         place = Path(scratch)
@@ -208,7 +213,8 @@ def _resampled(
 
 
 def _pictures(reader: SliceReader, shape: tuple[int, int, int], view: SliceView) -> Planes:
-    """The pictures (H, W, C) of all resampled slices, before they are brought to the network's size."""
+    """The pictures (H, W, C) of all resampled slices, before they are brought to the network's
+    size."""
     chosen, count = view.settings, shape[0]
     planes = (np.rot90(plane, view.turns) for plane in _planes(reader, shape, chosen))
     held: deque[tuple[int, np.ndarray]] = deque()
@@ -246,7 +252,8 @@ def _planes(reader: SliceReader, shape: tuple[int, int, int], chosen: Settings) 
 def _turned_back(
     one: NDArray[np.float32], size: tuple[int, int], shape: tuple[int, int, int], view: SliceView
 ) -> NDArray[np.float32]:
-    """(K, h, w) of a picture of ``size`` as a resampled slice, at any size; without its padding, for which it is scaled."""
+    """(K, h, w) of a picture of ``size`` as a resampled slice, at any size; without its padding,
+    for which it is scaled."""
     pad = view.settings.pad
     back = np.rot90(one if pad is None else resized(one, size), -view.turns, (1, 2))
     if pad is None:
@@ -258,7 +265,8 @@ def _turned_back(
 def _between(
     found: Iterator[NDArray[np.float32]], count: int, slices: int
 ) -> Iterator[NDArray[np.float32]]:
-    """``count`` resampled slices as the ``slices`` of the file: between two of them their weighted mean."""
+    """``count`` resampled slices as the ``slices`` of the file: between two of them their weighted
+    mean."""
     numbered = enumerate(found)
     held: dict[int, NDArray[np.float32]] = {}
     for index in range(slices):

@@ -1,4 +1,5 @@
-"""Slices that wait until their scan is whole, so that a volume is post-processed in three dimensions."""
+"""Slices that wait until their scan is whole, so that a volume is post-processed in three
+dimensions."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ Probability = NDArray[np.float32]
 
 
 def scans_of(data: Any, split: str) -> dict[str, tuple[str, ...]]:
-    """scan -> its slices in order, of a datamodule's split; empty where its images are no slices."""
+    """scan -> its slices in order, of a datamodule's split; empty where its images are no
+    slices."""
     if not hasattr(data.source, "spacing"):
         return {}
     return {scan: data.source.expand(scan) for scan in data.split.ids[split]}
@@ -46,7 +48,8 @@ class WholeScans(Generic[Content]):
         return self._finished(scan) if len(self._held[scan]) == len(self._scans[scan]) else []
 
     def rest(self) -> list[tuple[Content, Probability]]:
-        """The slices of scans that did not become whole, which are post-processed as what they are."""
+        """The slices of scans that did not become whole, which are post-processed as what they
+        are."""
         return [one for scan in list(self._held) for one in self._finished(scan)]
 
     def _finished(self, scan: str) -> list[tuple[Content, Probability]]:

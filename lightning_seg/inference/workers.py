@@ -18,8 +18,8 @@ B = TypeVar("B")
 class Workers:
     """Copies of a network, one for each device.
 
-    Threads of the CPU share one copy, and get a part of the threads of torch: pictures side by side use cores better than
-    the threads within one small convolution.
+    Threads of the CPU share one copy, and get a part of the threads of torch: pictures side by
+    side use cores better than the threads within one small convolution.
 
     Args:
         network: on the CPU.
@@ -58,7 +58,8 @@ class Workers:
 
 
 def find_devices(text: str) -> list[torch.device]:
-    """``auto``: all GPUs, or else the CPU; ``cpu``: each thread that torch may use; or a list such as ``cuda:0,cuda:1``."""
+    """``auto``: all GPUs, or else the CPU; ``cpu``: each thread that torch may use; or a list such
+    as ``cuda:0,cuda:1``."""
     if text == "auto":
         text = ",".join(f"cuda:{index}" for index in range(torch.cuda.device_count())) or "cpu"
     if text == "cpu":

@@ -1,4 +1,5 @@
-"""``lightning-seg serve``: a local web page and HTTP endpoint on which one drops a picture and sees its masks."""
+"""``lightning-seg serve``: a local web page and HTTP endpoint on which one drops a picture and
+sees its masks."""
 
 import argparse
 import socket
@@ -84,7 +85,8 @@ def _serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections; InputError where the address cannot be had. Port 0 is any free one."""
+    """A socket that takes connections; InputError where the address cannot be had. Port 0 is any
+    free one."""
     if not 0 <= port < 65536:
         raise InputError(f"--port is {port}; give a number from 1 to 65535, such as 8000.")
     try:
@@ -93,12 +95,14 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]
         raise InputError(
-            f"cannot listen on {host} port {port} ({reason}); give another --port (or --host), or end the program "
+            f"cannot listen on {host} port {port} ({reason}); give another --port (or --host), or "
+            "end the program "
             "that has it."
         ) from error
     if not is_loopback(host):
         print(
-            f"warning: --host {host} lets other machines in, and there is no authentication or encryption: everyone who "
+            f"warning: --host {host} lets other machines in, and there is no authentication or "
+            "encryption: everyone who "
             "reaches this port can use the network; leave --host out to serve this machine alone.",
             file=sys.stderr,
         )

@@ -1,4 +1,5 @@
-"""What is sent back: masks, probabilities and an overlay as PNG and JPEG, and what they show in numbers."""
+"""What is sent back: masks, probabilities and an overlay as PNG and JPEG, and what they show in
+numbers."""
 
 import base64
 import time
@@ -24,14 +25,15 @@ _STEPS = (np.arange(101) / 100).astype(np.float32)
 
 
 def page_colour(place: int) -> str:
-    """Of the class at ``place``, as CSS has it."""
+    """The colour of the class at ``place``, as CSS has it."""
     return "#{:02x}{:02x}{:02x}".format(*COLOURS[place % len(COLOURS)])
 
 
 def predict_upload(
     predictor: Predictor, upload: Upload, limits: Limits
 ) -> tuple[np.ndarray, Prediction]:
-    """The picture (H, W, C) uint8 and what the network finds in it; RequestError where it cannot be predicted."""
+    """The picture (H, W, C) uint8 and what the network finds in it; RequestError where it cannot
+    be predicted."""
     try:
         picture = read_upload(upload, predictor.network.trained.in_channels, limits)
         return picture, predictor.predict(picture)
@@ -54,7 +56,8 @@ def mask_png(predictor: Predictor, upload: Upload, limits: Limits, name: str) ->
 def as_json(
     predictor: Predictor, upload: Upload, limits: Limits, parts: Collection[str]
 ) -> dict[str, Any]:
-    """All about a picture; images are PNG (overlay and picture JPEG) in base64. ``parts``: of ``PARTS``."""
+    """All about a picture; images are PNG (overlay and picture JPEG) in base64. ``parts``: of
+    ``PARTS``."""
     start = time.perf_counter()
     picture, prediction = predict_upload(predictor, upload, limits)
     seconds = time.perf_counter() - start
@@ -95,7 +98,8 @@ def as_json(
 
 
 def levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(H, W) in percent, rounded up: ``level > k`` exactly where ``probability > k / 100``, for whole k."""
+    """(H, W) in percent, rounded up: ``level > k`` exactly where ``probability > k / 100``, for
+    whole k."""
     found = np.empty(probability.shape, np.uint8)
     for row, into in zip(
         probability, found, strict=True

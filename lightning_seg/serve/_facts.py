@@ -16,7 +16,7 @@ NOTICE = "For research only. Not a medical device: do not use it for diagnosis o
 
 
 def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> dict[str, Any]:
-    """Of the (first) checkpoint: how it was trained and scored, how it is used here."""
+    """The facts of the (first) checkpoint: how it was trained and scored, how it is used here."""
     content = read_checkpoint(checkpoints[0])
     model, more = content["hyper_parameters"], content.get("lightning_seg", {})
     network, rule = predictor.network, predictor.rule
@@ -54,7 +54,8 @@ def _name(checkpoint: Path) -> str:
 
 
 def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """What `test` and `validate` found of this checkpoint, used as it is here; those of test first."""
+    """The scores of this checkpoint, used as it is here, by `test` and `validate`; those of test
+    first."""
     run = Run.holding(checkpoints[0])
     here = {
         "tta": predictor.network.tta,

@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lightning_seg.serve._address import is_loopback
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
@@ -25,11 +26,13 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses requests that a foreign web page sends through the user's browser, and sets the headers of safety.
+    """Refuses requests that a foreign web page sends through the user's browser, and sets the
+    headers of safety.
 
-    Such a page can point its own name at this machine (DNS rebinding), so the name that is asked for must be one of ours:
-    of a loopback server those of loopback, else an address, the machine's name, or that of ``--host``. And it can send
-    forms to an address, so the origin of what is sent must be the page of this server; programs send no origin.
+    Such a page can point its own name at this machine (DNS rebinding), so the name that is asked
+    for must be one of ours: of a loopback server those of loopback, else an address, the machine's
+    name, or that of ``--host``. And it can send forms to an address, so the origin of what is sent
+    must be the page of this server; programs send no origin.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:

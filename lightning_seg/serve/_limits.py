@@ -7,12 +7,13 @@ from lightning_seg.errors import InputError
 
 
 class Limits(NamedTuple):
-    """Of one server.
+    """The limits of one server.
 
     Attributes:
         bytes: of a file.
         pixels: of a picture.
-        places: requests that are received or predicted at once; the network takes one after the other.
+        places: requests that are received or predicted at once; the network takes one after the
+            other.
         upload_seconds: in which a file must have arrived.
         predict_seconds: in which it must be predicted, waiting included.
     """
@@ -25,7 +26,7 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, megabytes: float, pixels: int) -> "Limits":
-        """As the command line gives them."""
+        """The limits that the command line gives."""
         if not (math.isfinite(megabytes) and megabytes > 0):
             raise InputError(
                 f"--max_mb is {megabytes:g}; give a number of megabytes above 0, such as 20."
@@ -36,7 +37,8 @@ class Limits(NamedTuple):
 
 
 class RequestError(Exception):
-    """A request that gets a status and one sentence for its answer; ``retry``: seconds after which to try again."""
+    """A request that gets a status and one sentence for its answer; ``retry``: seconds after which
+    to try again."""
 
     def __init__(self, status: int, sentence: str, retry: int | None = None) -> None:
         super().__init__(sentence)

@@ -32,7 +32,8 @@ class _InMemory(MultiPartParser):
 
 
 async def receive(request: Request, limits: Limits) -> Upload:
-    """The file in a request, the body itself or a part of a form; RequestError where it is too large, too slow or not there."""
+    """The file in a request, the body itself or a part of a form; RequestError where it is too
+    large, too slow or not there."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.bytes + _AROUND:
         raise _too_large(limits)
@@ -82,7 +83,8 @@ async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
 def _too_large(limits: Limits) -> RequestError:
     return RequestError(
         413,
-        f"the file is larger than {limits.bytes / 1e6:g} MB; send a smaller one, or raise --max_mb.",
+        f"the file is larger than {limits.bytes / 1e6:g} MB; send a smaller one, or raise "
+        "--max_mb.",
     )
 
 
@@ -96,7 +98,8 @@ def _printable(name: str) -> str:
 def read_upload(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
     """The picture (H, W, C) uint8, as ``predict`` reads it from a file.
 
-    RequestError or InputError where it is none or has too many pixels, which is known before anything is decoded.
+    RequestError or InputError where it is none or has too many pixels, which is known before
+    anything is decoded.
     """
     try:
         with Image.open(io.BytesIO(upload.content), formats=FORMATS) as picture:
@@ -104,7 +107,8 @@ def read_upload(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
     except UnidentifiedImageError:
         raise RequestError(
             415,
-            f"{upload.name} is no picture that can be read; send one of the formats {', '.join(FORMATS)}.",
+            f"{upload.name} is no picture that can be read; send one of the formats "
+            f"{', '.join(FORMATS)}.",
         ) from None
     except Image.DecompressionBombError:
         raise RequestError(
@@ -117,7 +121,8 @@ def read_upload(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
     if width * height > limits.pixels:
         raise RequestError(
             413,
-            f"{upload.name} has {width} x {height} pixels, more than the {limits.pixels:,} allowed; send a smaller one, "
+            f"{upload.name} has {width} x {height} pixels, more than the {limits.pixels:,} "
+            "allowed; send a smaller one, "
             "or raise --max_pixels.",
         )
     return read_picture(Path(upload.name), channels, upload.content)

@@ -29,7 +29,8 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
 class Queue:
-    """One worker, and a few places before it: memory is bounded, and who finds no place is sent away at once."""
+    """One worker, and a few places before it: memory is bounded, and who finds no place is sent
+    away at once."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits, self._places = limits, BoundedSemaphore(limits.places)
@@ -37,7 +38,7 @@ class Queue:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Around all of a request that takes memory; RequestError where none is free."""
+        """Hold a place for all of a request that takes memory; RequestError where none is free."""
         if not self._places.acquire(blocking=False):
             raise RequestError(
                 503,
@@ -50,7 +51,8 @@ class Queue:
             self._places.release()
 
     async def run(self, request: Request, work: Callable[[], A]) -> A:
-        """The result of ``work`` in the worker; RequestError where that takes too long, ClientDisconnect where nobody waits."""
+        """The result of ``work`` in the worker; RequestError where that takes too long,
+        ClientDisconnect where nobody waits."""
         try:
             async with asyncio.timeout(self._limits.predict_seconds), self._turn:
                 if (
@@ -67,7 +69,7 @@ class Queue:
             ) from None
 
     def close(self) -> None:
-        """Whoever waits is sent away."""
+        """End the queue; whoever waits is sent away."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -138,12 +140,13 @@ def _static(name: str) -> Callable[[Request], Any]:
 
 
 def _class(request: Request, classes: tuple[str, ...]) -> str:
-    """Whose mask is asked for."""
+    """The class whose mask is asked for."""
     name = request.query_params.get("class", classes[0] if len(classes) == 1 else "")
     if not name:
         raise RequestError(
             400,
-            f"one PNG holds one mask; name its class, such as ?class={classes[0]} of {', '.join(classes)}.",
+            f"one PNG holds one mask; name its class, such as ?class={classes[0]} of "
+            f"{', '.join(classes)}.",
         )
     if name not in classes:
         raise RequestError(400, str(unknown("class", name[:100], classes)))
@@ -151,7 +154,7 @@ def _class(request: Request, classes: tuple[str, ...]) -> str:
 
 
 def _parts(request: Request) -> set[str]:
-    """What else is asked for, such as ``?include=probability,overlay``."""
+    """The parts that are asked for besides masks, such as ``?include=probability,overlay``."""
     parts = {part for part in request.query_params.get("include", "").split(",") if part}
     for part in sorted(parts - set(PARTS)):
         raise RequestError(400, str(unknown("part of an answer", part[:100], PARTS)))

@@ -12,7 +12,8 @@ class LightningSegConfig(PretrainedConfig):
         architecture: name of the network; ``network``: the arguments of its constructor.
         classes: names of the channels of the logits.
         in_channels: channels of the image.
-        image_size: height and width to which images were scaled in training; None: they were taken as they are.
+        image_size: height and width to which images were scaled in training; None: they were taken
+            as they are.
         image_mean, image_std: of images in [0, 1], per channel; the model itself applies them.
         loss: terms of the training loss and their weights.
     """

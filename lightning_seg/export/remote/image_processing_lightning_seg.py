@@ -1,4 +1,5 @@
-"""From pictures to the model's input, scaled as in training, and from its logits to masks at the size of the pictures."""
+"""From pictures to the model's input, scaled as in training, and from its logits to masks at the
+size of the pictures."""
 
 from typing import Any, ClassVar
 
@@ -16,10 +17,11 @@ Size = tuple[int, int]
 
 
 class LightningSegImageProcessor(ImageProcessingMixin):
-    """Scales pictures to the size of training, to [0, 1]; the model itself subtracts mean and divides by std.
+    """Scales pictures to the size of training, to [0, 1]; the model itself subtracts mean and
+    divides by std.
 
-    Training scaled with OpenCV: by area where a picture shrinks, else bilinearly, in whole grey levels. The same is computed
-    here with NumPy; few pixels differ, by one grey level.
+    Training scaled with OpenCV: by area where a picture shrinks, else bilinearly, in whole grey
+    levels. The same is computed here with NumPy; few pixels differ, by one grey level.
 
     Args:
         size: ``{"height": h, "width": w}``; None: pictures stay as they are.
@@ -64,11 +66,12 @@ class LightningSegImageProcessor(ImageProcessingMixin):
     def post_process_masks(
         self, outputs: Any, target_sizes: list[Size] | Tensor | None = None, threshold: float = 0.5
     ) -> list[Tensor]:
-        """Per image the masks (K, H, W) bool of all classes, which may overlap.
+        """The masks of each image, (K, H, W) bool of all classes, which may overlap.
 
         Args:
             outputs: of the model.
-            target_sizes: (height, width) of each picture, to which probabilities are scaled (bilinear) before the cut.
+            target_sizes: (height, width) of each picture, to which probabilities are scaled
+                (bilinear) before the cut.
             threshold: above which a probability belongs to the mask.
         """
         return [maps > threshold for maps in _probabilities(outputs, target_sizes)]
@@ -76,10 +79,11 @@ class LightningSegImageProcessor(ImageProcessingMixin):
     def post_process_semantic_segmentation(
         self, outputs: Any, target_sizes: list[Size] | Tensor | None = None, threshold: float = 0.5
     ) -> list[Tensor]:
-        """Per image a map (H, W) int64 of class numbers, as ``config.id2label`` names them; -1 where there is none.
+        """The map of each image, (H, W) int64 of class numbers, as ``config.id2label`` names them;
+        -1 where there is none.
 
-        Of classes that overlap the last counts: data sets list what lies inside (a tumor) after what holds it (a liver).
-        Arguments as in `post_process_masks`, which keeps all.
+        Of classes that overlap the last counts: data sets list what lies inside (a tumor) after
+        what holds it (a liver). Arguments as in `post_process_masks`, which keeps all.
         """
         return [
             _class_map(masks) for masks in self.post_process_masks(outputs, target_sizes, threshold)
@@ -94,9 +98,11 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         target_sizes: list[Size] | Tensor | None = None,
         **kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """What ``pipeline("image-segmentation")`` asks for: the map of classes, and of each class found its mean probability.
+        """What ``pipeline("image-segmentation")`` asks for: the map of classes, and of each class
+        found its mean probability.
 
-        ``mask_threshold`` is the cut. A class is one segment, so the other thresholds, which choose among many, have no effect.
+        ``mask_threshold`` is the cut. A class is one segment, so the other thresholds, which
+        choose among many, have no effect.
         """
         found = []
         for maps in _probabilities(outputs, target_sizes):
@@ -116,7 +122,7 @@ class LightningSegImageProcessor(ImageProcessingMixin):
 
 
 def _probabilities(outputs: Any, target_sizes: list[Size] | Tensor | None) -> list[Tensor]:
-    """Per image (K, H, W) float32."""
+    """Probabilities (K, H, W) float32 of each image."""
     maps = outputs["logits"].float().sigmoid()
     if target_sizes is None:
         return list(maps)
@@ -153,7 +159,8 @@ def _array(image: Any, channels: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:
-    """image (H, W, C) uint8 at ``size`` (height, width): by area where neither side grows, else bilinearly."""
+    """image (H, W, C) uint8 at ``size`` (height, width): by area where neither side grows, else
+    bilinearly."""
     height, width = image.shape[:2]
     if (height, width) == tuple(size):
         return image
@@ -180,7 +187,7 @@ def _overlaps(length: int, new: int) -> np.ndarray:
 
 
 def _bilinear(image: np.ndarray, size: Size) -> np.ndarray:
-    """With OpenCV's fixed-point weights, of 11 bits."""
+    """Weigh by OpenCV's fixed-point weights, of 11 bits."""
     left, right, a, b = _neighbours(image.shape[1], size[1])
     wide = image.astype(np.int64)
     wide = (wide[:, left] * a[:, None] + wide[:, right] * b[:, None]) >> 4
@@ -190,7 +197,7 @@ def _bilinear(image: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _neighbours(length: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each new pixel the two old ones it lies between, and their weights."""
+    """The two old pixels that each new one lies between, and their weights."""
     place = np.clip((np.arange(new) + 0.5) * (length / new) - 0.5, 0, length - 1)
     first = np.floor(place).astype(np.int64)
     weight = place - first

@@ -1,4 +1,5 @@
-"""The trained network as a model of transformers: images in [0, 1] -> logits, one channel per class."""
+"""The trained network as a model of transformers: images in [0, 1] -> logits, one channel per
+class."""
 
 from typing import Any
 
@@ -13,7 +14,8 @@ from .network import Network
 
 
 class LightningSegModel(PreTrainedModel):
-    """``model(pixel_values=x)["logits"].sigmoid() > 0.5`` are the masks, one per class, of images x in [0, 1]."""
+    """``model(pixel_values=x)["logits"].sigmoid() > 0.5`` are the masks, one per class, of images
+    x in [0, 1]."""
 
     config_class = LightningSegConfig
     base_model_prefix = "net"
@@ -31,7 +33,8 @@ class LightningSegModel(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: Any) -> None:
-        """Only what no file of weights holds; a network from scratch keeps the weights it was built with."""
+        """Only what no file of weights holds; a network from scratch keeps the weights it was
+        built with."""
         if hasattr(module, "init_non_persistent_buffers"):  # timm's modules
             module.init_non_persistent_buffers()
 
@@ -45,7 +48,8 @@ class LightningSegModel(PreTrainedModel):
         """Logits, and with ``labels`` the training loss.
 
         Args:
-            pixel_values: (B, C, H, W) in [0, 1], or uint8; any height and width, best those of training.
+            pixel_values: (B, C, H, W) in [0, 1], or uint8; any height and width, best those of
+                training.
             labels: (B, K, H, W) in {0, 1}, one channel per class; of a single class also (B, H, W).
 
         Returns:
@@ -66,7 +70,8 @@ class LightningSegModel(PreTrainedModel):
         mask = (labels[:, None] if labels.ndim == 3 else labels).to(maps[0].dtype)
         if mask.shape != maps[0].shape:
             raise ValueError(
-                f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(maps[0].shape)}; "
+                f"labels of shape {tuple(labels.shape)} do not fit logits of shape "
+                f"{tuple(maps[0].shape)}; "
                 "give one channel of 0 and 1 per class."
             )
         loss = self.criterion.supervised(maps, mask)
