@@ -2,11 +2,13 @@
 
     d_l = MK(MK(swish(bn(up(d_{l+1}))) + e_l)) + P_l        MK(x) = sum over k = 1, 3, 5 of swish(bn(conv_k(x)))
 
-Differs from the paper: as in the authors' code, the multi-kernel block and the embedding come after the sum of skip and decoder
-(the text: on the skip, before a concatenation), each kernel has its own norm and swish (``kernel_norm="sum"``: one norm on the
-bare sum, as printed), and positions P_l are learned. The code stops at half resolution over a ConvNeXt; here a second step of
-the same width leads to the full one. Only this form has the paper's 52, 74 and 129 M parameters. Differs from the code: skips
-are the last maps of the encoder's stages (``tap="repo"``: in ConvNeXt-S and B the code took the 9th of 27 blocks).
+Differs from the paper: as in the authors' code, the multi-kernel block and the embedding come after
+the sum of skip and decoder (``mpe_place="skip"``: on the skip, before a concatenation, as the text
+says), each kernel has its own norm and swish (``kernel_norm="sum"``: one norm on the bare sum, as
+printed), and positions P_l are learned. The code stops at half resolution over a ConvNeXt; here a
+second step of the same width leads to the full one. Only this form has the paper's 52, 74 and 129 M
+parameters. Differs from the code: skips are the last maps of the encoder's stages (``tap="repo"``:
+in ConvNeXt-S and B the code took the 9th of 27 blocks).
 """
 
 import math
@@ -121,9 +123,7 @@ class AddStage(nn.Module):
         positions: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
-        self.up = nn.Sequential(
-            nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1), norm_swish(out_channels)
-        )
+        self.up = _doubling(in_channels, out_channels)
         self.merge = mix(out_channels) if skip_channels else None
         self.mix = mix(out_channels)
         self.positions = positions(out_channels)
@@ -133,6 +133,34 @@ class AddStage(nn.Module):
         if self.merge is not None and skip is not None:
             x = self.merge(x + skip)
         return self.positions(self.mix(x))
+
+
+class ConcatStage(nn.Module):
+    """Transposed convolution x2, concatenation with the skip behind ``mix`` and ``positions``, 3x3.
+
+    ``swish(bn(conv3([up(d), MK(e) + P])))``; the text leaves open what follows the concatenation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        mix: Callable[[int], nn.Module],
+        positions: Callable[[int], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.up = _doubling(in_channels, out_channels)
+        self.skip = None
+        if skip_channels:
+            self.skip = nn.Sequential(mix(skip_channels), positions(skip_channels))
+        self.join = _conv_swish(out_channels + skip_channels, out_channels)
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        x = self.up(x)
+        if self.skip is not None and skip is not None:
+            x = torch.cat([x, self.skip(skip)], 1)
+        return self.join(x)
 
 
 class Widen(nn.Module):
@@ -159,6 +187,8 @@ class PEFNet(Segmenter):
         image_size: side in pixels for which positions are learned.
         tap: the last map of each stage as the skip, or ``repo``, block 9 in the third stage of a ConvNeXt.
         mpe: multi-kernel blocks and positions; without them plain 3x3 convolutions, the baseline of the paper's Table IV.
+        mpe_place: of these: after the ``sum`` of skip and decoder (the code; default), or on the ``skip`` before a concatenation
+            (the text).
         positions: learned (default); ``sincos`` in pairs; ``sine`` only, as the paper prints it; or none.
         position_base: of the sines (default: 10000); the paper prints 1000.
         kernel_norm: of the multi-kernel block: one norm per branch (the code; default) or one on the sum (the text).
@@ -176,6 +206,7 @@ class PEFNet(Segmenter):
         image_size: int = 256,
         tap: Literal["last", "repo"] = "last",
         mpe: bool = True,
+        mpe_place: Literal["sum", "skip"] | None = None,
         positions: Literal["learned", "sincos", "sine", "none"] | None = None,
         position_base: float | None = None,
         kernel_norm: Literal["branch", "sum"] | None = None,
@@ -183,7 +214,12 @@ class PEFNet(Segmenter):
         encoder_options: dict[str, Any] | None = None,
     ) -> None:
         if not mpe:
-            refuse("pefnet with mpe false", positions=positions, kernel_norm=kernel_norm)
+            refuse(
+                "pefnet with mpe false",
+                positions=positions,
+                kernel_norm=kernel_norm,
+                mpe_place=mpe_place,
+            )
         if positions not in ("sincos", "sine"):
             refuse("pefnet without sines as positions", position_base=position_base)
         body = (EarlyTapEncoder if tap == "repo" else TimmEncoder)(
@@ -191,18 +227,29 @@ class PEFNet(Segmenter):
         )
         widen = Widen(body.channels[-1], coarsest_width) if coarsest_width else None
         channels = (*body.channels[:-1], coarsest_width or body.channels[-1])
-        mix = partial(MultiKernel, kernel_norm=kernel_norm or "branch") if mpe else _conv_swish
+        mix = partial(MultiKernel, kernel_norm=kernel_norm or "branch") if mpe else _mix_plainly
         steps = int(math.log2(body.strides[0]))
         strides = [*body.strides[-2::-1], *(2**step for step in reversed(range(steps)))]
         kind = positions or ("learned" if mpe else "none")
         place = _positions(kind, [max(1, image_size // s) for s in strides], position_base or BASE)
         tail = [channels[0] // 2] * steps
-        decoder = UNetDecoder(channels, partial(AddStage, mix=mix, positions=place), tail=tail)
+        stage = ConcatStage if mpe_place == "skip" else AddStage
+        decoder = UNetDecoder(channels, partial(stage, mix=mix, positions=place), tail=tail)
         super().__init__(body, decoder, num_classes, skip=widen)
 
 
-def _conv_swish(channels: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), norm_swish(channels))
+def _doubling(in_channels: int, out_channels: int) -> nn.Module:
+    conv = nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1)
+    return nn.Sequential(conv, norm_swish(out_channels))
+
+
+def _conv_swish(in_channels: int, out_channels: int) -> nn.Module:
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    return nn.Sequential(conv, norm_swish(out_channels))
+
+
+def _mix_plainly(channels: int) -> nn.Module:
+    return _conv_swish(channels, channels)
 
 
 def _positions(kind: str, grids: list[int], base: float) -> Callable[[int], nn.Module]:

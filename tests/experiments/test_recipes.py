@@ -25,7 +25,8 @@ from lightning_seg.training.module import SegmentationModule
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RECIPES = sorted(EXPERIMENTS.glob("*.yaml"))
 CONVENTIONS = {"pooled", "image", "image_fov", "image_two_class", "unclear"}
-NATIVE = {"drive": (584, 565)}  # (height, width) where a recipe keeps the size of the images
+# (height, width) where a recipe keeps the size of the images
+NATIVE = {"drive": (584, 565), "stare": (605, 700)}
 COSTS = {"parameters", "gflops", "seconds", "loss"}
 COLUMNS = [
     "model",
@@ -156,8 +157,8 @@ def test_the_augmentation_of_a_recipe_keeps_the_size_and_moves_image_and_mask_al
     mask[height // 4 : height // 2, width // 3 : width // 2] = 1
     image = np.repeat(mask * 200, 3, 2)
     augment = Augmentation(transforms_of(data["augment"]), seed=0)
-    for epoch in range(6):
-        changed, moved = augment(image, mask, (epoch, 0, "id"))
+    for number in range(13):  # as epochs, or as copies
+        changed, moved = augment(image, mask, (number, number, "id"))
         assert changed.shape == image.shape
         assert moved.shape == mask.shape
         assert set(np.unique(moved)) <= {0, 1}

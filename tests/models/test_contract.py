@@ -41,6 +41,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("pefnet", {"mpe": False}),
+    ("pefnet", {"mpe_place": "skip"}),
     ("pefnet", {"tap": "repo", "encoder_options": {"depths": [1, 1, 10, 1]}}),
     ("pam_unet", {"regularizer": 0.01}),
     ("pam_unet", {"variant": "repo", "encoder": None, "last_width": None}),

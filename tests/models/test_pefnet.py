@@ -13,6 +13,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.models.frame.skeleton import UNetDecoder
 from lightning_seg.models.pefnet import (
     AddStage,
+    ConcatStage,
     LearnedPositions,
     MultiKernel,
     SinePositions,
@@ -157,3 +158,20 @@ def test_learned_positions_are_added_as_they_are_at_their_size_and_interpolated_
     positions = LearnedPositions(3, 4)
     assert torch.equal(positions(torch.zeros(1, 3, 4, 4)), positions.map)
     assert positions(torch.zeros(1, 3, 8, 6)).shape == (1, 3, 8, 6)
+
+
+def test_as_the_text_says_the_skip_is_mixed_and_placed_before_it_joins() -> None:
+    """One step against its equation, in numpy but for the layers' own arithmetic."""
+    torch.manual_seed(0)
+    mixed, placed = MultiKernel(4).eval(), LearnedPositions(4, 6)
+    stage = ConcatStage(5, 4, 3, lambda _: mixed, lambda _: placed).eval()
+    below, skip = torch.randn(2, 5, 3, 3), torch.randn(2, 4, 6, 6)
+    beside = mixed(skip) + placed.map
+    expected = stage.join(torch.cat([stage.up(below), beside], 1))
+    assert torch.equal(stage(below, skip), expected)
+    assert stage(below, skip).shape == (2, 3, 6, 6)
+
+
+def test_where_the_embedding_stands_has_no_meaning_without_one() -> None:
+    with pytest.raises(InputError, match="no use for mpe_place='skip'"):
+        models.create("pefnet", mpe=False, mpe_place="skip")

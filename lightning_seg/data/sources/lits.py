@@ -7,6 +7,7 @@ published labels. Each scan is its own group: which of them show one patient is 
 The window -200 to 250 HU is that of H-DenseUNet (Li et al. 2018); PAM-UNet states none.
 """
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -38,6 +39,11 @@ LABELS: dict[str, Labels] = {
 _RULE = (
     "fold {fold} of 5 tests, the next one validates. The 131 scans volume-0 to volume-130, sorted as text, shuffled by Python's "
     "random.Random(42), each in turn to the smallest fold: lightning_seg.data.sources.lits.protocol({fold})."
+)
+
+_RULE_80_20 = (
+    "80:20 as PAM-UNet, whose lists are not public: the scans of fold 1 test ({test}); of the other {others} {val} validate, after "
+    "they were sorted as text and shuffled by Python's random.Random(42): lightning_seg.data.sources.lits.protocol_80_20()."
 )
 
 
@@ -95,3 +101,15 @@ def protocol(fold: int) -> str:
     train = [scan for scan in scans if scan not in {*test, *val}]
     rule = _RULE.format(fold=fold)
     return protocol_text(f"lits-fold-{fold}", 1, rule, {"train": train, "val": val, "test": test})
+
+
+def protocol_80_20() -> str:
+    """The text of ``protocols/lits-80-20.csv``, made from the 131 scans by the rule in its header."""
+    scans = [f"volume-{number}" for number in range(COUNT)]
+    test = k_fold({scan: scan for scan in scans}, FOLDS, seed=42)[0]
+    others = sorted(set(scans) - set(test))
+    random.Random(42).shuffle(others)
+    count = round(len(others) / 10)
+    split = {"train": others[count:], "val": others[:count], "test": test}
+    rule = _RULE_80_20.format(test=len(test), others=len(others), val=count)
+    return protocol_text("lits-80-20", 1, rule, split)

@@ -378,6 +378,14 @@ def test_each_scan_tests_in_one_of_five_folds(tmp_path: Path) -> None:
         _ = data.source
 
 
+def test_a_fifth_tests_where_nearly_all_others_train() -> None:
+    split = load_protocol("lits-80-20")
+    text = (PROTOCOLS / "lits-80-20.csv").read_text(encoding="utf-8")
+    assert lits.protocol_80_20() == text
+    assert [len(split.ids[name]) for name in SPLITS] == [94, 10, 27]
+    assert split.ids["test"] == load_protocol("lits-fold-1").ids["test"]
+
+
 def test_no_scan_stands_in_two_splits(tmp_path: Path) -> None:
     root = write(tmp_path / "LiTS", *range(6))
     for protocol in ("auto", "fold-2-of-3", "leave-volume-3"):
