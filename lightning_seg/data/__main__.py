@@ -171,13 +171,15 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def _protocols(options: argparse.Namespace) -> None:
-    print(
-        table(
-            [load_protocol(name) for name in ([options.name] if options.name else protocol_names())]
-        )
-    )
+    named = [options.name] if options.name else protocol_names()
+    protocols = [load_protocol(name) for name in named]
+    print(table(protocols))
     if not options.name:
         print(RULES)
+        return
+    home = protocols[0].home
+    for first, second, kind in protocols[0].pairs:
+        print(f"  {first} ({home[first]}) and {second} ({home[second]}), {kind}")
 
 
 def table(protocols: list[Split]) -> str:
@@ -190,15 +192,14 @@ def table(protocols: list[Split]) -> str:
         lines.append(
             line(protocol.name, protocol.version, protocol.digest, *sizes, warning).rstrip()
         )
-        lines.append(
-            fill(
-                f"rule: {protocol.rule or 'not stated'}",
-                110,
-                initial_indent="  ",
-                subsequent_indent="  ",
-            )
-        )
+        lines.append(_indented(f"rule: {protocol.rule or 'not stated'}"))
+        if protocol.leaks:
+            lines.append(_indented(f"LEAKS: {protocol.leak_sentence}"))
     return "\n".join(lines)
+
+
+def _indented(text: str) -> str:
+    return fill(text, 110, initial_indent="  ", subsequent_indent="  ")
 
 
 def _check(options: argparse.Namespace) -> None:
