@@ -205,5 +205,5 @@ def test_bad_input_is_one_sentence(args: list[str], sentence: str, capsys) -> No
 
 def test_an_unknown_device_is_an_input_error() -> None:
     with pytest.raises(InputError):
-        profiling.find_device("cuda:99")
-    assert profiling.find_device("cpu") == CPU
+        profiling.profiled_device("cuda:99")
+    assert profiling.profiled_device("cpu") == CPU

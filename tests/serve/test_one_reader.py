@@ -1,0 +1,111 @@
+"""One rule from pictures to pixels: a path, an open picture, an array, a tensor, an upload, an exported processor."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_seg.data.reading.pictures import as_picture, read_picture
+from lightning_seg.data.sources.phantom import render
+from lightning_seg.export.hf import write_model
+from lightning_seg.export.remote.image_processing_lightning_seg import LightningSegImageProcessor
+from lightning_seg.inference.ensemble import load_ensemble
+from lightning_seg.serve._limits import Limits, RequestError
+from lightning_seg.serve._upload import Upload, read_upload
+from tests.inference.conftest import write_checkpoint
+
+COLOURS = render("polyp", 42, 3, 40)[0][:32]
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return {"exif": exif}
+
+
+def with_alpha(value):
+    image = Image.fromarray(COLOURS).convert("RGBA")
+    image.putalpha(value)
+    return image
+
+
+def saved(image, format, **options):
+    content = io.BytesIO()
+    image.save(content, format, **options)
+    return content.getvalue()
+
+
+PLAIN = Image.fromarray(COLOURS)
+PICTURES = {
+    "turned.jpg": saved(PLAIN, "JPEG", **turned(6)),
+    "mirrored.png": saved(PLAIN, "PNG", **turned(2)),
+    "grey.png": saved(PLAIN.convert("L"), "PNG"),
+    "opaque.png": saved(with_alpha(255), "PNG"),
+    "palette.gif": saved(PLAIN.quantize(16), "GIF"),
+    "print.tif": saved(PLAIN.convert("CMYK"), "TIFF"),
+    "video.jpg": saved(PLAIN.convert("YCbCr"), "JPEG"),
+    "black and white.png": saved(PLAIN.convert("1"), "PNG"),
+}
+REFUSED = {
+    "deep.png": saved(Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 900), "PNG"),
+    "clear.png": saved(with_alpha(100), "PNG"),
+    "pages.tif": saved(PLAIN, "TIFF", save_all=True, append_images=[PLAIN]),
+    "moving.gif": saved(PLAIN, "GIF", save_all=True, append_images=[PLAIN.rotate(90)]),
+}
+
+
+def ways(name, content, channels, folder):
+    """How each reader reads a picture, as functions."""
+    path = folder / name
+    path.write_bytes(content)
+    processor = LightningSegImageProcessor(None, channels)
+    return {
+        "training and predict": lambda: read_picture(path, channels),
+        "load().predict of a path": lambda: as_picture(str(path), channels),
+        "of an open picture": lambda: as_picture(Image.open(path), channels),
+        "serve": lambda: read_upload(Upload(name, content), channels, Limits()),
+        "an exported processor": lambda: np.rint(
+            processor(Image.open(path))["pixel_values"][0].transpose(1, 2, 0) * 255
+        ).astype(np.uint8),
+    }
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", PICTURES)
+def test_all_readers_see_the_same_pixels(name, channels, tmp_path):
+    found = {way: read() for way, read in ways(name, PICTURES[name], channels, tmp_path).items()}
+    first = found["training and predict"]
+    assert first.shape == ((40, 32) if name == "turned.jpg" else (32, 40)) + (channels,)
+    for way, pixels in found.items():
+        np.testing.assert_array_equal(pixels, first, err_msg=way)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_all_readers_refuse_what_cannot_be_meant(name, tmp_path):
+    for way, read in ways(name, REFUSED[name], 3, tmp_path).items():
+        with pytest.raises((ValueError, RequestError)) as caught:
+            read()
+        assert str(caught.value), way
+
+
+def test_arrays_and_tensors_are_read_as_their_picture():
+    for channels in (1, 3):
+        expected = as_picture(PLAIN, channels)
+        first = torch.from_numpy(COLOURS).permute(2, 0, 1)
+        for given in (COLOURS, first, first.contiguous()):
+            np.testing.assert_array_equal(as_picture(given, channels), expected)
+
+
+def test_an_export_carries_the_reader_itself(tmp_path):
+    from lightning_seg.data.reading import conversion
+
+    network = load_ensemble([write_checkpoint(tmp_path / "a.ckpt")])
+    (tmp_path / "folder").mkdir()
+    write_model(tmp_path / "folder", network)
+    ours = Path(conversion.__file__).read_text(encoding="utf-8")
+    carried = (tmp_path / "folder" / "conversion.py").read_text(encoding="utf-8")
+    body = ours[ours.index("def picture_array") :]
+    assert body in carried
