@@ -161,7 +161,7 @@ def _speed(
         _build(session, name, encoder=encoder, **small), batch, size, session.device, torch.float16
     )
     parameters = sum(p.numel() for p in training.net.parameters())
-    with _determinism(deterministic):
+    with determinism(deterministic):
         rate = _rate(training, batch, 0.0 if session.smoke else SECONDS)
     return {"parameters": parameters, **rate, "peak_mib": _peak(session.device)}
 
@@ -193,7 +193,7 @@ def _peak(device: torch.device) -> int | None:
 
 
 @contextmanager
-def _determinism(wanted: bool) -> Iterator[None]:
+def determinism(wanted: bool) -> Iterator[None]:
     """As Lightning's ``deterministic: warn``, or cuDNN's choice of the fastest kernel; afterwards as before."""
     before = (
         torch.are_deterministic_algorithms_enabled(),

@@ -26,3 +26,17 @@ class Record:
 
     def _write(self) -> None:
         write_whole(self.file, f"{json.dumps(self.content, indent=1)}\n".encode())
+
+
+class SectionRecord(Record):
+    """A record that is one section of a file with several: ``others`` holds all of them by name."""
+
+    def __init__(
+        self, file: Path, section: str, facts: dict[str, Any], others: dict[str, Any]
+    ) -> None:
+        self.section, self.others = section, others
+        super().__init__(file, facts)
+
+    def _write(self) -> None:
+        self.others[self.section] = self.content
+        write_whole(self.file, f"{json.dumps(self.others, indent=1)}\n".encode())

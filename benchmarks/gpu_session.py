@@ -2,9 +2,19 @@
 
     python -m benchmarks.gpu_session --out DIR [--data DIR --weights DIR] [--minutes 9] [--commit "$(git rev-parse HEAD)"]
 
-Four phases, each with a share of the time (what one leaves, the next one has) and a JSON file in DIR that is whole after every row:
+Nine phases, each with a share of the time (what one leaves, the next one has), into JSON files in DIR that are whole after every row.
+First what says whether runs are right here, in about two minutes (all but ``architectures`` into ``first_minutes.json``):
 
+* ``doctor``: the page of `lightning-seg doctor`.
+* ``synced_norms``: synchronized batch norm leaves the logits of MobileNetV2 and EfficientNet as they are.
 * ``architectures``: does every network go forward and backward in float16 and in bfloat16?
+* ``determinism``: what it costs upsampling and UNet 3+, both settings of one network side by side.
+* ``commands``: `fit` on one GPU and on all, `validate` against the score in `fit`, out of memory and SIGTERM on one process, resuming
+  on another number of GPUs, compiling. A step that fails has an ``error``; what needs more GPUs than there are is ``skipped``.
+* ``studies``: two trials on two GPUs, and one on two devices.
+
+Then speed and a recipe:
+
 * ``throughput``: training images per second of UNet-A's six networks over its four encoders, on data that stays on the device.
 * ``peers``: training, steps, inference and memory against a plain Lightning loop over segmentation_models_pytorch and MONAI. What
   fails has a row with its ``error`` (a way to train: ``lost``), what the time cuts short one with ``cut``.
@@ -14,8 +24,9 @@ Four phases, each with a share of the time (what one leaves, the next one has) a
 
 On a machine without a package index, carry the wheels of what it lacks (often ``jsonargparse``, ``albumentations``,
 ``segmentation_models_pytorch``, ``monai`` and what these require) and install them before the call: ``pip install --no-index
---no-deps --target SITE WHEELS/*.whl && PYTHONPATH=SITE python -m benchmarks.gpu_session ...``. The last two phases alone import
-them. DIR gets seven files, none in a subfolder; the run itself, with its checkpoints, stays in ``--runs``.
+--no-deps --target SITE WHEELS/*.whl && PYTHONPATH=SITE python -m benchmarks.gpu_session ...``. ``synced_norms``,
+``architectures``, ``determinism`` and ``throughput`` do without. DIR gets eight files, none in a subfolder; the runs themselves,
+with their checkpoints, stay in ``--runs``.
 ``--smoke --device cpu`` runs all of it, tiny, without a GPU.
 """
 
@@ -27,21 +38,30 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks._record import Record
+from benchmarks._record import Record, SectionRecord
 from lightning_seg.errors import InputError, one_sentence
 from lightning_seg.options import OptionParser
 from lightning_seg.runs.environment import ROOT, environment
 
+# of the time, in this order
 PHASE_SHARES = {
-    "architectures": 0.1,
-    "throughput": 0.2,
-    "peers": 0.35,
-    "recipe": 0.35,
-}  # of the time
+    "doctor": 0.06,
+    "synced_norms": 0.02,
+    "architectures": 0.06,
+    "determinism": 0.03,
+    "commands": 0.2,
+    "studies": 0.08,
+    "throughput": 0.1,
+    "peers": 0.22,
+    "recipe": 0.23,
+}
+FIRST = ("doctor", "synced_norms", "determinism", "commands", "studies")
 RECIPE = ROOT / "experiments" / "unet_a.yaml"
 
 
@@ -57,6 +77,17 @@ class Session:
     runs: str
 
 
+_HOMES = {
+    "doctor": ("_gpu_machine", "doctor"),
+    "synced_norms": ("_gpu_machine", "synced_norms"),
+    "architectures": ("_gpu_networks", "architectures"),
+    "determinism": ("_gpu_machine", "price_of_determinism"),
+    "commands": ("_gpu_commands", "command_line"),
+    "studies": ("_gpu_commands", "studies"),
+    "throughput": ("_gpu_networks", "throughput"),
+    "peers": ("_gpu_peers", "peers"),
+    "recipe": ("_gpu_recipe", "recipe"),
+}
 Phase = Callable[[Session, Record, float], bool]  # -> False where its time did not suffice
 
 
@@ -66,11 +97,15 @@ def main(args: list[str]) -> None:
     options = _parser().parse_args(args)
     session, minutes = _session(options), options.minutes
     facts = environment(session.device, options.commit) | {"smoke": session.smoke}
-    used = 0.0
+    used, first = 0.0, dict[str, Any]()
     for name in options.phases:
         used += PHASE_SHARES[name] / sum(PHASE_SHARES[n] for n in options.phases)
         deadline = start + 60 * minutes * used
-        record = Record(session.out / f"{name}.json", facts | {"phase": name, "status": "running"})
+        begun = facts | {"phase": name, "status": "running"}
+        if name in FIRST:
+            record: Record = SectionRecord(session.out / "first_minutes.json", name, begun, first)
+        else:
+            record = Record(session.out / f"{name}.json", begun)
         _run(name, session, record, deadline)
         print(f"{name}: {record.content['status']} after {record.content['seconds']} s", flush=True)
 
@@ -92,17 +127,8 @@ def _run(name: str, session: Session, record: Record, deadline: float) -> None:
 
 def _phase(name: str) -> Phase:
     """Imported when its turn comes: what one phase lacks does not stop the others."""
-    if name == "recipe":
-        from benchmarks._gpu_recipe import recipe
-
-        return recipe
-    if name == "peers":
-        from benchmarks._gpu_peers import peers
-
-        return peers
-    from benchmarks import _gpu_networks
-
-    return _gpu_networks.architectures if name == "architectures" else _gpu_networks.throughput
+    module, function = _HOMES[name]
+    return getattr(import_module(f"benchmarks.{module}"), function)
 
 
 def _session(options: argparse.Namespace) -> Session:

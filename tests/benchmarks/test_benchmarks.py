@@ -17,6 +17,7 @@ import torch
 from benchmarks import __main__ as front
 from benchmarks import (
     _fits,
+    _gpu_commands,
     _gpu_networks,
     _gpu_peers,
     _gpu_recipe,
@@ -489,8 +490,20 @@ def test_a_session_runs_its_phases_and_leaves_a_few_flat_files(
     monkeypatch.setattr(
         _gpu_peers, "_parts", lambda *_: {"memory": lambda _: (row for row in ())}
     )  # tested by itself
+    monkeypatch.setattr(_gpu_commands, "command_line", lambda *_: True)
+    monkeypatch.setattr(_gpu_commands, "studies", lambda *_: True)
+    monkeypatch.setattr("lightning_seg.analysis.doctor.measure_all_reduce", lambda *_: 1.0)
     files = session(tmp_path, "--commit", "abc")
-    networks, throughput, peers, recipe = (files[name] for name in gpu_session.PHASE_SHARES)
+    assert list(files["first_minutes"]) == list(gpu_session.FIRST)
+    for section in files["first_minutes"].values():
+        assert (section["status"], section.get("failed", [])) == ("done", [])
+    assert all(row["equal"] for row in files["first_minutes"]["synced_norms"]["rows"])
+    assert [row["setting"] for row in files["first_minutes"]["determinism"]["rows"]] == 2 * [
+        "free",
+        "deterministic",
+    ]
+    later = [name for name in gpu_session.PHASE_SHARES if name not in gpu_session.FIRST]
+    networks, throughput, peers, recipe = (files[name] for name in later)
     for record in (networks, throughput, peers, recipe):
         assert (record["status"], record["commit"], record["smoke"]) == ("done", "abc", True)
     # oneDNN leaves part of the gradient of fcn8's 7x7 kernel uninitialised on such small maps
@@ -508,8 +521,32 @@ def test_a_session_runs_its_phases_and_leaves_a_few_flat_files(
     assert all(0 < row["train_seconds"] < row["seconds"] and "val/dice" in row for row in epochs)
     names = {file.name for file in (tmp_path / "out").iterdir()}
     kept = {"recipe-config.yaml", "recipe-scores.csv", "recipe-summary.json"}
-    assert names == kept | {f"{name}.json" for name in gpu_session.PHASE_SHARES}
+    assert names == kept | {f"{name}.json" for name in ("first_minutes", *later)}
     assert len(names) <= 8, "as many come back"
+
+
+@pytest.mark.slow
+def test_a_session_tries_whole_commands_on_one_device_and_on_all(tmp_path: Path) -> None:
+    phases = ["--phases", "commands", "studies", "--minutes", "20"]
+    found = session(tmp_path, *phases)["first_minutes"]
+    for phase in ("commands", "studies"):
+        assert found[phase]["status"] == "done"
+        assert [row for row in found[phase]["rows"] if "error" in row] == []
+    rows = {row["step"]: row for row in found["commands"]["rows"]}
+    assert rows["the same images on one device and on all"]["images"] == 13
+    assert rows["fit on all devices"]["steps"] == rows["fit on one device"]["steps"]
+    assert rows["validate equals the score in fit"]["in_fit"] > 0
+
+
+def test_a_command_that_fails_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(bench: Any) -> dict[str, Any]:
+        raise _gpu_commands.CommandError("exit code 2: error: no such thing")
+
+    monkeypatch.setattr(_gpu_commands, "_two_trials", broken)
+    monkeypatch.setattr(_gpu_commands, "_wide_trial", lambda bench: {"trials": 1})
+    record = session(tmp_path, "--phases", "studies")["first_minutes"]["studies"]
+    assert record["failed"] == ["two trials"]
+    assert [("error" in row) for row in record["rows"]] == [True, False]
 
 
 def test_the_first_phases_do_without_the_packages_of_the_command_line(tmp_path: Path) -> None:
