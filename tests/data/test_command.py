@@ -54,7 +54,7 @@ def test_one_protocol_is_described_by_name_or_by_file(
     assert "LEAKS: 23 known pairs" in printed
     pair = "cju33za6l2qy70988jhrlp2ev (train) and cjyzjzssvd8pq0838f4nolj5l (test), same picture"
     assert pair in printed
-    assert printed.count(", same view\n") + printed.count(", same picture\n") == 22
+    assert printed.count(", same view\n") + printed.count(", same picture\n") == 23
     mine = tmp_path / "mine.csv"
     mine.write_text("# name: mine\n# version: 7\nid,split\na,train\nb,val\nc,test\nd,test\n")
     main(["protocols", str(mine)])

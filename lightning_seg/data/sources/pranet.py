@@ -127,13 +127,10 @@ def _test(source: PraNet, name: str) -> Split:
             f"protocol {name} needs TestDataset/{TESTS[name]}/, which is missing; restore the bundle's folders."
         )
     # its ids do not cross each other, but a network trained under `pranet` has seen their sequences
-    return make_split(
-        name,
-        "1",
-        f"all of TestDataset/{TESTS[name]}",
-        dict.fromkeys(ids, "test"),
-        name == "pranet-clinicdb",
-    )
+    seen = {source.groups[id] for id in source.ids if id.startswith(f"{TRAIN}_")}
+    leaks = name == "pranet-clinicdb" or any(source.groups[id] in seen for id in ids)
+    rule = f"all of TestDataset/{TESTS[name]}"
+    return make_split(name, "1", rule, dict.fromkeys(ids, "test"), leaks)
 
 
 PraNet.rules = {"pranet": _training} | {name: partial(_test, name=name) for name in TESTS}

@@ -116,6 +116,16 @@ def test_the_bundle_trains_on_its_training_folder_and_tests_on_all_five(bundle: 
     assert source.read("TrainDataset_1").mask.sum() == 6 * 3
 
 
+def test_a_test_set_that_holds_a_twin_of_a_training_frame_says_so(bundle: Path) -> None:
+    assert not data(bundle, "pranet-kvasir").split.leaks
+    write(bundle / "TestDataset" / "Kvasir", ["cju6uzxk0v83p0801rcwnexdu"])
+    assert not data(bundle, "pranet-kvasir").split.leaks
+    write(bundle / "TrainDataset", ["cju89y9h0puti0818i5yw29e6"], "image", "mask")
+    assert data(bundle, "pranet-kvasir").split.leaks
+    assert not data(bundle, "pranet-etis").split.leaks
+    assert data(bundle, "pranet-clinicdb").split.leaks
+
+
 @pytest.mark.parametrize("protocol", TESTS)
 def test_each_test_set_is_tested_alone(bundle: Path, protocol: str) -> None:
     module = data(bundle, protocol)
