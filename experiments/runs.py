@@ -106,6 +106,9 @@ def scores_of(result: Result) -> Scores:
 
 def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]) -> Facts:
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    if config["data"]["dataset"] == summary.dataset:
+        # the data set's default protocol may have become another since
+        config["data"]["protocol"] = config["data"].get("protocol") or summary.protocol
     kept = read_environment(run)
     sittings: list[dict[str, Any]] = kept.get("sittings", [])
     recipe = _recipe(

@@ -8,6 +8,7 @@ from statistics import mean
 from experiments.facts import Facts, Result
 from experiments.fits import efforts_of, plan
 from experiments.published import SAME_SCORE, Evaluation
+from lightning_seg.data.splits import leak_of
 from lightning_seg.evaluation import SCORES
 from lightning_seg.evaluation.intervals import bca, statistic
 from lightning_seg.tables import number_text
@@ -89,7 +90,9 @@ class Beside:
         seeds = f"{len(self.facts)} seed{'s' if len(self.facts) > 1 else ''}"
         size = self.facts[0].size
         shown = f"{size} px" if isinstance(size, int) else f"{size} size"
-        return f"{self.facts[0].settings}, {shown}, {seeds}"
+        protocol = f"{self.facts[0].protocol} (LEAKS), "
+        leaks = protocol if leak_of(self.facts[0].protocol_digest) else ""
+        return f"{leaks}{self.facts[0].settings}, {shown}, {seeds}"
 
 
 @dataclass

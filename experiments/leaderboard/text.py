@@ -185,4 +185,5 @@ def _row(key: Key, line: Any) -> dict[str, Any]:
         "looks": shown["looks"],
         "commit": shown["commit"],
         "hardware": "; ".join(dict.fromkeys(facts.hardware for facts in line.facts)),
+        "leaks": leak_of(key.digest),
     }
