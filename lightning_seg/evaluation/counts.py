@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_seg.evaluation.measures import CURVES, Mask, Measured, measure, names
+from lightning_seg.evaluation.measures import CURVES, Mask, Measured, measure, measure_names
 from lightning_seg.evaluation.probability import ROC_BINS, roc_sums
 from lightning_seg.evaluation.saliency import LEVELS
 
@@ -169,7 +169,7 @@ class ImageMeasures(Metric):
         super().__init__(**kwargs)
         self.families, self.threshold = tuple(families), threshold
         # each measure has a state of its own: name of the measure -> that of the state
-        self.states = {name: f"measured_{name}" for name in names(families)}
+        self.states = {name: f"measured_{name}" for name in measure_names(families)}
         for state in ("index", "components", "calibration", *self.states.values()):
             self.add_state(state, [], "cat")
         curves = torch.zeros((num_classes, len(CURVES), LEVELS), dtype=torch.float64)

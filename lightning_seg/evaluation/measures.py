@@ -194,7 +194,7 @@ def chosen_measures(families: Sequence[str]) -> tuple[Measure, ...]:
     return tuple(each for each in MEASURES if each.family in families)
 
 
-def names(families: Sequence[str]) -> tuple[str, ...]:
+def measure_names(families: Sequence[str]) -> tuple[str, ...]:
     """The names of the measures of these families; InputError for an unknown one."""
     return tuple(each.name for each in chosen_measures(families))
 

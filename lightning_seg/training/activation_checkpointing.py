@@ -22,7 +22,7 @@ def checkpoint_activations(net: nn.Module) -> None:
 
     Values, gradients, batch norm's statistics and names of parameters stay.
     """
-    for unit in units(net):
+    for unit in checkpointed_units(net):
         # else an earlier fit did so
         if not isinstance(unit.forward, partial):
             # by the instance, not by a wrapping module, which would rename parameters
@@ -31,14 +31,14 @@ def checkpoint_activations(net: nn.Module) -> None:
 
 def require_units(net: nn.Module) -> None:
     """InputError for a network without levels or stages that could be computed again."""
-    if not units(net):
+    if not checkpointed_units(net):
         raise InputError(
             f"{type(net).__name__} has no list of levels or stages that could be computed again; "
             "set model.activation_checkpointing: false."
         )
 
 
-def units(net: nn.Module) -> list[nn.Module]:
+def checkpointed_units(net: nn.Module) -> list[nn.Module]:
     """The levels and stages of ``net``: elements of its outermost lists of modules, but no layers."""
     return list(_search(net))
 

@@ -11,7 +11,7 @@ from skimage.morphology import skeletonize
 from sklearn import metrics as sk
 
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation.measures import FAMILIES, cldice, measure, names
+from lightning_seg.evaluation.measures import FAMILIES, cldice, measure, measure_names
 from lightning_seg.evaluation.probability import calibration_sums, ece, roc_auc, roc_sums
 from lightning_seg.evaluation.saliency import stretch, threshold_counts, threshold_curves
 
@@ -177,7 +177,7 @@ def test_lesions_that_touch_at_a_corner_are_one():
 def test_families_choose_what_is_measured():
     truth = np.eye(8, dtype=bool)
     assert set(measure(truth.astype(float), truth, families=["boundary"]).values) == {"hd95", "nsd"}
-    assert names(["boundary", "topology"]) == ("hd95", "nsd", "cldice")
-    assert set(measure(truth.astype(float), truth).values) == set(names(tuple(FAMILIES)))
+    assert measure_names(["boundary", "topology"]) == ("hd95", "nsd", "cldice")
+    assert set(measure(truth.astype(float), truth).values) == set(measure_names(tuple(FAMILIES)))
     with pytest.raises(InputError, match="did you mean 'boundary'"):
-        names(["boundry"])
+        measure_names(["boundry"])

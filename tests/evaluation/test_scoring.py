@@ -89,7 +89,7 @@ def test_the_loss_of_a_module_leaves_ignored_pixels_out():
 def test_measures_in_the_table_are_those_of_each_image():
     found = scored(batches())
     table = found.table
-    assert list(table.measures) == list(measures.names(tuple(measures.FAMILIES)))
+    assert list(table.measures) == list(measures.measure_names(tuple(measures.FAMILIES)))
     curves = []
     for batch, probability in batches():
         for i, mask, maps in zip(

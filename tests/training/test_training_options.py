@@ -19,7 +19,10 @@ from lightning_seg import cli, models
 from lightning_seg.errors import InputError
 from lightning_seg.models import TimmEncoder, encoder_parameters
 from lightning_seg.training import precision
-from lightning_seg.training.activation_checkpointing import checkpoint_activations, units
+from lightning_seg.training.activation_checkpointing import (
+    checkpoint_activations,
+    checkpointed_units,
+)
 from lightning_seg.training.averaging import WeightEMA
 from lightning_seg.training.freezing import apply_freeze, frozen_parts
 from lightning_seg.training.module import SegmentationModule
@@ -594,7 +597,9 @@ def test_every_network_but_fcn8_has_units_to_compute_again():
     without = []
     for name in models.names():
         with torch.device("meta"):
-            if not units(models.create(name, **getattr(models.find(name), "tiny", {}))):
+            if not checkpointed_units(
+                models.create(name, **getattr(models.find(name), "tiny", {}))
+            ):
                 without.append(name)
     assert without == ["fcn8"]  # its VGG is one row of layers
 
