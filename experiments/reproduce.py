@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from experiments import record, sweep
+from experiments.campaign import Means, read_campaign, run_campaign
 from experiments.facts import RECIPES, RESULTS, slug
 from experiments.fits import PASSES, Fit, plan, recipe_with, side_of, training_macs
 from experiments.published import Evaluation, arguments, read_evaluations, unscored_systems
@@ -39,6 +40,11 @@ def main(args: list[str]) -> None:
         raise InputError(
             f"{' '.join(more)} is no option of reproduce; give --only, --fits-minutes, --run or keys of a recipe."
         )
+    if options.campaign:
+        means = Means(options.threads, options.nice)
+        work = read_campaign(options.campaign, Path(options.runs))
+        run_campaign(work, options.results, options.limit_minutes, means)
+        return
     fits, refused = plan([*read_evaluations(options.results / "reported.csv"), *unscored_systems()])
     chosen = [fit for fit in fits if fnmatchcase(fit.point, options.only or "*")]
     if not chosen:
@@ -200,7 +206,26 @@ def _parser() -> argparse.ArgumentParser:
         "--limit-minutes",
         type=float,
         metavar="M",
-        help="after which no training is started, per recipe",
+        help="after which no training is started, per recipe; of a campaign: when its training is "
+        "stopped, to go on from its last epoch (0: only say what is left)",
+    )
+    parser.add_argument(
+        "--campaign",
+        type=Path,
+        metavar="FILE",
+        help="work through this list of full-length trainings, such as experiments/campaign.yaml",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=torch.get_num_threads(),
+        help="processor threads of a campaign (default: OMP_NUM_THREADS, or all cores)",
+    )
+    parser.add_argument(
+        "--nice",
+        type=int,
+        default=10,
+        help="how far a campaign gives way to other work, 0 to 19 (default 10)",
     )
     parser.add_argument("--workers", help="how many train at a time, as `sweep` takes it")
     parser.add_argument("--runs", default="runs", help="folder of all runs (default runs)")

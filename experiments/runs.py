@@ -162,10 +162,12 @@ def _mean_load(sittings: list[dict[str, Any]]) -> float | None:
 
 
 def _ending(kept: Mapping[str, Any]) -> str:
-    """``interrupted after 3 of 20 epochs``; empty for a training that went to its own end."""
+    """``INTERRUPTED after 3 of 20 epochs``; empty for a training that went to its own end."""
     if kept.get("status", "complete") == "complete":
         return ""
-    return f"{kept['status']} after {kept['epochs_done']} of {kept['epochs_planned']} epochs"
+    return (
+        f"{kept['status'].upper()} after {kept['epochs_done']} of {kept['epochs_planned']} epochs"
+    )
 
 
 def _minutes_of_trial(run: Path) -> float | None:

@@ -198,7 +198,7 @@ def _how_long(line: Line) -> str:
         first.precision,
         f"{threads} thread{'s' if threads > 1 else ''}" if threads else "",
         f"load {mean(loads):.1f}" if loads else "",
-        *dict.fromkeys(f"**{facts.ending}**" for facts in line.facts if facts.ending),
+        *dict.fromkeys(facts.ending for facts in line.facts if facts.ending),
     ]
     return ", ".join(filter(None, parts))
 

@@ -290,9 +290,9 @@ def test_load_threads_and_an_early_end_stand_beside_the_minutes(tmp_path: Path) 
     record([str(run), "--results", str(tmp_path)])
     facts = load_results(tmp_path)[0].facts
     assert (facts.threads, facts.load) == (2, 1.5)
-    assert facts.ending == "interrupted after 12 of 60 epochs"
+    assert facts.ending == "INTERRUPTED after 12 of 60 epochs"
     shown = text.markdown(leaderboard.collect(tmp_path))
-    assert "32-true, 2 threads, load 1.5, **interrupted after 12 of 60 epochs**" in shown
+    assert "32-true, 2 threads, load 1.5, INTERRUPTED after 12 of 60 epochs" in shown
     row = read_rows(tmp_path / "reproduced.csv")[0]
     assert (row["threads"], row["load"]) == ("2", "1.5")
 

@@ -13,7 +13,7 @@ from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser
-from lightning_seg.reports.printing import other_scores
+from lightning_seg.reports.printing import EMPTY_RULE, other_scores
 from lightning_seg.reports.run_page._figures import (
     Figure,
     anchor,
@@ -86,6 +86,7 @@ def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
         "colour": colour,
         "interval_text": interval_text,
         "number_text": number_text,
+        "rule": EMPTY_RULE[0].upper() + EMPTY_RULE[1:],
     }
     main_result = run.results[0] if run.results else None
     shown, reason = (
