@@ -251,7 +251,7 @@ source experiments/slurm/job.sh
 # tested already: not twice
 if compgen -G "$run/version_*/test-*/*/summary.json" > /dev/null; then exit 0; fi
 again=""
-if compgen -G "$run/version_*/checkpoints/last*.ckpt" > /dev/null; then again=" --ckpt_path last"; fi
+if compgen -G "$run/version_*/checkpoints/*.ckpt" > /dev/null; then again=" --ckpt_path last"; fi
 # a training that does not come to its end leaves this script here: complete ones alone are tested
 eval "in_step ${{commands[$SLURM_ARRAY_TASK_ID]}}$again"
 in_step lightning-seg test --ckpt_path best --runs {runs} --name "$(basename "$run")"
