@@ -31,7 +31,7 @@ from lightning_seg.inference.inputs import (
 )
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import SETTINGS, PredictOptions, predict_options
-from lightning_seg.inference.output_names import mask_files, printable
+from lightning_seg.inference.output_names import mask_files, printable, safe_path
 from lightning_seg.inference.pipeline import FailedInput
 from lightning_seg.inference.progress import WorkProgress
 from lightning_seg.inference.results import OutputFolder, ResultTable
@@ -94,6 +94,9 @@ def _predict_split(
     with _writing(folder), WorkProgress("images", len(source.ids)) as progress:
         work = job.workers, job.rule, job.options, job.output
         failures = predict_split(source, *work, table, progress.tick)
+        if given.coco:
+            _write_coco({id: safe_path(id) for id in source.ids}, rule.classes, folder)
+    print(f"images:         {source.describe()}{source.cautions()}")
     print(f"masks:          {folder / 'masks'}")
     print(f"contact sheet:  {folder / 'contact_sheet.png'}  (image, truth, prediction)")
     report_results(failures, [], len(source.ids), folder)
@@ -133,7 +136,8 @@ def _predict_input(
         if view is not None:
             failures += _volumes(volumes, job, view)
         if given.coco:
-            _write_coco(images, rule.classes, folder)
+            names = {one.file: one.name for one in images}
+            _write_coco(names, rule.classes, folder)
     report_results(failures, lacking, len(found.inputs), folder)
 
 
@@ -268,16 +272,16 @@ def _is_full(error: Exception, one: Input) -> bool:
     return file != one.path and one.path not in file.parents
 
 
-def _write_coco(inputs: Sequence[Input], classes: Sequence[str], output: Path) -> None:
-    """``coco.json`` of all pictures in the table."""
+def _write_coco(names: dict[str, str], classes: Sequence[str], output: Path) -> None:
+    """Write ``coco.json`` of all pictures in the table; names: file -> that of its results."""
     table = ResultTable(output / "predictions.csv", PICTURE_COLUMNS)
     confidence: dict[str, dict[str, float]] = {}
     for row in table.rows:
         confidence.setdefault(row["file"], {})[row["class"]] = float(row["confidence"])
-    names = {one.file: one.name for one in inputs}
     pictures = (
         (file, mask_files(output, names[file], classes), scores)
         for file, scores in confidence.items()
+        if file in names  # others were inputs once
     )
     with whole(output / "coco.json") as part:
         part.write_text(json.dumps(coco_content(pictures, classes)), encoding="utf-8")

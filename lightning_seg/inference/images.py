@@ -117,9 +117,18 @@ def picture_rows(file: str, prediction: Prediction) -> list[Row]:
 
 
 def write_prediction(
-    name: str, prediction: Prediction, item: Loaded, options: PredictOptions, folder: Path
+    name: str,
+    prediction: Prediction,
+    item: Loaded,
+    options: PredictOptions,
+    folder: Path,
+    slices: bool = False,
 ) -> None:
-    """The masks of a picture, and its maps and overlay where they are asked for."""
+    """Write the masks of a picture, and its maps and overlay where they are asked for.
+
+    Args:
+        slices: see `pictures.as_seen`.
+    """
     masks = mask_files(folder, name, prediction.classes)
     planes = zip(masks.values(), prediction.mask, prediction.probability, strict=True)
     for file, mask, probability in planes:
@@ -130,7 +139,7 @@ def write_prediction(
     if item.picture is not None:
         at_network = prediction.mask.shape[1:] != item.size
         picture = item.seen if at_network else item.picture
-        drawn = overlay(_channels_first(picture), torch.from_numpy(prediction.mask))
+        drawn = overlay(_channels_first(picture), torch.from_numpy(prediction.mask), slices)
         write_png(folder / "overlays" / f"{name}.jpg", drawn)
 
 

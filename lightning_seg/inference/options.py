@@ -72,6 +72,8 @@ def read_arguments(args: Sequence[str]) -> argparse.Namespace:
         raise InputError(
             "--split and --data.KEY are for the data set's own images; leave out --input, or them."
         )
+    if given.input is None and given.window is not None:
+        raise InputError("--window is for volumes that --input names; leave it out, or give them.")
     if given.tile is not None and given.masks_at == "network":
         raise InputError(
             "--tile predicts at the input's own resolution; leave out --masks_at network."

@@ -58,6 +58,12 @@ class DataSplit:
         protocol = f"{data.protocol_name} ({data.protocol_digest})"
         return f"{data.hparams['dataset']}, {self.split} split of {protocol}"
 
+    def cautions(self) -> str:
+        """What must be known of these images wherever they are shown."""
+        data = self.data
+        synthetic = " (SYNTHETIC)" if data.synthetic else ""
+        return synthetic + (" (LEAKS)" if data.leaks else "")
+
 
 class _Image(NamedTuple):
     id: str
@@ -147,7 +153,7 @@ def predict_split(
             else:
                 item, prediction = found
                 name = safe_path(item.key.id)
-                write_prediction(name, prediction, item, options, output.path)
+                write_prediction(name, prediction, item, options, output.path, bool(scans))
                 table.add(picture_rows(item.key.id, prediction))
                 if len(cells) < EXAMPLES:
                     cells.append(_cell(item, prediction, source.data.synthetic))

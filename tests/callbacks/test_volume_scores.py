@@ -24,6 +24,7 @@ from lightning_seg.callbacks.volume_scores import VolumeRow, Volumes, summarize_
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.inference.__main__ import main as predict
+from lightning_seg.inference.pictures import GAP, TITLE
 from lightning_seg.training.module import SegmentationModule
 
 SCANS = {"a": 5, "b": 3, "c": 4}
@@ -318,6 +319,9 @@ def test_post_processing_of_scans_is_that_of_predict(
     best = ["--ckpt_path", str(wild), "--devices", "cpu"]
     predict([*best, "--output", str(tmp_path / "split"), *steps])
     predict([*best, "--output", str(tmp_path / "plain")])
+    sheet = np.asarray(Image.open(tmp_path / "plain" / "contact_sheet.png"))
+    image = sheet[TITLE : TITLE + 16, GAP : GAP + 16]
+    assert np.ptp(image, axis=2).max() == 0 < np.ptp(image)  # the middle slice, in grey
     lits = run.parents[2] / "LiTS"
     files = [*best, "--input", str(lits / "volume-*.nii*"), "--output", str(tmp_path / "files")]
     predict([*files, *steps])

@@ -231,6 +231,7 @@ def test_one_picture_that_overflows_fails_alone(
         (["--input", "x", "--output", "y", "--split", "val"], "for the data set's own images"),
         (["--trainer.accelerator", "cpu"], "needs no trainer; give --devices cpu"),
         (["--outpt", "x"], "no option '--outpt'"),
+        (["--window", "0", "9"], "--window is for volumes that --input names"),
         (["--data.size"], "no option '--data.size'"),
         (["--threshold", "high"], "--threshold: invalid float value"),
     ],

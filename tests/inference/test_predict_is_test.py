@@ -162,11 +162,13 @@ def test_masks_give_the_counts_that_test_reported(runs, data, tmp_path, options,
 
 
 def test_masks_at_the_network_size_are_those_of_predict_on_the_test_split(runs, data, tmp_path):
-    main(["--ckpt_path", str(runs[0]), "--devices", "cpu", "--masks_at", "network"])
+    main(["--ckpt_path", str(runs[0]), "--devices", "cpu", "--masks_at", "network", "--coco"])
     theirs = next((runs[0].parent.parent / "predictions").glob("best*")) / "masks"
     ours = predicted(runs[0], data, tmp_path / "out", "--masks_at", "network")
     names = [path.name for path in theirs.glob("p*.png")]
     assert len(names) == 3
+    content = json.loads((theirs.parent / "coco.json").read_text(encoding="utf-8"))
+    assert {f"{image['file_name']}.png" for image in content["images"]} == set(names)
     for name in names:
         np.testing.assert_array_equal(read(ours / name), read(theirs / name))
 
