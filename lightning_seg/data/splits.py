@@ -65,9 +65,14 @@ class Split:
         touching = [pair for pair in self.pairs if test & {pair.first, pair.second}]
         counts = Counter(pair.kind for pair in touching)
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-        return (
-            f"{len(self.pairs)} known pairs of images that show the same stand across its "
-            f"splits; {len(touching)} of them touch test" + (f" ({kinds})" if kinds else "")
+        several = len(self.pairs) > 1
+        what = (
+            "known pairs of images that show the same stand"
+            if several
+            else ("known pair of images that show the same stands")
+        )
+        return f"{len(self.pairs)} {what} across its splits; {len(touching)} of them touch test" + (
+            f" ({kinds})" if kinds else ""
         )
 
 

@@ -27,11 +27,11 @@ def write(root: Path, names: list[str]) -> Path:
 
 
 def test_slices_are_grey_and_belong_to_scans(tmp_path: Path) -> None:
-    names = ["flipped_10001_103", "mirrored_10001_103", "mirrored_10002_5"]
+    names = ["flipped_10001_103", "mirrored_10001_103", "mirrored_10002_5", "mirrored_10003_5"]
     source = LiTS2D(write(tmp_path / "lits-2d", names))
     assert source.ids == names
     assert source.groups == dict(
-        zip(names, ["scan 10001", "scan 10001", "scan 10002"], strict=True)
+        zip(names, ["scan 10001", "scan 10001", "scan 10001", "scan 10003"], strict=True)
     )
     image, mask, _ = source.read(names[0])
     assert (image.shape, mask.shape) == ((32, 32, 1), (32, 32, 1))
@@ -53,6 +53,22 @@ def test_no_scan_stands_in_two_splits() -> None:
     assert len(twice) == 20
 
 
+def test_the_second_version_divides_no_patient_and_tests_on_the_same_slices() -> None:
+    first, second = load_protocol("lits-2d"), load_protocol("lits-2d-v2")
+    ids = sorted(first.home)
+    assert lits_2d.second_protocol(ids) == (PROTOCOLS / "lits-2d-v2.csv").read_text("utf-8")
+    assert (first.digest, first.leaks, second.leaks) == ("f9a8f2869016", True, False)
+    assert "1 known pair of images" in first.leak_sentence
+    assert "0 of them touch test" in first.leak_sentence
+    patients = lits_2d.patients(ids)
+    homes = [{patients[id] for id in second.ids[name]} for name in SPLITS]
+    assert sum(map(len, homes)) == 121
+    assert second.ids["test"] == first.ids["test"]
+    assert {id for id in ids if first.home[id] != second.home[id]} == {
+        id for id in ids if "_10001_" in id
+    }
+
+
 def test_names_without_a_scan_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no scan, as flipped_10001_103 does"):
         LiTS2D(write(tmp_path, ["slice_1"]))
@@ -65,7 +81,8 @@ def test_names_without_a_scan_are_refused(tmp_path: Path) -> None:
 )
 def test_the_real_slices_are_read() -> None:
     source = LiTS2D(REAL)
-    check(load_protocol("lits-2d"), source)
+    for name in ("lits-2d", "lits-2d-v2"):
+        check(load_protocol(name), source)
     data = SegmentationDataModule("lits_2d", str(REAL), size=64, batch_size=8, num_workers=0)
     data.setup("test")
     batch = next(iter(data.test_dataloader()))
