@@ -95,9 +95,11 @@ def facts_of(board: Board) -> str:
     """What the boards over one set of images have in common, as a sentence."""
     key, first = board.key, board.lines[0].first
     known = [f for f in board.facts if f.parameters is not None]  # recorded with all their facts
+    thresholds = sorted({f.threshold for f in board.facts})
+    cut = " or ".join(f"{threshold:g}" for threshold in thresholds)
     sentences = [
         f"Protocol {key.protocol} (digest `{key.digest}`), split {key.split}, {first.images} images, scored at "
-        f"{key.scored_at if isinstance(key.size, int) else 'the size of the images'}, threshold {first.threshold}."
+        f"{key.scored_at if isinstance(key.size, int) else 'the size of the images'}, threshold {cut}."
     ]
     if any(f.synthetic for f in known):
         sentences.append("SYNTHETIC data: says nothing about clinical performance.")

@@ -101,8 +101,8 @@ def _run(checkpoint: Path) -> Run:
 
 def _plain(result: Result) -> bool:
     """Tell whether one pass of this network alone was scored, on a whole split: no augmentation,
-    ensemble or post-processing."""
-    if result.summary.partial:
+    ensemble, post-processing or threshold but .5."""
+    if result.summary.partial or result.summary.threshold != 0.5:
         return False
     found = result.summary.inference
     return (
