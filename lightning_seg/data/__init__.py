@@ -1,8 +1,8 @@
 """Data sets, their splits, augmentation and loading. Imports nothing of the project but its errors.
 
-A data set is one file in ``sources/`` (a class with the interface ``sources.base.Source``), one line in
-``sources.base.DATASETS`` and one protocol file in ``protocols/``, or a rule where the ids are known only from the data
-(``rules``).
+A data set is one file in ``sources/`` (a class with the interface ``sources.base.Source``, which is
+found by the name of the file) and one protocol file in ``protocols/``, or a rule where the ids are
+known only from the data (``rules``).
 """
 
 from importlib import import_module
@@ -23,9 +23,8 @@ _HOMES = {
 __all__ = ["DATASETS", "SegmentationDataModule", "fetch", "load_protocol"]
 
 
-def __getattr__(
-    name: str,
-) -> Any:  # PEP 562: importing Lightning takes seconds, listing protocols should not
+# PEP 562: importing Lightning takes seconds, listing protocols should not
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

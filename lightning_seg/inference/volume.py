@@ -7,6 +7,7 @@ made with; probabilities go the way back to the voxels of the file.
 
 import inspect
 import math
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -107,7 +108,7 @@ def predict_volume(
         place = Path(scratch)
         path = series_as_nifti(one.path, place) if one.kind == "dicom" else one.path
         reader = SliceReader(path, place)
-        _check_units(reader, view, one.path)
+        _check_units(reader, view, one)
         bytes_a_voxel = len(rule.classes) * (5 if options.probabilities else 1)
         check_room(place, math.prod(reader.grid.shape) * bytes_a_voxel, one.path)
         masks, maps = _files(reader, place, rule, options)
@@ -130,10 +131,16 @@ def predict_volume(
     return rows
 
 
-def _check_units(reader: SliceReader, view: SliceView, path: Path) -> None:
+def _check_units(reader: SliceReader, view: SliceView, one: Input) -> None:
     """InputError for a volume whose values are no Hounsfield units, told by some of its slices."""
     shown = np.stack([reader[place] for place in sampled_slices(len(reader))])
-    check_hounsfield(shown, view.settings.window, path)
+    try:
+        check_hounsfield(shown, view.settings.window, one.path)
+    except InputError as error:
+        # the header of a DICOM file says itself that its values are HU
+        if one.kind != "dicom":
+            raise
+        print(f"warning: {error}", file=sys.stderr)
 
 
 def _files(

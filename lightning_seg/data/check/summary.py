@@ -143,7 +143,8 @@ def _foreground(report: Report) -> list[Line]:
 
 _INVERTED = (
     "in most masks the class fills the rim of the picture and over half of it, as if the background "
-    "were marked; invert the masks, or give its other value as dataset_options.labels"
+    "were marked; invert the masks, or set dataset_options.labels to ['#000000'] and background to "
+    "['#ffffff']"
 )
 
 

@@ -9,11 +9,12 @@ from lightning_seg.errors import InputError
 _FAT = -60  # fat, lung and air lie below it in every CT
 _LEAST_BELOW = 0.001  # share of the voxels
 _LEAST_WITHIN = 0.005  # of them inside the window
+_NO_TISSUE = 500  # HU from which a window shows bone alone
 LOOKED_AT = 9  # slices that stand for a volume
 
 
 def check_hounsfield(values: np.ndarray, window: tuple[float, float], path: Path) -> None:
-    """InputError where values are not HU though the window, which holds negative ones, expects it.
+    """InputError where values are not HU though the window expects it.
 
     Args:
         values: of the volume, or of some of its slices. The lowest one, with which scanners fill
@@ -23,7 +24,9 @@ def check_hounsfield(values: np.ndarray, window: tuple[float, float], path: Path
     """
     low, high = window
     counted = values[values > values.min()]
-    if low >= 0 or not counted.size:
+    # a window that was chosen for other values, or that holds all that were cut to it
+    fits = low >= _NO_TISSUE or (low >= 0 and values.max() <= high)
+    if fits or not counted.size:
         return
     span = f"{path} holds values from {values.min():g} to {values.max():g}"
     if np.mean(counted < _FAT) < _LEAST_BELOW:

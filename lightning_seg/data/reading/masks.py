@@ -73,7 +73,7 @@ def read_colours(path: Path) -> np.ndarray:
 
 def read_nonzero(path: Path) -> np.ndarray:
     """(H, W) uint8: 1 on every instance, whatever its number or colour; 0 where it is 0 or black."""
-    return decoded(path, lambda picture, name: _stored_values(picture, name) != 0).astype(np.uint8)
+    return decoded(path, _nonzero)
 
 
 def is_lossy(picture: Image.Image) -> bool:
@@ -248,6 +248,11 @@ def _label_numbers(picture: Image.Image, path: Path) -> np.ndarray:
             "name labels by colour."
         )
     return np.array(upright_image(picture)).astype(np.int64)
+
+
+def _nonzero(picture: Image.Image, path: Path) -> np.ndarray:
+    _refuse_lossy(picture, path)
+    return (_stored_values(picture, path) != 0).astype(np.uint8)
 
 
 def _packed_colours(picture: Image.Image, path: Path) -> np.ndarray:

@@ -412,3 +412,54 @@ def test_two_annotations_of_one_picture_are_compared_where_the_pictures_lie() ->
     assert found.dice[0] == pytest.approx(expected, abs=0.02)
     texts = [line.text for line in summary.lines(report) if "two annotations" in line.text]
     assert [f"Dice of {found.dice[0]:.3f}" in text for text in texts] == [True, True]
+
+
+def lesion(inverted: bool = False, empty: bool = False) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    if not empty:
+        cv2.circle(mask, (120, 90), 20, 1, -1)
+    return 1 - mask if inverted else mask
+
+
+def found(report: Report, title: str) -> list[str]:
+    return [line.level for line in summary.lines(report) if line.title == title]
+
+
+def test_inverted_masks_are_a_fault_and_nearly_full_ones_are_seen() -> None:
+    source = Scenes({id: scene(seed) for seed, id in enumerate("abcdv")})
+    source.masks = {id: lesion(inverted=True) for id in "abc"}
+    report = report_of(source, ["a", "b"], ["c", "d"], near=False)
+    assert (report.inverted, report.nearly_full, report.exit_code) == (True, ["a", "b", "c"], 1)
+    assert found(report, "inverted masks") == ["fault"]
+    assert found(report, "over 90 % masks") == ["amber"]
+    assert not report_of(source, ["a", "b"], ["c", "d"], near=False).empty
+    source.masks = {"a": lesion(inverted=True)}
+    assert not report_of(source, ["a", "b"], ["c", "d"], near=False).inverted
+
+
+def test_a_split_without_a_class_is_a_fault_and_uneven_splits_are_seen() -> None:
+    source = Scenes({id: scene(seed) for seed, id in enumerate("abcdefv")})
+    source.masks = {id: lesion(empty=True) for id in "def"}
+    report = report_of(source, ["a", "b", "c"], ["d", "e", "f"], near=False)
+    assert report.exit_code == 1
+    assert "none of the 3 test masks shows lesion" in str(summary.lines(report))
+    assert found(report, "protocol mine") == ["fault", "amber"]
+    assert found(report, "empty masks") == ["amber"]
+    even = report_of(source, ["a", "b", "d"], ["c", "e"], near=False)
+    assert (even.exit_code, found(even, "protocol mine")) == (0, ["ok"])
+
+
+def test_a_folder_of_several_classes_is_checked_and_says_what_it_leaves_aside(
+    tmp_path: Path,
+) -> None:
+    root = write_folder(tmp_path, 5)
+    for index, path in enumerate(sorted((root / "masks").iterdir())):
+        labels = np.asarray(Image.open(path)) // 255 * (1 + index % 2)
+        Image.fromarray(labels.astype(np.uint8)).save(path)
+    (root / "images" / "notes.txt").touch()
+    report = examine("folder", Folder(root, classes=("a", "b")), [], near=False)
+    assert report.classes == ("a", "b")
+    assert (report.greys, report.exit_code) == (None, 0)
+    text = page.render(report, Folder(root, classes=("a", "b")))
+    assert "Share of an image that is b" in text
+    assert "notes.txt" in text

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightning_seg.data import sources
 from lightning_seg.data.reading.masks import read_mask
 from lightning_seg.data.reading.pictures import read_image
 from lightning_seg.data.sources.base import DATASETS, find_folder, find_root, source_class
@@ -192,3 +193,12 @@ def test_every_registered_data_set_describes_itself_without_data(name: str) -> N
 def test_a_misspelt_data_set_gets_its_near_match() -> None:
     with pytest.raises(InputError, match="did you mean 'kvasir_seg'"):
         source_class("kvasir-seg")
+
+
+def test_a_data_set_is_known_by_its_file() -> None:
+    files = {path.stem for path in Path(sources.__file__).parent.glob("*.py")} - {"__init__"}
+    assert files == set(DATASETS)
+    for name in files:
+        kind = source_class(name)
+        assert kind.__name__.lower() == name.replace("_", "")
+        assert kind.__module__.rpartition(".")[2] == name

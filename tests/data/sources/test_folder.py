@@ -263,3 +263,78 @@ def test_ignored_values_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         Folder(write(tmp_path, LABELS), **options)
+
+
+def test_pictures_in_sub_folders_behind_links_and_of_any_suffix_are_read(tmp_path: Path) -> None:
+    mask = 255 * (LABELS > 0).astype(np.uint8)
+    root = write(tmp_path / "data", mask, ("a",))
+    save(root / "images" / "w.webp", np.zeros((20, 30, 3), np.uint8), lossless=True)
+    save(root / "masks" / "w.png", mask)
+    for part in ("images", "masks"):
+        save(root / part / "p2" / "b.png", np.zeros((20, 30), np.uint8))
+        save(tmp_path / "store" / part / "c.png", mask)
+        (root / part / "p3").symlink_to(tmp_path / "store" / part, target_is_directory=True)
+        (root / part / "p3" / "round").symlink_to(root / part, target_is_directory=True)
+    assert Folder(root).ids == ["a", "p2_b", "p3_c", "w"]
+    assert Folder(root).read("p3_c").mask.sum() == (LABELS > 0).sum()
+    (root / "masks" / "p2" / "b.png").unlink()
+    with pytest.raises(InputError, match=r"p2/b\.png has no mask .*1 of 4"):
+        Folder(root)
+
+
+def test_what_is_left_aside_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write(tmp_path, 255 * (LABELS > 0).astype(np.uint8), tuple("abcdefghij"))
+    save(root / "masks" / "lonely.png", LABELS)
+    (root / "images" / "notes.txt").touch()
+    (root / "images" / ".hidden.png").touch()
+    sentences = "; ".join(Folder(root).left_aside)
+    assert "1 files in images/ that are no pictures (notes.txt)" in sentences
+    assert "1 masks without an image (lonely.png)" in sentences
+    _ = SegmentationDataModule("folder", str(root), size=16).source
+    assert "folder: 10 images are used; left aside: 1 " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("a_mask_1", "a_mask_2"), ("a_mask1",), ("a_mask (1)",)])
+@pytest.mark.parametrize("beside", [False, True])
+def test_further_masks_of_a_picture_are_read_together(
+    tmp_path: Path, names: tuple[str, ...], beside: bool
+) -> None:
+    masks = tmp_path / ("images" if beside else "masks")
+    save(tmp_path / "images" / "a.png", np.zeros((20, 30, 3), np.uint8))
+    save(masks / "a_mask.png", 255 * (LABELS == 1).astype(np.uint8))
+    for name in names:
+        save(masks / f"{name}.png", 255 * (LABELS == 2).astype(np.uint8))
+    source = Folder(tmp_path, masks=masks.name, mask_suffix="_mask")
+    assert source.ids == ["a"]
+    assert len(source.files("a")) == 2 + len(names)
+    assert source.read("a").mask.sum() == (LABELS > 0).sum()
+
+
+def test_a_numbered_mask_without_a_suffix_is_not_guessed_at(tmp_path: Path) -> None:
+    root = write(tmp_path, 255 * (LABELS > 0).astype(np.uint8), ("a", "1", "12"))
+    save(root / "masks" / "a_1.png", LABELS)
+    with pytest.raises(InputError, match=r"a_1\.png seems to be a further mask .*mask_suffix"):
+        Folder(root)
+
+
+def test_instances_are_one_class_by_labels_nonzero(tmp_path: Path) -> None:
+    root = write(tmp_path, LABELS)
+    assert Folder(root, labels="nonzero").read("a").mask.sum() == (LABELS > 0).sum()
+    with pytest.raises(InputError, match="nonzero makes one class, and there are 2"):
+        Folder(root, labels="nonzero", classes=("x", "y"))
+
+
+def test_black_on_white_masks_are_read_by_their_colours(tmp_path: Path) -> None:
+    root = write(tmp_path, 255 * (LABELS == 0).astype(np.uint8))
+    source = Folder(root, labels=["#000000"], background=["#ffffff"])
+    assert source.read("a").mask.sum() == (LABELS > 0).sum()
+
+
+def test_a_table_may_name_files_from_ones_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(tmp_path / "home", 255 * (LABELS > 0).astype(np.uint8))
+    monkeypatch.setenv("HOME", str(root))
+    path = table(tmp_path, "id,image,mask\nx,~/images/a.png,home/masks/a.png\n")
+    assert Folder(path).read("x").mask.sum() == (LABELS > 0).sum()
+    assert Folder(Path("~")).ids == ["a", "b"]

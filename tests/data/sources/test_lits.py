@@ -454,6 +454,51 @@ def test_voxels_pair_one_by_one_where_a_header_is_known_to_be_wrong(tmp_path: Pa
     assert same(LiTS(tmp_path, align="voxels").read("volume-0/0003"), expected)
 
 
+@pytest.mark.parametrize(("moved", "refused"), [(1e-4, False), (0.4, True), (30, True)])
+def test_headers_may_place_a_voxel_apart_by_rounding_alone(
+    tmp_path: Path, moved: float, refused: bool
+) -> None:
+    write(tmp_path, 0)
+    path = tmp_path / "segmentation-0.nii.gz"
+    labels = nibabel.load(path)
+    affine = labels.affine.copy()
+    affine[:3, 3] += moved
+    nibabel.Nifti1Image(np.asanyarray(labels.dataobj), affine).to_filename(path)
+    if not refused:
+        assert LiTS(tmp_path).ids == ["volume-0"]
+        return
+    with pytest.raises(InputError, match=rf"same voxel up to {moved * 3**0.5:.3g} mm apart.*align"):
+        LiTS(tmp_path)
+    assert LiTS(tmp_path, align="voxels").ids == ["volume-0"]
+
+
+def test_scans_behind_a_link_are_found_and_other_volumes_said(tmp_path: Path) -> None:
+    write(tmp_path / "store", 0)
+    (tmp_path / "LiTS").mkdir()
+    (tmp_path / "LiTS" / "batch").symlink_to(tmp_path / "store", target_is_directory=True)
+    (tmp_path / "LiTS" / "other.nii").touch()
+    source = LiTS(tmp_path / "LiTS", classes=["tumor"])
+    assert (source.ids, source.classes) == (["volume-0"], ("tumor",))
+    assert source.left_aside == ["1 volumes that are no scans of the data set (other.nii)"]
+
+
+def test_a_ct_that_is_not_in_hu_stops_before_training(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    path = tmp_path / "volume-0.nii.gz"
+    ct = nibabel.load(path)
+    values = np.clip(np.asanyarray(ct.dataobj), -1024, None) + 1024
+    nibabel.Nifti1Image(values.astype(np.int16), ct.affine).to_filename(path)
+    with pytest.raises(InputError, match=r"volume-0\.nii\.gz holds values from 0 to .* Hounsfield"):
+        LiTS(tmp_path).store(["volume-0/0000"], None, tmp_path / "cache")
+    LiTS(tmp_path, window=(824, 1274)).store(["volume-0/0000"], None, tmp_path / "cache")
+
+
+def test_an_incomplete_data_set_is_pointed_to_a_rule_for_what_is_there(tmp_path: Path) -> None:
+    root = write(tmp_path, 0, 1, 2)
+    with pytest.raises(InputError, match=r"lits-fold-1 names 128 of 131 .*'auto', which divides"):
+        _ = SegmentationDataModule("lits", str(root), size=16).source
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
