@@ -21,6 +21,7 @@ from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.summary import Scores, Summary
 from lightning_seg.models.frame.listing import count
+from lightning_seg.runs import Run
 from lightning_seg.runs.environment import hardware, read_environment
 from lightning_seg.training.module import SegmentationModule
 
@@ -91,12 +92,16 @@ def results_of(run: Path, known: Mapping[str, str] = MappingProxyType({})) -> It
     Args:
         known: recipe, commit and hardware of a run that has not kept them.
     """
-    for file in sorted(run.glob("test-*/*/summary.json")):
-        summary = Summary.read(file.parent)
+    place = Run.open(run)
+    best = place.best
+    for folder in place.score_folders("test"):
+        summary = Summary.read(folder)
         checkpoint = Path(summary.checkpoint).stem
-        if checkpoint.startswith("best") and not summary.partial:
-            inference = file.parent.name.partition(checkpoint)[0].strip("-")
-            yield Result(_facts(run, summary, inference, known), file.with_name("scores.csv"))
+        # without its checkpoints, a run has the names of their files alone
+        chosen = checkpoint.startswith("best") if best is None else checkpoint == best.path.stem
+        if chosen and not summary.partial:
+            inference = folder.name.partition(checkpoint)[0].strip("-")
+            yield Result(_facts(run, summary, inference, known), folder / "scores.csv")
 
 
 def scores_of(result: Result) -> Scores:

@@ -2,7 +2,7 @@
 
 >>> import lightning_seg as ls
 >>> net = ls.create("attention_unet", encoder="resnet34")          # any network, a torch module: image -> logits
->>> model = ls.load("runs/demo/version_0/checkpoints/best-....ckpt")  # a trained one, with all that belongs to it
+>>> model = ls.load("runs/demo")                                   # a trained one, with all that belongs to it
 >>> mask = model.predict("image.jpg").mask                         # (classes, H, W) bool, at the size of the image
 """
 

@@ -20,7 +20,7 @@ VERBS = {
     "profile": "parameters, multiply-adds, memory and time of networks: lightning-seg profile unet pam_unet:attention=none",
     "cka": "how alike the layers of one or two trained networks are: lightning-seg cka X [Y] --output cka.png",
     "export": "a checkpoint as a model that others load: lightning-seg export hf|onnx|program --help",
-    "push": "upload a folder that `export hf` wrote: lightning-seg push DIR --repo-id user/name",
+    "push": "upload a folder that `export hf` wrote: lightning-seg push DIR --repo_id user/name",
     "doctor": "what of this machine would break or slow a run, on one page: lightning-seg doctor",
     "data": "protocols, check, show, prepare and download data: lightning-seg data --help",
     "compare": "the difference of two runs, image by image: lightning-seg compare runs/a runs/b",

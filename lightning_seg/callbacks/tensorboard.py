@@ -84,7 +84,7 @@ class Dashboard(L.Callback):
         images, truths, predictions = (
             list(self.examples[key]) for key in ("image", "mask", "prediction")
         )
-        titles = [f"epoch {trainer.current_epoch}"] * len(images)
+        titles = [f"epoch {trainer.current_epoch + 1}"] * len(images)
         sheet = contact_sheet(images, truths, predictions, titles, of_slices(trainer))
         writer.add_image("val/overlays", sheet, step, dataformats="HWC")
         _add_probabilities(writer, "val", pl_module, step)

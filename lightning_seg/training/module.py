@@ -208,7 +208,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         found = self.scorer.finish_counts("train")
         if not math.isfinite(found.loss):
             raise InputError(
-                f"the training loss is {found.loss} in epoch {self.current_epoch}; lower model.lr, "
+                f"the training loss is {found.loss} in epoch {self.current_epoch + 1}; lower model.lr, "
                 "or train with --trainer.precision 32-true or --trainer.gradient_clip_val 1; the "
                 "checkpoints before are intact."
             )
