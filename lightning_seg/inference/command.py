@@ -34,7 +34,7 @@ from lightning_seg.inference.options import SETTINGS, PredictOptions, predict_op
 from lightning_seg.inference.output_names import mask_files, printable, safe_path
 from lightning_seg.inference.pipeline import FailedInput
 from lightning_seg.inference.progress import WorkProgress
-from lightning_seg.inference.results import OutputFolder, ResultTable
+from lightning_seg.inference.results import OutputFolder, ResultTable, alone_in
 from lightning_seg.inference.split import open_split, predict_split
 from lightning_seg.inference.video import Video, predict_video, video_files
 from lightning_seg.inference.volume import VOLUME_COLUMNS, SliceView, predict_volume, view_of
@@ -164,7 +164,8 @@ def _view(given: argparse.Namespace, network: Ensemble) -> SliceView:
 def _writing(folder: Path) -> Iterator[None]:
     """Work that writes: a full disk is one sentence, and what is finished stays."""
     try:
-        yield
+        with alone_in(folder):
+            yield
     except OSError as error:
         if error.errno not in FULL:
             raise

@@ -3,10 +3,14 @@ whole rows."""
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,8 @@ from lightning_seg.files import whole
 from lightning_seg.inference.inputs import Input
 
 Row = dict[str, Any]
+# files and folders under which results are written until they are whole
+_LEFTOVER = re.compile(r"\.volume-.*|\.part-.*|\..*\.part")
 INPUT_COLUMNS = ("file", "stamp", "note")
 
 
@@ -118,6 +124,43 @@ class OutputFolder:
     def record(self, one: Input, stamp: str, note: str = "") -> None:
         """The results of an input are complete; ``stamp`` was taken before it was read."""
         self._record.add([{"file": one.file, "stamp": stamp, "note": note}])
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Work as the only process that writes into a folder, without what killed ones left in it."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        if _is_locked(place):
+            _remove_leftovers(folder)
+        yield
+    except BlockingIOError as error:
+        raise InputError(
+            f"another process writes into {str(folder)!r}; wait for its end, or give another "
+            "--output."
+        ) from error
+    finally:
+        os.close(place)
+
+
+def _is_locked(place: int) -> bool:
+    """Lock an open folder; False where the file system has no locks."""
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.rglob(".*"):
+        if _LEFTOVER.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _open_folder(folder: Path, settings: dict[str, Any]) -> None:

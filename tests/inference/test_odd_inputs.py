@@ -1,6 +1,7 @@
 """One odd input never ends a folder, what was replaced is predicted again, and what is not a number is no mask."""
 
 import csv
+import fcntl
 import gzip
 import os
 import shutil
@@ -285,3 +286,25 @@ def test_two_dicom_series_or_missing_slices_are_refused(tmp_path):
         series_as_nifti(tmp_path / "good", tmp_path)
     found = find_inputs(str(tmp_path))
     assert sorted(one.file for one in found.inputs if one.kind == "dicom") == ["good", "lacking"]
+
+
+def test_what_killed_runs_left_is_removed_and_two_at_once_are_refused(
+    checkpoint, pictures, tmp_path
+):
+    out = tmp_path / "out"
+    predict(checkpoint, pictures, out)
+    (out / ".volume-abc").mkdir()
+    (out / ".volume-abc" / "mask0").write_bytes(b"x")
+    left = [out / "masks" / ".a.png-0123.part", out / "videos" / ".part-0123.avi"]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    predict(checkpoint, pictures, out)
+    assert not (out / ".volume-abc").exists()
+    assert not any(path.exists() for path in left)
+    place = os.open(out, os.O_RDONLY)
+    fcntl.flock(place, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match="another process writes into"):
+        predict(checkpoint, pictures, out)
+    os.close(place)
+    predict(checkpoint, pictures, out)
