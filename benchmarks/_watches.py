@@ -110,7 +110,7 @@ class WatchStep(L.Callback):
     sync debug mode says, on the CPU the operations that would wait on one.
 
     Args:
-        metrics: the module's method that counts a batch, such as ``scorer.train_batch``.
+        metrics: the module's method that counts a batch, such as ``scorer.add_training``.
     """
 
     def __init__(self, metrics: str) -> None:
@@ -158,4 +158,4 @@ class WatchStep(L.Callback):
         return found
 
 
-METRICS = {"ours": "scorer.train_batch", "plain": "score"}  # of which module
+METRICS = {"ours": "scorer.add_training", "plain": "score"}  # of which module
