@@ -16,7 +16,7 @@ RESULTS = RECIPES / "results"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class RunFacts:
     """All that is to be known of a scored run besides its table. Unknown: an empty string or None."""
 
     recipe: str
@@ -116,10 +116,10 @@ def slug(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Result:
+class RecordedResult:
     """A scored run: its facts and the file of its per-image table."""
 
-    facts: Facts
+    facts: RunFacts
     file: Path
 
     @cached_property
@@ -127,23 +127,23 @@ class Result:
         return ScoreTable.read(self.file)
 
 
-def load_results(folder: Path) -> list[Result]:
+def load_results(folder: Path) -> list[RecordedResult]:
     """All that was recorded below ``folder``, in the order of the files' names."""
     return [
-        Result(read_facts(file), file.with_suffix(".csv"))
+        RecordedResult(read_facts(file), file.with_suffix(".csv"))
         for file in sorted((folder / "scores").glob("*/*.json"))
     ]
 
 
-def read_facts(file: Path) -> Facts:
-    """Facts that `write_facts` wrote; InputError where the file holds something else."""
+def read_facts(file: Path) -> RunFacts:
+    """RunFacts that `write_facts` wrote; InputError where the file holds something else."""
     try:
-        return Facts(**json.loads(file.read_text(encoding="utf-8")))
+        return RunFacts(**json.loads(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{file} does not hold the facts of a run ({error}); record that run again."
         ) from error
 
 
-def write_facts(facts: Facts, file: Path) -> None:
+def write_facts(facts: RunFacts, file: Path) -> None:
     write_whole(file, f"{json.dumps(asdict(facts), indent=1)}\n".encode())

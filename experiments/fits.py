@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from experiments.facts import RECIPES, RESULTS, slug, words
-from experiments.published import Evaluation, overrides, published_score
+from experiments.published import Evaluation, published_score, recipe_overrides
 from hpo.weights import built_encoder
 from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
@@ -62,7 +62,7 @@ def plan(evaluations: Sequence[Evaluation]) -> tuple[list[Fit], dict[str, list[E
     refused: dict[str, list[Evaluation]] = {}
     for evaluation in evaluations:
         try:
-            changes = overrides(evaluation)
+            changes = recipe_overrides(evaluation)
         except InputError as error:
             refused.setdefault(str(error), []).append(evaluation)
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from experiments.facts import RECIPES, RESULTS, Facts, words
+from experiments.facts import RECIPES, RESULTS, RunFacts, words
 from lightning_seg.analysis.profiling import parse
 from lightning_seg.errors import InputError
 from lightning_seg.models import names
@@ -111,7 +111,7 @@ class Evaluation:
         own = self.paper.elsewhere.get(self.dataset)
         return (own,) if own else self.paper.recipes
 
-    def reproduced_by(self, facts: Facts) -> bool:
+    def reproduced_by(self, facts: RunFacts) -> bool:
         """True where a run trained and tested the same network, alone, by the recipe of this source under its nearest protocol."""
         return (
             self.paper is not None
@@ -173,7 +173,7 @@ def published_score(evaluation: Evaluation, score: str = "dice") -> float | None
     return next((evaluation.scores[name] for name in names if name in evaluation.scores), None)
 
 
-def overrides(evaluation: Evaluation) -> dict[str, Any]:
+def recipe_overrides(evaluation: Evaluation) -> dict[str, Any]:
     """dotted key -> value that turns the recipe of the evaluation's paper into its row.
 
     Raises:
@@ -223,7 +223,7 @@ def _get(recipe: dict[str, Any], key: str) -> Any:
     return recipe.get(part, {}).get(name, empty)
 
 
-def arguments(changes: dict[str, Any]) -> list[str]:
+def override_arguments(changes: dict[str, Any]) -> list[str]:
     """``--model.encoder resnet34 ...``: overrides as `lightning-seg fit` takes them."""
     return [part for key, value in changes.items() for part in (f"--{key}", yaml_words(value))]
 
@@ -239,7 +239,7 @@ def _options(evaluation: Evaluation) -> dict[str, Any]:
     )[1]
 
 
-def _same_network(evaluation: Evaluation, facts: Facts) -> bool:
+def _same_network(evaluation: Evaluation, facts: RunFacts) -> bool:
     ours = ({"encoder": facts.encoder} if facts.encoder else {}) | facts.options
     complete = [
         _complete(evaluation.model, _options(evaluation)),

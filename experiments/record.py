@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from experiments.facts import RESULTS, Facts, Result, read_facts, words, write_facts
+from experiments.facts import RESULTS, RecordedResult, RunFacts, read_facts, words, write_facts
 from experiments.runs import find_runs, results_of, scores_of
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
@@ -57,7 +57,7 @@ def main(args: list[str]) -> None:
     """Record every tested run of the folders; what is known already stays as it is."""
     options = _parser().parse_args(args)
     known = {name: getattr(options, name) for name in ("recipe", "commit", "hardware")}
-    found: list[Result] = []
+    found: list[RecordedResult] = []
     for run in find_runs(options.folders):
         tested = list(results_of(run, known))
         if not tested:
@@ -90,7 +90,7 @@ class Rules:
 
 
 def record(
-    results: Iterable[Result],
+    results: Iterable[RecordedResult],
     folder: Path,
     rules: Rules = Rules(),
 ) -> tuple[int, list[str]]:
@@ -99,7 +99,7 @@ def record(
     The tables are written first, then all rows at once, then the facts: where the facts of a run are,
     everything of it is.
     """
-    new: dict[Path, Result] = {}
+    new: dict[Path, RecordedResult] = {}
     refused = []
     for result in results:
         file = folder / "scores" / result.facts.place
@@ -121,7 +121,7 @@ def record(
     return len(new), refused
 
 
-def _is_kept(result: Result, file: Path, rules: Rules) -> bool:
+def _is_kept(result: RecordedResult, file: Path, rules: Rules) -> bool:
     """Whether the result is there already, and is to stay.
 
     Raises:
@@ -142,7 +142,9 @@ def _is_kept(result: Result, file: Path, rules: Rules) -> bool:
     return True
 
 
-def _check_new(result: Result, file: Path, new: Mapping[Path, Result], rules: Rules) -> None:
+def _check_new(
+    result: RecordedResult, file: Path, new: Mapping[Path, RecordedResult], rules: Rules
+) -> None:
     """InputError for what is no result, or not one that can be made again."""
     facts = result.facts
     if "-dirty" in facts.commit and not rules.changed:
@@ -170,7 +172,7 @@ def _check_new(result: Result, file: Path, new: Mapping[Path, Result], rules: Ru
             )
 
 
-def _write_rows(file: Path, results: Iterable[Result]) -> None:
+def _write_rows(file: Path, results: Iterable[RecordedResult]) -> None:
     """The scores of runs in place of those that stood there for them; all other rows stay."""
     new = [row for result in results for row in rows_of(result.facts, scores_of(result))]
     tables = {row["table"] for row in new}
@@ -190,7 +192,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(content))
 
 
-def rows_of(facts: Facts, scores: Scores) -> list[dict[str, str]]:
+def rows_of(facts: RunFacts, scores: Scores) -> list[dict[str, str]]:
     """One row per class, convention and score."""
     common = {name: getattr(facts, name, "") for name in COLUMNS} | {
         "options": words(facts.options) if facts.options else "",
@@ -214,7 +216,7 @@ def rows_of(facts: Facts, scores: Scores) -> list[dict[str, str]]:
     return [{k: "" if v is None else str(v) for k, v in (common | row).items()} for row in rows]
 
 
-def _with_latency(facts: Facts) -> Facts:
+def _with_latency(facts: RunFacts) -> RunFacts:
     """Milliseconds for one image on this machine; nothing where the images have no one size."""
     if not isinstance(facts.size, int):
         return facts

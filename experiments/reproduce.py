@@ -18,7 +18,7 @@ from experiments import record, sweep
 from experiments.campaign import Means, read_campaign, run_campaign
 from experiments.facts import RECIPES, RESULTS, slug
 from experiments.fits import PASSES, Fit, plan, recipe_with, side_of, training_macs
-from experiments.published import Evaluation, arguments, read_evaluations, unscored_systems
+from experiments.published import Evaluation, override_arguments, read_evaluations, unscored_systems
 from hpo.weights import built_encoder
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
@@ -154,7 +154,9 @@ def _print(
 
 
 def _shell(fit: Fit) -> str:
-    return " ".join(f"'{a}'" if set(a) & set(" {}[]") else a for a in arguments(fit.changes))
+    return " ".join(
+        f"'{a}'" if set(a) & set(" {}[]") else a for a in override_arguments(fit.changes)
+    )
 
 
 def _run(fits: list[Fit], options: argparse.Namespace, more: list[str]) -> None:

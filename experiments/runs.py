@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import yaml
 
-from experiments.facts import RECIPES, Facts, Result
+from experiments.facts import RECIPES, RecordedResult, RunFacts
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import source_class
 from lightning_seg.data.splits import load_protocol
@@ -84,7 +84,9 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def results_of(run: Path, known: Mapping[str, str] = MappingProxyType({})) -> Iterator[Result]:
+def results_of(
+    run: Path, known: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[RecordedResult]:
     """The tests of the run's best checkpoint, each with its facts.
 
     The best checkpoint is the one that its validation scores chose; others were tested to look, not to report.
@@ -101,15 +103,15 @@ def results_of(run: Path, known: Mapping[str, str] = MappingProxyType({})) -> It
         chosen = checkpoint.startswith("best") if best is None else checkpoint == best.path.stem
         if chosen and not summary.partial:
             inference = folder.name.partition(checkpoint)[0].strip("-")
-            yield Result(_facts(run, summary, inference, known), folder / "scores.csv")
+            yield RecordedResult(_facts(run, summary, inference, known), folder / "scores.csv")
 
 
-def scores_of(result: Result) -> Scores:
+def scores_of(result: RecordedResult) -> Scores:
     """The scores beside the table of a run that is not yet recorded."""
     return Summary.read(result.file.parent).scores
 
 
-def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]) -> Facts:
+def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]) -> RunFacts:
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     if config["data"]["dataset"] == summary.dataset:
         # the data set's default protocol may have become another since
@@ -119,10 +121,10 @@ def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]
     recipe = _recipe(
         run, kept.get("command", ["-c", known["recipe"]] if known.get("recipe") else [])
     )
-    settings, model = training(config), config["model"]
+    settings, model = training_settings(config), config["model"]
     trained_on = (config["data"]["dataset"], settings["data.protocol"])
     parameters, gmacs = _cost(config, summary)
-    return Facts(
+    return RunFacts(
         recipe=recipe.stem if recipe else "",
         changes=_changes(settings, recipe) if recipe else {},
         training=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8],
@@ -190,7 +192,7 @@ def _joined(values: Iterable[str]) -> str:
     return " then ".join(dict.fromkeys(values))
 
 
-def training(config: dict[str, Any]) -> dict[str, Any]:
+def training_settings(config: dict[str, Any]) -> dict[str, Any]:
     """dotted key -> value of everything that decides a training but its seed, where it is not the default."""
     classes = {"model": SegmentationModule, "data": SegmentationDataModule, "trainer": L.Trainer}
     found = {
@@ -251,7 +253,7 @@ def _recipe(run: Path, command: list[str]) -> Path | None:
 
 def _changes(settings: dict[str, Any], recipe: Path) -> dict[str, Any]:
     """Where ``settings`` depart from those of the recipe, besides the network and a precision that it leaves to the machine."""
-    theirs = training(yaml.safe_load(recipe.read_text(encoding="utf-8")))
+    theirs = training_settings(yaml.safe_load(recipe.read_text(encoding="utf-8")))
     named = (yaml.safe_load(recipe.read_text(encoding="utf-8")).get("trainer") or {}).get(
         "precision"
     )

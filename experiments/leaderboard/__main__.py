@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.facts import RESULTS, Result, load_results
+from experiments.facts import RESULTS, RecordedResult, load_results
 from experiments.leaderboard import page, text
 from experiments.leaderboard.boards import make_boards
 from experiments.leaderboard.elsewhere import set_beside
@@ -20,7 +20,7 @@ def main(args: list[str]) -> None:
     """Write LEADERBOARD.md and leaderboard.csv, and the page where one is asked for."""
     options = _parser().parse_args(args)
     content = collect(options.results, options.runs)
-    written = {"LEADERBOARD.md": text.markdown(content), "leaderboard.csv": text.table(content)}
+    written = {"LEADERBOARD.md": text.markdown(content), "leaderboard.csv": text.board_csv(content)}
     for name, body in written.items():
         file = (options.output or options.results) / name
         write_whole(file, body.encode())
@@ -30,7 +30,7 @@ def main(args: list[str]) -> None:
         print(options.html)
 
 
-def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.Content:
+def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.LeaderboardContent:
     """The boards and published results of what lies in ``results``, and of ``runs`` that are not recorded.
 
     Raises:
@@ -47,10 +47,12 @@ def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.Con
         raise InputError(
             f"nothing is recorded in {str(results)!r}; first: python -m experiments record runs/<name>."
         )
-    return text.Content(boards, set_beside(evaluations, found))
+    return text.LeaderboardContent(boards, set_beside(evaluations, found))
 
 
-def _once(recorded: Iterable[Result], others: Iterable[Result]) -> list[Result]:
+def _once(
+    recorded: Iterable[RecordedResult], others: Iterable[RecordedResult]
+) -> list[RecordedResult]:
     """Each run once, also where it is recorded already: twice it would pass for two seeds."""
     found = {result.facts.place: result for result in recorded}
     for result in others:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.facts import Facts, Result
+from experiments.facts import RecordedResult, RunFacts
 from experiments.published import Evaluation
 from lightning_seg.evaluation import per_image
 from lightning_seg.evaluation.intervals import statistic
@@ -43,10 +43,10 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Line:
+class BoardLine:
     """A model with one training, over all its seeds."""
 
-    facts: tuple[Facts, ...]  # by seed
+    facts: tuple[RunFacts, ...]  # by seed
     ranking: Ranking  # rank 0 where there is no per-image table
     seeds: NDArray[np.float64]  # the score of each
     beside: dict[str, float]
@@ -58,7 +58,7 @@ class Line:
     ]  # of the same network, on the same images, under the same convention
 
     @property
-    def first(self) -> Facts:
+    def first(self) -> RunFacts:
         return self.facts[0]
 
     @property
@@ -76,20 +76,20 @@ class Board:
     """The lines that can be compared, best first."""
 
     key: Key
-    lines: tuple[Line, ...]
+    lines: tuple[BoardLine, ...]
 
     @property
-    def leader(self) -> Line:
+    def leader(self) -> BoardLine:
         return min(self.lines, key=lambda line: line.ranking.rank or len(self.lines) + 1)
 
-    def seeds_overlap(self, line: Line) -> bool:
+    def seeds_overlap(self, line: BoardLine) -> bool:
         """Whether a seed of a line that is behind is as good as one of the leader's: then training is a matter of luck."""
         return line.standing == "behind the leader" and bool(
             line.seeds.max() >= self.leader.seeds.min()
         )
 
     @property
-    def facts(self) -> list[Facts]:
+    def facts(self) -> list[RunFacts]:
         return [facts for line in self.lines for facts in line.facts]
 
     @property
@@ -99,7 +99,7 @@ class Board:
 
 
 def make_boards(
-    results: Iterable[Result],
+    results: Iterable[RecordedResult],
     rows: Iterable[dict[str, str]] = (),
     evaluations: Sequence[Evaluation] = (),
 ) -> list[Board]:
@@ -108,7 +108,7 @@ def make_boards(
     Args:
         evaluations: published ones, which stand in a line where network, images and convention are the same.
     """
-    models: dict[Key, dict[str, list[Result]]] = {}
+    models: dict[Key, dict[str, list[RecordedResult]]] = {}
     for result in results:
         for key in _keys(result):
             models.setdefault(key, {}).setdefault(
@@ -128,7 +128,7 @@ def make_boards(
     ]
 
 
-def _keys(result: Result) -> list[Key]:
+def _keys(result: RecordedResult) -> list[Key]:
     facts, table = result.facts, result.table
     conventions = ["image", "pooled"]
     conventions += ["image_fov", "pooled_fov"] if table.fov_counts is not None else []
@@ -145,8 +145,8 @@ def _keys(result: Result) -> list[Key]:
 
 
 def _ranked(
-    key: Key, models: dict[str, list[Result]], evaluations: Sequence[Evaluation]
-) -> list[Line]:
+    key: Key, models: dict[str, list[RecordedResult]], evaluations: Sequence[Evaluation]
+) -> list[BoardLine]:
     tables = {name: [result.table for result in results] for name, results in models.items()}
     ranking = rank_intervals(tables, key.class_name, SCORE, key.convention)
     lines = []
@@ -164,7 +164,7 @@ def _ranked(
             for e in evaluations
             if e.same_images and e.convention == key.convention and e.reproduced_by(facts[0])
         )
-        lines.append(Line(facts, ranking[name], seeds, beside, images, published))
+        lines.append(BoardLine(facts, ranking[name], seeds, beside, images, published))
     return lines
 
 
@@ -181,10 +181,10 @@ def _row_key(row: dict[str, str]) -> Key:
     return Key(*place, row["class"], row["convention"])
 
 
-def _unranked(row: dict[str, str]) -> Line:
+def _unranked(row: dict[str, str]) -> BoardLine:
     value, low, high = (float(row[name]) for name in ("value", "low", "high"))
     key = _row_key(row)
-    facts = Facts(
+    facts = RunFacts(
         recipe=row["recipe"],
         architecture=row["architecture"],
         encoder=row["encoder"],
@@ -205,7 +205,7 @@ def _unranked(row: dict[str, str]) -> Line:
         hardware=row["hardware"],
         minutes=float(row["minutes"]) if row["minutes"] else None,
     )
-    return Line(
+    return BoardLine(
         (facts,),
         Ranking(value, low, high, nan, 0, 0, 0, False),
         np.array([value]),

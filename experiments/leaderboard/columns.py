@@ -6,7 +6,7 @@ from math import isnan
 from statistics import mean
 from typing import Any
 
-from experiments.leaderboard.boards import Board, Line
+from experiments.leaderboard.boards import Board, BoardLine
 from experiments.published import published_score
 from lightning_seg.evaluation.measures import MEASURES
 
@@ -29,9 +29,9 @@ class Column:
     """A column: what stands in it, a second line in small print, and by what it sorts."""
 
     title: str
-    text: Callable[[Line], str]
-    small: Callable[[Line], str] = lambda line: ""
-    sort: Callable[[Line], Any] = lambda line: None  # a number; None: by the text
+    text: Callable[[BoardLine], str]
+    small: Callable[[BoardLine], str] = lambda line: ""
+    sort: Callable[[BoardLine], Any] = lambda line: None  # a number; None: by the text
     explained: str = ""
 
 
@@ -112,25 +112,25 @@ def columns(board: Board) -> list[Column]:
     ]
 
 
-def latency(line: Line) -> float | None:
+def latency(line: BoardLine) -> float | None:
     measured = [facts.latency_ms for facts in line.facts if facts.latency_ms is not None]
     return measured[0] if measured else None
 
 
-def _rank(line: Line) -> str:
+def _rank(line: BoardLine) -> str:
     return str(line.ranking.rank or "-")
 
 
-def _ranks(line: Line) -> str:
+def _ranks(line: BoardLine) -> str:
     low, high = line.ranking.rank_low, line.ranking.rank_high
     return f"{low} to {high}" if high > low else ""
 
 
-def _interval(line: Line) -> str:
+def _interval(line: BoardLine) -> str:
     return f"{line.ranking.low:.3f} to {line.ranking.high:.3f}"
 
 
-def _spread(line: Line) -> str:
+def _spread(line: BoardLine) -> str:
     return "" if isnan(line.ranking.sd_over_seeds) else f"SD {line.ranking.sd_over_seeds:.4f}"
 
 
@@ -148,47 +148,47 @@ def _number(value: float | None, digits: str) -> str:
     return "-" if value is None else f"{value:{digits}}"
 
 
-def _published_value(line: Line) -> float | None:
+def _published_value(line: BoardLine) -> float | None:
     return next((v for v in map(published_score, line.published) if v is not None), None)
 
 
-def _published(line: Line) -> str:
+def _published(line: BoardLine) -> str:
     return _number(_published_value(line), ".4f")
 
 
-def _source(line: Line) -> str:
+def _source(line: BoardLine) -> str:
     return next((e.source for e in line.published if published_score(e) is not None), "")
 
 
-def _difference_value(line: Line) -> float | None:
+def _difference_value(line: BoardLine) -> float | None:
     value = _published_value(line)
     return None if value is None else line.ranking.value - value
 
 
-def _difference(line: Line) -> str:
+def _difference(line: BoardLine) -> str:
     return _number(_difference_value(line), "+.4f")
 
 
-def _parameters(line: Line) -> str:
+def _parameters(line: BoardLine) -> str:
     count = line.first.parameters
     return "-" if count is None else f"{count / 1e6:.2f} M"
 
 
-def _latency_on(line: Line) -> str:
+def _latency_on(line: BoardLine) -> str:
     return next((facts.latency_on for facts in line.facts if facts.latency_ms is not None), "")
 
 
-def _mean_minutes(line: Line) -> float | None:
+def _mean_minutes(line: BoardLine) -> float | None:
     known = [facts.minutes for facts in line.facts if facts.minutes is not None]
     return mean(known) if known else None
 
 
-def _minutes(line: Line) -> str:
+def _minutes(line: BoardLine) -> str:
     value = _mean_minutes(line)
     return "-" if value is None else f"{value:.1f} min"
 
 
-def _how_long(line: Line) -> str:
+def _how_long(line: BoardLine) -> str:
     """``60 epochs, 32-true, 2 threads, load 1.9``."""
     first = line.first
     threads = next((f.threads for f in line.facts if f.threads is not None), None)
@@ -203,15 +203,15 @@ def _how_long(line: Line) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _most_looks(line: Line) -> int | None:
+def _most_looks(line: BoardLine) -> int | None:
     return max((facts.looks for facts in line.facts if facts.looks is not None), default=None)
 
 
-def _looks(line: Line) -> str:
+def _looks(line: BoardLine) -> str:
     return str(_most_looks(line) or "-")
 
 
-def _hardware(line: Line) -> str:
+def _hardware(line: BoardLine) -> str:
     return _all(facts.hardware or "hardware unknown" for facts in line.facts)
 
 

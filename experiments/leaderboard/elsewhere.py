@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
 
-from experiments.facts import Facts, Result
+from experiments.facts import RecordedResult, RunFacts
 from experiments.fits import efforts_of, plan
 from experiments.published import SAME_SCORE, Evaluation
 from lightning_seg.data.splits import leak_of
@@ -47,7 +47,7 @@ class Beside:
     """
 
     evaluation: Evaluation
-    facts: tuple[Facts, ...] = ()
+    facts: tuple[RunFacts, ...] = ()
     ours: tuple[OurScore, ...] = ()
     needed: str = ""
 
@@ -111,7 +111,9 @@ class _Needs:
         return needs
 
 
-def set_beside(evaluations: Sequence[Evaluation], results: Sequence[Result]) -> list[Beside]:
+def set_beside(
+    evaluations: Sequence[Evaluation], results: Sequence[RecordedResult]
+) -> list[Beside]:
     """Each evaluation, once for each training of ours that answers to it, or once alone."""
     needs = _Needs.of(evaluations).texts
     found = []
@@ -126,10 +128,10 @@ def set_beside(evaluations: Sequence[Evaluation], results: Sequence[Result]) -> 
 
 
 def _trainings(
-    evaluation: Evaluation, results: Sequence[Result]
-) -> Mapping[tuple[str, ...], list[Result]]:
+    evaluation: Evaluation, results: Sequence[RecordedResult]
+) -> Mapping[tuple[str, ...], list[RecordedResult]]:
     """The results that answer to an evaluation, the seeds of each training together."""
-    found: dict[tuple[str, ...], list[Result]] = {}
+    found: dict[tuple[str, ...], list[RecordedResult]] = {}
     for result in results:
         facts = result.facts
         if not evaluation.reproduced_by(facts):
@@ -139,7 +141,7 @@ def _trainings(
     return found
 
 
-def _ours(evaluation: Evaluation, seeds: list[Result]) -> list[OurScore]:
+def _ours(evaluation: Evaluation, seeds: list[RecordedResult]) -> list[OurScore]:
     tables = [result.table for result in seeds]
     unclear = evaluation.convention == "unclear"
     wanted = ["image", "pooled"] if unclear else [evaluation.convention]
@@ -155,7 +157,7 @@ def _ours(evaluation: Evaluation, seeds: list[Result]) -> list[OurScore]:
     return [*found, *_areas(evaluation, seeds)]
 
 
-def _areas(evaluation: Evaluation, seeds: list[Result]) -> list[OurScore]:
+def _areas(evaluation: Evaluation, seeds: list[RecordedResult]) -> list[OurScore]:
     """The area under the ROC curve, which is of all pixels together; none where a seed did not keep it."""
     part = "fov" if evaluation.convention.endswith("_fov") else "all"
     name = seeds[0].table.classes[0]

@@ -10,7 +10,7 @@ from experiments.leaderboard.boards import Board
 from experiments.leaderboard.columns import CONVENTIONS, columns
 
 
-def html(content: text.Content) -> str:
+def html(content: text.LeaderboardContent) -> str:
     """The whole page."""
     environment = Environment(
         loader=PackageLoader("experiments.leaderboard", "."),
@@ -20,7 +20,7 @@ def html(content: text.Content) -> str:
     environment.trim_blocks = environment.lstrip_blocks = True
     sections = [
         {
-            "title": text.title(key),
+            "title": text.board_title(key),
             "facts": text.facts_of(boards[0]).replace("`", ""),
             "boards": [_board(b) for b in boards],
         }

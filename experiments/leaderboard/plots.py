@@ -6,7 +6,7 @@ from math import ceil, floor, log10
 
 import numpy as np
 
-from experiments.leaderboard.boards import Board, Line
+from experiments.leaderboard.boards import Board, BoardLine
 
 WIDTH, LEFT, RIGHT = 420, 44, 12
 Scale = Callable[[float], float]
@@ -111,11 +111,11 @@ def _at_least(span: float, low: float, high: float) -> tuple[float, float]:
     return low - more, high + more
 
 
-def _class(line: Line) -> str:
+def _class(line: BoardLine) -> str:
     return {"leader": "best", "tied with the leader": "tied"}.get(line.standing, "behind")
 
 
-def _label(line: Line) -> str:
+def _label(line: BoardLine) -> str:
     return f"{line.ranking.rank}  {line.first.model}"
 
 

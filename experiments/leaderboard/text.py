@@ -44,7 +44,7 @@ PUBLISHED_HEAD = (
 
 
 @dataclass(frozen=True)
-class Content:
+class LeaderboardContent:
     """All that a leaderboard shows."""
 
     boards: Sequence[Board]
@@ -64,14 +64,14 @@ class Content:
         return sorted(self.beside, key=lambda row: not row.ours)
 
 
-def markdown(content: Content) -> str:
+def markdown(content: LeaderboardContent) -> str:
     parts = [
         "# Leaderboard",
         "Written by `python -m experiments leaderboard`; do not edit.",
         INTRODUCTION,
     ]
     for key, boards in content.by_images.items():
-        parts += [f"## {title(key)}", facts_of(boards[0])]
+        parts += [f"## {board_title(key)}", facts_of(boards[0])]
         for board in boards:
             shown = columns(board)
             parts += [f"### {CONVENTIONS[board.key.convention].capitalize()}", _board(board, shown)]
@@ -80,7 +80,7 @@ def markdown(content: Content) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def title(key: Key) -> str:
+def board_title(key: Key) -> str:
     size = f"{key.size} px" if isinstance(key.size, int) else f"{key.size} size"
     native = (
         ", scored at native size"
@@ -151,7 +151,7 @@ def published_cells(row: Beside) -> list[str]:
     ]
 
 
-def table(content: Content) -> str:
+def board_csv(content: LeaderboardContent) -> str:
     """Every line of every board as a row of CSV."""
     rows = [_row(board.key, line) for board in content.boards for line in board.lines]
     text = io.StringIO()

@@ -24,7 +24,7 @@ from hpo.trials import trial_command, trial_folder
 from hpo.worker import load_spec
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Comparison, ScoreTable, compare, statistic
-from lightning_seg.evaluation._runs import find_scores
+from lightning_seg.evaluation.scored_models import find_scores
 from lightning_seg.options import OptionParser
 
 TUNED, UNTUNED = "tuned", "untuned"

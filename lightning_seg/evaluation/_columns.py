@@ -21,7 +21,7 @@ _NAMED = {*_KEYS, *COUNTS, *FOV_COUNTS, "components", "calibration"}  # the othe
 Columns = dict[str, list[Any]]
 
 
-def of(table: "ScoreTable") -> Columns:
+def columns_of(table: "ScoreTable") -> Columns:
     """id, group, class, counts, then what else there is; a row is one image and class."""
     repeats = len(table.classes)
     columns: Columns = {
@@ -41,7 +41,7 @@ def of(table: "ScoreTable") -> Columns:
     }
 
 
-def parts(columns: Columns, shape: tuple[int, int]) -> dict[str, Any]:
+def table_parts(columns: Columns, shape: tuple[int, int]) -> dict[str, Any]:
     """The fields of a table of ``shape`` (N, K) besides ids and classes."""
 
     def counts(names: tuple[str, ...]) -> NDArray[np.int64]:
@@ -70,7 +70,7 @@ def parts(columns: Columns, shape: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def write(path: Path, columns: Columns, calibration: NDArray[np.float64] | None) -> None:
+def write_columns(path: Path, columns: Columns, calibration: NDArray[np.float64] | None) -> None:
     """Write ``path`` as CSV, and as Parquet with the calibration sums."""
     with whole(path.with_suffix(".csv")) as part:
         _write_csv(part, columns)
@@ -94,7 +94,7 @@ def _write_parquet(path: Path, columns: Columns) -> None:
     parquet.write_table(pyarrow.table(columns), path)
 
 
-def read(path: Path) -> Columns:
+def read_columns(path: Path) -> Columns:
     """The columns of a CSV (as text) or Parquet file; InputError where it holds no score table."""
     if not path.is_file():
         raise InputError(

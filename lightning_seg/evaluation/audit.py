@@ -32,14 +32,14 @@ FOREGROUND = (
 FIGURES = ("dice", "iou", "precision", "recall")
 
 
-class Figure(NamedTuple):
+class PrintedFigure(NamedTuple):
     """The range in which a printed figure lies."""
 
     low: float
     high: float
 
     @classmethod
-    def parse(cls, name: str, text: str) -> "Figure":
+    def parse(cls, name: str, text: str) -> "PrintedFigure":
         """Of ``.9411`` or, in percent, ``94.11``; InputError unless it is a score."""
         try:
             value = float(text)
@@ -69,7 +69,7 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def audit(figures: Mapping[str, Figure]) -> list[Verdict]:
+def audit(figures: Mapping[str, PrintedFigure]) -> list[Verdict]:
     """One verdict for each convention, of a Dice with its IoU, or with precision and recall, or with all."""
     dice, iou = figures.get("dice"), figures.get("iou")
     by_parts = "precision" in figures and "recall" in figures
@@ -92,7 +92,9 @@ def _g(dice: float) -> float:
     return dice / (2 - dice)
 
 
-def _pooled(dice: Figure, iou: Figure | None, figures: Mapping[str, Figure]) -> Verdict:
+def _pooled(
+    dice: PrintedFigure, iou: PrintedFigure | None, figures: Mapping[str, PrintedFigure]
+) -> Verdict:
     reasons, possible = [], True
     if iou is not None:
         possible = iou.meets(_g(dice.low), _g(dice.high))
@@ -113,13 +115,15 @@ def _harmonic(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a + b else 0.0
 
 
-def _gap(dice: Figure, iou: Figure) -> float:
+def _gap(dice: PrintedFigure, iou: PrintedFigure) -> float:
     """How far IoU lies from where it would be pooled; 0 within rounding."""
     low, high = _g(dice.low), _g(dice.high)
     return max(iou.low - high, 0.0) + min(iou.high - low, 0.0)
 
 
-def _mean(dice: Figure, iou: Figure, convention: str, plausible: tuple[float, float]) -> Verdict:
+def _mean(
+    dice: PrintedFigure, iou: PrintedFigure, convention: str, plausible: tuple[float, float]
+) -> Verdict:
     units = {"image": "images", "batch": "batches"}[convention]
     if iou.low > dice.high:
         return Verdict(convention, False, "IoU above Dice is impossible")
@@ -141,12 +145,12 @@ def _mean(dice: Figure, iou: Figure, convention: str, plausible: tuple[float, fl
     return Verdict(convention, True, words)
 
 
-def _deviation(dice: Figure, excess: float) -> float:
+def _deviation(dice: PrintedFigure, excess: float) -> float:
     """SD of Dice over units of which the mean IoU exceeds g of the mean Dice by this much."""
     return math.sqrt(max(excess, 0.0) * (2 - dice.middle) ** 3 / 2)
 
 
-def _two_class(dice: Figure, iou: Figure) -> Verdict:
+def _two_class(dice: PrintedFigure, iou: PrintedFigure) -> Verdict:
     """By the spread of the two classes around their mean, which raises IoU from g(D), where they are equal."""
     if iou.high < _g(dice.low):
         return Verdict("two_class", False, "IoU below D / (2 - D) is impossible")
@@ -219,7 +223,7 @@ def main(args: list[str]) -> None:
         given = {
             name: getattr(options, name) for name in FIGURES if getattr(options, name) is not None
         }
-        _print(audit({name: Figure.parse(name, text) for name, text in given.items()}))
+        _print(audit({name: PrintedFigure.parse(name, text) for name, text in given.items()}))
     if options.n_images is not None:
         width = half_width(options.n_images)
         print(
@@ -242,7 +246,7 @@ def _print_table(path: Path) -> None:
 
 
 def _row(row: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
-    figures = {name: Figure.parse(name, text) for name, text in texts.items()}
+    figures = {name: PrintedFigure.parse(name, text) for name, text in texts.items()}
     gap = f"{_gap(figures['dice'], figures['iou']):+.4f}" if "iou" in figures else ""
     printed = [texts.get(name, "") for name in FIGURES]
     said = row.get("convention", "")

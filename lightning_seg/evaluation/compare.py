@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation._runs import Run, check_alike, read_runs
 from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, SCORES
 from lightning_seg.evaluation.intervals import FEWEST_UNITS, bca, p_value, same_groups, statistic
 from lightning_seg.evaluation.measures import MEASURES
+from lightning_seg.evaluation.scored_models import ScoredModel, check_alike, read_runs
 from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.options import OptionParser
@@ -151,11 +151,11 @@ def main(args: list[str]) -> None:
     _print(runs, [row for score in scores for row in _rows(runs, score, options.resamples)])
 
 
-def _stored(runs: Sequence[Run], score: str) -> bool:
+def _stored(runs: Sequence[ScoredModel], score: str) -> bool:
     return score in SCORES or all(score in table.measures for run in runs for table in run.tables)
 
 
-def _rows(runs: Sequence[Run], score: str, resamples: int) -> Iterator[tuple[str, ...]]:
+def _rows(runs: Sequence[ScoredModel], score: str, resamples: int) -> Iterator[tuple[str, ...]]:
     """Lines of the table: per class and convention all pairs, of the mean over images also by size of the lesions."""
     table = runs[0].tables[0]
     for name in table.classes:
@@ -178,7 +178,7 @@ def _conventions(table: ScoreTable, score: str) -> list[str]:
 
 
 def _pairs(
-    runs: Sequence[Run],
+    runs: Sequence[ScoredModel],
     name: str,
     score: str,
     convention: str,
@@ -233,7 +233,7 @@ def _words(a: str, b: str, gain: float, p: float, units: int) -> str:
     return "tied" if p > 0.05 else f"{a if gain > 0 else b} is better"
 
 
-def _print(runs: Sequence[Run], rows: list[tuple[str, ...]]) -> None:
+def _print(runs: Sequence[ScoredModel], rows: list[tuple[str, ...]]) -> None:
     summary, table = runs[0].summary, runs[0].tables[0]
     shown = ("dataset", "split", "protocol", "size", "scored_at")
     known = [(key, getattr(summary, key)) for key in shown]

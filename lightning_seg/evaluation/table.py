@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.errors import InputError, unknown
-from lightning_seg.evaluation import _columns
+from lightning_seg.evaluation._columns import (
+    columns_of,
+    read_columns,
+    table_parts,
+    write_columns,
+)
 from lightning_seg.evaluation.conventions import Counts
 
 
@@ -98,12 +103,12 @@ class ScoreTable:
 
     def write(self, path: Path) -> None:
         """Write CSV and Parquet, of the name of ``path``, beside each other; each appears whole or not at all."""
-        _columns.write(path, _columns.of(self), self.calibration)
+        write_columns(path, columns_of(self), self.calibration)
 
     @classmethod
     def read(cls, path: Path) -> "ScoreTable":
         """Read a CSV or Parquet file that `write` wrote; InputError where it is none."""
-        columns = _columns.read(path)
+        columns = read_columns(path)
         ids, classes = tuple(dict.fromkeys(columns["id"])), tuple(dict.fromkeys(columns["class"]))
         rows = list(zip(columns["id"], columns["class"], strict=True))
         if not rows or rows != [(id, name) for id in ids for name in classes]:
@@ -112,7 +117,7 @@ class ScoreTable:
                 "test the run again."
             )
         try:
-            return cls(ids, classes, **_columns.parts(columns, (len(ids), len(classes))))
+            return cls(ids, classes, **table_parts(columns, (len(ids), len(classes))))
         except (ValueError, TypeError) as error:
             raise InputError(
                 f"{path} is a damaged score table ({error}); test the run again."

@@ -16,7 +16,7 @@ from lightning_seg.models.frame.listing import count, title
 from lightning_seg.reports.printing import other_scores
 from lightning_seg.reports.run_page import header
 from lightning_seg.reports.run_page._findings import cautions_of
-from lightning_seg.reports.run_page._run import Events, Result, Run, open_run
+from lightning_seg.reports.run_page._run import Events, ReportedRun, ScoredSplit, open_run
 from lightning_seg.runs import Run as RunFolder
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.tables import interval_text, number_text
@@ -89,17 +89,17 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
     )
 
 
-def _run(checkpoint: Path) -> Run:
+def _run(checkpoint: Path) -> ReportedRun:
     """The run of a checkpoint; of one that lies elsewhere, what it says itself."""
     run = RunFolder.holding(checkpoint)
     if run is not None:
         return open_run(run.folder, str(checkpoint))
-    return Run(
+    return ReportedRun(
         checkpoint.parent, checkpoint, read_checkpoint(checkpoint), "", Events({}, {}), {}, []
     )
 
 
-def _plain(result: Result) -> bool:
+def _plain(result: ScoredSplit) -> bool:
     """Tell whether one pass of this network alone was scored, on a whole split: no augmentation,
     ensemble, post-processing or threshold but .5."""
     if result.summary.partial or result.summary.threshold != 0.5:
@@ -112,7 +112,7 @@ def _plain(result: Result) -> bool:
     )
 
 
-def name(run: Run) -> str:
+def name(run: ReportedRun) -> str:
     """``attention_unet_convnext_tiny_kvasir_seg``."""
     encoder = (run.model["encoder"] or "").partition(".")[0]
     return "_".join(
@@ -120,7 +120,7 @@ def name(run: Run) -> str:
     )
 
 
-def metadata(run: Run, scored: list[Result], license_id: str) -> dict[str, Any]:
+def metadata(run: ReportedRun, scored: list[ScoredSplit], license_id: str) -> dict[str, Any]:
     """The front matter that the Hub reads."""
     tags = [
         "lightning_seg",
@@ -145,7 +145,7 @@ def metadata(run: Run, scored: list[Result], license_id: str) -> dict[str, Any]:
     return found
 
 
-def _indexed(result: Result) -> dict[str, Any]:
+def _indexed(result: ScoredSplit) -> dict[str, Any]:
     """A result as the Hub's model index has it."""
     summary = result.summary
     chosen = ", by which the epoch was chosen" if summary.split == "val" else ""
@@ -170,7 +170,7 @@ def _indexed(result: Result) -> dict[str, Any]:
     }
 
 
-def rows(result: Result) -> list[ScoreRow]:
+def rows(result: ScoredSplit) -> list[ScoreRow]:
     """The overlap scores of every class."""
     return [
         ScoreRow(label, score, _cell(values["image"]), _cell(values["pooled"]))
@@ -180,7 +180,7 @@ def rows(result: Result) -> list[ScoreRow]:
     ]
 
 
-def _others(result: Result) -> list[tuple[str, str, str]]:
+def _others(result: ScoredSplit) -> list[tuple[str, str, str]]:
     """All other measures and conventions; none of a test from before they were kept."""
     return list(other_scores(result.summary)) if result.summary.measures else []
 
@@ -189,7 +189,7 @@ def _cell(found: Estimate) -> str:
     return f"{number_text(found.value)} ({interval_text(found.interval, word='to')})"
 
 
-def architecture(run: Run) -> list[tuple[str, str]]:
+def architecture(run: ReportedRun) -> list[tuple[str, str]]:
     """The network, as pairs of name and text."""
     model, size, channels = run.model, run.data["size"], run.model["in_channels"]
     classes = len(model["classes"])
@@ -222,7 +222,7 @@ def architecture(run: Run) -> list[tuple[str, str]]:
     return [(key, _escaped(text)) for key, text in found]
 
 
-def training_facts(run: Run) -> list[tuple[str, str]]:
+def training_facts(run: ReportedRun) -> list[tuple[str, str]]:
     """The training, as pairs of name and text."""
     model, data, recipe = run.model, run.data, run.recipe()
     known = dict(header(run, run.results[0] if run.results else None))

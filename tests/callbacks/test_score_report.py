@@ -8,7 +8,7 @@ import yaml
 from experiments.runs import results_of
 from lightning_seg import cli
 from lightning_seg.evaluation import Summary
-from lightning_seg.evaluation._runs import find_scores
+from lightning_seg.evaluation.scored_models import find_scores
 from lightning_seg.reports.run_page import open_run, report
 
 RECIPE = {

@@ -8,13 +8,20 @@ import pytest
 
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, statistic
-from lightning_seg.evaluation.audit import Figure, answer, audit, half_width, main, read_reported
+from lightning_seg.evaluation.audit import (
+    PrintedFigure,
+    answer,
+    audit,
+    half_width,
+    main,
+    read_reported,
+)
 
 REPORTED = Path(__file__).parents[2] / "experiments" / "results" / "reported.csv"
 
 
 def figures(**texts):
-    return {name: Figure.parse(name, text) for name, text in texts.items()}
+    return {name: PrintedFigure.parse(name, text) for name, text in texts.items()}
 
 
 def verdicts(**texts):
@@ -22,7 +29,7 @@ def verdicts(**texts):
 
 
 def reported():
-    return [(row, answer(audit({name: Figure.parse(name, text) for name, text in texts.items()})))
+    return [(row, answer(audit({name: PrintedFigure.parse(name, text) for name, text in texts.items()})))
             for row, texts in read_reported(REPORTED)]  # fmt: skip
 
 
@@ -75,9 +82,9 @@ def test_the_convention_that_made_the_figures_is_possible(convention, seed):
 
 
 def test_percent_rounding_and_cutting_off_are_understood():
-    assert Figure.parse("dice", "94.1").meets(0.9405, 0.9405)
-    assert Figure.parse("dice", ".94 ").meets(0.9499, 0.95)
-    assert not Figure.parse("dice", ".94").meets(0.9501, 0.96)
+    assert PrintedFigure.parse("dice", "94.1").meets(0.9405, 0.9405)
+    assert PrintedFigure.parse("dice", ".94 ").meets(0.9499, 0.95)
+    assert not PrintedFigure.parse("dice", ".94").meets(0.9501, 0.96)
     assert verdicts(dice="94.11", iou="88.89") == verdicts(dice="0.9411", iou="0.8889")
     assert verdicts(dice=".94", iou=".89")["pooled"]
     assert not verdicts(dice=".9400", iou=".8900")["pooled"]

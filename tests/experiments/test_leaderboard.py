@@ -22,9 +22,9 @@ from experiments.leaderboard.columns import columns
 from experiments.leaderboard.elsewhere import set_beside
 from experiments.published import (
     PAPERS,
-    arguments,
-    overrides,
+    override_arguments,
     read_evaluations,
+    recipe_overrides,
     unscored_systems,
 )
 from experiments.record import main as record
@@ -65,7 +65,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def content(recorded: Path) -> text.Content:
+def content(recorded: Path) -> text.LeaderboardContent:
     return leaderboard.collect(recorded)
 
 
@@ -326,7 +326,7 @@ def test_a_run_that_was_not_tested_and_one_that_kept_no_environment_say_so(
         record([str(tmp_path / "nothing")])
 
 
-def test_the_order_and_the_ties_are_those_that_were_made(content: text.Content) -> None:
+def test_the_order_and_the_ties_are_those_that_were_made(content: text.LeaderboardContent) -> None:
     image = content.boards[0]
     assert image.key.convention == "image"
     assert set(names(list(image.lines[:4]))) == {
@@ -341,7 +341,9 @@ def test_the_order_and_the_ties_are_those_that_were_made(content: text.Content) 
     assert standings["unet"] == standings["resunet x mobilenetv2_100"] == "behind the leader"
 
 
-def test_a_line_is_the_mean_of_its_seeds_and_states_their_spread(content: text.Content) -> None:
+def test_a_line_is_the_mean_of_its_seeds_and_states_their_spread(
+    content: text.LeaderboardContent,
+) -> None:
     for board, form in zip(
         content.boards,
         (lambda c: per_image(c, "dice").mean(), lambda c: pooled(c, "dice")),
@@ -478,8 +480,8 @@ def test_what_the_fits_take_is_on_record_for_each() -> None:
         assert effort_of(fit) == known[fit.point]
 
 
-def test_csv_holds_every_line_of_every_board(content: text.Content) -> None:
-    rows = list(csv.DictReader(text.table(content).splitlines()))
+def test_csv_holds_every_line_of_every_board(content: text.LeaderboardContent) -> None:
+    rows = list(csv.DictReader(text.board_csv(content).splitlines()))
     assert len(rows) == sum(len(board.lines) for board in content.boards) == 12
     best = content.boards[0].lines[0]
     assert rows[0]["model"] == best.first.model
@@ -489,7 +491,7 @@ def test_csv_holds_every_line_of_every_board(content: text.Content) -> None:
 
 
 def test_the_page_names_every_model_escapes_what_it_shows_and_loads_nothing(
-    content: text.Content,
+    content: text.LeaderboardContent,
 ) -> None:
     html = page.html(content)
     assert all(line.first.model in html for board in content.boards for line in board.lines)
@@ -501,17 +503,17 @@ def test_the_page_names_every_model_escapes_what_it_shows_and_loads_nothing(
     assert "<script>alert" not in page.html(_with_script(content))
 
 
-def _with_script(content: text.Content) -> text.Content:
+def _with_script(content: text.LeaderboardContent) -> text.LeaderboardContent:
     board = content.boards[0]
     facts = replace(board.lines[0].first, architecture="<script>alert(1)</script>")
     line = replace(board.lines[0], facts=(facts,))
-    return text.Content([replace(board, lines=(line, *board.lines[1:]))], [])
+    return text.LeaderboardContent([replace(board, lines=(line, *board.lines[1:]))], [])
 
 
 def test_the_committed_leaderboard_is_the_one_that_its_results_make() -> None:
     content = leaderboard.collect()
     assert (RESULTS / "LEADERBOARD.md").read_text(encoding="utf-8") == text.markdown(content)
-    assert (RESULTS / "leaderboard.csv").read_text(encoding="utf-8") == text.table(content)
+    assert (RESULTS / "leaderboard.csv").read_text(encoding="utf-8") == text.board_csv(content)
 
 
 def test_committed_scores_are_those_of_their_tables() -> None:
@@ -543,11 +545,11 @@ def test_each_published_row_with_a_paper_of_ours_gives_overrides_of_its_recipe()
         if evaluation.paper is None:
             continue
         try:
-            changes = overrides(evaluation)
+            changes = recipe_overrides(evaluation)
         except InputError:
             continue
         built += 1
-        assert all(isinstance(part, str) for part in arguments(changes))
+        assert all(isinstance(part, str) for part in override_arguments(changes))
     assert built > 80
     recipes = {
         name for paper in PAPERS.values() for name in (*paper.recipes, *paper.elsewhere.values())

@@ -13,7 +13,7 @@ from made_runs import make_run
 
 from experiments import published, reproduce
 from experiments.facts import RESULTS, load_results
-from experiments.published import arguments, read_evaluations
+from experiments.published import override_arguments, read_evaluations
 from experiments.reproduce import Fit, main, plan
 from lightning_seg.analysis.profiling import parse
 from lightning_seg.callbacks.run_record import RunRecord
@@ -55,7 +55,7 @@ def test_each_fit_has_a_name_of_its_own_and_answers_to_published_rows(fits: dict
 
 def test_overrides_are_arguments_that_yaml_reads_back(fits: dict[str, Fit]) -> None:
     for fit in fits.values():
-        args = arguments(fit.changes)
+        args = override_arguments(fit.changes)
         assert {
             k.removeprefix("--"): yaml.safe_load(v)
             for k, v in zip(args[::2], args[1::2], strict=True)

@@ -16,7 +16,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, Summary, per_image
 from lightning_seg.reports.run_page import main, report
 from lightning_seg.reports.run_page._gallery import choose
-from lightning_seg.reports.run_page._run import Result, open_run
+from lightning_seg.reports.run_page._run import ScoredSplit, open_run
 from lightning_seg.reports.run_page._sizes import by_size
 from lightning_seg.reports.run_page._svg import Axis, Plot
 
@@ -245,7 +245,7 @@ def test_the_probabilities_are_those_of_the_scored_pixels(run, trained):
         above, counts = histogram[:, 128:].sum(1), table.of("polyp").sum(0)
         assert above.tolist() == [counts[1], counts[0]]
         assert histogram.sum() == counts.sum()
-    other = Result(
+    other = ScoredSplit(
         Summary(split="test"),
         dataclasses.replace(table, counts=table.counts[..., ::-1]),
         run.folder,

@@ -14,7 +14,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from experiments.runs import _changes, training
+from experiments.runs import _changes, training_settings
 from lightning_seg import cli, models
 from lightning_seg.errors import InputError
 from lightning_seg.models import TimmEncoder, encoder_parameters
@@ -716,7 +716,7 @@ def test_a_precision_that_the_machine_chose_is_no_change_of_the_recipe(tmp_path)
     )
     recipe = yaml.safe_load((tmp_path / "r.yaml").read_text(encoding="utf-8"))
     runs_of = {
-        p: training(recipe | {"trainer": {"precision": p}}) for p in (None, "32-true", "bf16-mixed")
+        p: training_settings(recipe | {"trainer": {"precision": p}}) for p in (None, "32-true", "bf16-mixed")
     }
     assert runs_of["32-true"] == runs_of[None]
     assert runs_of["bf16-mixed"] != runs_of[None]

@@ -20,11 +20,11 @@ from lightning_seg.reports.run_page._figures import (
     calibration,
     precision_recall,
     strip,
-    training,
+    training_curves,
 )
 from lightning_seg.reports.run_page._findings import findings
 from lightning_seg.reports.run_page._gallery import Example, choose, colour, examples
-from lightning_seg.reports.run_page._run import Result, Run, open_run
+from lightning_seg.reports.run_page._run import ReportedRun, ScoredSplit, open_run
 from lightning_seg.reports.run_page._sizes import by_size, without_lesion
 from lightning_seg.runs import find_run
 from lightning_seg.runs.environment import hardware
@@ -65,7 +65,7 @@ def main(args: Sequence[str]) -> None:
     print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
 
 
-def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
+def report(run: ReportedRun, predictions: bool = True, trust_code: bool = False) -> str:
     """The page of a run (`open_run`).
 
     Args:
@@ -102,7 +102,7 @@ def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
         ],
         header=header(run, main_result),
         findings=findings(run, main_result),
-        training=training(run),
+        training=training_curves(run),
         classes=[section(run, main_result, name, shown) for name in run.model["classes"]],
         gallery=shown,
         reason=reason,
@@ -112,7 +112,9 @@ def report(run: Run, predictions: bool = True, trust_code: bool = False) -> str:
     )
 
 
-def gallery(run: Run, result: Result | None, trust_code: bool = False) -> tuple[list[Example], str]:
+def gallery(
+    run: ReportedRun, result: ScoredSplit | None, trust_code: bool = False
+) -> tuple[list[Example], str]:
     """Its images, or none and the reason. The split of the first result is shown, so test images only where they were scored."""
     if result is None:
         return [], "No image was scored; `lightning-seg test` or `validate` does it."
@@ -131,7 +133,7 @@ def gallery(run: Run, result: Result | None, trust_code: bool = False) -> tuple[
         return [], f"Images could not be read: {error}"
 
 
-def header(run: Run, result: Result | None) -> list[tuple[str, str]]:
+def header(run: ReportedRun, result: ScoredSplit | None) -> list[tuple[str, str]]:
     """What the run is, as pairs of name and text."""
     weights = run.facts.get("encoder_weights") or {}
     sittings = run.environment.get("sittings", [])
@@ -195,7 +197,9 @@ def header(run: Run, result: Result | None) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows if text]
 
 
-def section(run: Run, result: Result | None, name: str, shown: list[Example]) -> dict[str, Any]:
+def section(
+    run: ReportedRun, result: ScoredSplit | None, name: str, shown: list[Example]
+) -> dict[str, Any]:
     """All figures and tables of one class."""
     figures = _probabilities(run, result, name)
     if result is None:
@@ -213,7 +217,7 @@ def section(run: Run, result: Result | None, name: str, shown: list[Example]) ->
     }
 
 
-def _probabilities(run: Run, result: Result | None, name: str) -> list[Figure]:
+def _probabilities(run: ReportedRun, result: ScoredSplit | None, name: str) -> list[Figure]:
     """The curves of probabilities that are on record; calibration sums of the table are exact, the histogram stands in for them."""
     histogram, sums = run.histogram(name, result), None
     if result is not None and result.table.calibration is not None:
@@ -224,7 +228,7 @@ def _probabilities(run: Run, result: Result | None, name: str) -> list[Figure]:
     return [*found, calibration(sums, name)] if sums is not None and sums.any() else found
 
 
-def commands(run: Run) -> list[str]:
+def commands(run: ReportedRun) -> list[str]:
     """What to type to get this run and its scores again."""
     root = run.folder.parent.parent
     shown = os.path.relpath(root) if root.is_relative_to(Path.cwd()) else str(root)
@@ -248,7 +252,7 @@ def commands(run: Run) -> list[str]:
     ]
 
 
-def _scoring(run: Run, result: Result, where: list[str]) -> list[str]:
+def _scoring(run: ReportedRun, result: ScoredSplit, where: list[str]) -> list[str]:
     """The command of a test or validation, with what differs from the data that the checkpoint was trained on."""
     summary, which = result.summary, run.checkpoint.name.partition("-")[0]
     verb = "test" if summary.split == "test" else "validate"
@@ -271,7 +275,7 @@ def _scoring(run: Run, result: Result, where: list[str]) -> list[str]:
     return ["lightning-seg", verb, *checkpoint, *other]
 
 
-def _epochs(run: Run) -> str:
+def _epochs(run: ReportedRun) -> str:
     """``60``; of a training that ended before, ``interrupted after 12 of 60`` or ``12 of 60``."""
     kept = run.environment
     planned = (run.recipe().get("trainer") or {}).get("max_epochs")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.evaluation import ScoreTable, bca, per_image, statistic
 from lightning_seg.evaluation.curves import pr_curve, reliability
-from lightning_seg.reports.run_page._run import Histogram, Run, Series
+from lightning_seg.reports.run_page._run import Histogram, ReportedRun, Series
 from lightning_seg.reports.run_page._sizes import Group
 from lightning_seg.reports.run_page._svg import Axis, Plot
 
@@ -23,7 +23,7 @@ class Figure(NamedTuple):
     caption: str = ""
 
 
-def training(run: Run) -> list[Figure]:
+def training_curves(run: ReportedRun) -> list[Figure]:
     """Loss, Dice and learning rate by epoch; none where the run recorded no epoch."""
     curves = {tag: run.events.by_epoch(tag) for tag in run.events.scalars}
     if not len(curves.get("train/loss", ([],))[0]):
@@ -54,7 +54,10 @@ def training(run: Run) -> list[Figure]:
 
 
 def _curves(
-    title: str, series: list[tuple[Series, str, str]], limits: tuple[float, float] | None, run: Run
+    title: str,
+    series: list[tuple[Series, str, str]],
+    limits: tuple[float, float] | None,
+    run: ReportedRun,
 ) -> Figure:
     values = np.concatenate([values[np.isfinite(values)] for (_, values), _, _ in series])
     low, high = limits or (min(0.0, float(values.min())), float(values.max()) * 1.05)

@@ -9,28 +9,28 @@ from lightning_seg.data.sources.base import source_class
 from lightning_seg.data.splits import leak_of
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Summary, per_image, pooled
-from lightning_seg.reports.run_page._run import Result, Run
+from lightning_seg.reports.run_page._run import ReportedRun, ScoredSplit
 from lightning_seg.reports.run_page._sizes import by_size, without_lesion
 
 LEVELS = ("stop", "care", "note")  # how much a finding weighs
 GAP = 0.05  # of Dice between training and validation, or small and large lesions, that is worth a sentence
 
 
-class Finding(NamedTuple):
+class RunFinding(NamedTuple):
     level: str
     text: str
 
 
-def findings(run: Run, result: Result | None) -> list[Finding]:
+def findings(run: ReportedRun, result: ScoredSplit | None) -> list[RunFinding]:
     """Those of the data, the training and the scores, the gravest first."""
     found = [*_looks(result), *_fit(run)]
-    found += [Finding(_weight(text), f"{_upper(text)}.") for text in cautions_of(run, result)]
+    found += [RunFinding(_weight(text), f"{_upper(text)}.") for text in cautions_of(run, result)]
     if result is not None:
         found += [*(f for name in result.table.classes for f in _scores(result, name))]
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
-def cautions_of(run: Run, *results: Result | None) -> list[str]:
+def cautions_of(run: ReportedRun, *results: ScoredSplit | None) -> list[str]:
     """What must be said of a run: of its data, also where nothing was scored, and of its results."""
     origin = run.facts
     data = Summary(
@@ -55,50 +55,50 @@ def _weight(caution: str) -> str:
     return "stop" if caution.startswith(("PARTIAL", "SYNTHETIC", "this protocol")) else "care"
 
 
-def _looks(result: Result | None) -> Iterator[Finding]:
+def _looks(result: ScoredSplit | None) -> Iterator[RunFinding]:
     if result is None:
-        yield Finding(
+        yield RunFinding(
             "care", "Neither tested nor validated on its own: no per-image scores, so no intervals."
         )
     elif result.summary.split != "test":
-        yield Finding(
+        yield RunFinding(
             "care",
             "Not tested: the scores are those of validation, by which the epoch was chosen, so they flatter.",
         )
     elif (result.summary.looks or 1) > 1:
-        yield Finding(
+        yield RunFinding(
             "care",
             f"This test split had been scored {result.summary.looks} times when this test was made.",
         )
 
 
-def _fit(run: Run) -> Iterator[Finding]:
+def _fit(run: ReportedRun) -> Iterator[RunFinding]:
     epochs, _ = run.events.by_epoch("train/loss")
     trained, validated = run.events.by_epoch("train/dice"), run.events.by_epoch("val/dice")
     best = run.content["epoch"] + 1
     if not len(epochs):
-        yield Finding(
+        yield RunFinding(
             "note", "The run's folder holds no TensorBoard events, so there are no curves."
         )
         return
     if best == round(epochs[-1]) and run.checkpoint.name.startswith("best"):
-        yield Finding(
+        yield RunFinding(
             "note", f"The best epoch is the last of {best}: longer training may give more."
         )
     if len(trained[0]) and len(validated[0]):
         ours, theirs = (float(np.interp(best, *curve)) for curve in (trained, validated))
         if ours - theirs > GAP:
             text = f"Training Dice {ours:.3f} against {theirs:.3f} in validation at epoch {best} (pooled): it overfits."
-            yield Finding("note", text)
+            yield RunFinding("note", text)
 
 
-def _scores(result: Result, name: str) -> Iterator[Finding]:
+def _scores(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
     counts = result.table.of(name)
     dice = per_image(counts, "dice")
     prefix = f"{name}: " if len(result.table.classes) > 1 else ""
     low, poor = int(((counts[:, 0] == 0) & (counts[:, 2] > 0)).sum()), int((dice < 0.5).sum())
     if poor:
-        yield Finding(
+        yield RunFinding(
             "note",
             f"{prefix}{_images(poor, len(dice))} have a Dice below 0.5; in {low} nothing was found at all.",
         )
@@ -108,15 +108,15 @@ def _scores(result: Result, name: str) -> Iterator[Finding]:
     )
     least, most = dice_of.get("small"), dice_of.get("large")
     if least is not None and most is not None and most - least > GAP:
-        yield Finding(
+        yield RunFinding(
             "note", f"{prefix}Dice is {least:.3f} on small lesions and {most:.3f} on large ones."
         )
     if len(empty.rows):
         text = f"{prefix}{_images(len(empty.rows), len(dice))} hold no {name}; in {empty.alarms} of them the network saw some."
-        yield Finding("note", text)
+        yield RunFinding("note", text)
     gap = abs(float(pooled(counts, "dice")) - float(dice.mean()))
     if gap > GAP:
-        yield Finding(
+        yield RunFinding(
             "note",
             f"{prefix}Dice pooled and as mean over images are {gap:.3f} apart: compare only with the same convention.",
         )

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
-from lightning_seg.evaluation._runs import scores_file
 from lightning_seg.evaluation.curves import counted
+from lightning_seg.evaluation.scored_models import scores_file
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.runs import Run as RunFolder
 from lightning_seg.runs import find_checkpoint
@@ -24,7 +24,7 @@ Histogram = NDArray[np.int64]
 _NOTHING: Series = (np.zeros(0), np.zeros(0))
 
 
-class Result(NamedTuple):
+class ScoredSplit(NamedTuple):
     """What one ``test`` or ``validate`` left: ``summary.json`` and the per-image table."""
 
     summary: Summary
@@ -56,7 +56,7 @@ class Events:
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """A run with one of its checkpoints, which everything on the page is about; ``results``: the one to look at first comes first."""
 
     folder: Path
@@ -65,7 +65,7 @@ class Run:
     config: str
     events: Events
     environment: dict[str, Any]
-    results: list[Result]
+    results: list[ScoredSplit]
 
     @property
     def name(self) -> str:
@@ -93,7 +93,7 @@ class Run:
     def recipe(self) -> dict[str, Any]:
         return yaml.safe_load(self.config) if self.config else {}
 
-    def histogram(self, name: str, result: Result | None) -> Histogram | None:
+    def histogram(self, name: str, result: ScoredSplit | None) -> Histogram | None:
         """Probabilities of the class ``name`` over all pixels of a result; of validation at the checkpoint where there is no result.
 
         TensorBoard holds those of every validation and test of the run, so the one that has the result's own pixel counts is taken.
@@ -118,7 +118,7 @@ def _fits(histogram: Histogram, counts: NDArray[np.int64]) -> bool:
     return bool(off <= 1e-3 * max(tp + fp + fn, 1))
 
 
-def open_run(place: Path, which: str = "best") -> Run:
+def open_run(place: Path, which: str = "best") -> ReportedRun:
     """The run ``runs/<name>``, in its newest version with a checkpoint, or ``runs/<name>/version_N``.
 
     Args:
@@ -148,7 +148,7 @@ def open_run(place: Path, which: str = "best") -> Run:
         )
     )
     text = config.read_text(encoding="utf-8") if config.is_file() else ""
-    return Run(
+    return ReportedRun(
         folder, checkpoint, content, text, read_events(folder), read_environment(folder), results
     )
 
@@ -160,9 +160,9 @@ def _of(summary: Path, checkpoint: Path) -> bool:
     )
 
 
-def _result(summary: Path) -> Result:
+def _result(summary: Path) -> ScoredSplit:
     folder = summary.parent
-    return Result(Summary.read(folder), ScoreTable.read(scores_file(folder)), folder)
+    return ScoredSplit(Summary.read(folder), ScoreTable.read(scores_file(folder)), folder)
 
 
 def read_events(folder: Path) -> Events:

@@ -18,7 +18,7 @@ ALIKE = (
 )  # what scores must share to be compared
 
 
-class Run(NamedTuple):
+class ScoredModel(NamedTuple):
     """One model: a score table per seed, and what its summary says of them."""
 
     name: str
@@ -27,7 +27,7 @@ class Run(NamedTuple):
     summary: Summary  # one that says nothing where a table lies alone
 
 
-def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Run]:
+def read_runs(arguments: Sequence[str], split: str | None = None) -> list[ScoredModel]:
     """Each argument is ``[name=]path[,path ...]``: run folders or score tables, of which commas join the seeds of one model."""
     runs = []
     for argument in arguments:
@@ -38,11 +38,14 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Run]:
                 f"{argument!r} names no run; give a folder such as runs/demo, or a scores.csv."
             )
         found = [
-            Run(label, [path], [ScoreTable.read(path)], find_summary(path.parent)) for path in paths
+            ScoredModel(label, [path], [ScoreTable.read(path)], find_summary(path.parent))
+            for path in paths
         ]
         check_alike(found)
         tables = [run.tables[0] for run in found]
-        runs.append(Run(label or _name(rest.split(",")[0]), paths, tables, found[0].summary))
+        runs.append(
+            ScoredModel(label or _name(rest.split(",")[0]), paths, tables, found[0].summary)
+        )
     names = [run.name for run in runs]
     clash = next((name for name in names if names.count(name) > 1), None)
     if clash is not None:
@@ -106,7 +109,7 @@ def scores_file(folder: Path) -> Path:
     return parquet if parquet.is_file() else folder / "scores.csv"
 
 
-def check_alike(runs: Sequence[Run]) -> None:
+def check_alike(runs: Sequence[ScoredModel]) -> None:
     """InputError unless the runs were scored on the same images, under the same protocol, at the same size."""
     first = runs[0]
     for run in runs[1:]:
@@ -132,5 +135,5 @@ def check_alike(runs: Sequence[Run]) -> None:
             )
 
 
-def _extent(run: Run) -> str:
+def _extent(run: ScoredModel) -> str:
     return f"{len(run.tables[0].ids)} images of {', '.join(run.tables[0].classes)}"
