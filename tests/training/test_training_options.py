@@ -716,7 +716,8 @@ def test_a_precision_that_the_machine_chose_is_no_change_of_the_recipe(tmp_path)
     )
     recipe = yaml.safe_load((tmp_path / "r.yaml").read_text(encoding="utf-8"))
     runs_of = {
-        p: training_settings(recipe | {"trainer": {"precision": p}}) for p in (None, "32-true", "bf16-mixed")
+        p: training_settings(recipe | {"trainer": {"precision": p}})
+        for p in (None, "32-true", "bf16-mixed")
     }
     assert runs_of["32-true"] == runs_of[None]
     assert runs_of["bf16-mixed"] != runs_of[None]
