@@ -86,11 +86,13 @@ class Volumes:
         if scan in self.rows:
             return
         self._shapes[scan] = prediction.shape[1], prediction.shape[2]
-        self._kept[scan][place] = zlib.compress(
-            np.packbits(np.stack([prediction, truth])).tobytes(), 1
-        )
-        if len(self._kept[scan]) == len(self._scans[scan]):
+        bits = np.packbits(np.stack([prediction, truth]))
+        self._kept[scan][place] = zlib.compress(bits.tobytes(), 1)
+        if self._is_whole(scan):
             self._finish(scan)
+
+    def _is_whole(self, scan: str) -> bool:
+        return len(self._kept[scan]) == len(self._scans[scan])
 
     def gather(self) -> None:
         """Put together what the processes of a run hold; afterwards each knows all rows."""
@@ -103,9 +105,7 @@ class Volumes:
             self._shapes |= shapes
             for scan in kept.keys() - self.rows.keys():
                 self._kept[scan] |= kept[scan]
-        whole = sorted(
-            scan for scan in self._kept if len(self._kept[scan]) == len(self._scans[scan])
-        )
+        whole = sorted(filter(self._is_whole, list(self._kept)))
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
         for scan in whole[rank::world]:
             self._finish(scan)
@@ -118,11 +118,13 @@ class Volumes:
         return sorted(self._scans.keys() - self.rows.keys())
 
     def _finish(self, scan: str) -> None:
-        kept, shape = self._kept.pop(scan), (2, len(self._classes), *self._shapes.pop(scan))
+        kept = self._kept.pop(scan)
+        shape = (2, len(self._classes), *self._shapes.pop(scan))
+        count = int(np.prod(shape))
         volume = np.empty((len(kept), *shape), bool)
         for place, content in kept.items():
             bits = np.frombuffer(zlib.decompress(content), np.uint8)
-            volume[place] = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape)
+            volume[place] = np.unpackbits(bits, count=count).reshape(shape)
         spacing = self._spacing(scan)
         self.rows[scan] = [
             score_volume(scan, name, volume[:, 0, k], volume[:, 1, k], spacing)

@@ -86,9 +86,10 @@ def _predict_split(
     source = open_split(checkpoints[0], given.split, given.data)
     if "size" in given.data:
         network.trained = network.trained._replace(size=given.data["size"])
-    place = {"input": source.describe(), "data": json.loads(json.dumps(given.data, default=str))}
+    data = json.loads(json.dumps(given.data, default=str))
+    place = {"input": source.describe(), "data": data}
     settings = place | _settings(given, checkpoints)
-    folder = Path(given.output) if given.output else _split_folder(checkpoints[0], given, network)
+    folder = Path(given.output or _split_folder(checkpoints[0], given, network))
     job = _Job(_workers(given, network), rule, options, OutputFolder(folder, settings))
     table = job.table("predictions.csv", PICTURE_COLUMNS)
     with _writing(folder), WorkProgress("images", len(source.ids)) as progress:
@@ -222,7 +223,8 @@ def _videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures]:
 
     made = {one.file: video_files(job.folder, one) for one in inputs}
     finished = job.output.finished(inputs, dict(made), None)
-    lacking += [job.output.notes[file] for file in sorted(finished) if job.output.notes[file]]
+    notes = [job.output.notes[file] for file in sorted(finished)]
+    lacking += [note for note in notes if note]
     return lacking, _one_by_one(inputs, finished, work, job)
 
 
@@ -237,11 +239,11 @@ def _volumes(inputs: list[Input], job: _Job, view: SliceView) -> Failures:
         table.add(rows)
         return ""
 
-    made = {
-        one.file: list(mask_files(job.folder, one.name, job.rule.classes, ".nii.gz").values())
-        for one in inputs
-    }
-    finished = job.output.finished(inputs, dict(made), table)
+    made: dict[str, Sequence[Path]] = {}
+    for one in inputs:
+        masks = mask_files(job.folder, one.name, job.rule.classes, ".nii.gz")
+        made[one.file] = list(masks.values())
+    finished = job.output.finished(inputs, made, table)
     return _one_by_one(inputs, finished, work, job)
 
 

@@ -60,8 +60,8 @@ def contact_sheet(
 ) -> Image:
     """Image, truth and prediction side by side, with a title each, six in a column: RGB."""
     drawn = [
-        _row([as_seen(image, slices), overlay(image, truth, slices), overlay(image, mask, slices)])
-        for image, truth, mask in zip(images, truths, predictions, strict=True)
+        _row([as_seen(image, slices), *(overlay(image, mask, slices) for mask in masks)])
+        for image, *masks in zip(images, truths, predictions, strict=True)
     ]
     rows = [_titled(row, title) for row, title in zip(drawn, titles, strict=True)]
     height, width = (max(row.shape[axis] for row in rows) for axis in (0, 1))
@@ -77,7 +77,8 @@ def contact_sheet(
 
 def _row(cells: list[Image]) -> Image:
     """Cells side by side, each with room for a title above."""
-    return np.concatenate([np.pad(cell, ((TITLE, GAP), (GAP, GAP), (0, 0))) for cell in cells], 1)
+    margins = ((TITLE, GAP), (GAP, GAP), (0, 0))
+    return np.concatenate([np.pad(cell, margins) for cell in cells], axis=1)
 
 
 def _titled(row: Image, title: str) -> Image:
@@ -89,7 +90,8 @@ def _titled(row: Image, title: str) -> Image:
 
 def _filled(row: Image, height: int, width: int) -> Image:
     """Fill up with black below and to the right: images of different sizes share a sheet."""
-    return np.pad(row, ((0, height - row.shape[0]), (0, width - row.shape[1]), (0, 0)))
+    below, right = height - row.shape[0], width - row.shape[1]
+    return np.pad(row, ((0, below), (0, right), (0, 0)))
 
 
 def of_slices(trainer: L.Trainer) -> bool:
@@ -128,7 +130,8 @@ def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
 def write_png(path: Path, picture: Image | NDArray[np.uint16]) -> None:
     """Write (H, W) or RGB (H, W, 3) as PNG, or as JPEG where the path ends so, whole or not at
     all."""
-    ok, content = cv2.imencode(path.suffix, picture if picture.ndim == 2 else picture[..., ::-1])
+    stored = picture if picture.ndim == 2 else picture[..., ::-1]
+    ok, content = cv2.imencode(path.suffix, stored)
     assert ok, path
     with whole(path) as part:
         part.write_bytes(content.tobytes())

@@ -1,7 +1,7 @@
 """A data set's split to masks, through the same pipeline as files, with a contact sheet of image,
 truth and prediction."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,10 +182,16 @@ def _predictions(
         item, probability = outcome
         if rule.native:
             probability = resized(probability, item.size)
-        for (one, plain), refined in scans.add(item.key.id, (item, probability), probability):
-            yield one, Prediction(rule.above(refined), plain, rule.classes)
-    for (one, plain), refined in scans.rest():
-        yield one, Prediction(rule.above(refined), plain, rule.classes)
+        whole = scans.add(item.key.id, (item, probability), probability)
+        yield from _cut(whole, rule)
+    yield from _cut(scans.rest(), rule)
+
+
+def _cut(
+    whole: Iterable[tuple[tuple[Loaded, Probability], Probability]], rule: MaskRule
+) -> Iterator[tuple[Loaded, Prediction]]:
+    for (item, plain), refined in whole:
+        yield item, Prediction(rule.above(refined), plain, rule.classes)
 
 
 def _cell(item: Loaded, prediction: Prediction, synthetic: bool) -> _Cell:

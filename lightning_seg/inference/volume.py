@@ -123,8 +123,10 @@ def predict_volume(
                     maps[k][index] = found.probability[k]
             tick()
         _postprocess(masks, rule.steps)
-        rows = [_row(one, reader, *each) for each in zip(rule.classes, masks, trust, strict=True)]
-        for k, target in enumerate(mask_files(folder, one.name, rule.classes, ".nii.gz").values()):
+        found_in = zip(rule.classes, masks, trust, strict=True)
+        rows = [_row(one, reader, *of_class) for of_class in found_in]
+        targets = mask_files(folder, one.name, rule.classes, ".nii.gz")
+        for k, target in enumerate(targets.values()):
             if maps:
                 maps[k].save(folder / "probabilities" / target.relative_to(folder / "masks"))
             masks[k].save(target)
@@ -156,9 +158,8 @@ def _files(
 def _postprocess(masks: Sequence[SliceFile], steps: Postprocess) -> None:
     """All classes together, in three dimensions."""
     if steps:
-        for file, mask in zip(
-            masks, steps(np.stack([np.asarray(file) > 0 for file in masks])), strict=True
-        ):
+        before = np.stack([np.asarray(file) > 0 for file in masks])
+        for file, mask in zip(masks, steps(before), strict=True):
             for index, plane in enumerate(mask):
                 file[index] = plane
 
