@@ -1,7 +1,6 @@
 """Files below a folder: also those behind links, and what of them is left aside."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,8 @@ class Aside:
         self.reasons.setdefault(reason, []).append(path)
 
     def sentences(self) -> list[str]:
-        """``3 files that are no pictures (a.txt, b.txt, c.dcm)`` for each reason."""
-        return [f"{len(paths)} {reason} ({_few(paths)})" for reason, paths in self.reasons.items()]
+        """``files that are no pictures: 3 (a.txt, b.txt, c.dcm)`` for each reason."""
+        return [f"{why}: {len(paths)} ({_few(paths)})" for why, paths in self.reasons.items()]
 
 
 def _few(paths: list[Path]) -> str:
@@ -45,9 +44,3 @@ def walk_files(root: Path) -> Iterator[Path]:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM
-
-
-def suffix_counts(paths: list[Path]) -> str:
-    """``2 .txt, 1 .dcm``: how many files end how."""
-    counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
-    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())

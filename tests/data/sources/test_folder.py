@@ -288,10 +288,10 @@ def test_what_is_left_aside_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     (root / "images" / "notes.txt").touch()
     (root / "images" / ".hidden.png").touch()
     sentences = "; ".join(Folder(root).left_aside)
-    assert "1 files in images/ that are no pictures (notes.txt)" in sentences
-    assert "1 masks without an image (lonely.png)" in sentences
+    assert "files in images/ that are no pictures: 1 (notes.txt)" in sentences
+    assert "masks without an image: 1 (lonely.png)" in sentences
     _ = SegmentationDataModule("folder", str(root), size=16).source
-    assert "folder: 10 images are used; left aside: 1 " in capsys.readouterr().err
+    assert "folder: 10 images are used; left aside: files in images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("names", [("a_mask_1", "a_mask_2"), ("a_mask1",), ("a_mask (1)",)])

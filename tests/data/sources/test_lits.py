@@ -479,7 +479,7 @@ def test_scans_behind_a_link_are_found_and_other_volumes_said(tmp_path: Path) ->
     (tmp_path / "LiTS" / "other.nii").touch()
     source = LiTS(tmp_path / "LiTS", classes=["tumor"])
     assert (source.ids, source.classes) == (["volume-0"], ("tumor",))
-    assert source.left_aside == ["1 volumes that are no scans of the data set (other.nii)"]
+    assert source.left_aside == ["volumes that are no scans of the data set: 1 (other.nii)"]
 
 
 def test_a_ct_that_is_not_in_hu_stops_before_training(tmp_path: Path) -> None:
