@@ -207,9 +207,7 @@ def test_the_hyper_parameters_are_primitives_that_rebuild_it(
 def test_the_default_number_of_workers_follows_the_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
 ) -> None:
-    monkeypatch.setattr(
-        implementation.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False
-    )
+    monkeypatch.setattr(implementation, "usable_cores", lambda: cores)
     assert implementation.default_workers() == workers
 
 
