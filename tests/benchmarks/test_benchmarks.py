@@ -526,16 +526,16 @@ def test_a_session_runs_its_phases_and_leaves_a_few_flat_files(
 
 
 @pytest.mark.slow
-def test_a_session_tries_whole_commands_on_one_device_and_on_all(tmp_path: Path) -> None:
-    phases = ["--phases", "commands", "studies", "--minutes", "20"]
-    found = session(tmp_path, *phases)["first_minutes"]
-    for phase in ("commands", "studies"):
-        assert found[phase]["status"] == "done"
-        assert [row for row in found[phase]["rows"] if "error" in row] == []
-    rows = {row["step"]: row for row in found["commands"]["rows"]}
-    assert rows["the same images on one device and on all"]["images"] == 13
-    assert rows["fit on all devices"]["steps"] == rows["fit on one device"]["steps"]
-    assert rows["validate equals the score in fit"]["in_fit"] > 0
+def test_a_session_tries_whole_commands_on_one_device_and_on_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = dict(list(_gpu_commands.STEPS.items())[:3])  # the others take minutes on a CPU
+    monkeypatch.setattr(_gpu_commands, "STEPS", steps)
+    record = session(tmp_path, "--phases", "commands", "--minutes", "20")["first_minutes"]
+    assert record["commands"]["failed"] == []
+    one, all_, validated = record["commands"]["rows"]
+    assert one["steps"] == all_["steps"] == 3 * _gpu_commands.EPOCHS
+    assert validated["validate"] == pytest.approx(validated["in_fit"], abs=2e-3)
 
 
 def test_a_command_that_fails_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
