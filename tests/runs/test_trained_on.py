@@ -16,6 +16,7 @@ from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Summary
 from lightning_seg.evaluation.compare import main as compare
+from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.trained_on import TrainedOn
 
 
@@ -229,3 +230,26 @@ def test_images_of_a_subset_that_were_trained_on_are_not_tested_on() -> None:
 def test_home_is_the_same_data_read_alike(change: dict[str, Any]) -> None:
     assert training().is_home(images())
     assert not training().is_home(images(**change))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "recorded", "expected"),
+    [
+        ("kvasir_seg", "kvasir-unet-a", "kvasir-unet-a"),
+        ("kvasir_seg", "kvasir-unet-a-v2", None),
+        ("drive", "drive", None),
+        ("somewhere:Else", "p", None),
+    ],
+)
+def test_a_checkpoint_keeps_the_protocol_that_was_the_default_when_it_was_written(
+    tmp_path: Path, dataset: str, recorded: str, expected: str | None
+) -> None:
+    content = {
+        "state_dict": {},
+        "hyper_parameters": {"architecture": "unet"},
+        "datamodule_hyper_parameters": {"dataset": dataset, "protocol": None},
+        "lightning_seg": {"protocol": recorded},
+    }
+    torch.save(content, tmp_path / "x.ckpt")
+    read = read_checkpoint(tmp_path / "x.ckpt")
+    assert read["datamodule_hyper_parameters"]["protocol"] == expected
