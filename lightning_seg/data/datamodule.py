@@ -72,19 +72,16 @@ class SegmentationDataModule(LightningDataModule):
         allow_absent_classes: bool = False,
     ) -> None:
         super().__init__()
-        root = (
-            None if root is None else str(root)
-        )  # a Path in a checkpoint could not be loaded again
+        # a Path in a checkpoint could not be loaded again
+        root = None if root is None else str(root)
         self.save_hyperparameters()
+        # a checkpoint must find its files from any folder
         for name, path in (("root", root), ("protocol", protocol)):
-            if (
-                path is not None and Path(path).expanduser().exists()
-            ):  # a checkpoint must find it from any folder
+            if path is not None and Path(path).expanduser().exists():
                 self.hparams[name] = str(Path(path).expanduser().resolve())
         if isinstance(augment, str) and Path(augment).suffix in (".yaml", ".yml"):
-            self.hparams["augment"] = transforms_of(
-                augment
-            )  # a checkpoint holds the transforms, as the file may change
+            # a checkpoint holds the transforms, as the file may change
+            self.hparams["augment"] = transforms_of(augment)
         if cache is not None:
             self.hparams["cache"] = str(Path(cache).expanduser().resolve())
         lowest = {
@@ -218,9 +215,8 @@ class SegmentationDataModule(LightningDataModule):
         return self._fingerprints[split]
 
     def prepare_data(self) -> None:
-        _ = (
-            self.source
-        )  # once per machine: extracts an archive before the other ranks look for its files
+        """Extract an archive, once per machine, before the other ranks look for its files."""
+        _ = self.source
 
     def setup(self, stage: str) -> None:
         """Read the splits of the stage; the test split is not opened before ``test`` or ``predict``."""
@@ -377,6 +373,5 @@ def default_workers() -> int:
 
 
 def _start_worker(_: int) -> None:
-    cv2.setNumThreads(
-        0
-    )  # OpenCV's thread pool does not survive a fork, and the workers fill the cores already
+    # OpenCV's thread pool does not survive a fork, and the workers fill the cores already
+    cv2.setNumThreads(0)
