@@ -1,5 +1,6 @@
-"""What the grey values of a data set's mask files say: lossy compression, grey outlines, and which thresholds are safe."""
+"""What the grey values of mask files say: lossy compression, grey outlines, safe thresholds."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,8 +13,15 @@ _CHANGED = 0.001  # share of the foreground that a safe threshold may add or tak
 
 
 class Greys(NamedTuple):
-    """lossy: masks with values between black and white. lowest, highest: thresholds under which the foreground changes by
-    less than a thousandth. dice_at_zero: mean Dice of the mask ``> 0`` with that at ``threshold``."""
+    """What the grey values of all masks say.
+
+    Attributes:
+        lossy: masks with values between black and white.
+        lowest, highest: thresholds under which the foreground changes by less than a thousandth.
+        dice_at_zero: mean Dice of the mask ``> 0`` with that at ``threshold``.
+        counts: (256,) pixels of each grey value, all masks together.
+        others: of masks that hold 0 and one other value, that value -> how many hold it.
+    """
 
     threshold: int
     values: int
@@ -21,14 +29,18 @@ class Greys(NamedTuple):
     lowest: int
     highest: int
     dice_at_zero: float
-    counts: np.ndarray  # (256,) pixels of each grey value, all masks together
+    counts: np.ndarray
+    others: Counter[int]
 
 
 def greys(facts: Sequence[Facts], threshold: int) -> Greys | None:
     """The grey values of all masks; None where masks are numbers of labels, or no pictures."""
-    files = [(fact.id, _with_white(fact.values)) for fact in facts if fact.values is not None]
-    if not files:
+    stored = [(fact.id, fact.values) for fact in facts if fact.values is not None]
+    if not stored:
         return None
+    others = Counter(_other_value(values) for _, values in stored)
+    del others[0]
+    files = [(id, _with_white(values)) for id, values in stored]
     total = sum((values for _, values in files), np.zeros(256, np.int64))
     above = total[::-1].cumsum()[::-1] - total  # pixels above each value
     safe = np.abs(above - above[threshold]) <= _CHANGED * above[threshold]
@@ -44,9 +56,14 @@ def greys(facts: Sequence[Facts], threshold: int) -> Greys | None:
         if (at := values[threshold + 1 :].sum())
     ]
     count = int((total > 0).sum())
-    return Greys(
-        threshold, count, lossy, lowest, highest, float(np.mean(dice)) if dice else 1.0, total
-    )
+    at_zero = float(np.mean(dice)) if dice else 1.0
+    return Greys(threshold, count, lossy, lowest, highest, at_zero, total, others)
+
+
+def _other_value(values: np.ndarray) -> int:
+    """The value of a mask besides 0; 0 where there is none, or several."""
+    found = np.flatnonzero(values[1:]) + 1
+    return int(found[0]) if len(found) == 1 else 0
 
 
 def _with_white(values: np.ndarray) -> np.ndarray:

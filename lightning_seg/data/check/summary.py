@@ -114,10 +114,21 @@ def _area(shape: tuple[int, ...]) -> int:
     return shape[0] * shape[1]
 
 
+_DIFFERENT = (
+    "masks hold 0 and one other value, but not all the same: if these are classes, name them in "
+    "dataset_options.classes and labels;"
+)
+
+
 def _greys(report: Report) -> list[Line]:
     greys = report.greys
     if greys is None:
         return []
+    if len(greys.others) > 1:
+        values = ", ".join(
+            f"{value} in {count}" for value, count in greys.others.most_common(SHOWN)
+        )
+        return [Line("amber", "mask values", f"{_DIFFERENT} {values}")]
     if not greys.lossy:
         return [Line("ok", "mask values", "two values in each mask, 0 and one other")]
     text = (

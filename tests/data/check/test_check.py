@@ -463,3 +463,15 @@ def test_a_folder_of_several_classes_is_checked_and_says_what_it_leaves_aside(
     text = page.render(report, Folder(root, classes=("a", "b")))
     assert "Share of an image that is b" in text
     assert "notes.txt" in text
+
+
+def test_masks_whose_one_value_differs_may_be_of_several_classes(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, 5)
+    assert found(examine("folder", Folder(root), [], near=False), "mask values") == ["ok"]
+    for index, path in enumerate(sorted((root / "masks").iterdir())):
+        labels = np.asarray(Image.open(path)) // 255 * (1 + index % 2)
+        Image.fromarray(labels.astype(np.uint8)).save(path)
+    report = examine("folder", Folder(root), [], near=False)
+    [line] = [line for line in summary.lines(report) if line.title == "mask values"]
+    assert line.level == "amber"
+    assert line.text.endswith("1 in 3, 2 in 2")
