@@ -24,6 +24,7 @@ from lightning_seg.data.datamodule import default_workers
 from lightning_seg.data.store.cache import default_folder
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
+from lightning_seg.options import OptionParser
 from lightning_seg.runs.environment import cpu_model, package_version
 from lightning_seg.runs.gpus import check_gpus_usable, driver_version, gpu_files, wheel_cuda
 from lightning_seg.training.devices import cluster_environment
@@ -76,14 +77,12 @@ def main(args: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lightning-seg doctor", description=__doc__, allow_abbrev=False
-    )
+    parser = OptionParser(prog="lightning-seg doctor", description=__doc__)
     add = parser.add_argument
     add("--runs", default="runs", help="folder of all runs")
     add("--output", type=Path, metavar="FILE", help="the page as JSON too, whole after every line")
     limit = "seconds for the sum over all GPUs (default 60)"
-    add("--limit-seconds", "--limit_seconds", type=float, default=60.0, help=limit)
+    add("--limit_seconds", type=float, default=60.0, help=limit)
     return parser
 
 
