@@ -11,6 +11,7 @@ import lightning as L
 from lightning.fabric.plugins.environments import LightningEnvironment
 
 SIGTERM_CODE = 128 + signal.SIGTERM
+AGREE_EVERY = 8  # batches of several processes, from the first of an epoch on
 
 
 class Terminated(SystemExit):
@@ -23,13 +24,17 @@ def was_interrupted(exception: BaseException) -> bool:
 
 
 class Termination(L.Callback):
-    """Ends the training where one of its processes was asked to end; all of them agree after each batch."""
+    """Ends the training where one of its processes was asked to end; all of them agree after some batches."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._look(trainer)
 
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        self._look(trainer)
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # several processes wait for each other here, and the host for its device
+        if trainer.world_size == 1 or batch_idx % AGREE_EVERY == 0:
+            self._look(trainer)
 
     def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
         if trainer.world_size == 1:  # several processes may have unlike numbers of batches

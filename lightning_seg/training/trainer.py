@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 
@@ -15,7 +16,8 @@ class RunTrainer(L.Trainer):
         super().__init__(*args, **kwargs)
         self._signal_connector: _Flag = _Flag(self)
         epochs = _Epochs(self, self.fit_loop.min_epochs, self.fit_loop.max_epochs)
-        epochs.epoch_loop = self.fit_loop.epoch_loop
+        before = self.fit_loop.epoch_loop
+        epochs.epoch_loop = _Batches(self, before.min_steps, before.max_steps)
         self.fit_loop = epochs
 
     @property
@@ -29,6 +31,13 @@ class _Epochs(_FitLoop):
 
     def _iteration_based_training(self) -> bool:
         return False
+
+
+class _Batches(_TrainingEpochLoop):
+    """Lightning's processes would tell each other of SIGTERM before each batch: `Termination` does so more rarely."""
+
+    def _broadcast_sigterm_tensor(self) -> None:
+        pass
 
 
 class _Flag(_SignalConnector):

@@ -23,6 +23,8 @@ from lightning_seg.runs import gpus
 from lightning_seg.training import devices
 from lightning_seg.training.devices import SyncedBatchNorm, check_layer_sync, device_options
 from lightning_seg.training.processes import JointStrategy, joint_strategy
+from lightning_seg.training.termination import Termination
+from lightning_seg.training.trainer import RunTrainer
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = """
@@ -342,3 +344,15 @@ def _command(process):
         return (process / "cmdline").read_text().replace("\0", " ")
     except OSError:
         return ""
+
+
+@pytest.mark.parametrize(("processes", "looks"), [(1, 17), (2, 3)])
+def test_several_processes_agree_more_rarely_than_after_each_batch(processes, looks):
+    asked = []
+    strategy = SimpleNamespace(reduce_boolean_decision=lambda flag, all: asked.append(flag))
+    own = SimpleNamespace(world_size=processes, strategy=strategy, asked_to_end=False)
+    for index in range(17):
+        Termination().on_train_batch_end(own, None, None, None, index)
+    assert len(asked) == looks
+    loop = RunTrainer(accelerator="cpu", logger=False, max_steps=3).fit_loop.epoch_loop
+    assert (loop._broadcast_sigterm_tensor(), loop.max_steps) == (None, 3)
