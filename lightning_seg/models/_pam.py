@@ -11,9 +11,8 @@ from torch.utils.checkpoint import checkpoint
 from lightning_seg.models.frame.blocks import AttentionMap, batch_mean, lean_attention
 from lightning_seg.models.mobile_unet import InvertedResidual
 
-ENTRIES = (
-    2**22
-)  # of the attention maps of a batch that are held at once where no gradient needs the whole
+# of the attention maps of a batch that are held at once where no gradient needs the whole
+ENTRIES = 2**22
 
 Nonlinearity = Literal["softmax", "sigmoid", "double_sigmoid"]
 _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -65,7 +64,8 @@ class LuongAttention(nn.Module):
 
     def _by_rows(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """``A V`` and R(A), some rows of ``A`` at a time where nobody wants to see it; its gradient computes them again."""
-        pieces = q.chunk(1 if self.map.wanted else _pieces(*q.shape[:2]), 1)
+        number = 1 if self.map.wanted else equal_pieces(*q.shape[:2])
+        pieces = q.chunk(number, 1)
         if q.requires_grad and not self.map.wanted and not torch.compiler.is_exporting():
             parts = [
                 checkpoint(self._rows, rows, k, v, use_reentrant=False, preserve_rng_state=False)
@@ -74,9 +74,10 @@ class LuongAttention(nn.Module):
         else:
             parts = [self._rows(rows, k, v) for rows in pieces]
         outs, moments = zip(*parts, strict=True)
-        return torch.cat(outs, 1), self._variance(
-            torch.stack(moments), q.shape[1]
-        ) if self.regularized else None
+        out = torch.cat(outs, 1)
+        if not self.regularized:
+            return out, None
+        return out, self._variance(torch.stack(moments), q.shape[1])
 
     def _rows(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Some rows of ``A V``, and the first two moments (2, B) of these rows of ``A`` about ``1 / pixels``."""
@@ -95,7 +96,7 @@ class LuongAttention(nn.Module):
         return variance * pixels**2 if self.scale_free else variance
 
 
-def _pieces(batch: int, pixels: int) -> int:
+def equal_pieces(batch: int, pixels: int) -> int:
     """The least number of equal pieces that holds each to `ENTRIES`, or to one row."""
     pieces = min(pixels, max(1, math.ceil(batch * pixels**2 / ENTRIES)))
     while pixels % pieces:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from lightning_seg.models.frame.blocks import AttentionGate, AttentionMap, DoubleConv, resize
 from lightning_seg.models.frame.encoder import make_encoder
 from lightning_seg.models.frame.skeleton import Segmenter
-from lightning_seg.models.unet import FORMS, Layer, UNetStage, around, transposed
+from lightning_seg.models.unet import FORMS, Layer, UNetStage, transposed, unet_slots
 
 
 class GatedStage(nn.Module):
@@ -111,4 +111,4 @@ class AttentionUNet(Segmenter):
         def stage(below: int, skip: int, out: int) -> nn.Module:
             return next(remaining)(below, skip, out, block, up)
 
-        super().__init__(num_classes=num_classes, **around(body, stage, skip))
+        super().__init__(num_classes=num_classes, **unet_slots(body, stage, skip))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from lightning_seg.models.frame.blocks import ResidualBlock
 from lightning_seg.models.frame.encoder import make_encoder
 from lightning_seg.models.frame.skeleton import Segmenter
-from lightning_seg.models.unet import UNetStage, around
+from lightning_seg.models.unet import UNetStage, unet_slots
 
 
 class ResUNet(Segmenter):
@@ -32,5 +32,6 @@ class ResUNet(Segmenter):
     ) -> None:
         body = make_encoder(encoder, in_channels, encoder_options, widths, ResidualBlock)
         super().__init__(
-            num_classes=num_classes, **around(body, partial(UNetStage, block=ResidualBlock), skip)
+            num_classes=num_classes,
+            **unet_slots(body, partial(UNetStage, block=ResidualBlock), skip),
         )

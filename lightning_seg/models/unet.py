@@ -62,7 +62,7 @@ class UNetStage(nn.Module):
         return self.block(x if skip is None else torch.cat([x, skip], 1))
 
 
-def around(
+def unet_slots(
     body: ConvEncoder | TimmEncoder, stage: Stage, skip: str | dict[str, Any] | None
 ) -> dict[str, Any]:
     """The arguments of a `Segmenter` with encoder ``body``, the skip module ``skip`` and the U-Net loop over ``stage``."""
@@ -98,5 +98,6 @@ class UNet(Segmenter):
         block, up = FORMS[form]
         body = make_encoder(encoder, in_channels, encoder_options, widths, block)
         super().__init__(
-            num_classes=num_classes, **around(body, partial(UNetStage, block=block, up=up), skip)
+            num_classes=num_classes,
+            **unet_slots(body, partial(UNetStage, block=block, up=up), skip),
         )

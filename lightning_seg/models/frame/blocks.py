@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-KERAS_EPSILON, KERAS_MOMENTUM = (
-    1e-3,
-    0.01,
-)  # of batch norm by Keras' defaults, whose momentum .99 is what torch calls 0.01
+# of batch norm by Keras' defaults, whose momentum .99 is what torch calls 0.01
+KERAS_EPSILON = 1e-3
+KERAS_MOMENTUM = 0.01
 
 
 def keras_norm(channels: int) -> nn.BatchNorm2d:
@@ -89,8 +88,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        # sliced: with a stride in the convolution torch 2.15 writes beyond its buffers on the CPU (float32, channels_last, under
-        # 16 channels, backward)
+        # sliced: with a stride in the convolution torch 2.15 writes beyond its buffers on the CPU
+        # (float32, channels_last, under 16 channels, backward)
         return self.body(x) + self.shortcut(x[..., :: self.stride, :: self.stride])
 
 
@@ -124,10 +123,10 @@ def lean_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, marker: Attent
     """``softmax(scale q k') v`` over the last two axes, contiguous; the map is formed only where ``marker`` wants it."""
     if marker.wanted:
         return marker((q * scale @ k.transpose(-2, -1)).softmax(-1)) @ v
-    width, missing = v.shape[-1], q.shape[-1] - v.shape[-1]
-    if (
-        missing > 0 and v.device.type == "cpu"
-    ):  # its kernel that never holds the map wants values as wide as queries ...
+    width = v.shape[-1]
+    missing = q.shape[-1] - width
+    # the CPU's kernel that never holds the map wants values as wide as queries ...
+    if missing > 0 and v.device.type == "cpu":
         v = F.pad(v, (0, missing))
     # ... and, as all of them, four axes
     q4, k4, v4 = (t if t.dim() == 4 else t.unsqueeze(1) for t in (q, k, v))
@@ -158,14 +157,12 @@ class AttentionGate(nn.Module):
 
 def resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Bilinear resampling to ``size`` (H, W), corners not aligned; ``x`` itself where it has that size already."""
-    return (
-        x
-        if _same(x.shape[-2:], size)
-        else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-    )
+    if _same_size(x.shape[-2:], size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _same(size: torch.Size, other: torch.Size | tuple[int, int]) -> bool:
+def _same_size(size: torch.Size, other: torch.Size | tuple[int, int]) -> bool:
     if not torch.compiler.is_exporting():
         return size == tuple(other)
     from torch.fx.experimental.symbolic_shapes import statically_known_true

@@ -45,19 +45,16 @@ class CrossAttention(nn.Module):
         self, query: int, key: int, value: int, out: int, heads: int, marker: AttentionMap
     ) -> None:
         super().__init__()
-        self.query, self.key, self.value = (
-            ChannelScale(query),
-            ChannelScale(key),
-            ChannelScale(value),
-        )
+        self.query = ChannelScale(query)
+        self.key = ChannelScale(key)
+        self.value = ChannelScale(value)
         self.out = ChannelScale(out)
         self.heads = heads
         self.map = marker
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.heads, -1)).transpose(
-            1, 2
-        )  # (B, N, C) -> (B, heads, N, C / heads)
+        """(B, N, C) -> (B, heads, N, C / heads)."""
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class ChannelCrossAttention(CrossAttention):
@@ -81,12 +78,10 @@ class SpatialCrossAttention(CrossAttention):
         super().__init__(total, total, channels, channels, heads, AttentionMap("pixel_pairs"))
 
     def forward(self, own: Tensor, everything: Tensor) -> Tensor:
-        q, k, v = (
-            self._split(m) for m in (self.query(everything), self.key(everything), self.value(own))
-        )
-        return self.out(
-            lean_attention(q, k, v, q.shape[-1] ** -0.5, self.map).transpose(1, 2).flatten(2)
-        )
+        maps = self.query(everything), self.key(everything), self.value(own)
+        q, k, v = (self._split(m) for m in maps)
+        out = lean_attention(q, k, v, q.shape[-1] ** -0.5, self.map)
+        return self.out(out.transpose(1, 2).flatten(2))
 
 
 class CrossScale(nn.Module):
@@ -179,25 +174,18 @@ class DualCrossAttention(nn.Module):
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
         *skips, bottom = pyramid
-        height, width = (
-            max(1, side * self.stride // self.patch_size) for side in skips[0].shape[-2:]
-        )
-        pooled = (
-            F.adaptive_avg_pool2d(x, (height, width)).flatten(2).transpose(1, 2) for x in skips
-        )  # (B, N, C_i)
+        sides = skips[0].shape[-2:]
+        height, width = (max(1, side * self.stride // self.patch_size) for side in sides)
+        grid = height, width
+        # (B, N, C_i)
+        pooled = [F.adaptive_avg_pool2d(x, grid).flatten(2).transpose(1, 2) for x in skips]
         tokens = self.blocks([embed(x) for embed, x in zip(self.embed, pooled, strict=True)])
-        grids = (
-            post(t).transpose(1, 2).unflatten(2, (height, width))
-            for post, t in zip(self.post, tokens, strict=True)
-        )
-        attended = [
-            finish(
-                x + project(F.interpolate(grid, x.shape[-2:], mode="bilinear", align_corners=True))
-            )
-            for x, grid, project, finish in zip(
-                skips, grids, self.project, self.finish, strict=True
-            )
-        ]
+        attended = []
+        ends = zip(skips, tokens, self.post, self.project, self.finish, strict=True)
+        for x, token, post, project, finish in ends:
+            cells = post(token).transpose(1, 2).unflatten(2, grid)
+            cells = F.interpolate(cells, x.shape[-2:], mode="bilinear", align_corners=True)
+            attended.append(finish(x + project(cells)))
         return [*attended, bottom]
 
 

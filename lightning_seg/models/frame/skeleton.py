@@ -45,9 +45,10 @@ class UNetDecoder(nn.Module):
     ) -> None:
         super().__init__()
         *skips, width = channels
-        skips = [*reversed(skips), *(0 for _ in tail)]
+        skips = skips[::-1]
+        outs = [*(widths or skips), *tail]
         self.stages = nn.ModuleList()
-        for skip, out in zip(skips, [*(widths or skips[: len(channels) - 1]), *tail], strict=True):
+        for skip, out in zip([*skips, *[0] * len(tail)], outs, strict=True):
             self.stages.append(stage(width, skip, out))
             width = out
         self.channels = width
