@@ -196,7 +196,10 @@ def architecture_recipes() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {name: [] for name in PROOFS}
     for file in sorted((ROOT / "experiments").glob("*.yaml")):
         recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
-        found[recipe["model"]["architecture"]].append(file.stem)
+        name = recipe.get("model", {}).get("architecture")
+        # a campaign lists recipes and is none
+        if name in found:
+            found[name].append(file.stem)
     for file in sorted((ROOT / "experiments" / "sweeps").glob("*.yaml")):
         sweep = yaml.safe_load(file.read_text(encoding="utf-8"))
         chosen = [model.get("overrides", {}) for model in sweep.get("models", [])]
