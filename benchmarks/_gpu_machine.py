@@ -30,10 +30,12 @@ def doctor(session: "Session", record: Record, deadline: float) -> bool:
     """The page of `lightning-seg doctor`, a row for each line."""
     from dataclasses import asdict
 
-    from lightning_seg.analysis.doctor import examine
+    from lightning_seg.analysis.doctor import examine_machine
 
     record.update(failed=[])
-    for finding in examine(Path(session.runs), min(60.0, max(5.0, deadline - time.monotonic()))):
+    for finding in examine_machine(
+        Path(session.runs), min(60.0, max(5.0, deadline - time.monotonic()))
+    ):
         record.add(**asdict(finding))
         if finding.verdict == "fail":
             record.update(failed=[*record.content["failed"], finding.name])

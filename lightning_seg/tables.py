@@ -51,7 +51,7 @@ class Table:
     def markdown(self) -> str:
         """The table as Markdown has it, without its title."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
-        return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+        return "\n".join(f"| {' | '.join(map(_escaped_cell, line))} |" for line in lines)
 
     def csv(self) -> str:
         """The rows below the header, separated by commas."""
@@ -77,7 +77,7 @@ def halves(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     return [left + right for left, right in zip(kept[:middle], rest, strict=True)]
 
 
-def _escaped(cell: Any) -> str:
+def _escaped_cell(cell: Any) -> str:
     return str(cell).replace("|", "\\|")
 
 

@@ -23,7 +23,7 @@ from hpo.study import launch
 from hpo.trials import trial_command, trial_folder
 from hpo.worker import load_spec
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation import Comparison, ScoreTable, compare, statistic
+from lightning_seg.evaluation import Comparison, ScoreTable, compare_models, statistic
 from lightning_seg.evaluation.scored_models import find_scores
 from lightning_seg.options import OptionParser
 
@@ -149,7 +149,7 @@ def differences(tables: dict[str, list[ScoreTable]]) -> Iterator[Difference]:
                     [statistic([table], name, score, convention).value for table in tables[kind]]
                     for kind in (TUNED, UNTUNED)
                 )
-                found = compare(tables[TUNED], tables[UNTUNED], name, score, convention)
+                found = compare_models(tables[TUNED], tables[UNTUNED], name, score, convention)
                 yield Difference(name, score, convention, tuned, untuned, found, classes)
 
 

@@ -59,7 +59,7 @@ def attention_maps(net: nn.Module, image: Tensor, overlay: bool = False) -> dict
     for name, m in list(maps.items()):
         match markers[name].over:
             case "pixels":
-                maps[name] = _fit(m, size, padded)
+                maps[name] = _fit_image(m, size, padded)
             case "pixel_pairs" if overlay:
                 maps[name] = received(m, size, padded)
             case "channel_pairs" if overlay:
@@ -86,10 +86,10 @@ def received(pairs: Tensor, size: Size, padded: Size) -> Tensor:
             "give a square map, and the size to which the network padded the image."
         )
     columns = pairs.float().flatten(1, -2).mean(1)  # (B, N)
-    return _fit(columns.reshape(-1, 1, height, width), size, padded)
+    return _fit_image(columns.reshape(-1, 1, height, width), size, padded)
 
 
-def _fit(attention: Tensor, size: Size, padded: Size) -> Tensor:
+def _fit_image(attention: Tensor, size: Size, padded: Size) -> Tensor:
     """Resampled to the padded image and cropped to the image: networks pad at the bottom and on
     the right."""
     return resize(attention.float(), padded)[..., : size[0], : size[1]]

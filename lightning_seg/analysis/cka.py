@@ -189,7 +189,7 @@ def write_table(path: Path, similarity: Tensor, rows: list[str], columns: list[s
 
 def main(args: list[str]) -> None:
     """``lightning-seg cka``."""
-    options = _parser().parse_args(args)
+    options = _cka_parser().parse_args(args)
     if options.batches < 1 or options.batch_size < LEAST:
         raise InputError(
             f"cka over {options.batches} batches of {options.batch_size} images is not defined; "
@@ -230,7 +230,7 @@ def _title(network: ImageNetwork, path: str) -> str:
     return f"{form.architecture}{f' x {form.encoder}' if form.encoder else ''}\n{path}"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _cka_parser() -> argparse.ArgumentParser:
     parser = OptionParser(
         prog="lightning-seg cka",
         description="Linear CKA between all layers of a trained network, or of two, on the first one's validation images.",

@@ -58,10 +58,10 @@ class Finding:
 
 def main(args: list[str]) -> None:
     """Print the page; exit code 1 where a line of it is a failure."""
-    options = _parser().parse_args(args)
+    options = _doctor_parser().parse_args(args)
     findings: list[Finding] = []
     section = ""
-    for finding in examine(Path(options.runs), options.limit_seconds):
+    for finding in examine_machine(Path(options.runs), options.limit_seconds):
         findings.append(finding)
         if finding.section != section:
             section = finding.section
@@ -76,7 +76,7 @@ def main(args: list[str]) -> None:
         raise SystemExit(1)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _doctor_parser() -> argparse.ArgumentParser:
     parser = OptionParser(prog="lightning-seg doctor", description=__doc__)
     add = parser.add_argument
     add("--runs", default="runs", help="folder of all runs")
@@ -93,7 +93,7 @@ def _line(finding: Finding) -> str:
     return f"  {mark}  {finding.name:28} {found}{cure}"
 
 
-def examine(runs: Path, limit: float = 60.0) -> Iterator[Finding]:
+def examine_machine(runs: Path, limit: float = 60.0) -> Iterator[Finding]:
     """The lines of the page, one by one; an examination that fails itself is a failure of the page."""
     sections: dict[str, Callable[[], Iterator[Finding]]] = {
         "software": _software,
@@ -102,7 +102,7 @@ def examine(runs: Path, limit: float = 60.0) -> Iterator[Finding]:
         "processor and memory": _processor,
         "places": lambda: _places(runs),
         "who starts processes": _processes,
-        "encoder weights and data": _weights,
+        "encoder weights and data": _weight_findings,
         "optional parts": _optional,
     }
     for section, look in sections.items():
@@ -216,13 +216,13 @@ def _places(runs: Path) -> Iterator[Finding]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     section = "places"
-    yield _place(section, "runs", runs, writes=True)
-    yield _place(section, "cache of data", default_folder(), writes=True)
-    yield _place(section, "temporary files", Path(tempfile.gettempdir()), writes=True)
-    yield _place(section, "hub cache", Path(HF_HUB_CACHE), writes=False)
+    yield _folder_finding(section, "runs", runs, writes=True)
+    yield _folder_finding(section, "cache of data", default_folder(), writes=True)
+    yield _folder_finding(section, "temporary files", Path(tempfile.gettempdir()), writes=True)
+    yield _folder_finding(section, "hub cache", Path(HF_HUB_CACHE), writes=False)
 
 
-def _place(section: str, name: str, folder: Path, writes: bool) -> Finding:
+def _folder_finding(section: str, name: str, folder: Path, writes: bool) -> Finding:
     """A folder with the space that is left: its own, or that of the nearest one that exists."""
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     free = shutil.disk_usage(there).free / _GIB
@@ -259,7 +259,7 @@ def _tells(variable: str) -> bool:
     return any(word in variable for word in words)
 
 
-def _weights() -> Iterator[Finding]:
+def _weight_findings() -> Iterator[Finding]:
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
     section = "encoder weights and data"

@@ -255,7 +255,7 @@ def plot(profiles: Sequence[Profile], path: Path) -> None:
 
 def main(args: list[str]) -> None:
     """``lightning-seg profile``."""
-    options = _parser().parse_args(args)
+    options = _profile_parser().parse_args(args)
     for name in ("size", "repeats", "max_batch"):
         if getattr(options, name) < 1:
             raise InputError(
@@ -271,7 +271,7 @@ def main(args: list[str]) -> None:
     device = profiled_device(options.device)
     specs = [_with_encoder(spec, options.encoder) for spec in options.architecture]
     for spec in specs:
-        _check(spec)
+        _check_spec(spec)
     profiles = [
         profile(spec, options.size, device, options.repeats, options.max_batch) for spec in specs
     ]
@@ -287,7 +287,7 @@ def main(args: list[str]) -> None:
         )
     try:
         if options.json:
-            _write_json(
+            _write_profiles(
                 options.json, {"environment": where, "convention": convention, "profiles": profiles}
             )
         if options.plot:
@@ -304,7 +304,7 @@ def _with_encoder(spec: str, encoder: str | None) -> str:
     return f"{spec}{',' if options else ':'}encoder={encoder}"
 
 
-def _check(spec: str) -> None:
+def _check_spec(spec: str) -> None:
     """A misspelt name or option is an error before anything is timed."""
     name, options = parse(spec)
     with torch.device("meta"):
@@ -319,7 +319,7 @@ def _environment(device: torch.device) -> str:
     return f"{place}, torch {torch.__version__}, float32"
 
 
-def _write_json(path: str, content: dict[str, Any]) -> None:
+def _write_profiles(path: str, content: dict[str, Any]) -> None:
     text = json.dumps(content | {"profiles": [asdict(p) for p in content["profiles"]]}, indent=2)
     if path == "-":
         print(text)
@@ -327,7 +327,7 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
         Path(path).write_text(text + "\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _profile_parser() -> argparse.ArgumentParser:
     parser = OptionParser(
         prog="lightning-seg profile",
         description="Parameters, multiply-adds, memory and time of networks, in one table.",

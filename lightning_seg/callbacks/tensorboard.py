@@ -47,7 +47,7 @@ class Dashboard(L.Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         writer = _writer(trainer)
         if writer is not None:
-            writer.add_text("run/recipe", _recipe(trainer, pl_module))
+            writer.add_text("run/recipe", _recipe_text(trainer, pl_module))
             data = Table(("data", ""), _data(trainer.datamodule, pl_module))
             writer.add_text("run/data", data.markdown())
             _add_hparams(writer, trainer, pl_module)
@@ -128,7 +128,7 @@ def _writer(trainer: Any) -> Any:
     )
 
 
-def _recipe(trainer: Any, pl_module: Any) -> str:
+def _recipe_text(trainer: Any, pl_module: Any) -> str:
     """The run's configuration without what is left to defaults, as a block of YAML."""
     file = run_of(trainer).config_file
     config = (

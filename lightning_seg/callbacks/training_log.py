@@ -34,7 +34,7 @@ class TrainingLog(L.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._first, self._begin = trainer.current_epoch, time.monotonic()
-        for name, text in _facts(trainer, pl_module, self._note):
+        for name, text in _training_facts(trainer, pl_module, self._note):
             _say(trainer, f"{f'{name}:':11}{text}")
         note = _rate_note(trainer)
         if note:
@@ -49,7 +49,7 @@ class TrainingLog(L.Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         # the training loss is known a moment later: the line is printed by the next hook
-        self._line = f"epoch {trainer.current_epoch + 1}{_of(trainer)}"
+        self._line = f"epoch {trainer.current_epoch + 1}{_of_epochs(trainer)}"
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._say_epoch(trainer)
@@ -98,7 +98,7 @@ class TrainingLog(L.Callback):
             print(f"next:             lightning-seg test --ckpt_path {path}")
 
 
-def _facts(trainer: Any, pl_module: Any, precision_note: str) -> Iterator[tuple[str, str]]:
+def _training_facts(trainer: Any, pl_module: Any, precision_note: str) -> Iterator[tuple[str, str]]:
     """What is trained, on what, with what."""
     data, config = trainer.datamodule, pl_module.hparams
     counts = ", ".join(f"{len(ids)} {split}" for split, ids in data.split.ids.items())
@@ -155,7 +155,7 @@ def _say(trainer: Any, text: str) -> None:
         print(text, flush=True)
 
 
-def _of(trainer: Any) -> str:
+def _of_epochs(trainer: Any) -> str:
     return f" of {trainer.max_epochs}" if trainer.max_epochs > 0 else ""
 
 

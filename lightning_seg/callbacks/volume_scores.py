@@ -157,14 +157,14 @@ def summarize_volumes(rows: Sequence[VolumeRow]) -> dict[str, dict[str, Estimate
     """class -> measure -> mean over scans and its 95 % interval (BCa bootstrap over scans)."""
     return {
         name: {
-            measure: _mean([getattr(row, measure) for row in rows if row.label == name])
+            measure: _mean_estimate([getattr(row, measure) for row in rows if row.label == name])
             for measure in MEASURES
         }
         for name in dict.fromkeys(row.label for row in rows)
     }
 
 
-def _mean(values: Sequence[float]) -> Estimate:
+def _mean_estimate(values: Sequence[float]) -> Estimate:
     found = mean_of(np.array(values)[:, None], np.arange(len(values)))
     return Estimate(found.value, bca(found))
 

@@ -1,6 +1,6 @@
 """From counts per image to scores under every convention, with intervals. Stands alone: nothing of torch or the data."""
 
-from lightning_seg.evaluation.compare import Comparison, compare, holm
+from lightning_seg.evaluation.compare import Comparison, compare_models, holm
 from lightning_seg.evaluation.conventions import SCORES, per_image, pooled, scores
 from lightning_seg.evaluation.intervals import bca, interval, statistic
 from lightning_seg.evaluation.ranking import Ranking, rank_intervals
@@ -16,7 +16,7 @@ __all__ = [
     "ScoreTable",
     "Summary",
     "bca",
-    "compare",
+    "compare_models",
     "holm",
     "interval",
     "per_image",

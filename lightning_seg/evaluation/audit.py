@@ -83,7 +83,7 @@ def audit(figures: Mapping[str, PrintedFigure]) -> list[Verdict]:
         return verdicts + [Verdict(name, True, unbound) for name in ("image", "batch", "two_class")]
     return [
         *verdicts,
-        *(_mean(dice, iou, *row) for row in (("image", IMAGE_SDS), ("batch", BATCH_SDS))),
+        *(_mean_verdict(dice, iou, *row) for row in (("image", IMAGE_SDS), ("batch", BATCH_SDS))),
         _two_class(dice, iou),
     ]
 
@@ -121,7 +121,7 @@ def _gap(dice: PrintedFigure, iou: PrintedFigure) -> float:
     return max(iou.low - high, 0.0) + min(iou.high - low, 0.0)
 
 
-def _mean(
+def _mean_verdict(
     dice: PrintedFigure, iou: PrintedFigure, convention: str, plausible: tuple[float, float]
 ) -> Verdict:
     units = {"image": "images", "batch": "batches"}[convention]
@@ -134,8 +134,8 @@ def _mean(
             "IoU below D / (2 - D) is impossible for means of one set of predictions",
         )
     least, most = (
-        _deviation(dice, iou.low - _g(dice.high)),
-        _deviation(dice, iou.high - _g(dice.low)),
+        _implied_deviation(dice, iou.low - _g(dice.high)),
+        _implied_deviation(dice, iou.high - _g(dice.low)),
     )
     words = f"the Dice of {units} would have an SD of about {(least + most) / 2:.3f}"
     if most < plausible[0]:
@@ -145,7 +145,7 @@ def _mean(
     return Verdict(convention, True, words)
 
 
-def _deviation(dice: PrintedFigure, excess: float) -> float:
+def _implied_deviation(dice: PrintedFigure, excess: float) -> float:
     """SD of Dice over units of which the mean IoU exceeds g of the mean Dice by this much."""
     return math.sqrt(max(excess, 0.0) * (2 - dice.middle) ** 3 / 2)
 
@@ -223,7 +223,9 @@ def main(args: list[str]) -> None:
         given = {
             name: getattr(options, name) for name in FIGURES if getattr(options, name) is not None
         }
-        _print(audit({name: PrintedFigure.parse(name, text) for name, text in given.items()}))
+        _print_verdicts(
+            audit({name: PrintedFigure.parse(name, text) for name, text in given.items()})
+        )
     if options.n_images is not None:
         width = half_width(options.n_images)
         print(
@@ -231,7 +233,7 @@ def main(args: list[str]) -> None:
         )
 
 
-def _print(verdicts: Sequence[Verdict]) -> None:
+def _print_verdicts(verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         print(
             f"  {verdict.convention:10} {'possible' if verdict.possible else 'no':9} {verdict.reason}"
@@ -241,19 +243,19 @@ def _print(verdicts: Sequence[Verdict]) -> None:
 
 def _print_table(path: Path) -> None:
     header = ("model", "data set", *FIGURES, "said or deduced", "audit", "IoU off D / (2 - D)")
-    rows = [_row(row, texts) for row, texts in read_reported(path)]
+    rows = [_verdict_row(row, texts) for row, texts in read_reported(path)]
     Table(header, rows, title=str(path), left=header).show(width=160)
 
 
-def _row(row: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
+def _verdict_row(row: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
     figures = {name: PrintedFigure.parse(name, text) for name, text in texts.items()}
     gap = f"{_gap(figures['dice'], figures['iou']):+.4f}" if "iou" in figures else ""
     printed = [texts.get(name, "") for name in FIGURES]
     said = row.get("convention", "")
-    return [_label(row), row["dataset"], *printed, said, answer(audit(figures)), gap]
+    return [_row_label(row), row["dataset"], *printed, said, answer(audit(figures)), gap]
 
 
-def _label(row: Mapping[str, str]) -> str:
+def _row_label(row: Mapping[str, str]) -> str:
     return f"{row['model']} ({row['source']})" if row.get("source") else row["model"]
 
 

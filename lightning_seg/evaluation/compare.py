@@ -34,7 +34,7 @@ class Comparison(NamedTuple):
     groups: int
 
 
-def compare(
+def compare_models(
     a: Sequence[ScoreTable],
     b: Sequence[ScoreTable],
     class_name: str,
@@ -148,24 +148,30 @@ def main(args: list[str]) -> None:
         for score in options.score
         if options.score != list(DEFAULT_SCORES) or _stored(runs, score)
     ]
-    _print(runs, [row for score in scores for row in _rows(runs, score, options.resamples)])
+    _print_lines(
+        runs, [row for score in scores for row in _score_lines(runs, score, options.resamples)]
+    )
 
 
 def _stored(runs: Sequence[ScoredModel], score: str) -> bool:
     return score in SCORES or all(score in table.measures for run in runs for table in run.tables)
 
 
-def _rows(runs: Sequence[ScoredModel], score: str, resamples: int) -> Iterator[tuple[str, ...]]:
+def _score_lines(
+    runs: Sequence[ScoredModel], score: str, resamples: int
+) -> Iterator[tuple[str, ...]]:
     """Lines of the table: per class and convention all pairs, of the mean over images also by size of the lesions."""
     table = runs[0].tables[0]
     for name in table.classes:
         for convention in _conventions(table, score):
             everything = np.ones(len(table.ids), dtype=bool)
-            yield from _pairs(runs, name, score, convention, "", everything, resamples)
+            yield from _pair_lines(runs, name, score, convention, "", everything, resamples)
         if score not in SCORES or len(runs) > 2:
             continue
         for stratum in (each for each in strata(table, name) if not each.rows.all()):
-            yield from _pairs(runs, name, score, "image", stratum.name, stratum.rows, resamples)
+            yield from _pair_lines(
+                runs, name, score, "image", stratum.name, stratum.rows, resamples
+            )
 
 
 def _conventions(table: ScoreTable, score: str) -> list[str]:
@@ -177,7 +183,7 @@ def _conventions(table: ScoreTable, score: str) -> list[str]:
     return ["image", "pooled", *(["volume"] if table.grouped else []), *fov]
 
 
-def _pairs(
+def _pair_lines(
     runs: Sequence[ScoredModel],
     name: str,
     score: str,
@@ -190,7 +196,7 @@ def _pairs(
     resamples = max(resamples, 100 * len(pairs))  # or no difference could survive Holm's correction
     tables = {run.name: [table.at(kept) for table in run.tables] for run in runs}
     found = [
-        compare(tables[a.name], tables[b.name], name, score, convention, resamples)
+        compare_models(tables[a.name], tables[b.name], name, score, convention, resamples)
         for a, b in pairs
     ]
     bootstrap, ranks = (
@@ -207,7 +213,7 @@ def _pairs(
             _range(each.low, each.high),
             _p(p),
             _p(q),
-            _words(
+            _difference_words(
                 a.name,
                 b.name,
                 each.difference * (-1 if score in LOWER_IS_BETTER else 1),
@@ -227,13 +233,13 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
-def _words(a: str, b: str, gain: float, p: float, units: int) -> str:
+def _difference_words(a: str, b: str, gain: float, p: float, units: int) -> str:
     if np.isnan(p) or units < FEWEST_UNITS:
         return "too few images"
     return "tied" if p > 0.05 else f"{a if gain > 0 else b} is better"
 
 
-def _print(runs: Sequence[ScoredModel], rows: list[tuple[str, ...]]) -> None:
+def _print_lines(runs: Sequence[ScoredModel], rows: list[tuple[str, ...]]) -> None:
     summary, table = runs[0].summary, runs[0].tables[0]
     shown = ("dataset", "split", "protocol", "size", "scored_at")
     known = [(key, getattr(summary, key)) for key in shown]

@@ -82,9 +82,9 @@ class SegmentationCounts(Metric):
             probability: (B, K, H, W), for the histogram.
         """
         truth, counted = mask > 0, None if region is None else region > 0
-        self.counts.append(_counts(prediction, truth, counted))
+        self.counts.append(_confusion_counts(prediction, truth, counted))
         if region is not None:
-            self.inside.append(_counts(prediction, truth, region == INSIDE))
+            self.inside.append(_confusion_counts(prediction, truth, region == INSIDE))
         self.index.append(index)
         self.loss += loss.detach() * len(mask)
         self.images += len(mask)
@@ -102,20 +102,20 @@ class SegmentationCounts(Metric):
     def compute(self) -> Counted:
         """All images of all devices, on the CPU."""
         return Counted(
-            images=_array(self.index),
-            counts=_array(self.counts),
-            inside=_array(self.inside) if len(self.inside) else None,
+            images=_joined_array(self.index),
+            counts=_joined_array(self.counts),
+            inside=_joined_array(self.inside) if len(self.inside) else None,
             loss=float(self.loss / self.images),
             histogram=self.histogram.cpu().numpy().copy(),
         )
 
 
-def _array(parts: Any) -> NDArray[Any]:
+def _joined_array(parts: Any) -> NDArray[Any]:
     """A state of batches, joined."""
     return dim_zero_cat(parts).cpu().numpy()
 
 
-def _counts(prediction: Tensor, truth: Tensor, counted: Tensor | None) -> Tensor:
+def _confusion_counts(prediction: Tensor, truth: Tensor, counted: Tensor | None) -> Tensor:
     """(B, K, 4) TP, FP, FN, TN over the counted pixels (B, 1, H, W)."""
     pixels: Tensor | int = truth.shape[2] * truth.shape[3]
     if counted is not None:
@@ -228,13 +228,13 @@ class ImageMeasures(Metric):
 
     def compute(self) -> Measurements:
         """All images of all devices, on the CPU."""
-        images = _array(self.index)
+        images = _joined_array(self.index)
         found = {name: getattr(self, state) for name, state in self.states.items()}
         return Measurements(
             images=images,
-            measures={name: _array(values) for name, values in found.items()},
-            components=_array(self.components),
-            calibration=_array(self.calibration),
+            measures={name: _joined_array(values) for name, values in found.items()},
+            components=_joined_array(self.components),
+            calibration=_joined_array(self.calibration),
             curves=self.curves.cpu().numpy() / max(len(images), 1),
             roc=self.roc.cpu().numpy(),
         )

@@ -79,15 +79,15 @@ def draw_weights(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.f
         return
     random, step = np.random.default_rng(seed), max(1, _CHUNK // units)
     for start in range(0, resamples, step):
-        yield _draw(random, units, min(step, resamples - start))
+        yield _draw_some(random, units, min(step, resamples - start))
 
 
 @lru_cache(maxsize=2)
 def _few_weights(units: int, resamples: int, seed: int) -> NDArray[np.float64]:
-    return _draw(np.random.default_rng(seed), units, resamples)
+    return _draw_some(np.random.default_rng(seed), units, resamples)
 
 
-def _draw(random: np.random.Generator, units: int, resamples: int) -> NDArray[np.float64]:
+def _draw_some(random: np.random.Generator, units: int, resamples: int) -> NDArray[np.float64]:
     drawn = random.integers(units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
     return (
         np.bincount(drawn.ravel(), minlength=resamples * units)
@@ -114,7 +114,7 @@ def statistic(
         )
     base = convention.removesuffix("_fov")
     counts = np.stack(
-        [_counts(table, convention)[:, table.index(class_name)] for table in tables], 1
+        [_counts_under(table, convention)[:, table.index(class_name)] for table in tables], 1
     )
     if undefined(counts, score):
         return _nothing(len(tables), positions(groups))
@@ -158,7 +158,7 @@ def mean_of(values: Values, unit: NDArray[np.intp]) -> Statistic:
     return Statistic(sums, lambda s: (s[..., 0] / s[..., 1]).mean(-1))
 
 
-def _counts(table: ScoreTable, convention: str) -> Counts:
+def _counts_under(table: ScoreTable, convention: str) -> Counts:
     if not convention.endswith("_fov"):
         return table.counts
     if table.fov_counts is None:
@@ -244,7 +244,7 @@ def p_value(difference: Statistic, resamples: int = 2000, seed: int = 0) -> floa
     if np.ptp(drawn) < 1e-12:
         return 1.0 if abs(difference.value) < 1e-12 else 2 / (resamples + 1)
     bias, acceleration = _corrections(difference, drawn)
-    y = ndtri(_below(drawn, 0.0)) - bias
+    y = ndtri(_share_below(drawn, 0.0)) - bias
     tail = float(ndtr(y / max(1 + acceleration * y, 1e-6) - bias))  # |acceleration| is at most 1/6
     return min(1.0, max(2 * min(tail, 1 - tail), 2 / (resamples + 1)))
 
@@ -253,7 +253,7 @@ def _corrections(statistic: Statistic, drawn: Values) -> tuple[float, float]:
     """BCa's bias and acceleration; both 0 (the percentile interval) where they are undefined."""
     from scipy.special import ndtri
 
-    bias = float(ndtri(_below(drawn, statistic.value)))
+    bias = float(ndtri(_share_below(drawn, statistic.value)))
     without = statistic.form(statistic.sums.sum(0) - statistic.sums)  # the jackknife
     influence = without.mean() - without
     spread = float((influence**2).sum()) ** 1.5
@@ -262,7 +262,7 @@ def _corrections(statistic: Statistic, drawn: Values) -> tuple[float, float]:
     return bias, float((influence**3).sum()) / (6 * spread)
 
 
-def _below(drawn: Values, value: float) -> float:
+def _share_below(drawn: Values, value: float) -> float:
     """Share of the resamples below ``value``, ties half, kept off 0 and 1."""
     share = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     edge = 1 / (len(drawn) + 1)

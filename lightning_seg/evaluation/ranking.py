@@ -69,7 +69,7 @@ def rank_intervals(
         name: Ranking(
             model.value,
             *bca(model, resamples, seed),
-            _deviation(model.seeds),
+            _seed_deviation(model.seeds),
             int(rank[i]),
             int(bounds[i][0]),
             int(bounds[i][1]),
@@ -121,5 +121,5 @@ def _tied(models: list[Statistic], leader: int, resamples: int, seed: int) -> li
     return [bool(tied.get(place, True)) for place in range(len(models))]
 
 
-def _deviation(seeds: Values) -> float:
+def _seed_deviation(seeds: Values) -> float:
     return float(seeds.std(ddof=1)) if len(seeds) > 1 else float("nan")

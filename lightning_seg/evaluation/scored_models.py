@@ -31,7 +31,7 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Scored
     """Each argument is ``[name=]path[,path ...]``: run folders or score tables, of which commas join the seeds of one model."""
     runs = []
     for argument in arguments:
-        label, rest = _label(argument)
+        label, rest = _split_label(argument)
         paths = [find_scores(Path(part), split) for part in rest.split(",") if part]
         if not paths:
             raise InputError(
@@ -44,7 +44,7 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Scored
         check_alike(found)
         tables = [run.tables[0] for run in found]
         runs.append(
-            ScoredModel(label or _name(rest.split(",")[0]), paths, tables, found[0].summary)
+            ScoredModel(label or _run_name(rest.split(",")[0]), paths, tables, found[0].summary)
         )
     names = [run.name for run in runs]
     clash = next((name for name in names if names.count(name) > 1), None)
@@ -55,14 +55,14 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Scored
     return runs
 
 
-def _label(argument: str) -> tuple[str, str]:
+def _split_label(argument: str) -> tuple[str, str]:
     """The name and the rest of ``name=path,path``; no name where there is none (the folders of scores have = in theirs)."""
     label, equals, rest = argument.partition("=")
     named = equals and "/" not in label and not Path(argument).exists()
     return (label, rest) if named else ("", argument)
 
 
-def _name(path: str) -> str:
+def _run_name(path: str) -> str:
     """``demo`` for anything under runs/demo/version_N, else the last folder."""
     parts = [part for part in Path(path).parts if not part.startswith("scores.")] or [path]
     version = next(

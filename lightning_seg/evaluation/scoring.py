@@ -59,8 +59,8 @@ class Scoring:
         """All but one pass of one network, cut at .5, for the name of a folder."""
         parts = [f"tta={self.tta}"] if self.tta != "none" else []
         if self.ensemble:
-            digests = "".join(_sha256(Path(file).read_bytes()) for file in self.ensemble)
-            together = _sha256(digests.encode())
+            digests = "".join(_sha256_of(Path(file).read_bytes()) for file in self.ensemble)
+            together = _sha256_of(digests.encode())
             parts.append(f"ensemble={len(self.ensemble) + 1}-{together[:6]}")
         if self.threshold != 0.5:
             parts.append(f"threshold={self.threshold:g}")
@@ -78,7 +78,7 @@ class Scoring:
         }
 
 
-def _sha256(content: bytes) -> str:
+def _sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 

@@ -203,7 +203,7 @@ def _by_class(found: Mapping[str, Any]) -> dict[str, dict[str, Estimate]]:
     return {name: _by_name(each) for name, each in found.items()}
 
 
-def _scores(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Estimate]]]:
+def _scores_by_class(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Estimate]]]:
     return {name: _by_class(each) for name, each in found.items()}
 
 
@@ -218,7 +218,7 @@ def _part(found: dict[str, Any]) -> PartScore:
     return PartScore(**found | {"value": _number(found["value"]), "interval": _interval(found)})
 
 
-def _parts(found: Mapping[str, Any]) -> dict[str, list[PartScore]]:
+def _parts_by_class(found: Mapping[str, Any]) -> dict[str, list[PartScore]]:
     return {name: list(map(_part, each)) for name, each in found.items()}
 
 
@@ -226,18 +226,18 @@ def _empty(found: Mapping[str, Any]) -> dict[str, EmptyImages]:
     return {name: EmptyImages(**each) for name, each in found.items()}
 
 
-def _volumes(found: dict[str, Any]) -> VolumeSummary:
+def _volume_summary(found: dict[str, Any]) -> VolumeSummary:
     return VolumeSummary(**found | {"scores": _by_class(found["scores"])})
 
 
 _READERS: dict[str, Any] = {
-    "scores": _scores,
+    "scores": _scores_by_class,
     "measures": _by_class,
     "maxima": _numbers,
     "roc_auc": _numbers,
-    "strata": _parts,
+    "strata": _parts_by_class,
     "empty": _empty,
-    "volumes": _volumes,
+    "volumes": _volume_summary,
 }
 
 

@@ -34,7 +34,7 @@ class FolderDifference(NamedTuple):
 
 def check_folder(folder: Path, network: Ensemble) -> FolderDifference:
     """Compare the folder with the network; InputError where it does not load, or is too far off."""
-    pictures = _pictures(network)
+    pictures = _phantom_pictures(network)
     scaled = torch.from_numpy(np.stack([network.scale(picture) for picture in pictures])).permute(
         0, 3, 1, 2
     )
@@ -61,7 +61,7 @@ def check_folder(folder: Path, network: Ensemble) -> FolderDifference:
     return difference
 
 
-def _pictures(network: Ensemble) -> np.ndarray:
+def _phantom_pictures(network: Ensemble) -> np.ndarray:
     """Phantoms (B, H, W, C) uint8, larger than the network's size and not square."""
     channels, side = network.trained.in_channels, network.trained.size
     height = _NATIVE if side is None else max(16, side * 4 // 3)

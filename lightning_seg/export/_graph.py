@@ -79,11 +79,13 @@ def scaled_pixels(pixels: Tensor, side: int) -> Tensor:
         columns[-1] + 1 >= side
     )  # a tensor: the graph decides for each picture
     return torch.where(
-        shrinks, _by_area(pixels, rows, columns, side), _bilinear(pixels, rows, columns, side)
+        shrinks,
+        _area_step(pixels, rows, columns, side),
+        _bilinear_step(pixels, rows, columns, side),
     )
 
 
-def _by_area(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
+def _area_step(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
     """A product with one matrix for each axis, because no operator of ONNX averages by area."""
     down, across = (_shares(axis, side).float() for axis in (rows, columns))
     halved = (rows[-1] + 1 == 2 * side) & (
@@ -103,12 +105,12 @@ def _shares(places: Tensor, side: int) -> Tensor:
     return overlap.clamp_min(0) / factor
 
 
-def _bilinear(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
+def _bilinear_step(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
     """Weigh in whole numbers as OpenCV does, which keeps eleven bits of the weights and drops the
     last bits of sums."""
-    left, right, first, second = _neighbours(columns, side)
+    left, right, first, second = _neighbour_weights(columns, side)
     across = ((pixels[..., left] * first + pixels[..., right] * second) / 16).floor().double()
-    above, below, first, second = _neighbours(rows, side)
+    above, below, first, second = _neighbour_weights(rows, side)
     top, bottom = (
         (across[..., at, :] * weight[:, None] / 65536).floor()
         for at, weight in ((above, first), (below, second))
@@ -116,7 +118,7 @@ def _bilinear(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tenso
     return ((top + bottom + 2) / 4).floor().float()
 
 
-def _neighbours(places: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _neighbour_weights(places: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The two pixels that each scaled one (side,) lies between: their indices, and weights in
     2048ths."""
     last = places[-1]

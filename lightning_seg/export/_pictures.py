@@ -55,7 +55,7 @@ def choose_pictures(
                 f"{folder!r} holds no picture; give a folder of images such as those the network "
                 "is for."
             )
-        chosen = _spread(found, count)
+        chosen = _spread_evenly(found, count)
         images = [read_picture(one.path, network.trained.in_channels) for one in chosen]
         if option == CALIBRATE:
             _refuse_test_images(_data_of(checkpoint), [one.path for one in chosen], images)
@@ -63,7 +63,7 @@ def choose_pictures(
     data = _data_of(checkpoint)
     if data is not None:
         with contextlib.suppress(InputError, OSError):  # data that lack images
-            images = [data.source.read(id).image for id in _spread(data.ids(split), count)]
+            images = [data.source.read(id).image for id in _spread_evenly(data.ids(split), count)]
             if images and all(image.shape[2] == network.trained.in_channels for image in images):
                 return Pictures(
                     images,
@@ -121,7 +121,7 @@ def _phantoms(network: Ensemble, count: int) -> list[np.ndarray]:
     return [image[..., np.arange(channels) % image.shape[2]] for image in images]
 
 
-def _spread(items: Sequence[T], count: int) -> list[T]:
+def _spread_evenly(items: Sequence[T], count: int) -> list[T]:
     """Choose up to ``count`` of the items, evenly from all."""
     few = min(count, len(items))
     return [items[place * len(items) // few] for place in range(few)]

@@ -69,7 +69,7 @@ class _SwinBlock(nn.Module):
         x = x.reshape(batch * rows * columns, high * wide, channels)
         mask = None
         if down or across:
-            part = 3 * _parts(rows * high, high, down)[:, None] + _parts(
+            part = 3 * _parts_of_axis(rows * high, high, down)[:, None] + _parts_of_axis(
                 columns * wide, wide, across
             )
             part = (
@@ -87,7 +87,7 @@ class _SwinBlock(nn.Module):
         return torch.roll(x, (down, across), (1, 2))
 
 
-def _parts(length: int, window: int, shift: int) -> Tensor:
+def _parts_of_axis(length: int, window: int, shift: int) -> Tensor:
     """(length,): which of the three parts of a shifted axis that must not see each other a place
     belongs to."""
     place = torch.arange(length)

@@ -54,8 +54,10 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    run = _run(checkpoint)
-    scored = [result for result in run.results if _plain(result) and result.summary.split in SPLITS]
+    run = _reported_run(checkpoint)
+    scored = [
+        result for result in run.results if _is_plain(result) and result.summary.split in SPLITS
+    ]
     environment = Environment(
         loader=PackageLoader("lightning_seg.export", "."),
         undefined=StrictUndefined,
@@ -74,8 +76,8 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
         paper=title(run.model["architecture"]),
         license_id=license_id,
         architecture=architecture(run),
-        training=training_facts(run),
-        scored=[(result.summary, rows(result), _others(result)) for result in scored],
+        training=training_rows(run),
+        scored=[(result.summary, rows(result), _other_rows(result)) for result in scored],
         splits=SPLITS,
         cautions=cautions_of(run, *scored),
         leaderboard=[
@@ -89,7 +91,7 @@ def card(checkpoint: Path, where: str, license_id: str = "other", results: Path 
     )
 
 
-def _run(checkpoint: Path) -> ReportedRun:
+def _reported_run(checkpoint: Path) -> ReportedRun:
     """The run of a checkpoint; of one that lies elsewhere, what it says itself."""
     run = RunFolder.holding(checkpoint)
     if run is not None:
@@ -99,7 +101,7 @@ def _run(checkpoint: Path) -> ReportedRun:
     )
 
 
-def _plain(result: ScoredSplit) -> bool:
+def _is_plain(result: ScoredSplit) -> bool:
     """Tell whether one pass of this network alone was scored, on a whole split: no augmentation,
     ensemble, post-processing or threshold but .5."""
     if result.summary.partial or result.summary.threshold != 0.5:
@@ -173,19 +175,19 @@ def _indexed(result: ScoredSplit) -> dict[str, Any]:
 def rows(result: ScoredSplit) -> list[ScoreRow]:
     """The overlap scores of every class."""
     return [
-        ScoreRow(label, score, _cell(values["image"]), _cell(values["pooled"]))
+        ScoreRow(label, score, _score_cell(values["image"]), _score_cell(values["pooled"]))
         for label, scores in result.summary.scores.items()
         for score, values in scores.items()
         if score in (*SCORES, "mcc")
     ]
 
 
-def _others(result: ScoredSplit) -> list[tuple[str, str, str]]:
+def _other_rows(result: ScoredSplit) -> list[tuple[str, str, str]]:
     """All other measures and conventions; none of a test from before they were kept."""
     return list(other_scores(result.summary)) if result.summary.measures else []
 
 
-def _cell(found: Estimate) -> str:
+def _score_cell(found: Estimate) -> str:
     return f"{number_text(found.value)} ({interval_text(found.interval, word='to')})"
 
 
@@ -219,10 +221,10 @@ def architecture(run: ReportedRun) -> list[tuple[str, str]]:
         ("Parameters", f"{parameters:,} ({parameters * 4 / 2**20:.1f} MiB in float32)"),
         ("Multiply-adds", f"{macs / 1e9:.2f} G for one image of {side} x {side}"),
     ]
-    return [(key, _escaped(text)) for key, text in found]
+    return [(key, _escaped_text(text)) for key, text in found]
 
 
-def training_facts(run: ReportedRun) -> list[tuple[str, str]]:
+def training_rows(run: ReportedRun) -> list[tuple[str, str]]:
     """The training, as pairs of name and text."""
     model, data, recipe = run.model, run.data, run.recipe()
     known = dict(header(run, run.results[0] if run.results else None))
@@ -240,22 +242,22 @@ def training_facts(run: ReportedRun) -> list[tuple[str, str]]:
     more = ("commit", "hardware", "minutes", "checkpoint")
     found = {
         **{key: known[key].replace("this page:", "this model:") for key in kept if key in known},
-        "data set options": _words(data.get("dataset_options")),
+        "data set options": _recipe_words(data.get("dataset_options")),
         "weight decay": f"{model['weight_decay']:g}",
         "warm-up": f"{model['warmup']:.0%} of the steps"
         if model["schedule"] in ("cosine", "constant")
         else "",
-        "further options": _words({key: model[key] for key in OPTIONS if model.get(key)}),
-        "augmentation": _words(data.get("augment")) or "none",
+        "further options": _recipe_words({key: model[key] for key in OPTIONS if model.get(key)}),
+        "augmentation": _recipe_words(data.get("augment")) or "none",
         "precision": str(
             run.facts.get("precision") or (recipe.get("trainer") or {}).get("precision") or ""
         ),
         **{key: known[key] for key in more if key in known},
     }
-    return [(key, _escaped(text)) for key, text in found.items() if text]
+    return [(key, _escaped_text(text)) for key, text in found.items() if text]
 
 
-def _words(value: Any) -> str:
+def _recipe_words(value: Any) -> str:
     """A value of a recipe in one line."""
     text = (
         yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
@@ -265,5 +267,5 @@ def _words(value: Any) -> str:
     return re.sub(r"\n?\.\.\.\n$|\n$", "", text)
 
 
-def _escaped(text: str) -> str:
+def _escaped_text(text: str) -> str:
     return text.replace("|", "\\|")

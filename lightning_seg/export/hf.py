@@ -46,7 +46,7 @@ PROCESSOR = {"AutoImageProcessor": "image_processing_lightning_seg.LightningSegI
 
 def main(args: Sequence[str]) -> None:
     """``lightning-seg export hf``; see ``lightning-seg export hf --help``."""
-    options = _parser().parse_args(args)
+    options = _hf_parser().parse_args(args)
     found = export_hf(
         named_checkpoint(options),
         options.output,
@@ -64,7 +64,7 @@ def main(args: Sequence[str]) -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _hf_parser() -> argparse.ArgumentParser:
     parser = export_parser("hf", "A checkpoint as a folder that Hugging Face's transformers loads.")
     add = parser.add_argument
     folder = "a folder that does not exist yet"
@@ -103,7 +103,7 @@ def export_hf(
         check_repo_id(repo_id)
     file = find_checkpoint(checkpoint)
     given = read_checkpoint(file)["hyper_parameters"]
-    _check(given["architecture"], output, overwrite)
+    _check_export(given["architecture"], output, overwrite)
     network = load_ensemble([file])
     with writable(output):
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def export_hf(
     return difference
 
 
-def _check(architecture: str, output: Path, overwrite: bool) -> None:
+def _check_export(architecture: str, output: Path, overwrite: bool) -> None:
     """All that can be refused before anything is loaded."""
     if ":" in architecture:
         raise InputError(
@@ -184,7 +184,7 @@ def write_model(folder: Path, network: Ensemble, loss: dict[str, Any] | None = N
     (folder / "model.safetensors").write_bytes(
         save(whole, metadata={"format": "pt"})
     )  # `save_file` hides it from others
-    _write_json(folder / "config.json", configuration(module, network.trained.size, loss))
+    _write_config(folder / "config.json", configuration(module, network.trained.size, loss))
     size = network.trained.size
     processor = {
         "auto_map": PROCESSOR,
@@ -192,7 +192,7 @@ def write_model(folder: Path, network: Ensemble, loss: dict[str, Any] | None = N
         "in_channels": network.trained.in_channels,
         "size": size and {"height": size, "width": size},
     }
-    _write_json(folder / "preprocessor_config.json", processor)
+    _write_config(folder / "preprocessor_config.json", processor)
     write_code(folder, module.form.architecture)
 
 
@@ -247,5 +247,5 @@ def write_code(folder: Path, architecture: str) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _write_json(file: Path, content: dict[str, Any]) -> None:
+def _write_config(file: Path, content: dict[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -101,7 +101,7 @@ class OnnxExported(NamedTuple):
 
 def main(args: Sequence[str]) -> None:
     """``lightning-seg export onnx``; see its ``--help``."""
-    given = _parser().parse_args(args)
+    given = _onnx_parser().parse_args(args)
     options = OnnxOptions(
         given.with_processing,
         given.quantize or "",
@@ -117,7 +117,7 @@ def main(args: Sequence[str]) -> None:
     print(f"takes:     {found.takes}\nverified:  {found.verified.text}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _onnx_parser() -> argparse.ArgumentParser:
     parser = export_parser("onnx", "A checkpoint as an ONNX file.")
     add_file_options(parser, ".onnx")
     add = parser.add_argument

@@ -44,7 +44,7 @@ FACTS = "lightning_seg.json"  # in the plain program: classes, size, checkpoint,
 
 def main(args: Sequence[str]) -> None:
     """``lightning-seg export program``; see its ``--help``."""
-    given = _parser().parse_args(args)
+    given = _program_parser().parse_args(args)
     if given.precision not in PRECISIONS:
         raise unknown("precision", given.precision, PRECISIONS)
     side = read_side(given.size)
@@ -61,7 +61,7 @@ def main(args: Sequence[str]) -> None:
     print("\n".join(lines))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _program_parser() -> argparse.ArgumentParser:
     parser = export_parser("program", "A checkpoint as a torch program.")
     add_file_options(parser, ".pt2")
     aot = "compiled for processors like this one (needs a C++ compiler, takes minutes)"
@@ -104,7 +104,7 @@ def export_program(
     variant = "" if precision == "32" else precision
 
     def attempt(traced: Traced, part: Path) -> Verified:
-        run = _write(part, traced, aot, facts)
+        run = _write_program(part, traced, aot, facts)
         batches = image_batches(job.pictures.images, traced.shapes, side)
         allowed = [batch for batch in batches if _allowed(batch, traced)]
         return verify_logits(network, run, allowed, variant)
@@ -130,7 +130,7 @@ def _takes(network: Ensemble, shapes: Shapes) -> str:
     return f"image float32 (B, {network.trained.in_channels}, H, W) in [0, 1]: {shapes.describe(pads=False)}"
 
 
-def _write(part: Path, traced: Traced, aot: bool, facts: dict[str, Any]) -> Function:
+def _write_program(part: Path, traced: Traced, aot: bool, facts: dict[str, Any]) -> Function:
     """Write the program and load it again, as a function."""
     run: Any
     if aot:

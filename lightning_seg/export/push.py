@@ -44,7 +44,7 @@ def push(folder: Path, repo_id: str, private: bool = False, token: str | None = 
     Errors: InputError for another folder, another repository than the card's, no token, no
         network, a refusal.
     """
-    _check(folder, repo_id)
+    _check_upload(folder, repo_id)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError
@@ -78,7 +78,7 @@ def push(folder: Path, repo_id: str, private: bool = False, token: str | None = 
     return str(commit.commit_url)
 
 
-def _check(folder: Path, repo_id: str) -> None:
+def _check_upload(folder: Path, repo_id: str) -> None:
     """Refuse what can be refused before anything is sent."""
     check_repo_id(repo_id)
     if not folder.is_dir() or not is_export(folder):

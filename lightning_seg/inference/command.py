@@ -131,11 +131,11 @@ def _predict_input(
     print(f"inputs:   {found.describe()}")
     job = _Job(_workers(given, network), rule, options, output)
     with _writing(folder):
-        failures = _images(images, job)
+        failures = _predict_images(images, job)
         lacking, more = _videos(videos, job)
         failures += more
         if view is not None:
-            failures += _volumes(volumes, job, view)
+            failures += _predict_volumes(volumes, job, view)
         if given.coco:
             names = {one.file: one.name for one in images}
             _write_coco(names, rule.classes, folder)
@@ -193,7 +193,7 @@ def report_results(failures: Failures, lacking: Sequence[str], count: int, outpu
         raise SystemExit(1)
 
 
-def _images(inputs: list[Input], job: _Job) -> Failures:
+def _predict_images(inputs: list[Input], job: _Job) -> Failures:
     if not inputs:
         return []
     table = job.table("predictions.csv", PICTURE_COLUMNS)
@@ -228,7 +228,7 @@ def _videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures]:
     return lacking, _one_by_one(inputs, finished, work, job)
 
 
-def _volumes(inputs: list[Input], job: _Job, view: SliceView) -> Failures:
+def _predict_volumes(inputs: list[Input], job: _Job, view: SliceView) -> Failures:
     table = job.table("volumes.csv", VOLUME_COLUMNS)
 
     def work(one: Input) -> str:

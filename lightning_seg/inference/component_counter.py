@@ -34,18 +34,18 @@ class ComponentCounter:
             roots = [*self._roots, *range(before, before + count - 1)]
             for old, new in _touching(self._last, labels):
                 self._join(roots, old, before + new - 1)
-            roots = [0, *(_root(roots, node) for node in range(before, before + count - 1))]
+            roots = [0, *(_root_of(roots, node) for node in range(before, before + count - 1))]
         self._roots = _renumbered(roots)
         self._last = labels
 
     def _join(self, roots: list[int], one: int, other: int) -> None:
-        first, second = _root(roots, one), _root(roots, other)
+        first, second = _root_of(roots, one), _root_of(roots, other)
         if first != second:
             roots[second] = first
             self.count -= 1
 
 
-def _root(roots: list[int], node: int) -> int:
+def _root_of(roots: list[int], node: int) -> int:
     while roots[node] != node:
         node = roots[node]
     return node

@@ -27,7 +27,7 @@ READERS = WRITERS = max(2, min(16, os.cpu_count() or 1))
 _AHEAD = 16  # pictures that are decoded, or written, beside the network
 
 
-class _Read(NamedTuple):
+class _StampedFile(NamedTuple):
     """A picture file and its stamp from before it was read."""
 
     input: Input
@@ -55,7 +55,9 @@ def predict_images(
     """
     failures = []
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
-        items = prefetched(readers, lambda one: _load(one, workers, options), inputs, _AHEAD)
+        items = prefetched(
+            readers, lambda one: _load_picture(one, workers, options), inputs, _AHEAD
+        )
         outcomes = predicted(items, workers, options)
         finished = prefetched(
             writers, lambda one: _finish(one, rule, options, output.path), outcomes, _AHEAD
@@ -83,10 +85,10 @@ def reading_failure(path: Path, error: Exception) -> FailedInput:
     return FailedInput(path, text)
 
 
-def _load(one: Input, workers: Workers, options: PredictOptions) -> Loaded | FailedInput:
+def _load_picture(one: Input, workers: Workers, options: PredictOptions) -> Loaded | FailedInput:
     network = workers.first
     try:
-        read = _Read(one, one.stamp())
+        read = _StampedFile(one, one.stamp())
         picture = read_picture(one.path, network.trained.in_channels)
         return loaded(one.path, read, picture, network, options, options.overlays)
     except Exception as error:
@@ -95,7 +97,7 @@ def _load(one: Input, workers: Workers, options: PredictOptions) -> Loaded | Fai
 
 def _finish(
     outcome: Outcome, rule: MaskRule, options: PredictOptions, folder: Path
-) -> tuple[_Read, list[Row]] | FailedInput:
+) -> tuple[_StampedFile, list[Row]] | FailedInput:
     if isinstance(outcome, FailedInput):
         return outcome
     item, probability = outcome

@@ -36,8 +36,8 @@ class Input(NamedTuple):
         """A text that changes when the file is replaced: its size and time to the nanosecond, of a
         folder those of all files."""
         if self.path.is_file():
-            return _stamp(self.path)
-        listing = [f"{path.name} {_stamp(path)}" for path in sorted(_files_in(self.path))]
+            return _stamp_of(self.path)
+        listing = [f"{path.name} {_stamp_of(path)}" for path in sorted(_files_in(self.path))]
         digest = hashlib.sha256("\n".join(listing).encode(errors="surrogateescape"))
         return f"{len(listing)} files {digest.hexdigest()[:16]}"
 
@@ -65,7 +65,7 @@ def _plural(kind: str, count: int) -> str:
     return kind if count == 1 or kind.endswith("series") else f"{kind}s"
 
 
-def _stamp(path: Path) -> str:
+def _stamp_of(path: Path) -> str:
     found = path.stat()
     return f"{found.st_size} bytes {found.st_mtime_ns} ns"
 
@@ -83,7 +83,7 @@ def find_inputs(text: str, output: Path | None = None, option: str = "--input") 
     """
     place, left = Path(text).expanduser(), Counter[str]()
     if place.is_dir():
-        root, paths = place, sorted(_below(place, output and output.resolve(), left))
+        root, paths = place, sorted(_files_below(place, output and output.resolve(), left))
     elif place.is_file():
         root, paths = place.parent, [place]
     else:
@@ -110,7 +110,7 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*fixed[:wild])
 
 
-def _below(place: Path, output: Path | None, left: Counter[str]) -> Iterator[Path]:
+def _files_below(place: Path, output: Path | None, left: Counter[str]) -> Iterator[Path]:
     """All files below a folder, also behind links, each folder once."""
     seen = {place.resolve()}
     for name, folders, files in os.walk(place, followlinks=True):
@@ -135,7 +135,7 @@ def _known(
     """The files of known kinds, and each folder that holds DICOM files once."""
     series = set()
     for path in paths:
-        kind = _kind(path.name.lower())
+        kind = _kind_of_file(path.name.lower())
         if output is not None and output in path.resolve().parents:
             continue
         if path.name.startswith("."):
@@ -153,7 +153,7 @@ def _known(
             yield path.parent, "dicom"
 
 
-def _kind(name: str) -> str | None:
+def _kind_of_file(name: str) -> str | None:
     suffix = Path(name).suffix
     if suffix in IMAGE_SUFFIXES:
         return "image"

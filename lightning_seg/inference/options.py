@@ -64,7 +64,7 @@ def read_arguments(args: Sequence[str]) -> argparse.Namespace:
 
     InputError for those that do not go together.
     """
-    given, rest = _parser().parse_known_args([_underscored(arg) for arg in args])
+    given, rest = _predict_parser().parse_known_args([_underscored(arg) for arg in args])
     given.data = _data_options(rest)
     if given.input is not None and given.output is None:
         raise InputError("--input needs --output, the folder of the results.")
@@ -128,7 +128,7 @@ class _Parser(OptionParser):
         raise InputError(f"{message}; `lightning-seg predict --help` lists the options.")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _predict_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lightning-seg predict",
         usage="lightning-seg predict --ckpt_path X [--input Y --output DIR] [options]",

@@ -60,7 +60,7 @@ def contact_sheet(
 ) -> Image:
     """Image, truth and prediction side by side, with a title each, six in a column: RGB."""
     drawn = [
-        _row([as_seen(image, slices), *(overlay(image, mask, slices) for mask in masks)])
+        _row_of_cells([as_seen(image, slices), *(overlay(image, mask, slices) for mask in masks)])
         for image, *masks in zip(images, truths, predictions, strict=True)
     ]
     rows = [_titled(row, title) for row, title in zip(drawn, titles, strict=True)]
@@ -75,7 +75,7 @@ def contact_sheet(
     return np.concatenate(columns, 1)
 
 
-def _row(cells: list[Image]) -> Image:
+def _row_of_cells(cells: list[Image]) -> Image:
     """Cells side by side, each with room for a title above."""
     margins = ((TITLE, GAP), (GAP, GAP), (0, 0))
     return np.concatenate([np.pad(cell, margins) for cell in cells], axis=1)

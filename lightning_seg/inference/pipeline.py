@@ -67,7 +67,7 @@ def predicted(
 
     Where a batch fails its pictures are predicted one by one, so that one of them fails alone.
     """
-    batches = _sized(items, workers.first, options)
+    batches = _batches_by_size(items, workers.first, options)
     outcomes = workers.map(lambda network, batch: _forward(batch, network, options), batches)
     return itertools.chain.from_iterable(outcomes)
 
@@ -80,7 +80,7 @@ def must_succeed(outcomes: Iterable[Outcome]) -> Iterator[tuple[Loaded, Probabil
         yield outcome
 
 
-def _sized(
+def _batches_by_size(
     items: Iterable[Loaded | FailedInput], network: Ensemble, options: PredictOptions
 ) -> Iterator[list[Loaded] | list[FailedInput]]:
     """Form batches of the given size, or of one that is found with the first picture."""
@@ -125,7 +125,7 @@ def _forward(
     if not good:
         return [item for item in batch if isinstance(item, FailedInput)]
     try:
-        found = _probabilities([item.seen for item in good], network, options)
+        found = _picture_probabilities([item.seen for item in good], network, options)
         return list(zip(good, found, strict=True))
     except (RuntimeError, ValueError, MemoryError) as error:
         if len(good) == 1:
@@ -138,7 +138,7 @@ def _failed(item: Loaded, error: Exception) -> FailedInput:
     return FailedInput(item.source, f"{item.source} cannot be predicted: {reason}")
 
 
-def _probabilities(
+def _picture_probabilities(
     pictures: Sequence[np.ndarray], network: Ensemble, options: PredictOptions
 ) -> list[Probability]:
     """(K, h, w) of each of several pictures of one shape."""

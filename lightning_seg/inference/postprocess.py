@@ -68,20 +68,20 @@ def components(mask: Mask) -> int:
     if mask.ndim == 2:
         count, _ = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
         return count - 1
-    return int(_label(mask).max())
+    return int(_label_components(mask).max())
 
 
 def keep_largest(mask: Mask) -> Mask:
     """The largest connected part alone."""
-    labels = _label(mask)
-    sizes = _sizes(labels)
+    labels = _label_components(mask)
+    sizes = _component_sizes(labels)
     return labels == 1 + sizes[1:].argmax() if len(sizes) > 1 else mask
 
 
 def min_area(mask: Mask, pixels: int) -> Mask:
     """Remove the connected parts of fewer than ``pixels`` pixels (of a volume: voxels)."""
-    labels = _label(mask)
-    keep = _sizes(labels) >= pixels
+    labels = _label_components(mask)
+    keep = _component_sizes(labels) >= pixels
     keep[0] = False
     return keep[labels]
 
@@ -135,7 +135,7 @@ STEPS: dict[str, Callable[..., Mask]] = {
 }
 
 
-def _label(mask: Mask) -> NDArray[np.int32]:
+def _label_components(mask: Mask) -> NDArray[np.int32]:
     if mask.ndim == 2:  # a fifth of the time
         _, found = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
         return found.astype(np.int32, copy=False)
@@ -143,6 +143,6 @@ def _label(mask: Mask) -> NDArray[np.int32]:
     return labels
 
 
-def _sizes(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+def _component_sizes(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     """Pixels of each label; the first is the background."""
     return np.bincount(labels.ravel())

@@ -21,7 +21,7 @@ class WorkProgress:
     def __enter__(self) -> "WorkProgress":
         self._start = time.perf_counter()
         if sys.stdout.isatty() and self.total != 0:
-            self._bar = _bar(self.unit)
+            self._bar = _bar_of(self.unit)
             self._task = self._bar.add_task(self.unit, total=self.total)
             self._bar.start()
         return self
@@ -49,7 +49,7 @@ class WorkProgress:
             print(f"{self.count} {self.unit}, {self.rate:.1f} per second", flush=True)
 
 
-def _bar(unit: str) -> Any:
+def _bar_of(unit: str) -> Any:
     from rich import progress as rich
 
     columns = (

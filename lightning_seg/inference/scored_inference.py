@@ -91,14 +91,14 @@ class PostProcessed:
                 part.loss,
             )
             name = self._ids[int(part.places[place])]
-            yield from _parts(self._scans.add(name, one, probability))
+            yield from _refined_parts(self._scans.add(name, one, probability))
 
     def rest(self) -> Iterator[ScoredPart]:
         """The slices of scans of which not all were scored."""
-        return _parts(self._scans.rest())
+        return _refined_parts(self._scans.rest())
 
 
-def _parts(found: Iterable[tuple[ScoredPart, NDArray[np.float32]]]) -> Iterator[ScoredPart]:
+def _refined_parts(found: Iterable[tuple[ScoredPart, NDArray[np.float32]]]) -> Iterator[ScoredPart]:
     for part, probability in found:
         refined = torch.from_numpy(np.ascontiguousarray(probability))[None]
         yield part._replace(probability=refined.to(part.mask.device))

@@ -144,7 +144,7 @@ def predict_split(
     # a scan stays decoded while its slices are read one after the other
     with ThreadPoolExecutor(1 if scans else READERS) as readers:
         items = prefetched(
-            readers, lambda id: _load(source, id, workers, options), source.ids, _AHEAD
+            readers, lambda id: _load_sample(source, id, workers, options), source.ids, _AHEAD
         )
         outcomes = predicted(items, workers, options)
         for found in _predictions(outcomes, rule, WholeScans(rule, scans)):
@@ -156,7 +156,7 @@ def predict_split(
                 write_prediction(name, prediction, item, options, output.path, bool(scans))
                 table.add(picture_rows(item.key.id, prediction))
                 if len(cells) < EXAMPLES:
-                    cells.append(_cell(item, prediction, source.data.synthetic))
+                    cells.append(_sheet_cell(item, prediction, source.data.synthetic))
             tick()
     if cells:
         columns: list[Any] = [list(column) for column in zip(*cells, strict=True)]
@@ -165,7 +165,7 @@ def predict_split(
     return failures
 
 
-def _load(source: DataSplit, id: str, workers: Workers, options: PredictOptions) -> Loaded:
+def _load_sample(source: DataSplit, id: str, workers: Workers, options: PredictOptions) -> Loaded:
     sample = source.data.source.read(id)
     key = _Image(id, sample)
     return loaded(Path(id), key, sample.image, workers.first, options, options.overlays)
@@ -194,18 +194,18 @@ def _cut(
         yield item, Prediction(rule.above(refined), plain, rule.classes)
 
 
-def _cell(item: Loaded, prediction: Prediction, synthetic: bool) -> _Cell:
+def _sheet_cell(item: Loaded, prediction: Prediction, synthetic: bool) -> _Cell:
     """A row of the contact sheet, at the size that the network saw, or smaller."""
     height, width = item.seen.shape[:2]
     scale = min(1.0, _LONGEST / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
     small = resize(Sample(item.key.sample.image, item.key.sample.mask), size)
-    masks = [_nearest(plane, size) for plane in prediction.mask]
+    masks = [_resized_nearest(plane, size) for plane in prediction.mask]
     title = f"{item.key.id}{' (synthetic)' if synthetic else ''}"
     image, truth = (torch.from_numpy(one.transpose(2, 0, 1)) for one in small[:2])
     return _Cell(image, truth, torch.from_numpy(np.stack(masks)), title)
 
 
-def _nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _resized_nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
     found = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
     return np.asarray(found, np.uint8)

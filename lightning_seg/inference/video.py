@@ -102,7 +102,7 @@ def predict_video(
     rows = part.with_suffix(".csv")
     try:
         table = ResultTable(rows, FRAME_COLUMNS)
-        count = _write(video, part, table, workers, rule, options, tick)
+        count = _write_video(video, part, table, workers, rule, options, tick)
         if count == 0:
             raise InputError(
                 f"{one.path} holds no frame that can be decoded; fetch or copy this file again."
@@ -125,7 +125,7 @@ def _missing(path: Path, decoded: int, claimed: int) -> str:
     )
 
 
-def _write(
+def _write_video(
     video: Video,
     target: Path,
     table: ResultTable,
@@ -142,9 +142,9 @@ def _write(
     def draw(outcome: tuple[Loaded, Probability]) -> list[Row]:
         item, probability = outcome
         prediction = rule(probability, item.size)
-        drawn = _drawn(_frame(item), prediction)
+        drawn = _drawn_frame(_frame(item), prediction)
         writer.write(_of_size(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), size))
-        return _rows(item.key, item.key / head.per_second, prediction)
+        return _frame_rows(item.key, item.key / head.per_second, prediction)
 
     count = 0
     frames = (
@@ -184,14 +184,14 @@ def _codec(target: Path) -> int:
     return cv2.VideoWriter.fourcc(*("MJPG" if target.suffix == ".avi" else "mp4v"))
 
 
-def _drawn(frame: np.ndarray, prediction: Prediction) -> np.ndarray:
+def _drawn_frame(frame: np.ndarray, prediction: Prediction) -> np.ndarray:
     height, width = prediction.mask.shape[1:]
     if frame.shape[:2] != (height, width):
         frame = cv2.resize(frame, (width, height)).reshape(height, width, -1)
     return overlay(torch.from_numpy(frame.transpose(2, 0, 1)), torch.from_numpy(prediction.mask))
 
 
-def _rows(number: int, seconds: float, prediction: Prediction) -> list[Row]:
+def _frame_rows(number: int, seconds: float, prediction: Prediction) -> list[Row]:
     return [
         {
             "frame": number,

@@ -111,10 +111,10 @@ def predict_volume(
         _check_units(reader, view, one)
         bytes_a_voxel = len(rule.classes) * (5 if options.probabilities else 1)
         check_room(place, math.prod(reader.grid.shape) * bytes_a_voxel, one.path)
-        masks, maps = _files(reader, place, rule, options)
+        masks, maps = _slice_files(reader, place, rule, options)
         trust = [_Trust() for _ in rule.classes]
         plain = replace(rule, native=True, postprocess="")
-        for index, probability in enumerate(_probabilities(reader, workers, view, options)):
+        for index, probability in enumerate(_slice_probabilities(reader, workers, view, options)):
             found = plain(probability, reader.grid.canonical_shape[1:])
             for k, mask in enumerate(found.mask):
                 masks[k][index] = mask
@@ -124,7 +124,7 @@ def predict_volume(
             tick()
         _postprocess(masks, rule.steps)
         found_in = zip(rule.classes, masks, trust, strict=True)
-        rows = [_row(one, reader, *of_class) for of_class in found_in]
+        rows = [_volume_row(one, reader, *of_class) for of_class in found_in]
         targets = mask_files(folder, one.name, rule.classes, ".nii.gz")
         for k, target in enumerate(targets.values()):
             if maps:
@@ -145,7 +145,7 @@ def _check_units(reader: SliceReader, view: SliceView, one: Input) -> None:
         print(f"warning: {error}", file=sys.stderr)
 
 
-def _files(
+def _slice_files(
     reader: SliceReader, place: Path, rule: MaskRule, options: PredictOptions
 ) -> tuple[list[SliceFile], list[SliceFile]]:
     """One file for the mask of each class, and one for its map where maps are asked for."""
@@ -183,7 +183,7 @@ class _Trust:
         return self.total / self.voxels if self.voxels else 1 - self.highest
 
 
-def _row(one: Input, reader: SliceReader, label: str, mask: SliceFile, trust: _Trust) -> Row:
+def _volume_row(one: Input, reader: SliceReader, label: str, mask: SliceFile, trust: _Trust) -> Row:
     parts, voxels = ComponentCounter(), 0
     for plane in mask:
         parts.add(plane > 0)
@@ -194,12 +194,12 @@ def _row(one: Input, reader: SliceReader, label: str, mask: SliceFile, trust: _T
     return dict(zip(VOLUME_COLUMNS, values, strict=True))
 
 
-def _probabilities(
+def _slice_probabilities(
     reader: SliceReader, workers: Workers, view: SliceView, options: PredictOptions
 ) -> Iterator[NDArray[np.float32]]:
     """(K, h, w) of each slice of the file, in the canonical frame, at any size."""
     shape = _resampled(reader, view.settings.spacing)
-    pictures = enumerate(in_background(_pictures(reader, shape, view), _AHEAD))
+    pictures = enumerate(in_background(_slice_pictures(reader, shape, view), _AHEAD))
     items = (
         loaded(reader.path, number, picture, workers.first, options) for number, picture in pictures
     )
@@ -220,7 +220,7 @@ def _resampled(
     return slices, height, width
 
 
-def _pictures(reader: SliceReader, shape: tuple[int, int, int], view: SliceView) -> Planes:
+def _slice_pictures(reader: SliceReader, shape: tuple[int, int, int], view: SliceView) -> Planes:
     """The pictures (H, W, C) of all resampled slices, before they are brought to the network's
     size."""
     chosen, count = view.settings, shape[0]

@@ -35,7 +35,7 @@ def print_scores(summary: Summary) -> None:
             left=("measure",),
         )
         others.show()
-    print_rich(*_lines(summary))
+    print_rich(*_stratum_lines(summary))
 
 
 def headline(summary: Summary) -> str:
@@ -74,11 +74,11 @@ def other_scores(summary: Summary) -> Iterator[tuple[str, str, str]]:
     """All but overlap under the two main conventions, as name with convention, value and interval."""
     for name in summary.scores:
         label = f"{name}: " if len(summary.scores) > 1 else ""
-        for found in _others(summary, name):
+        for found in _other_measures(summary, name):
             yield f"{label}{found[0]}", *found[1:]
 
 
-def _others(summary: Summary, name: str) -> Iterator[tuple[str, str, str]]:
+def _other_measures(summary: Summary, name: str) -> Iterator[tuple[str, str, str]]:
     for measure, value in summary.measures.get(name, {}).items():
         note = NOTES.get(measure, "")
         yield f"{measure} ({note})" if note else measure, *_cells(value)
@@ -92,7 +92,7 @@ def _others(summary: Summary, name: str) -> Iterator[tuple[str, str, str]]:
             yield f"{score} ({convention})", *_cells(values[convention])
 
 
-def _lines(summary: Summary) -> Iterator[str]:
+def _stratum_lines(summary: Summary) -> Iterator[str]:
     """By size and number of lesions, and what was empty."""
     for name, parts in summary.strata.items():
         if len(parts) > 1:

@@ -63,12 +63,12 @@ def check_gpus_usable() -> None:
     if files:
         raise InputError(
             f"this machine has {len(files)} NVIDIA GPUs (driver {driver_version()}), but torch "
-            f"{torch.__version__}, built for {wheel_cuda()}, cannot use them{_reason()}; install a "
+            f"{torch.__version__}, built for {wheel_cuda()}, cannot use them{_torch_reason()}; install a "
             "newer driver or a torch wheel for this one, or ask for the CPU: CUDA_VISIBLE_DEVICES=-1."
         )
 
 
-def _reason() -> str:
+def _torch_reason() -> str:
     """What torch itself says, as a remark in brackets."""
     try:
         torch.cuda.init()

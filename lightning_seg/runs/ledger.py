@@ -24,7 +24,7 @@ def enter_look(root: Path, facts: Mapping[str, str]) -> int:
     file = root / LEDGER
     before = read_looks(file)
     if before and "content" not in before[0]:
-        _write(file, before)
+        _write_looks(file, before)
     new = not file.exists()
     root.mkdir(parents=True, exist_ok=True)
     # one short line in append mode: several processes may test at once
@@ -44,7 +44,7 @@ def read_looks(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def _write(file: Path, rows: list[dict[str, str]]) -> None:
+def _write_looks(file: Path, rows: list[dict[str, str]]) -> None:
     with whole(file) as part, part.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, LOOK_COLUMNS, restval="")
         writer.writeheader()

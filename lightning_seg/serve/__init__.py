@@ -26,7 +26,7 @@ _NEEDED = ("starlette", "uvicorn", "python_multipart")
 
 def main(args: Sequence[str]) -> None:
     """``lightning-seg serve``; see ``lightning-seg serve --help``. Ctrl-C ends it."""
-    given = _parser().parse_args(args)
+    given = _serve_parser().parse_args(args)
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise InputError(
@@ -109,7 +109,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _parser() -> argparse.ArgumentParser:
+def _serve_parser() -> argparse.ArgumentParser:
     parser = OptionParser(
         prog="lightning-seg serve",
         description="A local web page and HTTP endpoint that predict the pictures given to them.",

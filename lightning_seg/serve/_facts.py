@@ -21,7 +21,7 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
     model, more = content["hyper_parameters"], content.get("lightning_seg", {})
     network, rule = predictor.network, predictor.rule
     return {
-        "name": _name(checkpoints[0]),
+        "name": _model_name(checkpoints[0]),
         "architecture": model["architecture"],
         "encoder": model.get("encoder"),
         "options": model.get("options") or {},
@@ -40,7 +40,7 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
         "postprocess": rule.postprocess,
         "precision": network.precision,
         "device": str(network.device),
-        "scores": list(_scores(predictor, checkpoints)),
+        "scores": list(_known_scores(predictor, checkpoints)),
         "limits": {"bytes": limits.bytes, "pixels": limits.pixels},
         "parts": PARTS,
         "notice": NOTICE,
@@ -48,12 +48,12 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
     }
 
 
-def _name(checkpoint: Path) -> str:
+def _model_name(checkpoint: Path) -> str:
     run = Run.holding(checkpoint)
     return run.name if run else checkpoint.stem
 
 
-def _scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def _known_scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """The scores of this checkpoint, used as it is here, by `test` and `validate`; those of test
     first."""
     run = Run.holding(checkpoints[0])

@@ -87,7 +87,7 @@ def create_app(
     async def predict(request: Request) -> Response:
         as_png = re.match(r"\s*image/png\s*([,;]|$)", request.headers.get("accept", "")) is not None
         name = _class(request, predictor.classes) if as_png else ""
-        parts = _parts(request)
+        parts = _asked_parts(request)
         with queue.place():
             upload = await receive(request, limits)
             if as_png:
@@ -153,7 +153,7 @@ def _class(request: Request, classes: tuple[str, ...]) -> str:
     return name
 
 
-def _parts(request: Request) -> set[str]:
+def _asked_parts(request: Request) -> set[str]:
     """The parts that are asked for besides masks, such as ``?include=probability,overlay``."""
     parts = {part for part in request.query_params.get("include", "").split(",") if part}
     for part in sorted(parts - set(PARTS)):

@@ -19,7 +19,7 @@ def quick(monkeypatch):
 
 
 def verdicts(**options):
-    return {one.name: one.verdict for one in doctor.examine(Path("runs"), **options)}
+    return {one.name: one.verdict for one in doctor.examine_machine(Path("runs"), **options)}
 
 
 def test_a_sound_machine_is_a_page_and_exit_code_0(capsys, tmp_path):

@@ -10,7 +10,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation import (
     ScoreTable,
     bca,
-    compare,
+    compare_models,
     holm,
     interval,
     per_image,
@@ -111,7 +111,9 @@ def test_the_score_of_several_seeds_is_their_mean_over_the_same_resamples():
 
 def test_the_difference_of_equal_models_is_significant_about_one_time_in_twenty():
     wrong = sum(
-        compare([table(seed=2 * k)], [table(seed=2 * k + 1)], "polyp", resamples=400).p_bootstrap
+        compare_models(
+            [table(seed=2 * k)], [table(seed=2 * k + 1)], "polyp", resamples=400
+        ).p_bootstrap
         < 0.05
         for k in range(200)
     )
@@ -120,7 +122,7 @@ def test_the_difference_of_equal_models_is_significant_about_one_time_in_twenty(
 
 def test_a_comparison_is_paired_and_its_p_agrees_with_its_interval():
     a, b = [table(0.91, seed=1)], [table(0.9, seed=2)]
-    found = compare(a, b, "polyp")
+    found = compare_models(a, b, "polyp")
     values = [per_image(each[0].of("polyp"), "dice") for each in (a, b)]
     assert found.difference == pytest.approx(values[0].mean() - values[1].mean())
     assert found.p_wilcoxon == pytest.approx(
@@ -132,16 +134,16 @@ def test_a_comparison_is_paired_and_its_p_agrees_with_its_interval():
         found.high - found.low < alone / 2
     )  # most of the spread is that of the images, which both share
     for quality in (0.9, 0.905, 0.91, 0.92, 0.95):
-        each = compare([table(quality, seed=1)], b, "polyp")
+        each = compare_models([table(quality, seed=1)], b, "polyp")
         assert (each.p_bootstrap < 0.05) == (each.low > 0 or each.high < 0)
-    reverse = compare(b, a, "polyp")
+    reverse = compare_models(b, a, "polyp")
     assert (reverse.difference, reverse.p_bootstrap) == pytest.approx(
         (-found.difference, found.p_bootstrap)
     )
 
 
 def test_a_model_equals_itself():
-    found = compare([table()], [table()], "polyp", convention="pooled")
+    found = compare_models([table()], [table()], "polyp", convention="pooled")
     assert found[:5] == (0, 0, 0, 1, 1)
 
 
@@ -157,14 +159,14 @@ def test_a_difference_that_never_varies_is_certain_and_one_image_says_nothing():
             )
         ]
 
-    found = compare(constant(0.9, 5), constant(0.8, 5), "x", "nsd", resamples=1000)
+    found = compare_models(constant(0.9, 5), constant(0.8, 5), "x", "nsd", resamples=1000)
     assert (found.low, found.high, found.p_bootstrap) == pytest.approx((0.1, 0.1, 2 / 1001))
-    assert np.isnan(compare(constant(0.9, 1), constant(0.8, 1), "x", "nsd").p_bootstrap)
+    assert np.isnan(compare_models(constant(0.9, 1), constant(0.8, 1), "x", "nsd").p_bootstrap)
 
 
 def test_other_images_are_not_compared():
     with pytest.raises(InputError, match="other images"):
-        compare([table(images=60)], [table(images=61)], "polyp")
+        compare_models([table(images=60)], [table(images=61)], "polyp")
     with pytest.raises(InputError, match="other images"):
         rank_intervals({"a": [table(images=60)], "b": [table(images=61)]}, "polyp")
 
@@ -172,7 +174,7 @@ def test_other_images_are_not_compared():
 def test_images_in_other_groups_are_not_compared():
     """As many groups, but other ones: the units of the bootstrap would not be paired."""
     one, other = table(groups=tuple("abc" * 20)), table(groups=tuple("aabbcc" * 10))
-    for score in (lambda: compare([one], [other], "polyp"), lambda: statistic([one, other], "polyp", "dice"),
+    for score in (lambda: compare_models([one], [other], "polyp"), lambda: statistic([one, other], "polyp", "dice"),
                   lambda: rank_intervals({"a": [one], "b": [other]}, "polyp")):  # fmt: skip
         with pytest.raises(InputError, match="other groups"):
             score()
@@ -182,10 +184,10 @@ def test_wilcoxon_of_volumes_is_over_their_scores():
     groups = tuple(f"scan {i // 5}" for i in range(60))
     a, b = table(0.91, seed=1, groups=groups), table(0.9, seed=2, groups=groups)
     sums = [per_image(each.of("polyp").reshape(12, 5, 4).sum(1), "dice") for each in (a, b)]
-    found = compare([a], [b], "polyp", convention="volume")
+    found = compare_models([a], [b], "polyp", convention="volume")
     assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(np.round(sums[0] - sums[1], 12)).pvalue)
     means = [per_image(each.of("polyp"), "dice").reshape(12, 5).mean(1) for each in (a, b)]
-    pooled_p = compare([a], [b], "polyp", convention="pooled").p_wilcoxon
+    pooled_p = compare_models([a], [b], "polyp", convention="pooled").p_wilcoxon
     assert pooled_p == pytest.approx(stats.wilcoxon(np.round(means[0] - means[1], 12)).pvalue)
 
 

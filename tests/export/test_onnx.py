@@ -15,7 +15,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.phantom import render
 from lightning_seg.errors import InputError
 from lightning_seg.export import onnx as export
-from lightning_seg.export._pictures import _spread, choose_pictures
+from lightning_seg.export._pictures import _spread_evenly, choose_pictures
 from lightning_seg.export.onnx import OnnxOptions, export_onnx, main, runner
 from lightning_seg.inference.ensemble import load_ensemble
 from lightning_seg.training.module import SegmentationModule
@@ -237,8 +237,8 @@ def test_int8_is_calibrated_on_training_images_and_never_on_those_of_the_test_sp
 
 
 def test_pictures_are_taken_evenly_from_all():
-    assert _spread(range(31), 16)[-1] == 29
-    assert _spread(range(3), 16) == [0, 1, 2]
+    assert _spread_evenly(range(31), 16)[-1] == 29
+    assert _spread_evenly(range(3), 16) == [0, 1, 2]
 
 
 class NeedsFours(torch.nn.Module):

@@ -175,7 +175,9 @@ def test_the_network_sees_the_slices_that_it_was_trained_on(tmp_path, options):
     source = LiTS(tmp_path, **options)
     view = view_of(Trained(("liver",), options["in_channels"], 32, "lits", options))
     reader = SliceReader(tmp_path / "volume-0.nii", tmp_path)
-    found = list(volume._pictures(reader, volume._resampled(reader, view.settings.spacing), view))
+    found = list(
+        volume._slice_pictures(reader, volume._resampled(reader, view.settings.spacing), view)
+    )
     slices = source.expand("volume-0")
     assert len(found) == len(slices) > 1
     for picture, id in zip(found, slices, strict=True):
@@ -194,7 +196,9 @@ def test_resampled_slices_go_back_to_the_voxels_of_the_file(tmp_path):
     network.probabilities = lambda image: image.float() / 255
     workers = Workers(network, [network.device])
     reader = SliceReader(path, tmp_path)
-    found = list(volume._probabilities(reader, workers, view_of(network.trained), PredictOptions()))
+    found = list(
+        volume._slice_probabilities(reader, workers, view_of(network.trained), PredictOptions())
+    )
     planes = [volume.resized(one, reader.grid.canonical_shape[1:])[0] > 0.5 for one in found]
     expected = np.stack([reader[index] > 0 for index in range(len(reader))])
     assert (np.stack(planes) != expected).mean() < 0.03
@@ -210,11 +214,11 @@ def test_pictures_of_slices_bring_their_window_and_their_turn(tmp_path):
     hu = np.zeros((32, 32, 2), np.int16)
     hu[3, 20] = 200
     reader = SliceReader(save(tmp_path / "scan.nii", hu), tmp_path)
-    pictures = list(volume._pictures(reader, (2, 32, 32), view))
+    pictures = list(volume._slice_pictures(reader, (2, 32, 32), view))
     np.testing.assert_array_equal(pictures[0][..., 0], np.rot90(reader[0]))
     network.probabilities = lambda image: image.float() / 255
     workers = Workers(network, [network.device])
-    found = list(volume._probabilities(reader, workers, view, PredictOptions()))
+    found = list(volume._slice_probabilities(reader, workers, view, PredictOptions()))
     np.testing.assert_allclose(found[1][0] * 255, reader[1], atol=1e-3)
 
 

@@ -201,7 +201,7 @@ def section(
     run: ReportedRun, result: ScoredSplit | None, name: str, shown: list[Example]
 ) -> dict[str, Any]:
     """All figures and tables of one class."""
-    figures = _probabilities(run, result, name)
+    figures = _probability_figures(run, result, name)
     if result is None:
         return {"name": name, "figures": figures, "groups": [], "empty": None}
     table, groups = result.table, by_size(result.table, name)
@@ -217,7 +217,7 @@ def section(
     }
 
 
-def _probabilities(run: ReportedRun, result: ScoredSplit | None, name: str) -> list[Figure]:
+def _probability_figures(run: ReportedRun, result: ScoredSplit | None, name: str) -> list[Figure]:
     """The curves of probabilities that are on record; calibration sums of the table are exact, the histogram stands in for them."""
     histogram, sums = run.histogram(name, result), None
     if result is not None and result.table.calibration is not None:

@@ -132,13 +132,15 @@ def strip(
     heights = Axis("", -0.5, len(rows) - 0.5, names=tuple(label for label, _, _ in rows))
     plot = Plot(Axis("Dice of the image", -0.02, 1.02), heights, alt, 70 + 44 * len(rows))
     for place, (_, members, (low, high)) in enumerate(rows):
-        plot.dots(dice[members].tolist(), (place + _jitter(len(members))).tolist(), "s1 faint", 2)
+        plot.dots(
+            dice[members].tolist(), (place + _spread_heights(len(members))).tolist(), "s1 faint", 2
+        )
         if np.isfinite([low, high]).all():
             plot.segment((low, place), (high, place), "interval")
         plot.segment(
             (dice[members].mean(), place - 0.3), (dice[members].mean(), place + 0.3), "mean"
         )
-    top = len(rows) - 1 + _jitter(len(dice))
+    top = len(rows) - 1 + _spread_heights(len(dice))
     for row, target in linked:
         plot.link(
             float(dice[row]),
@@ -151,7 +153,7 @@ def strip(
     return Figure("Dice of every image", plot.svg(), [*key, ("s2", "worst, median and best")])
 
 
-def _jitter(number: int) -> NDArray[np.float64]:
+def _spread_heights(number: int) -> NDArray[np.float64]:
     """Heights that spread evenly and come out alike every time (golden ratio)."""
     return np.asarray(((np.arange(number) * 0.618034) % 1 - 0.5) * 0.56, np.float64)
 

@@ -23,10 +23,10 @@ class RunFinding(NamedTuple):
 
 def findings(run: ReportedRun, result: ScoredSplit | None) -> list[RunFinding]:
     """Those of the data, the training and the scores, the gravest first."""
-    found = [*_looks(result), *_fit(run)]
+    found = [*_looks(result), *_fit_findings(run)]
     found += [RunFinding(_weight(text), f"{_upper(text)}.") for text in cautions_of(run, result)]
     if result is not None:
-        found += [*(f for name in result.table.classes for f in _scores(result, name))]
+        found += [*(f for name in result.table.classes for f in _score_findings(result, name))]
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
@@ -72,7 +72,7 @@ def _looks(result: ScoredSplit | None) -> Iterator[RunFinding]:
         )
 
 
-def _fit(run: ReportedRun) -> Iterator[RunFinding]:
+def _fit_findings(run: ReportedRun) -> Iterator[RunFinding]:
     epochs, _ = run.events.by_epoch("train/loss")
     trained, validated = run.events.by_epoch("train/dice"), run.events.by_epoch("val/dice")
     best = run.content["epoch"] + 1
@@ -92,7 +92,7 @@ def _fit(run: ReportedRun) -> Iterator[RunFinding]:
             yield RunFinding("note", text)
 
 
-def _scores(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
+def _score_findings(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
     counts = result.table.of(name)
     dice = per_image(counts, "dice")
     prefix = f"{name}: " if len(result.table.classes) > 1 else ""
@@ -100,7 +100,7 @@ def _scores(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
     if poor:
         yield RunFinding(
             "note",
-            f"{prefix}{_images(poor, len(dice))} have a Dice below 0.5; in {low} nothing was found at all.",
+            f"{prefix}{_of_images(poor, len(dice))} have a Dice below 0.5; in {low} nothing was found at all.",
         )
     dice_of, empty = (
         {group.name: group.dice for group in by_size(result.table, name)},
@@ -112,7 +112,7 @@ def _scores(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
             "note", f"{prefix}Dice is {least:.3f} on small lesions and {most:.3f} on large ones."
         )
     if len(empty.rows):
-        text = f"{prefix}{_images(len(empty.rows), len(dice))} hold no {name}; in {empty.alarms} of them the network saw some."
+        text = f"{prefix}{_of_images(len(empty.rows), len(dice))} hold no {name}; in {empty.alarms} of them the network saw some."
         yield RunFinding("note", text)
     gap = abs(float(pooled(counts, "dice")) - float(dice.mean()))
     if gap > GAP:
@@ -122,7 +122,7 @@ def _scores(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
         )
 
 
-def _images(number: int, total: int) -> str:
+def _of_images(number: int, total: int) -> str:
     return f"{number} of {total} images"
 
 

@@ -73,14 +73,15 @@ def examples(module: ImageNetwork, data: dict[str, Any], table: ScoreTable) -> l
             for name, counts in zip(table.classes, table.counts[row], strict=True)
         ]
         off = max(
-            abs(_dice(logits > 0, item["mask"])[k] - dice) for k, (_, dice, _) in enumerate(scores)
+            abs(_dice_of_classes(logits > 0, item["mask"])[k] - dice)
+            for k, (_, dice, _) in enumerate(scores)
         )
         panels = _panels(module, item, logits > 0, hasattr(source, "spacing"))
         found.append(Example(kind, table.ids[row], scores, panels, off))
     return found
 
 
-def _dice(prediction: torch.Tensor, truth: torch.Tensor) -> NDArray[np.float64]:
+def _dice_of_classes(prediction: torch.Tensor, truth: torch.Tensor) -> NDArray[np.float64]:
     p, t = prediction.numpy(), truth.numpy() > 0
     counts = np.stack(
         [(p & t).sum((1, 2)), (p & ~t).sum((1, 2)), (~p & t).sum((1, 2)), (~p & ~t).sum((1, 2))], -1

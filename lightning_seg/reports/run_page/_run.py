@@ -137,7 +137,9 @@ def open_run(place: Path, which: str = "best") -> ReportedRun:
             f"the checkpoint {which!r} is not one of the run {str(place)!r}; give the run that it belongs to."
         )
     config = folder / "config.yaml"
-    results = [_result(file) for file in folder.glob("*/*/summary.json") if _of(file, checkpoint)]
+    results = [
+        _result(file) for file in folder.glob("*/*/summary.json") if _is_of(file, checkpoint)
+    ]
     protocol = content.get("lightning_seg", {}).get("protocol")
     results.sort(
         key=lambda r: (
@@ -153,7 +155,7 @@ def open_run(place: Path, which: str = "best") -> ReportedRun:
     )
 
 
-def _of(summary: Path, checkpoint: Path) -> bool:
+def _is_of(summary: Path, checkpoint: Path) -> bool:
     return (
         summary.parent.name.startswith(f"{checkpoint.stem}-")
         and (summary.parent / "scores.csv").is_file()

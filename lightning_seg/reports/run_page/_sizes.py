@@ -33,7 +33,7 @@ class EmptyGroup(NamedTuple):
 def by_size(table: ScoreTable, name: str) -> list[Group]:
     """The images that hold the class ``name``: small, medium and large, then those of one and of several lesions."""
     return [
-        _group(table, name, stratum.name, stratum.rule, np.flatnonzero(stratum.rows))
+        _group_of_size(table, name, stratum.name, stratum.rule, np.flatnonzero(stratum.rows))
         for stratum in strata(table, name)
         if stratum.name != "empty"
     ]
@@ -45,7 +45,9 @@ def without_lesion(table: ScoreTable, name: str) -> EmptyGroup:
     return EmptyGroup(rows, int((counts[rows, 1] > 0).sum()))
 
 
-def _group(table: ScoreTable, name: str, label: str, rule: str, rows: NDArray[np.intp]) -> Group:
+def _group_of_size(
+    table: ScoreTable, name: str, label: str, rule: str, rows: NDArray[np.intp]
+) -> Group:
     dice, counts = statistic([table.at(rows)], name, "dice", "image"), table.of(name)[rows]
     tp, fp, fn, _ = counts.sum(0) / counts[:, [0, 2]].sum()
     unseen = int((counts[:, 0] == 0).sum())
