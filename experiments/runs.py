@@ -24,6 +24,7 @@ from lightning_seg.models.frame.listing import count
 from lightning_seg.runs import Run
 from lightning_seg.runs.environment import hardware, read_environment
 from lightning_seg.training.module import SegmentationModule
+from lightning_seg.training.optimizer import Optimization
 
 # What says which network it is, where files lie, or how fast it goes: no part of how a network is trained.
 NETWORK = {f"model.{name}" for name in ("architecture", "encoder", "options", "pretrained")}
@@ -194,11 +195,15 @@ def _joined(values: Iterable[str]) -> str:
 
 def training_settings(config: dict[str, Any]) -> dict[str, Any]:
     """dotted key -> value of everything that decides a training but its seed, where it is not the default."""
-    classes = {"model": SegmentationModule, "data": SegmentationDataModule, "trainer": L.Trainer}
+    defaults = {
+        "model": _defaults_of(SegmentationModule) | _defaults_of(Optimization),
+        "data": _defaults_of(SegmentationDataModule),
+        "trainer": _defaults_of(L.Trainer),
+    }
     found = {
         f"{part}.{name}": value
-        for part, kind in classes.items()
-        for name, value in _not_default(kind, config.get(part) or {}).items()
+        for part, known in defaults.items()
+        for name, value in _not_default(known, config.get(part) or {}).items()
     }
     monitor = {"monitor": "val/dice", "mode": "max"} | (config.get("checkpoint") or {})
     found |= {f"checkpoint.{name}": monitor[name] for name in ("monitor", "mode")}
@@ -210,14 +215,18 @@ def training_settings(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in NOT_TRAINING}
 
 
-def _not_default(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a class that are not its defaults; an empty dictionary or list is as good as None."""
+def _defaults_of(kind: Any) -> dict[str, Any]:
+    """The defaults of the arguments of a class by name."""
     parameters = inspect.signature(kind).parameters
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+def _not_default(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given and no default; an empty dictionary or list is as good as None."""
     return {
-        k: v
-        for k, v in given.items()
-        if v != defaults.get(k) and not (v in ({}, []) and defaults.get(k) is None)
+        name: value
+        for name, value in given.items()
+        if value != defaults.get(name) and not (value in ({}, []) and defaults.get(name) is None)
     }
 
 
@@ -229,7 +238,7 @@ def _callback(entry: dict[str, Any]) -> dict[str, Any]:
         kind = getattr(import_module(module or "lightning.pytorch.callbacks"), name)
     except ImportError:  # of code that is not at hand
         return {name: given}
-    return {name: _not_default(kind, given)}
+    return {name: _not_default(_defaults_of(kind), given)}
 
 
 def _protocol(data: Mapping[str, Any]) -> str:

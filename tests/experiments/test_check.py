@@ -4,6 +4,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.check import check_shares
+from experiments.runs import training_settings
 from lightning_seg.errors import InputError
 
 IMAGES = {"train": 100, "val": 12, "test": 20}
@@ -46,3 +47,16 @@ def test_one_image_for_each_device_is_a_warning(capsys):
     args = ["check", "-c", "experiments/quickstart.yaml", "--trainer.devices", "8"]
     main([*args, "--trainer.accelerator", "cpu"])
     assert "sync_batchnorm" in capsys.readouterr().err
+
+
+def test_the_defaults_that_a_run_has_kept_are_no_settings_of_its_own() -> None:
+    given = {"model": {"architecture": "unet"}, "data": {"dataset": "kvasir_seg"}}
+    defaults = {
+        "model": {"optimizer": "adamw", "schedule": "cosine", "warmup": 0.05, "no_decay": False},
+        "data": {"augment": "unet_a", "copies": 1, "allow_absent_classes": False},
+        "trainer": {"accumulate_grad_batches": 1, "gradient_clip_val": None},
+    }
+    kept = {part: defaults[part] | given.get(part, {}) for part in defaults}
+    assert training_settings(kept) == training_settings(given)
+    other = kept | {"model": kept["model"] | {"warmup": 0.1}}
+    assert training_settings(other)["model.warmup"] == 0.1
