@@ -23,7 +23,12 @@ from lightning_seg.models import create, names
 from lightning_seg.training.module import SegmentationModule
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-RECIPES = sorted(EXPERIMENTS.glob("*.yaml"))
+# a campaign lists fits and is no recipe
+RECIPES = sorted(
+    file
+    for file in EXPERIMENTS.glob("*.yaml")
+    if "model" in yaml.safe_load(file.read_text(encoding="utf-8"))
+)
 CONVENTIONS = {"pooled", "image", "image_fov", "image_two_class", "unclear"}
 # (height, width) where a recipe keeps the size of the images
 NATIVE = {"drive": (584, 565), "stare": (605, 700)}
