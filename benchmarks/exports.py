@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lightning_seg import models
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.errors import InputError
 from lightning_seg.export.onnx import OPSET, export_onnx
 from lightning_seg.export.verify import LOGITS
@@ -82,6 +82,6 @@ def _settle(module: SegmentationModule, size: int) -> None:
     for norm in module.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.momentum = None  # the mean over all batches
-    pictures = np.stack([render("polyp", 7, index, 2 * size)[0] for index in range(8)])
+    pictures = np.stack([render_phantom("polyp", 7, index, 2 * size)[0] for index in range(8)])
     module.train()(torch.from_numpy(pictures).permute(0, 3, 1, 2))
     module.eval()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks._section import Section, ratios, spread, table
 from lightning_seg.data.sources.base import DATA_VARIABLE
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.inference.ensemble import Ensemble, Trained
 from lightning_seg.inference.images import PICTURE_COLUMNS, predict_images
 from lightning_seg.inference.inputs import Input, find_inputs
@@ -85,7 +85,7 @@ def _inputs(scratch: Path, count: int, smoke: bool) -> tuple[list[Input], str]:
         return find_inputs(str(real), scratch).inputs[:count], "Kvasir-SEG"
     (scratch / "phantom").mkdir()
     for number in range(count):
-        image, _ = render("polyp", 42, number, 64 if smoke else 560)
+        image, _ = render_phantom("polyp", 42, number, 64 if smoke else 560)
         Image.fromarray(image).save(scratch / "phantom" / f"{number:03d}.jpg", quality=92)
     return find_inputs(str(scratch / "phantom"), scratch / "out").inputs, "phantoms"
 

@@ -121,7 +121,7 @@ def _models(args: list[str]) -> None:
     if options.encoders:
         text = listing.encoders(options.encoders)
     elif options.name:
-        text = listing.describe(options.name)
+        text = listing.describe_network(options.name)
     else:
         text = listing.overview(options.size if options.counts else None)
     print(text)

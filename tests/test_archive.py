@@ -13,7 +13,7 @@ from optuna import load_study
 import lightning_seg as ls
 from hpo.storage import open_storage
 from lightning_seg import cli
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.evaluation import ScoreTable
 
 ARCHIVE = Path(__file__).parent / "archive" / "v0_1"
@@ -107,7 +107,7 @@ def test_an_old_study_is_read(archive):
 
 def test_an_old_onnx_file_gives_what_its_checkpoint_gives(archive):
     [checkpoint] = archive.glob("studies/small/trial_0002/version_0/checkpoints/*.ckpt")
-    picture, _ = render("polyp", 7, 0, 32)
+    picture, _ = render_phantom("polyp", 7, 0, 32)
     image = (picture.transpose(2, 0, 1)[None] / 255).astype(np.float32)
     session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
     [found] = session.run(None, {session.get_inputs()[0].name: image})

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.errors import InputError
-from lightning_seg.models.frame.blocks import AttentionMap, resize
+from lightning_seg.models.frame.blocks import AttentionMap, resize_maps
 
 Hook = Callable[[nn.Module, Any, Any], None]
 Size = torch.Size | tuple[int, int]
@@ -92,7 +92,7 @@ def received(pairs: Tensor, size: Size, padded: Size) -> Tensor:
 def _fit_image(attention: Tensor, size: Size, padded: Size) -> Tensor:
     """Resampled to the padded image and cropped to the image: networks pad at the bottom and on
     the right."""
-    return resize(attention.float(), padded)[..., : size[0], : size[1]]
+    return resize_maps(attention.float(), padded)[..., : size[0], : size[1]]
 
 
 def _keep(maps: dict[str, Tensor], name: str, _: nn.Module, inputs: Any, output: Tensor) -> None:

@@ -32,11 +32,11 @@ split) or masks seem inverted; 2 bad input"""
 
 def main(args: list[str]) -> None:
     """Run one verb; InputError where its arguments are wrong. ``check`` ends with exit code 1 where it finds a fault."""
-    options = _parser().parse_args(args)
+    options = _data_parser().parse_args(args)
     options.run(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _data_parser() -> argparse.ArgumentParser:
     parser = OptionParser(
         prog="lightning-seg data", description=__doc__.split(": ", 1)[1].split(".")[0]
     )
@@ -87,7 +87,7 @@ def _add_check(verbs: Any) -> None:
         metavar="X",
         help="from which two pictures are one view, 0 to 1 (default 0.4; CT: higher)",
     )
-    check.set_defaults(run=_check)
+    check.set_defaults(run=_check_data)
 
 
 def _add_show(verbs: Any) -> None:
@@ -97,13 +97,18 @@ def _add_show(verbs: Any) -> None:
     _add_source(show)
     show.add_argument("--protocol", help="a name, rule or CSV file")
     show.add_argument("--augment", help="a preset or a YAML file")
-    show.add_argument("--size", type=_count, help="height and width in pixels")
-    show.add_argument("--copies", type=_count, help="of each image, which then are the columns")
+    show.add_argument("--size", type=_read_count, help="height and width in pixels")
+    show.add_argument(
+        "--copies", type=_read_count, help="of each image, which then are the columns"
+    )
     show.add_argument("--split", default="train", choices=SPLITS)
-    show.add_argument("--count", type=_count, default=12, help="images (default 12)")
+    show.add_argument("--count", type=_read_count, default=12, help="images (default 12)")
     show.add_argument("--epoch", type=int, default=0, help="the first epoch shown (default 0)")
     show.add_argument(
-        "--epochs", type=_count, default=5, help="epochs, or copies, beside each image (default 5)"
+        "--epochs",
+        type=_read_count,
+        default=5,
+        help="epochs, or copies, beside each image (default 5)",
     )
     show.add_argument("--output", type=Path, default=Path("sheet.png"), metavar="FILE")
     show.set_defaults(run=_show)
@@ -119,11 +124,11 @@ def _add_prepare(verbs: Any) -> None:
         "--protocol", help="a name, rule or CSV file (default: the data set's own)"
     )
     prepare.add_argument(
-        "--size", type=_count, default=256, help="height and width in pixels (default 256)"
+        "--size", type=_read_count, default=256, help="height and width in pixels (default 256)"
     )
     prepare.add_argument(
         "--augment",
-        type=_count,
+        type=_read_count,
         default=1,
         metavar="N",
         help="copies of each image, itself among them",
@@ -154,7 +159,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str) -> int:
+def _read_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
@@ -173,7 +178,7 @@ def _mapping(text: str) -> dict[str, Any]:
 def _protocols(options: argparse.Namespace) -> None:
     named = [options.name] if options.name else protocol_names()
     protocols = [load_protocol(name) for name in named]
-    print(table(protocols))
+    print(protocol_table(protocols))
     if not options.name:
         print(RULES)
         return
@@ -182,7 +187,7 @@ def _protocols(options: argparse.Namespace) -> None:
         print(f"  {first} ({home[first]}) and {second} ({home[second]}), {kind}")
 
 
-def table(protocols: list[Split]) -> str:
+def protocol_table(protocols: list[Split]) -> str:
     """A line for each protocol, its rule below."""
     line = "{:20}{:>8}  {:14}{:>6}{:>6}{:>6}  {}".format
     lines = [line("name", "version", "digest", *SPLITS, "").rstrip()]
@@ -202,8 +207,8 @@ def _indented(text: str) -> str:
     return fill(text, 110, initial_indent="  ", subsequent_indent="  ")
 
 
-def _check(options: argparse.Namespace) -> None:
-    from lightning_seg.data.check import SAME_VIEW, USUAL, examine, page, summary
+def _check_data(options: argparse.Namespace) -> None:
+    from lightning_seg.data.check import SAME_VIEW, USUAL, examine_data, page, summary
 
     kind = source_class(options.dataset)
     resolved = [resolve(name, kind) for name in options.protocol or [kind.default_protocol]]
@@ -214,7 +219,7 @@ def _check(options: argparse.Namespace) -> None:
     likeness = SAME_VIEW if options.likeness is None else options.likeness
     if not 0 < likeness <= 1:
         raise InputError(f"--likeness is {likeness:g}; give a number above 0 and up to 1.")
-    report = examine(
+    report = examine_data(
         options.dataset, source, protocols, threshold, not options.no_near, likeness, _progress
     )
     summary.print_lines(report)
@@ -235,7 +240,10 @@ def _opened(kind: type[Any], options: argparse.Namespace) -> Source:
     return opened
 
 
-def _progress(title: str, total: int) -> Callable[[Iterable], Iterable]:
+def _progress(
+    title: str,
+    total: int,
+) -> Callable[[Iterable], Iterable]:
     from rich.console import Console
     from rich.progress import track
 
@@ -257,7 +265,7 @@ def _show(options: argparse.Namespace) -> None:
         raise InputError("`data show` needs a data set or a recipe (-c), and not both; give one.")
     if options.epoch < 0:
         raise InputError(f"--epoch is {options.epoch}; give a whole number from 0.")
-    data = _recipe(options.config) if options.config else {"dataset": options.dataset}
+    data = _recipe_data(options.config) if options.config else {"dataset": options.dataset}
     data |= {
         key: value
         for key in ("root", "protocol", "augment", "size", "copies", "dataset_options")
@@ -270,7 +278,7 @@ def _show(options: argparse.Namespace) -> None:
     )
 
 
-def _recipe(path: Path) -> dict[str, Any]:
+def _recipe_data(path: Path) -> dict[str, Any]:
     """The arguments of the data module in a recipe."""
     from lightning_seg.data.datamodule import SegmentationDataModule
 

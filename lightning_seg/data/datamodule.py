@@ -356,7 +356,11 @@ class SegmentationDataModule(LightningDataModule):
         )
 
 
-def _known_options(dataset: str, kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
+def _known_options(
+    dataset: str,
+    kind: type[Any],
+    options: dict[str, Any],
+) -> dict[str, Any]:
     legal = [name for name in inspect.signature(kind).parameters if name != "root"]
     for name in options:
         if name not in legal:

@@ -55,7 +55,10 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.ids) * self.copies
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(
+        self,
+        key: int | tuple[int, int],
+    ) -> dict[str, Any]:
         """The item ``index`` (of epoch 0) or ``(epoch, index)``.
 
         Returns:
@@ -98,7 +101,12 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
                 break
         return [name for k, name in enumerate(classes) if k in left]
 
-    def _key(self, epoch: int, copy: int, index: int) -> Key | None:
+    def _key(
+        self,
+        epoch: int,
+        copy: int,
+        index: int,
+    ) -> Key | None:
         """What the change of an item depends on; None where it stays as it is."""
         if self.online:
             return epoch, copy, self._names[index]

@@ -108,7 +108,11 @@ BY_HAND = {  # registry name -> (why no program fetches it, the layout that is e
 }
 
 
-def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> Path:
+def fetch(
+    name: str,
+    root: Path | str | None = None,
+    progress: bool = True,
+) -> Path:
     """Download and extract the data set ``name`` below ``root`` (default: $LIGHTNING_SEG_DATA); its folder.
 
     Nothing is downloaded twice: an archive or folder that is already there is used as it is. InputError with the layout
@@ -142,7 +146,13 @@ def _opens(source: type[Any], place: Path) -> bool:
     return True
 
 
-def _install(part: Part, place: Path, target: Path, name: str, progress: bool) -> None:
+def _install(
+    part: Part,
+    place: Path,
+    target: Path,
+    name: str,
+    progress: bool,
+) -> None:
     archive = place / unquote(part.url.rpartition("/")[2])
     record = archive.with_name(f"{archive.name}.sha256")
     known = part.sha256 or (
@@ -151,19 +161,23 @@ def _install(part: Part, place: Path, target: Path, name: str, progress: bool) -
     if not archive.is_file():
         own = "" if part.sha256 else f", or delete {record} if its owners have changed it"
         download(part.url, archive, known, progress, own)
-    elif known and _sha256(archive) != known:
+    elif known and _file_sha256(archive) != known:
         raise InputError(
             f"{archive} has not the sha256 {known}; remove it, and it is fetched again."
         )
     if known is None:
-        record.write_text(f"{_sha256(archive)}  {archive.name}\n")
+        record.write_text(f"{_file_sha256(archive)}  {archive.name}\n")
     if name != "kvasir_seg":  # whose class extracts the archive and checks every file
         target.parent.mkdir(parents=True, exist_ok=True)
         extract(archive, target)
 
 
 def download(
-    url: str, target: Path, sha256: str | None = None, progress: bool = True, other_cure: str = ""
+    url: str,
+    target: Path,
+    sha256: str | None = None,
+    progress: bool = True,
+    other_cure: str = "",
 ) -> Path:
     """Load ``url`` into ``target``, which appears only when it is complete and matches ``sha256`` (hex) where given.
 
@@ -178,7 +192,7 @@ def download(
             f"could not download {url} to {target.parent} ({error}); try again to go on."
         ) from error
     if sha256 is not None:
-        found = _sha256(part)
+        found = _file_sha256(part)
         if found != sha256.lower():
             part.unlink()
             raise InputError(
@@ -200,7 +214,7 @@ def _transfer(url: str, part: Path, progress: bool) -> None:
             part.unlink()  # longer than the file: not a part of it
             return _transfer(url, part, progress)
         raise
-    with response, _bar(progress) as bar:
+    with response, _download_bar(progress) as bar:
         have = have if response.status == 206 else 0  # 200: the server sends everything again
         total = (
             have + int(response.headers["Content-Length"])
@@ -216,11 +230,11 @@ def _transfer(url: str, part: Path, progress: bool) -> None:
         raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
 
 
-def _bar(progress: bool) -> Progress:
+def _download_bar(progress: bool) -> Progress:
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     return Progress("{task.description}", *columns, disable=not progress)
 
 
-def _sha256(path: Path) -> str:
+def _file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,11 @@ _BROKEN = (
 )  # what bad archives raise
 
 
-def extract(archive: Path, target: Path, check: Callable[[Path], None] | None = None) -> Path:
+def extract(
+    archive: Path,
+    target: Path,
+    check: Callable[[Path], None] | None = None,
+) -> Path:
     """Extract a ZIP or TAR into ``target``, which appears only when all is extracted and ``check(folder)`` has raised nothing.
 
     A single folder around everything is dropped. InputError for a damaged archive, for a member that would land outside
@@ -78,7 +82,12 @@ def _extract_tar(archive: Path, folder: Path) -> None:
         file.extractall(folder, filter="data")
 
 
-def _refuse_unsafe(archive: Path, name: str, folder: Path, kind: str) -> None:
+def _refuse_unsafe(
+    archive: Path,
+    name: str,
+    folder: Path,
+    kind: str,
+) -> None:
     # zipfile would strip "/" and ".." and write elsewhere in the target; an archive that tries is not worth trusting
     path = name.replace("\\", "/")
     if (

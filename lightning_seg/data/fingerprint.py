@@ -50,13 +50,13 @@ def pixels_digest(pixels: np.ndarray) -> str:
     values = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
     whole = len(values) // (8 * _ROW) * (8 * _ROW)
     words = values[:whole].view("<u8").reshape(-1, _ROW)
-    sums = np.einsum("ij,j->i", words, _weights())
+    sums = np.einsum("ij,j->i", words, _pixel_weights())
     what = (pixels.shape, pixels.dtype.str)
     return _hashed(what, sums.astype("<u8").tobytes() + values[whole:].tobytes())
 
 
 @cache
-def _weights() -> np.ndarray:
+def _pixel_weights() -> np.ndarray:
     # odd, so that no change of one word is lost; the raw stream of PCG64 is the same for ever
     return np.random.PCG64(20).random_raw(_ROW).astype(np.uint64) | np.uint64(1)
 
@@ -70,10 +70,12 @@ def _hashed(what: Any, data: Any) -> str:
 @cache
 def decoders() -> str:
     """The libraries that decode pictures; another version may decode a JPEG to other values."""
-    return ", ".join(f"{name} {_version(name)}" for name in ("pillow", "opencv-python-headless"))
+    return ", ".join(
+        f"{name} {_package_version(name)}" for name in ("pillow", "opencv-python-headless")
+    )
 
 
-def _version(package: str) -> str:
+def _package_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -178,7 +180,10 @@ def agreement(first: Fingerprint, second: Fingerprint) -> Agreement:
     )
 
 
-def content_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+def content_difference(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+) -> str:
     """Why two scored splits are not of the same images, in words; empty where they are.
 
     Args:

@@ -42,7 +42,11 @@ class Entry(NamedTuple):
     split: str
 
 
-def prepare(data: dict[str, Any], copies: int, output: Path) -> dict[str, Any]:
+def prepare(
+    data: dict[str, Any],
+    copies: int,
+    output: Path,
+) -> dict[str, Any]:
     """Write the data set into ``output``, or what is missing of it; returns the manifest.
 
     Args:
@@ -52,22 +56,22 @@ def prepare(data: dict[str, Any], copies: int, output: Path) -> dict[str, Any]:
     Errors: InputError where the folder holds anything else, or was made with other settings, or cannot be written.
     """
     module = SegmentationDataModule(**data, copies=copies, online=False)
-    _check(module)
+    _check_module(module)
     entries = list(_entries(module, copies))
     manifest = _manifest(module, copies, len(entries))
-    found = _open(output, manifest)
+    found = _open_manifest(output, manifest)
     if found.get("complete"):
         return found
     for split in SPLITS:
         _write_split(module, [entry for entry in entries if entry.split == split], copies, output)
     for name, text in _tables(module, entries, copies, output).items():
         write_whole(output / name, text.encode())
-    manifest |= {"complete": True, "files_digest": _digest(output, entries)}
+    manifest |= {"complete": True, "files_digest": _files_digest(output, entries)}
     write_whole(output / MANIFEST, _json(manifest))
     return manifest
 
 
-def _check(module: SegmentationDataModule) -> None:
+def _check_module(module: SegmentationDataModule) -> None:
     if module.in_channels not in (1, 3):
         raise InputError(
             f"the images have {module.in_channels} channels, and PNG holds 1 or 3; train on them directly."
@@ -95,7 +99,11 @@ def _entries(module: SegmentationDataModule, copies: int) -> Iterator[Entry]:
                 yield Entry(name, id, copy, split)
 
 
-def _manifest(module: SegmentationDataModule, copies: int, count: int) -> dict[str, Any]:
+def _manifest(
+    module: SegmentationDataModule,
+    copies: int,
+    count: int,
+) -> dict[str, Any]:
     settings = {
         name: module.hparams[name]
         for name in ("dataset", "root", "size", "augment", "seed", "dataset_options")
@@ -116,7 +124,10 @@ def _manifest(module: SegmentationDataModule, copies: int, count: int) -> dict[s
     }
 
 
-def _open(output: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _open_manifest(
+    output: Path,
+    manifest: Mapping[str, Any],
+) -> dict[str, Any]:
     """The manifest of the folder, which is new, empty, or was begun with the same settings."""
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; give a folder.")
@@ -131,7 +142,7 @@ def _open(output: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         differing = [
             key
             for key in ("settings", "protocol", "images", "versions")
-            if found[key] != _plain(manifest)[key]
+            if found[key] != _plain_value(manifest)[key]
         ]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(
@@ -144,7 +155,7 @@ def _open(output: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     return json.loads(_json(value))
 
 
@@ -168,14 +179,18 @@ def _write_split(
         data = SegmentationDataset(module.source, chunk, size, augmentation, copies, online=False)
         for entry in missing:
             if entry.id in chunk:
-                _write(data[entry.copy * len(chunk) + chunk.index(entry.id)], entry, output)
+                _write_sample(data[entry.copy * len(chunk) + chunk.index(entry.id)], entry, output)
 
 
 def _paths(output: Path, entry: Entry) -> tuple[Path, Path]:
     return output / "images" / f"{entry.name}.png", output / "masks" / f"{entry.name}.png"
 
 
-def _write(item: Mapping[str, Any], entry: Entry, output: Path) -> None:
+def _write_sample(
+    item: Mapping[str, Any],
+    entry: Entry,
+    output: Path,
+) -> None:
     image = item["image"].numpy().transpose(1, 2, 0)
     masks = item["mask"].numpy()
     bits = (
@@ -212,12 +227,12 @@ def _tables(
         "table.csv": table.getvalue(),
         "protocol.csv": protocol_text(name, 1, rule, ids, module.leaks),
         "data.yaml": yaml.safe_dump(
-            {"data": _recipe(module, output)}, sort_keys=False, allow_unicode=True
+            {"data": _prepared_recipe(module, output)}, sort_keys=False, allow_unicode=True
         ),
     }
 
 
-def _recipe(module: SegmentationDataModule, output: Path) -> dict[str, Any]:
+def _prepared_recipe(module: SegmentationDataModule, output: Path) -> dict[str, Any]:
     options: dict[str, Any] = {"classes": list(module.classes)}
     if module.in_channels != 3:
         options["in_channels"] = module.in_channels
@@ -234,7 +249,7 @@ def _recipe(module: SegmentationDataModule, output: Path) -> dict[str, Any]:
     }
 
 
-def _digest(output: Path, entries: Sequence[Entry]) -> str:
+def _files_digest(output: Path, entries: Sequence[Entry]) -> str:
     """sha256 over the sorted lines ``<path> <sha256 of the file>`` of all images and masks."""
     paths = sorted(path for entry in entries for path in _paths(output, entry))
     lines = (

@@ -46,19 +46,19 @@ def resolve(name: str, kind: type[Any]) -> Split | Rule:
 
 def _general(name: str) -> Rule | None:
     if name == "auto":
-        return lambda source: _assigned(source) or _drawn(name, source, SEED)
+        return lambda source: _assigned(source) or _drawn_split(name, source, SEED)
     if name == "test-only":
         return lambda source: for_testing(name, source)
     if match := re.fullmatch(r"auto-(\d+)", name):
         seed = int(match[1])
-        return lambda source: _drawn(name, source, seed)
+        return lambda source: _drawn_split(name, source, seed)
     if match := re.fullmatch(r"fold-(\d+)-of-(\d+)", name):
         fold, count = int(match[1]), int(match[2])
         if count < 3 or not 1 <= fold <= count:
             raise InputError(
                 f"protocol {name!r} does not exist; give fold-1-of-k to fold-k-of-k with k from 3."
             )
-        return lambda source: _fold(name, source, fold - 1, count)
+        return lambda source: _fold_split(name, source, fold - 1, count)
     if match := re.fullmatch(r"half-(\d+)-of-(val|test)-of-([^/\\]+)", name):
         seed, part, whole = int(match[1]), match[2], load_protocol(match[3])
         return lambda source: _half(name, source, seed, part, whole)
@@ -81,13 +81,18 @@ def _assigned(source: Source) -> Split | None:
     )
 
 
-def _drawn(name: str, source: Source, seed: int) -> Split:
+def _drawn_split(name: str, source: Source, seed: int) -> Split:
     shares = "/".join(f"{100 * share:g}" for share in SHARES.values())
     rule = f"{shares} % of {len(source.ids)} ids by group, seed {seed}"
     return _of_parts(name, rule, group_split(source.groups, SHARES, seed))
 
 
-def _fold(name: str, source: Source, fold: int, count: int) -> Split:
+def _fold_split(
+    name: str,
+    source: Source,
+    fold: int,
+    count: int,
+) -> Split:
     folds = k_fold(source.groups, count, SEED)
     test, val = folds[fold], folds[(fold + 1) % count]
     train = sorted(set(source.ids) - {*test, *val})
@@ -98,7 +103,13 @@ def _fold(name: str, source: Source, fold: int, count: int) -> Split:
     )
 
 
-def _half(name: str, source: Source, seed: int, part: str, whole: Split) -> Split:
+def _half(
+    name: str,
+    source: Source,
+    seed: int,
+    part: str,
+    whole: Split,
+) -> Split:
     """Divide ``val`` or ``test`` of a protocol in two.
 
     UNet-A's card says of its test "50 % of the original validation split, seed 42". With a protocol
@@ -133,5 +144,9 @@ def _leave(name: str, source: Source, group: str) -> Split:
     return _of_parts(re.sub(r"[/\\]", "_", name), rule, parts)  # the name becomes that of a folder
 
 
-def _of_parts(name: str, rule: str, parts: Mapping[str, Any]) -> Split:
+def _of_parts(
+    name: str,
+    rule: str,
+    parts: Mapping[str, Any],
+) -> Split:
     return make_split(name, "1", rule, {id: split for split, ids in parts.items() for id in ids})

@@ -29,7 +29,10 @@ class Cell(NamedTuple):
     title: str
 
 
-def outlined(sample: Sample, size: tuple[int, int]) -> np.ndarray:
+def outlined(
+    sample: Sample,
+    size: tuple[int, int],
+) -> np.ndarray:
     """RGB (H, W, 3) uint8 of ``size`` (height, width): the masks' outlines, and the field of view, beyond which it is dimmed."""
     height, width = size
     image = (
@@ -45,27 +48,31 @@ def outlined(sample: Sample, size: tuple[int, int]) -> np.ndarray:
     if sample.region is not None:
         region = cv2.resize(sample.region, (width, height), interpolation=cv2.INTER_NEAREST)
         picture[region < 2] = picture[region < 2] // 2
-        _draw(picture, region == 2, (255, 255, 255))
+        _draw_outlines(picture, region == 2, (255, 255, 255))
     for k, plane in enumerate(sample.mask.transpose(2, 0, 1)):
         mask = cv2.resize(
             np.ascontiguousarray(plane), (width, height), interpolation=cv2.INTER_NEAREST
         )
-        _draw(picture, mask > 0, COLOURS[k % len(COLOURS)])
+        _draw_outlines(picture, mask > 0, COLOURS[k % len(COLOURS)])
     return picture
 
 
-def _draw(picture: np.ndarray, inside: np.ndarray, colour: tuple[int, int, int]) -> None:
+def _draw_outlines(
+    picture: np.ndarray,
+    inside: np.ndarray,
+    colour: tuple[int, int, int],
+) -> None:
     outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outlines, -1, colour, 1)
 
 
 def sheet(rows: list[list[Cell]]) -> np.ndarray:
     """RGB (H, W, 3): the rows of cells, each cell scaled to a square of its own, with its title above."""
-    drawn = [np.concatenate([_cell(cell) for cell in row], axis=1) for row in rows]
+    drawn = [np.concatenate([_draw_cell(cell) for cell in row], axis=1) for row in rows]
     return np.concatenate(drawn, axis=0)
 
 
-def _cell(cell: Cell) -> np.ndarray:
+def _draw_cell(cell: Cell) -> np.ndarray:
     height, width = cell.sample.image.shape[:2]
     scale = _CELL / max(height, width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
@@ -87,7 +94,11 @@ def _cell(cell: Cell) -> np.ndarray:
 
 
 def show(
-    data: dict[str, Any], split: str, count: int, epochs: range, output: Path
+    data: dict[str, Any],
+    split: str,
+    count: int,
+    epochs: range,
+    output: Path,
 ) -> tuple[int, int]:
     """Write the sheet: ``count`` images of a split, evenly spread; of training images one column for each epoch.
 
@@ -103,14 +114,19 @@ def show(
         raise InputError(
             f"the sheet cannot be written as {output.name!r}; give a name that ends with .png or .jpg."
         )
-    rows = _rows(data, split, count, epochs)
+    rows = _cell_rows(data, split, count, epochs)
     ok, content = cv2.imencode(output.suffix, sheet(rows)[..., ::-1])
     assert ok, output
     write_whole(output, content.tobytes())
     return len(rows), len(rows[0])
 
 
-def _rows(data: dict[str, Any], split: str, count: int, epochs: range) -> list[list[Cell]]:
+def _cell_rows(
+    data: dict[str, Any],
+    split: str,
+    count: int,
+    epochs: range,
+) -> list[list[Cell]]:
     from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
     from lightning_seg.data.datamodule import (
         SegmentationDataModule,
@@ -141,7 +157,11 @@ def _rows(data: dict[str, Any], split: str, count: int, epochs: range) -> list[l
     return rows
 
 
-def _columns(epochs: range, copies: int, online: bool) -> list[tuple[int, int]]:
+def _columns(
+    epochs: range,
+    copies: int,
+    online: bool,
+) -> list[tuple[int, int]]:
     """The (epoch, copy) of each column: where images have copies, those of the first epoch."""
     if copies == 1:
         return [(epoch, 0) for epoch in epochs] if online else [(0, 0)]

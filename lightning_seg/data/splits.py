@@ -76,7 +76,10 @@ class Split:
         )
 
 
-def load_protocol(name_or_path: str | Path, others: Iterable[str] = ()) -> Split:
+def load_protocol(
+    name_or_path: str | Path,
+    others: Iterable[str] = (),
+) -> Split:
     """Read the protocol shipped under this name, or the CSV file at this path.
 
     The file holds ``# name:`` lines, then ``id,split``.
@@ -107,7 +110,10 @@ def load_protocol(name_or_path: str | Path, others: Iterable[str] = ()) -> Split
 
 
 def _check_pairs(
-    pairs: Sequence[KnownPair], assigned: Mapping[str, str], leaks: bool, path: Path
+    pairs: Sequence[KnownPair],
+    assigned: Mapping[str, str],
+    leaks: bool,
+    path: Path,
 ) -> None:
     if pairs and not leaks:
         raise InputError(f"{path} lists pairs across its splits; add the line '# leaks: yes'.")
@@ -137,7 +143,7 @@ def make_split(
             f"each of {', '.join(SPLITS)} needs at least one "
             "(or test alone has ids, where nothing is to be trained)."
         )
-    return Split(name, version, _digest(assigned), ids, rule, leaks)
+    return Split(name, version, _split_digest(assigned), ids, rule, leaks)
 
 
 def leak_of(digest: str) -> str:
@@ -201,7 +207,7 @@ def _read_pair(text: str, path: Path) -> KnownPair:
     return KnownPair(*parts)
 
 
-def _digest(assigned: Mapping[str, str]) -> str:
+def _split_digest(assigned: Mapping[str, str]) -> str:
     content = "".join(f"{id},{assigned[id]}\n" for id in sorted(assigned))
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
@@ -237,7 +243,9 @@ def check(split: Split, source: Source) -> None:
 
 
 def group_split(
-    groups: Mapping[str, str], fractions: Mapping[str, float], seed: int
+    groups: Mapping[str, str],
+    fractions: Mapping[str, float],
+    seed: int,
 ) -> dict[str, tuple[str, ...]]:
     """Divide ids at random, keeping each group whole.
 
@@ -251,7 +259,7 @@ def group_split(
         fractions: split -> its share of the ids; they sum to 1.
     """
     units = _shuffled_groups(groups, seed)
-    room = _sizes(len(groups), fractions)
+    room = _part_sizes(len(groups), fractions)
     if len(units) < len(room):
         raise InputError(
             f"{len(units)} groups cannot fill the {len(room)} splits {', '.join(room)}; ask for fewer splits."
@@ -270,7 +278,11 @@ def group_split(
     return {name: tuple(sorted(ids)) for name, ids in chosen.items()}
 
 
-def k_fold(groups: Mapping[str, str], k: int, seed: int) -> list[tuple[str, ...]]:
+def k_fold(
+    groups: Mapping[str, str],
+    k: int,
+    seed: int,
+) -> list[tuple[str, ...]]:
     """``k`` folds of nearly equal size, each group in one fold: shuffled, then the largest group first to the smallest fold."""
     units = _shuffled_groups(groups, seed)
     if not 2 <= k <= len(units):
@@ -283,7 +295,10 @@ def k_fold(groups: Mapping[str, str], k: int, seed: int) -> list[tuple[str, ...]
     return [tuple(sorted(fold)) for fold in folds]
 
 
-def _shuffled_groups(groups: Mapping[str, str], seed: int) -> list[list[str]]:
+def _shuffled_groups(
+    groups: Mapping[str, str],
+    seed: int,
+) -> list[list[str]]:
     ids = sorted(groups)
     members: dict[str, list[str]] = defaultdict(list)
     for id in ids:
@@ -292,7 +307,10 @@ def _shuffled_groups(groups: Mapping[str, str], seed: int) -> list[list[str]]:
     return [members[group] for group in dict.fromkeys(groups[id] for id in ids)]
 
 
-def _sizes(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
+def _part_sizes(
+    total: int,
+    fractions: Mapping[str, float],
+) -> dict[str, int]:
     """Whole numbers that sum to ``total``: rounded down, then the largest remainders up."""
     if any(share <= 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:
         raise InputError(

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.errors import InputError
 from lightning_seg.inference.ensemble import Ensemble
 
@@ -65,7 +65,7 @@ def _phantom_pictures(network: Ensemble) -> np.ndarray:
     """Phantoms (B, H, W, C) uint8, larger than the network's size and not square."""
     channels, side = network.trained.in_channels, network.trained.size
     height = _NATIVE if side is None else max(16, side * 4 // 3)
-    images = np.stack([render("polyp", 0, index, height)[0] for index in _POLYPS])
+    images = np.stack([render_phantom("polyp", 0, index, height)[0] for index in _POLYPS])
     if channels != 3:
         images = images[..., np.arange(channels) % 3]
     return np.ascontiguousarray(images[:, :, : height - height // 8])

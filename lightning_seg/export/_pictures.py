@@ -10,7 +10,7 @@ import numpy as np
 
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.reading.pictures import read_picture
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.errors import InputError
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.inputs import find_inputs
@@ -116,7 +116,8 @@ def _phantoms(network: Ensemble, count: int) -> list[np.ndarray]:
     kind = "ct" if channels == 1 else "polyp"
     height = max(16, side * 4 // 3)
     images = [
-        render(kind, 42, index, height)[0][:, : height - height // 8] for index in range(count)
+        render_phantom(kind, 42, index, height)[0][:, : height - height // 8]
+        for index in range(count)
     ]
     return [image[..., np.arange(channels) % image.shape[2]] for image in images]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import resize
+from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.inference.options import PRECISIONS
 from lightning_seg.inference.tta import augmented, check_tta
@@ -73,7 +73,11 @@ class Ensemble:
         """image (H, W, C) uint8 at the network's size, as the images of training and test are
         scaled."""
         side = self.trained.size
-        return image if side is None else resize(Sample(image, image[..., :1]), (side, side)).image
+        return (
+            image
+            if side is None
+            else resize_sample(Sample(image, image[..., :1]), (side, side)).image
+        )
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """images (B, H, W, C) uint8 -> probabilities (B, K, H, W) float32; halves the batch where

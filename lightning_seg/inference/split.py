@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import resize
+from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.inference.images import READERS, picture_rows, write_prediction
 from lightning_seg.inference.mask_rule import MaskRule, resized
@@ -199,7 +199,7 @@ def _sheet_cell(item: Loaded, prediction: Prediction, synthetic: bool) -> _Cell:
     height, width = item.seen.shape[:2]
     scale = min(1.0, _LONGEST / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    small = resize(Sample(item.key.sample.image, item.key.sample.mask), size)
+    small = resize_sample(Sample(item.key.sample.image, item.key.sample.mask), size)
     masks = [_resized_nearest(plane, size) for plane in prediction.mask]
     title = f"{item.key.id}{' (synthetic)' if synthetic else ''}"
     image, truth = (torch.from_numpy(one.transpose(2, 0, 1)) for one in small[:2])

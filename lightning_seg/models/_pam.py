@@ -52,7 +52,11 @@ class LuongAttention(nn.Module):
         self.scale_free = scale_free
         self.map = AttentionMap("pixel_pairs")  # (B, H*W, H*W)
 
-    def forward(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
         maps = self.query(queries), self.key(keys), self.value(keys)
         # (B, H*W, C), contiguous: the kernels that never hold A refuse anything else, silently
         q, k, v = (m.flatten(2).transpose(1, 2).contiguous() for m in maps)
@@ -62,7 +66,12 @@ class LuongAttention(nn.Module):
             out, variance = self._by_rows(q, k, v)
         return out.transpose(1, 2).reshape(maps[0].shape), variance
 
-    def _by_rows(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _by_rows(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
         """``A V`` and R(A), some rows of ``A`` at a time where nobody wants to see it; its gradient computes them again."""
         number = 1 if self.map.wanted else equal_pieces(*q.shape[:2])
         pieces = q.chunk(number, 1)
@@ -79,7 +88,12 @@ class LuongAttention(nn.Module):
             return out, None
         return out, self._variance(torch.stack(moments), q.shape[1])
 
-    def _rows(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def _rows(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Some rows of ``A V``, and the first two moments (2, B) of these rows of ``A`` about ``1 / pixels``."""
         weights = self.map(_NONLINEARITIES[self.nonlinearity](q * self.scale @ k.transpose(1, 2)))
         if not self.regularized:
@@ -107,14 +121,23 @@ def equal_pieces(batch: int, pixels: int) -> int:
 class PAMStage(nn.Module):
     """Upsampling, attention, concatenation, inverted residual; beside the map, the variance of its attention."""
 
-    def __init__(self, up: nn.Module, attention: nn.Module, channels: int) -> None:
+    def __init__(
+        self,
+        up: nn.Module,
+        attention: nn.Module,
+        channels: int,
+    ) -> None:
         super().__init__()
         self.channels = channels
         self.up = up
         self.attention = attention
         self.block = InvertedResidual(2 * channels, channels)
 
-    def forward(self, x: Tensor, skip: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self,
+        x: Tensor,
+        skip: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
         x = self.up(x)
         attended, variance = self.attention(skip, x)
         return self.block(torch.cat([attended, x], 1)), variance
@@ -132,7 +155,10 @@ class PAMDecoder(nn.Module):
         self.channels = stages[-1].channels
         self.regularizer = regularizer
 
-    def forward(self, pyramid: list[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        pyramid: list[Tensor],
+    ) -> Tensor | tuple[Tensor, Tensor]:
         *skips, x = pyramid
         x = self.bottleneck(x)
         variances = []

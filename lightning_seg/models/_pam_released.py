@@ -40,7 +40,11 @@ class ReleasedSkip(nn.Module):
         self.attention = attend(channels, skip_channels, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def forward(self, skip: Tensor, up: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self,
+        skip: Tensor,
+        up: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
         out, variance = self.attention(up, skip)
         return up + self.gamma * out, variance
 

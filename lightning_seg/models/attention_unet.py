@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.models.frame.blocks import AttentionGate, AttentionMap, DoubleConv, resize
+from lightning_seg.models.frame.blocks import AttentionGate, AttentionMap, DoubleConv, resize_maps
 from lightning_seg.models.frame.encoder import make_encoder
 from lightning_seg.models.frame.skeleton import Segmenter
 from lightning_seg.models.unet import FORMS, Layer, UNetStage, transposed, unet_slots
@@ -61,15 +61,20 @@ class GridGate(nn.Module):
 
     def forward(self, gate: Tensor, skip: Tensor) -> Tensor:
         theta = self.theta(skip)
-        weights = self.psi(F.relu(theta + resize(self.phi(gate), theta.shape[-2:]))).sigmoid()
-        return self.out(skip * self.map(resize(weights, skip.shape[-2:])))
+        weights = self.psi(F.relu(theta + resize_maps(self.phi(gate), theta.shape[-2:]))).sigmoid()
+        return self.out(skip * self.map(resize_maps(weights, skip.shape[-2:])))
 
 
 class GridGatedStage(UNetStage):
     """A U-Net step whose skip passes a `GridGate`; what comes from below is the gate before it is upsampled."""
 
     def __init__(
-        self, in_channels: int, skip_channels: int, out_channels: int, block: Layer, up: Layer
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        block: Layer,
+        up: Layer,
     ) -> None:
         super().__init__(in_channels, skip_channels, out_channels, block, up)
         self.gate = GridGate(in_channels, skip_channels)

@@ -28,7 +28,12 @@ def bilinear_conv(in_channels: int, out_channels: int) -> nn.Module:
     )
 
 
-def double_conv_level(in_channels: int, out_channels: int, *after: nn.Module, pool: bool) -> Level:
+def double_conv_level(
+    in_channels: int,
+    out_channels: int,
+    *after: nn.Module,
+    pool: bool,
+) -> Level:
     """Max-pooling, and `DoubleConv` cut before its last norm; ``after`` follows its last ReLU."""
     return Level(
         nn.Sequential(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.errors import InputError
-from lightning_seg.models.frame.blocks import ConvNormAct, resize
+from lightning_seg.models.frame.blocks import ConvNormAct, resize_maps
 from lightning_seg.models.frame.encoder import TimmEncoder
 from lightning_seg.models.frame.skeleton import Segmenter
 
@@ -24,7 +24,12 @@ ENCODER = "resnet50"
 class SeparableConv(nn.Sequential):
     """3x3 depthwise convolution with holes, then 1x1, batch norm, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        dilation: int = 1,
+    ) -> None:
         super().__init__(
             nn.Conv2d(in_channels, in_channels, 3, 1, dilation, dilation, in_channels, bias=False),
             *ConvNormAct(in_channels, out_channels, 1),
@@ -90,7 +95,9 @@ class DeepLabDecoder(nn.Module):
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         fine = self.narrow(pyramid[self.fine])
-        return self.block(torch.cat([resize(self.aspp(pyramid[-1]), fine.shape[-2:]), fine], 1))
+        return self.block(
+            torch.cat([resize_maps(self.aspp(pyramid[-1]), fine.shape[-2:]), fine], 1)
+        )
 
 
 class DeepLabV3Plus(Segmenter):

@@ -54,7 +54,11 @@ class Concat(nn.ModuleList):
 
 
 def vgg_level(
-    in_channels: int, out_channels: int, number: int, *after: nn.Module, pool: bool
+    in_channels: int,
+    out_channels: int,
+    number: int,
+    *after: nn.Module,
+    pool: bool,
 ) -> Level:
     """Max-pooling and ``number`` 3x3 convolutions with ReLU; the raw map lacks the last ReLU."""
     layers: list[nn.Module] = [nn.MaxPool2d(2)] if pool else []
@@ -66,7 +70,12 @@ def vgg_level(
     return Level(nn.Sequential(*layers[:-1]), nn.Sequential(nn.ReLU(), *after))
 
 
-def vgg_encoder(in_channels: int, widths: Sequence[int], bottom: int, raw: bool) -> TappedEncoder:
+def vgg_encoder(
+    in_channels: int,
+    widths: Sequence[int],
+    bottom: int,
+    raw: bool,
+) -> TappedEncoder:
     """VGG-19 whose coarsest map passes an ASPP of ``bottom`` channels."""
     sizes = list(zip((in_channels, *widths), widths, CONVOLUTIONS, strict=False))
     levels = [vgg_level(i, o, n, pool=level > 0) for level, (i, o, n) in enumerate(sizes[:-1])]

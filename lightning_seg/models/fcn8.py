@@ -39,7 +39,11 @@ class FCN8Decoder(nn.Module):
     """VGG's maps before each pooling -> scores of ``channels`` classes at stride 8."""
 
     def __init__(
-        self, channels: tuple[int, ...], num_classes: int, width: int, dropout: float
+        self,
+        channels: tuple[int, ...],
+        num_classes: int,
+        width: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         pool3, pool4, pool5 = channels[-4], channels[-3], channels[-1]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.errors import InputError
-from lightning_seg.models.frame.blocks import ConvNormAct, resize
+from lightning_seg.models.frame.blocks import ConvNormAct, resize_maps
 from lightning_seg.models.frame.encoder import TimmEncoder
 from lightning_seg.models.frame.skeleton import Segmenter
 
@@ -32,7 +32,7 @@ class ConcatDecoder(nn.Module):
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         _, finest, *_ = pyramid
-        return self.mix(torch.cat([resize(x, finest.shape[-2:]) for x in pyramid[1:]], 1))
+        return self.mix(torch.cat([resize_maps(x, finest.shape[-2:]) for x in pyramid[1:]], 1))
 
 
 def set_fusion(body: nn.Module, mode: str) -> None:
@@ -73,7 +73,11 @@ class HRNet(Segmenter):
         super().__init__(body, ConcatDecoder(body.channels), num_classes)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *rest: Any,
     ) -> None:
         old = local_metadata.get("version", self._version) < 2
         set_fusion(self.encoder, "nearest" if old else "bilinear")

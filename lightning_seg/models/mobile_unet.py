@@ -52,7 +52,11 @@ class InvertedResidual(nn.Module):
     """MobileNetV2's: 1x1 to ``expansion`` times the channels, 3x3 depthwise, 1x1 linear; a residual if shapes agree."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, expansion: int = 6
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        expansion: int = 6,
     ) -> None:
         super().__init__()
         inner = expansion * in_channels

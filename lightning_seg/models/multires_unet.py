@@ -52,7 +52,13 @@ class MultiResBlock(nn.Module):
 class ResPath(nn.Module):
     """``length`` residual convolutions, each with norm and ReLU after its sum; ``raw`` gives the last sum."""
 
-    def __init__(self, in_channels: int, out_channels: int, length: int, raw: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        length: int,
+        raw: bool,
+    ) -> None:
         super().__init__()
         inputs = [in_channels] + [out_channels] * (length - 1)
         self.bodies = nn.ModuleList(nn.Conv2d(i, out_channels, 3, padding=1) for i in inputs)
@@ -71,7 +77,12 @@ class ResPath(nn.Module):
 class ResPaths(nn.Module):
     """A `ResPath` on each skip, the longer the finer; the coarsest map passes as it is."""
 
-    def __init__(self, channels: Sequence[int], widths: Sequence[int], raw: bool) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        widths: Sequence[int],
+        raw: bool,
+    ) -> None:
         super().__init__()
         sizes = zip(channels, widths[:-1], range(len(widths) - 1, 0, -1), strict=False)
         self.paths = nn.ModuleList(ResPath(i, o, length, raw) for i, o, length in sizes)

@@ -114,7 +114,11 @@ class NanoDecoder(nn.Module):
     """A residual block at the bottom, then the U-Net loop."""
 
     def __init__(
-        self, channels: Sequence[int], bottom: int, widths: Sequence[int], shortcut: str
+        self,
+        channels: Sequence[int],
+        bottom: int,
+        widths: Sequence[int],
+        shortcut: str,
     ) -> None:
         super().__init__()
         self.bottom = NanoBlock(channels[-1], bottom, shortcut)

@@ -42,7 +42,11 @@ class AttendedSkip(nn.Module):
         self.roles = _QUERY_AND_KEYS[attention]
         self.attention = attend(channels, channels, channels)
 
-    def forward(self, skip: Tensor, up: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self,
+        skip: Tensor,
+        up: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
         maps = {"skip": skip, "up": up}
         out, variance = self.attention(*(maps[role] for role in self.roles))
         return skip + out, variance
@@ -55,14 +59,22 @@ class GatedSkip(nn.Module):
         super().__init__()
         self.gate = AttentionGate(channels, channels, max(1, channels // 2))
 
-    def forward(self, skip: Tensor, up: Tensor) -> tuple[Tensor, None]:
+    def forward(
+        self,
+        skip: Tensor,
+        up: Tensor,
+    ) -> tuple[Tensor, None]:
         return self.gate(up, skip), None
 
 
 class UnattendedSkip(nn.Module):
     """The skip as it is."""
 
-    def forward(self, skip: Tensor, up: Tensor) -> tuple[Tensor, None]:
+    def forward(
+        self,
+        skip: Tensor,
+        up: Tensor,
+    ) -> tuple[Tensor, None]:
         return skip, None
 
 
@@ -156,7 +168,11 @@ class PAMUNet(Segmenter):
         super().__init__(body, decoder, num_classes, skip=last, head=head)
 
 
-def _stages(channels: Sequence[int], attention: str, attend: Attend) -> list[PAMStage]:
+def _stages(
+    channels: Sequence[int],
+    attention: str,
+    attend: Attend,
+) -> list[PAMStage]:
     """Figure 2: each step has the width of its skip."""
     stages = []
     for width, skip in zip(channels[:0:-1], channels[-2::-1], strict=True):

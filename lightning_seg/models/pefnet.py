@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.errors import InputError
-from lightning_seg.models.frame.blocks import keras_norm, resize
+from lightning_seg.models.frame.blocks import keras_norm, resize_maps
 from lightning_seg.models.frame.encoder import TimmEncoder
 from lightning_seg.models.frame.options import refuse
 from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
@@ -37,7 +37,11 @@ def norm_swish(channels: int) -> nn.Sequential:
 class MultiKernel(nn.Module):
     """The sum of convolutions of 1, 3 and 5 pixels, each with its own norm and swish, or bare under one norm."""
 
-    def __init__(self, channels: int, kernel_norm: Literal["branch", "sum"] = "branch") -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel_norm: Literal["branch", "sum"] = "branch",
+    ) -> None:
         super().__init__()
         each = kernel_norm == "branch"
         after = norm_swish if each else nn.Identity
@@ -62,7 +66,7 @@ class LearnedPositions(nn.Module):
             nn.init.trunc_normal_(self.map, std=0.2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + resize(self.map, x.shape[-2:])
+        return x + resize_maps(self.map, x.shape[-2:])
 
 
 class SinePositions(nn.Module):
@@ -86,7 +90,12 @@ class SinePositions(nn.Module):
 class EarlyTapEncoder(TimmEncoder):
     """A ConvNeXt whose map at stride 16 is that after block 9 of its stage; the coarsest map still sees all of them."""
 
-    def __init__(self, name: str, in_channels: int, options: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        in_channels: int,
+        options: dict[str, Any] | None,
+    ) -> None:
         super().__init__(name, in_channels, options)
         stage: Any = getattr(self.body, "stages_2", None)
         if "convnext" not in name or len(stage.blocks) < TAP:
@@ -252,7 +261,11 @@ def _mix_plainly(channels: int) -> nn.Module:
     return _conv_swish(channels, channels)
 
 
-def _positions(kind: str, grids: list[int], base: float) -> Callable[[int], nn.Module]:
+def _positions(
+    kind: str,
+    grids: list[int],
+    base: float,
+) -> Callable[[int], nn.Module]:
     """A constructor of positions, called once per stage from coarse to fine; ``grids`` are the stages' sides in cells."""
     remaining = iter(grids)
     if kind == "learned":

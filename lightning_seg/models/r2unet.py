@@ -39,7 +39,13 @@ class Recurrent(nn.Module):
 class RecurrentResidual(nn.Module):
     """``z + R_2(R_1(relu(bn(z))))`` with ``z`` the 1x1 convolution of the input, max-pooled first where ``pool``."""
 
-    def __init__(self, in_channels: int, out_channels: int, steps: int, pool: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        steps: int,
+        pool: bool = False,
+    ) -> None:
         super().__init__()
         self.enter = nn.Sequential(
             nn.MaxPool2d(2) if pool else nn.Identity(), nn.Conv2d(in_channels, out_channels, 1)

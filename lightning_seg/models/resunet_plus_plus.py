@@ -61,7 +61,12 @@ class AttendedStage(nn.Module):
     """The decoder map times attention that sees the skip, of ``maps`` channels (None: its own), then a `NearestStage` of ``block``."""
 
     def __init__(
-        self, in_channels: int, skip_channels: int, out_channels: int, block: Any, maps: int | None
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        block: Any,
+        maps: int | None,
     ) -> None:
         super().__init__()
         self.skip = nn.Sequential(norm_act_conv(skip_channels, in_channels), nn.MaxPool2d(2))
@@ -83,7 +88,10 @@ class ExcitedBlock(nn.Sequential):
         )
 
 
-def _paper(in_channels: int, widths: Sequence[int]) -> tuple[list[nn.Module], nn.Module, nn.Module]:
+def _paper(
+    in_channels: int,
+    widths: Sequence[int],
+) -> tuple[list[nn.Module], nn.Module, nn.Module]:
     """Levels, decoder and the end of the head in the form of its own paper."""
     *finer, deepest, bridge = widths
     sizes = zip(finer, (*finer[1:], deepest), strict=True)
@@ -101,7 +109,10 @@ def _paper(in_channels: int, widths: Sequence[int]) -> tuple[list[nn.Module], nn
     )
 
 
-def _dca(in_channels: int, widths: Sequence[int]) -> tuple[list[nn.Module], nn.Module, nn.Module]:
+def _dca(
+    in_channels: int,
+    widths: Sequence[int],
+) -> tuple[list[nn.Module], nn.Module, nn.Module]:
     """The same in the form of the Dual Cross-Attention paper."""
     *finer, deepest, bridge = widths
     first = widths[0]

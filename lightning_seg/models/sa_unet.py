@@ -87,7 +87,10 @@ class DoublingStage(nn.Module):
         return self.block(torch.cat([x, skip if self.attend is None else self.attend(skip, x)], 1))
 
 
-def initialize(net: nn.Module, he: tuple[type[nn.Module], ...]) -> None:
+def initialize(
+    net: nn.Module,
+    he: tuple[type[nn.Module], ...],
+) -> None:
     """The start of the papers' code: biases at zero, weights by He or, Keras' default, by Glorot.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.models.frame.blocks import resize
+from lightning_seg.models.frame.blocks import resize_maps
 from lightning_seg.models.frame.encoder import make_encoder
 from lightning_seg.models.frame.skeleton import Segmenter, UNetDecoder
 from lightning_seg.models.frame.skip import make_skip
@@ -22,7 +22,14 @@ from lightning_seg.models.unet import UNetStage
 class TransformerBottleneck(nn.Module):
     """Self-attention over the cells of the coarsest map; the other levels pass as they are."""
 
-    def __init__(self, channels: int, grid: int, width: int, depth: int, heads: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        grid: int,
+        width: int,
+        depth: int,
+        heads: int,
+    ) -> None:
         super().__init__()
         self.inner = nn.Conv2d(channels, width, 1)
         self.position = nn.Parameter(torch.zeros(1, width, grid, grid))
@@ -39,7 +46,7 @@ class TransformerBottleneck(nn.Module):
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
         *finer, x = pyramid
         x = self.inner(x)
-        x = x + resize(self.position, x.shape[-2:])
+        x = x + resize_maps(self.position, x.shape[-2:])
         tokens = self.layers(x.flatten(2).transpose(1, 2))  # (B, H*W, width)
         return [*finer, self.outer(tokens.transpose(1, 2).reshape(x.shape))]
 

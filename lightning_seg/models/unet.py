@@ -63,7 +63,9 @@ class UNetStage(nn.Module):
 
 
 def unet_slots(
-    body: ConvEncoder | TimmEncoder, stage: Stage, skip: str | dict[str, Any] | None
+    body: ConvEncoder | TimmEncoder,
+    stage: Stage,
+    skip: str | dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The arguments of a `Segmenter` with encoder ``body``, the skip module ``skip`` and the U-Net loop over ``stage``."""
     between = make_skip(skip, body.channels, body.strides)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.models.frame.blocks import ConvNormAct, DoubleConv, resize
+from lightning_seg.models.frame.blocks import ConvNormAct, DoubleConv, resize_maps
 from lightning_seg.models.frame.encoder import make_encoder
 from lightning_seg.models.frame.skeleton import Output, pad_to_multiple
 from lightning_seg.models.frame.skip import make_skip
@@ -38,7 +38,11 @@ class FullScaleStage(nn.Module):
         self.streams = nn.ModuleList(stream(i, width) for i in channels)
         self.join = join(len(channels) * width, out_channels)
 
-    def forward(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
+    def forward(
+        self,
+        maps: Sequence[Tensor],
+        size: torch.Size,
+    ) -> Tensor:
         return self.join(
             torch.cat([s(_match(x, size)) for s, x in zip(self.streams, maps, strict=True)], 1)
         )
@@ -55,7 +59,12 @@ class FullScaleDecoder(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], width: int, stream: ConvBlock, join: ConvBlock, deeper: bool
+        self,
+        channels: Sequence[int],
+        width: int,
+        stream: ConvBlock,
+        join: ConvBlock,
+        deeper: bool,
     ) -> None:
         super().__init__()
         depth = len(channels) - 1
@@ -81,7 +90,7 @@ class FullScaleDecoder(nn.Module):
 def _match(x: Tensor, size: torch.Size) -> Tensor:
     """Finer maps are max-pooled, coarser ones upsampled, to ``size``."""
     factor = x.shape[-1] // size[-1]  # whole, as the image is padded
-    return F.max_pool2d(x, factor) if factor > 1 else resize(x, size)
+    return F.max_pool2d(x, factor) if factor > 1 else resize_maps(x, size)
 
 
 class ClassGate(nn.Module):
@@ -160,5 +169,5 @@ class UNet3Plus(nn.Module):
         if self.gate is not None:
             gate = self.gate(pyramid[-1])
             logits = [self.gate.apply_to(x, gate) for x in logits]
-        logits = [resize(x, padded.shape[-2:])[..., :height, :width] for x in logits]
+        logits = [resize_maps(x, padded.shape[-2:])[..., :height, :width] for x in logits]
         return Output(logits[0], tuple(logits[1:])) if len(logits) > 1 else logits[0]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.models.frame.blocks import DoubleConv, resize
+from lightning_seg.models.frame.blocks import DoubleConv, resize_maps
 from lightning_seg.models.frame.encoder import make_encoder
 from lightning_seg.models.frame.skeleton import Segmenter
 from lightning_seg.models.frame.skip import make_skip
@@ -36,7 +36,7 @@ class NestedDecoder(nn.Module):
         rows = [[level] for level in pyramid]
         for column in self.nodes:
             for i, node in enumerate(column.children()):
-                below = resize(rows[i + 1][len(rows[i]) - 1], rows[i][0].shape[-2:])
+                below = resize_maps(rows[i + 1][len(rows[i]) - 1], rows[i][0].shape[-2:])
                 rows[i].append(node(torch.cat([*rows[i], below], 1)))
         return rows[0][-1]
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_seg.data.augment.pipeline import PRESETS, Augmentation
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import resize
+from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError
 
 MakeSource = Callable[..., Any]
@@ -73,7 +73,10 @@ def test_shrinking_averages_the_image_and_keeps_the_mask_in_place() -> None:
     image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
     mask = np.zeros((8, 8, 1), np.uint8)
     mask[2:6, 4:] = 1
-    small, tiny = resize(Sample(image, mask), (4, 4)), resize(Sample(image**2, mask), (2, 2))
+    small, tiny = (
+        resize_sample(Sample(image, mask), (4, 4)),
+        resize_sample(Sample(image**2, mask), (2, 2)),
+    )
     assert np.array_equal(small.mask[..., 0], mask[::2, ::2, 0])
     assert np.allclose(small.image[..., 0], image.reshape(4, 2, 4, 2).mean(axis=(1, 3)), atol=0.5)
     assert np.allclose(
@@ -85,7 +88,7 @@ def test_a_resized_mask_is_not_shifted_against_its_image() -> None:
     """The centroid stays at the same fraction of the frame, also for factors that are no whole numbers."""
     image = np.zeros((530, 622, 3), np.uint8)
     cv2.circle(image, (200, 300), 100, (255, 255, 255), -1)
-    small = resize(Sample(image, image[..., :1] // 255), (256, 256))
+    small = resize_sample(Sample(image, image[..., :1] // 255), (256, 256))
     centres = [
         np.argwhere(part > 0.5).mean(axis=0)
         for part in (small.image[..., 0] / 255, small.mask[..., 0])
@@ -96,7 +99,7 @@ def test_a_resized_mask_is_not_shifted_against_its_image() -> None:
 def test_without_a_size_different_shapes_are_refused(make_source: MakeSource) -> None:
     source = make_source()
     read = source.read
-    source.read = lambda id: resize(read(id), (20, 20)) if id == "s02" else read(id)
+    source.read = lambda id: resize_sample(read(id), (20, 20)) if id == "s02" else read(id)
     with pytest.raises(InputError, match=r"sample 's02' has the shape \(20, 20, 3\).*give a size"):
         SegmentationDataset(source, ["s00", "s01", "s02"], None, None)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.export._check import clean_environment
 from lightning_seg.export._load_alone import ABSENT
 from lightning_seg.training.module import SegmentationModule
@@ -33,7 +33,7 @@ def build(architecture: str = "unet", seed: int = 0, **arguments: Any) -> Segmen
 
 
 def _phantoms(channels: int) -> torch.Tensor:
-    images = np.stack([render("polyp", 0, index, 64)[0] for index in (2, 5)])[
+    images = np.stack([render_phantom("polyp", 0, index, 64)[0] for index in (2, 5)])[
         ..., np.arange(channels) % 3
     ]
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())

@@ -20,7 +20,7 @@ from experiments import record
 from experiments.leaderboard.__main__ import main as leaderboard
 from experiments.runs import results_of
 from lightning_seg import cli
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.export.card import card
 from lightning_seg.export.hf import export_hf
 from lightning_seg.runs import find_checkpoint
@@ -242,7 +242,7 @@ def test_the_snippets_run_as_they_stand_and_give_the_masks_of_the_checkpoint(
 ) -> None:
     checkpoint = find_checkpoint(tested, "best")
     export_hf(checkpoint, tmp_path / "polyps")
-    picture, _ = render("polyp", 0, 2, 64)
+    picture, _ = render_phantom("polyp", 0, 2, 64)
     Image.fromarray(picture).save(tmp_path / "image.jpg", quality=95)
     snippets = re.findall(
         r"```python\n(.*?)```", (tmp_path / "polyps" / "README.md").read_text(), re.DOTALL

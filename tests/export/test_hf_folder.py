@@ -18,8 +18,8 @@ from PIL import Image
 import lightning_seg as ls
 from lightning_seg.__main__ import main
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.sources.phantom import render
-from lightning_seg.data.store.cache import resize
+from lightning_seg.data.sources.phantom import render_phantom
+from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.export import _check, hf
 from lightning_seg.export.remote.image_processing_lightning_seg import LightningSegImageProcessor
@@ -52,7 +52,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_model_processor_and_pipeline_do_what_the_checkpoint_does_where_lightning_seg_is_absent(
     folder: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    picture = render("polyp", 0, 2, 96)[0][:, :80]
+    picture = render_phantom("polyp", 0, 2, 96)[0][:, :80]
     Image.fromarray(picture).save(tmp_path / "image.png")
     run_alone(
         f"""
@@ -181,14 +181,14 @@ def test_pictures_are_scaled_as_in_training_but_for_one_grey_level_of_few_pixels
     noise = np.random.default_rng(abs(seed)).integers(0, 256, (*old, channels), np.uint8)
     smooth = cv2.GaussianBlur(noise, (0, 0), 2).reshape(noise.shape)
     for image in (noise, smooth):
-        expected = resize(Sample(image, image[..., :1]), new).image.astype(int)
+        expected = resize_sample(Sample(image, image[..., :1]), new).image.astype(int)
         found = resize_alone(image, new).astype(int)
         assert np.abs(found - expected).max() <= 1
         assert (found != expected).sum() <= max(3, 0.05 * found.size)
 
 
 def test_the_processor_takes_what_pictures_come_as() -> None:
-    image, _ = render("polyp", 0, 2, 48)
+    image, _ = render_phantom("polyp", 0, 2, 48)
     processor = LightningSegImageProcessor({"height": 32, "width": 24})
     tensor = processor([image, Image.fromarray(image)], return_tensors="pt")["pixel_values"]
     assert tensor.shape == (2, 3, 32, 24)

@@ -12,7 +12,7 @@ from PIL import Image
 
 import lightning_seg as ls
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.errors import InputError
 from lightning_seg.export import onnx as export
 from lightning_seg.export._pictures import _spread_evenly, choose_pictures
@@ -37,7 +37,9 @@ def write_checkpoint(path: Path, size: int | None = 32, sharp: bool = True, **ch
                 -1
             ]
             head.weight *= 20
-            polyp = torch.from_numpy(render("polyp", 3, 0, 96)[0]).permute(2, 0, 1)[None] / 255
+            polyp = (
+                torch.from_numpy(render_phantom("polyp", 3, 0, 96)[0]).permute(2, 0, 1)[None] / 255
+            )
             head.bias -= module(polyp).logits.mean((0, 2, 3))
     content = {
         "state_dict": module.state_dict(),
@@ -69,7 +71,7 @@ def pictures(folder: Path) -> Path:
     place = folder / "pictures"
     place.mkdir()
     for number, (height, width) in enumerate([(70, 90), (64, 45), (25, 30)]):
-        Image.fromarray(render("polyp", 3, number, 96)[0][:height, :width]).save(
+        Image.fromarray(render_phantom("polyp", 3, number, 96)[0][:height, :width]).save(
             place / f"{number}.png"
         )
     return place

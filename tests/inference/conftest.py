@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.training.module import SegmentationModule
 
 WIDTHS = {"widths": [4, 8]}
@@ -76,7 +76,7 @@ def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     (folder / "below").mkdir(parents=True)
     for number in range(7):
-        image, _ = render("polyp", 42, number, 64)
+        image, _ = render_phantom("polyp", 42, number, 64)
         place = folder / ("below" if number == 6 else "") / f"picture {number}.png"
         Image.fromarray(image[: 64 - 3 * number, : 40 + 3 * number]).save(place)
     return folder

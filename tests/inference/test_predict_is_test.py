@@ -10,8 +10,8 @@ from PIL import Image
 
 from lightning_seg import cli
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.sources.phantom import render
-from lightning_seg.data.store.cache import resize
+from lightning_seg.data.sources.phantom import render_phantom
+from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.inference.__main__ import main
@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("images", "masks"):
         (root / name).mkdir()
     for number in range(30):
-        image, mask = render("polyp", 42, number, 80)
+        image, mask = render_phantom("polyp", 42, number, 80)
         cut = np.s_[: 80 - number, : 50 + number]
         Image.fromarray(image[cut]).save(root / "images" / f"p{number:02d}.png")
         Image.fromarray(mask[cut][..., 0] * 255).save(root / "masks" / f"p{number:02d}.png")
@@ -127,7 +127,7 @@ def counted(masks, data, ids, size=None):
         truth = (
             truth
             if size is None
-            else resize(Sample(np.repeat(truth, 3, 2), truth), (size, size)).mask
+            else resize_sample(Sample(np.repeat(truth, 3, 2), truth), (size, size)).mask
         )
         found, truth = read(masks / f"{id}.png") > 0, truth[..., 0] > 0
         assert found.shape == truth.shape

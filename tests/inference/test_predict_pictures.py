@@ -16,7 +16,7 @@ from PIL import Image
 import lightning_seg as ls
 from lightning_seg.__main__ import main as front
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import resize
+from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.inference.__main__ import main
 from lightning_seg.inference.coco import contours, run_lengths
@@ -43,7 +43,7 @@ def predict(checkpoint, source, output, *options):
 def plain(checkpoint, path, size=32):
     """Probabilities (H, W) by a loop without any of the code under test, scaled by torch."""
     image = np.asarray(Image.open(path).convert("RGB"))
-    scaled = resize(Sample(image, image[..., :1]), (size, size)).image
+    scaled = resize_sample(Sample(image, image[..., :1]), (size, size)).image
     module = SegmentationModule.load(checkpoint)
     with torch.inference_mode():
         found = module(torch.from_numpy(scaled.transpose(2, 0, 1).copy())[None]).logits.sigmoid()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lightning_seg as ls
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.inference.__main__ import main
 from lightning_seg.inference.pictures import overlay
 
@@ -22,7 +22,7 @@ def video(request, tmp_path):
     codec = cv2.VideoWriter.fourcc(*("MJPG" if request.param == ".avi" else "mp4v"))
     writer = cv2.VideoWriter(str(path), codec, 10.0, (64, 48))
     for number in range(FRAMES):
-        writer.write(render("polyp", 42, number // 7, 64)[0][:48, :, ::-1].copy())
+        writer.write(render_phantom("polyp", 42, number // 7, 64)[0][:48, :, ::-1].copy())
     writer.release()
     return path
 

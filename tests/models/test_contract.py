@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_seg import models
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 
 UNET_A = ("attention_unet", "resunet", "transunet", "unet", "unet3plus", "unetplusplus")
 SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1]}
@@ -92,7 +92,7 @@ def image(batch: int = 1, channels: int = 3, height: int = 64, width: int = 64) 
 @cache
 def phantoms(size: int) -> tuple[Tensor, Tensor]:
     """Two images, about normed, and their masks, with a polyp each."""
-    images, masks = zip(*(render("polyp", 0, index, size) for index in POLYPS), strict=True)
+    images, masks = zip(*(render_phantom("polyp", 0, index, size) for index in POLYPS), strict=True)
     # contiguous: in channels_last, torch 2.15's CPU kernel of a strided 1x1 convolution of fewer than 16 channels corrupts memory
     pixels, truth = (
         torch.from_numpy(np.stack(x).transpose(0, 3, 1, 2).copy()).float() for x in (images, masks)

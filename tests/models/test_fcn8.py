@@ -7,7 +7,7 @@ from torch import nn
 from lightning_seg import models
 from lightning_seg.errors import InputError
 from lightning_seg.models.fcn8 import BilinearUp
-from lightning_seg.models.frame.blocks import resize
+from lightning_seg.models.frame.blocks import resize_maps
 
 
 def test_parameters_and_multiply_adds(gmacs: Callable[[nn.Module, int], float]) -> None:
@@ -23,7 +23,7 @@ def test_the_way_up_starts_as_bilinear_interpolation_of_each_class(factor: int) 
     inner = slice(factor, -factor)  # at the border a transposed convolution sees zeros
     torch.testing.assert_close(
         BilinearUp(3, factor)(x)[..., inner, inner],
-        resize(x, (6 * factor, 6 * factor))[..., inner, inner],
+        resize_maps(x, (6 * factor, 6 * factor))[..., inner, inner],
     )
 
 

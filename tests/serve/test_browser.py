@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import lightning_seg as ls
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from tests.inference.conftest import write_checkpoint
 from tests.serve.browser import BINARY, Browser
 
@@ -78,7 +78,7 @@ def page(server, browser):
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
-    image, _ = render("polyp", 42, 1, SIDE)
+    image, _ = render_phantom("polyp", 42, 1, SIDE)
     file = tmp_path_factory.mktemp("pictures") / "phantom.png"
     Image.fromarray(image[:160]).save(file)
     return file

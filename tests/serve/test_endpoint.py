@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 import lightning_seg as ls
 from lightning_seg.__main__ import main as front
 from lightning_seg.data.show import COLOURS
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.errors import InputError
 from lightning_seg.inference.pictures import overlay
 from lightning_seg.serve import listen
@@ -67,7 +67,7 @@ def two_classes(tmp_path_factory):
 
 
 def picture(number=0, suffix="png", **options):
-    image, _ = render("polyp", 42, number, 96)
+    image, _ = render_phantom("polyp", 42, number, 96)
     file = io.BytesIO()
     Image.fromarray(image[:80]).save(
         file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix), **options

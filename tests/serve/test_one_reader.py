@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from lightning_seg.data.reading.pictures import as_picture, read_picture
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.export.hf import write_model
 from lightning_seg.export.remote.image_processing_lightning_seg import LightningSegImageProcessor
 from lightning_seg.inference.ensemble import load_ensemble
@@ -17,7 +17,7 @@ from lightning_seg.serve._limits import Limits, RequestError
 from lightning_seg.serve._upload import Upload, read_upload
 from tests.inference.conftest import write_checkpoint
 
-COLOURS = render("polyp", 42, 3, 40)[0][:32]
+COLOURS = render_phantom("polyp", 42, 3, 40)[0][:32]
 
 
 def turned(orientation):

@@ -24,26 +24,46 @@ class Kernel(NamedTuple):
     mask: Change
 
 
-def _unchanged(transform: Any, mask: np.ndarray, params: Params) -> np.ndarray:
+def _unchanged(
+    transform: Any,
+    mask: np.ndarray,
+    params: Params,
+) -> np.ndarray:
     return mask
 
 
-def _draw(transform: Any, image: np.ndarray, mask: np.ndarray) -> Params:
+def _draw_params(
+    transform: Any,
+    image: np.ndarray,
+    mask: np.ndarray,
+) -> Params:
     params: Params = transform.get_params()
     return params
 
 
-def _library_draw(transform: Any, image: np.ndarray, mask: np.ndarray) -> Params:
+def _library_draw(
+    transform: Any,
+    image: np.ndarray,
+    mask: np.ndarray,
+) -> Params:
     given = {"image": image, "mask": mask}
     params: Params = transform.update_transform_params(transform.get_params(), given)
     return params | transform.get_params_dependent_on_data(params, given)
 
 
-def _library_image(transform: Any, image: np.ndarray, params: Params) -> np.ndarray:
+def _library_image(
+    transform: Any,
+    image: np.ndarray,
+    params: Params,
+) -> np.ndarray:
     return np.ascontiguousarray(transform.apply(image, **params))
 
 
-def _library_mask(transform: Any, mask: np.ndarray, params: Params) -> np.ndarray:
+def _library_mask(
+    transform: Any,
+    mask: np.ndarray,
+    params: Params,
+) -> np.ndarray:
     return np.ascontiguousarray(transform.apply_to_mask(mask, **params))
 
 
@@ -63,7 +83,11 @@ def _flip(axis: int) -> Change:
     return lambda transform, image, params: cv2.flip(image, axis).reshape(image.shape)
 
 
-def _turn(transform: Any, image: np.ndarray, mask: np.ndarray) -> Params:
+def _turn_matrix(
+    transform: Any,
+    image: np.ndarray,
+    mask: np.ndarray,
+) -> Params:
     """The matrix (2, 3) of a rotation about the centre."""
     angle = np.deg2rad(transform.py_random.uniform(*transform.limit) % 360)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -75,13 +99,21 @@ def _turn(transform: Any, image: np.ndarray, mask: np.ndarray) -> Params:
     }
 
 
-def _rotate(transform: Any, image: np.ndarray, params: Params) -> np.ndarray:
+def _rotate(
+    transform: Any,
+    image: np.ndarray,
+    params: Params,
+) -> np.ndarray:
     return _warp(
         image, params["matrix"], transform.interpolation, transform.border_mode, transform.fill
     )
 
 
-def _rotate_mask(transform: Any, mask: np.ndarray, params: Params) -> np.ndarray:
+def _rotate_mask(
+    transform: Any,
+    mask: np.ndarray,
+    params: Params,
+) -> np.ndarray:
     return _warp(
         mask,
         params["matrix"],
@@ -92,7 +124,11 @@ def _rotate_mask(transform: Any, mask: np.ndarray, params: Params) -> np.ndarray
 
 
 def _warp(
-    image: np.ndarray, matrix: np.ndarray, interpolation: int, border: int, fill: Any
+    image: np.ndarray,
+    matrix: np.ndarray,
+    interpolation: int,
+    border: int,
+    fill: Any,
 ) -> np.ndarray:
     height, width, channels = image.shape
     value = (fill,) * channels if np.isscalar(fill) else tuple(fill)
@@ -111,7 +147,11 @@ def _warp(
     )
 
 
-def _jitter(transform: Any, image: np.ndarray, params: Params) -> np.ndarray:
+def _jitter_colour(
+    transform: Any,
+    image: np.ndarray,
+    params: Params,
+) -> np.ndarray:
     image = image.copy()  # then changed in place
     for number in params["order"]:
         name, change = _COLOUR[number]
@@ -124,11 +164,19 @@ def _jitter(transform: Any, image: np.ndarray, params: Params) -> np.ndarray:
 _LEVELS = np.arange(256, dtype=np.float32)
 
 
-def _brighter(transform: Any, image: np.ndarray, factor: float) -> np.ndarray:
+def _brighter(
+    transform: Any,
+    image: np.ndarray,
+    factor: float,
+) -> np.ndarray:
     return _looked_up(image, _LEVELS * np.float32(factor))
 
 
-def _contrasted(transform: Any, image: np.ndarray, factor: float) -> np.ndarray:
+def _contrasted(
+    transform: Any,
+    image: np.ndarray,
+    factor: float,
+) -> np.ndarray:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else image
     mean = cv2.sumElems(grey)[0] / grey.size
     return _looked_up(image, _LEVELS * factor + mean * (1 - factor))
@@ -140,12 +188,20 @@ def _looked_up(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     return image
 
 
-def _saturated(transform: Any, image: np.ndarray, factor: float) -> np.ndarray:
+def _saturated(
+    transform: Any,
+    image: np.ndarray,
+    factor: float,
+) -> np.ndarray:
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return grey if factor == 0 else cv2.addWeighted(image, factor, grey, 1 - factor, 0, dst=image)
 
 
-def _hue(transform: Any, image: np.ndarray, factor: float) -> np.ndarray:
+def _hue(
+    transform: Any,
+    image: np.ndarray,
+    factor: float,
+) -> np.ndarray:
     return transform.transforms[3](image, factor)
 
 
@@ -156,8 +212,8 @@ _COLOUR = (
     ("hue", _hue),
 )
 _KERNELS = {
-    "HorizontalFlip": Kernel(_draw, _flip(1), _flip(1)),
-    "VerticalFlip": Kernel(_draw, _flip(0), _flip(0)),
-    "Rotate": Kernel(_turn, _rotate, _rotate_mask),
-    "ColorJitter": Kernel(_draw, _jitter, _unchanged),
+    "HorizontalFlip": Kernel(_draw_params, _flip(1), _flip(1)),
+    "VerticalFlip": Kernel(_draw_params, _flip(0), _flip(0)),
+    "Rotate": Kernel(_turn_matrix, _rotate, _rotate_mask),
+    "ColorJitter": Kernel(_draw_params, _jitter_colour, _unchanged),
 }

@@ -54,7 +54,10 @@ class DeviceAugmentation:
                     row[: len(found)] = found
         return torch.from_numpy(rows)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(
+        self,
+        batch: dict[str, Any],
+    ) -> dict[str, Any]:
         """The batch with image (B, C, H, W), mask and region uint8 changed, and without ``draw``."""
         draws: Tensor = batch.pop("draw")
         parts = {name: batch[name].float() for name in _PARTS if name in batch}
@@ -70,7 +73,11 @@ class DeviceAugmentation:
 Parts = dict[str, Tensor]
 
 
-def _rotated(parts: Parts, row: Tensor, transform: dict[str, Any]) -> Parts:
+def _rotated(
+    parts: Parts,
+    row: Tensor,
+    transform: dict[str, Any],
+) -> Parts:
     cos, sin, zero = row[:, 1], row[:, 2], torch.zeros_like(row[:, 1])
     height, width = parts["image"].shape[-2:]
     theta = torch.stack(
@@ -87,7 +94,11 @@ def _rotated(parts: Parts, row: Tensor, transform: dict[str, Any]) -> Parts:
     return moved | {"image": moved["image"].round()}
 
 
-def _coloured(parts: Parts, row: Tensor, transform: dict[str, Any]) -> Parts:
+def _coloured(
+    parts: Parts,
+    row: Tensor,
+    transform: dict[str, Any],
+) -> Parts:
     """Brightness, contrast and saturation blend with black, with the mean grey and with the grey, in the order drawn."""
     image = parts["image"]
     for place in range(4):
@@ -114,7 +125,7 @@ def _grey(image: Tensor) -> Tensor:
     return (image * weights).sum(1, keepdim=True).round()
 
 
-def _plain(option: str, transform: dict[str, Any]) -> bool:
+def _plain_option(option: str, transform: dict[str, Any]) -> bool:
     return option in ("name", "p")
 
 
@@ -136,8 +147,8 @@ def _colours(option: str, transform: dict[str, Any]) -> bool:
 
 
 _OPTIONS: dict[str, Callable[[str, dict[str, Any]], bool]] = {
-    "HorizontalFlip": _plain,
-    "VerticalFlip": _plain,
+    "HorizontalFlip": _plain_option,
+    "VerticalFlip": _plain_option,
     "Rotate": _turns,
     "ColorJitter": _colours,
 }

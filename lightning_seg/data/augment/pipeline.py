@@ -52,13 +52,13 @@ def transforms_of(augment: str | Transforms) -> Transforms:
     if not isinstance(augment, str):
         return augment
     if Path(augment).suffix in (".yaml", ".yml"):
-        return _read(Path(augment).expanduser())
+        return _read_transforms(Path(augment).expanduser())
     if augment not in PRESETS:
         raise unknown("augmentation preset", augment, PRESETS)
     return PRESETS[augment]
 
 
-def _read(path: Path) -> Transforms:
+def _read_transforms(path: Path) -> Transforms:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -118,7 +118,7 @@ class Augmentation:
         """The sample changed: its region moves with the masks, and is 0 where nothing was before."""
         if not self._steps:
             return sample
-        changed = _run(self._steps, sample, self._numbers(key))
+        changed = _run_steps(self._steps, sample, self._numbers(key))
         image, before = changed.image, sample.image
         if image.shape != before.shape or image.dtype != before.dtype:
             raise InputError(
@@ -127,7 +127,11 @@ class Augmentation:
             )
         return changed
 
-    def draws(self, sample: Sample, key: Key) -> list[dict[str, Any] | None]:
+    def draws(
+        self,
+        sample: Sample,
+        key: Key,
+    ) -> list[dict[str, Any] | None]:
         """What ``change`` would draw for each transform of the library: its parameters, or None where it is not applied."""
         numbers = self._numbers(key)
         return [step.draw(sample, numbers) for step in self._steps if isinstance(step, _Transform)]
@@ -160,7 +164,11 @@ class _Transform:
                 0  # what comes in from outside is ignored
             )
 
-    def draw(self, sample: Sample, draw: Draw) -> dict[str, Any] | None:
+    def draw(
+        self,
+        sample: Sample,
+        draw: Draw,
+    ) -> dict[str, Any] | None:
         """The parameters of the transform, or None where chance has it that it is not applied."""
         self.built.set_random_state(draw.generator, draw.python)
         return (
@@ -187,7 +195,12 @@ class _Transform:
 class _OneOf:
     """One of several steps, with the chance of their weights."""
 
-    def __init__(self, steps: list[Step], weights: list[float], p: float) -> None:
+    def __init__(
+        self,
+        steps: list[Step],
+        weights: list[float],
+        p: float,
+    ) -> None:
         self.steps, self.p = steps, p
         self.weights = [weight / sum(weights) for weight in weights]
 
@@ -205,13 +218,17 @@ class _ByCopy:
 
     def __call__(self, sample: Sample, draw: Draw) -> Sample:
         return (
-            _run(self.chains[(draw.copy - 1) % len(self.chains)], sample, draw)
+            _run_steps(self.chains[(draw.copy - 1) % len(self.chains)], sample, draw)
             if draw.copy
             else sample
         )
 
 
-def _run(steps: Iterable[Step], sample: Sample, draw: Draw) -> Sample:
+def _run_steps(
+    steps: Iterable[Step],
+    sample: Sample,
+    draw: Draw,
+) -> Sample:
     for step in steps:
         sample = step(sample, draw)
     return sample
@@ -237,7 +254,7 @@ def _step(transform: Any) -> Step:
             f"the transform {transform} has no name; write {{name: HorizontalFlip, p: 0.5}}."
         )
     if name not in _OWN:
-        return _Transform(_build(name, arguments))
+        return _Transform(_build_transform(name, arguments))
     _check_arguments(name, arguments, _OWN[name])
     p, entries = _chance(name, arguments.get("p", 0.5)), arguments.get("transforms")
     if name == "MixedFlip":
@@ -267,7 +284,7 @@ def _chance(name: str, p: Any) -> float:
     return float(p)
 
 
-def _build(name: str, arguments: dict[str, Any]) -> Any:
+def _build_transform(name: str, arguments: dict[str, Any]) -> Any:
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = (
         "1"  # before the import, which would ask PyPI for a newer version
     )
@@ -303,7 +320,11 @@ def _kinds(library: Any) -> dict[str, Any]:
     }  # leaves out the bases
 
 
-def _check_arguments(name: str, given: dict[str, Any], legal: list[str]) -> None:
+def _check_arguments(
+    name: str,
+    given: dict[str, Any],
+    legal: list[str],
+) -> None:
     for argument in given:
         if argument not in legal:
             near = get_close_matches(argument, legal, n=1, cutoff=0.5)

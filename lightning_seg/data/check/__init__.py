@@ -1,6 +1,6 @@
 """Is a data set what it claims? Counts, damaged files, masks, duplicates, and what crosses the splits of a protocol.
 
-``examine`` reads every sample once, as training would, and returns a `Report`; ``page`` draws it. Loads no torch.
+``examine_data`` reads every sample once, as training would, and returns a `Report`; ``page`` draws it. Loads no torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from lightning_seg.data.check.annotations import Annotations, annotated_twice
-from lightning_seg.data.check.duplicates import SAME_VIEW, Pair, find_pairs
+from lightning_seg.data.check.duplicates import SAME_VIEW, Pair, find_duplicates
 from lightning_seg.data.check.facts import Damage, Facts, gather, sample_ids
 from lightning_seg.data.check.foreground import (
     SplitForeground,
@@ -151,7 +151,7 @@ class Report:
         return int(bool(self.damages) or incomplete or leaks or self.inverted or lacking)
 
 
-def examine(
+def examine_data(
     dataset: str,
     source: Source,
     protocols: Sequence[Split],
@@ -167,14 +167,14 @@ def examine(
         threshold: of its masks.
         near: look for near duplicates too, which takes most of the time; not in images drawn by a program, which repeat
             their shapes by design.
-        likeness: from which two pictures are frames of one view (see ``duplicates.find_pairs``).
+        likeness: from which two pictures are frames of one view (see ``duplicates.find_duplicates``).
         progress: (what is done, how often) -> a wrapper of the loop that does it.
     """
     ids = sample_ids(source)
     found = list(progress("reading", len(ids))(gather(source, ids)))
     facts = [one for one in found if isinstance(one, Facts)]
     near = near and not getattr(source, "synthetic", False)
-    pairs = find_pairs(facts, progress("comparing", 0), near, likeness)
+    pairs = find_duplicates(facts, progress("comparing", 0), near, likeness)
     annotations = [] if hasattr(source, "expand") else annotated_twice(source, pairs)
     return Report(
         dataset,
@@ -196,7 +196,10 @@ def examine(
 
 
 def _crossings(
-    protocol: Split, source: Source, pairs: Sequence[Pair], annotations: Sequence[Annotations]
+    protocol: Split,
+    source: Source,
+    pairs: Sequence[Pair],
+    annotations: Sequence[Annotations],
 ) -> Crossings:
     home: dict[str, str] = {}
     missing: list[str] = []
@@ -226,7 +229,10 @@ def _crossings(
     )
 
 
-def _likely_crossings(source: Source, home: Mapping[str, str]) -> dict[str, str]:
+def _likely_crossings(
+    source: Source,
+    home: Mapping[str, str],
+) -> dict[str, str]:
     """Of ids whose names look like one patient's, two that stand in different splits: id -> id.
 
     Where groups are known, or the images are drawn by a program, names mean nothing.

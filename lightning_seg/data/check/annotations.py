@@ -36,11 +36,16 @@ def annotated_twice(source: Source, pairs: Sequence[Pair]) -> list[Annotations]:
         first, second = source.read(pair.first), source.read(pair.second)
         matrix = _native_map(first.image, second.image)
         if matrix is not None:
-            found.append(Annotations(pair.first, pair.second, _dice(first, second, matrix)))
+            found.append(
+                Annotations(pair.first, pair.second, _dice_by_class(first, second, matrix))
+            )
     return sorted(found, key=lambda each: min(each.dice))
 
 
-def _native_map(first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+def _native_map(
+    first: np.ndarray,
+    second: np.ndarray,
+) -> np.ndarray | None:
     """(2, 3) map of the first image's pixels to the second's; None where there is none."""
     if first.shape == second.shape and np.array_equal(first, second):
         return np.eye(2, 3)
@@ -60,7 +65,11 @@ def _scaling(image: np.ndarray, seen: NamedTuple) -> np.ndarray:
     return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])
 
 
-def _dice(first: Sample, second: Sample, matrix: np.ndarray) -> tuple[float, ...]:
+def _dice_by_class(
+    first: Sample,
+    second: Sample,
+    matrix: np.ndarray,
+) -> tuple[float, ...]:
     height, width = second.mask.shape[:2]
     shown = _laid(np.ones(first.mask.shape[:2], np.uint8), matrix, (width, height))
     values = []
@@ -72,5 +81,9 @@ def _dice(first: Sample, second: Sample, matrix: np.ndarray) -> tuple[float, ...
     return tuple(values)
 
 
-def _laid(plane: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _laid(
+    plane: np.ndarray,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
     return cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_NEAREST)

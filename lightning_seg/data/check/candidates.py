@@ -34,7 +34,10 @@ class Candidate(NamedTuple):
     mirrored: bool
 
 
-def by_features(plain: Sequence[Features], mirrored: Sequence[Features]) -> set[Candidate]:
+def by_features(
+    plain: Sequence[Features],
+    mirrored: Sequence[Features],
+) -> set[Candidate]:
     """Pairs of which three features of one are, of all pictures, nearest to features of the other: also under any crop."""
     target, owners = _strongest(plain)
     if len(target) < 2:
@@ -78,7 +81,7 @@ def by_crops(views: Sequence[View]) -> dict[Candidate, np.ndarray | None]:
                 if turn == 0
                 else _unit([_turned(_small(part[crop][0]), turn) for part in parts])
             )
-            for i, j, rank, value in _neighbours(turned, plain, nearest, alike):
+            for i, j, rank, value in _likely_neighbours(turned, plain, nearest, alike):
                 candidate = Candidate(min(i, j), max(i, j), turn >= 4)
                 found.setdefault(candidate, None)
                 if rank < _FIRST and value >= best.get(candidate, _AS_IT_LIES):
@@ -115,7 +118,7 @@ def _turned_corners(corners: np.ndarray, turn: int) -> np.ndarray:
     return np.ascontiguousarray(np.stack([after[0, 0], after[0, 1], after[1, 0]]), np.float32)
 
 
-def _neighbours(
+def _likely_neighbours(
     turned: np.ndarray, plain: np.ndarray, nearest: int, alike: float
 ) -> Iterable[tuple[int, int, int, float]]:
     """(i, j, rank, correlation of the turned i with j), for the nearest others of each i."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lightning_seg.data.check.candidates import by_crops, by_features
 from lightning_seg.data.check.facts import Facts
-from lightning_seg.data.check.registration import Likeness, affine_map, compare, features
+from lightning_seg.data.check.registration import Likeness, affine_map, compare_views, features
 from lightning_seg.data.check.views import View
 
 KINDS = ("identical", "same picture", "same view")
@@ -32,7 +32,7 @@ class Pair(NamedTuple):
     likeness: float
 
 
-def find_pairs(
+def find_duplicates(
     facts: Sequence[Facts],
     progress: Callable[[Iterable], Iterable] = iter,
     near: bool = True,
@@ -45,7 +45,7 @@ def find_pairs(
     """
     found = _likenesses([fact.view for fact in facts], progress) if near else {}
     pairs = {
-        (facts[i].id, facts[j].id): (_kind(likeness, least), likeness.detail)
+        (facts[i].id, facts[j].id): (_pair_kind(likeness, least), likeness.detail)
         for (i, j), likeness in found.items()
     }
     pairs |= _identical(facts)
@@ -64,18 +64,18 @@ def _likenesses(
     for (first, second, mirrored), as_it_lies in progress(sorted(candidates.items())):
         found = affine_map((mirror if mirrored else plain)[first], plain[second])
         for matrix in (one for one in (as_it_lies, found) if one is not None):
-            likeness = compare(views[first], views[second], matrix)
+            likeness = compare_views(views[first], views[second], matrix)
             best[first, second] = max(likeness, best.get((first, second), likeness), key=_rank)
     return best
 
 
 def _rank(likeness: Likeness) -> tuple[bool, float]:
     return bool(
-        _kind(likeness)
+        _pair_kind(likeness)
     ), likeness.detail  # text alone that agrees in a corner must not hide the picture
 
 
-def _kind(likeness: Likeness, least: float = SAME_VIEW) -> str:
+def _pair_kind(likeness: Likeness, least: float = SAME_VIEW) -> str:
     if likeness.detail >= SAME_PICTURE and likeness.strain <= RIGID:
         return "same picture"
     alike = likeness.detail >= least and likeness.strain <= ELASTIC

@@ -52,30 +52,35 @@ def sample_ids(source: Source) -> list[str]:
     for id in source.ids:
         for sample in source.expand(id):
             scans.setdefault(source.groups.get(sample, id), []).append(sample)
-    return [slices[int(place)] for slices in scans.values() for place in _spread(len(slices))]
+    return [
+        slices[int(place)] for slices in scans.values() for place in _spread_places(len(slices))
+    ]
 
 
-def _spread(count: int) -> Sequence[float]:
+def _spread_places(count: int) -> Sequence[float]:
     return list(dict.fromkeys(np.linspace(0, count - 1, SLICES + 2)[1:-1].astype(int).tolist()))
 
 
-def gather(source: Source, ids: Sequence[str]) -> Iterator[Facts | Damage]:
+def gather(
+    source: Source,
+    ids: Sequence[str],
+) -> Iterator[Facts | Damage]:
     """The facts of each sample, in order; a file that cannot be read is a `Damage`, and the rest goes on."""
     workers = (
         1 if hasattr(source, "expand") else os.cpu_count()
     )  # a volume stays decoded while its slices are read
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(lambda id: _facts(source, id), ids)
+        yield from pool.map(lambda id: _sample_facts(source, id), ids)
 
 
-def _facts(source: Source, id: str) -> Facts | Damage:
+def _sample_facts(source: Source, id: str) -> Facts | Damage:
     try:
         sample = source.read(id)
     except InputError as error:
         return Damage(id, str(error))
     foreground = tuple(sample.mask.reshape(-1, sample.mask.shape[2]).mean(axis=0).tolist())
     rim = _rim_share(sample.mask.max(axis=2))
-    hashes = (_digest(sample.image), _digest(sample.mask))
+    hashes = (_array_digest(sample.image), _array_digest(sample.mask))
     return Facts(
         id,
         sample.image.shape,
@@ -92,7 +97,7 @@ def _rim_share(mask: np.ndarray) -> float:
     return float(rim.mean())
 
 
-def _digest(array: np.ndarray) -> str:
+def _array_digest(array: np.ndarray) -> str:
     return hashlib.sha256(
         repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()
     ).hexdigest()

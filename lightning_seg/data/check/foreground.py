@@ -38,7 +38,9 @@ class SplitForeground(NamedTuple):
 
 
 def foreground_of_splits(
-    facts: Sequence[Facts], home: Mapping[str, str], classes: Sequence[str]
+    facts: Sequence[Facts],
+    home: Mapping[str, str],
+    classes: Sequence[str],
 ) -> list[SplitForeground]:
     """Each split of a protocol that has samples; ``home``: sample -> split."""
     found = []

@@ -16,7 +16,7 @@ def likely_groups(ids: Sequence[str]) -> dict[str, str]:
     their last part, or their first part, is a name with a number that several ids share.
     ``img_001`` does not.
     """
-    words = {id: _words(id) for id in ids}
+    words = {id: _name_words(id) for id in ids}
     if not ids or min(map(len, words.values())) < 2:
         return {}
     for count in (-1, 1):
@@ -26,7 +26,7 @@ def likely_groups(ids: Sequence[str]) -> dict[str, str]:
     return {}
 
 
-def _words(id: str) -> list[str]:
+def _name_words(id: str) -> list[str]:
     words = [word for word in re.split(r"[^A-Za-z0-9]+", id) if word]
     joined = _ONE_WORD.fullmatch(words[0]) if len(words) == 1 else None
     return list(joined.groups()) if joined else words

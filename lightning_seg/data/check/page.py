@@ -27,7 +27,7 @@ class Tile(NamedTuple):
     caption: str
 
 
-class Row(NamedTuple):
+class PairRow(NamedTuple):
     """A pair with its two pictures."""
 
     title: str
@@ -36,10 +36,10 @@ class Row(NamedTuple):
 
 def write_page(report: Report, source: Source, path: Path) -> None:
     """Write the page; InputError where ``path`` cannot be written."""
-    write_whole(path, render(report, source).encode())
+    write_whole(path, render_page(report, source).encode())
 
 
-def render(report: Report, source: Source) -> str:
+def render_page(report: Report, source: Source) -> str:
     """The page as text."""
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True).get_template(
@@ -50,7 +50,7 @@ def render(report: Report, source: Source) -> str:
     return template.render(
         report=report,
         lines=lines(report),
-        pairs=[_row(report, source, pair) for pair in ordered[:MOST_PAIRS]],
+        pairs=[_pair_row(report, source, pair) for pair in ordered[:MOST_PAIRS]],
         masks=[row for row in _odd_masks(report, source) if row.tiles],
         values=_bars(np.log1p(report.greys.counts)) if report.greys else [],
         shares=[(name, _bars(_histogram(report, k))) for k, name in enumerate(report.classes)]
@@ -63,7 +63,7 @@ def _grouped(report: Report, pair: Pair) -> bool:
     return report.groups.get(pair.first) == report.groups.get(pair.second)
 
 
-def _row(report: Report, source: Source, pair: Pair) -> Row:
+def _pair_row(report: Report, source: Source, pair: Pair) -> PairRow:
     places = {
         id: ", ".join(
             f"{one.protocol.name}: {one.home.get(id, 'unused')}" for one in report.protocols
@@ -72,13 +72,13 @@ def _row(report: Report, source: Source, pair: Pair) -> Row:
     }
     known = "one group" if _grouped(report, pair) else "no common group"
     title = f"{pair.kind}, likeness {pair.likeness:.2f}, {known}"
-    return Row(
+    return PairRow(
         title,
         [_tile(source, id, f"{id} ({place})" if place else id) for id, place in places.items()],
     )
 
 
-def _odd_masks(report: Report, source: Source) -> list[Row]:
+def _odd_masks(report: Report, source: Source) -> list[PairRow]:
     shared = [id for pair in report.same_masks for id in pair]
     by_share = sorted(report.facts, key=lambda fact: max(fact.foreground))
     extremes = [fact.id for fact in (*by_share[:3], *by_share[-3:])] if len(by_share) > 6 else []
@@ -90,7 +90,7 @@ def _odd_masks(report: Report, source: Source) -> list[Row]:
         "smallest and largest": extremes,
     }
     return [
-        Row(f"{title} ({len(ids)})", [_tile(source, id, id) for id in ids[:MOST_MASKS]])
+        PairRow(f"{title} ({len(ids)})", [_tile(source, id, id) for id in ids[:MOST_MASKS]])
         for title, ids in kinds.items()
     ]
 

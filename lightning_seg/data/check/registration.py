@@ -88,7 +88,7 @@ def root(descriptors: np.ndarray) -> np.ndarray:
     return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
 
 
-def compare(first: View, second: View, matrix: np.ndarray) -> Likeness:
+def compare_views(first: View, second: View, matrix: np.ndarray) -> Likeness:
     """The likeness of two pictures, the first being laid over the second by ``matrix`` (2, 3)."""
     height, width = second.grey.shape
     laid = cv2.warpAffine(first.grey, matrix, (width, height))
@@ -120,15 +120,19 @@ def _strain(flow: np.ndarray, inside: np.ndarray) -> float:
     return float(np.median(np.sqrt(sum((part**2).sum(axis=2) for part in gradients))[inside > 0]))
 
 
-def _agreement(first: np.ndarray, second: np.ndarray, inside: np.ndarray) -> tuple[float, int]:
+def _agreement(
+    first: np.ndarray,
+    second: np.ndarray,
+    inside: np.ndarray,
+) -> tuple[float, int]:
     """Median correlation of the details of two pictures, over blocks that lie inside and are not flat; their number."""
     weight = inside.astype(np.float32)
-    share = _mean(weight)
+    share = _block_means(weight)
     safe = np.maximum(share, 1e-3)
     a, b = (_detail(picture) * weight for picture in (first, second))
-    mean_a, mean_b = _mean(a) / safe, _mean(b) / safe
-    var_a, var_b = _mean(a * a) / safe - mean_a**2, _mean(b * b) / safe - mean_b**2
-    covariance = _mean(a * b) / safe - mean_a * mean_b
+    mean_a, mean_b = _block_means(a) / safe, _block_means(b) / safe
+    var_a, var_b = _block_means(a * a) / safe - mean_a**2, _block_means(b * b) / safe - mean_b**2
+    covariance = _block_means(a * b) / safe - mean_a * mean_b
     use = (share > 0.7) & (np.minimum(var_a, var_b) > 0.25)
     if use.sum() < _LEAST_BLOCKS:
         return 0.0, 0
@@ -141,7 +145,7 @@ def _detail(picture: np.ndarray) -> np.ndarray:
     return smooth - cv2.GaussianBlur(smooth, (0, 0), 4)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def _block_means(values: np.ndarray) -> np.ndarray:
     """Block means, one in ``_STRIDE`` pixels."""
     return cv2.boxFilter(values, -1, (_BLOCK, _BLOCK), borderType=cv2.BORDER_CONSTANT)[
         ::_STRIDE, ::_STRIDE

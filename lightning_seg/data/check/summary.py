@@ -29,10 +29,10 @@ class Line(NamedTuple):
 
 def lines(report: Report) -> list[Line]:
     """All findings, in the order of the checks."""
-    found = [_count(report), _files(report), *_left_aside(report)]
+    found = [_count_line(report), _files_line(report), *_left_aside(report)]
     if report.facts:
         found += [
-            _sizes(report),
+            _sizes_line(report),
             *_greys(report),
             *_foreground(report),
             *_odd(report),
@@ -65,7 +65,7 @@ def print_lines(report: Report) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def _count(report: Report) -> Line:
+def _count_line(report: Report) -> Line:
     what = "scans" if report.scans else "images"
     if report.official is None:
         return Line("ok", "count", f"{report.count} {what}; the owners state no number")
@@ -74,7 +74,7 @@ def _count(report: Report) -> Line:
     return Line("fault", "count", f"{report.count} {what}; the owners state {report.official}")
 
 
-def _files(report: Report) -> Line:
+def _files_line(report: Report) -> Line:
     read = (
         f"{len(report.facts)} slices of the scans were read"
         if report.scans
@@ -85,7 +85,7 @@ def _files(report: Report) -> Line:
     return Line(
         "fault",
         "files",
-        f"{len(report.damages)} cannot be read: {_few([d.sentence for d in report.damages])}",
+        f"{len(report.damages)} cannot be read: {_few_texts([d.sentence for d in report.damages])}",
     )
 
 
@@ -93,7 +93,7 @@ def _left_aside(report: Report) -> list[Line]:
     return [Line("note", "left aside", sentence) for sentence in report.left_aside]
 
 
-def _sizes(report: Report) -> Line:
+def _sizes_line(report: Report) -> Line:
     shapes = Counter(fact.shape for fact in report.facts)
     smallest, largest = (
         f"{shape[1]}x{shape[0]}" for shape in (min(shapes, key=_area), max(shapes, key=_area))
@@ -171,9 +171,11 @@ def _odd(report: Report) -> list[Line]:
     )
     for title, ids, level in kinds:
         if ids:
-            found.append(Line(level, title, f"{len(ids)} of {len(report.facts)}: {_few(ids)}"))
+            found.append(
+                Line(level, title, f"{len(ids)} of {len(report.facts)}: {_few_texts(ids)}")
+            )
     if report.same_masks:
-        pairs = _few([f"{first} = {second}" for first, second in report.same_masks])
+        pairs = _few_texts([f"{first} = {second}" for first, second in report.same_masks])
         found.append(
             Line(
                 "note",
@@ -213,16 +215,18 @@ def _protocol(crossings: Crossings, report: Report) -> list[Line]:
             Line(
                 "fault",
                 title,
-                f"{len(crossings.missing)} of its ids are missing: {_few(crossings.missing)}",
+                f"{len(crossings.missing)} of its ids are missing: {_few_texts(crossings.missing)}",
             )
         )
     if crossings.groups:
-        groups = _few([f"{group} ({', '.join(splits)})" for group, splits in crossings.groups])
+        groups = _few_texts(
+            [f"{group} ({', '.join(splits)})" for group, splits in crossings.groups]
+        )
         found.append(
             Line("leak", title, f"LEAK: {len(crossings.groups)} groups cross its splits: {groups}")
         )
     if crossings.pairs:
-        pairs = _few([_pair(pair, crossings) for pair in crossings.pairs])
+        pairs = _few_texts([_pair(pair, crossings) for pair in crossings.pairs])
         found.append(
             Line(
                 "leak",
@@ -233,7 +237,7 @@ def _protocol(crossings: Crossings, report: Report) -> list[Line]:
     found += _annotations(crossings.annotations, title)
     if crossings.likely:
         placed = [_placed(pair, crossings) for pair in crossings.likely.items()]
-        found.append(Line("amber", title, f"{_LIKELY} {_few(placed)}"))
+        found.append(Line("amber", title, f"{_LIKELY} {_few_texts(placed)}"))
     found += _one_sided(crossings, report)
     if found:
         return found
@@ -288,7 +292,7 @@ def _pair(pair: Pair, crossings: Crossings) -> str:
     return f"{_placed(pair[:2], crossings)}, {pair.kind}"
 
 
-def _few(texts: Sequence[str]) -> str:
+def _few_texts(texts: Sequence[str]) -> str:
     return "; ".join(texts[:SHOWN]) + (
         f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     )

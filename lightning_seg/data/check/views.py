@@ -59,7 +59,12 @@ def crops(picture: View) -> dict[str, tuple[np.ndarray, Corners]]:
     }
 
 
-def _corners(top: int, bottom: int, left: int, right: int) -> Corners:
+def _corners(
+    top: int,
+    bottom: int,
+    left: int,
+    right: int,
+) -> Corners:
     low, high = (
         (left - 0.5, top - 0.5),
         (right - 0.5, bottom - 0.5),

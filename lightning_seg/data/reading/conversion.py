@@ -23,7 +23,11 @@ _ORIENTATION = 0x0112  # of EXIF
 _SUBFILE_TYPE = 254  # of TIFF: whether a page is a smaller copy (1) or a mask (4) of another
 
 
-def picture_array(picture: Any, channels: int = 3, name: str = "the picture") -> np.ndarray:
+def picture_array(
+    picture: Any,
+    channels: int = 3,
+    name: str = "the picture",
+) -> np.ndarray:
     """The pixels (H, W, C) uint8 of a picture in memory, RGB or grey.
 
     Args:

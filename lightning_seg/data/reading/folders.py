@@ -21,10 +21,10 @@ class Aside:
 
     def sentences(self) -> list[str]:
         """``files that are no pictures: 3 (a.txt, b.txt, c.dcm)`` for each reason."""
-        return [f"{why}: {len(paths)} ({_few(paths)})" for why, paths in self.reasons.items()]
+        return [f"{why}: {len(paths)} ({_few_names(paths)})" for why, paths in self.reasons.items()]
 
 
-def _few(paths: list[Path]) -> str:
+def _few_names(paths: list[Path]) -> str:
     names = [path.name for path in paths[:_SHOWN]]
     return ", ".join([*names, "..."] if len(paths) > _SHOWN else names)
 

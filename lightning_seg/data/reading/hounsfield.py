@@ -13,7 +13,11 @@ _NO_TISSUE = 500  # HU from which a window shows bone alone
 LOOKED_AT = 9  # slices that stand for a volume
 
 
-def check_hounsfield(values: np.ndarray, window: tuple[float, float], path: Path) -> None:
+def check_hounsfield(
+    values: np.ndarray,
+    window: tuple[float, float],
+    path: Path,
+) -> None:
     """InputError where values are not HU though the window expects it.
 
     Args:

@@ -119,7 +119,11 @@ def distinct_values(values: np.ndarray) -> Sequence[float]:
     return np.unique(values).tolist()
 
 
-def _strange_values(path: Path, found: Sequence[float], coloured: bool) -> str:
+def _strange_values(
+    path: Path,
+    found: Sequence[float],
+    coloured: bool,
+) -> str:
     kind = "colours" if coloured else "grey values"
     names = [f"#{int(value):06x}" if coloured else f"{value:g}" for value in found]
     few = len(names) <= _SHOWN
@@ -178,7 +182,11 @@ def _third_mode(grey: np.ndarray, bright: np.ndarray) -> str:
     return f"this one has areas of grey (about {int(np.median(values))})"
 
 
-def _beyond(grey: np.ndarray, bright: np.ndarray, reach: int) -> np.ndarray:
+def _beyond(
+    grey: np.ndarray,
+    bright: np.ndarray,
+    reach: int,
+) -> np.ndarray:
     """Pixels that lie further than ``reach`` from the other side, bright from dark."""
     square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     near_bright = cv2.dilate(bright.astype(np.uint8), square) > 0
@@ -208,7 +216,11 @@ def _uncoloured(picture: Image.Image, path: Path) -> np.ndarray:
     return np.array(Image.fromarray(rgb).convert("L"))
 
 
-def _told_by_threshold(picture: Image.Image, path: Path, threshold: int) -> np.ndarray:
+def _told_by_threshold(
+    picture: Image.Image,
+    path: Path,
+    threshold: int,
+) -> np.ndarray:
     """The mask ``grey > threshold``; the values of 16 bits are brought to the scale that ends at 255."""
     lossy, wide = is_lossy(picture), picture.mode in WIDE_MODES
     grey = _scaled_to_8_bits(picture, path) if wide else _uncoloured(picture, path)

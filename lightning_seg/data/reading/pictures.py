@@ -39,7 +39,9 @@ def is_picture(name: str) -> bool:
 
 
 def decoded(
-    path: Path, convert: Callable[[Image.Image, Path], Result], content: bytes | None = None
+    path: Path,
+    convert: Callable[[Image.Image, Path], Result],
+    content: bytes | None = None,
 ) -> Result:
     """What ``convert`` makes of the opened picture; InputError for a file that is damaged or none.
 
@@ -78,7 +80,11 @@ def read_grey(path: Path, content: bytes | None = None) -> np.ndarray:
     return decoded(path, lambda picture, name: picture_array(picture, 1, str(name)), content)
 
 
-def read_picture(path: Path, channels: int, content: bytes | None = None) -> np.ndarray:
+def read_picture(
+    path: Path,
+    channels: int,
+    content: bytes | None = None,
+) -> np.ndarray:
     """The picture (H, W, C) as a network of 3 or 1 channels takes it, exactly as training reads it."""
     check_channels(channels)
     try:

@@ -72,10 +72,10 @@ def to_canonical(array: np.ndarray, affine: Affine) -> np.ndarray:
     """(I, J, K) of a file with this affine as (slices, rows, columns): a view."""
     import nibabel
 
-    return nibabel.orientations.apply_orientation(array, _turn(affine))
+    return nibabel.orientations.apply_orientation(array, _canonical_turn(affine))
 
 
-def _turn(affine: Affine) -> np.ndarray:
+def _canonical_turn(affine: Affine) -> np.ndarray:
     import nibabel
 
     own, canonical = nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(CANONICAL)
@@ -83,13 +83,13 @@ def _turn(affine: Affine) -> np.ndarray:
 
 
 def _permuted(values: Sequence[Any], affine: Affine) -> Any:
-    places = _turn(affine)[:, 0].astype(int)  # axis -> its place in the canonical frame
+    places = _canonical_turn(affine)[:, 0].astype(int)  # axis -> its place in the canonical frame
     return tuple(values[places.tolist().index(place)] for place in range(3))
 
 
 def read_grid(path: Path) -> Grid:
     """The lattice of a NIfTI file, from its header alone; InputError for a damaged file or one that is not 3-D."""
-    image = _open(path)
+    image = _open_nifti(path)
     shape = _three(image.shape, path)
     axis_codes(image.affine, path)
     return Grid(shape, image.affine, path)
@@ -100,14 +100,14 @@ def read_volume(path: Path) -> np.ndarray:
 
     InputError for a damaged or truncated file, one that is not 3-D, and values that are not finite.
     """
-    image = _open(path)
+    image = _open_nifti(path)
     shape = _three(image.shape, path)
     try:
         scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
         array = np.asarray(image.dataobj, np.float32 if scaled else None)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(
-            f"{path} cannot be decoded ({_reason(error)}); fetch or copy this file again."
+            f"{path} cannot be decoded ({_error_reason(error)}); fetch or copy this file again."
         ) from error
     array = array.reshape(shape)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -134,7 +134,7 @@ def read_labels_volume(path: Path) -> np.ndarray:
     return array.astype(np.uint8, copy=False)
 
 
-def _open(path: Path) -> Any:
+def _open_nifti(path: Path) -> Any:
     import nibabel
 
     if not path.is_file():
@@ -154,15 +154,18 @@ def _open(path: Path) -> Any:
         nibabel.spatialimages.HeaderDataError,
     ) as error:
         raise InputError(
-            f"{path} is no readable volume ({_reason(error)}); fetch or copy this file again."
+            f"{path} is no readable volume ({_error_reason(error)}); fetch or copy this file again."
         ) from error
 
 
-def _reason(error: BaseException) -> str:
+def _error_reason(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].strip()
 
 
-def _three(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
+def _three(
+    shape: tuple[int, ...],
+    path: Path,
+) -> tuple[int, int, int]:
     if len(shape) < 3 or 0 in shape or any(length > 1 for length in shape[3:]):
         raise InputError(
             f"{path} has the shape {shape}, not that of one volume (I, J, K); extract one volume from it."

@@ -38,7 +38,10 @@ class CHASEDB1(Pairs):
     names: ClassVar[tuple[str, ...]] = ("CHASE_DB1", "CHASEDB1", "chase_db1", "chasedb1")
 
     def __init__(
-        self, root: Path | None = None, observer: str = "1stHO", mask_threshold: int | None = None
+        self,
+        root: Path | None = None,
+        observer: str = "1stHO",
+        mask_threshold: int | None = None,
     ) -> None:
         if observer not in OBSERVERS:
             raise unknown("observer of CHASE_DB1", observer, OBSERVERS)

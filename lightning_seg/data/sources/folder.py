@@ -36,7 +36,7 @@ from lightning_seg.data.sources.base.pairs import (
     numbered_masks,
     paired,
 )
-from lightning_seg.data.sources.base.tables import Row, read_table
+from lightning_seg.data.sources.base.tables import TableRow, read_table
 from lightning_seg.errors import InputError
 
 NONZERO = "nonzero"
@@ -176,7 +176,7 @@ class Folder:
 
     def _paired(
         self, images_dir: Path, masks_dir: Path, suffix: str, pattern: str | None
-    ) -> dict[str, Row]:
+    ) -> dict[str, TableRow]:
         one_folder = images_dir == masks_dir
         known = find_pictures(images_dir, True, None if one_folder else masks_dir, self.aside)
         others = None if one_folder else images_dir
@@ -190,7 +190,7 @@ class Folder:
         rows = {}
         for stem, (image, mask) in pairs.items():
             more = [] if one_folder and not suffix else _further(free, stem, suffix, mask)
-            rows[stem] = Row(image, (mask, *more), _group(stem, pattern), "")
+            rows[stem] = TableRow(image, (mask, *more), _group_of(stem, pattern), "")
         used = {path for row in rows.values() for path in (row.image, *row.masks)}
         for path in free.values():
             if path not in used:
@@ -230,7 +230,12 @@ def _told_by_suffix(suffix: str) -> Callable[[str], bool]:
     return lambda stem: not mask.fullmatch(stem)
 
 
-def _further(free: dict[str, Path], stem: str, suffix: str, mask: Path) -> list[Path]:
+def _further(
+    free: dict[str, Path],
+    stem: str,
+    suffix: str,
+    mask: Path,
+) -> list[Path]:
     """The other masks of a picture; InputError where only their number says that they are."""
     found = numbered_masks(free, stem + suffix, separated=not suffix or suffix[-1].isdigit())
     if found and not suffix:
@@ -250,7 +255,7 @@ def _united(first: Sample, second: Sample) -> Sample:
     return Sample(first.image, first.mask | second.mask, region)
 
 
-def _group(id: str, pattern: str | None) -> str:
+def _group_of(id: str, pattern: str | None) -> str:
     if pattern is None:
         return id
     try:

@@ -57,7 +57,7 @@ class GlaS(Pairs):
 
     def find_groups(self) -> dict[str, str]:
         """id -> its patient; InputError for a picture that is none of the data set."""
-        known = patients()
+        known = glas_patients()
         for id in self.ids:
             if id not in known:
                 raise InputError(
@@ -79,7 +79,7 @@ def _is_picture(stem: str) -> bool:
     return not stem.endswith("_anno")
 
 
-def patients() -> dict[str, str]:
+def glas_patients() -> dict[str, str]:
     """id -> patient, for all 165 pictures."""
     lines = (PROTOCOLS / "glas-patients.csv").read_text(encoding="utf-8").splitlines()
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
@@ -88,7 +88,7 @@ def patients() -> dict[str, str]:
 
 def protocol() -> str:
     """The text of ``protocols/glas.csv``, made by the rule in its header."""
-    training = {id: patient for id, patient in patients().items() if id.startswith("train_")}
+    training = {id: patient for id, patient in glas_patients().items() if id.startswith("train_")}
     split = group_split(training, {"train": 0.9, "val": 0.1}, seed=42)
-    split["test"] = tuple(id for id in patients() if id not in training)
+    split["test"] = tuple(id for id in glas_patients() if id not in training)
     return protocol_text("glas", 1, _RULE, split, leaks=True)

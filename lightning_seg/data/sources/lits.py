@@ -19,7 +19,7 @@ from lightning_seg.data.sources.base.scans import (
     ScanSource,
     Slices,
     chosen_labels,
-    find_pairs,
+    find_scans,
 )
 from lightning_seg.data.splits import k_fold, protocol_text
 from lightning_seg.data.store.planes import Scan, settings
@@ -83,7 +83,7 @@ class LiTS(ScanSource):
             raise unknown("kind of labels", labels, LABELS)
         chosen = chosen_labels(classes, LABELS[labels])
         place, aside = find_root("lits", root, NAMES), Aside()
-        pairs = find_pairs(place, "volume-", "segmentation-", LAYOUT, aside=aside)
+        pairs = find_scans(place, "volume-", "segmentation-", LAYOUT, aside=aside)
         scans = {
             f"volume-{number}": Scan(*files, highest=2, align=align)
             for number, files in pairs.items()

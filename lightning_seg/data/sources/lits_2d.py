@@ -57,7 +57,7 @@ class LiTS2D(Pairs):
 
     def find_groups(self) -> dict[str, str]:
         """id -> its patient, as far as known."""
-        return patients(self.ids)
+        return lits_patients(self.ids)
 
 
 def scans(ids: list[str]) -> dict[str, str]:
@@ -71,7 +71,7 @@ def scans(ids: list[str]) -> dict[str, str]:
     return {id: f"scan {match[1]}" for id, match in found.items() if match}
 
 
-def patients(ids: list[str]) -> dict[str, str]:
+def lits_patients(ids: list[str]) -> dict[str, str]:
     """id -> scan, or the first scan of its patient where several are known to be of one."""
     again = {f"scan {second}": f"scan {first}" for second, first in _ONE_PATIENT.items()}
     return {id: again.get(scan, scan) for id, scan in scans(ids).items()}
@@ -90,7 +90,7 @@ def protocol(ids: list[str]) -> str:
 
 def second_protocol(ids: list[str]) -> str:
     """The text of ``protocols/lits-2d-v2.csv``, made from the first version and the 643 ids."""
-    joined = patients(ids)
+    joined = lits_patients(ids)
     home = load_protocol("lits-2d").home
     moved = {id for id in ids if joined[id] == f"scan {_ONE_PATIENT['10002']}"}
     split = {

@@ -56,10 +56,14 @@ class MoNuSeg:
     in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "monuseg"
 
-    def __init__(self, root: Path | None = None, mask_threshold: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | None = None,
+        mask_threshold: int | None = None,
+    ) -> None:
         check_threshold(mask_threshold)
         self.mask_threshold, self.aside = mask_threshold, Aside()
-        self._files = _pairs(find_root("monuseg", root, NAMES), self.aside)
+        self._files = _picture_pairs(find_root("monuseg", root, NAMES), self.aside)
         self.ids = list(self._files)
         self.groups = {id: "-".join(id.split("-")[:3]) for id in self.ids}
 
@@ -79,13 +83,20 @@ class MoNuSeg:
         mask = self._mask(truth, image.shape[:2])
         return joined(picture, image, truth, mask[..., None])
 
-    def _mask(self, truth: Path, shape: tuple[int, ...]) -> np.ndarray:
+    def _mask(
+        self,
+        truth: Path,
+        shape: tuple[int, ...],
+    ) -> np.ndarray:
         if truth.suffix.lower() == ".xml":
             return rasterise(outlines(truth), shape)
         return read_mask(truth, self.mask_threshold)
 
 
-def _pairs(root: Path, aside: Aside) -> dict[str, tuple[Path, Path]]:
+def _picture_pairs(
+    root: Path,
+    aside: Aside,
+) -> dict[str, tuple[Path, Path]]:
     """id -> (picture, its outlines or else its mask), sorted."""
     pictures: dict[str, Path] = {}
     drawn: dict[str, Path] = {}
@@ -142,7 +153,10 @@ def _corner(vertex: ElementTree.Element) -> tuple[float, float]:
     return float(vertex.attrib["X"]), float(vertex.attrib["Y"])
 
 
-def rasterise(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+def rasterise(
+    polygons: list[np.ndarray],
+    shape: tuple[int, ...],
+) -> np.ndarray:
     """(H, W) uint8, 1 where a pixel's centre lies in a polygon (even-odd rule). Polygons of under 3 vertices are empty."""
     mask = np.zeros(shape, np.uint8)
     for polygon in polygons:
@@ -159,7 +173,11 @@ def rasterise(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def _inside(polygon: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _inside(
+    polygon: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+) -> np.ndarray:
     """(h, w) bool: an odd number of edges crosses the ray from the point to the right."""
     odd = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), bool)
     for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):

@@ -69,7 +69,7 @@ class PraNet(Pairs):
         found: Files = {}
         for name, home in homes.items():
             if home.is_dir():
-                pairs = pair_files(*_parts(home), aside=self.aside)
+                pairs = pair_files(*_pair_folders(home), aside=self.aside)
                 found |= {f"{name}_{stem}": pair for stem, pair in pairs.items()}
         return found
 
@@ -78,7 +78,7 @@ class PraNet(Pairs):
         return _groups(self.ids, known_groups())
 
 
-def _parts(folder: Path) -> tuple[Path, Path]:
+def _pair_folders(folder: Path) -> tuple[Path, Path]:
     for images, masks in PARTS:
         if (folder / images).is_dir() and (folder / masks).is_dir():
             return folder / images, folder / masks
@@ -88,7 +88,10 @@ def _parts(folder: Path) -> tuple[Path, Path]:
     )
 
 
-def _groups(ids: list[str], alike: Mapping[str, str]) -> dict[str, str]:
+def _groups(
+    ids: list[str],
+    alike: Mapping[str, str],
+) -> dict[str, str]:
     """Sequences for CVC-ClinicDB, whose frames keep their numbers; for Kvasir-SEG those of ``alike``."""
     known = sequences()
     groups = {}

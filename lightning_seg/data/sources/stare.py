@@ -39,7 +39,10 @@ class STARE(Pairs):
     names: ClassVar[tuple[str, ...]] = ("STARE", "stare")
 
     def __init__(
-        self, root: Path | None = None, observer: str = "ah", mask_threshold: int | None = None
+        self,
+        root: Path | None = None,
+        observer: str = "ah",
+        mask_threshold: int | None = None,
     ) -> None:
         if observer not in OBSERVERS:
             raise unknown("observer of STARE", observer, OBSERVERS)

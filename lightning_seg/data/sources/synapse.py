@@ -17,7 +17,7 @@ from lightning_seg.data.sources.base.scans import (
     ScanSource,
     Slices,
     chosen_labels,
-    find_pairs,
+    find_scans,
 )
 from lightning_seg.data.splits import group_split, protocol_text
 from lightning_seg.data.store.planes import Scan, settings
@@ -106,7 +106,7 @@ class Synapse(ScanSource):
     ) -> None:
         labels = chosen_labels(classes, ORGANS)
         place, aside = find_root("synapse", root, NAMES), Aside()
-        pairs = find_pairs(place, "img", "label", LAYOUT, NUMBERS, aside)
+        pairs = find_scans(place, "img", "label", LAYOUT, NUMBERS, aside)
         scans = {
             f"{number:04d}": Scan(*files, len(ORGANS), align) for number, files in pairs.items()
         }

@@ -61,7 +61,10 @@ class ArrayStore:
     """A store of arrays: images (N, H, W, C), masks (N, H, W, K) and, or None, regions (N, H, W); in memory or mapped."""
 
     def __init__(
-        self, images: np.ndarray, masks: np.ndarray, regions: np.ndarray | None = None
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        regions: np.ndarray | None = None,
     ) -> None:
         self.images, self.masks, self.regions = images, masks, regions
         self.contents: list[Content] = []  # what each sample shows; not in a copy for a worker
@@ -95,7 +98,10 @@ class ArrayStore:
 
 
 def store(
-    source: Source, ids: Sequence[str], size: tuple[int, int] | None, cache: Cache | None = None
+    source: Source,
+    ids: Sequence[str],
+    size: tuple[int, int] | None,
+    cache: Cache | None = None,
 ) -> Store:
     """The samples ``ids`` of a source, read and resized once; a source with a method ``store`` supplies its own.
 
@@ -112,7 +118,7 @@ def store(
     if cache is None or not hasattr(source, "files"):
         return _in_memory(ids, samples)
     if cache.folder is None:
-        first = _sized(source.read(ids[0]), size)
+        first = _sized_sample(source.read(ids[0]), size)
         need = len(ids) * sum(part.nbytes for part in first if part is not None)
         if need * cache.processes <= MEMORY_SHARE * available_memory():
             return _in_memory(ids, samples)
@@ -120,7 +126,11 @@ def store(
     return _found(parent / "-".join(names), len(ids)) or _on_disk(parent, *names, ids, samples)
 
 
-def contents_of(source: Source, ids: Sequence[str], kept: Store) -> dict[str, Content]:
+def contents_of(
+    source: Source,
+    ids: Sequence[str],
+    kept: Store,
+) -> dict[str, Content]:
     """What each of the samples ``ids`` shows, kept with them where the store does so.
 
     A source with a method ``contents`` says it of larger units, such as scans.
@@ -158,29 +168,40 @@ def available_memory() -> int:
     return max(free, 0)
 
 
-class _Read(NamedTuple):
+class _SizedRead(NamedTuple):
     """A sample at the network's size, and what it showed in its own."""
 
     sample: Sample
     content: Content
 
 
-def _sized(sample: Sample, size: tuple[int, int] | None) -> Sample:
-    return resize(sample, size) if size else sample
+def _sized_sample(
+    sample: Sample,
+    size: tuple[int, int] | None,
+) -> Sample:
+    return resize_sample(sample, size) if size else sample
 
 
-def _read(source: Source, id: str, size: tuple[int, int] | None) -> _Read:
+def _read_sized(
+    source: Source,
+    id: str,
+    size: tuple[int, int] | None,
+) -> _SizedRead:
     sample = source.read(id)
-    return _Read(_sized(sample, size), content_of(sample))
+    return _SizedRead(_sized_sample(sample, size), content_of(sample))
 
 
-def _samples(source: Source, ids: Sequence[str], size: tuple[int, int] | None) -> Iterator[_Read]:
+def _samples(
+    source: Source,
+    ids: Sequence[str],
+    size: tuple[int, int] | None,
+) -> Iterator[_SizedRead]:
     first: Sample | None = None
     # decoding and resizing release the interpreter's lock
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(ids), _AHEAD):
             chunk = ids[start : start + _AHEAD]
-            read = pool.map(lambda id: _read(source, id, size), chunk)
+            read = pool.map(lambda id: _read_sized(source, id, size), chunk)
             for id, found in zip(chunk, read, strict=True):
                 first = first or found.sample
                 if _shapes(found.sample) != _shapes(first):
@@ -195,7 +216,7 @@ def _shapes(sample: Sample) -> list[tuple[int, ...] | None]:
     return [None if part is None else part.shape for part in sample]
 
 
-def _in_memory(ids: Sequence[str], samples: Iterator[_Read]) -> ArrayStore:
+def _in_memory(ids: Sequence[str], samples: Iterator[_SizedRead]) -> ArrayStore:
     parts: list[np.ndarray] = []
     contents: list[Content] = []
     for index, (sample, content) in enumerate(samples):
@@ -210,7 +231,10 @@ def _in_memory(ids: Sequence[str], samples: Iterator[_Read]) -> ArrayStore:
 
 
 def _names(
-    source: Any, ids: Sequence[str], size: tuple[int, int] | None, settings: Mapping[str, Any]
+    source: Any,
+    ids: Sequence[str],
+    size: tuple[int, int] | None,
+    settings: Mapping[str, Any],
 ) -> tuple[str, str]:
     """What is cached, and in which state: two parts of the folder's name."""
     kind = type(source)
@@ -222,27 +246,27 @@ def _names(
     state = [
         [(stat.st_size, stat.st_mtime_ns) for stat in stats],
         code,
-        [_version(name) for name in _DECODERS],
+        [_installed_version(name) for name in _DECODERS],
     ]
-    return f"{kind.__name__}-{scale}-{_digest(what)}", _digest(state)
+    return f"{kind.__name__}-{scale}-{_state_digest(what)}", _state_digest(state)
 
 
 def _code_files(kind: type[Any]) -> list[Path]:
     """The files that say how a data set's samples are read and resized."""
-    modules = [sys.modules[part.__module__] for part in (*kind.__mro__, resize)]
+    modules = [sys.modules[part.__module__] for part in (*kind.__mro__, resize_sample)]
     # the built-in `object` has no file
     homes = dict.fromkeys(getattr(module, "__file__", None) for module in modules)
     return [*(Path(home) for home in homes if home), *sorted(_READING.glob("*.py"))]
 
 
-def _version(package: str) -> str:
+def _installed_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:  # another build of the same library, as opencv-python
         return ""
 
 
-def _digest(content: Any) -> str:
+def _state_digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[
         :12
     ]
@@ -271,7 +295,11 @@ def _read_contents(folder: Path) -> list[Content]:
 
 
 def _on_disk(
-    parent: Path, what: str, state: str, ids: Sequence[str], samples: Iterator[_Read]
+    parent: Path,
+    what: str,
+    state: str,
+    ids: Sequence[str],
+    samples: Iterator[_SizedRead],
 ) -> ArrayStore:
     folder = parent / f"{what}-{state}"
     try:
@@ -282,7 +310,7 @@ def _on_disk(
                         shutil.rmtree(
                             old
                         )  # of another state, damaged, or left by a process that was killed
-                _build(folder, len(ids), samples)
+                _build_store(folder, len(ids), samples)
                 found = _found(folder, len(ids))
                 if found is None:
                     raise OSError(f"{folder} is damaged and cannot be replaced")
@@ -316,7 +344,11 @@ def lock(parent: Path, what: str) -> Iterator[bool]:
         os.close(file)
 
 
-def _build(folder: Path, count: int, samples: Iterator[_Read]) -> None:
+def _build_store(
+    folder: Path,
+    count: int,
+    samples: Iterator[_SizedRead],
+) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         content = Path(scratch) / "content"
         content.mkdir()
@@ -350,17 +382,20 @@ def _build(folder: Path, count: int, samples: Iterator[_Read]) -> None:
                 raise
 
 
-def resize(sample: Sample, size: tuple[int, int]) -> Sample:
+def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
     """The sample at ``size`` (height, width): images by area when shrunk, else bilinear; masks and region by the nearest pixel."""
     image, mask, region = sample
     if image.shape[:2] == size:
         return sample
-    planes = [_nearest(plane, size) for plane in mask.transpose(2, 0, 1)]
-    kept = None if region is None else _nearest(region, size)
+    planes = [_nearest_pixels(plane, size) for plane in mask.transpose(2, 0, 1)]
+    kept = None if region is None else _nearest_pixels(region, size)
     return Sample(scale(image, size), np.stack(planes, axis=2), kept)
 
 
-def scale(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def scale(
+    image: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
     """Pixels (H, W, C) at ``size`` (height, width): by area when shrunk, else bilinear."""
     height, width = size
     shrinks = height <= image.shape[0] and width <= image.shape[1]
@@ -371,5 +406,8 @@ def scale(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return scaled.reshape(height, width, -1)  # cv2 drops a single channel's axis
 
 
-def _nearest(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _nearest_pixels(
+    plane: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
     return cv2.resize(plane, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)

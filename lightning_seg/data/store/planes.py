@@ -27,7 +27,11 @@ ALIGN = ("headers", "voxels")
 _ROUNDING = 0.1  # of the smallest side of a voxel
 
 
-def window(array: np.ndarray, low: float, high: float) -> np.ndarray:
+def window(
+    array: np.ndarray,
+    low: float,
+    high: float,
+) -> np.ndarray:
     """Grey values 0 to 255, uint8, of HU from ``low`` to ``high``; beyond, they are cut off."""
     scale = 255 / (high - low)
     return np.rint((np.clip(array, low, high).astype(np.float32) - low) * scale).astype(np.uint8)
@@ -50,7 +54,10 @@ class Lattice(NamedTuple):
 
 
 def settings(
-    window: Sequence[float], in_channels: int, spacing: Sequence[float] | None, pad: int | None
+    window: Sequence[float],
+    in_channels: int,
+    spacing: Sequence[float] | None,
+    pad: int | None,
 ) -> Settings:
     """The checked settings; InputError for a window, spacing or padding that is none, an even number of channels."""
     if len(window) != 2 or not window[0] < window[1]:
@@ -81,7 +88,13 @@ class Scan:
             whatever its header says.
     """
 
-    def __init__(self, ct: Path, segmentation: Path, highest: int, align: str) -> None:
+    def __init__(
+        self,
+        ct: Path,
+        segmentation: Path,
+        highest: int,
+        align: str,
+    ) -> None:
         if align not in ALIGN:
             raise unknown("way to align", align, ALIGN)
         self.files, self.highest = (ct, segmentation), highest
@@ -124,7 +137,10 @@ class Scan:
             )
         return labels
 
-    def resampled(self, spacing: tuple[float, float, float] | None) -> Lattice:
+    def resampled(
+        self,
+        spacing: tuple[float, float, float] | None,
+    ) -> Lattice:
         """The slices at ``spacing``, as near as whole numbers of them allow; at its own where it is None."""
         own, steps = self.grid.canonical_shape, self.grid.canonical_spacing
         if spacing is None:
@@ -158,7 +174,12 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
 class Planes:
     """The slices of a decoded scan under settings, image and labels apart, scaled to ``size`` where it is given."""
 
-    def __init__(self, scan: Scan, chosen: Settings, size: Size = None) -> None:
+    def __init__(
+        self,
+        scan: Scan,
+        chosen: Settings,
+        size: Size = None,
+    ) -> None:
         self._ct, self._labels = scan.arrays()
         shown = self._ct[sampled_slices(len(self._ct))]
         check_hounsfield(shown, chosen.window, scan.files[0])
@@ -186,20 +207,29 @@ class Planes:
         return self._brought(np.ascontiguousarray(self._labels[low + (share > 0.5)]), nearest)
 
     def _brought(
-        self, plane: np.ndarray, scale: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+        self,
+        plane: np.ndarray,
+        scale: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
     ) -> np.ndarray:
         plane = scale(plane, self._inplane)
         plane = plane if self._pad is None else padded(plane, (self._pad, self._pad))
         return plane if self._size is None else scale(plane, self._size)
 
 
-def neighbours(index: int, count: int, slices: int) -> tuple[int, float]:
+def neighbours(
+    index: int,
+    count: int,
+    slices: int,
+) -> tuple[int, float]:
     """Of ``slices`` resampled to ``count``, the one below the new slice ``index``, and the share of the one above."""
     place = min(max((index + 0.5) * slices / count - 0.5, 0), slices - 1)
     return int(place), round(place - int(place), 6)
 
 
-def scaled(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def scaled(
+    plane: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
     """(H, W) at ``size``: by area where it shrinks, else bilinear."""
     if plane.shape == size:
         return plane
@@ -209,7 +239,10 @@ def scaled(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     )
 
 
-def nearest(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def nearest(
+    plane: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
     """(H, W) at ``size``: the nearest pixel's value."""
     return (
         plane
@@ -218,7 +251,10 @@ def nearest(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     )
 
 
-def padded(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def padded(
+    plane: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
     """(H, W) in the middle of zeros of ``size``."""
     rows, columns = size[0] - plane.shape[0], size[1] - plane.shape[1]
     return np.pad(plane, ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)))

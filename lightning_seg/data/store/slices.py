@@ -101,18 +101,22 @@ class SliceStore:
         return Sample(image, masks(block[position - shown[0], 1], self._tables))
 
 
-def around(index: int, count: int, channels: int) -> list[int]:
+def around(
+    index: int,
+    count: int,
+    channels: int,
+) -> list[int]:
     """The slices that are the channels of slice ``index`` of ``count``: as many on either side, at the ends the last one again."""
     reach = channels // 2
     return [min(max(place, 0), count - 1) for place in range(index - reach, index + reach + 1)]
 
 
 def masks(labels: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    """(H, W) label numbers as (H, W, K) in {0, 1}, by the tables of ``table``."""
+    """(H, W) label numbers as (H, W, K) in {0, 1}, by the tables of ``label_table``."""
     return stacked([cv2.LUT(labels, table) for table in tables])
 
 
-def table(numbers: Sequence[int]) -> np.ndarray:
+def label_table(numbers: Sequence[int]) -> np.ndarray:
     """(256,) uint8: whether a label is one of ``numbers``."""
     return np.isin(np.arange(256), numbers).astype(np.uint8)
 

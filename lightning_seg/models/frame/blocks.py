@@ -48,14 +48,23 @@ class ConvNormAct(nn.Sequential):
 class DoubleConv(nn.Sequential):
     """The U-Net block: (3x3 convolution, batch norm, ReLU) twice. Ronneberger et al. 2015, with Ioffe's norm."""
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bias: bool = False,
+    ) -> None:
         super().__init__(
             ConvNormAct(in_channels, out_channels, bias=bias),
             ConvNormAct(out_channels, out_channels, bias=bias),
         )
 
 
-def norm_act_conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Sequential:
+def norm_act_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+) -> nn.Sequential:
     """Batch norm, ReLU, convolution with a bias: one half of a pre-activation residual block."""
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
     return nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), convolution)
@@ -99,7 +108,10 @@ class AttentionMap(nn.Identity):
     ``over`` says what it weighs: ``pixels`` (B, C, H, W), or pairs (B, [heads,] N, M), rows looking at columns.
     """
 
-    def __init__(self, over: Literal["pixels", "pixel_pairs", "channel_pairs"] = "pixels") -> None:
+    def __init__(
+        self,
+        over: Literal["pixels", "pixel_pairs", "channel_pairs"] = "pixels",
+    ) -> None:
         super().__init__()
         self.over = over
 
@@ -119,7 +131,13 @@ def batch_mean(x: Tensor) -> Tensor:
     return x.sum() if is_empty(x) else x.mean()
 
 
-def lean_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, marker: AttentionMap) -> Tensor:
+def lean_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    marker: AttentionMap,
+) -> Tensor:
     """``softmax(scale q k') v`` over the last two axes, contiguous; the map is formed only where ``marker`` wants it."""
     if marker.wanted:
         return marker((q * scale @ k.transpose(-2, -1)).softmax(-1)) @ v
@@ -155,14 +173,20 @@ class AttentionGate(nn.Module):
         return skip * self.map(self.psi(F.relu(self.gate(gate) + self.skip(skip))))
 
 
-def resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+def resize_maps(
+    x: Tensor,
+    size: torch.Size | tuple[int, int],
+) -> Tensor:
     """Bilinear resampling to ``size`` (H, W), corners not aligned; ``x`` itself where it has that size already."""
     if _same_size(x.shape[-2:], size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _same_size(size: torch.Size, other: torch.Size | tuple[int, int]) -> bool:
+def _same_size(
+    size: torch.Size,
+    other: torch.Size | tuple[int, int],
+) -> bool:
     if not torch.compiler.is_exporting():
         return size == tuple(other)
     from torch.fx.experimental.symbolic_shapes import statically_known_true
@@ -225,5 +249,9 @@ class DoublingConv(nn.ConvTranspose2d):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, 2)
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        output_size: list[int] | None = None,
+    ) -> Tensor:
         return super().forward(x, output_size)[..., :-1, :-1]

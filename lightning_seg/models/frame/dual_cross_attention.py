@@ -42,7 +42,13 @@ class CrossAttention(nn.Module):
     """Heads of one scale's attention: tokens (B, N, C_i) of its own and (B, N, C) of all scales -> (B, N, C_i)."""
 
     def __init__(
-        self, query: int, key: int, value: int, out: int, heads: int, marker: AttentionMap
+        self,
+        query: int,
+        key: int,
+        value: int,
+        out: int,
+        heads: int,
+        marker: AttentionMap,
     ) -> None:
         super().__init__()
         self.query = ChannelScale(query)
@@ -147,7 +153,7 @@ class DualCrossAttention(nn.Module):
                 "skip 'dca' with neither cca nor sca attends to nothing; switch one on, or leave `skip` out."
             )
         heads, channel_heads = heads if sca else 1, channel_heads if cca else 1
-        _check(
+        _check_numbers(
             widths,
             patch_size=self.patch_size,
             heads=heads,
@@ -189,7 +195,7 @@ class DualCrossAttention(nn.Module):
         return [*attended, bottom]
 
 
-def _check(widths: Sequence[int], **numbers: int) -> None:
+def _check_numbers(widths: Sequence[int], **numbers: int) -> None:
     """Numbers that make no network are input errors."""
     for name, number in numbers.items():
         if number < 1:

@@ -76,7 +76,12 @@ class TappedEncoder(nn.Module):
         raw: all maps but the coarsest are the raw ones.
     """
 
-    def __init__(self, levels: Iterable[nn.Module], channels: Sequence[int], raw: bool) -> None:
+    def __init__(
+        self,
+        levels: Iterable[nn.Module],
+        channels: Sequence[int],
+        raw: bool,
+    ) -> None:
         super().__init__()
         self.levels = nn.ModuleList(levels)
         self.channels = tuple(channels)
@@ -98,7 +103,10 @@ class TimmEncoder(nn.Module):
     """
 
     def __init__(
-        self, name: str, in_channels: int = 3, options: dict[str, Any] | None = None
+        self,
+        name: str,
+        in_channels: int = 3,
+        options: dict[str, Any] | None = None,
     ) -> None:
         import timm
 
@@ -142,7 +150,11 @@ class TimmEncoder(nn.Module):
         Raises:
             InputError: no weights on this machine and none to be had.
         """
-        from lightning_seg.models.frame.weights import check_complete, describe, find_weights
+        from lightning_seg.models.frame.weights import (
+            check_complete,
+            describe_weights,
+            find_weights,
+        )
 
         file = find_weights(self.name)
         # timm lists the classifier's weights; what lacks is checked below
@@ -151,7 +163,7 @@ class TimmEncoder(nn.Module):
             self._create(pretrained=True, pretrained_cfg_overlay={"file": str(file)}).state_dict()
         )
         check_complete(self.body, file)
-        return {"name": self.name, **describe(file)}
+        return {"name": self.name, **describe_weights(file)}
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if is_empty(image):

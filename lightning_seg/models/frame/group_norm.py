@@ -33,7 +33,12 @@ class _QuickNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        groups: int,
+        eps: float,
     ) -> Tensor:
         batch, channels, height, width = x.shape
         shape = batch, channels, height * width
@@ -43,7 +48,10 @@ class _QuickNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any,
+        grad: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         batch, channels, height, width = x.shape
@@ -77,7 +85,12 @@ def _pixel_sums(
     return dw, db
 
 
-def _affine(x: Tensor, factor: Tensor, summand: Tensor, out: Tensor | None = None) -> Tensor:
+def _affine(
+    x: Tensor,
+    factor: Tensor,
+    summand: Tensor,
+    out: Tensor | None = None,
+) -> Tensor:
     """``factor * x + summand`` by channel: batch norm with mean 0 and variance 1."""
     zero, one = torch.zeros_like(factor), torch.ones_like(factor)
     arguments = x, factor, summand, zero, one, False, 0.0, 0.0

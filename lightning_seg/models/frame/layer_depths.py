@@ -11,7 +11,10 @@ from lightning_seg.models.frame.encoder import TimmEncoder
 _OF_PYRAMIDS = ("out_indices", "feature_cls")  # encoder_options that timm's classifiers do not take
 
 
-def encoder_parameters(net: nn.Module, layered: bool = False) -> dict[str, int]:
+def encoder_parameters(
+    net: nn.Module,
+    layered: bool = False,
+) -> dict[str, int]:
     """The names of the encoder's parameters in ``net``, each with its distance from the decoder in layers, 1 at least.
 
     Args:

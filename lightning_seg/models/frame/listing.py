@@ -48,7 +48,11 @@ def _cost(architecture: str, encoder: str | None, size: int) -> str:
     return f"{parameters:,} {macs / 1e9:.2f} G"
 
 
-def count(architecture: str, size: int, **arguments: object) -> tuple[int, int]:
+def count(
+    architecture: str,
+    size: int,
+    **arguments: object,
+) -> tuple[int, int]:
     """Parameters and multiply-adds for one image, on the meta device: no memory, no arithmetic."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -61,7 +65,7 @@ def count(architecture: str, size: int, **arguments: object) -> tuple[int, int]:
     return sum(p.numel() for p in net.parameters()), counter.get_total_flops() // 2
 
 
-def describe(architecture: str) -> str:
+def describe_network(architecture: str) -> str:
     """The file's head and the constructor's arguments."""
     cls = registry.find(architecture)
     lines = [

@@ -6,7 +6,10 @@ from lightning_seg.errors import InputError
 
 
 def typed(
-    owner: str, cls: type, options: dict[str, Any], skip: set[str] | None = None
+    owner: str,
+    cls: type,
+    options: dict[str, Any],
+    skip: set[str] | None = None,
 ) -> dict[str, Any]:
     """``options`` as the types that the constructor of ``cls`` states: a wrong one is a sentence, not a crash deep inside.
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.models.frame.blocks import resize
+from lightning_seg.models.frame.blocks import resize_maps
 
 # (in_channels, skip_channels, out_channels) -> module called as stage(x, skip), skip None where there is none
 Stage = Callable[[int, int, int], nn.Module]
@@ -89,7 +89,7 @@ class Segmenter(nn.Module):
         padded = pad_to_multiple(image, self.encoder.strides[-1])
         decoded = self.decoder(self.skip(self.encoder(padded)))
         x, penalty = decoded if isinstance(decoded, tuple) else (decoded, None)
-        logits = resize(self.head(x), padded.shape[-2:])[..., :height, :width]
+        logits = resize_maps(self.head(x), padded.shape[-2:])[..., :height, :width]
         return logits if penalty is None else Output(logits, penalty=penalty)
 
 

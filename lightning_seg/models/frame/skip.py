@@ -25,7 +25,9 @@ SKIPS = {"dca": DualCrossAttention}
 
 
 def make_skip(
-    skip: str | dict[str, Any] | None, channels: Sequence[int], strides: Sequence[int] | None = None
+    skip: str | dict[str, Any] | None,
+    channels: Sequence[int],
+    strides: Sequence[int] | None = None,
 ) -> PlainSkip | DualCrossAttention:
     """The skip module ``skip`` for a pyramid, fine to coarse and with the bottleneck, which it leaves alone.
 

@@ -34,7 +34,10 @@ def synchronize_norms(net: nn.Module) -> nn.Module:
     return convert_sync_batchnorm(net)
 
 
-def restore_norms(net: nn.Module, originals: dict[str, _BatchNorm]) -> nn.Module:
+def restore_norms(
+    net: nn.Module,
+    originals: dict[str, _BatchNorm],
+) -> nn.Module:
     """``net`` with the norms that `batch_norms` found before, in place, in their present state."""
     for name, original in originals.items():
         synced = net.get_submodule(name)

@@ -72,6 +72,6 @@ def check_complete(body: nn.Module, file: Path) -> None:
         )
 
 
-def describe(file: Path) -> dict[str, str]:
+def describe_weights(file: Path) -> dict[str, str]:
     """Name and sha256 of a file of weights."""
     return {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}

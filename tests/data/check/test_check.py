@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import check as integrity
-from lightning_seg.data.check import Report, examine, page, summary
+from lightning_seg.data.check import Report, examine_data, page, summary
 from lightning_seg.data.check import candidates as search
-from lightning_seg.data.check.duplicates import find_pairs
+from lightning_seg.data.check.duplicates import find_duplicates
 from lightning_seg.data.check.facts import Facts, gather
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.folder import Folder
@@ -103,7 +103,7 @@ def facts_of(images: dict[str, np.ndarray]) -> list[Facts]:
 
 
 def kinds(images: dict[str, np.ndarray]) -> dict[str, str]:
-    return {f"{pair.first}-{pair.second}": pair.kind for pair in find_pairs(facts_of(images))}
+    return {f"{pair.first}-{pair.second}": pair.kind for pair in find_duplicates(facts_of(images))}
 
 
 def strangers(count: int = 8) -> dict[str, np.ndarray]:
@@ -153,19 +153,19 @@ def test_two_frames_of_one_view_are_told_from_two_copies_and_from_two_views() ->
     view = scene(2)
     images = strangers() | {"a": labelled(view), "b": labelled(moved(view, 4), "14:05:37")}
     assert kinds(images) == {"a-b": "same view"}
-    (pair,) = find_pairs(facts_of({id: images[id] for id in "ab"}))
+    (pair,) = find_duplicates(facts_of({id: images[id] for id in "ab"}))
     for bound, found in ((pair.likeness - 0.01, 1), (pair.likeness + 0.01, 0)):
-        assert len(find_pairs(facts_of({id: images[id] for id in "ab"}), least=bound)) == found
+        assert len(find_duplicates(facts_of({id: images[id] for id in "ab"}), least=bound)) == found
 
 
 def test_in_images_drawn_by_a_program_only_identical_ones_are_pairs() -> None:
     source = Scenes({"a": scene(1), "b": scene(1), "c": recompressed(scene(1))})
-    assert len(examine("mine", source, []).pairs) == 3
+    assert len(examine_data("mine", source, []).pairs) == 3
     source.synthetic = True
-    report = examine("mine", source, [])
+    report = examine_data("mine", source, [])
     assert [pair[:3] for pair in report.pairs] == [("a", "b", "identical")]
     source.images["b"] = scene(2)
-    assert "were not sought" in str(summary.lines(examine("mine", source, [])))
+    assert "were not sought" in str(summary.lines(examine_data("mine", source, [])))
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -181,7 +181,7 @@ def test_the_corners_of_a_turned_picture_say_where_its_pixels_went(turn: int) ->
 
 def report_of(source: Any, train: list[str], test: list[str], **more: Any) -> Report:
     assigned = dict.fromkeys(train, "train") | dict.fromkeys(test, "test") | {"v": "val"}
-    return examine("mine", source, [make_split("mine", "1", "", assigned)], **more)
+    return examine_data("mine", source, [make_split("mine", "1", "", assigned)], **more)
 
 
 def test_what_shows_the_same_in_two_splits_is_a_leak_and_within_one_is_not() -> None:
@@ -239,7 +239,7 @@ def test_damaged_files_are_each_named_and_the_others_checked(tmp_path: Path) -> 
     Image.fromarray(scene(5)).save(root / "masks" / "p3.png")
     Image.fromarray(scene(5)[..., 0].astype(np.uint16) * 99).save(root / "images" / "p4.png")
     source = Folder(root)
-    report = examine("folder", source, [])
+    report = examine_data("folder", source, [])
     assert [damage.id for damage in report.damages] == ["p0", "p1", "p2", "p3", "p4"]
     for damage, reason in zip(
         report.damages,
@@ -251,7 +251,7 @@ def test_damaged_files_are_each_named_and_the_others_checked(tmp_path: Path) -> 
     assert report.exit_code == 1
     assert "5 cannot be read" in str(summary.lines(report))
     assert all(
-        damage.sentence.split("/")[-1] in page.render(report, source).replace("&#39;", "'")
+        damage.sentence.split("/")[-1] in page.render_page(report, source).replace("&#39;", "'")
         for damage in report.damages
     )
 
@@ -259,14 +259,14 @@ def test_damaged_files_are_each_named_and_the_others_checked(tmp_path: Path) -> 
 def test_exchanged_folders_leave_nothing_to_read_and_still_end_in_a_report(tmp_path: Path) -> None:
     root = write_folder(tmp_path)
     source = Folder(root, images="masks", masks="images")
-    report = examine("folder", source, [])
+    report = examine_data("folder", source, [])
     assert (len(report.damages), report.facts, report.exit_code) == (4, [], 1)
-    assert "exchanged" in page.render(report, source)
+    assert "exchanged" in page.render_page(report, source)
 
 
 def test_the_safe_thresholds_are_those_that_leave_the_masks_as_they_are(tmp_path: Path) -> None:
     root = write_folder(tmp_path, 4, mask_quality=80)
-    found = examine("folder", Folder(root), []).greys
+    found = examine_data("folder", Folder(root), []).greys
     assert found is not None
     pixels = np.stack([np.asarray(Image.open(path)) for path in sorted((root / "masks").iterdir())])
     counts = np.array([(pixels > threshold).sum() for threshold in range(255)])
@@ -278,7 +278,7 @@ def test_the_safe_thresholds_are_those_that_leave_the_masks_as_they_are(tmp_path
     assert len(found.lossy) == 4
     dice = [2 * (one > 127).sum() / ((one > 127).sum() + (one > 0).sum()) for one in pixels]
     assert found.dice_at_zero == pytest.approx(np.mean(dice))
-    clean = examine("folder", Folder(write_folder(tmp_path / "clean")), []).greys
+    clean = examine_data("folder", Folder(write_folder(tmp_path / "clean")), []).greys
     assert clean is not None
     assert (clean.lossy, clean.lowest, clean.highest, clean.dice_at_zero) == ((), 0, 254, 1.0)
 
@@ -288,7 +288,7 @@ def test_numbers_of_labels_have_no_threshold_and_strange_ones_are_damage(tmp_pat
     for index, path in enumerate(sorted((root / "masks").iterdir())):
         labels = np.asarray(Image.open(path)) // 255 * (7 if index == 2 else 1 + index % 2)
         Image.fromarray(labels.astype(np.uint8)).save(path)
-    report = examine("folder", Folder(root, classes=("a", "b")), [])
+    report = examine_data("folder", Folder(root, classes=("a", "b")), [])
     assert report.greys is None
     (damage,) = report.damages
     assert re.search(r"p2\.png holds 1 values that belong to no class \(7\)", damage.sentence)
@@ -301,7 +301,7 @@ def test_empty_full_and_repeated_masks_are_listed() -> None:
         "b": np.ones((HEIGHT, WIDTH), np.uint8),
     }
     source.masks |= {"d": source.read("c").mask[..., 0], "e": source.masks["a"]}
-    report = examine("mine", source, [], near=False)
+    report = examine_data("mine", source, [], near=False)
     assert (report.empty, report.full, report.same_masks) == (["a", "e"], ["b"], [("c", "d")])
     shares = {fact.id: fact.foreground[0] for fact in report.facts}
     assert shares["c"] == pytest.approx(source.read("c").mask.mean())
@@ -345,7 +345,7 @@ def test_the_page_needs_no_other_file_and_shows_both_pictures_of_a_pair(tmp_path
 
 def test_a_page_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     source = Scenes(strangers(2))
-    report = examine("mine", source, [], near=False)
+    report = examine_data("mine", source, [], near=False)
     (tmp_path / "file").write_text("mine")
     for target in (tmp_path / "file" / "page.html", tmp_path):
         with pytest.raises(InputError, match=r"cannot be written .*; give another place"):
@@ -364,7 +364,7 @@ def test_names_like_frames_of_one_patient_make_a_protocol_amber_where_no_groups_
         zip(sorted(images), ["train", "test", "train", "train", "val", "val"], strict=True)
     )
     split = make_split("mine", "1", "", homes)
-    report = examine("mine", Scenes(images), [split], near=False)
+    report = examine_data("mine", Scenes(images), [split], near=False)
     (line,) = [line for line in summary.lines(report) if line.title == "protocol mine"]
     assert line.level == "amber"
     assert "p1_0 (train) and p1_1 (test)" in line.text
@@ -373,21 +373,21 @@ def test_names_like_frames_of_one_patient_make_a_protocol_amber_where_no_groups_
     known = Scenes(images, {id: id[:2] for id in images})
     (told,) = [
         line
-        for line in summary.lines(examine("mine", known, [split], near=False))
+        for line in summary.lines(examine_data("mine", known, [split], near=False))
         if line.title == "protocol mine"
     ]
     assert told.level == "leak"
     together = make_split("mine", "1", "", homes | {"p1_1": "train", "p3_1": "test"})
     assert "amber" in {
         line.level
-        for line in summary.lines(examine("mine", Scenes(images), [together], near=False))
+        for line in summary.lines(examine_data("mine", Scenes(images), [together], near=False))
     }
 
 
 def test_where_no_groups_are_known_and_names_say_nothing_the_report_says_so() -> None:
     images = dict(zip("abc", (scene(1), scene(2), scene(3)), strict=True))
     split = make_split("mine", "1", "", dict(zip("abc", ("train", "val", "test"), strict=True)))
-    report = examine("mine", Scenes(images), [split], near=False)
+    report = examine_data("mine", Scenes(images), [split], near=False)
     (line,) = [line for line in summary.lines(report) if line.title == "protocol mine"]
     assert (line.level, line.text.endswith("no patients or sequences are known")) == ("ok", True)
 
@@ -405,7 +405,7 @@ def test_two_annotations_of_one_picture_are_compared_where_the_pictures_lie() ->
     small = cv2.resize(half, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_NEAREST)
     source.masks = {"a": mask, "b": np.rot90(small).copy()}
     split = make_split("mine", "1", "", {"a": "train", "c": "val", "b": "test"})
-    report = examine("mine", source, [split])
+    report = examine_data("mine", source, [split])
     (found,) = report.annotations
     expected = 2 * half.sum() / (half.sum() + mask.sum())
     assert (found.first, found.second) == ("a", "b")
@@ -457,21 +457,21 @@ def test_a_folder_of_several_classes_is_checked_and_says_what_it_leaves_aside(
         labels = np.asarray(Image.open(path)) // 255 * (1 + index % 2)
         Image.fromarray(labels.astype(np.uint8)).save(path)
     (root / "images" / "notes.txt").touch()
-    report = examine("folder", Folder(root, classes=("a", "b")), [], near=False)
+    report = examine_data("folder", Folder(root, classes=("a", "b")), [], near=False)
     assert report.classes == ("a", "b")
     assert (report.greys, report.exit_code) == (None, 0)
-    text = page.render(report, Folder(root, classes=("a", "b")))
+    text = page.render_page(report, Folder(root, classes=("a", "b")))
     assert "Share of an image that is b" in text
     assert "notes.txt" in text
 
 
 def test_masks_whose_one_value_differs_may_be_of_several_classes(tmp_path: Path) -> None:
     root = write_folder(tmp_path, 5)
-    assert found(examine("folder", Folder(root), [], near=False), "mask values") == ["ok"]
+    assert found(examine_data("folder", Folder(root), [], near=False), "mask values") == ["ok"]
     for index, path in enumerate(sorted((root / "masks").iterdir())):
         labels = np.asarray(Image.open(path)) // 255 * (1 + index % 2)
         Image.fromarray(labels.astype(np.uint8)).save(path)
-    report = examine("folder", Folder(root), [], near=False)
+    report = examine_data("folder", Folder(root), [], near=False)
     [line] = [line for line in summary.lines(report) if line.title == "mask values"]
     assert line.level == "amber"
     assert line.text.endswith("1 in 3, 2 in 2")

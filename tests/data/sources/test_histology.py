@@ -56,7 +56,7 @@ def test_all_glands_are_one_class_whatever_their_number(tmp_path: Path) -> None:
 
 
 def test_the_challenges_split_of_glas_says_that_it_shares_patients(tmp_path: Path) -> None:
-    split, patients = load_protocol("glas"), glas.patients()
+    split, patients = load_protocol("glas"), glas.glas_patients()
     assert [len(ids) for ids in split.ids.values()] == [77, 8, 80]
     assert glas.protocol() == (PROTOCOLS / "glas.csv").read_text(encoding="utf-8")
     assert (len(patients), len(set(patients.values()))) == (165, 16)
@@ -68,7 +68,7 @@ def test_the_challenges_split_of_glas_says_that_it_shares_patients(tmp_path: Pat
 
 
 def test_glas_can_be_divided_by_patient(tmp_path: Path) -> None:
-    folder = write_glas(tmp_path, list(glas.patients()))
+    folder = write_glas(tmp_path, list(glas.glas_patients()))
     check(load_protocol("glas"), GlaS(folder))
     data = SegmentationDataModule(
         "glas", str(folder), protocol="fold-1-of-5", size=16, batch_size=2

@@ -22,7 +22,7 @@ from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.base.scans import oversampled
 from lightning_seg.data.sources.lits import LiTS
 from lightning_seg.data.splits import PROTOCOLS, SPLITS
-from lightning_seg.data.store.cache import resize
+from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.data.store.planes import Planes, window
 from lightning_seg.errors import InputError
 
@@ -156,7 +156,7 @@ def test_decoded_files_hold_what_reading_and_resizing_gives(
     assert len(store) == len(ids)
     for index, id in enumerate(ids):
         read = source.read(id)
-        assert same(store[index], resize(read, size) if size else read), id
+        assert same(store[index], resize_sample(read, size) if size else read), id
     again = pickle.loads(pickle.dumps(store))  # as for a worker that is spawned
     assert same(again[1], store[1])
     with multiprocessing.get_context("fork").Pool(2) as pool:

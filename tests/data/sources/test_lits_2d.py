@@ -60,7 +60,7 @@ def test_the_second_version_divides_no_patient_and_tests_on_the_same_slices() ->
     assert (first.digest, first.leaks, second.leaks) == ("f9a8f2869016", True, False)
     assert "1 known pair of images" in first.leak_sentence
     assert "0 of them touch test" in first.leak_sentence
-    patients = lits_2d.patients(ids)
+    patients = lits_2d.lits_patients(ids)
     homes = [{patients[id] for id in second.ids[name]} for name in SPLITS]
     assert sum(map(len, homes)) == 121
     assert second.ids["test"] == first.ids["test"]

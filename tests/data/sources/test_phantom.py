@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lightning_seg.data.sources import phantom
-from lightning_seg.data.sources.phantom import render
+from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.data.sources.phantom_ct import PhantomCT
 from lightning_seg.data.sources.phantom_polyp import PhantomPolyp
 from lightning_seg.data.splits import PROTOCOLS
@@ -20,14 +20,16 @@ from lightning_seg.errors import InputError
 @pytest.fixture(scope="module")
 def polyps() -> tuple[np.ndarray, np.ndarray]:
     """The 400 images (N, H, W, 3) and masks (N, H, W) of the default data set, small."""
-    images, masks = zip(*(render("polyp", 0, index, 64) for index in range(400)), strict=True)
+    images, masks = zip(
+        *(render_phantom("polyp", 0, index, 64) for index in range(400)), strict=True
+    )
     return np.stack(images), np.stack(masks)[..., 0]
 
 
 @pytest.fixture(scope="module")
 def slices() -> tuple[np.ndarray, np.ndarray]:
     """100 patients' slices: images (N, H, W, 1) and masks (N, H, W, 2)."""
-    images, masks = zip(*(render("ct", 0, index, 64) for index in range(400)), strict=True)
+    images, masks = zip(*(render_phantom("ct", 0, index, 64) for index in range(400)), strict=True)
     return np.stack(images), np.stack(masks)
 
 
@@ -40,7 +42,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 def test_images_and_masks_have_the_promised_shape_type_and_values(
     kind: str, channels: int, classes: int, size: int
 ) -> None:
-    image, mask = render(kind, 0, 5, size)
+    image, mask = render_phantom(kind, 0, 5, size)
     assert (image.shape, image.dtype) == ((size, size, channels), np.uint8)
     assert (mask.shape, mask.dtype) == ((size, size, classes), np.uint8)
     assert set(np.unique(mask)) <= {0, 1}
@@ -51,13 +53,13 @@ def test_images_and_masks_have_the_promised_shape_type_and_values(
 def test_the_same_seed_and_index_give_the_same_pixels_whatever_ran_before_and_with_any_number_of_threads(
     kind: str,
 ) -> None:
-    first = render(kind, 3, 9, 128)
+    first = render_phantom(kind, 3, 9, 128)
     threads = cv2.getNumThreads()
     try:
         cv2.setNumThreads(1)
         np.random.seed(0)
-        render(kind, 3, 8, 128)
-        again = render(kind, 3, 9, 128)
+        render_phantom(kind, 3, 8, 128)
+        again = render_phantom(kind, 3, 9, 128)
     finally:
         cv2.setNumThreads(threads)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
@@ -66,7 +68,8 @@ def test_the_same_seed_and_index_give_the_same_pixels_whatever_ran_before_and_wi
 @pytest.mark.parametrize("kind", ["polyp", "ct"])
 def test_another_seed_or_index_gives_another_scene(kind: str) -> None:
     masks = [
-        render(kind, seed, index, 64)[1] for seed, index in [(0, 1), (1, 0), (1, 1), (0, 4), (2, 8)]
+        render_phantom(kind, seed, index, 64)[1]
+        for seed, index in [(0, 1), (1, 0), (1, 1), (0, 4), (2, 8)]
     ]
     assert all(not np.array_equal(a, b) for i, a in enumerate(masks) for b in masks[:i])
 
@@ -75,8 +78,8 @@ def test_another_seed_or_index_gives_another_scene(kind: str) -> None:
 def test_every_size_shows_the_same_scene(kind: str) -> None:
     for index in range(6):
         (large, large_mask), (small, small_mask) = (
-            render(kind, 0, index, 256),
-            render(kind, 0, index, 128),
+            render_phantom(kind, 0, index, 256),
+            render_phantom(kind, 0, index, 128),
         )
         # the sensor noise differs, the scene does not: compare after averaging the noise away
         coarse = [
@@ -97,7 +100,7 @@ def test_the_pictures_stay_those_of_version_1(
     kind: str, index: int, mean: list[float], shares: list[float]
 ) -> None:
     """Changing the drawing moves every score on the phantom: it needs a new protocol version and a changelog line."""
-    image, mask = render(kind, 0, index, 128)
+    image, mask = render_phantom(kind, 0, index, 128)
     assert image.mean(axis=(0, 1)) == pytest.approx(mean, abs=0.5)
     assert mask.mean(axis=(0, 1)) == pytest.approx(shares, abs=0.001)
 
@@ -218,7 +221,7 @@ def test_a_frame_takes_milliseconds(kind: str) -> None:
     seconds = []
     for index in range(5):
         start = time.process_time()
-        render(kind, 0, index, 128)
+        render_phantom(kind, 0, index, 128)
         seconds.append(time.process_time() - start)
     assert min(seconds) < 0.04
 
@@ -231,7 +234,7 @@ def test_a_source_reads_what_render_draws(
 ) -> None:
     source = source_class(Path("no/such/folder"), count=12, seed=4, resolution=48)
     sample = source.read(source.ids[7])
-    image, mask = render(source.kind, 4, 7, 48)
+    image, mask = render_phantom(source.kind, 4, 7, 48)
     assert np.array_equal(sample.image, image)
     assert np.array_equal(sample.mask, mask)
     assert source_class.classes == classes
@@ -267,11 +270,11 @@ def test_the_default_protocol_names_every_image_once_and_splits_no_group(
 
 def test_bad_arguments_are_refused_with_a_sentence() -> None:
     with pytest.raises(InputError, match=r"no phantom kind named 'polip'; did you mean 'polyp'\?"):
-        render("polip", 0, 0)
+        render_phantom("polip", 0, 0)
     with pytest.raises(InputError, match="seed -1 is too small"):
-        render("ct", -1, 0)
+        render_phantom("ct", -1, 0)
     with pytest.raises(InputError, match="size 8 is too small for a phantom: give 16 or more"):
-        render("ct", 0, 0, 8)
+        render_phantom("ct", 0, 0, 8)
     with pytest.raises(InputError, match="count 0"):
         PhantomPolyp(count=0)
     with pytest.raises(InputError, match="resolution 2"):

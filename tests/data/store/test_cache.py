@@ -17,7 +17,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.folder import Folder
 from lightning_seg.data.store import cache
-from lightning_seg.data.store.cache import ArrayStore, Cache, resize, store
+from lightning_seg.data.store.cache import ArrayStore, Cache, resize_sample, store
 from lightning_seg.errors import InputError
 
 SIZE = (24, 20)
@@ -86,7 +86,7 @@ def test_memory_and_mapped_files_hold_the_same_samples(root: Path, tmp_path: Pat
     in_memory = store(source, source.ids, SIZE)
     mapped = store(source, source.ids, SIZE, Cache({}, tmp_path / "cache"))
     assert same(in_memory, mapped)
-    assert same(in_memory, [resize(source.read(id), SIZE) for id in source.ids])
+    assert same(in_memory, [resize_sample(source.read(id), SIZE) for id in source.ids])
     assert mapped[0].region is not None
     assert {part.dtype for part in samples(mapped)} == {np.dtype(np.uint8)}
     assert len(mapped) == 5

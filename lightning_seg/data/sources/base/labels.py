@@ -10,7 +10,8 @@ Label = int | str  # a number in a label picture, or a colour #rrggbb
 
 
 def label_values(
-    classes: Sequence[str], labels: Sequence[Label | Sequence[Label]] | str | None
+    classes: Sequence[str],
+    labels: Sequence[Label | Sequence[Label]] | str | None,
 ) -> list[list[int]] | None:
     """The values of each class, or None for one class that the files themselves tell."""
     names = list(classes)

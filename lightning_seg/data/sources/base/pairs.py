@@ -39,7 +39,11 @@ class Pairs:
     # where the owners' masks hold greys at their outlines
     published_threshold: ClassVar[int | None] = None
 
-    def __init__(self, root: Path | None = None, mask_threshold: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | None = None,
+        mask_threshold: int | None = None,
+    ) -> None:
         check_threshold(mask_threshold)
         given = mask_threshold is not None
         self.mask_threshold = mask_threshold if given else self.published_threshold
@@ -84,14 +88,22 @@ class Pairs:
 
 
 def read_pair(
-    image_path: Path, mask_path: Path, threshold: int | None = None, channels: int = 3
+    image_path: Path,
+    mask_path: Path,
+    threshold: int | None = None,
+    channels: int = 3,
 ) -> Sample:
     """An image, RGB or grey, and its mask of one class; InputError where their sizes differ."""
     image = read_image(image_path) if channels == 3 else read_grey(image_path)
     return joined(image_path, image, mask_path, read_mask(mask_path, threshold)[..., None])
 
 
-def joined(image_path: Path, image: np.ndarray, mask_path: Path, mask: np.ndarray) -> Sample:
+def joined(
+    image_path: Path,
+    image: np.ndarray,
+    mask_path: Path,
+    mask: np.ndarray,
+) -> Sample:
     """An image (H, W, C) with its masks (H, W, K); InputError where their sizes differ."""
     if image.shape[:2] != mask.shape[:2]:
         sizes = [f"{width}x{height}" for height, width in (image.shape[:2], mask.shape[:2])]
@@ -155,7 +167,10 @@ def paired(
 
 
 def find_pictures(
-    folder: Path, deep: bool = False, without: Path | None = None, aside: Aside | None = None
+    folder: Path,
+    deep: bool = False,
+    without: Path | None = None,
+    aside: Aside | None = None,
 ) -> dict[str, Path]:
     """stem -> picture; InputError for a folder that is not there, and two pictures of one stem.
 
@@ -188,7 +203,11 @@ def _files_of(folder: Path, without: Path | None) -> Iterator[Path]:
             yield path
 
 
-def numbered_masks(masks: dict[str, Path], stem: str, separated: bool) -> list[Path]:
+def numbered_masks(
+    masks: dict[str, Path],
+    stem: str,
+    separated: bool,
+) -> list[Path]:
     """Further masks of one picture: ``x_mask_1`` beside ``x_mask``.
 
     Args:

@@ -9,7 +9,11 @@ from lightning_seg.errors import InputError
 DATA_VARIABLE = "LIGHTNING_SEG_DATA"
 
 
-def find_root(name: str, root: Path | None, candidates: Sequence[str]) -> Path:
+def find_root(
+    name: str,
+    root: Path | None,
+    candidates: Sequence[str],
+) -> Path:
     """``root`` where it is given, else the first of ``candidates`` in $LIGHTNING_SEG_DATA."""
     if root is not None:
         root = root.expanduser()
@@ -35,11 +39,15 @@ def find_root(name: str, root: Path | None, candidates: Sequence[str]) -> Path:
     )
 
 
-def find_folder(place: Path, names: Sequence[str], parts: Sequence[str]) -> Path | None:
+def find_folder(
+    place: Path,
+    names: Sequence[str],
+    parts: Sequence[str],
+) -> Path | None:
     """The first of ``place`` and the folders ``names`` in it that holds all ``parts``; or None."""
     folders = (place, *(place / name for name in names))
-    return next((folder for folder in folders if _holds(folder, parts)), None)
+    return next((folder for folder in folders if _holds_parts(folder, parts)), None)
 
 
-def _holds(folder: Path, parts: Sequence[str]) -> bool:
+def _holds_parts(folder: Path, parts: Sequence[str]) -> bool:
     return all((folder / part).is_dir() for part in parts)

@@ -22,7 +22,14 @@ from lightning_seg.data.reading.folders import Aside, walk_files
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import default_folder, lock
 from lightning_seg.data.store.planes import Planes, Scan, Settings, Size, neighbours
-from lightning_seg.data.store.slices import ScanFile, SliceStore, around, masks, stacked, table
+from lightning_seg.data.store.slices import (
+    ScanFile,
+    SliceStore,
+    around,
+    label_table,
+    masks,
+    stacked,
+)
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.files import whole
 
@@ -69,7 +76,7 @@ class ScanSource:
         self.left_aside = [] if aside is None else aside.sentences()
         self.classes, self.in_channels = tuple(labels), settings.in_channels
         self._scans, self._labels, self._settings = scans, labels, settings
-        self._tables = np.stack([table(numbers) for numbers in labels.values()])
+        self._tables = np.stack([label_table(numbers) for numbers in labels.values()])
         self._slices = _checked_slices(slices, labels)
         self._decoded: tuple[str, Planes] | None = None
         self.ids = sorted(scans)
@@ -86,7 +93,11 @@ class ScanSource:
         """CT and segmentation of a slice or scan."""
         return self._scans[self.groups[id]].files
 
-    def spacing(self, scan: str, size: Size) -> tuple[float, float, float]:
+    def spacing(
+        self,
+        scan: str,
+        size: Size,
+    ) -> tuple[float, float, float]:
         """Distances of slices, rows and columns in mm, of samples at ``size`` (height, width)."""
         return self._scans[scan].lattice(self._settings, size).spacing
 
@@ -135,7 +146,12 @@ class ScanSource:
         places = (neighbours(index, count, len(native)) for index in range(count))
         return [set(native[low + (share > 0.5)]) for low, share in places]
 
-    def store(self, ids: Sequence[str], size: Size, cache: Path | None) -> "SliceStore":
+    def store(
+        self,
+        ids: Sequence[str],
+        size: Size,
+        cache: Path | None,
+    ) -> "SliceStore":
         """The samples ``ids`` in files below ``cache``, or in the user's cache folder; what is not there yet is decoded."""
         names = list(dict.fromkeys(self.groups[id] for id in ids))
         shapes = {name: self._scans[name].lattice(self._settings, size).shape for name in names}
@@ -190,7 +206,7 @@ class ScanSource:
             cv2.__version__,
         ]  # channels are stacked when read
         scale = "x".join(map(str, size)) if size else "as-is"
-        return f"{type(self).__name__}-{scale}-{_digest(what)}"
+        return f"{type(self).__name__}-{scale}-{_settings_digest(what)}"
 
     def _build(self, scan: str, size: Size, file: ScanFile) -> None:
         target = file.path
@@ -217,7 +233,7 @@ class ScanSource:
             ) from error
 
 
-def find_pairs(
+def find_scans(
     place: Path,
     ct: str,
     segmentation: str,
@@ -255,7 +271,11 @@ def find_pairs(
     return {number: (path, found[segmentation][number]) for number, path in found[ct].items()}
 
 
-def oversampled(ids: Sequence[str], marked: Sequence[bool], share: float) -> list[str]:
+def oversampled(
+    ids: Sequence[str],
+    marked: Sequence[bool],
+    share: float,
+) -> list[str]:
     """All ids, the marked ones (one at least) repeated in turn until they are ``share`` of the list; none is left out."""
     chosen = list(itertools.compress(ids, marked))
     wanted = round(share / (1 - share) * (len(ids) - len(chosen)))
@@ -293,7 +313,10 @@ def _index(id: str) -> int:
     return int(id.rpartition("/")[2])
 
 
-def _in_threads(work: Callable[[str], None], names: Sequence[str]) -> None:
+def _in_threads(
+    work: Callable[[str], None],
+    names: Sequence[str],
+) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
             for _ in pool.map(work, names):
@@ -308,8 +331,10 @@ def _in_threads(work: Callable[[str], None], names: Sequence[str]) -> None:
 def _state(files: Sequence[Path]) -> str:
     """Which files, and in which state, as ``<digest>-<digest>``."""
     stats = [path.stat() for path in files]
-    return f"{_digest([str(path.absolute()) for path in files])}-{_digest([(s.st_size, s.st_mtime_ns) for s in stats])}"
+    places = [str(path.absolute()) for path in files]
+    state = [(each.st_size, each.st_mtime_ns) for each in stats]
+    return f"{_settings_digest(places)}-{_settings_digest(state)}"
 
 
-def _digest(content: Any) -> str:
+def _settings_digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]

@@ -11,7 +11,7 @@ from lightning_seg.errors import InputError, unknown
 COLUMNS = ("id", "image", "mask", "group", "split")
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A picture, its masks, its group and, or '', its split."""
 
     image: Path
@@ -20,10 +20,10 @@ class Row(NamedTuple):
     split: str
 
 
-def read_table(path: Path) -> dict[str, Row]:
+def read_table(path: Path) -> dict[str, TableRow]:
     """id -> its row; InputError for unknown columns, ids that repeat, and files that do not exist."""
-    columns, lines = _lines(path)
-    rows: dict[str, Row] = {}
+    columns, lines = _table_lines(path)
+    rows: dict[str, TableRow] = {}
     for line in lines:
         id = line["id"]
         if not id or re.search(r"[/\\]", id) or id in rows or not line["image"] or not line["mask"]:
@@ -36,15 +36,15 @@ def read_table(path: Path) -> dict[str, Row]:
             raise InputError(
                 f"{path} puts {id!r} into {split!r}; give each row one of {', '.join(SPLITS)}."
             )
-        image, mask = (_place(path, line[name]) for name in ("image", "mask"))
-        rows[id] = Row(image, (mask,), line.get("group") or id, split)
+        image, mask = (_listed_place(path, line[name]) for name in ("image", "mask"))
+        rows[id] = TableRow(image, (mask,), line.get("group") or id, split)
     if not rows:
         raise InputError(f"{path} lists no images; give a line for each below id,image,mask.")
     _refuse_missing(path, rows)
     return rows
 
 
-def _lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _table_lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
         columns, lines = list(reader.fieldnames or []), list(reader)
@@ -64,12 +64,12 @@ def _lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return columns, lines
 
 
-def _place(table: Path, text: str) -> Path:
+def _listed_place(table: Path, text: str) -> Path:
     """A path of the table: relative to it, or from the root or one's home."""
     return table.parent / Path(text).expanduser()
 
 
-def _refuse_missing(path: Path, rows: dict[str, Row]) -> None:
+def _refuse_missing(path: Path, rows: dict[str, TableRow]) -> None:
     """Found before training, not when the test split is opened."""
     gone = [
         (id, file)

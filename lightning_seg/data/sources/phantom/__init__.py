@@ -18,7 +18,9 @@ KINDS = {"polyp": 0, "ct": 1}
 _PATIENT_STREAM = 2  # the anatomy of a CT patient, apart from the streams of KINDS
 
 
-def render(kind: str, seed: int, index: int, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+def render_phantom(
+    kind: str, seed: int, index: int, size: int = 256
+) -> tuple[np.ndarray, np.ndarray]:
     """One image and its masks, the same on every call.
 
     Another ``size`` shows the same scene with other sensor noise.
@@ -63,7 +65,11 @@ class Phantom:
     default_protocol: str
 
     def __init__(
-        self, root: Path | None = None, count: int = 400, seed: int = 0, resolution: int = 256
+        self,
+        root: Path | None = None,
+        count: int = 400,
+        seed: int = 0,
+        resolution: int = 256,
     ) -> None:
         _at_least("count", count, 1)
         _at_least("seed", seed, 0)
@@ -84,4 +90,4 @@ class Phantom:
                 f"no image named {id!r}; there are {self.ids[0]} to {self.ids[-1]}: "
                 "raise count for more."
             )
-        return Sample(*render(self.kind, self.seed, self._index[id], self.resolution))
+        return Sample(*render_phantom(self.kind, self.seed, self._index[id], self.resolution))

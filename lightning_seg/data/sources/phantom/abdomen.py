@@ -68,7 +68,7 @@ def _paint(image: Field, opacity: Field, grey: Field | float) -> Field:
     return image + opacity * (grey - image)
 
 
-def _stamp(
+def _stamp_blob(
     rng: Generator,
     grid: Grid,
     image: Field,
@@ -90,7 +90,12 @@ def _stamp(
         )
 
 
-def _trunk(patient: Generator, rng: Generator, grid: Grid, rim: float) -> tuple[Field, Field]:
+def _trunk(
+    patient: Generator,
+    rng: Generator,
+    grid: Grid,
+    rim: float,
+) -> tuple[Field, Field]:
     """Table, skin, fat, muscles, bowel loops; also the relative distance of the abdominal cavity."""
     x, y = grid
     size = len(x)
@@ -108,12 +113,17 @@ def _trunk(patient: Generator, rng: Generator, grid: Grid, rim: float) -> tuple[
     filled = patient.uniform(105, 150) + 12 * smooth_noise(rng, size, 22)
     image = _paint(image, np.clip(loops * 8, 0, 1) * blob_opacity(cavity / 0.95, 0.8), filled)
     for side in (-1, 1):
-        _stamp(patient, grid, image, (side * 0.2, 0.72), (0.19, 0.16), [(1.0, MUSCLE)])
+        _stamp_blob(patient, grid, image, (side * 0.2, 0.72), (0.19, 0.16), [(1.0, MUSCLE)])
     return image, cavity
 
 
 def _organs(
-    patient: Generator, grid: Grid, z: float, image: Field, cavity: Field, tone: float
+    patient: Generator,
+    grid: Grid,
+    z: float,
+    image: Field,
+    cavity: Field,
+    tone: float,
 ) -> Field:
     """Stomach with gas, spleen and kidneys, in greys close to the liver's."""
     x, y = grid
@@ -144,7 +154,7 @@ def _organs(
     for side in (-1, 1):
         radius = 0.12 + 0.05 * z + patient.uniform(-0.03, 0.03)
         at = side * patient.uniform(0.36, 0.42), 0.48
-        _stamp(
+        _stamp_blob(
             patient,
             grid,
             image,
@@ -176,7 +186,11 @@ def _vasculature(rng: Generator, size: int) -> Field:
     return rng.uniform(12, 34) * np.maximum(branches, rounds)
 
 
-def _tumors(patient: Generator, grid: Grid, z: float) -> list[tuple[Field, float, float]]:
+def _tumors(
+    patient: Generator,
+    grid: Grid,
+    z: float,
+) -> list[tuple[Field, float, float]]:
     """The cuts at level z through a patient's 0 to 4 lesions: (relative distance, radius, contrast to the liver)."""
     cuts = []
     for _ in range(patient.choice(5, p=[0.12, 0.28, 0.25, 0.2, 0.15])):
@@ -198,23 +212,29 @@ def _tumors(patient: Generator, grid: Grid, z: float) -> list[tuple[Field, float
     return cuts
 
 
-def _skeleton(patient: Generator, grid: Grid, z: float, image: Field, ring: float) -> Field:
+def _skeleton(
+    patient: Generator,
+    grid: Grid,
+    z: float,
+    image: Field,
+    ring: float,
+) -> Field:
     """Aorta and vena cava, vertebra with canal and processes, ribs cut obliquely."""
-    _stamp(patient, grid, image, (0.1, 0.24), (0.065, 0.09), [(1.0, 205.0)])
-    _stamp(patient, grid, image, (-0.09, 0.22), (0.07, 0.075), [(1.0, 190.0)])
+    _stamp_blob(patient, grid, image, (0.1, 0.24), (0.065, 0.09), [(1.0, 205.0)])
+    _stamp_blob(patient, grid, image, (-0.09, 0.22), (0.07, 0.075), [(1.0, 190.0)])
     for side in (-1, 1):
-        _stamp(
+        _stamp_blob(
             patient, grid, image, (side * 0.15, 0.66), (0.15, 0.045), [(1.0, 225.0)], side * 0.35
         )
-    _stamp(patient, grid, image, (0, 0.78), (0.032, 0.14), [(1.0, 225.0)])
-    _stamp(patient, grid, image, (0, 0.45), (0.15, 0.16), [(1.0, BONE), (0.85, 198.0)])
-    _stamp(patient, grid, image, (0, 0.66), (0.06, 0.06), [(1.0, 112.0)])
+    _stamp_blob(patient, grid, image, (0, 0.78), (0.032, 0.14), [(1.0, 225.0)])
+    _stamp_blob(patient, grid, image, (0, 0.45), (0.15, 0.16), [(1.0, BONE), (0.85, 198.0)])
+    _stamp_blob(patient, grid, image, (0, 0.66), (0.06, 0.06), [(1.0, 112.0)])
     for turn in (0.3 * np.pi * np.linspace(-1, 1, 5)).tolist():
         for half in (0.0, math.pi):
             angle = turn + half + patient.uniform(-0.07, 0.07) + 0.12 * z
             at = ring * math.cos(angle), ring * math.sin(angle)
             radii = patient.uniform(0.05, 0.11), 0.028
-            _stamp(
+            _stamp_blob(
                 patient, grid, image, at, radii, [(1.0, BONE), (0.6, 190.0)], angle + math.pi / 2
             )
     return image

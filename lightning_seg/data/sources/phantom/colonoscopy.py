@@ -16,7 +16,10 @@ from lightning_seg.data.sources.phantom.shapes import (
 )
 
 
-def draw_colonoscopy(rng: Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_colonoscopy(
+    rng: Generator,
+    size: int,
+) -> tuple[np.ndarray, np.ndarray]:
     grid = x, y = pixel_grid(size)
     view = _field_of_view(rng, grid)
     lesions = _lesions(rng, grid)
@@ -53,7 +56,10 @@ def _field_of_view(rng: Generator, grid: Grid) -> Field:
     return blob_opacity((np.hypot(x, y) if rng.random() < 0.4 else rho) / radius, radius)
 
 
-def _lesions(rng: Generator, grid: Grid) -> list[tuple[Field, float]]:
+def _lesions(
+    rng: Generator,
+    grid: Grid,
+) -> list[tuple[Field, float]]:
     """0 to 3 polyps as (relative distance, mean radius), before the window cuts them: 1 to 38 % of the frame."""
     count = rng.choice(4, p=[0.08, 0.72, 0.14, 0.06])
     share = math.exp(math.log(0.012) + rng.beta(2.4, 1.0) * math.log(0.38 / 0.012))
@@ -89,14 +95,20 @@ def _wall(rng: Generator, grid: Grid) -> tuple[Field, Field]:
     for radius in (
         rng.uniform(0.3, 0.5) + np.cumsum(rng.uniform(0.22, 0.5, rng.integers(1, 5)))
     ).tolist():
-        shade *= _fold(rng, x - cx, y - cy, distance, radius)
+        shade *= _mucosal_fold(rng, x - cx, y - cy, distance, radius)
     hole = rng.uniform(0.12, 0.32)
     rho = blob_distance(rng, grid, (cx, cy), (hole, hole * rng.uniform(0.7, 1.4)), 0.15)
     shade *= 1 - rng.uniform(0.6, 0.9) * blob_opacity(rho, hole, soft=0.16)
     return relief, shade
 
 
-def _fold(rng: Generator, dx: Field, dy: Field, distance: Field, radius: float) -> Field:
+def _mucosal_fold(
+    rng: Generator,
+    dx: Field,
+    dy: Field,
+    distance: Field,
+    radius: float,
+) -> Field:
     """A curved band: its crest catches the light, and the wall behind it (towards the lumen) lies in shadow."""
     d = (distance - radius) * rng.uniform(0.9, 1.1) + 0.03 * smooth_noise(rng, len(dx), 7)
     turn = rng.uniform(0, 2 * np.pi)
@@ -108,7 +120,11 @@ def _fold(rng: Generator, dx: Field, dy: Field, distance: Field, radius: float) 
 
 
 def _raise(
-    rng: Generator, lesions: list[tuple[Field, float]], inside: Field, relief: Field, shade: Field
+    rng: Generator,
+    lesions: list[tuple[Field, float]],
+    inside: Field,
+    relief: Field,
+    shade: Field,
 ) -> tuple[Field, Field]:
     """Polyps stand out of the wall as domes, some lobed, and hide the folds beneath; a dim ring marks the foot."""
     shade = shade + (np.maximum(shade, 0.75) - shade) * inside * rng.uniform(0.5, 1.0)
@@ -124,7 +140,12 @@ def _raise(
     return relief + lobes * inside, shade
 
 
-def _mucosa(rng: Generator, lesions: list[tuple[Field, float]], inside: Field, size: int) -> Field:
+def _mucosa(
+    rng: Generator,
+    lesions: list[tuple[Field, float]],
+    inside: Field,
+    size: int,
+) -> Field:
     """Colour (H, W, 3) without light: a drifting pink, vessels on the wall, pits on polyps, pale and red patches."""
     green = rng.uniform(0.45, 0.68)
     base = np.array([rng.uniform(0.75, 0.95), 0, 0], np.float32)
@@ -165,7 +186,12 @@ def _lambert(relief: Field, tilt: float, slant: float) -> Field:
     return np.clip(facing / np.sqrt(1 + gx**2 + gy**2), 0.12, None) ** 0.8
 
 
-def _debris(rng: Generator, grid: Grid, image: Field, light: Field) -> Field:
+def _debris(
+    rng: Generator,
+    grid: Grid,
+    image: Field,
+    light: Field,
+) -> Field:
     """What is no polyp and may look like one: flat brownish residue, bubbles with a bright rim."""
     x, y = grid
     size = len(x)
@@ -194,7 +220,13 @@ def _debris(rng: Generator, grid: Grid, image: Field, light: Field) -> Field:
     return image
 
 
-def _glints(rng: Generator, image: Field, lambert: Field, light: Field, size: int) -> Field:
+def _glints(
+    rng: Generator,
+    image: Field,
+    lambert: Field,
+    light: Field,
+    size: int,
+) -> Field:
     """Small saturated highlights where wet tissue faces the light, on polyps and wall alike."""
     wet = (
         smooth_noise(rng, size, int(rng.integers(26, 60)))
@@ -205,7 +237,12 @@ def _glints(rng: Generator, image: Field, lambert: Field, light: Field, size: in
     return image + alpha * (1.1 - image)
 
 
-def _camera(rng: Generator, image: Field, view: Field, size: int) -> np.ndarray:
+def _camera(
+    rng: Generator,
+    image: Field,
+    view: Field,
+    size: int,
+) -> np.ndarray:
     """Exposure, slight defocus, window and sensor noise; (H, W, 3) float to uint8."""
     image = image * rng.uniform(0.85, 1.15)
     sigma = rng.uniform(0.002, 0.008) * size / 2
