@@ -101,3 +101,9 @@ def test_hops_are_the_functions_of_the_project_once_each(tmp_path):
     exec(compile(text, str(tmp_path / "hpo" / "door.py"), "exec"), names)
     found = hops.trace_hops(names["enter"], tmp_path)
     assert found == [("hpo/door.py", "enter"), ("hpo/door.py", "leave")]
+
+
+def test_a_test_file_has_a_name_of_its_own():
+    """Pytest imports test files by their bare names."""
+    names = sorted(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert names == sorted(set(names))

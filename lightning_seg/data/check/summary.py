@@ -60,9 +60,12 @@ def print_lines(report: Report) -> None:
         title=f"data check: {report.dataset}",
         title_justify="left",
     )
-    for line in lines(report):
+    found = lines(report)
+    for line in found:
         table.add_row(Text(line.level, _COLOURS[line.level]), Text(line.title), Text(line.text))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    # where there is no terminal, no path is broken in two
+    longest = max(len(word) for line in found for word in line.text.split())
+    Console(width=None if sys.stdout.isatty() else max(120, longest + 30)).print(table)
 
 
 def _count_line(report: Report) -> Line:
