@@ -77,7 +77,7 @@ def sittings(folder: Path) -> int:
         return 0
 
 
-def tested(runs: Path) -> dict[Path, bytes]:
+def score_tables(runs: Path) -> dict[Path, bytes]:
     """The score tables below ``runs``."""
     files = runs.glob("few/*/version_*/test-*/*/scores.csv")
     return {file.relative_to(runs): file.read_bytes() for file in files}
@@ -113,7 +113,7 @@ def test_a_campaign_that_is_killed_goes_on_and_ends_as_one_that_ran_through(tiny
     said, _ = end.communicate(timeout=600)
     assert end.returncode == 0, said
     assert "--ckpt_path last" in said
-    calm_scores, wild_scores = (tested(tiny.parent / name) for name in ("calm", "wild"))
+    calm_scores, wild_scores = (score_tables(tiny.parent / name) for name in ("calm", "wild"))
     assert calm_scores == wild_scores
     assert len(wild_scores) == 2
 
