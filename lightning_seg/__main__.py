@@ -37,7 +37,7 @@ VERBS = {
 _HOMES = {
     "audit": "lightning_seg.evaluation.audit",
     "cka": "lightning_seg.analysis.cka",
-    "compare": "lightning_seg.evaluation.compare",
+    "compare": "lightning_seg.reports.comparison",
     "data": "lightning_seg.data.__main__",
     "doctor": "lightning_seg.analysis.doctor",
     "export": "lightning_seg.export.__main__",

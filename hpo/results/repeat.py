@@ -24,8 +24,8 @@ from hpo.trials import trial_command, trial_folder
 from hpo.worker import load_spec
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Comparison, ScoreTable, compare_models, statistic
-from lightning_seg.evaluation.scored_models import find_scores
 from lightning_seg.options import OptionParser
+from lightning_seg.runs.scored_models import find_scores
 
 TUNED, UNTUNED = "tuned", "untuned"
 

@@ -27,6 +27,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.models import create
 from lightning_seg.models.frame.listing import count
 from lightning_seg.options import OptionParser
+from lightning_seg.runs.gpus import check_gpus_usable
 
 CONVENTION = (
     "parameters: all, without buffers. GMACs: 10^9 multiply-adds of one image, half of "
@@ -93,7 +94,9 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 
 def profiled_device(name: str | None) -> torch.device:
     """The device of that name (default: the GPU where there is one); InputError where this machine
-    has none."""
+    has none, or GPUs that torch cannot use."""
+    if name is None:
+        check_gpus_usable()
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from lightning_seg.errors import InputError, unknown
 __all__ = ["DATASETS", "SegmentationDataModule"]
 
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+_NO_WORKERS = "data.num_workers is 0: the GPU waits while each batch is read; give 1 or more, or leave it out."
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -300,6 +302,8 @@ class SegmentationDataModule(LightningDataModule):
         drop_last = len(data) > self.hparams["batch_size"]
         epoch, batches = self._start
         start = epoch, batches * self.hparams["batch_size"] // world
+        if rank == 0 and self.hparams["num_workers"] == 0 and self._on_gpu():
+            warnings.warn(_NO_WORKERS, stacklevel=2)
         sampler = EpochSampler(data, world, rank, self.hparams["seed"], drop_last, start)
         return self._loader(data, sampler, drop_last)
 
@@ -346,6 +350,10 @@ class SegmentationDataModule(LightningDataModule):
             persistent_workers=workers > 0,
             worker_init_fn=_start_worker,
         )
+
+    def _on_gpu(self) -> bool:
+        strategy = getattr(self.trainer, "strategy", None)
+        return strategy is not None and strategy.root_device.type == "cuda"
 
     def _place(self) -> tuple[int, int]:
         """(number of processes, rank of this one)."""

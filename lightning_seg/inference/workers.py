@@ -10,6 +10,7 @@ import torch
 from lightning_seg.errors import InputError
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.prefetch import prefetched
+from lightning_seg.runs.gpus import check_gpus_usable
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -59,8 +60,13 @@ class Workers:
 
 def find_devices(text: str) -> list[torch.device]:
     """``auto``: all GPUs, or else the CPU; ``cpu``: each thread that torch may use; or a list such
-    as ``cuda:0,cuda:1``."""
+    as ``cuda:0,cuda:1``.
+
+    Errors: InputError for a device that is not there, and for ``auto`` where torch cannot use the
+    GPUs of this machine.
+    """
     if text == "auto":
+        check_gpus_usable()
         text = ",".join(f"cuda:{index}" for index in range(torch.cuda.device_count())) or "cpu"
     if text == "cpu":
         return [torch.device("cpu")] * torch.get_num_threads()

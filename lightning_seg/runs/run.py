@@ -203,19 +203,41 @@ def find_checkpoint(
         return _of_run(place, None, which)
     if _versions(root / text) or _is_run(root / text):
         return _of_run(root / text, root, which)
-    raise InputError(
-        f"there is no checkpoint or run {str(text)!r}; give a .ckpt file, the folder of a run, "
-        f"the name of a run in {str(root)!r}, or `best` or `last` with -c <recipe> or --name <run>."
-    )
+    raise _nothing_named(text, root, ", or `best` or `last` with -c <recipe> or --name <run>")
 
 
 def find_run(text: str | Path, runs: str | Path = "runs") -> Run:
-    """The run that a folder or a name means; InputError where there is none."""
+    """The run that a folder, a name or one of its checkpoints means.
+
+    Errors: InputError where there is none.
+    """
     place, root = Path(text).expanduser(), Path(runs).expanduser()
-    named = _versions(root / text) or _is_run(root / text)
-    if named and not (_versions(place) or _is_run(place)):
+    held = Run.holding(place) if place.is_file() else None
+    if held is not None:
+        return held
+    if _versions(place) or _is_run(place):
+        return Run.open(place)
+    if _versions(root / text) or _is_run(root / text):
         return Run.open(root / text, root)
-    return Run.open(place)
+    raise _nothing_named(text, root)
+
+
+def run_versions(text: str | Path, runs: str | Path = "runs") -> list[Run]:
+    """All versions of the run that ``text`` means, newest first; one where it names a version."""
+    run, place = find_run(text, runs), Path(text).expanduser()
+    if place.is_file() or not run.version or place.resolve() == run.folder:
+        return [run]
+    named = _versions(Path(runs).expanduser() / text)
+    if not named and not _versions(place):  # the name of one version, such as demo/version_0
+        return [run]
+    return [Run(folder, run.root, run.name) for folder in _versions(run.folder.parent)]
+
+
+def _nothing_named(text: str | Path, root: Path, more: str = "") -> InputError:
+    return InputError(
+        f"there is no checkpoint or run {str(text)!r}; give a .ckpt file, the folder of a run, "
+        f"{'' if more else 'or '}the name of a run in {str(root)!r}{more}."
+    )
 
 
 def _of_run(place: Path, root: Path | None, which: str) -> Path:

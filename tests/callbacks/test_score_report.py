@@ -8,8 +8,8 @@ import yaml
 from experiments.runs import results_of
 from lightning_seg import cli
 from lightning_seg.evaluation import Summary
-from lightning_seg.evaluation.scored_models import find_scores
 from lightning_seg.reports.run_page import open_run, report
+from lightning_seg.runs.scored_models import find_scores
 
 RECIPE = {
     "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "max_epochs": 1},

@@ -19,7 +19,7 @@ from lightning_seg.evaluation import (
     statistic,
     strata,
 )
-from lightning_seg.evaluation.compare import main
+from lightning_seg.reports.comparison import main
 
 
 def table(quality=0.9, seed=0, images=60, groups=()):
@@ -302,6 +302,25 @@ def test_compare_says_in_words_who_is_better_and_who_is_tied(runs, capsys):
     }
 
 
+def test_compare_takes_every_name_of_a_run(runs, capsys, monkeypatch):
+    monkeypatch.chdir(runs.parent)
+    home = runs.rename(runs.parent / "runs")
+    checkpoint = home / "good" / "version_0" / "checkpoints" / "best.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    (home / "good" / "version_1").mkdir()  # trained on, not yet tested
+    scored = next(checkpoint.parents[1].glob("test-p/*")) / "summary.json"
+    facts = json.loads(scored.read_text(encoding="utf-8"))
+    scored.write_text(json.dumps(facts | {"checkpoint": "checkpoints/best.ckpt"}))
+    for name in ("good", "runs/good", "good/version_0", "runs/good/version_0", str(checkpoint)):
+        main([name, "bad", "--score", "dice", "--resamples", "100"])
+        assert "good - bad" in capsys.readouterr().out
+    other = checkpoint.with_name("last.ckpt")
+    other.touch()
+    with pytest.raises(InputError, match=r"last\.ckpt holds no test or val scores"):
+        main([str(other), "bad"])
+
+
 def test_compare_names_what_was_scored_and_splits_two_runs_by_size(runs, capsys):
     main([f"ours={runs / 'good'},{runs / 'again'}", str(next(runs.glob("bad/*/*/*")) / "scores.csv"),
           "--score", "dice"])  # fmt: skip
@@ -323,14 +342,14 @@ def test_compare_refuses_unlike_tests_with_a_sentence(runs, capsys):
     summary = next(runs.glob("bad/*/*/*")) / "summary.json"
     summary.write_text(summary.read_text(encoding="utf-8").replace("abc", "xyz"))
     table(images=9).write(runs / "few" / "scores.csv")
-    (runs / "empty").mkdir()
+    (runs / "empty" / "version_0").mkdir(parents=True)
     table().write(runs / "again" / "version_0" / "test-p" / "last-256" / "scores.csv")
     for args, words in (
         ([one], "give two or more"),
         ([one, str(runs / "bad")], "differ in protocol_digest"),
         ([one, str(runs / "few")], "9 images of polyp and 60 images of polyp"),
-        ([one, str(runs / "nowhere")], "there is no run"),
-        ([one, str(runs / "empty")], "holds no test or val scores"),
+        ([one, str(runs / "nowhere")], "there is no checkpoint or run"),
+        ([one, str(runs / "empty" / "version_0")], "holds no test or val scores"),
         ([one, str(runs / "again")], "several score tables"),
         ([one, one], "two runs are called 'good'"),
         ([one, f"b={one}", "--score", "dise"], "did you mean 'dice'"),

@@ -282,7 +282,7 @@ def test_the_command_writes_the_page_into_the_run_or_where_it_is_told(tested, tm
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["nowhere"], "there is no run 'nowhere'"),
+        (["nowhere"], "there is no checkpoint or run 'nowhere'"),
         (["{trained}", "--ckpt", "worst.ckpt"], "there is no checkpoint 'worst.ckpt'"),
         (["{trained}", "--ckpt", "{foreign}"], "is not one of the run"),
         (["{trained}", "--output", "no/where/a.html"], "the folder 'no/where' does not exist"),

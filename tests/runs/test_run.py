@@ -119,12 +119,15 @@ def test_a_model_is_named_by_file_folder_run_name_best_and_last(folder, tmp_path
         assert find_checkpoint(text).resolve() == best
     assert find_checkpoint("last", name="demo").resolve() == last
     assert find_checkpoint("demo", "last").resolve() == last
-    assert find_run("demo").folder == folder
+    for text in (best, folder, folder.parent, "runs/demo", "demo", "demo/version_0"):
+        assert find_run(text).folder == folder
     with pytest.raises(InputError, match="--name <run> to know of which run"):
         find_checkpoint("best")
     for text in ("demi", "nothing.ckpt"):
         with pytest.raises(InputError, match=f"there is no checkpoint or run '{text}'"):
             find_checkpoint(text)
+        with pytest.raises(InputError, match=f"there is no checkpoint or run '{text}'"):
+            find_run(text)
 
 
 def test_versions_are_numbers_and_one_without_a_checkpoint_is_passed_over(folder):

@@ -15,7 +15,7 @@ from lightning_seg.data.fingerprint import Content, Fingerprint
 from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Summary
-from lightning_seg.evaluation.compare import main as compare
+from lightning_seg.reports.comparison import main as compare
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.trained_on import TrainedOn
 

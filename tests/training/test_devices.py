@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_seg import cli
+from lightning_seg.analysis.profiling import profiled_device
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
+from lightning_seg.inference.workers import find_devices
 from lightning_seg.models import create
 from lightning_seg.runs import gpus
 from lightning_seg.training import devices
@@ -267,6 +271,28 @@ def test_gpus_that_torch_cannot_use_are_no_silent_cpu(monkeypatch):
         device_options(trainer(accelerator="auto"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     device_options(trainer(accelerator="auto"))
+
+
+@pytest.mark.parametrize("find", [lambda: find_devices("auto"), lambda: profiled_device(None)])
+def test_predictions_and_profiles_do_not_fall_back_to_the_cpu_either(monkeypatch, find):
+    old_driver(monkeypatch)
+    with pytest.raises(InputError, match=r"driver 450\.51"):
+        find()
+    assert find_devices("cpu")[0] == profiled_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    find()
+
+
+def test_no_loader_workers_by_hand_beside_a_gpu_are_warned_of(monkeypatch):
+    options = {"size": 32, "batch_size": 4, "dataset_options": {"resolution": 64}}
+    on_cpu = SegmentationDataModule("phantom_polyp", num_workers=0, **options)
+    on_cpu.setup("fit")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        on_cpu.train_dataloader()
+    monkeypatch.setattr(SegmentationDataModule, "_on_gpu", lambda self: True)
+    with pytest.warns(UserWarning, match=r"data\.num_workers is 0: the GPU waits"):
+        on_cpu.train_dataloader()
 
 
 def test_the_cpu_may_be_asked_for_beside_gpus_that_torch_cannot_use(monkeypatch):

@@ -36,7 +36,7 @@ __all__ = ["main", "report"]
 def main(args: Sequence[str]) -> None:
     """``lightning-seg report``; see ``lightning-seg report --help``."""
     parser = OptionParser(prog="lightning-seg report", description="One run as one page of HTML.")
-    parser.add_argument("run", help="the folder or name of a run")
+    parser.add_argument("run", help="the folder or name of a run, or a .ckpt file of it")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html in the run's folder"
     )
@@ -55,7 +55,9 @@ def main(args: Sequence[str]) -> None:
         "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
     )
     options = parser.parse_args(args)
-    run = open_run(find_run(options.run).folder, options.ckpt_path)
+    named = Path(options.run).expanduser()
+    itself = named.is_file() and options.ckpt_path == "best"
+    run = open_run(find_run(options.run).folder, str(named) if itself else options.ckpt_path)
     output = options.output or run.folder / "report.html"
     if not output.parent.is_dir():
         raise InputError(

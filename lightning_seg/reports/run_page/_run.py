@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.evaluation.curves import counted
-from lightning_seg.evaluation.scored_models import scores_file
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.runs import Run as RunFolder
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.environment import read_environment
+from lightning_seg.runs.scored_models import scores_file
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]  # where, what
 Histogram = NDArray[np.int64]

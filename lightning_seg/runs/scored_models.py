@@ -8,6 +8,7 @@ from lightning_seg.data.fingerprint import content_difference
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.summary import Summary, find_summary
 from lightning_seg.evaluation.table import ScoreTable
+from lightning_seg.runs.run import run_versions
 
 ALIKE = (
     "dataset",
@@ -28,11 +29,14 @@ class ScoredModel(NamedTuple):
 
 
 def read_runs(arguments: Sequence[str], split: str | None = None) -> list[ScoredModel]:
-    """Each argument is ``[name=]path[,path ...]``: run folders or score tables, of which commas join the seeds of one model."""
+    """The models that arguments ``[name=]path[,path ...]`` name: runs, checkpoints or score tables.
+
+    Commas join the seeds of one model.
+    """
     runs = []
     for argument in arguments:
         label, rest = _split_label(argument)
-        paths = [find_scores(Path(part), split) for part in rest.split(",") if part]
+        paths = [find_scores(part, split) for part in rest.split(",") if part]
         if not paths:
             raise InputError(
                 f"{argument!r} names no run; give a folder such as runs/demo, or a scores.csv."
@@ -72,35 +76,38 @@ def _run_name(path: str) -> str:
     return parts[version - 1]
 
 
-def find_scores(path: Path, split: str | None = None) -> Path:
-    """The score table that ``path`` names: a file, its folder, or a run with a single one of the split."""
-    if path.is_file():
+def find_scores(text: str | Path, split: str | None = None, runs: str | Path = "runs") -> Path:
+    """The score table that ``text`` names: a file, its folder, a checkpoint that was scored, or a
+    run, by folder or name, with a single one of the split."""
+    path = Path(text).expanduser()
+    checkpoint = path if path.suffix == ".ckpt" else None
+    if path.is_file() and checkpoint is None:
         return path
-    if not path.is_dir():
-        raise InputError(
-            f"there is no run {str(path)!r}; give a run folder such as runs/demo, or a scores.csv."
-        )
     if (path / "scores.csv").is_file():
         return scores_file(path)
-    numbered = [
-        each for each in path.glob("version_*") if each.name.removeprefix("version_").isdecimal()
-    ]
-    versions = sorted(
-        numbered, key=lambda each: int(each.name.removeprefix("version_")), reverse=True
-    )
-    for folder in versions or [path]:
+    folders = [run.folder for run in run_versions(text, runs)]
+    for folder in folders:
         for wanted in [split] if split else ["test", "val"]:
-            found = sorted(folder.glob(f"{wanted}-*/*/scores.csv"))
+            found = [
+                file.parent
+                for file in sorted(folder.glob(f"{wanted}-*/*/scores.csv"))
+                if checkpoint is None or _is_of(file.parent, checkpoint)
+            ]
             if len(found) > 1:
-                names = ", ".join(str(each.parent.relative_to(folder)) for each in found)
+                names = ", ".join(str(each.relative_to(folder)) for each in found)
                 raise InputError(
                     f"{folder} holds several score tables ({names}); give the folder of one."
                 )
             if found:
-                return scores_file(found[0].parent)
+                return scores_file(found[0])
     raise InputError(
-        f"{path} holds no {split or 'test or val'} scores; run `lightning-seg test` on it first."
+        f"{text} holds no {split or 'test or val'} scores; run `lightning-seg test` on it first."
     )
+
+
+def _is_of(folder: Path, checkpoint: Path) -> bool:
+    """Whether the scores in a folder are of a checkpoint of its run."""
+    return Path(find_summary(folder).checkpoint).name == checkpoint.name
 
 
 def scores_file(folder: Path) -> Path:

@@ -1,0 +1,181 @@
+"""``lightning-seg compare``: the differences of runs over the same images, as a table."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation.compare import compare_models, holm
+from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, SCORES
+from lightning_seg.evaluation.intervals import FEWEST_UNITS
+from lightning_seg.evaluation.measures import MEASURES
+from lightning_seg.evaluation.strata import strata
+from lightning_seg.evaluation.table import ScoreTable
+from lightning_seg.options import OptionParser
+from lightning_seg.runs.scored_models import ScoredModel, check_alike, read_runs
+from lightning_seg.tables import NONE, Table
+
+DEFAULT_SCORES = ("dice", "iou", *(each.name for each in MEASURES if each.heading))
+_HEADER = (
+    "runs",
+    "class",
+    "score",
+    "convention",
+    "images",
+    "difference",
+    "95 %",
+    "p",
+    "p Wilcoxon",
+    "in words",
+)
+_NOTE = (
+    "Differences are the first run minus the second over the same images, intervals BCa "
+    "bootstraps over {units}; p, of the bootstrap and of Wilcoxon's signed ranks, are corrected by "
+    "Holm over all pairs; `tied` is a corrected bootstrap p over .05; of fewer than {fewest} images "
+    "or groups none is called better."
+)
+
+
+def main(args: list[str]) -> None:
+    """``lightning-seg compare runs/a runs/b [...]``."""
+    parser = OptionParser(prog="lightning-seg compare", description="Paired differences of runs.")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        help="runs (name, folder or .ckpt file) or score tables; seeds of one model joined by commas, "
+        "with a name if you like: unet=runs/a,runs/b",
+    )
+    parser.add_argument(
+        "--split", choices=("test", "val"), help="default: test where it was scored, else val"
+    )
+    parser.add_argument(
+        "--score",
+        nargs="+",
+        default=list(DEFAULT_SCORES),
+        help="default: %(default)s, as far as stored",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=2000, help="of the bootstrap, default %(default)s"
+    )
+    options = parser.parse_args(args)
+    if options.resamples < 100:
+        raise InputError(f"--resamples is {options.resamples}; give 100 or more.")
+    runs = read_runs(options.runs, options.split)
+    if len(runs) < 2:
+        raise InputError("one run cannot be compared; give two or more.")
+    check_alike(runs)
+    scores = [
+        score
+        for score in options.score
+        if options.score != list(DEFAULT_SCORES) or _stored(runs, score)
+    ]
+    _print_lines(
+        runs, [row for score in scores for row in _score_lines(runs, score, options.resamples)]
+    )
+
+
+def _stored(runs: Sequence[ScoredModel], score: str) -> bool:
+    return score in SCORES or all(score in table.measures for run in runs for table in run.tables)
+
+
+def _score_lines(
+    runs: Sequence[ScoredModel], score: str, resamples: int
+) -> Iterator[tuple[str, ...]]:
+    """Lines of the table: per class and convention all pairs, of the mean over images also by size of the lesions."""
+    table = runs[0].tables[0]
+    for name in table.classes:
+        for convention in _conventions(table, score):
+            everything = np.ones(len(table.ids), dtype=bool)
+            yield from _pair_lines(runs, name, score, convention, "", everything, resamples)
+        if score not in SCORES or len(runs) > 2:
+            continue
+        for stratum in (each for each in strata(table, name) if not each.rows.all()):
+            yield from _pair_lines(
+                runs, name, score, "image", stratum.name, stratum.rows, resamples
+            )
+
+
+def _conventions(table: ScoreTable, score: str) -> list[str]:
+    if score == "ece":
+        return ["pooled"]
+    if score in table.measures:
+        return ["image"]
+    fov = ["image_fov", "pooled_fov"] if table.fov_counts is not None else []
+    return ["image", "pooled", *(["volume"] if table.grouped else []), *fov]
+
+
+def _pair_lines(
+    runs: Sequence[ScoredModel],
+    name: str,
+    score: str,
+    convention: str,
+    part: str,
+    rows: NDArray[np.bool_],
+    resamples: int,
+) -> Iterator[tuple[str, ...]]:
+    pairs, kept = list(combinations(runs, 2)), np.flatnonzero(rows)
+    resamples = max(resamples, 100 * len(pairs))  # or no difference could survive Holm's correction
+    tables = {run.name: [table.at(kept) for table in run.tables] for run in runs}
+    found = [
+        compare_models(tables[a.name], tables[b.name], name, score, convention, resamples)
+        for a, b in pairs
+    ]
+    bootstrap, ranks = (
+        holm([getattr(each, p) for each in found]) for p in ("p_bootstrap", "p_wilcoxon")
+    )
+    for (a, b), each, p, q in zip(pairs, found, bootstrap, ranks, strict=True):
+        yield (
+            f"{a.name} - {b.name}",
+            name,
+            score,
+            f"{convention}, {part}" if part else convention,
+            str(each.images),
+            NONE if np.isnan(each.difference) else f"{each.difference:+.4f}",
+            _range(each.low, each.high),
+            _p(p),
+            _p(q),
+            _difference_words(
+                a.name,
+                b.name,
+                each.difference * (-1 if score in LOWER_IS_BETTER else 1),
+                float(p),
+                each.groups,
+            ),
+        )
+
+
+def _range(low: float, high: float) -> str:
+    return NONE if np.isnan(low) else f"{low:+.4f} to {high:+.4f}"
+
+
+def _p(value: float) -> str:
+    if np.isnan(value):
+        return NONE
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def _difference_words(a: str, b: str, gain: float, p: float, units: int) -> str:
+    if np.isnan(p) or units < FEWEST_UNITS:
+        return "too few images"
+    return "tied" if p > 0.05 else f"{a if gain > 0 else b} is better"
+
+
+def _print_lines(runs: Sequence[ScoredModel], rows: list[tuple[str, ...]]) -> None:
+    summary, table = runs[0].summary, runs[0].tables[0]
+    shown = ("dataset", "split", "protocol", "size", "scored_at")
+    known = [(key, getattr(summary, key)) for key in shown]
+    units = f"{len(set(table.groups))} groups of images" if table.grouped else "images"
+    notes = (note for run in runs if run.summary.dataset for note in run.summary.cautions())
+    printed = Table(
+        _HEADER,
+        rows,
+        title=", ".join(f"{key} {value}" for key, value in known if value),
+        caption=_NOTE.format(units=units, fewest=FEWEST_UNITS),
+        left=("runs", "class", "score", "in words"),
+        note="\n".join(dict.fromkeys(notes)),
+    )
+    for run in runs:
+        print(f"{run.name}: {', '.join(map(str, run.paths))}")
+    printed.show(width=150)
