@@ -222,7 +222,12 @@ def _places(runs: Path) -> Iterator[Finding]:
     yield _folder_finding(section, "hub cache", Path(HF_HUB_CACHE), writes=False)
 
 
-def _folder_finding(section: str, name: str, folder: Path, writes: bool) -> Finding:
+def _folder_finding(
+    section: str,
+    name: str,
+    folder: Path,
+    writes: bool,
+) -> Finding:
     """A folder with the space that is left: its own, or that of the nearest one that exists."""
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     free = shutil.disk_usage(there).free / _GIB

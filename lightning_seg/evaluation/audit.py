@@ -247,7 +247,10 @@ def _print_table(path: Path) -> None:
     Table(header, rows, title=str(path), left=header).show(width=160)
 
 
-def _verdict_row(row: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
+def _verdict_row(
+    row: Mapping[str, str],
+    texts: Mapping[str, str],
+) -> list[str]:
     figures = {name: PrintedFigure.parse(name, text) for name, text in texts.items()}
     gap = f"{_gap(figures['dice'], figures['iou']):+.4f}" if "iou" in figures else ""
     printed = [texts.get(name, "") for name in FIGURES]

@@ -55,20 +55,30 @@ def surface_distances(
     )
 
 
-def hd95(prediction: Mask, truth: Mask, spacing: Sequence[float] | float = 1.0) -> float:
+def hd95(
+    prediction: Mask,
+    truth: Mask,
+    spacing: Sequence[float] | float = 1.0,
+) -> float:
     """The larger of the two directed 95th percentiles of surface distances (Metrics Reloaded, MONAI)."""
     return boundary_scores(prediction, truth, spacing)[0]
 
 
 def nsd(
-    prediction: Mask, truth: Mask, spacing: Sequence[float] | float = 1.0, tolerance: float = 1.0
+    prediction: Mask,
+    truth: Mask,
+    spacing: Sequence[float] | float = 1.0,
+    tolerance: float = 1.0,
 ) -> float:
     """Share of both surfaces within ``tolerance`` (unit of ``spacing``) of the other. Nikolov et al. 2018, as MONAI counts."""
     return boundary_scores(prediction, truth, spacing, tolerance)[1]
 
 
 def boundary_scores(
-    prediction: Mask, truth: Mask, spacing: Sequence[float] | float = 1.0, tolerance: float = 1.0
+    prediction: Mask,
+    truth: Mask,
+    spacing: Sequence[float] | float = 1.0,
+    tolerance: float = 1.0,
 ) -> tuple[float, float]:
     """`hd95` and `nsd` from one set of distances."""
     distances, scale = surface_distances(prediction, truth, spacing), _scale(spacing, truth.ndim)
@@ -83,7 +93,10 @@ def boundary_scores(
     )
 
 
-def _scale(spacing: Sequence[float] | float, axes: int) -> NDArray[np.float64]:
+def _scale(
+    spacing: Sequence[float] | float,
+    axes: int,
+) -> NDArray[np.float64]:
     scale = np.asarray(spacing, dtype=np.float64)
     if scale.shape not in ((), (axes,)) or not (np.isfinite(scale) & (scale > 0)).all():
         raise InputError(

@@ -96,7 +96,10 @@ def two_class(counts: Counts | Values, score: str) -> Values:
     return np.add(per_image(counts, score), per_image(background, score)) / 2
 
 
-def units(convention: str, groups: tuple[str, ...]) -> NDArray[np.intp]:
+def units(
+    convention: str,
+    groups: tuple[str, ...],
+) -> NDArray[np.intp]:
     """(N,) which batch or group each image's counts are added in, for ``batch<n>`` and ``volume``; else each its own."""
     batch = re.fullmatch(r"batch([1-9]\d*)", convention)
     if batch:
@@ -114,7 +117,10 @@ def positions(names: tuple[str, ...]) -> NDArray[np.intp]:
     return np.array([order[name] for name in names], dtype=np.intp)
 
 
-def add(values: NDArray[Any], unit: NDArray[np.intp]) -> NDArray[Any]:
+def add(
+    values: NDArray[Any],
+    unit: NDArray[np.intp],
+) -> NDArray[Any]:
     """Rows of ``values`` (N, ...) added within each of the units (N,): (U, ...)."""
     total = np.zeros((int(unit.max(initial=-1)) + 1, *values.shape[1:]), dtype=values.dtype)
     np.add.at(total, unit, values)

@@ -46,7 +46,10 @@ def pr_curve(histogram: Histogram) -> PRCurve:
     return PRCurve(thresholds, tp, fp, tn, fn, precision, tp / np.maximum(tp + fn, 1))
 
 
-def counted(tp: NDArray[np.floating], fp: NDArray[np.floating]) -> Histogram:
+def counted(
+    tp: NDArray[np.floating],
+    fp: NDArray[np.floating],
+) -> Histogram:
     """The histogram of which `pr_curve` made ``tp`` and ``fp`` (bins,)."""
     return np.rint(-np.diff(np.stack([fp, tp]).astype(np.float64), append=0.0)).astype(np.int64)
 

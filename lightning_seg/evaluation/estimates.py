@@ -11,7 +11,12 @@ from lightning_seg.evaluation.table import ScoreTable
 OVERLAP = ("dice", "iou")  # published under all conventions
 
 
-def estimate(table: ScoreTable, name: str, score: str, convention: str) -> Estimate:
+def estimate(
+    table: ScoreTable,
+    name: str,
+    score: str,
+    convention: str,
+) -> Estimate:
     """A score of the class ``name`` under a convention."""
     found = statistic([table], name, score, convention)
     return Estimate(found.value, bca(found))
@@ -51,7 +56,10 @@ def estimate_measures(table: ScoreTable) -> dict[str, dict[str, Estimate]]:
     return found
 
 
-def estimate_strata(table: ScoreTable, score: str = "dice") -> dict[str, list[PartScore]]:
+def estimate_strata(
+    table: ScoreTable,
+    score: str = "dice",
+) -> dict[str, list[PartScore]]:
     """class -> the mean over the images of each stratum of `strata.strata`."""
     found: dict[str, list[PartScore]] = {}
     for name in table.classes:

@@ -72,7 +72,11 @@ class Statistic(NamedTuple):
         return Statistic(sums, lambda s: self.form(s[..., :here, :]) - other.form(s[..., here:, :]))
 
 
-def draw_weights(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def draw_weights(
+    units: int,
+    resamples: int,
+    seed: int,
+) -> Iterator[NDArray[np.float64]]:
     """How often each unit is drawn, (part of the resamples, units) at a time."""
     if units * resamples <= _KEPT:
         yield _few_weights(units, resamples, seed)
@@ -83,11 +87,19 @@ def draw_weights(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.f
 
 
 @lru_cache(maxsize=2)
-def _few_weights(units: int, resamples: int, seed: int) -> NDArray[np.float64]:
+def _few_weights(
+    units: int,
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
     return _draw_some(np.random.default_rng(seed), units, resamples)
 
 
-def _draw_some(random: np.random.Generator, units: int, resamples: int) -> NDArray[np.float64]:
+def _draw_some(
+    random: np.random.Generator,
+    units: int,
+    resamples: int,
+) -> NDArray[np.float64]:
     drawn = random.integers(units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
     return (
         np.bincount(drawn.ravel(), minlength=resamples * units)
@@ -139,7 +151,12 @@ def _nothing(seeds: int, unit: NDArray[np.intp]) -> Statistic:
     return Statistic(sums, lambda s: np.full(s.shape[:-2], nan))
 
 
-def of_counts(counts: Counts, score: str, convention: str, groups: tuple[str, ...]) -> Statistic:
+def of_counts(
+    counts: Counts,
+    score: str,
+    convention: str,
+    groups: tuple[str, ...],
+) -> Statistic:
     """Of counts (N, S, 4) of images and seeds."""
     added = add(np.asarray(counts, dtype=np.int64), units(convention, groups))
     if convention in ("pooled", "two_class"):
@@ -211,7 +228,11 @@ def interval(
     )
 
 
-def bca(statistic: Statistic, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bca(
+    statistic: Statistic,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
     """95 % interval, bias-corrected and accelerated. Efron 1987.
 
     Returns:
@@ -231,7 +252,11 @@ def bca(statistic: Statistic, resamples: int = 2000, seed: int = 0) -> tuple[flo
     return float(low), float(high)
 
 
-def p_value(difference: Statistic, resamples: int = 2000, seed: int = 0) -> float:
+def p_value(
+    difference: Statistic,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> float:
     """Two-sided p of a difference of 0: the level at which its BCa interval would end there; at least 2 / (resamples + 1).
 
     1 where nothing differs, nan for fewer than two units.

@@ -11,7 +11,10 @@ ROC_BINS, _LOGIT = (
 Values = NDArray[np.float64]
 
 
-def calibration_sums(probability: NDArray[np.floating], truth: NDArray[np.bool_]) -> Values:
+def calibration_sums(
+    probability: NDArray[np.floating],
+    truth: NDArray[np.bool_],
+) -> Values:
     """(bins, 3) by predicted probability, in bins of equal width: pixels, foreground pixels, sum of probabilities."""
     flat = np.asarray(probability, dtype=np.float64).ravel()
     bins = np.minimum((flat * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
@@ -27,7 +30,10 @@ def ece(sums: Values) -> Values:
     return np.abs(foreground - probability).sum(-1) / np.maximum(pixels.sum(-1), 1)
 
 
-def roc_sums(probability: NDArray[np.floating], truth: NDArray[np.bool_]) -> NDArray[np.int64]:
+def roc_sums(
+    probability: NDArray[np.floating],
+    truth: NDArray[np.bool_],
+) -> NDArray[np.int64]:
     """(2, ROC_BINS) background and foreground pixels by probability."""
     with np.errstate(divide="ignore"):  # the logit of 0 and 1
         logit = np.log(probability) - np.log1p(-probability)

@@ -112,7 +112,12 @@ def _ranks(values: Values) -> NDArray[np.int64]:
     return ranks
 
 
-def _tied(models: list[Statistic], leader: int, resamples: int, seed: int) -> list[bool]:
+def _tied(
+    models: list[Statistic],
+    leader: int,
+    resamples: int,
+    seed: int,
+) -> list[bool]:
     if len(models[leader].sums) < FEWEST_UNITS:
         return [True] * len(models)
     others = [place for place in range(len(models)) if place != leader]

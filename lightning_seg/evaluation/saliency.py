@@ -85,7 +85,10 @@ def threshold_curves(
 
 
 def e_measure(
-    tp: NDArray[np.int64], fp: NDArray[np.int64], foreground: int, pixels: int
+    tp: NDArray[np.int64],
+    fp: NDArray[np.int64],
+    foreground: int,
+    pixels: int,
 ) -> NDArray[np.float64]:
     """Enhanced-alignment measure of binary maps, from their counts. Fan et al. 2018."""
     positive = tp + fp

@@ -27,7 +27,10 @@ class ScoredModel(NamedTuple):
     summary: Summary  # one that says nothing where a table lies alone
 
 
-def read_runs(arguments: Sequence[str], split: str | None = None) -> list[ScoredModel]:
+def read_runs(
+    arguments: Sequence[str],
+    split: str | None = None,
+) -> list[ScoredModel]:
     """Each argument is ``[name=]path[,path ...]``: run folders or score tables, of which commas join the seeds of one model."""
     runs = []
     for argument in arguments:

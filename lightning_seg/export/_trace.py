@@ -98,7 +98,10 @@ def padding_of(logits: nn.Module, channels: int) -> int:
     return found
 
 
-def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[Shapes, Result]:
+def freest(
+    forms: Sequence[Form],
+    attempt: Callable[[Traced], Result],
+) -> tuple[Shapes, Result]:
     """Return what ``attempt`` makes of the first form that can be traced and that it accepts, by
     not raising a `FormError`.
 
@@ -116,7 +119,12 @@ def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[
     raise failure
 
 
-def logits_forms(logits: nn.Module, channels: int, side: int | None, native: int) -> Sequence[Form]:
+def logits_forms(
+    logits: nn.Module,
+    channels: int,
+    side: int | None,
+    native: int,
+) -> Sequence[Form]:
     """Programs of ``image`` (B, C, H, W), from the freest to the most fixed.
 
     Args:
@@ -140,7 +148,11 @@ def logits_forms(logits: nn.Module, channels: int, side: int | None, native: int
     return forms if side is None else forms[1::2]
 
 
-def masks_forms(masks: Masks, channels: int, native: int) -> Sequence[Form]:
+def masks_forms(
+    masks: Masks,
+    channels: int,
+    native: int,
+) -> Sequence[Form]:
     """Programs of ``image`` (B, H, W, C) uint8 of any size, and of one image at a time."""
 
     def form(batch: dict[int, Any]) -> Traced:
@@ -155,7 +167,11 @@ def masks_forms(masks: Masks, channels: int, native: int) -> Sequence[Form]:
     return [partial(form, {0: Dim("batch")}), partial(form, {})]
 
 
-def _export(graph: nn.Module, example: Tensor, free: dict[int, Any]) -> ExportedProgram:
+def _export(
+    graph: nn.Module,
+    example: Tensor,
+    free: dict[int, Any],
+) -> ExportedProgram:
     try:
         with torch.no_grad(), _quiet():
             return torch.export.export(graph, (example,), dynamic_shapes=(free,))

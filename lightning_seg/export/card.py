@@ -44,7 +44,12 @@ class ScoreRow(NamedTuple):
     pooled: str
 
 
-def card(checkpoint: Path, where: str, license_id: str = "other", results: Path = RESULTS) -> str:
+def card(
+    checkpoint: Path,
+    where: str,
+    license_id: str = "other",
+    results: Path = RESULTS,
+) -> str:
     """The text of the card.
 
     Args:
@@ -122,7 +127,11 @@ def name(run: ReportedRun) -> str:
     )
 
 
-def metadata(run: ReportedRun, scored: list[ScoredSplit], license_id: str) -> dict[str, Any]:
+def metadata(
+    run: ReportedRun,
+    scored: list[ScoredSplit],
+    license_id: str,
+) -> dict[str, Any]:
     """The front matter that the Hub reads."""
     tags = [
         "lightning_seg",

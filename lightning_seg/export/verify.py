@@ -56,7 +56,11 @@ class Overlaps:
     def __init__(self) -> None:
         self.each: list[NDArray[np.float64]] = []
 
-    def add(self, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
+    def add(
+        self,
+        one: NDArray[np.bool_],
+        other: NDArray[np.bool_],
+    ) -> None:
         """(B, K, H, W) each."""
         both, total = (one & other).sum((2, 3)), one.sum((2, 3)) + other.sum((2, 3))
         self.each.append(np.where(total > 0, 2 * both / np.maximum(total, 1), np.nan))
@@ -99,7 +103,11 @@ def compare_logits(
     return LogitAgreement(difference, overlaps.dice(), count, largest)
 
 
-def _check_shapes(expected: NDArray[Any], found: NDArray[Any], images: NDArray[Any]) -> None:
+def _check_shapes(
+    expected: NDArray[Any],
+    found: NDArray[Any],
+    images: NDArray[Any],
+) -> None:
     if expected.shape != found.shape:
         raise FormError(
             f"the exported model gives an output of shape {found.shape} for images of shape "
@@ -187,7 +195,11 @@ def rounding(network: Ensemble, images: Iterable[Batch]) -> float:
     return compare_logits(logits, reference_of(network), images).max_difference
 
 
-def image_batches(pictures: Sequence[np.ndarray], shapes: Shapes, side: int) -> Iterator[Batch]:
+def image_batches(
+    pictures: Sequence[np.ndarray],
+    shapes: Shapes,
+    side: int,
+) -> Iterator[Batch]:
     """The pictures at sizes and in batches that ``shapes`` allows: alone and in twos, at ``side``
     and, where any will do, at two other sizes; then the rest one by one."""
     sizes = [(side, side)]
@@ -200,13 +212,20 @@ def image_batches(pictures: Sequence[np.ndarray], shapes: Shapes, side: int) -> 
     yield from one_by_one(pictures[2:], side)
 
 
-def one_by_one(pictures: Sequence[np.ndarray], side: int) -> Iterator[Batch]:
+def one_by_one(
+    pictures: Sequence[np.ndarray],
+    side: int,
+) -> Iterator[Batch]:
     """Batches of one, at ``side`` x ``side``."""
     for picture in pictures:
         yield _stack([picture], side, side)
 
 
-def _stack(pictures: Sequence[np.ndarray], height: int, width: int) -> Batch:
+def _stack(
+    pictures: Sequence[np.ndarray],
+    height: int,
+    width: int,
+) -> Batch:
     images = np.stack([scale(one, (height, width)) for one in pictures])
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255))
 

@@ -78,7 +78,10 @@ def other_scores(summary: Summary) -> Iterator[tuple[str, str, str]]:
             yield f"{label}{found[0]}", *found[1:]
 
 
-def _other_measures(summary: Summary, name: str) -> Iterator[tuple[str, str, str]]:
+def _other_measures(
+    summary: Summary,
+    name: str,
+) -> Iterator[tuple[str, str, str]]:
     for measure, value in summary.measures.get(name, {}).items():
         note = NOTES.get(measure, "")
         yield f"{measure} ({note})" if note else measure, *_cells(value)

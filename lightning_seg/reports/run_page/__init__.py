@@ -65,7 +65,11 @@ def main(args: Sequence[str]) -> None:
     print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
 
 
-def report(run: ReportedRun, predictions: bool = True, trust_code: bool = False) -> str:
+def report(
+    run: ReportedRun,
+    predictions: bool = True,
+    trust_code: bool = False,
+) -> str:
     """The page of a run (`open_run`).
 
     Args:
@@ -133,7 +137,10 @@ def gallery(
         return [], f"Images could not be read: {error}"
 
 
-def header(run: ReportedRun, result: ScoredSplit | None) -> list[tuple[str, str]]:
+def header(
+    run: ReportedRun,
+    result: ScoredSplit | None,
+) -> list[tuple[str, str]]:
     """What the run is, as pairs of name and text."""
     weights = run.facts.get("encoder_weights") or {}
     sittings = run.environment.get("sittings", [])
@@ -217,7 +224,11 @@ def section(
     }
 
 
-def _probability_figures(run: ReportedRun, result: ScoredSplit | None, name: str) -> list[Figure]:
+def _probability_figures(
+    run: ReportedRun,
+    result: ScoredSplit | None,
+    name: str,
+) -> list[Figure]:
     """The curves of probabilities that are on record; calibration sums of the table are exact, the histogram stands in for them."""
     histogram, sums = run.histogram(name, result), None
     if result is not None and result.table.calibration is not None:
@@ -252,7 +263,11 @@ def commands(run: ReportedRun) -> list[str]:
     ]
 
 
-def _scoring(run: ReportedRun, result: ScoredSplit, where: list[str]) -> list[str]:
+def _scoring(
+    run: ReportedRun,
+    result: ScoredSplit,
+    where: list[str],
+) -> list[str]:
     """The command of a test or validation, with what differs from the data that the checkpoint was trained on."""
     summary, which = result.summary, run.checkpoint.name.partition("-")[0]
     verb = "test" if summary.split == "test" else "validate"

@@ -119,7 +119,10 @@ def calibration(sums: NDArray[np.float64], name: str) -> Figure:
 
 
 def strip(
-    table: ScoreTable, name: str, groups: list[Group], linked: list[tuple[int, str]]
+    table: ScoreTable,
+    name: str,
+    groups: list[Group],
+    linked: list[tuple[int, str]],
 ) -> Figure:
     """Dice of every image in rows, all and by size, with the mean and its interval; ``linked``: rows that the gallery shows."""
     dice, whole = per_image(table.of(name), "dice"), statistic([table], name, "dice", "image")

@@ -44,7 +44,10 @@ def mean_dice(table: ScoreTable) -> NDArray[np.float64]:
     return np.mean([per_image(table.of(name), "dice") for name in table.classes], axis=0)
 
 
-def choose(table: ScoreTable, each: int = EACH) -> list[tuple[str, int]]:
+def choose(
+    table: ScoreTable,
+    each: int = EACH,
+) -> list[tuple[str, int]]:
     """(kind, row) of the worst, median and best images by Dice, each image once; those with nothing to find or found are left out."""
     shown = np.flatnonzero(table.counts[..., :3].sum((1, 2)))
     order = [int(row) for row in shown[np.argsort(mean_dice(table)[shown], kind="stable")]]
@@ -59,7 +62,11 @@ def choose(table: ScoreTable, each: int = EACH) -> list[tuple[str, int]]:
     ]
 
 
-def examples(module: ImageNetwork, data: dict[str, Any], table: ScoreTable) -> list[Example]:
+def examples(
+    module: ImageNetwork,
+    data: dict[str, Any],
+    table: ScoreTable,
+) -> list[Example]:
     """The chosen images, read through the datamodule of settings ``data`` and predicted on the CPU. InputError without the data."""
     source = SegmentationDataModule(**data).source
     size = (data["size"], data["size"]) if data["size"] else None
@@ -81,7 +88,10 @@ def examples(module: ImageNetwork, data: dict[str, Any], table: ScoreTable) -> l
     return found
 
 
-def _dice_of_classes(prediction: torch.Tensor, truth: torch.Tensor) -> NDArray[np.float64]:
+def _dice_of_classes(
+    prediction: torch.Tensor,
+    truth: torch.Tensor,
+) -> NDArray[np.float64]:
     p, t = prediction.numpy(), truth.numpy() > 0
     counts = np.stack(
         [(p & t).sum((1, 2)), (p & ~t).sum((1, 2)), (~p & t).sum((1, 2)), (~p & ~t).sum((1, 2))], -1
@@ -90,7 +100,10 @@ def _dice_of_classes(prediction: torch.Tensor, truth: torch.Tensor) -> NDArray[n
 
 
 def _panels(
-    module: ImageNetwork, item: dict[str, Any], prediction: torch.Tensor, slices: bool
+    module: ImageNetwork,
+    item: dict[str, Any],
+    prediction: torch.Tensor,
+    slices: bool,
 ) -> list[Panel]:
     image, truth, predicted = (
         _enlarged(item["image"]),

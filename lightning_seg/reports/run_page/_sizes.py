@@ -46,7 +46,11 @@ def without_lesion(table: ScoreTable, name: str) -> EmptyGroup:
 
 
 def _group_of_size(
-    table: ScoreTable, name: str, label: str, rule: str, rows: NDArray[np.intp]
+    table: ScoreTable,
+    name: str,
+    label: str,
+    rule: str,
+    rows: NDArray[np.intp],
 ) -> Group:
     dice, counts = statistic([table.at(rows)], name, "dice", "image"), table.of(name)[rows]
     tp, fp, fn, _ = counts.sum(0) / counts[:, [0, 2]].sum()

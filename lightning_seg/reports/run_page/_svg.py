@@ -61,7 +61,12 @@ class Plot:
     def py(self, value: float) -> float:
         return round(self.height - BOTTOM - (self.height - TOP - BOTTOM) * self.y.at(value), 1)
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], css: str) -> None:
+    def line(
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        css: str,
+    ) -> None:
         """A line through the points; where there is a single one, a dot."""
         every = math.ceil(len(xs) / MOST) or 1
         points = [
@@ -73,14 +78,27 @@ class Plot:
         path = " ".join(f"{self.px(x)},{self.py(y)}" for x, y in kept)
         self.marks.append(Markup('<polyline class="line {}" points="{}"/>').format(css, path))
 
-    def dots(self, xs: Iterable[float], ys: Iterable[float], css: str, radius: float = 3) -> None:
+    def dots(
+        self,
+        xs: Iterable[float],
+        ys: Iterable[float],
+        css: str,
+        radius: float = 3,
+    ) -> None:
         """Many dots as one path."""
         path = "".join(f"M{self.px(x)} {self.py(y)}h0" for x, y in zip(xs, ys, strict=True))
         self.marks.append(
             Markup('<path class="dots {}" stroke-width="{}" d="{}"/>').format(css, 2 * radius, path)
         )
 
-    def link(self, x: float, y: float, css: str, target: str, title: str) -> None:
+    def link(
+        self,
+        x: float,
+        y: float,
+        css: str,
+        target: str,
+        title: str,
+    ) -> None:
         """A dot with a tooltip that leads to an element of the page."""
         dot = Markup('<circle class="{}" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>')
         circle = dot.format(css, self.px(x), self.py(y), title)
@@ -88,13 +106,25 @@ class Plot:
             Markup('<a href="#{}">{}</a>').format(target, circle) if target else circle
         )
 
-    def segment(self, start: tuple[float, float], end: tuple[float, float], css: str) -> None:
+    def segment(
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        css: str,
+    ) -> None:
         places = (self.px(start[0]), self.py(start[1]), self.px(end[0]), self.py(end[1]))
         self.marks.append(
             Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(css, *places)
         )
 
-    def text(self, x: float, y: float, text: str, css: str = "note", anchor: str = "start") -> None:
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        css: str = "note",
+        anchor: str = "start",
+    ) -> None:
         mark = Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>')
         self.marks.append(mark.format(css, self.px(x), self.py(y), anchor, text))
 
