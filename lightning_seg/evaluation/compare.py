@@ -1,4 +1,7 @@
-"""``lightning-seg compare``: the difference of runs over the same images, paired, with Holm's correction over all pairs."""
+"""``lightning-seg compare``: the paired difference of runs over the same images.
+
+Holm's correction is over all pairs.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -27,9 +30,8 @@ class Comparison(NamedTuple):
     low: float
     high: float
     p_bootstrap: float
-    p_wilcoxon: (
-        float  # of differences of the units: images, or groups where any holds several; nan of ece
-    )
+    # of differences of the units: images, or groups where any holds several; nan of ece
+    p_wilcoxon: float
     images: int
     groups: int
 
@@ -43,21 +45,21 @@ def compare_models(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """The paired difference of two models, each given by one table per seed, over the same images or groups.
+    """The paired difference of two models over the same images or groups.
 
     Args:
+        a, b: one table per seed.
         score, convention: see `intervals.statistic`.
     """
     groups = same_groups([*a, *b])
-    first, second = (statistic(tables, class_name, score, convention) for tables in (a, b))
+    asked = (class_name, score, convention)
+    first, second = statistic(a, *asked), statistic(b, *asked)
     difference = first.minus(second)
     return Comparison(
         first.value - second.value,
         *bca(difference, resamples, seed),
         p_value(difference, resamples, seed),
-        _wilcoxon(
-            _units(a, class_name, score, convention) - _units(b, class_name, score, convention)
-        ),
+        _wilcoxon(_units(a, *asked) - _units(b, *asked)),
         len(groups),
         len(set(groups)),
     )
@@ -66,7 +68,10 @@ def compare_models(
 def _units(
     tables: Sequence[ScoreTable], class_name: str, score: str, convention: str
 ) -> NDArray[np.float64]:
-    """The mean score over seeds of each independent unit: of a volume, or of images where a convention adds all of them up."""
+    """The mean score over seeds of each independent unit.
+
+    A unit is a volume, or an image where a convention adds all of them up.
+    """
     if score == "ece":
         return np.zeros(0)
     base = convention.removesuffix("_fov")
@@ -122,7 +127,8 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "runs",
         nargs="+",
-        help="run folders or score tables; seeds of one model joined by commas, with a name if you like: unet=runs/a,runs/b",
+        help="run folders or score tables; seeds of one model joined by commas, "
+        "with a name if you like: unet=runs/a,runs/b",
     )
     parser.add_argument(
         "--split", choices=("test", "val"), help="default: test where it was scored, else val"
@@ -148,19 +154,24 @@ def main(args: list[str]) -> None:
         for score in options.score
         if options.score != list(DEFAULT_SCORES) or _stored(runs, score)
     ]
-    _print_lines(
-        runs, [row for score in scores for row in _score_lines(runs, score, options.resamples)]
-    )
+    lines: list[tuple[str, ...]] = []
+    for score in scores:
+        lines += _score_lines(runs, score, options.resamples)
+    _print_lines(runs, lines)
 
 
 def _stored(runs: Sequence[ScoredModel], score: str) -> bool:
-    return score in SCORES or all(score in table.measures for run in runs for table in run.tables)
+    tables = [table for run in runs for table in run.tables]
+    return score in SCORES or all(score in table.measures for table in tables)
 
 
 def _score_lines(
     runs: Sequence[ScoredModel], score: str, resamples: int
 ) -> Iterator[tuple[str, ...]]:
-    """Lines of the table: per class and convention all pairs, of the mean over images also by size of the lesions."""
+    """Lines of the table: per class and convention all pairs.
+
+    Those of the mean over images are also by size of the lesions.
+    """
     table = runs[0].tables[0]
     for name in table.classes:
         for convention in _conventions(table, score):
@@ -179,8 +190,12 @@ def _conventions(table: ScoreTable, score: str) -> list[str]:
         return ["pooled"]
     if score in table.measures:
         return ["image"]
-    fov = ["image_fov", "pooled_fov"] if table.fov_counts is not None else []
-    return ["image", "pooled", *(["volume"] if table.grouped else []), *fov]
+    found = ["image", "pooled"]
+    if table.grouped:
+        found.append("volume")
+    if table.fov_counts is not None:
+        found += ["image_fov", "pooled_fov"]
+    return found
 
 
 def _pair_lines(
@@ -192,16 +207,17 @@ def _pair_lines(
     rows: NDArray[np.bool_],
     resamples: int,
 ) -> Iterator[tuple[str, ...]]:
-    pairs, kept = list(combinations(runs, 2)), np.flatnonzero(rows)
-    resamples = max(resamples, 100 * len(pairs))  # or no difference could survive Holm's correction
+    pairs = list(combinations(runs, 2))
+    kept = np.flatnonzero(rows)
+    # or no difference could survive Holm's correction
+    resamples = max(resamples, 100 * len(pairs))
     tables = {run.name: [table.at(kept) for table in run.tables] for run in runs}
     found = [
         compare_models(tables[a.name], tables[b.name], name, score, convention, resamples)
         for a, b in pairs
     ]
-    bootstrap, ranks = (
-        holm([getattr(each, p) for each in found]) for p in ("p_bootstrap", "p_wilcoxon")
-    )
+    bootstrap = holm([each.p_bootstrap for each in found])
+    ranks = holm([each.p_wilcoxon for each in found])
     for (a, b), each, p, q in zip(pairs, found, bootstrap, ranks, strict=True):
         yield (
             f"{a.name} - {b.name}",
