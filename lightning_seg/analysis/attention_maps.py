@@ -120,9 +120,7 @@ def _keep_size(
 
 
 @contextmanager
-def _hooked(
-    hooks: list[tuple[nn.Module, Hook]],
-) -> Iterator[None]:
+def _hooked(hooks: list[tuple[nn.Module, Hook]]) -> Iterator[None]:
     """Forward hooks for the time of the context, and none after it, whatever happens."""
     handles = []
     try:

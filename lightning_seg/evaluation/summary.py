@@ -199,21 +199,15 @@ def _by_name(found: Mapping[str, Any]) -> dict[str, Estimate]:
     return {name: _estimate(each) for name, each in found.items()}
 
 
-def _by_class(
-    found: Mapping[str, Any],
-) -> dict[str, dict[str, Estimate]]:
+def _by_class(found: Mapping[str, Any]) -> dict[str, dict[str, Estimate]]:
     return {name: _by_name(each) for name, each in found.items()}
 
 
-def _scores_by_class(
-    found: Mapping[str, Any],
-) -> dict[str, dict[str, dict[str, Estimate]]]:
+def _scores_by_class(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Estimate]]]:
     return {name: _by_class(each) for name, each in found.items()}
 
 
-def _numbers(
-    found: Mapping[str, Any],
-) -> dict[str, dict[str, float]]:
+def _numbers(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {
         name: dict(zip(each, map(_number, each.values()), strict=True))
         for name, each in found.items()
@@ -224,9 +218,7 @@ def _part(found: dict[str, Any]) -> PartScore:
     return PartScore(**found | {"value": _number(found["value"]), "interval": _interval(found)})
 
 
-def _parts_by_class(
-    found: Mapping[str, Any],
-) -> dict[str, list[PartScore]]:
+def _parts_by_class(found: Mapping[str, Any]) -> dict[str, list[PartScore]]:
     return {name: list(map(_part, each)) for name, each in found.items()}
 
 

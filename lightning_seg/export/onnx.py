@@ -266,9 +266,7 @@ class _OnnxExport:
         return f"image {kind}: {shapes.describe()}"
 
 
-def _dimensions(
-    axes: tuple[int, int],
-) -> tuple[str, str, str]:
+def _dimensions(axes: tuple[int, int]) -> tuple[str, str, str]:
     return ("height", "width", "channels") if axes == (1, 2) else ("channels", "height", "width")
 
 

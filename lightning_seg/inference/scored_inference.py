@@ -98,9 +98,7 @@ class PostProcessed:
         return _refined_parts(self._scans.rest())
 
 
-def _refined_parts(
-    found: Iterable[tuple[ScoredPart, NDArray[np.float32]]],
-) -> Iterator[ScoredPart]:
+def _refined_parts(found: Iterable[tuple[ScoredPart, NDArray[np.float32]]]) -> Iterator[ScoredPart]:
     for part, probability in found:
         refined = torch.from_numpy(np.ascontiguousarray(probability))[None]
         yield part._replace(probability=refined.to(part.mask.device))
