@@ -1,4 +1,5 @@
-"""What `fit` says on the terminal: what is trained on what, a line for each epoch, and what to do next."""
+"""What `fit` says on the terminal: what is trained on what, a line for each epoch, and what to do
+next."""
 
 import math
 import sys

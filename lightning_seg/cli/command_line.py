@@ -1,7 +1,9 @@
-"""The command line on LightningCLI: ``fit | validate | test``, and `run`, the one way into every run of the project.
+"""The command line on LightningCLI: ``fit | validate | test``, and `run`, the one way into every
+run of the project.
 
-What this adds to LightningCLI: a checkpoint alone rebuilds network and data (``test --ckpt_path X``), ``best`` and ``last`` name
-files of the run, options that contradict a checkpoint are refused, errors are one sentence.
+What this adds to LightningCLI: a checkpoint alone rebuilds network and data (``test --ckpt_path
+X``), ``best`` and ``last`` name files of the run, options that contradict a checkpoint are refused,
+errors are one sentence.
 """
 
 import errno
@@ -153,7 +155,8 @@ class CLI(LightningCLI):
         return parser
 
     def _parse_ckpt_path(self) -> None:
-        """LightningCLI would silently put the checkpoint's settings over those of the command line."""
+        """LightningCLI would silently put the checkpoint's settings over those of the command
+        line."""
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
@@ -184,7 +187,8 @@ class CLI(LightningCLI):
             trainer.benchmark = found.benchmark
 
     def choose_precision(self, trainer: Any) -> None:
-        """Put the precision that nobody named into the configuration, so that the run's records show it."""
+        """Put the precision that nobody named into the configuration, so that the run's records
+        show it."""
         if trainer.precision is not None or trainer.plugins:
             return
         if self.content is None:
@@ -288,9 +292,11 @@ def _seed(value: bool | int) -> int:
 
 
 def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
-    """Parse ``args`` (``["fit", "-c", "recipe.yaml", ...]``) and do what they say; InputError where they are wrong.
+    """Parse ``args`` (``["fit", "-c", "recipe.yaml", ...]``) and do what they say; InputError where
+    they are wrong.
 
-    ``callbacks`` are Lightning callbacks that watch the run beside those of the recipe; nothing of them is saved in its config.
+    ``callbacks`` are Lightning callbacks that watch the run beside those of the recipe; nothing of
+    them is saved in its config.
     """
     args = spell_options(args)
     if not args or args[0] not in COMMANDS or {"-h", "--help"} & set(args):

@@ -274,7 +274,8 @@ def _row_label(row: Mapping[str, str]) -> str:
 
 
 def read_reported(path: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """Of a table with one figure a row: what the rows of one evaluation share, and its figures, where they can be audited."""
+    """Of a table with one figure a row: what the rows of one evaluation share, and its figures,
+    where they can be audited."""
     if not path.is_file():
         raise InputError(
             f"there is no table {str(path)!r}; give a CSV such as experiments/results/reported.csv."

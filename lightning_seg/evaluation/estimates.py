@@ -25,7 +25,8 @@ def estimate(
 def estimate_scores(
     table: ScoreTable, batch_size: int | None = None
 ) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """class -> score -> convention: ``image`` and ``pooled`` of all scores, Dice and IoU under every one.
+    """class -> score -> convention: ``image`` and ``pooled`` of all scores, Dice and IoU under
+    every one.
 
     Args:
         batch_size: n of the convention ``batch<n>``; None leaves it out.

@@ -1,4 +1,5 @@
-"""How good the probabilities are: calibration error, Brier score, area under the ROC curve; all from sums that add up."""
+"""How good the probabilities are: calibration error, Brier score, area under the ROC curve; all
+from sums that add up."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ def calibration_sums(
     probability: NDArray[np.floating],
     truth: NDArray[np.bool_],
 ) -> Values:
-    """(bins, 3) by predicted probability, in bins of equal width: pixels, foreground pixels, sum of probabilities."""
+    """(bins, 3) by predicted probability, in bins of equal width: pixels, foreground pixels, sum of
+    probabilities."""
     flat = np.asarray(probability, dtype=np.float64).ravel()
     bins = np.minimum((flat * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
     weights = (None, truth.ravel(), flat)
@@ -25,7 +27,8 @@ def calibration_sums(
 
 
 def ece(sums: Values) -> Values:
-    """Expected calibration error of sums (..., bins, 3): gap of foreground share and mean probability, weighted by pixels."""
+    """Expected calibration error of sums (..., bins, 3): gap of foreground share and mean
+    probability, weighted by pixels."""
     pixels, foreground, probability = np.moveaxis(sums, -1, 0)
     return np.abs(foreground - probability).sum(-1) / np.maximum(pixels.sum(-1), 1)
 
@@ -43,7 +46,8 @@ def roc_sums(
 
 
 def roc_auc(sums: NDArray[np.int64]) -> float:
-    """Probability that a foreground pixel ranks above a background pixel, ties half; nan where there are not both."""
+    """Probability that a foreground pixel ranks above a background pixel, ties half; nan where
+    there are not both."""
     background, foreground = np.asarray(sums, dtype=np.float64)
     pairs = background.sum() * foreground.sum()
     below = background.cumsum() - background / 2

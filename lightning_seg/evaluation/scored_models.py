@@ -31,7 +31,8 @@ def read_runs(
     arguments: Sequence[str],
     split: str | None = None,
 ) -> list[ScoredModel]:
-    """Each argument is ``[name=]path[,path ...]``: run folders or score tables, of which commas join the seeds of one model."""
+    """Each argument is ``[name=]path[,path ...]``: run folders or score tables, of which commas
+    join the seeds of one model."""
     runs = []
     for argument in arguments:
         label, rest = _split_label(argument)
@@ -59,7 +60,8 @@ def read_runs(
 
 
 def _split_label(argument: str) -> tuple[str, str]:
-    """The name and the rest of ``name=path,path``; no name where there is none (the folders of scores have = in theirs)."""
+    """The name and the rest of ``name=path,path``; no name where there is none (the folders of
+    scores have = in theirs)."""
     label, equals, rest = argument.partition("=")
     named = equals and "/" not in label and not Path(argument).exists()
     return (label, rest) if named else ("", argument)
@@ -76,7 +78,8 @@ def _run_name(path: str) -> str:
 
 
 def find_scores(path: Path, split: str | None = None) -> Path:
-    """The score table that ``path`` names: a file, its folder, or a run with a single one of the split."""
+    """The score table that ``path`` names: a file, its folder, or a run with a single one of the
+    split."""
     if path.is_file():
         return path
     if not path.is_dir():
@@ -107,13 +110,15 @@ def find_scores(path: Path, split: str | None = None) -> Path:
 
 
 def scores_file(folder: Path) -> Path:
-    """The table in a folder of scores: the Parquet file, which also holds the sums of calibration, where it is there."""
+    """The table in a folder of scores: the Parquet file, which also holds the sums of calibration,
+    where it is there."""
     parquet = folder / "scores.parquet"
     return parquet if parquet.is_file() else folder / "scores.csv"
 
 
 def check_alike(runs: Sequence[ScoredModel]) -> None:
-    """InputError unless the runs were scored on the same images, under the same protocol, at the same size."""
+    """InputError unless the runs were scored on the same images, under the same protocol, at the
+    same size."""
     first = runs[0]
     for run in runs[1:]:
         for key in ALIKE:

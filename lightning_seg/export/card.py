@@ -122,9 +122,8 @@ def _is_plain(result: ScoredSplit) -> bool:
 def name(run: ReportedRun) -> str:
     """``attention_unet_convnext_tiny_kvasir_seg``."""
     encoder = (run.model["encoder"] or "").partition(".")[0]
-    return "_".join(
-        part for part in (run.model["architecture"], encoder, run.data["dataset"]) if part
-    )
+    parts = (run.model["architecture"], encoder, run.data["dataset"])
+    return "_".join(filter(None, parts))
 
 
 def metadata(

@@ -71,7 +71,8 @@ def overlap_rows(summary: Summary) -> list[tuple[str, ...]]:
 
 
 def other_scores(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    """All but overlap under the two main conventions, as name with convention, value and interval."""
+    """All but overlap under the two main conventions, as name with convention, value and
+    interval."""
     for name in summary.scores:
         label = f"{name}: " if len(summary.scores) > 1 else ""
         for found in _other_measures(summary, name):

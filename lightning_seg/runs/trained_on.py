@@ -1,4 +1,5 @@
-"""What a checkpoint says of the images that it was trained on, and whether a split holds any of them."""
+"""What a checkpoint says of the images that it was trained on, and whether a split holds any of
+them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ class TrainedOn:
     Attributes:
         root: as it was given; empty where $LIGHTNING_SEG_DATA said it.
         names: ids of the images that trained.
-        images: ``train`` and ``val`` -> digests of their images; None in checkpoints of version 0.1.
+        images: ``train`` and ``val`` -> digests of their images; None in checkpoints of version
+            0.1.
         decoders: the libraries that decoded them.
     """
 
@@ -81,7 +83,8 @@ class TrainedOn:
         return ""
 
     def repeated(self, data: Fingerprint) -> str:
-        """How many images of the training's own protocol stand in it twice; empty where none does."""
+        """How many images of the training's own protocol stand in it twice; empty where none
+        does."""
         if self.images is None or data.split != "test":
             return ""
         count = len(self._seen(data, "train") | self._seen(data, "val"))

@@ -1,4 +1,5 @@
-"""``lightning-seg report``: one run as one page of HTML that needs nothing else, to see in a minute whether to trust and like it."""
+"""``lightning-seg report``: one run as one page of HTML that needs nothing else, to see in a minute
+whether to trust and like it."""
 
 import os
 import shlex
@@ -74,7 +75,8 @@ def report(
     """The page of a run (`open_run`).
 
     Args:
-        predictions: show the worst, median and best images, which are read from the data set and predicted again.
+        predictions: show the worst, median and best images, which are read from the data set and
+            predicted again.
         trust_code: see `read_network`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined

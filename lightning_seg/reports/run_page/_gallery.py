@@ -1,4 +1,5 @@
-"""The worst, median and best images of a result, predicted again: image, truth, prediction and attention side by side."""
+"""The worst, median and best images of a result, predicted again: image, truth, prediction and
+attention side by side."""
 
 import base64
 from typing import Any, NamedTuple
@@ -49,7 +50,8 @@ def choose(
     table: ScoreTable,
     each: int = EACH,
 ) -> list[tuple[str, int]]:
-    """(kind, row) of the worst, median and best images by Dice, each image once; those with nothing to find or found are left out."""
+    """(kind, row) of the worst, median and best images by Dice, each image once; those with nothing
+    to find or found are left out."""
     shown = np.flatnonzero(table.counts[..., :3].sum((1, 2)))
     by_dice = np.argsort(mean_dice(table)[shown], kind="stable")
     order = [int(row) for row in shown[by_dice]]
@@ -68,7 +70,8 @@ def examples(
     data: dict[str, Any],
     table: ScoreTable,
 ) -> list[Example]:
-    """The chosen images, read through the datamodule of settings ``data`` and predicted on the CPU. InputError without the data."""
+    """The chosen images, read through the datamodule of settings ``data`` and predicted on the CPU.
+    InputError without the data."""
     source = SegmentationDataModule(**data).source
     size = (data["size"], data["size"]) if data["size"] else None
     found = []
@@ -143,7 +146,8 @@ def _outline(picture: Image, truth: torch.Tensor) -> Image:
 
 
 def _attention(module: ImageNetwork, image: torch.Tensor, picture: Image) -> Image:
-    """The mean of all maps over pixels, each from its least to its most, as colours over the image in grey."""
+    """The mean of all maps over pixels, each from its least to its most, as colours over the image
+    in grey."""
     found = attention_maps(module, image[None], overlay=True)
     maps = [each[0].mean(0).numpy() for each in found.values()]
     mean = np.mean([_stretched(each) for each in maps], axis=0)

@@ -1,4 +1,5 @@
-"""A run as it lies on disk: checkpoint, configuration, curves, and what its tests and validations left."""
+"""A run as it lies on disk: checkpoint, configuration, curves, and what its tests and validations
+left."""
 
 import warnings
 from dataclasses import dataclass
@@ -37,15 +38,18 @@ class Events:
     """The records of TensorBoard.
 
     Attributes:
-        scalars: tag -> steps and values, in the order of steps; a resumed run's later value of a step counts.
-        histograms: tag of a precision-recall curve -> (step, histogram of probabilities (2, bins)) of each.
+        scalars: tag -> steps and values, in the order of steps; a resumed run's later value of a
+            step counts.
+        histograms: tag of a precision-recall curve -> (step, histogram of probabilities (2, bins))
+            of each.
     """
 
     scalars: dict[str, Series]
     histograms: dict[str, list[tuple[int, Histogram]]]
 
     def by_epoch(self, tag: str) -> Series:
-        """A curve over epochs done, 1 where the first ends; what `test` and `validate` logged at step 0 is no part of it."""
+        """A curve over epochs done, 1 where the first ends; what `test` and `validate` logged at
+        step 0 is no part of it."""
         steps, values = self.scalars.get(tag, _NOTHING)
         ends, _ = self.scalars.get("train/loss", _NOTHING)
         kept = steps > 0
@@ -58,7 +62,8 @@ class Events:
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run with one of its checkpoints, which everything on the page is about; ``results``: the one to look at first comes first."""
+    """A run with one of its checkpoints, which everything on the page is about; ``results``: the
+    one to look at first comes first."""
 
     folder: Path
     checkpoint: Path
@@ -95,9 +100,11 @@ class ReportedRun:
         return yaml.safe_load(self.config) if self.config else {}
 
     def histogram(self, name: str, result: ScoredSplit | None) -> Histogram | None:
-        """Probabilities of the class ``name`` over all pixels of a result; of validation at the checkpoint where there is no result.
+        """Probabilities of the class ``name`` over all pixels of a result; of validation at the
+        checkpoint where there is no result.
 
-        TensorBoard holds those of every validation and test of the run, so the one that has the result's own pixel counts is taken.
+        TensorBoard holds those of every validation and test of the run, so the one that has the
+        result's own pixel counts is taken.
         """
         split = result.summary.split if result else "val"
         here = self.content["global_step"]
@@ -124,7 +131,8 @@ def _fits(histogram: Histogram, counts: NDArray[np.int64]) -> bool:
 
 
 def open_run(place: Path, which: str = "best") -> ReportedRun:
-    """The run ``runs/<name>``, in its newest version with a checkpoint, or ``runs/<name>/version_N``.
+    """The run ``runs/<name>``, in its newest version with a checkpoint, or
+    ``runs/<name>/version_N``.
 
     Args:
         which: ``best``, ``last``, or the path of one of the run's checkpoints.

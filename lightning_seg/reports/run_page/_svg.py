@@ -14,7 +14,8 @@ MOST = 600  # points of a line: more cannot be seen
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear axis. ``whole``: ticks at whole numbers only; ``names``: text for the ticks 0, 1, 2, ... of categories."""
+    """A linear axis. ``whole``: ticks at whole numbers only; ``names``: text for the ticks 0, 1, 2,
+    ... of categories."""
 
     label: str
     low: float
@@ -43,7 +44,8 @@ class Axis:
 
 @dataclass
 class Plot:
-    """Marks in a frame. ``alt`` is what a screen reader says; ``css`` names a class of the style sheet."""
+    """Marks in a frame. ``alt`` is what a screen reader says; ``css`` names a class of the style
+    sheet."""
 
     x: Axis
     y: Axis
