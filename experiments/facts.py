@@ -38,6 +38,7 @@ class RunFacts:
     synthetic: bool = False
     split: str
     images: int
+    content: str = ""  # digest of the decoded images and masks of the split
     size: int | str  # "native": as the images are
     scored_at: str
     threshold: float = 0.5

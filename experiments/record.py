@@ -165,11 +165,16 @@ def _check_new(
             f"{result.file} holds {len(result.table.ids)} images, not those of {tables[0]}; "
             "test the whole split again."
         )
+    kept = [read_facts(each) for each in file.parent.glob("*.json")]
+    contents = {other.content for other in (*kept, *(each.facts for each in pending))}
+    if facts.content and contents - {"", facts.content}:
+        raise InputError(
+            f"{result.file} is of other images or masks than the results in {file.parent}, though "
+            "their ids are the same; test the run on the data of those results."
+        )
     for name in ("commit", "hardware", "minutes"):
         if not getattr(facts, name):
-            print(
-                f"{result.file.parent}: {name} is not known, for the run kept no environment.json"
-            )
+            print(f"{result.file.parent}: {name} is not known, the run has not kept it")
 
 
 def _write_rows(file: Path, results: Iterable[RecordedResult]) -> None:

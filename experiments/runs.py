@@ -124,19 +124,22 @@ def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]
     )
     settings, model = training_settings(config), config["model"]
     trained_on = (config["data"]["dataset"], settings["data.protocol"])
+    scored_on = (summary.dataset, summary.protocol)
+    moved = _moved_elsewhere(config["data"], summary.data)
+    own_data = scored_on == trained_on and not moved
+    elsewhere = (*trained_on, "of another folder") if moved else trained_on
     parameters, gmacs = _cost(config, summary)
     return RunFacts(
         recipe=recipe.stem if recipe else "",
         changes=_changes(settings, recipe) if recipe else {},
         training=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8],
-        trained_on=""
-        if trained_on == (summary.dataset, summary.protocol)
-        else ", ".join(trained_on),
+        trained_on="" if own_data else ", ".join(elsewhere),
         architecture=model["architecture"],
         encoder=model["encoder"] or "",
         options=model["options"] or {},
         pretrained=bool(model["pretrained"]),
         encoder_weights=dict(summary.encoder_weights),
+        content=str(summary.data.get("digest", "")),
         leaks=bool(summary.leaks),
         grouped=summary.groups_known,
         checkpoint=Path(summary.checkpoint).name,
@@ -191,6 +194,12 @@ def _minutes_of_trial(run: Path) -> float | None:
 
 def _joined(values: Iterable[str]) -> str:
     return " then ".join(dict.fromkeys(values))
+
+
+def _moved_elsewhere(trained: Mapping[str, Any], scored: Mapping[str, Any]) -> bool:
+    """Whether a run was scored on data of another root than the one it was trained on."""
+    roots = [Path(data.get("root") or "").expanduser() for data in (trained, scored)]
+    return bool(scored) and roots[0].resolve() != roots[1].resolve()
 
 
 def training_settings(config: dict[str, Any]) -> dict[str, Any]:

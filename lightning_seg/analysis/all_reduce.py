@@ -18,7 +18,12 @@ from lightning_seg.errors import InputError
 _TURNS = 5
 
 
-def measure_all_reduce(device: str, processes: int, mib: int, limit: float) -> float:
+def measure_all_reduce(
+    device: str,
+    processes: int,
+    mib: int,
+    limit: float,
+) -> float:
     """GB of the tensor per second; InputError where the sum is wrong, fails, or takes too long.
 
     Args:

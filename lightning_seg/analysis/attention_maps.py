@@ -17,7 +17,11 @@ Hook = Callable[[nn.Module, Any, Any], None]
 Size = torch.Size | tuple[int, int]
 
 
-def attention_maps(net: nn.Module, image: Tensor, overlay: bool = False) -> dict[str, Tensor]:
+def attention_maps(
+    net: nn.Module,
+    image: Tensor,
+    overlay: bool = False,
+) -> dict[str, Tensor]:
     """All attention maps that ``net``, in evaluation mode, forms for ``image`` (B, C, H, W), by
     the name of their module.
 
@@ -95,11 +99,22 @@ def _fit_image(attention: Tensor, size: Size, padded: Size) -> Tensor:
     return resize_maps(attention.float(), padded)[..., : size[0], : size[1]]
 
 
-def _keep(maps: dict[str, Tensor], name: str, _: nn.Module, inputs: Any, output: Tensor) -> None:
+def _keep(
+    maps: dict[str, Tensor],
+    name: str,
+    _: nn.Module,
+    inputs: Any,
+    output: Tensor,
+) -> None:
     maps[name] = output
 
 
-def _keep_size(sizes: list[torch.Size], _: nn.Module, inputs: Any, output: Any) -> None:
+def _keep_size(
+    sizes: list[torch.Size],
+    _: nn.Module,
+    inputs: Any,
+    output: Any,
+) -> None:
     if not sizes:
         sizes.append(inputs[0].shape[-2:])
 

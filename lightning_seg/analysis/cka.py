@@ -78,7 +78,10 @@ class MinibatchCKA:
 
 
 def layer_grams(
-    net: nn.Module, image: Tensor, pattern: str = "*", run: Callable[[Tensor], Any] | None = None
+    net: nn.Module,
+    image: Tensor,
+    pattern: str = "*",
+    run: Callable[[Tensor], Any] | None = None,
 ) -> dict[str, Tensor]:
     """Gram matrices of the outputs of all layers (modules without children) whose name matches, in
     the order of their calls.
@@ -89,7 +92,12 @@ def layer_grams(
     grams: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
 
-    def keep(name: str, _: nn.Module, inputs: Any, output: Any) -> None:
+    def keep(
+        name: str,
+        _: nn.Module,
+        inputs: Any,
+        output: Any,
+    ) -> None:
         if isinstance(output, Tensor) and output.is_floating_point() and len(output) == len(image):
             calls[name] = calls.get(name, 0) + 1
             grams[name if calls[name] == 1 else f"{name}#{calls[name]}"] = gram(output)
@@ -136,7 +144,10 @@ def compare_layers(
 
 
 def validation_images(
-    checkpoint: str | Path, batches: int, batch_size: int, root: str | None = None
+    checkpoint: str | Path,
+    batches: int,
+    batch_size: int,
+    root: str | None = None,
 ) -> list[Tensor]:
     """Batches (B, C, H, W) uint8 of the validation split of the data that a checkpoint was trained
     on."""
@@ -156,7 +167,11 @@ def validation_images(
 
 
 def draw_similarity(
-    path: Path, similarity: Tensor, rows: list[str], columns: list[str], titles: tuple[str, str]
+    path: Path,
+    similarity: Tensor,
+    rows: list[str],
+    columns: list[str],
+    titles: tuple[str, str],
 ) -> None:
     """The heat map as PNG, input at the bottom left."""
     from matplotlib.figure import Figure
@@ -175,7 +190,12 @@ def draw_similarity(
     figure.savefig(path, dpi=150)
 
 
-def write_table(path: Path, similarity: Tensor, rows: list[str], columns: list[str]) -> None:
+def write_table(
+    path: Path,
+    similarity: Tensor,
+    rows: list[str],
+    columns: list[str],
+) -> None:
     """The numbers of the heat map: a row per layer of the first network, a column per layer of the
     second."""
     with path.open("w", newline="") as file:

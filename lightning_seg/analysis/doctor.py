@@ -47,7 +47,8 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the page. ``verdict``: ok; warn, what slows a run or surprises; fail, what breaks one."""
+    """A line of the page. ``verdict``: ok; warn, what slows a run or surprises; fail, what breaks
+    one."""
 
     section: str
     name: str
@@ -94,7 +95,8 @@ def _line(finding: Finding) -> str:
 
 
 def examine_machine(runs: Path, limit: float = 60.0) -> Iterator[Finding]:
-    """The lines of the page, one by one; an examination that fails itself is a failure of the page."""
+    """The lines of the page, one by one; an examination that fails itself is a failure of the
+    page."""
     sections: dict[str, Callable[[], Iterator[Finding]]] = {
         "software": _software,
         "GPUs": _gpus,
@@ -222,7 +224,12 @@ def _places(runs: Path) -> Iterator[Finding]:
     yield _folder_finding(section, "hub cache", Path(HF_HUB_CACHE), writes=False)
 
 
-def _folder_finding(section: str, name: str, folder: Path, writes: bool) -> Finding:
+def _folder_finding(
+    section: str,
+    name: str,
+    folder: Path,
+    writes: bool,
+) -> Finding:
     """A folder with the space that is left: its own, or that of the nearest one that exists."""
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     free = shutil.disk_usage(there).free / _GIB

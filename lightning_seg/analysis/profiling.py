@@ -160,7 +160,12 @@ def peak_memory(net: nn.Module, image: Tensor) -> int | None:
     return max(held, default=0) + sum(t.nbytes for t in (image, *net.parameters(), *net.buffers()))
 
 
-def _time(net: nn.Module, image: Tensor, repeats: int, seconds: float) -> Timing:
+def _time(
+    net: nn.Module,
+    image: Tensor,
+    repeats: int,
+    seconds: float,
+) -> Timing:
     for _ in range(2):
         net(image)
     times: list[float] = []
@@ -179,7 +184,11 @@ def _clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _best(measure: Callable[[int], Timing], best: Timing, most: int) -> Timing:
+def _best(
+    measure: Callable[[int], Timing],
+    best: Timing,
+    most: int,
+) -> Timing:
     """Doubles the batch as long as that gives 5 % more images a second and fits into memory."""
     while 2 * best.batch <= most:
         try:

@@ -1,4 +1,5 @@
-"""``environment.json`` of a run: its command, how it ended, and hardware, commit and minutes of each sitting."""
+"""``environment.json`` of a run: its command, how it ended, and hardware, commit and minutes of
+each sitting."""
 
 import json
 import time
@@ -18,7 +19,8 @@ from lightning_seg.training.termination import was_interrupted
 class RunRecord(L.Callback):
     """Keeps the record of a run, which a resumed run goes on with: it has a sitting more.
 
-    The file is written anew after every epoch, so that a kill loses the minutes of one epoch at most.
+    The file is written anew after every epoch, so that a kill loses the minutes of one epoch at
+    most.
 
     Args:
         command: the arguments of `lightning_seg.cli.run`.

@@ -1,4 +1,5 @@
-"""What a run leaves behind: the score table on disk and on the terminal, the ledger of test looks."""
+"""What a run leaves behind: the score table on disk and on the terminal, the ledger of test
+looks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,8 @@ from lightning_seg.training.run_place import run_of
 
 
 class ScoreReport(L.Callback):
-    """After ``test`` and ``validate``: per-image table and summary on disk, scores with their conventions on the terminal."""
+    """After ``test`` and ``validate``: per-image table and summary on disk, scores with their
+    conventions on the terminal."""
 
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         self._report(trainer, pl_module, "test")
@@ -58,7 +60,8 @@ class ScoreReport(L.Callback):
 
 
 def partial_folder(folder: Path) -> Path:
-    """Where scores of a part of a split lie: no name under which a split's scores are looked for."""
+    """Where scores of a part of a split lie: no name under which a split's scores are looked
+    for."""
     return folder.parent.with_name(f"partial-{folder.parent.name}") / folder.name
 
 

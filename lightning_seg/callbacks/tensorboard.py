@@ -1,4 +1,5 @@
-"""What TensorBoard shows of a run: curves are Lightning's, these are the pictures, texts and tables."""
+"""What TensorBoard shows of a run: curves are Lightning's, these are the pictures, texts and
+tables."""
 
 import json
 from typing import Any
@@ -35,8 +36,9 @@ DIAGRAM = 288  # side of the reliability diagram in pixels
 
 
 class Dashboard(L.Callback):
-    """Into TensorBoard: the recipe and the data as text; at each validation example overlays, precision-recall curves and
-    reliability diagrams, the last two at a test also; the hyper-parameters with the best validation score and the test's."""
+    """Into TensorBoard: the recipe and the data as text; at each validation example overlays,
+    precision-recall curves and reliability diagrams, the last two at a test also; the
+    hyper-parameters with the best validation score and the test's."""
 
     def __init__(self) -> None:
         self.examples: dict[
@@ -60,7 +62,8 @@ class Dashboard(L.Callback):
             self.hook = pl_module.register_forward_hook(self._keep)
 
     def _keep(self, module: Any, inputs: Any, output: Any) -> None:
-        """The prediction as it is scored: another forward pass would cost as much as the first batch."""
+        """The prediction as it is scored: another forward pass would cost as much as the first
+        batch."""
         if output is not None:  # under DDP the validation step passes through here too
             self.examples["prediction"] = output.logits[:EXAMPLES].detach().cpu() > 0
 
@@ -162,7 +165,8 @@ def _data(data: Any, pl_module: Any) -> list[tuple[str, str]]:
 
 
 def _primitives(values: Any) -> dict[str, Any]:
-    """Hyper-parameters as TensorBoard takes them: numbers and strings, by the same names for every architecture."""
+    """Hyper-parameters as TensorBoard takes them: numbers and strings, by the same names for every
+    architecture."""
     return {
         key: value
         if isinstance(value, bool | int | float | str)
@@ -173,7 +177,8 @@ def _primitives(values: Any) -> dict[str, Any]:
 
 
 def _add_hparams(writer: Any, trainer: Any, pl_module: Any) -> None:
-    """TensorBoard takes the columns from the first run it reads, so each run names all of them, whether it has values yet or not."""
+    """TensorBoard takes the columns from the first run it reads, so each run names all of them,
+    whether it has values yet or not."""
     monitor = getattr(trainer.checkpoint_callback, "monitor", None)
     columns = ([f"best/{monitor}"] if monitor else []) + list(TESTED)
     parameters = _primitives({**trainer.datamodule.hparams, **pl_module.hparams})
@@ -192,7 +197,8 @@ def _add_probabilities(writer: Any, stage: str, pl_module: Any, step: int) -> No
 
 
 def diagram(histogram: NDArray[np.int64], side: int = DIAGRAM) -> NDArray[np.uint8]:
-    """The reliability diagram of a histogram of probabilities (2, bins): RGB (side, side, 3); drawn in a millisecond."""
+    """The reliability diagram of a histogram of probabilities (2, bins): RGB (side, side, 3); drawn
+    in a millisecond."""
     margin, result = 26, reliability(calibration_of(histogram))
     span = side - 2 * margin
 

@@ -1,4 +1,5 @@
-"""What `fit` says on the terminal: what is trained on what, a line for each epoch, and what to do next."""
+"""What `fit` says on the terminal: what is trained on what, a line for each epoch, and what to do
+next."""
 
 import math
 import sys
@@ -10,6 +11,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_seg.runs.trained_on import other_images
 from lightning_seg.training.checkpointing import BestCheckpoint
 from lightning_seg.training.run_place import run_of
 from lightning_seg.training.termination import was_interrupted
@@ -36,9 +38,10 @@ class TrainingLog(L.Callback):
         self._first, self._begin = trainer.current_epoch, time.monotonic()
         for name, text in _training_facts(trainer, pl_module, self._note):
             _say(trainer, f"{f'{name}:':11}{text}")
-        note = _rate_note(trainer)
-        if note:
-            _say(trainer, note)
+        other = other_images(trainer.datamodule, pl_module.trained_on)
+        for note in (_rate_note(trainer), f"note: {other}" if other else ""):
+            if note:
+                _say(trainer, note)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._say_epoch(trainer)

@@ -24,7 +24,8 @@ _SHORT = {
 
 
 class Given(NamedTuple):
-    """The few options that decide where a run lies and what it starts from, as the user gave them."""
+    """The few options that decide where a run lies and what it starts from, as the user gave
+    them."""
 
     configs: tuple[Path, ...] = ()
     checkpoint: Path | None = None
@@ -33,7 +34,8 @@ class Given(NamedTuple):
 
 
 def peek(command: str, args: list[str]) -> Given:
-    """Read those options from the command line and the recipes it names; `best` and `last` become files."""
+    """Read those options from the command line and the recipes it names; `best` and `last` become
+    files."""
     found: dict[str, list[str]] = {name: [] for name in _SHORT.values()}
     for position, arg in enumerate(args):
         option, equals, value = arg.partition("=")
@@ -64,7 +66,8 @@ def _checkpoint(command: str, given: str | None, name: str | None, runs: Path) -
 
 
 def base_config(command: str, given: Given) -> dict[str, Any]:
-    """What the checkpoint says: the configuration that lies under everything the command line says."""
+    """What the checkpoint says: the configuration that lies under everything the command line
+    says."""
     if given.checkpoint is None:
         return {}
     if command == "fit" and given.configs:

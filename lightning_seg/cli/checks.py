@@ -19,7 +19,8 @@ def check_sealed(what: str, monitor: str | None) -> None:
 
 
 def check_best(checkpoint: Any) -> None:
-    """The best epoch is chosen by a validation score, when there is a new one, and kept in the run."""
+    """The best epoch is chosen by a validation score, when there is a new one, and kept in the
+    run."""
     monitor = checkpoint.monitor
     check_sealed("checkpoint.monitor", monitor)
     known = ["val/loss", "val/f1"]

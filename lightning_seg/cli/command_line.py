@@ -1,7 +1,9 @@
-"""The command line on LightningCLI: ``fit | validate | test``, and `run`, the one way into every run of the project.
+"""The command line on LightningCLI: ``fit | validate | test``, and `run`, the one way into every
+run of the project.
 
-What this adds to LightningCLI: a checkpoint alone rebuilds network and data (``test --ckpt_path X``), ``best`` and ``last`` name
-files of the run, options that contradict a checkpoint are refused, errors are one sentence.
+What this adds to LightningCLI: a checkpoint alone rebuilds network and data (``test --ckpt_path
+X``), ``best`` and ``last`` name files of the run, options that contradict a checkpoint are refused,
+errors are one sentence.
 """
 
 import errno
@@ -153,7 +155,8 @@ class CLI(LightningCLI):
         return parser
 
     def _parse_ckpt_path(self) -> None:
-        """LightningCLI would silently put the checkpoint's settings over those of the command line."""
+        """LightningCLI would silently put the checkpoint's settings over those of the command
+        line."""
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
@@ -184,7 +187,8 @@ class CLI(LightningCLI):
             trainer.benchmark = found.benchmark
 
     def choose_precision(self, trainer: Any) -> None:
-        """Put the precision that nobody named into the configuration, so that the run's records show it."""
+        """Put the precision that nobody named into the configuration, so that the run's records
+        show it."""
         if trainer.precision is not None or trainer.plugins:
             return
         if self.content is None:
@@ -260,10 +264,18 @@ class CLI(LightningCLI):
         return new_run(root, given.name or config.model.architecture)
 
     def before_test(self) -> None:
+        self._require_batches("test")
         self._say_ending()
 
     def before_validate(self) -> None:
+        self._require_batches("val")
         self._say_ending()
+
+    def _require_batches(self, split: str) -> None:
+        """InputError where no batch would be scored, so that nothing would be said at all."""
+        name = f"limit_{split}_batches"
+        if getattr(self.trainer, name) == 0:
+            raise InputError(f"trainer.{name} is 0, so nothing would be scored; leave it out.")
 
     def _say_ending(self) -> None:
         """Scores of a training that has not run its course say so."""
@@ -288,9 +300,11 @@ def _seed(value: bool | int) -> int:
 
 
 def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
-    """Parse ``args`` (``["fit", "-c", "recipe.yaml", ...]``) and do what they say; InputError where they are wrong.
+    """Parse ``args`` (``["fit", "-c", "recipe.yaml", ...]``) and do what they say; InputError where
+    they are wrong.
 
-    ``callbacks`` are Lightning callbacks that watch the run beside those of the recipe; nothing of them is saved in its config.
+    ``callbacks`` are Lightning callbacks that watch the run beside those of the recipe; nothing of
+    them is saved in its config.
     """
     args = spell_options(args)
     if not args or args[0] not in COMMANDS or {"-h", "--help"} & set(args):

@@ -1,4 +1,5 @@
-"""From counts per image to scores under every convention, with intervals. Stands alone: nothing of torch or the data."""
+"""From counts per image to scores under every convention, with intervals. Stands alone: nothing of
+torch or the data."""
 
 from lightning_seg.evaluation.compare import Comparison, compare_models, holm
 from lightning_seg.evaluation.conventions import SCORES, per_image, pooled, scores

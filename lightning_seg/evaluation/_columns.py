@@ -41,7 +41,10 @@ def columns_of(table: "ScoreTable") -> Columns:
     }
 
 
-def table_parts(columns: Columns, shape: tuple[int, int]) -> dict[str, Any]:
+def table_parts(
+    columns: Columns,
+    shape: tuple[int, int],
+) -> dict[str, Any]:
     """The fields of a table of ``shape`` (N, K) besides ids and classes."""
 
     def counts(names: tuple[str, ...]) -> NDArray[np.int64]:
@@ -70,7 +73,11 @@ def table_parts(columns: Columns, shape: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def write_columns(path: Path, columns: Columns, calibration: NDArray[np.float64] | None) -> None:
+def write_columns(
+    path: Path,
+    columns: Columns,
+    calibration: NDArray[np.float64] | None,
+) -> None:
     """Write ``path`` as CSV, and as Parquet with the calibration sums."""
     with whole(path.with_suffix(".csv")) as part:
         _write_csv(part, columns)

@@ -1,12 +1,17 @@
-"""``lightning-seg audit``: under which conventions published figures are possible, and the interval they would have had.
+"""``lightning-seg audit``: under which conventions published figures are possible.
 
-With ``g(D) = D / (2 - D)``, the IoU of one set of counts whose Dice is D (convex: a mean of IoUs is at least g of the mean Dice):
+It also tells the interval that they would have had.
+
+With ``g(D) = D / (2 - D)``, the IoU of one set of counts whose Dice is D (convex: a mean of IoUs
+is at least g of the mean Dice):
 
 * pooled: ``IoU = g(D)`` and ``D = 2 P R / (P + R)``, exactly.
-* a mean over images or batches: ``g(D) <= IoU <= D`` (Jensen), and the excess over g tells how much the Dice of images or
-  batches varies: ``SD^2 = excess (2 - D)^3 / 2``. Dice of images has an SD of about .15; that of batches is several times smaller.
-* two classes, pooled: g holds for foreground and background each. The two Dice that solve both means imply the share of the
-  frame that is foreground, ``(1 - D_b) / (2 - D_f - D_b)``, exactly (mean of truth and prediction).
+* a mean over images or batches: ``g(D) <= IoU <= D`` (Jensen), and the excess over g tells how much
+  the Dice of images or batches varies: ``SD^2 = excess (2 - D)^3 / 2``. Dice of images has an SD of
+  about .15; that of batches is several times smaller.
+* two classes, pooled: g holds for foreground and background each. The two Dice that solve both
+  means imply the share of the frame that is foreground, ``(1 - D_b) / (2 - D_f - D_b)``, exactly
+  (mean of truth and prediction).
 
 Figures are taken as rounded or cut off after their last digit.
 """
@@ -22,13 +27,11 @@ from lightning_seg.options import OptionParser
 from lightning_seg.tables import Table
 
 IMAGE_SD = 0.15  # of Dice over images where nothing better is known: simulated on real masks
-IMAGE_SDS, BATCH_SDS = (
-    (0.05, 0.4),
-    (0.005, 0.1),
-)  # what a spread over images or batches may plausibly be
-FOREGROUND = (
-    0.4  # largest plausible share of the frame for `two_class`; polyps and tumours fill far less
-)
+# what a spread over images or batches may plausibly be
+IMAGE_SDS = (0.05, 0.4)
+BATCH_SDS = (0.005, 0.1)
+# largest plausible share of the frame for `two_class`; polyps and tumours fill far less
+FOREGROUND = 0.4
 FIGURES = ("dice", "iou", "precision", "recall")
 
 
@@ -40,7 +43,7 @@ class PrintedFigure(NamedTuple):
 
     @classmethod
     def parse(cls, name: str, text: str) -> "PrintedFigure":
-        """Of ``.9411`` or, in percent, ``94.11``; InputError unless it is a score."""
+        """Read ``.9411`` or, in percent, ``94.11``; InputError unless it is a score."""
         try:
             value = float(text)
         except ValueError:
@@ -50,8 +53,10 @@ class PrintedFigure(NamedTuple):
                 f"{name} is {text!r}; give a score such as .9411, or 94.11 in percent."
             )
         scale = 100 if value > 1 else 1
-        unit = 10.0 ** -len(text.strip().partition(".")[2]) / scale
-        return cls(max(0.0, value / scale - unit / 2), min(1.0, value / scale + unit))
+        _, _, digits = text.strip().partition(".")
+        unit = 10.0 ** -len(digits) / scale
+        share = value / scale
+        return cls(max(0.0, share - unit / 2), min(1.0, share + unit))
 
     @property
     def middle(self) -> float:
@@ -70,7 +75,7 @@ class Verdict(NamedTuple):
 
 
 def audit(figures: Mapping[str, PrintedFigure]) -> list[Verdict]:
-    """One verdict for each convention, of a Dice with its IoU, or with precision and recall, or with all."""
+    """One verdict for each convention, of a Dice with its IoU, precision and recall, or all."""
     dice, iou = figures.get("dice"), figures.get("iou")
     by_parts = "precision" in figures and "recall" in figures
     if dice is None or (iou is None and not by_parts):
@@ -80,10 +85,12 @@ def audit(figures: Mapping[str, PrintedFigure]) -> list[Verdict]:
     verdicts = [_pooled(dice, iou, figures)]
     if iou is None:
         unbound = "precision and recall alone do not bind it; give the IoU too"
-        return verdicts + [Verdict(name, True, unbound) for name in ("image", "batch", "two_class")]
+        others = ("image", "batch", "two_class")
+        return verdicts + [Verdict(name, True, unbound) for name in others]
     return [
         *verdicts,
-        *(_mean_verdict(dice, iou, *row) for row in (("image", IMAGE_SDS), ("batch", BATCH_SDS))),
+        _mean_verdict(dice, iou, "image", IMAGE_SDS),
+        _mean_verdict(dice, iou, "batch", BATCH_SDS),
         _two_class(dice, iou),
     ]
 
@@ -101,10 +108,8 @@ def _pooled(
         gap = _gap(dice, iou)
         reasons.append(f"IoU = D / (2 - D) {'holds' if possible else f'is missed by {gap:+.4f}'}")
     if "precision" in figures and "recall" in figures:
-        ends = [
-            _harmonic(*(getattr(figures[name], end) for name in ("precision", "recall")))
-            for end in ("low", "high")
-        ]
+        precision, recall = figures["precision"], figures["recall"]
+        ends = [_harmonic(precision.low, recall.low), _harmonic(precision.high, recall.high)]
         holds = dice.meets(*ends)
         possible = possible and holds
         reasons.append(f"D = 2PR / (P + R) {'holds' if holds else f'would be {sum(ends) / 2:.4f}'}")
@@ -133,10 +138,8 @@ def _mean_verdict(
             False,
             "IoU below D / (2 - D) is impossible for means of one set of predictions",
         )
-    least, most = (
-        _implied_deviation(dice, iou.low - _g(dice.high)),
-        _implied_deviation(dice, iou.high - _g(dice.low)),
-    )
+    least = _implied_deviation(dice, iou.low - _g(dice.high))
+    most = _implied_deviation(dice, iou.high - _g(dice.low))
     words = f"the Dice of {units} would have an SD of about {(least + most) / 2:.3f}"
     if most < plausible[0]:
         return Verdict(convention, False, f"{words}: too equal")
@@ -151,7 +154,10 @@ def _implied_deviation(dice: PrintedFigure, excess: float) -> float:
 
 
 def _two_class(dice: PrintedFigure, iou: PrintedFigure) -> Verdict:
-    """By the spread of the two classes around their mean, which raises IoU from g(D), where they are equal."""
+    """Judge by the spread of the two classes around their mean.
+
+    It raises IoU from g(D), where they are equal.
+    """
     if iou.high < _g(dice.low):
         return Verdict("two_class", False, "IoU below D / (2 - D) is impossible")
     most = 1 - dice.middle  # the background is at most perfect
@@ -160,7 +166,10 @@ def _two_class(dice: PrintedFigure, iou: PrintedFigure) -> Verdict:
     spread = _solve(dice.middle, min(iou.high, _iou_of_two(dice.middle, most)))
     foreground, background = dice.middle - spread, dice.middle + spread
     share = (1 - background) / (2 - foreground - background) if dice.middle < 1 else 0.0
-    words = f"Dice {foreground:.3f} and {background:.3f} (background): {share:.0%} or more of the frame would be foreground"
+    words = (
+        f"Dice {foreground:.3f} and {background:.3f} (background): {share:.0%} or more "
+        "of the frame would be foreground"
+    )
     return Verdict("two_class", share <= FOREGROUND, words)
 
 
@@ -189,7 +198,7 @@ def answer(verdicts: Sequence[Verdict]) -> str:
 
 
 def half_width(images: int) -> float:
-    """Of the 95 % interval of a mean Dice over so many images, with `IMAGE_SD`."""
+    """Half of the 95 % interval of a mean Dice over so many images, with `IMAGE_SD`."""
     return 1.96 * IMAGE_SD / math.sqrt(images)
 
 
@@ -220,17 +229,19 @@ def main(args: list[str]) -> None:
     if options.table is not None:
         _print_table(options.table)
     else:
-        given = {
-            name: getattr(options, name) for name in FIGURES if getattr(options, name) is not None
-        }
-        _print_verdicts(
-            audit({name: PrintedFigure.parse(name, text) for name, text in given.items()})
-        )
+        texts = {name: getattr(options, name) for name in FIGURES}
+        given = {name: text for name, text in texts.items() if text is not None}
+        _print_verdicts(audit(_parsed(given)))
     if options.n_images is not None:
         width = half_width(options.n_images)
         print(
-            f"95 % interval over {options.n_images} images: about +-{width:.3f} (Dice per image with an SD of {IMAGE_SD})"
+            f"95 % interval over {options.n_images} images: about +-{width:.3f} "
+            f"(Dice per image with an SD of {IMAGE_SD})"
         )
+
+
+def _parsed(texts: Mapping[str, str]) -> dict[str, PrintedFigure]:
+    return {name: PrintedFigure.parse(name, text) for name, text in texts.items()}
 
 
 def _print_verdicts(verdicts: Sequence[Verdict]) -> None:
@@ -247,8 +258,11 @@ def _print_table(path: Path) -> None:
     Table(header, rows, title=str(path), left=header).show(width=160)
 
 
-def _verdict_row(row: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
-    figures = {name: PrintedFigure.parse(name, text) for name, text in texts.items()}
+def _verdict_row(
+    row: Mapping[str, str],
+    texts: Mapping[str, str],
+) -> list[str]:
+    figures = _parsed(texts)
     gap = f"{_gap(figures['dice'], figures['iou']):+.4f}" if "iou" in figures else ""
     printed = [texts.get(name, "") for name in FIGURES]
     said = row.get("convention", "")
@@ -260,7 +274,8 @@ def _row_label(row: Mapping[str, str]) -> str:
 
 
 def read_reported(path: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """Of a table with one figure a row: what the rows of one evaluation share, and its figures, where they can be audited."""
+    """Of a table with one figure a row: what the rows of one evaluation share, and its figures,
+    where they can be audited."""
     if not path.is_file():
         raise InputError(
             f"there is no table {str(path)!r}; give a CSV such as experiments/results/reported.csv."

@@ -67,20 +67,22 @@ def per_image(counts: Counts | Values, score: str) -> Values:
     if score not in SCORES:
         raise unknown("score", score, [*SCORES, "mcc"])
     above, below = SCORES[score](tp, fp, fn, tn)
-    undefined = (
-        np.where(tp + fp + fn == 0, 1.0, 0.0) if score != "specificity" else np.ones(np.shape(tp))
-    )
-    return np.where(below > 0, above / np.maximum(below, 1), undefined)
+    of_nothing = np.where(tp + fp + fn == 0, 1.0, 0.0)
+    if score == "specificity":
+        of_nothing = np.ones_like(of_nothing)
+    return np.where(below > 0, above / np.maximum(below, 1), of_nothing)
 
 
 def _mcc(*counts: Counts) -> Values:
     """Matthews' correlation of truth and prediction, in [-1, 1]."""
     tp, fp, fn, tn = (np.asarray(count, dtype=np.float64) for count in counts)
-    variance = np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
-    undefined = np.where(fp + fn == 0, 1.0, 0.0)
-    return np.where(
-        variance > 0, (tp * tn - fp * fn) / np.where(variance > 0, variance, 1), undefined
-    )
+    of_foreground = np.sqrt((tp + fp) * (tp + fn))
+    of_background = np.sqrt((tn + fp) * (tn + fn))
+    variance = of_foreground * of_background
+    varies = variance > 0
+    of_nothing = np.where(fp + fn == 0, 1.0, 0.0)
+    covariance = tp * tn - fp * fn
+    return np.where(varies, covariance / np.where(varies, variance, 1), of_nothing)
 
 
 def pooled(counts: Counts, score: str) -> Values:
@@ -89,15 +91,20 @@ def pooled(counts: Counts, score: str) -> Values:
 
 
 def two_class(counts: Counts | Values, score: str) -> Values:
-    """Of counts added already (..., 4): the mean of the scores of foreground and background."""
-    background = counts[
-        ..., ::-1
-    ]  # TN FN FP TP: the counts with the roles of the classes exchanged
+    """The mean score of foreground and background, of counts added already (..., 4)."""
+    # TN FN FP TP: the counts with the roles of the classes exchanged
+    background = counts[..., ::-1]
     return np.add(per_image(counts, score), per_image(background, score)) / 2
 
 
-def units(convention: str, groups: tuple[str, ...]) -> NDArray[np.intp]:
-    """(N,) which batch or group each image's counts are added in, for ``batch<n>`` and ``volume``; else each its own."""
+def units(
+    convention: str,
+    groups: tuple[str, ...],
+) -> NDArray[np.intp]:
+    """(N,) which batch or group each image's counts are added in.
+
+    For ``batch<n>`` and ``volume``; else each image is its own.
+    """
     batch = re.fullmatch(r"batch([1-9]\d*)", convention)
     if batch:
         return np.arange(len(groups)) // int(batch.group(1))
@@ -114,22 +121,29 @@ def positions(names: tuple[str, ...]) -> NDArray[np.intp]:
     return np.array([order[name] for name in names], dtype=np.intp)
 
 
-def add(values: NDArray[Any], unit: NDArray[np.intp]) -> NDArray[Any]:
+def add(
+    values: NDArray[Any],
+    unit: NDArray[np.intp],
+) -> NDArray[Any]:
     """Rows of ``values`` (N, ...) added within each of the units (N,): (U, ...)."""
-    total = np.zeros((int(unit.max(initial=-1)) + 1, *values.shape[1:]), dtype=values.dtype)
+    number = int(unit.max(initial=-1)) + 1
+    total = np.zeros((number, *values.shape[1:]), dtype=values.dtype)
     np.add.at(total, unit, values)
     return total
 
 
 def undefined(counts: Counts, score: str) -> bool:
-    """Whether a score of foreground has nothing to be of: no truth and no prediction in any image of counts (..., 4)."""
+    """Tell whether a score of foreground has nothing to be of.
+
+    That is where no image of counts (..., 4) has truth or prediction.
+    """
     return score in OF_FOREGROUND and not np.asarray(counts)[..., :3].any()
 
 
 def scores(counts: Counts) -> dict[str, float]:
-    """Every score of (N, 4) counts under both conventions: ``dice`` (pooled), ``dice_image`` (mean over images), ...
+    """Every score of (N, 4) counts under both conventions; one that is undefined is nan.
 
-    One that is undefined is nan.
+    ``dice`` is pooled, ``dice_image`` the mean over images, and so for all.
     """
     found = {}
     for name in SCORES:

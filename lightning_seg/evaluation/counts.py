@@ -91,7 +91,12 @@ class SegmentationCounts(Metric):
         if probability is not None:
             self.histogram += self._histogram(probability, truth, counted)
 
-    def _histogram(self, probability: Tensor, truth: Tensor, counted: Tensor | None) -> Tensor:
+    def _histogram(
+        self,
+        probability: Tensor,
+        truth: Tensor,
+        counted: Tensor | None,
+    ) -> Tensor:
         classes = torch.arange(self.num_classes, device=truth.device).view(1, -1, 1, 1)
         step = (probability.nan_to_num() * BINS).long().clamp_(max=BINS - 1)
         bins = step + BINS * (truth.long() + 2 * classes)
@@ -164,7 +169,11 @@ class ImageMeasures(Metric):
     roc: Tensor
 
     def __init__(
-        self, num_classes: int, families: Sequence[str], threshold: float = 0.5, **kwargs: Any
+        self,
+        num_classes: int,
+        families: Sequence[str],
+        threshold: float = 0.5,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.families, self.threshold = tuple(families), threshold
@@ -178,7 +187,11 @@ class ImageMeasures(Metric):
         self.add_state("roc", roc, "sum")
 
     def update(
-        self, probability: Tensor, mask: Tensor, index: Tensor, region: Tensor | None = None
+        self,
+        probability: Tensor,
+        mask: Tensor,
+        index: Tensor,
+        region: Tensor | None = None,
     ) -> None:
         """Measure a batch; arguments as for `SegmentationCounts`."""
         maps = probability.float().nan_to_num().cpu().numpy()
@@ -199,7 +212,11 @@ class ImageMeasures(Metric):
     ) -> Measured:
         return measure(probability, truth, counted, self.families, self.threshold)
 
-    def _add(self, found: Sequence[Measured], shape: tuple[int, ...]) -> None:
+    def _add(
+        self,
+        found: Sequence[Measured],
+        shape: tuple[int, ...],
+    ) -> None:
         """Keep the findings of B images and K classes, in this order."""
 
         def kept(values: list[Any]) -> Tensor:
@@ -216,7 +233,10 @@ class ImageMeasures(Metric):
         self.curves += curves.sum(0)
 
     def _add_roc(
-        self, maps: NDArray[np.float32], truths: Mask, region: NDArray[np.uint8] | None
+        self,
+        maps: NDArray[np.float32],
+        truths: Mask,
+        region: NDArray[np.uint8] | None,
     ) -> None:
         """Add an image, (K, H, W), to the sums of the area under the ROC curve."""
         everywhere = np.ones(truths.shape[1:], bool)

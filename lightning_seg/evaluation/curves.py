@@ -1,4 +1,5 @@
-"""Curves of all pixels together, from a histogram of probabilities (2, bins): pixels of background and of foreground."""
+"""Curves of all pixels together, from a histogram of probabilities (2, bins): pixels of background
+and of foreground."""
 
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ Values = NDArray[np.float64]
 
 
 class PRCurve(NamedTuple):
-    """At each threshold, the lower edge of a bin: pixels counted by it, precision (1 where nothing is predicted) and recall."""
+    """At each threshold, the lower edge of a bin: pixels counted by it, precision (1 where nothing
+    is predicted) and recall."""
 
     thresholds: Values
     tp: Values
@@ -29,7 +31,8 @@ class PRCurve(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """Of each bin that holds pixels: their mean probability, their share of foreground, their number; and the calibration error."""
+    """Of each bin that holds pixels: their mean probability, their share of foreground, their
+    number; and the calibration error."""
 
     probability: Values
     frequency: Values
@@ -46,21 +49,27 @@ def pr_curve(histogram: Histogram) -> PRCurve:
     return PRCurve(thresholds, tp, fp, tn, fn, precision, tp / np.maximum(tp + fn, 1))
 
 
-def counted(tp: NDArray[np.floating], fp: NDArray[np.floating]) -> Histogram:
+def counted(
+    tp: NDArray[np.floating],
+    fp: NDArray[np.floating],
+) -> Histogram:
     """The histogram of which `pr_curve` made ``tp`` and ``fp`` (bins,)."""
     return np.rint(-np.diff(np.stack([fp, tp]).astype(np.float64), append=0.0)).astype(np.int64)
 
 
 def reliability(sums: Values) -> Reliability:
-    """How often pixels of a predicted probability are foreground; sums (bins, 3) as `probability.calibration_sums` gives them."""
+    """How often pixels of a predicted probability are foreground; sums (bins, 3) as
+    `probability.calibration_sums` gives them."""
     pixels, foreground, probability = sums[sums[:, 0] > 0].T
     return Reliability(probability / pixels, foreground / pixels, pixels, float(ece(sums)))
 
 
 def calibration_of(histogram: Histogram, bins: int = CALIBRATION_BINS) -> Values:
-    """The sums (bins, 3) of `reliability`, each pixel taken at the centre of its bin in the histogram.
+    """The sums (bins, 3) of `reliability`, each pixel taken at the centre of its bin in the
+    histogram.
 
-    With the 256 bins of `SegmentationCounts` a mean probability, and so the ECE, is off by at most 1/512.
+    With the 256 bins of `SegmentationCounts` a mean probability, and so the ECE, is off by at most
+    1/512.
     """
     fine = histogram.shape[1]
     coarse, pixels = np.arange(fine) * bins // fine, histogram.sum(0)

@@ -11,7 +11,12 @@ from lightning_seg.evaluation.table import ScoreTable
 OVERLAP = ("dice", "iou")  # published under all conventions
 
 
-def estimate(table: ScoreTable, name: str, score: str, convention: str) -> Estimate:
+def estimate(
+    table: ScoreTable,
+    name: str,
+    score: str,
+    convention: str,
+) -> Estimate:
     """A score of the class ``name`` under a convention."""
     found = statistic([table], name, score, convention)
     return Estimate(found.value, bca(found))
@@ -20,7 +25,8 @@ def estimate(table: ScoreTable, name: str, score: str, convention: str) -> Estim
 def estimate_scores(
     table: ScoreTable, batch_size: int | None = None
 ) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """class -> score -> convention: ``image`` and ``pooled`` of all scores, Dice and IoU under every one.
+    """class -> score -> convention: ``image`` and ``pooled`` of all scores, Dice and IoU under
+    every one.
 
     Args:
         batch_size: n of the convention ``batch<n>``; None leaves it out.
@@ -51,7 +57,10 @@ def estimate_measures(table: ScoreTable) -> dict[str, dict[str, Estimate]]:
     return found
 
 
-def estimate_strata(table: ScoreTable, score: str = "dice") -> dict[str, list[PartScore]]:
+def estimate_strata(
+    table: ScoreTable,
+    score: str = "dice",
+) -> dict[str, list[PartScore]]:
     """class -> the mean over the images of each stratum of `strata.strata`."""
     found: dict[str, list[PartScore]] = {}
     for name in table.classes:

@@ -1,8 +1,11 @@
-"""95 % intervals and p-values by the bootstrap over images, or over groups where any group holds several images; of the
-convention ``batch<n>`` over its batches, whatever they mix.
+"""95 % intervals and p-values by the bootstrap.
 
-Every score is a function of sums over independent units (`Statistic`), so that a resample is a vector of weights: how often
-each unit was drawn. Scores drawn with the same weights are paired. Several seeds of one model: the score of each seed, averaged.
+It draws images, or groups where any group holds several images; under the convention ``batch<n>``
+it draws batches, whatever they mix.
+
+Every score is a function of sums over independent units (`Statistic`), so that a resample is a
+vector of weights: how often each unit was drawn. Scores drawn with the same weights are paired.
+Several seeds of one model: the score of each seed, averaged.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +31,8 @@ from lightning_seg.evaluation.conventions import (
 from lightning_seg.evaluation.probability import ece
 from lightning_seg.evaluation.table import ScoreTable
 
-FEWEST_UNITS = (
-    6  # images or groups; with fewer the p of signed ranks stays over .05, even if all agree
-)
+# images or groups; with fewer the p of signed ranks stays over .05, even if all agree
+FEWEST_UNITS = 6
 _KEPT = 16_000_000  # weights that are kept for the next score
 _CHUNK = 4_000_000  # weights held at once where there are more
 
@@ -39,9 +41,8 @@ class Statistic(NamedTuple):
     """A score of S seeds over U units."""
 
     sums: Values  # (U, S, d): what each unit adds
-    form: Callable[
-        [Values], Values
-    ]  # sums over units (..., S, d) -> the score (...), mean over the seeds
+    # sums over units (..., S, d) -> the score (...), mean over the seeds
+    form: Callable[[Values], Values]
 
     @property
     def value(self) -> float:
@@ -51,49 +52,66 @@ class Statistic(NamedTuple):
     def seeds(self) -> Values:
         """(S,) the score of each seed."""
         total = self.sums.sum(0)
-        return np.array(
-            [float(self.form(total[place : place + 1])) for place in range(total.shape[0])]
-        )
+        return np.array([float(self.form(seed[None])) for seed in total])
 
     def resampled(self, resamples: int = 2000, seed: int = 0) -> Values:
-        """(resamples,) the score of each resample; paired with every other statistic of as many units."""
-        return np.concatenate(
-            [self.weighted(each) for each in draw_weights(len(self.sums), resamples, seed)]
-        )
+        """(resamples,) the score of each resample.
+
+        Paired with every other statistic of as many units.
+        """
+        parts = draw_weights(len(self.sums), resamples, seed)
+        return np.concatenate([self.weighted(weights) for weights in parts])
 
     def weighted(self, weights: Values) -> Values:
         """(R,) the score where each unit counts as often as ``weights`` (R, U) say."""
         flat = self.sums.reshape(len(self.sums), -1)
-        return self.form((weights @ flat).reshape(-1, *self.sums.shape[1:]))
+        drawn = (weights @ flat).reshape(-1, *self.sums.shape[1:])
+        return self.form(drawn)
 
     def minus(self, other: "Statistic") -> "Statistic":
         """The paired difference, over the same units."""
-        here, sums = self.sums.shape[1], np.concatenate([self.sums, other.sums], 1)
-        return Statistic(sums, lambda s: self.form(s[..., :here, :]) - other.form(s[..., here:, :]))
+        seeds = self.sums.shape[1]
+
+        def form(sums: Values) -> Values:
+            ours, theirs = sums[..., :seeds, :], sums[..., seeds:, :]
+            return self.form(ours) - other.form(theirs)
+
+        return Statistic(np.concatenate([self.sums, other.sums], 1), form)
 
 
-def draw_weights(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def draw_weights(
+    units: int,
+    resamples: int,
+    seed: int,
+) -> Iterator[NDArray[np.float64]]:
     """How often each unit is drawn, (part of the resamples, units) at a time."""
     if units * resamples <= _KEPT:
         yield _few_weights(units, resamples, seed)
         return
-    random, step = np.random.default_rng(seed), max(1, _CHUNK // units)
+    random = np.random.default_rng(seed)
+    step = max(1, _CHUNK // units)
     for start in range(0, resamples, step):
         yield _draw_some(random, units, min(step, resamples - start))
 
 
 @lru_cache(maxsize=2)
-def _few_weights(units: int, resamples: int, seed: int) -> NDArray[np.float64]:
+def _few_weights(
+    units: int,
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
     return _draw_some(np.random.default_rng(seed), units, resamples)
 
 
-def _draw_some(random: np.random.Generator, units: int, resamples: int) -> NDArray[np.float64]:
-    drawn = random.integers(units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
-    return (
-        np.bincount(drawn.ravel(), minlength=resamples * units)
-        .reshape(resamples, units)
-        .astype(np.float64)
-    )
+def _draw_some(
+    random: np.random.Generator,
+    units: int,
+    resamples: int,
+) -> NDArray[np.float64]:
+    drawn = random.integers(units, size=(resamples, units))
+    drawn += units * np.arange(resamples)[:, None]
+    often = np.bincount(drawn.ravel(), minlength=resamples * units)
+    return often.reshape(resamples, units).astype(np.float64)
 
 
 def statistic(
@@ -102,16 +120,15 @@ def statistic(
     """A score of one model, of whom each table is a seed, all over the same images.
 
     Args:
-        score: of ``SCORES``, ``mcc``, ``ece`` (pooled) or a measure of the tables (mean over images).
+        score: of ``SCORES``, ``mcc``, ``ece`` (pooled) or a measure of the tables (mean over
+            images).
         convention: see ``conventions``; ``_fov`` behind it counts inside the field of view.
     """
     first, groups = tables[0], same_groups(tables)
     if score == "ece":
         sums = np.stack([_calibration(table)[:, table.index(class_name)] for table in tables], 1)
         flat = sums.reshape(*sums.shape[:2], -1)  # (N, S, bins * 3)
-        return Statistic(
-            add(flat, positions(groups)), lambda s: ece(s.reshape(*s.shape[:-1], -1, 3)).mean(-1)
-        )
+        return Statistic(add(flat, positions(groups)), _ece_of_flat)
     base = convention.removesuffix("_fov")
     counts = np.stack(
         [_counts_under(table, convention)[:, table.index(class_name)] for table in tables], 1
@@ -125,22 +142,32 @@ def statistic(
             raise unknown("score", score, [*SCORES, "mcc", "ece", *first.measures])
     if convention != "image":
         raise InputError(
-            f"{score} is a measure of single images, not {convention!r}; give the convention 'image'."
+            f"{score} is a measure of single images, not {convention!r}; "
+            "give the convention 'image'."
         )
-    return mean_of(
-        np.stack([table.measures[score][:, table.index(class_name)] for table in tables], 1),
-        positions(groups),
-    )
+    measured = [table.measures[score][:, table.index(class_name)] for table in tables]
+    return mean_of(np.stack(measured, 1), positions(groups))
+
+
+def _ece_of_flat(sums: Values) -> Values:
+    by_bin = sums.reshape(*sums.shape[:-1], -1, 3)
+    return ece(by_bin).mean(-1)
 
 
 def _nothing(seeds: int, unit: NDArray[np.intp]) -> Statistic:
     """A score that is undefined, over as many units as it would have."""
-    sums = np.zeros((int(unit.max(initial=-1)) + 1, seeds, 1))
+    number = int(unit.max(initial=-1)) + 1
+    sums = np.zeros((number, seeds, 1))
     return Statistic(sums, lambda s: np.full(s.shape[:-2], nan))
 
 
-def of_counts(counts: Counts, score: str, convention: str, groups: tuple[str, ...]) -> Statistic:
-    """Of counts (N, S, 4) of images and seeds."""
+def of_counts(
+    counts: Counts,
+    score: str,
+    convention: str,
+    groups: tuple[str, ...],
+) -> Statistic:
+    """The score of counts (N, S, 4) of images and seeds."""
     added = add(np.asarray(counts, dtype=np.int64), units(convention, groups))
     if convention in ("pooled", "two_class"):
         form: Callable[[Values, str], Values] = (
@@ -163,7 +190,8 @@ def _counts_under(table: ScoreTable, convention: str) -> Counts:
         return table.counts
     if table.fov_counts is None:
         raise InputError(
-            f"{convention!r} needs counts inside a field of view, which these data have not; leave out '_fov'."
+            f"{convention!r} needs counts inside a field of view, which these data have not; "
+            "leave out '_fov'."
         )
     return table.fov_counts
 
@@ -177,19 +205,24 @@ def _calibration(table: ScoreTable) -> Values:
 
 
 def same_groups(tables: Sequence[ScoreTable]) -> tuple[str, ...]:
-    """The group of each image; InputError where the tables are not over the same images in the same groups."""
+    """The group of each image.
+
+    InputError where the tables are not over the same images in the same groups.
+    """
+    first = tables[0]
     for table in tables[1:]:
-        if table.ids != tables[0].ids:
+        if table.ids != first.ids:
             raise InputError(
-                f"the score tables hold other images ({len(table.ids)} against {len(tables[0].ids)}, or in another order); "
-                "compare runs over one split."
+                f"the score tables hold other images ({len(table.ids)} against {len(first.ids)}, "
+                "or in another order); compare runs over one split."
             )
-        if table.groups != tables[0].groups:
+        if table.groups != first.groups:
+            ours, theirs = len(set(table.groups)), len(set(first.groups))
             raise InputError(
-                f"the score tables put the images into other groups ({len(set(table.groups))} against "
-                f"{len(set(tables[0].groups))}); test the older runs again."
+                f"the score tables put the images into other groups ({ours} against {theirs}); "
+                "test the older runs again."
             )
-    return tables[0].groups
+    return first.groups
 
 
 def interval(
@@ -202,21 +235,21 @@ def interval(
 ) -> tuple[float, float]:
     """`bca` of a score of counts (N, 4) over images, or over ``groups`` (N,)."""
     counts = np.asarray(counts, dtype=np.int64)
-    return bca(
-        of_counts(
-            counts[:, None], score, convention, groups or tuple(map(str, range(len(counts))))
-        ),
-        resamples,
-        seed,
-    )
+    groups = groups or tuple(map(str, range(len(counts))))
+    found = of_counts(counts[:, None], score, convention, groups)
+    return bca(found, resamples, seed)
 
 
-def bca(statistic: Statistic, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bca(
+    statistic: Statistic,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
     """95 % interval, bias-corrected and accelerated. Efron 1987.
 
     Returns:
-        Lower and upper bound; both the score itself where it does not vary, nan for fewer than two units and of a
-        score that is undefined.
+        Lower and upper bound; both the score itself where it does not vary, nan for fewer than
+        two units and of a score that is undefined.
     """
     from scipy.special import ndtr, ndtri
 
@@ -231,10 +264,14 @@ def bca(statistic: Statistic, resamples: int = 2000, seed: int = 0) -> tuple[flo
     return float(low), float(high)
 
 
-def p_value(difference: Statistic, resamples: int = 2000, seed: int = 0) -> float:
-    """Two-sided p of a difference of 0: the level at which its BCa interval would end there; at least 2 / (resamples + 1).
+def p_value(
+    difference: Statistic,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> float:
+    """Two-sided p of a difference of 0: the level at which its BCa interval would end there.
 
-    1 where nothing differs, nan for fewer than two units.
+    At least 2 / (resamples + 1); 1 where nothing differs, nan for fewer than two units.
     """
     from scipy.special import ndtr, ndtri
 
@@ -245,8 +282,10 @@ def p_value(difference: Statistic, resamples: int = 2000, seed: int = 0) -> floa
         return 1.0 if abs(difference.value) < 1e-12 else 2 / (resamples + 1)
     bias, acceleration = _corrections(difference, drawn)
     y = ndtri(_share_below(drawn, 0.0)) - bias
-    tail = float(ndtr(y / max(1 + acceleration * y, 1e-6) - bias))  # |acceleration| is at most 1/6
-    return min(1.0, max(2 * min(tail, 1 - tail), 2 / (resamples + 1)))
+    # |acceleration| is at most 1/6
+    tail = float(ndtr(y / max(1 + acceleration * y, 1e-6) - bias))
+    both = 2 * min(tail, 1 - tail)
+    return min(1.0, max(both, 2 / (resamples + 1)))
 
 
 def _corrections(statistic: Statistic, drawn: Values) -> tuple[float, float]:
@@ -264,6 +303,7 @@ def _corrections(statistic: Statistic, drawn: Values) -> tuple[float, float]:
 
 def _share_below(drawn: Values, value: float) -> float:
     """Share of the resamples below ``value``, ties half, kept off 0 and 1."""
-    share = ((drawn < value).mean() + (drawn <= value).mean()) / 2
+    below, up_to = (drawn < value).mean(), (drawn <= value).mean()
+    share = (below + up_to) / 2
     edge = 1 / (len(drawn) + 1)
     return float(np.clip(share, edge, 1 - edge))

@@ -85,7 +85,8 @@ def _drawn_ranks(
 ) -> NDArray[np.uint16]:
     """(M, resamples) the rank of each model in each resample; ``sign`` -1 where less is better.
 
-    Only some of the resamples are scored at a time, so that memory holds no score of each model in each.
+    Only some of the resamples are scored at a time, so that memory holds no score of each model in
+    each.
     """
     found = np.empty((len(models), resamples), np.uint16)
     step, done = max(1, _BLOCK // len(models)), 0
@@ -101,8 +102,8 @@ def _drawn_ranks(
 def _ranks(values: Values) -> NDArray[np.int64]:
     """(M, R) of values, larger is better: one more than the number of models that are better.
 
-    Each column is sorted once, so that the work grows with M log M and no array is larger than ``values``.
-    An undefined value is worse than any other.
+    Each column is sorted once, so that the work grows with M log M and no array is larger than
+    ``values``. An undefined value is worse than any other.
     """
     kept = np.where(np.isnan(values), -np.inf, values)
     ranks = np.empty(kept.shape, np.int64)
@@ -112,7 +113,12 @@ def _ranks(values: Values) -> NDArray[np.int64]:
     return ranks
 
 
-def _tied(models: list[Statistic], leader: int, resamples: int, seed: int) -> list[bool]:
+def _tied(
+    models: list[Statistic],
+    leader: int,
+    resamples: int,
+    seed: int,
+) -> list[bool]:
     if len(models[leader].sums) < FEWEST_UNITS:
         return [True] * len(models)
     others = [place for place in range(len(models)) if place != leader]

@@ -1,9 +1,10 @@
-"""The measures of polyp segmentation, which come from salient object detection. Reference: PySODMetrics.
+"""The measures of polyp segmentation, which come from salient object detection.
 
-All take a probability map (H, W) that is stretched to [0, 1] (`stretch`), as PySODMetrics and PraNet's evaluation do, and the
-truth (H, W). They were made for images that hold an object: where the truth is empty, `weighted_f` and the Dice and IoU of
-`threshold_curves` are 0 whatever the prediction (as in the published code), `s_measure` is 1 - mean and `e_measure` the
-share of background.
+Reference: PySODMetrics. All take a probability map (H, W) that is stretched to [0, 1] (`stretch`),
+as PySODMetrics and PraNet's evaluation do, and the truth (H, W). They were made for images that
+hold an object: where the truth is empty, `weighted_f` and the Dice and IoU of `threshold_curves`
+are 0 whatever the prediction (as in the published code), `s_measure` is 1 - mean and `e_measure`
+the share of background.
 """
 
 import numpy as np
@@ -23,24 +24,29 @@ def stretch(probability: NDArray[np.floating]) -> Map:
 
 
 def s_measure(stretched: Map, truth: Mask) -> float:
-    """Structure measure: half likeness of object and background, half likeness of four quadrants. Fan et al. 2017."""
+    """Structure measure: half likeness of object and background, half that of four quadrants.
+
+    Fan et al. 2017.
+    """
     share = truth.mean()
     if share in (0.0, 1.0):
         return float(abs(1 - share - stretched.mean()))
-    objects = share * _object(stretched[truth]) + (1 - share) * _object(1 - stretched[~truth])
+    foreground = _object(stretched[truth])
+    background = _object(1 - stretched[~truth])
+    objects = share * foreground + (1 - share) * background
     return max(0.0, float(objects + _quadrants(stretched, truth)) / 2)
 
 
 def _object(values: NDArray[np.float64]) -> float:
     deviation = values.std(ddof=1) if values.size > 1 else 0.0
-    return float(2 * values.mean() / (values.mean() ** 2 + 1 + deviation + _EPS))
+    mean = values.mean()
+    return float(2 * mean / (mean**2 + 1 + deviation + _EPS))
 
 
 def _quadrants(stretched: Map, truth: Mask) -> float:
-    """Structural similarity of the quadrants around the centre of the truth, weighted by their areas."""
+    """Structural similarity of the quadrants around the truth's centre, weighted by areas."""
     rows, columns = truth.sum(1), truth.sum(0)
-    y = int(np.round(rows @ np.arange(len(rows)) / rows.sum())) + 1
-    x = int(np.round(columns @ np.arange(len(columns)) / columns.sum())) + 1
+    y, x = _centre(rows), _centre(columns)
     total = 0.0
     for part in (
         (slice(0, y), slice(0, x)),
@@ -49,15 +55,23 @@ def _quadrants(stretched: Map, truth: Mask) -> float:
         (slice(y, None), slice(x, None)),
     ):
         if truth[part].size:
-            total += truth[part].size / truth.size * _similarity(stretched[part], truth[part])
+            share = truth[part].size / truth.size
+            total += share * _similarity(stretched[part], truth[part])
     return total
+
+
+def _centre(pixels: NDArray[np.int64]) -> int:
+    """The end of the first half of an axis, of which each place holds so many pixels."""
+    places = np.arange(len(pixels))
+    return int(np.round(pixels @ places / pixels.sum())) + 1
 
 
 def _similarity(a: Map, b: Mask) -> float:
     freedom = a.size - 1 + _EPS
     x, y = a.mean(), b.mean()
     variances = (((a - x) ** 2).sum() + ((b - y) ** 2).sum()) / freedom
-    alpha, beta = 4 * x * y * ((a - x) * (b - y)).sum() / freedom, (x**2 + y**2) * variances
+    alpha = 4 * x * y * ((a - x) * (b - y)).sum() / freedom
+    beta = (x**2 + y**2) * variances
     if alpha != 0:
         return float(alpha / (beta + _EPS))
     return 1.0 if beta == 0 else 0.0
@@ -66,13 +80,17 @@ def _similarity(a: Map, b: Mask) -> float:
 def threshold_counts(stretched: Map, truth: Mask) -> NDArray[np.int64]:
     """(2, 256) pixels at or above k / 255 for k = 255 ... 0: true positives, false positives."""
     levels = (stretched * (LEVELS - 1)).astype(np.intp) + LEVELS * ~truth
-    return np.bincount(levels.ravel(), minlength=2 * LEVELS).reshape(2, LEVELS)[:, ::-1].cumsum(1)
+    pixels = np.bincount(levels.ravel(), minlength=2 * LEVELS).reshape(2, LEVELS)
+    return pixels[:, ::-1].cumsum(1)
 
 
 def threshold_curves(
     counts: NDArray[np.int64], foreground: int, pixels: int
 ) -> NDArray[np.float64]:
-    """(3, 256) Dice, IoU and E-measure at each threshold of `threshold_counts`. PraNet's meanDic averages the first."""
+    """(3, 256) Dice, IoU and E-measure at each threshold of `threshold_counts`.
+
+    PraNet's meanDic averages the first.
+    """
     tp, fp = counts
     union = np.maximum(foreground + fp, 1)
     return np.stack(
@@ -85,7 +103,10 @@ def threshold_curves(
 
 
 def e_measure(
-    tp: NDArray[np.int64], fp: NDArray[np.int64], foreground: int, pixels: int
+    tp: NDArray[np.int64],
+    fp: NDArray[np.int64],
+    foreground: int,
+    pixels: int,
 ) -> NDArray[np.float64]:
     """Enhanced-alignment measure of binary maps, from their counts. Fan et al. 2018."""
     positive = tp + fp
@@ -115,7 +136,10 @@ def adaptive_e_measure(stretched: Map, truth: Mask) -> float:
 
 
 def weighted_f(stretched: Map, truth: Mask) -> float:
-    """Weighted F-measure: errors weigh by their distance from the object and by those of neighbours. Margolin et al. 2014."""
+    """Weighted F-measure: errors weigh by their distance from the object and by neighbours' errors.
+
+    Margolin et al. 2014.
+    """
     from scipy.ndimage import convolve1d, distance_transform_edt
 
     if not truth.any():

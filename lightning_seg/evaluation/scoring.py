@@ -163,14 +163,24 @@ class Scorer(nn.Module):
         families, threshold = self.scoring.families, self.scoring.threshold
         self._measures = ImageMeasures(len(self.classes), families, threshold).to(device)
 
-    def add_training(self, logits: Tensor, batch: dict[str, Any], loss: Tensor) -> None:
+    def add_training(
+        self,
+        logits: Tensor,
+        batch: dict[str, Any],
+        loss: Tensor,
+    ) -> None:
         """Count a batch of training; logits (B, K, H, W)."""
         prediction, region = logits.detach() > 0, batch.get("region")
         counts = self.counts["train_counts"]
         counts.update(prediction, batch["mask"], batch["index"], loss, region)
 
     def add(
-        self, stage: str, probability: Tensor, batch: dict[str, Any], loss: Tensor, source: Any
+        self,
+        stage: str,
+        probability: Tensor,
+        batch: dict[str, Any],
+        loss: Tensor,
+        source: Any,
     ) -> None:
         """Count, and measure, a batch of validation or test.
 
@@ -204,7 +214,12 @@ class Scorer(nn.Module):
         metric.reset()
         return found
 
-    def finish(self, stage: str, ids: Sequence[str], groups: Mapping[str, str]) -> ScoredEpoch:
+    def finish(
+        self,
+        stage: str,
+        ids: Sequence[str],
+        groups: Mapping[str, str],
+    ) -> ScoredEpoch:
         """End an epoch of validation or test.
 
         Args:
@@ -229,7 +244,11 @@ class Scorer(nn.Module):
         )
         return ScoredEpoch(table, counted.loss, counted.histogram, measured)
 
-    def _columns(self, measured: Measurements, images: NDArray[np.int64]) -> dict[str, Any]:
+    def _columns(
+        self,
+        measured: Measurements,
+        images: NDArray[np.int64],
+    ) -> dict[str, Any]:
         """The columns that were measured, in the order of the images that were counted."""
         rows = {image: row for row, image in enumerate(measured.images.tolist())}
         order = np.array([rows[image] for image in images.tolist()])

@@ -19,9 +19,11 @@ class Stratum(NamedTuple):
 
 
 def strata(table: ScoreTable, class_name: str) -> list[Stratum]:
-    """Small, medium and large: the thirds of the images by the share of the frame that is lesion; then none; then by number.
+    """Small, medium and large: the thirds of the images by the share of the frame that is lesion;
+    then none; then by number.
 
-    The thirds follow from the truth of the split, so they are the same for every model. Strata without images are left out.
+    The thirds follow from the truth of the split, so they are the same for every model. Strata
+    without images are left out.
     """
     k = table.index(class_name)
     share = table.areas[:, k] / np.maximum(table.counts[:, k].sum(-1), 1)

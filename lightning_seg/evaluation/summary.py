@@ -41,7 +41,8 @@ class PartScore:
 
 @dataclass(frozen=True)
 class EmptyImages:
-    """The images without a class, and the share of them in which some of it was predicted (None without any)."""
+    """The images without a class, and the share of them in which some of it was predicted (None
+    without any)."""
 
     images: int
     false_positive_rate: float | None
@@ -68,10 +69,12 @@ Numbers = Mapping[str, Mapping[str, float]]  # class -> name
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What was scored, on what and how, and what came out. A file may hold less: what it lacks has its default here.
+    """What was scored, on what and how, and what came out. A file may hold less: what it lacks has
+    its default here.
 
     Attributes:
-        leaks: what leaks between the splits of the protocol, in words; empty where nothing is known to.
+        leaks: what leaks between the splits of the protocol, in words; empty where nothing is known
+            to.
         groups_known: whether patients, sequences or duplicates are known and kept together.
         groups: the number of independent groups; ``resampled`` says what they are.
         size: side of the network's images in pixels, or ``native``.

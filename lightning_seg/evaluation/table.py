@@ -1,4 +1,5 @@
-"""The table every score is made from: one row per image and class, integer counts and measures, keyed by image id."""
+"""The table every score is made from: one row per image and class, integer counts and measures,
+keyed by image id."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -30,7 +31,8 @@ class ScoreTable:
         measures: name -> (N, K) float64, such as ``hd95`` (see ``measures``).
         fov_counts: (N, K, 4) inside the field of view, where the data set has one.
         components: (N, K) lesions of the truth: its 8-connected components.
-        calibration: (N, K, bins, 3) by predicted probability: pixels, foreground pixels, sum of probabilities. In Parquet only.
+        calibration: (N, K, bins, 3) by predicted probability: pixels, foreground pixels, sum of
+            probabilities. In Parquet only.
     """
 
     ids: tuple[str, ...]
@@ -63,7 +65,8 @@ class ScoreTable:
 
     @property
     def grouped(self) -> bool:
-        """True where any group holds more than one image: then groups, not images, are the independent units."""
+        """True where any group holds more than one image: then groups, not images, are the
+        independent units."""
         return len(set(self.groups)) < len(self.ids)
 
     def at(self, rows: NDArray[np.integer[Any]]) -> "ScoreTable":
@@ -91,7 +94,8 @@ class ScoreTable:
         classes: Sequence[str],
         **parts: Any,
     ) -> "ScoreTable":
-        """From rows in any order, in which an image may stand twice (distributed samplers repeat some): once each, sorted.
+        """From rows in any order, in which an image may stand twice (distributed samplers repeat
+        some): once each, sorted.
 
         Args:
             index: of each row, its position in ``ids``.
@@ -102,7 +106,8 @@ class ScoreTable:
         return cls(rows, tuple(classes), np.asarray(counts, dtype=np.int64), **parts).at(first)
 
     def write(self, path: Path) -> None:
-        """Write CSV and Parquet, of the name of ``path``, beside each other; each appears whole or not at all."""
+        """Write CSV and Parquet, of the name of ``path``, beside each other; each appears whole or
+        not at all."""
         write_columns(path, columns_of(self), self.calibration)
 
     @classmethod

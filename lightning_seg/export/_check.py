@@ -71,7 +71,10 @@ def _phantom_pictures(network: Ensemble) -> np.ndarray:
     return np.ascontiguousarray(images[:, :, : height - height // 8])
 
 
-def _load_alone(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _load_alone(
+    folder: Path,
+    tensors: dict[str, Tensor],
+) -> dict[str, Tensor]:
     """Run `_load_alone.py` and return what it finds; InputError with its last words where it
     fails."""
     with tempfile.TemporaryDirectory() as scratch:

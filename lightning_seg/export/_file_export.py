@@ -61,7 +61,11 @@ def check_side(size: int | None) -> None:
 
 
 def open_export(
-    checkpoint: str | Path, size: int | None, images: str | None, count: int, trust_code: bool
+    checkpoint: str | Path,
+    size: int | None,
+    images: str | None,
+    count: int,
+    trust_code: bool,
 ) -> FileExport:
     """Load a checkpoint, and ``count`` pictures that verify its file.
 

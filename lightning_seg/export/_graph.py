@@ -50,7 +50,12 @@ class Masks(nn.Module):
         side: to which pictures are scaled; None: as they are.
     """
 
-    def __init__(self, logits: Logits, side: int | None, threshold: float) -> None:
+    def __init__(
+        self,
+        logits: Logits,
+        side: int | None,
+        threshold: float,
+    ) -> None:
         super().__init__()
         self.logits, self.side, self.threshold = logits, side, threshold
         self.eval()
@@ -85,7 +90,12 @@ def scaled_pixels(pixels: Tensor, side: int) -> Tensor:
     )
 
 
-def _area_step(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
+def _area_step(
+    pixels: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    side: int,
+) -> Tensor:
     """A product with one matrix for each axis, because no operator of ONNX averages by area."""
     down, across = (_shares(axis, side).float() for axis in (rows, columns))
     halved = (rows[-1] + 1 == 2 * side) & (
@@ -105,7 +115,12 @@ def _shares(places: Tensor, side: int) -> Tensor:
     return overlap.clamp_min(0) / factor
 
 
-def _bilinear_step(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
+def _bilinear_step(
+    pixels: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    side: int,
+) -> Tensor:
     """Weigh in whole numbers as OpenCV does, which keeps eleven bits of the weights and drops the
     last bits of sums."""
     left, right, first, second = _neighbour_weights(columns, side)
@@ -118,7 +133,10 @@ def _bilinear_step(pixels: Tensor, rows: Tensor, columns: Tensor, side: int) -> 
     return ((top + bottom + 2) / 4).floor().float()
 
 
-def _neighbour_weights(places: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _neighbour_weights(
+    places: Tensor,
+    side: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The two pixels that each scaled one (side,) lies between: their indices, and weights in
     2048ths."""
     last = places[-1]

@@ -9,7 +9,10 @@ from typing import Any
 RESULTS = Path(__file__).parent.parent.parent / "experiments" / "results"
 
 
-def leaderboard_rows(table: Path, results: Path = RESULTS) -> list[dict[str, str]]:
+def leaderboard_rows(
+    table: Path,
+    results: Path = RESULTS,
+) -> list[dict[str, str]]:
     """Rows of ``leaderboard.csv`` by the names of its columns; none where the table was not
     recorded or ranked."""
     board, kept = results / "leaderboard.csv", _recorded(table, results / "scores")
@@ -34,7 +37,11 @@ def _recorded(table: Path, scores: Path) -> Path | None:
     )
 
 
-def _about(row: dict[str, str], facts: dict[str, Any], kept: Path) -> bool:
+def _about(
+    row: dict[str, str],
+    facts: dict[str, Any],
+    kept: Path,
+) -> bool:
     """Tell whether a row is about this training, on these images, with this seed among its own."""
     shared = {
         "dataset": "dataset",

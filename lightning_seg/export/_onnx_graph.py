@@ -25,7 +25,11 @@ def name_dimensions(model: Any, names: tuple[str, ...]) -> None:
                 )
 
 
-def pad_inputs(model: Any, multiple: int, axes: tuple[int, int]) -> None:
+def pad_inputs(
+    model: Any,
+    multiple: int,
+    axes: tuple[int, int],
+) -> None:
     """Let the graph itself repeat the last row and column of its input up to a multiple, and cut
     its outputs back.
 

@@ -91,7 +91,9 @@ def _data_of(checkpoint: Path) -> SegmentationDataModule | None:
 
 
 def _refuse_test_images(
-    data: SegmentationDataModule | None, paths: Sequence[Path], images: Sequence[np.ndarray]
+    data: SegmentationDataModule | None,
+    paths: Sequence[Path],
+    images: Sequence[np.ndarray],
 ) -> None:
     """InputError where one of the pictures is an image of the test split, by name and pixels: a
     renamed one is not found."""

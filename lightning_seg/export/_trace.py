@@ -79,7 +79,8 @@ def padding_of(logits: nn.Module, channels: int) -> int:
     and give the same logits: that to which the network itself pads. 1 for a network that does not
     pad; FormError for one that does not take every size."""
     exact = copy.deepcopy(logits).double()  # in which a little is not nothing
-    image = torch.rand(1, channels, *_PROBE, generator=torch.Generator().manual_seed(0)).double()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, channels, *_PROBE, generator=generator).double()
     try:
         expected, found = exact(image), 1
     except (RuntimeError, ValueError, AssertionError) as error:
@@ -87,18 +88,19 @@ def padding_of(logits: nn.Module, channels: int) -> int:
             f"the network does not take images of every size: {_because(error)}"
         ) from error
     for multiple in _MULTIPLES:
-        padded = F.pad(
-            image,
-            (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple),
-            mode="replicate",
-        )
+        below, right = (-side % multiple for side in _PROBE)
+        padded = F.pad(image, (0, right, 0, below), mode="replicate")
         given = exact(padded)[..., : _PROBE[0], : _PROBE[1]]
-        if (given - expected).abs().max() <= 1e-7 * expected.abs().max():
+        farthest = (given - expected).abs().max()
+        if farthest <= 1e-7 * expected.abs().max():
             found = multiple
     return found
 
 
-def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[Shapes, Result]:
+def freest(
+    forms: Sequence[Form],
+    attempt: Callable[[Traced], Result],
+) -> tuple[Shapes, Result]:
     """Return what ``attempt`` makes of the first form that can be traced and that it accepts, by
     not raising a `FormError`.
 
@@ -116,7 +118,12 @@ def freest(forms: Sequence[Form], attempt: Callable[[Traced], Result]) -> tuple[
     raise failure
 
 
-def logits_forms(logits: nn.Module, channels: int, side: int | None, native: int) -> Sequence[Form]:
+def logits_forms(
+    logits: nn.Module,
+    channels: int,
+    side: int | None,
+    native: int,
+) -> Sequence[Form]:
     """Programs of ``image`` (B, C, H, W), from the freest to the most fixed.
 
     Args:
@@ -126,36 +133,54 @@ def logits_forms(logits: nn.Module, channels: int, side: int | None, native: int
 
     def free(batch: dict[int, Any]) -> Traced:
         multiple = padding_of(logits, channels)
-        cells = max(2, native // multiple) + 1  # an image that nothing in the network is made for
-        odd = torch.rand(1 + len(batch), channels, cells * multiple, (cells + 1) * multiple)
-        sides = {axis: multiple * Dim(name, min=2) for axis, name in ((2, "rows"), (3, "columns"))}
-        return Traced(_export(logits, odd, batch | sides), Shapes(bool(batch), None, multiple))
+        # an image that nothing in the network is made for
+        cells = max(2, native // multiple) + 1
+        height, width = cells * multiple, (cells + 1) * multiple
+        odd = torch.rand(1 + len(batch), channels, height, width)
+        sides = _free_sides(2, 3, multiple)
+        program = _export(logits, odd, batch | sides)
+        return Traced(program, Shapes(bool(batch), None, multiple))
 
     def fixed(batch: dict[int, Any]) -> Traced:
-        usual = torch.rand(1 + len(batch), channels, side or native, side or native)
-        return Traced(_export(logits, usual, batch), Shapes(bool(batch), side or native))
+        only = side or native
+        usual = torch.rand(1 + len(batch), channels, only, only)
+        program = _export(logits, usual, batch)
+        return Traced(program, Shapes(bool(batch), only))
 
+    makers = (fixed,) if side is not None else (free, fixed)
     any_batch = {0: Dim("batch")}
-    forms = [partial(make, batch) for batch in (any_batch, {}) for make in (free, fixed)]
-    return forms if side is None else forms[1::2]
+    return [partial(make, batch) for batch in (any_batch, {}) for make in makers]
 
 
-def masks_forms(masks: Masks, channels: int, native: int) -> Sequence[Form]:
+def _free_sides(rows: int, columns: int, step: int) -> dict[int, Any]:
+    """Two axes of an image of any size, in steps."""
+    return {rows: step * Dim("rows", min=2), columns: step * Dim("columns", min=2)}
+
+
+def masks_forms(
+    masks: Masks,
+    channels: int,
+    native: int,
+) -> Sequence[Form]:
     """Programs of ``image`` (B, H, W, C) uint8 of any size, and of one image at a time."""
 
     def form(batch: dict[int, Any]) -> Traced:
         step = padding_of(masks.logits, channels) if masks.side is None else 1
         cells = max(2, native // step) + 1
-        example = torch.zeros(
-            1 + len(batch), cells * step, (cells + 1) * step, channels, dtype=torch.uint8
-        )
-        sides = {axis: step * Dim(name, min=2) for axis, name in ((1, "rows"), (2, "columns"))}
-        return Traced(_export(masks, example, batch | sides), Shapes(bool(batch), None, step))
+        height, width = cells * step, (cells + 1) * step
+        example = torch.zeros(1 + len(batch), height, width, channels, dtype=torch.uint8)
+        sides = _free_sides(1, 2, step)
+        program = _export(masks, example, batch | sides)
+        return Traced(program, Shapes(bool(batch), None, step))
 
     return [partial(form, {0: Dim("batch")}), partial(form, {})]
 
 
-def _export(graph: nn.Module, example: Tensor, free: dict[int, Any]) -> ExportedProgram:
+def _export(
+    graph: nn.Module,
+    example: Tensor,
+    free: dict[int, Any],
+) -> ExportedProgram:
     try:
         with torch.no_grad(), _quiet():
             return torch.export.export(graph, (example,), dynamic_shapes=(free,))
@@ -176,6 +201,8 @@ def _quiet() -> Iterator[None]:
 
 def _because(error: Exception) -> str:
     """The line of torch.export's message that names the cause."""
-    lines = [line.strip(" -*") for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "specialized" in line or "must" in line or "guard" in line]
-    return (telling or lines or [type(error).__name__])[0][:200]
+    stripped = [line.strip(" -*") for line in str(error).splitlines() if line.strip()]
+    words = ("specialized", "must", "guard")
+    telling = [line for line in stripped if any(word in line for word in words)]
+    candidates = telling or stripped or [type(error).__name__]
+    return candidates[0][:200]

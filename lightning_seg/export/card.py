@@ -44,7 +44,12 @@ class ScoreRow(NamedTuple):
     pooled: str
 
 
-def card(checkpoint: Path, where: str, license_id: str = "other", results: Path = RESULTS) -> str:
+def card(
+    checkpoint: Path,
+    where: str,
+    license_id: str = "other",
+    results: Path = RESULTS,
+) -> str:
     """The text of the card.
 
     Args:
@@ -117,12 +122,15 @@ def _is_plain(result: ScoredSplit) -> bool:
 def name(run: ReportedRun) -> str:
     """``attention_unet_convnext_tiny_kvasir_seg``."""
     encoder = (run.model["encoder"] or "").partition(".")[0]
-    return "_".join(
-        part for part in (run.model["architecture"], encoder, run.data["dataset"]) if part
-    )
+    parts = (run.model["architecture"], encoder, run.data["dataset"])
+    return "_".join(filter(None, parts))
 
 
-def metadata(run: ReportedRun, scored: list[ScoredSplit], license_id: str) -> dict[str, Any]:
+def metadata(
+    run: ReportedRun,
+    scored: list[ScoredSplit],
+    license_id: str,
+) -> dict[str, Any]:
     """The front matter that the Hub reads."""
     tags = [
         "lightning_seg",

@@ -171,7 +171,11 @@ def is_export(folder: Path) -> bool:
     return ours and all(path.name in data or path.suffix == ".py" for path in folder.iterdir())
 
 
-def write_model(folder: Path, network: Ensemble, loss: dict[str, Any] | None = None) -> None:
+def write_model(
+    folder: Path,
+    network: Ensemble,
+    loss: dict[str, Any] | None = None,
+) -> None:
     """Everything but the card: weights, configuration, code; ``loss`` is that of the training."""
     module = network.modules[0]
     state = {f"net.{name}": tensor for name, tensor in module.net.state_dict().items()}

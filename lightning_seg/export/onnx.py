@@ -171,7 +171,12 @@ def export_onnx(
 class _OnnxExport:
     """One export: a checkpoint, the pictures that calibrate it, what is asked."""
 
-    def __init__(self, job: FileExport, calibration: Pictures | None, options: OnnxOptions) -> None:
+    def __init__(
+        self,
+        job: FileExport,
+        calibration: Pictures | None,
+        options: OnnxOptions,
+    ) -> None:
         self.network, self.facts, self.pictures = job.network, job.facts, job.pictures
         self.side, self.options, self.calibration = job.side, options, calibration
         self.rule = MaskRule(job.network.trained.classes, options.threshold)
@@ -211,7 +216,13 @@ class _OnnxExport:
             graph.pad_inputs(model, traced.shapes.multiple, axes)
         return model
 
-    def _verify(self, model: Any, part: Path, shapes: Shapes, variant: str) -> Verified:
+    def _verify(
+        self,
+        model: Any,
+        part: Path,
+        shapes: Shapes,
+        variant: str,
+    ) -> Verified:
         import onnx
 
         more = {
@@ -259,7 +270,11 @@ def _dimensions(axes: tuple[int, int]) -> tuple[str, str, str]:
     return ("height", "width", "channels") if axes == (1, 2) else ("channels", "height", "width")
 
 
-def to_onnx(traced: Traced, opset: int, outputs: Sequence[str]) -> Any:
+def to_onnx(
+    traced: Traced,
+    opset: int,
+    outputs: Sequence[str],
+) -> Any:
     """The program as an ``onnx.ModelProto`` with the input ``image``; InputError where it cannot
     be written in ``opset``."""
     import torch

@@ -130,7 +130,12 @@ def _takes(network: Ensemble, shapes: Shapes) -> str:
     return f"image float32 (B, {network.trained.in_channels}, H, W) in [0, 1]: {shapes.describe(pads=False)}"
 
 
-def _write_program(part: Path, traced: Traced, aot: bool, facts: dict[str, Any]) -> Function:
+def _write_program(
+    part: Path,
+    traced: Traced,
+    aot: bool,
+    facts: dict[str, Any],
+) -> Function:
     """Write the program and load it again, as a function."""
     run: Any
     if aot:

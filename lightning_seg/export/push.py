@@ -32,7 +32,12 @@ def main(args: Sequence[str]) -> None:
     print(f"uploaded:  {push(options.folder, options.repo_id, options.private, options.token)}")
 
 
-def push(folder: Path, repo_id: str, private: bool = False, token: str | None = None) -> str:
+def push(
+    folder: Path,
+    repo_id: str,
+    private: bool = False,
+    token: str | None = None,
+) -> str:
     """Upload the folder as one commit and return where it is.
 
     Args:

@@ -14,6 +14,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.export._trace import FormError, Shapes
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.mask_rule import MaskRule
+from lightning_seg.inference.prediction import Prediction
 
 LOGITS = 1e-4  # the largest difference that is allowed in float32
 DICE = 0.99  # the least agreement of the masks of a variant that computes or stores less exactly
@@ -56,16 +57,23 @@ class Overlaps:
     def __init__(self) -> None:
         self.each: list[NDArray[np.float64]] = []
 
-    def add(self, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
-        """(B, K, H, W) each."""
-        both, total = (one & other).sum((2, 3)), one.sum((2, 3)) + other.sum((2, 3))
-        self.each.append(np.where(total > 0, 2 * both / np.maximum(total, 1), np.nan))
+    def add(
+        self,
+        one: NDArray[np.bool_],
+        other: NDArray[np.bool_],
+    ) -> None:
+        """Add masks, (B, K, H, W) each."""
+        both = (one & other).sum((2, 3))
+        total = one.sum((2, 3)) + other.sum((2, 3))
+        dice = 2 * both / np.maximum(total, 1)
+        self.each.append(np.where(total > 0, dice, np.nan))
 
     def dice(self) -> float:
-        """nan where all masks are empty."""
+        """The least mean over images of a class; nan where all masks are empty."""
         each = np.concatenate(self.each)
         known = [column[~np.isnan(column)] for column in each.T]
-        return float(min((column.mean() for column in known if len(column)), default=np.nan))
+        means = [column.mean() for column in known if len(column)]
+        return float(min(means, default=np.nan))
 
 
 def _masks(dice: float) -> str:
@@ -93,13 +101,19 @@ def compare_logits(
                 "another one."
             )
         found = np.where(np.isfinite(found), found, np.inf)
-        difference = max(difference, float(np.abs(expected - found).max()))
+        farthest = np.abs(expected - found).max()
+        difference = max(difference, float(farthest))
         overlaps.add(expected > cut, found > cut)
-        count, largest = count + len(batch), max(largest, float(np.abs(expected).max()))
+        count += len(batch)
+        largest = max(largest, float(np.abs(expected).max()))
     return LogitAgreement(difference, overlaps.dice(), count, largest)
 
 
-def _check_shapes(expected: NDArray[Any], found: NDArray[Any], images: NDArray[Any]) -> None:
+def _check_shapes(
+    expected: NDArray[Any],
+    found: NDArray[Any],
+    images: NDArray[Any],
+) -> None:
     if expected.shape != found.shape:
         raise FormError(
             f"the exported model gives an output of shape {found.shape} for images of shape "
@@ -113,7 +127,8 @@ def reference_of(network: Ensemble) -> Function:
 
     @torch.inference_mode()
     def logits(images: Batch) -> Batch:
-        return network.modules[0](torch.from_numpy(images)).logits.float().numpy()
+        prediction = network.modules[0](torch.from_numpy(images))
+        return prediction.logits.float().numpy()
 
     return logits
 
@@ -187,28 +202,53 @@ def rounding(network: Ensemble, images: Iterable[Batch]) -> float:
     return compare_logits(logits, reference_of(network), images).max_difference
 
 
-def image_batches(pictures: Sequence[np.ndarray], shapes: Shapes, side: int) -> Iterator[Batch]:
+def image_batches(
+    pictures: Sequence[np.ndarray],
+    shapes: Shapes,
+    side: int,
+) -> Iterator[Batch]:
     """The pictures at sizes and in batches that ``shapes`` allows: alone and in twos, at ``side``
     and, where any will do, at two other sizes; then the rest one by one."""
     sizes = [(side, side)]
     if shapes.side is None:
-        small = 2 * shapes.multiple * -(-16 // (2 * shapes.multiple))  # 16 at least
-        sizes += [(side * 3 // 4 + 5, side // 2 + 3), (small, small + shapes.multiple)]
+        step = 2 * shapes.multiple
+        small = step * -(-16 // step)  # 16 at least
+        sizes.append((side * 3 // 4 + 5, side // 2 + 3))
+        sizes.append((small, small + shapes.multiple))
+    counts = (1, 2) if shapes.batch else (1,)
     for height, width in sizes:
-        for count in (1, 2) if shapes.batch else (1,):
-            yield _stack([pictures[index % len(pictures)] for index in range(count)], height, width)
+        for count in counts:
+            some = [pictures[index % len(pictures)] for index in range(count)]
+            yield _stack(some, height, width)
     yield from one_by_one(pictures[2:], side)
 
 
-def one_by_one(pictures: Sequence[np.ndarray], side: int) -> Iterator[Batch]:
+def one_by_one(
+    pictures: Sequence[np.ndarray],
+    side: int,
+) -> Iterator[Batch]:
     """Batches of one, at ``side`` x ``side``."""
     for picture in pictures:
         yield _stack([picture], side, side)
 
 
-def _stack(pictures: Sequence[np.ndarray], height: int, width: int) -> Batch:
+def _stack(
+    pictures: Sequence[np.ndarray],
+    height: int,
+    width: int,
+) -> Batch:
     images = np.stack([scale(one, (height, width)) for one in pictures])
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255))
+    planes = images.transpose(0, 3, 1, 2).astype(np.float32)
+    return np.ascontiguousarray(planes / np.float32(255))
+
+
+def _predicted(
+    network: Ensemble,
+    rule: MaskRule,
+    picture: np.ndarray,
+) -> Prediction:
+    image = network.scale(np.ascontiguousarray(picture))
+    return rule(network(image[None])[0], picture.shape[:2])
 
 
 def verify_masks(
@@ -230,20 +270,20 @@ def verify_masks(
     """
     overlaps, wrong, moved, pixels = Overlaps(), 0, 0.0, 0
     for index, picture in enumerate(pictures):
-        some = np.stack([picture, picture[:, ::-1]]) if batch and index == 0 else picture[None]
-        expected = [
-            rule(network(network.scale(np.ascontiguousarray(one))[None])[0], one.shape[:2])
-            for one in some
-        ]
+        some = picture[None]
+        if batch and index == 0:
+            some = np.stack([picture, picture[:, ::-1]])
+        expected = [_predicted(network, rule, one) for one in some]
         masks, probabilities = candidate(some)
-        mask, probability = (
-            np.stack([getattr(one, name) for one in expected]) for name in ("mask", "probability")
-        )
+        mask = np.stack([one.mask for one in expected])
+        probability = np.stack([one.probability for one in expected])
         _check_shapes(mask, masks, some)
         _check_shapes(probability, probabilities, some)
         overlaps.add(mask, masks > 0)
-        wrong, pixels = wrong + int((mask != (masks > 0)).sum()), pixels + mask.size
-        moved += float(np.abs(probability - probabilities, dtype=np.float64).sum())
+        wrong += int((mask != (masks > 0)).sum())
+        pixels += mask.size
+        moves = np.abs(probability - probabilities, dtype=np.float64)
+        moved += float(moves.sum())
     found = LogitAgreement(wrong / pixels, overlaps.dice(), len(pictures), 1.0)
     text = (
         f"{found.max_difference:.1e} of the mask pixels differ from `predict`, "
@@ -253,7 +293,8 @@ def verify_masks(
     if variant:
         _check_variant(variant, found.dice)
         return Verified(found, f"{text}; {variant} is allowed a Dice from {DICE}")
-    if not (found.max_difference <= PIXELS and moved / pixels <= PIXELS) or found.dice < DICE:
+    within = found.max_difference <= PIXELS and moved / pixels <= PIXELS
+    if not within or found.dice < DICE:
         raise FormError(
             f"the exported model is not the checkpoint: {text}, allowed {PIXELS:g} and a Dice "
             f"from {DICE}, so nothing was written; "

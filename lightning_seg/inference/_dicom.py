@@ -50,7 +50,11 @@ def series_as_nifti(folder: Path, scratch: Path) -> Path:
     return target
 
 
-def _check_slices(folder: Path, files: Sequence[str], itk: Any) -> None:
+def _check_slices(
+    folder: Path,
+    files: Sequence[str],
+    itk: Any,
+) -> None:
     """InputError where slices are missing or lie twice, by their positions."""
     positions = np.array([_position(file, itk) for file in files])
     if len(positions) < 3 or np.isnan(positions).any():

@@ -160,7 +160,11 @@ class SliceFile:
             yield np.array(plane)
             self._release()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(
+        self,
+        dtype: Any = None,
+        copy: bool | None = None,
+    ) -> np.ndarray:
         """(slices, rows, columns), all of it."""
         return np.array(self._slices, dtype)
 
@@ -185,7 +189,11 @@ class SliceFile:
             raise
 
 
-def _write_header(file: gzip.GzipFile, image: Any, kind: np.dtype[Any]) -> None:
+def _write_header(
+    file: gzip.GzipFile,
+    image: Any,
+    kind: np.dtype[Any],
+) -> None:
     """Write the header of ``image``, for values of another kind."""
     header = image.header.copy()
     header.set_data_dtype(kind)

@@ -11,7 +11,8 @@ Row = dict[str, Any]
 
 
 def coco_content(
-    pictures: Iterable[tuple[str, dict[str, Path], dict[str, float]]], classes: Sequence[str]
+    pictures: Iterable[tuple[str, dict[str, Path], dict[str, float]]],
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     """Annotations in COCO's format, one for each connected part of each mask.
 

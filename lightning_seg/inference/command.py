@@ -176,7 +176,12 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def report_results(failures: Failures, lacking: Sequence[str], count: int, output: Path) -> None:
+def report_results(
+    failures: Failures,
+    lacking: Sequence[str],
+    count: int,
+    output: Path,
+) -> None:
     """Say where the results are, and what is missing; exit code 1 if something is."""
     print(f"results:  {output}  ({count - len(failures)} of {count} inputs)")
     for failure in failures[:SHOWN]:
@@ -207,7 +212,10 @@ def _predict_images(inputs: list[Input], job: _Job) -> Failures:
         return predict_images(left, *work, table, progress.tick)
 
 
-def _videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures]:
+def _videos(
+    inputs: list[Input],
+    job: _Job,
+) -> tuple[list[str], Failures]:
     """Predict videos; return what they lack in words, and those that could not be predicted."""
     lacking: list[str] = []
 
@@ -228,7 +236,11 @@ def _videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures]:
     return lacking, _one_by_one(inputs, finished, work, job)
 
 
-def _predict_volumes(inputs: list[Input], job: _Job, view: SliceView) -> Failures:
+def _predict_volumes(
+    inputs: list[Input],
+    job: _Job,
+    view: SliceView,
+) -> Failures:
     table = job.table("volumes.csv", VOLUME_COLUMNS)
 
     def work(one: Input) -> str:
@@ -248,7 +260,10 @@ def _predict_volumes(inputs: list[Input], job: _Job, view: SliceView) -> Failure
 
 
 def _one_by_one(
-    inputs: Sequence[Input], finished: set[str], work: Callable[[Input], str], job: _Job
+    inputs: Sequence[Input],
+    finished: set[str],
+    work: Callable[[Input], str],
+    job: _Job,
 ) -> Failures:
     """Do what is not finished; whatever an input raises is its own failure, but a full disk ends
     all."""
@@ -275,7 +290,11 @@ def _is_full(error: Exception, one: Input) -> bool:
     return file != one.path and one.path not in file.parents
 
 
-def _write_coco(names: dict[str, str], classes: Sequence[str], output: Path) -> None:
+def _write_coco(
+    names: dict[str, str],
+    classes: Sequence[str],
+    output: Path,
+) -> None:
     """Write ``coco.json`` of all pictures in the table; names: file -> that of its results."""
     table = ResultTable(output / "predictions.csv", PICTURE_COLUMNS)
     confidence: dict[str, dict[str, float]] = {}
@@ -290,7 +309,10 @@ def _write_coco(names: dict[str, str], classes: Sequence[str], output: Path) -> 
         part.write_text(json.dumps(coco_content(pictures, classes)), encoding="utf-8")
 
 
-def _settings(given: argparse.Namespace, checkpoints: Sequence[Path]) -> dict[str, Any]:
+def _settings(
+    given: argparse.Namespace,
+    checkpoints: Sequence[Path],
+) -> dict[str, Any]:
     """The settings that the results depend on besides the input."""
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in checkpoints]
     return {"checkpoints": digests} | {key: getattr(given, key) for key in SETTINGS}

@@ -38,7 +38,12 @@ class ComponentCounter:
         self._roots = _renumbered(roots)
         self._last = labels
 
-    def _join(self, roots: list[int], one: int, other: int) -> None:
+    def _join(
+        self,
+        roots: list[int],
+        one: int,
+        other: int,
+    ) -> None:
         first, second = _root_of(roots, one), _root_of(roots, other)
         if first != second:
             roots[second] = first
@@ -57,7 +62,10 @@ def _renumbered(roots: list[int]) -> list[int]:
     return [first.setdefault(root, place) for place, root in enumerate(roots)]
 
 
-def _touching(last: NDArray[np.int32], labels: NDArray[np.int32]) -> list[tuple[int, int]]:
+def _touching(
+    last: NDArray[np.int32],
+    labels: NDArray[np.int32],
+) -> list[tuple[int, int]]:
     """Pairs of labels, of this slice and the one before, that are neighbours in any of the nine
     directions."""
     height, width = last.shape

@@ -109,7 +109,13 @@ class Ensemble:
         return torch.autocast(self.device.type, getattr(torch, name))
 
     @torch.inference_mode()
-    def tiled(self, image: np.ndarray, tile: int, overlap: float, batch_size: int) -> np.ndarray:
+    def tiled(
+        self,
+        image: np.ndarray,
+        tile: int,
+        overlap: float,
+        batch_size: int,
+    ) -> np.ndarray:
         """image (H, W, C) uint8 at its own resolution -> (K, H, W), by windows of ``tile`` pixels,
         blended by Gaussians."""
         from monai.inferers import sliding_window_inference  # takes seconds to import
@@ -130,7 +136,11 @@ class Ensemble:
         return found[0].numpy()  # type: ignore[union-attr, index]
 
 
-def mean_probabilities(modules: Sequence[ImageNetwork], image: Tensor, tta: str) -> Tensor:
+def mean_probabilities(
+    modules: Sequence[ImageNetwork],
+    image: Tensor,
+    tta: str,
+) -> Tensor:
     """image (B, C, H, W) -> probabilities (B, K, H, W) float32, averaged over passes of ``tta``
     and networks."""
 
@@ -142,7 +152,10 @@ def mean_probabilities(modules: Sequence[ImageNetwork], image: Tensor, tta: str)
 
 
 def load_ensemble(
-    paths: Sequence[str | Path], tta: str = "none", precision: str = "32", trust_code: bool = False
+    paths: Sequence[str | Path],
+    tta: str = "none",
+    precision: str = "32",
+    trust_code: bool = False,
 ) -> Ensemble:
     """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see
     `read_network`.
@@ -210,7 +223,11 @@ def find_batch_size(network: Ensemble, shape: tuple[int, ...]) -> int:
     return best
 
 
-def _seconds_per_image(network: Ensemble, shape: tuple[int, ...], size: int) -> float:
+def _seconds_per_image(
+    network: Ensemble,
+    shape: tuple[int, ...],
+    size: int,
+) -> float:
     images = torch.zeros(size, *shape, dtype=torch.uint8, device=network.device).permute(0, 3, 1, 2)
     network.probabilities(images)  # chooses its algorithms
     start = time.perf_counter()

@@ -150,7 +150,10 @@ def _channels_first(picture: np.ndarray) -> torch.Tensor:
 
 
 def image_results(
-    folder: Path, inputs: Iterable[Input], classes: Sequence[str], options: PredictOptions
+    folder: Path,
+    inputs: Iterable[Input],
+    classes: Sequence[str],
+    options: PredictOptions,
 ) -> dict[str, Sequence[Path]]:
     """file -> where all its results lie."""
     found: dict[str, Sequence[Path]] = {}

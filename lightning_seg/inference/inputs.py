@@ -74,7 +74,11 @@ def _files_in(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.is_file())
 
 
-def find_inputs(text: str, output: Path | None = None, option: str = "--input") -> FoundInputs:
+def find_inputs(
+    text: str,
+    output: Path | None = None,
+    option: str = "--input",
+) -> FoundInputs:
     """The inputs that a file, a folder (and all below it), a DICOM folder or a pattern names, by
     name.
 
@@ -110,7 +114,11 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*fixed[:wild])
 
 
-def _files_below(place: Path, output: Path | None, left: Counter[str]) -> Iterator[Path]:
+def _files_below(
+    place: Path,
+    output: Path | None,
+    left: Counter[str],
+) -> Iterator[Path]:
     """All files below a folder, also behind links, each folder once."""
     seen = {place.resolve()}
     for name, folders, files in os.walk(place, followlinks=True):
@@ -170,7 +178,10 @@ def _is_dicom_file(path: Path) -> bool:
         return False
 
 
-def _named(found: list[tuple[Path, str]], root: Path) -> list[Input]:
+def _named(
+    found: list[tuple[Path, str]],
+    root: Path,
+) -> list[Input]:
     """Named by their path below ``root``."""
     files = [
         path.relative_to(root).as_posix() if path != root else path.resolve().name

@@ -49,7 +49,11 @@ class MaskRule:
         """The steps that follow the threshold; false where there are none."""
         return Postprocess(self.postprocess, self.classes)
 
-    def __call__(self, probability: NDArray[np.float32], size: Size) -> Prediction:
+    def __call__(
+        self,
+        probability: NDArray[np.float32],
+        size: Size,
+    ) -> Prediction:
         """The masks of a picture of ``size`` (H, W), whose probabilities (K, h, w) may have
         another."""
         if self.native:
@@ -65,7 +69,10 @@ class MaskRule:
         the same shape."""
         return self.steps(self.above(probability))
 
-    def refined(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    def refined(
+        self,
+        probability: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
         """Probabilities, as for `masks`, that lie above the threshold exactly inside the masks.
 
         Where post-processing changes the mask they move just across; so do the measures of
@@ -78,7 +85,10 @@ class MaskRule:
         return np.where(self.masks(probability), inside, np.minimum(probability, limit))
 
 
-def resized(probability: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+def resized(
+    probability: NDArray[np.float32],
+    size: Size,
+) -> NDArray[np.float32]:
     """(K, h, w) at ``size`` (H, W), bilinear."""
     if probability.shape[1:] == size:
         return probability

@@ -28,7 +28,10 @@ def safe_path(text: str) -> str:
     return "/".join(map(safe_part, text.split("/")))
 
 
-def output_names(files: Sequence[str], suffixes: Sequence[str]) -> list[str]:
+def output_names(
+    files: Sequence[str],
+    suffixes: Sequence[str],
+) -> list[str]:
     """The name of each file's results: its path without suffix, or with it where two would share
     one."""
     bare = [file.removesuffix(suffix) for file, suffix in zip(files, suffixes, strict=True)]

@@ -127,7 +127,10 @@ def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
     )
 
 
-def write_png(path: Path, picture: Image | NDArray[np.uint16]) -> None:
+def write_png(
+    path: Path,
+    picture: Image | NDArray[np.uint16],
+) -> None:
     """Write (H, W) or RGB (H, W, 3) as PNG, or as JPEG where the path ends so, whole or not at
     all."""
     stored = picture if picture.ndim == 2 else picture[..., ::-1]

@@ -44,7 +44,10 @@ class Postprocess:
         return masks
 
 
-def _parse(part: str, classes: list[str]) -> tuple[Sequence[int], Callable[[Mask], Mask]]:
+def _parse(
+    part: str,
+    classes: list[str],
+) -> tuple[Sequence[int], Callable[[Mask], Mask]]:
     """The channels that a step is for, and the step."""
     scope, colon, call = part.rpartition(":")
     if colon and scope not in classes:

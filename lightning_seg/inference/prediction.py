@@ -75,7 +75,9 @@ class ClassFinding:
 
 
 def describe_mask(
-    name: str, mask: NDArray[np.bool_], probability: NDArray[np.float32]
+    name: str,
+    mask: NDArray[np.bool_],
+    probability: NDArray[np.float32],
 ) -> ClassFinding:
     """Describe the mask of one class by itself and its probabilities, which have its shape."""
     area = int(mask.sum())

@@ -50,7 +50,10 @@ class Predictor:
     def predict(self, image: Picture) -> Prediction: ...
     @overload
     def predict(self, image: list[Any]) -> list[Prediction]: ...
-    def predict(self, image: Picture | list[Any]) -> Prediction | list[Prediction]:
+    def predict(
+        self,
+        image: Picture | list[Any],
+    ) -> Prediction | list[Prediction]:
         """The masks of a picture, or of each of several: what ``test`` scores, scaled to the size
         of the picture.
 

@@ -11,7 +11,10 @@ B = TypeVar("B")
 
 
 def prefetched(
-    pool: Executor, work: Callable[[A], B], items: Iterable[A], count: int
+    pool: Executor,
+    work: Callable[[A], B],
+    items: Iterable[A],
+    count: int,
 ) -> Iterator[B]:
     """``map(work, items)`` in the threads of ``pool``, in order, with up to ``count`` items under
     way or done.

@@ -85,7 +85,11 @@ class OutputFolder:
         settings: what the results depend on.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: dict[str, Any],
+    ) -> None:
         self.path = path
         _open_folder(path, settings)
         self._record = ResultTable(path / "inputs.csv", INPUT_COLUMNS)
@@ -93,7 +97,10 @@ class OutputFolder:
         self.notes = {row["file"]: row["note"] for row in self._record.rows}
 
     def finished(
-        self, inputs: Sequence[Input], made: dict[str, Sequence[Path]], table: ResultTable | None
+        self,
+        inputs: Sequence[Input],
+        made: dict[str, Sequence[Path]],
+        table: ResultTable | None,
     ) -> set[str]:
         """The files whose results are all there and were made from what they hold now.
 
@@ -121,7 +128,12 @@ class OutputFolder:
         except OSError:  # it cannot be read, as will be said
             return False
 
-    def record(self, one: Input, stamp: str, note: str = "") -> None:
+    def record(
+        self,
+        one: Input,
+        stamp: str,
+        note: str = "",
+    ) -> None:
         """The results of an input are complete; ``stamp`` was taken before it was read."""
         self._record.add([{"file": one.file, "stamp": stamp, "note": note}])
 
@@ -182,7 +194,11 @@ def _open_folder(folder: Path, settings: dict[str, Any]) -> None:
         ) from error
 
 
-def _check_same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
+def _check_same(
+    old: dict[str, Any],
+    new: dict[str, Any],
+    folder: Path,
+) -> None:
     for key in old.keys() | new.keys():
         if old.get(key) != new.get(key):
             raise InputError(

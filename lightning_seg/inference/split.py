@@ -79,7 +79,11 @@ class _Cell(NamedTuple):
     title: str
 
 
-def open_split(checkpoint: Path, split: str, changes: dict[str, Any]) -> DataSplit:
+def open_split(
+    checkpoint: Path,
+    split: str,
+    changes: dict[str, Any],
+) -> DataSplit:
     """The split of a checkpoint's data.
 
     Args:
@@ -105,7 +109,11 @@ def data_settings(content: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in saved.items() if not name.startswith("_")}
 
 
-def _check_fit(data: SegmentationDataModule, content: dict[str, Any], checkpoint: Path) -> None:
+def _check_fit(
+    data: SegmentationDataModule,
+    content: dict[str, Any],
+    checkpoint: Path,
+) -> None:
     model, facts = content["hyper_parameters"], content.get("lightning_seg", {})
     ours, theirs = list(data.classes), list(model["classes"])
     reordered = ours != theirs and sorted(ours) == sorted(theirs)
@@ -165,7 +173,12 @@ def predict_split(
     return failures
 
 
-def _load_sample(source: DataSplit, id: str, workers: Workers, options: PredictOptions) -> Loaded:
+def _load_sample(
+    source: DataSplit,
+    id: str,
+    workers: Workers,
+    options: PredictOptions,
+) -> Loaded:
     sample = source.data.source.read(id)
     key = _Image(id, sample)
     return loaded(Path(id), key, sample.image, workers.first, options, options.overlays)
@@ -206,6 +219,9 @@ def _sheet_cell(item: Loaded, prediction: Prediction, synthetic: bool) -> _Cell:
     return _Cell(image, truth, torch.from_numpy(np.stack(masks)), title)
 
 
-def _resized_nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _resized_nearest(
+    mask: NDArray[np.bool_],
+    size: tuple[int, int],
+) -> NDArray[np.uint8]:
     found = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
     return np.asarray(found, np.uint8)

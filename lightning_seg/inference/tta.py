@@ -15,7 +15,11 @@ PASSES: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 
 
-def augmented(probabilities: Callable[[Tensor], Tensor], image: Tensor, name: str) -> Tensor:
+def augmented(
+    probabilities: Callable[[Tensor], Tensor],
+    image: Tensor,
+    name: str,
+) -> Tensor:
     """The mean of ``probabilities(image)`` over the passes of ``name``, each mirrored back: (B, C,
     H, W) -> (B, K, H, W)."""
     check_tta(name)

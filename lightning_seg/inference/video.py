@@ -174,7 +174,10 @@ def _frame(item: Loaded) -> np.ndarray:
     return item.picture
 
 
-def _of_size(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _of_size(
+    frame: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
     """A frame at the size of the video; the encoder drops others, such as those at the network's
     size."""
     return frame if frame.shape[1::-1] == size else cv2.resize(frame, size)
@@ -191,7 +194,11 @@ def _drawn_frame(frame: np.ndarray, prediction: Prediction) -> np.ndarray:
     return overlay(torch.from_numpy(frame.transpose(2, 0, 1)), torch.from_numpy(prediction.mask))
 
 
-def _frame_rows(number: int, seconds: float, prediction: Prediction) -> list[Row]:
+def _frame_rows(
+    number: int,
+    seconds: float,
+    prediction: Prediction,
+) -> list[Row]:
     return [
         {
             "frame": number,

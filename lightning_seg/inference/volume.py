@@ -62,7 +62,10 @@ class SliceView(NamedTuple):
     turns: int = 0  # by a quarter, counterclockwise
 
 
-def view_of(trained: Trained, given: Sequence[float] | None = None) -> SliceView:
+def view_of(
+    trained: Trained,
+    given: Sequence[float] | None = None,
+) -> SliceView:
     """Read what the checkpoint's data set says; InputError where it says no window and none is
     given.
 
@@ -172,7 +175,11 @@ class _Trust:
     voxels: int = 0
     highest: float = 0
 
-    def add(self, probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    def add(
+        self,
+        probability: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+    ) -> None:
         self.total += float(probability[mask].sum(dtype=np.float64))
         self.voxels += int(mask.sum())
         self.highest = max(self.highest, float(probability.max()))
@@ -183,7 +190,13 @@ class _Trust:
         return self.total / self.voxels if self.voxels else 1 - self.highest
 
 
-def _volume_row(one: Input, reader: SliceReader, label: str, mask: SliceFile, trust: _Trust) -> Row:
+def _volume_row(
+    one: Input,
+    reader: SliceReader,
+    label: str,
+    mask: SliceFile,
+    trust: _Trust,
+) -> Row:
     parts, voxels = ComponentCounter(), 0
     for plane in mask:
         parts.add(plane > 0)
@@ -220,7 +233,11 @@ def _resampled(
     return slices, height, width
 
 
-def _slice_pictures(reader: SliceReader, shape: tuple[int, int, int], view: SliceView) -> Planes:
+def _slice_pictures(
+    reader: SliceReader,
+    shape: tuple[int, int, int],
+    view: SliceView,
+) -> Planes:
     """The pictures (H, W, C) of all resampled slices, before they are brought to the network's
     size."""
     chosen, count = view.settings, shape[0]
@@ -237,7 +254,11 @@ def _slice_pictures(reader: SliceReader, shape: tuple[int, int, int], view: Slic
         yield stacked([np.ascontiguousarray(known[place]) for place in wanted])
 
 
-def _planes(reader: SliceReader, shape: tuple[int, int, int], chosen: Settings) -> Planes:
+def _planes(
+    reader: SliceReader,
+    shape: tuple[int, int, int],
+    chosen: Settings,
+) -> Planes:
     """The resampled slices (H, W), as `data.store.planes.Planes` has them."""
     count, height, width = shape
     grey: dict[int, np.ndarray] = {}  # the two slices in use
@@ -258,7 +279,10 @@ def _planes(reader: SliceReader, shape: tuple[int, int, int], chosen: Settings) 
 
 
 def _turned_back(
-    one: NDArray[np.float32], size: tuple[int, int], shape: tuple[int, int, int], view: SliceView
+    one: NDArray[np.float32],
+    size: tuple[int, int],
+    shape: tuple[int, int, int],
+    view: SliceView,
 ) -> NDArray[np.float32]:
     """(K, h, w) of a picture of ``size`` as a resampled slice, at any size; without its padding,
     for which it is scaled."""

@@ -14,7 +14,10 @@ Content = TypeVar("Content")
 Probability = NDArray[np.float32]
 
 
-def scans_of(data: Any, split: str) -> dict[str, tuple[str, ...]]:
+def scans_of(
+    data: Any,
+    split: str,
+) -> dict[str, tuple[str, ...]]:
     """scan -> its slices in order, of a datamodule's split; empty where its images are no
     slices."""
     if not hasattr(data.source, "spacing"):
@@ -32,7 +35,11 @@ class WholeScans(Generic[Content]):
         scans: scan -> its slices in order.
     """
 
-    def __init__(self, rule: MaskRule, scans: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        rule: MaskRule,
+        scans: Mapping[str, Sequence[str]],
+    ) -> None:
         self._rule, self._scans = rule, scans
         self._scan = {id: scan for scan, ids in scans.items() for id in ids}
         self._held: dict[str, dict[str, tuple[Content, Probability]]] = defaultdict(dict)

@@ -27,7 +27,11 @@ class Workers:
         devices: may name a device several times.
     """
 
-    def __init__(self, network: Ensemble, devices: Sequence[torch.device]) -> None:
+    def __init__(
+        self,
+        network: Ensemble,
+        devices: Sequence[torch.device],
+    ) -> None:
         self.networks = [
             network if device.type == "cpu" else network.copy_to(device) for device in devices
         ]
@@ -41,7 +45,11 @@ class Workers:
         """One of them."""
         return self.networks[0]
 
-    def map(self, work: Callable[[Ensemble, A], B], items: Iterable[A]) -> Iterator[B]:
+    def map(
+        self,
+        work: Callable[[Ensemble, A], B],
+        items: Iterable[A],
+    ) -> Iterator[B]:
         """``work(network, item)`` of each item, in order, as many at once as there are devices."""
 
         def one(item: A) -> B:

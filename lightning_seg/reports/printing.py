@@ -71,14 +71,18 @@ def overlap_rows(summary: Summary) -> list[tuple[str, ...]]:
 
 
 def other_scores(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    """All but overlap under the two main conventions, as name with convention, value and interval."""
+    """All but overlap under the two main conventions, as name with convention, value and
+    interval."""
     for name in summary.scores:
         label = f"{name}: " if len(summary.scores) > 1 else ""
         for found in _other_measures(summary, name):
             yield f"{label}{found[0]}", *found[1:]
 
 
-def _other_measures(summary: Summary, name: str) -> Iterator[tuple[str, str, str]]:
+def _other_measures(
+    summary: Summary,
+    name: str,
+) -> Iterator[tuple[str, str, str]]:
     for measure, value in summary.measures.get(name, {}).items():
         note = NOTES.get(measure, "")
         yield f"{measure} ({note})" if note else measure, *_cells(value)

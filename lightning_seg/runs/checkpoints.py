@@ -146,7 +146,8 @@ def read_checkpoint(path: str | Path, weights: bool = True) -> dict[str, Any]:
 
 
 def _with_protocol(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Name the protocol of a training that took the data set's default, where that is another now."""
+    """Name the protocol of a training that took the data set's default, where that is another
+    now."""
     data = checkpoint.get("datamodule_hyper_parameters") or {}
     trained = checkpoint.get("lightning_seg", {}).get("protocol")
     # a class outside the project is not imported to ask it for its default

@@ -17,7 +17,8 @@ FILE = "environment.json"  # of a run, kept by `lightning_seg.callbacks.run_reco
 
 
 def environment(device: torch.device, commit: str | None = None) -> dict[str, str]:
-    """Facts in the order in which they are printed; ``commit`` where the folder is no checkout that could say it."""
+    """Facts in the order in which they are printed; ``commit`` where the folder is no checkout that
+    could say it."""
     cpu = f"{cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used"
     hardware = (
         {"gpu": torch.cuda.get_device_name(device), "cpu": cpu}
@@ -32,13 +33,15 @@ def environment(device: torch.device, commit: str | None = None) -> dict[str, st
 
 
 def read_environment(run: Path) -> dict[str, Any]:
-    """``command`` and ``sittings`` of a run; empty for a run that was made before they were kept."""
+    """``command`` and ``sittings`` of a run; empty for a run that was made before they were
+    kept."""
     file = run / FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def hardware(sitting: dict[str, Any]) -> str:
-    """The processor that did the work, in words: ``2 x NVIDIA H200``, ``AMD EPYC, 2 cores, 1 threads used``."""
+    """The processor that did the work, in words: ``2 x NVIDIA H200``, ``AMD EPYC, 2 cores, 1
+    threads used``."""
     name = str(sitting.get("gpu") or sitting.get("cpu", ""))
     return f"{sitting['devices']} x {name}" if sitting.get("devices", 1) > 1 else name
 
@@ -52,7 +55,8 @@ def package_version(package: str) -> str:
 
 
 def _commit() -> str:
-    """The commit's first 12 digits, ``-dirty`` where files differ from it; recorded results are no part of what was run."""
+    """The commit's first 12 digits, ``-dirty`` where files differ from it; recorded results are no
+    part of what was run."""
     try:
         changed = _git(
             "status",
@@ -85,7 +89,8 @@ def cpu_model() -> str:
 
 
 def cpu_has(flag: str) -> bool:
-    """Whether the processor says that it has ``flag``, such as ``avx512_bf16``; False where Linux does not tell."""
+    """Whether the processor says that it has ``flag``, such as ``avx512_bf16``; False where Linux
+    does not tell."""
     return flag in _cpu_info("flags").split()
 
 

@@ -1,4 +1,5 @@
-"""The ledger of looks at test splits: a split that is looked at again and again is no test any more."""
+"""The ledger of looks at test splits: a split that is looked at again and again is no test any
+more."""
 
 import csv
 import datetime
@@ -12,12 +13,13 @@ LOOK_COLUMNS = ("time", "protocol", "protocol_digest", "dataset", "checkpoint", 
 
 
 def enter_look(root: Path, facts: Mapping[str, str]) -> int:
-    """Enter a test; how often its split has been scored by the runs of ``root``, this time included.
+    """Enter a test; how often its split has been scored by the runs of ``root``, this time
+    included.
 
     Args:
         root: the folder of all runs.
-        facts: the columns but ``time``; ``content`` is the digest of the split's images and masks. Looks are counted
-            by it where both have one, else by the protocol's digest.
+        facts: the columns but ``time``; ``content`` is the digest of the split's images and masks.
+            Looks are counted by it where both have one, else by the protocol's digest.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     own = {"time": now} | {key: str(facts.get(key) or "") for key in LOOK_COLUMNS[1:]}

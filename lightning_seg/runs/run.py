@@ -20,8 +20,9 @@ class Ending:
     """How the training of a run ended.
 
     Attributes:
-        status: ``complete`` (all epochs, or stopped by its own rule), ``interrupted`` (Ctrl-C or SIGTERM),
-            ``failed`` (an error), ``running`` (or killed) or ``unknown`` (a run of version 0.1).
+        status: ``complete`` (all epochs, or stopped by its own rule), ``interrupted`` (Ctrl-C or
+            SIGTERM), ``failed`` (an error), ``running`` (or killed) or ``unknown`` (a run of
+            version 0.1).
         epochs_planned: None where the number of steps is what was planned.
         epochs_done: whole epochs.
     """
@@ -181,8 +182,8 @@ def find_checkpoint(
     """The checkpoint file that a user means.
 
     Args:
-        text: a .ckpt file; the folder of a run or of one of its versions; the name of a run; or ``best`` or
-            ``last`` of the run that ``name`` says.
+        text: a .ckpt file; the folder of a run or of one of its versions; the name of a run; or
+            ``best`` or ``last`` of the run that ``name`` says.
         which: ``best`` or ``last``, where ``text`` is a run.
         name: of a run, as ``--name`` or a recipe gives it.
         runs: the folder of all runs.
@@ -253,7 +254,19 @@ def _of_run(place: Path, root: Path | None, which: str) -> Path:
 
 
 def new_run(root: Path, name: str) -> Run:
-    """The next free ``root/name/version_N``; its folder is not made."""
+    """The next free ``root/name/version_N``; its folder is not made.
+
+    Errors: InputError for a name that leaves the folder of all runs, or is that of a version.
+    """
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts:
+        raise InputError(
+            f"name is {name!r}; give a name inside the folder of all runs, such as group/run."
+        )
+    if any(_VERSION.fullmatch(part) for part in parts):
+        raise InputError(
+            f"name is {name!r}, but version_N numbers the versions of a run; give another name."
+        )
     root = root.expanduser().resolve()
     taken = [int(folder.name.removeprefix("version_")) for folder in _versions(root / name)]
     return Run(root / name / f"version_{max(taken, default=-1) + 1}", root, name)
@@ -277,7 +290,8 @@ def _is_run(folder: Path) -> bool:
 
 
 def _home(folder: Path, root: str | Path | None) -> tuple[Path, str]:
-    """Root and name of a run: as the caller knows them, as it recorded them, or its parent's name."""
+    """Root and name of a run: as the caller knows them, as it recorded them, or its parent's
+    name."""
     place = folder.parent if _VERSION.fullmatch(folder.name) else folder
     if root is not None:
         base = Path(root).expanduser().resolve()

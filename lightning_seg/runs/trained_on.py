@@ -1,4 +1,5 @@
-"""What a checkpoint says of the images that it was trained on, and whether a split holds any of them."""
+"""What a checkpoint says of the images that it was trained on, and whether a split holds any of
+them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ class TrainedOn:
     Attributes:
         root: as it was given; empty where $LIGHTNING_SEG_DATA said it.
         names: ids of the images that trained.
-        images: ``train`` and ``val`` -> digests of their images; None in checkpoints of version 0.1.
+        images: ``train`` and ``val`` -> digests of their images; None in checkpoints of version
+            0.1.
         decoders: the libraries that decoded them.
     """
 
@@ -81,7 +83,8 @@ class TrainedOn:
         return ""
 
     def repeated(self, data: Fingerprint) -> str:
-        """How many images of the training's own protocol stand in it twice; empty where none does."""
+        """How many images of the training's own protocol stand in it twice; empty where none
+        does."""
         if self.images is None or data.split != "test":
             return ""
         count = len(self._seen(data, "train") | self._seen(data, "val"))
@@ -123,11 +126,36 @@ class TrainedOn:
         return f"{name} {reason}: whether it was trained on these was checked by their names alone"
 
 
-def training_facts(data: Any) -> dict[str, Any]:
-    """What a checkpoint holds of the images that a data module trains and validates on."""
+def training_facts(data: Any, before: TrainedOn | None = None) -> dict[str, Any]:
+    """What a checkpoint holds of the images that trained and validated it.
+
+    Args:
+        data: the data module of the training.
+        before: what the checkpoint holds that the training went on from, whose images count too.
+    """
     prints = {split: data.fingerprint(split) for split in ("train", "val")}
+    names = list(data.ids("train"))
+    images = {split: set(each.images.values()) for split, each in prints.items()}
+    if before is not None:
+        names += sorted(before.names - set(names))
+        for split, digests in (before.images or {}).items():
+            images[split] |= digests
     return {
-        "trained_on": list(data.ids("train")),
-        "images": {split: sorted(set(each.images.values())) for split, each in prints.items()},
+        "trained_on": names,
+        "images": {split: sorted(digests) for split, digests in images.items()},
         "decoders": decoders(),
     }
+
+
+def other_images(data: Any, before: TrainedOn | None) -> str:
+    """What must be said where a training goes on with other images; empty where it does not."""
+    if before is None or before.images is None or before.decoders != decoders():
+        return ""
+    now = set(data.fingerprint("train").images.values())
+    new = len(now - before.images["train"])
+    if not new:
+        return ""
+    return (
+        f"{new} of the {len(now)} training images are not those that the checkpoint was trained on; "
+        "both count as trained on from here"
+    )

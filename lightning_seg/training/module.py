@@ -280,7 +280,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
             "precision": str(self.trainer.precision),
             "protocol": self._data.protocol_name,
             "protocol_digest": self._data.protocol_digest,
-        } | training_facts(self._data)
+        } | training_facts(self._data, self.trained_on)
         checkpoint[COURSE] = course_of(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

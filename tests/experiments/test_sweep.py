@@ -303,6 +303,6 @@ def test_a_sweep_killed_at_ten_random_moments_finds_what_an_undisturbed_one_find
     wild.finish(2, seconds=600, **settings)
     assert scores(wild) == scores(calm)
     assert len(scores(calm)[0]) == 2
-    ledger = tmp_path / "wild" / "runs" / "s" / "ledger.csv"
+    ledger = tmp_path / "wild" / "runs" / "ledger.csv"
     assert len(ledger.read_text(encoding="utf-8").splitlines()) == 1 + 2
     stop(wild)

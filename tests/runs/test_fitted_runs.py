@@ -101,6 +101,25 @@ def test_a_resumed_run_removes_the_last_it_came_from_and_says_how_the_rate_goes_
     assert [path.name for path in run.folder.parent.iterdir()] == ["version_0"]
 
 
+def test_a_run_that_goes_on_with_other_images_says_so_and_remembers_both(fit, capsys):
+    first = fit("demo", "--trainer.max_epochs", "1").last.path
+    before = torch.load(first, weights_only=True)["lightning_seg"]["images"]["train"]
+    capsys.readouterr()
+    # the same ids, drawn anew
+    other = ["--data.dataset_options", "{resolution: 20}", "--trainer.max_epochs", "2"]
+    run = fit("demo", "--ckpt_path", "last", *other)
+    assert "12 of the 12 training images are not those" in capsys.readouterr().out
+    after = torch.load(run.last.path, weights_only=True)["lightning_seg"]["images"]["train"]
+    assert set(before) < set(after)
+    assert len(after) == 24
+
+
+def test_no_batch_to_score_is_refused(fit):
+    run = fit("demo", "--trainer.max_epochs", "1")
+    with pytest.raises(InputError, match="limit_test_batches is 0"):
+        cli.run(["test", "--ckpt_path", str(run.folder), "--trainer.limit_test_batches", "0"])
+
+
 def test_a_copied_and_a_renamed_run_are_resumed_where_they_are(fit, tmp_path):
     run = fit("demo", "--trainer.max_epochs", "1", "--trainer.logger", "false")
     names = files(run)

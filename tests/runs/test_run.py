@@ -150,3 +150,9 @@ def test_versions_are_numbers_and_one_without_a_checkpoint_is_passed_over(folder
 )
 def test_an_ending_in_words(ending, text):
     assert ending.text == text
+
+
+@pytest.mark.parametrize("name", ["../esc", "a/../../esc", "/abs", ".", "", "x/version_0"])
+def test_a_name_that_leaves_the_folder_of_runs_or_is_a_version_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match="name is"):
+        new_run(tmp_path, name)

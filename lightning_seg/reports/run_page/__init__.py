@@ -1,4 +1,5 @@
-"""``lightning-seg report``: one run as one page of HTML that needs nothing else, to see in a minute whether to trust and like it."""
+"""``lightning-seg report``: one run as one page of HTML that needs nothing else, to see in a minute
+whether to trust and like it."""
 
 import os
 import shlex
@@ -63,15 +64,21 @@ def main(args: Sequence[str]) -> None:
         raise InputError(
             f"the folder {str(output.parent)!r} does not exist; make it, or give another --output."
         )
-    write_whole(output, report(run, not options.no_predictions, options.trust_code).encode())
+    page = report(run, not options.no_predictions, options.trust_code)
+    write_whole(output, page.encode())
     print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
 
 
-def report(run: ReportedRun, predictions: bool = True, trust_code: bool = False) -> str:
+def report(
+    run: ReportedRun,
+    predictions: bool = True,
+    trust_code: bool = False,
+) -> str:
     """The page of a run (`open_run`).
 
     Args:
-        predictions: show the worst, median and best images, which are read from the data set and predicted again.
+        predictions: show the worst, median and best images, which are read from the data set and
+            predicted again.
         trust_code: see `read_network`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -91,6 +98,7 @@ def report(run: ReportedRun, predictions: bool = True, trust_code: bool = False)
         "rule": EMPTY_RULE[0].upper() + EMPTY_RULE[1:],
     }
     main_result = run.results[0] if run.results else None
+    measured = [result.summary for result in run.results if result.summary.measures]
     shown, reason = (
         gallery(run, main_result, trust_code)
         if predictions
@@ -99,9 +107,7 @@ def report(run: ReportedRun, predictions: bool = True, trust_code: bool = False)
     return environment.get_template("page.html.j2").render(
         run=run,
         result=main_result,
-        others=[
-            (r.summary, list(other_scores(r.summary))) for r in run.results if r.summary.measures
-        ],
+        others=[(summary, list(other_scores(summary))) for summary in measured],
         header=header(run, main_result),
         findings=findings(run, main_result),
         training=training_curves(run),
@@ -117,7 +123,10 @@ def report(run: ReportedRun, predictions: bool = True, trust_code: bool = False)
 def gallery(
     run: ReportedRun, result: ScoredSplit | None, trust_code: bool = False
 ) -> tuple[list[Example], str]:
-    """Its images, or none and the reason. The split of the first result is shown, so test images only where they were scored."""
+    """The images, or none and the reason.
+
+    The split of the first result is shown, so test images only where they were scored.
+    """
     if result is None:
         return [], "No image was scored; `lightning-seg test` or `validate` does it."
     if result.summary.dataset != run.data["dataset"]:
@@ -135,17 +144,25 @@ def gallery(
         return [], f"Images could not be read: {error}"
 
 
-def header(run: ReportedRun, result: ScoredSplit | None) -> list[tuple[str, str]]:
+def header(
+    run: ReportedRun,
+    result: ScoredSplit | None,
+) -> list[tuple[str, str]]:
     """What the run is, as pairs of name and text."""
     weights = run.facts.get("encoder_weights") or {}
     sittings = run.environment.get("sittings", [])
     known = result.summary.groups_known if result else None
+    model, facts = run.model, run.facts
+    encoder = model["encoder"] or "its own"
+    protocol = facts.get("protocol", "unknown")
+    digest = facts.get("protocol_digest", "unknown")
+    trained_on = facts.get("trained_on")
+    losses = model["loss"] or {"bce": 0.5, "dice": 0.5}
+    minutes = sum(sitting.get("minutes", 0) for sitting in sittings)
+    commits = [str(sitting.get("commit", "")) for sitting in sittings]
     rows = [
-        ("architecture", " ".join([run.model["architecture"], *_options(run.model["options"])])),
-        (
-            "encoder",
-            _join(run.model["encoder"] or "its own", weights.get("name"), weights.get("file")),
-        ),
+        ("architecture", " ".join([model["architecture"], *_options(model["options"])])),
+        ("encoder", _join(encoder, weights.get("name"), weights.get("file"))),
         (
             "encoder weights",
             f"sha256 {weights['sha256']}"
@@ -153,14 +170,8 @@ def header(run: ReportedRun, result: ScoredSplit | None) -> list[tuple[str, str]
             else "none: trained from scratch",
         ),
         ("data set", f"{run.data['dataset']}, {_size(run.data['size'])}"),
-        (
-            "protocol",
-            f"{run.facts.get('protocol', 'unknown')}, digest {run.facts.get('protocol_digest', 'unknown')}",
-        ),
-        (
-            "training images",
-            str(len(run.facts.get("trained_on", ()))) if run.facts.get("trained_on") else "",
-        ),
+        ("protocol", f"{protocol}, digest {digest}"),
+        ("training images", str(len(trained_on)) if trained_on else ""),
         (
             "groups",
             ""
@@ -169,31 +180,17 @@ def header(run: ReportedRun, result: ScoredSplit | None) -> list[tuple[str, str]
             if known
             else "none known",
         ),
-        (
-            "loss",
-            _join(
-                *(
-                    f"{name} {weight}"
-                    for name, weight in (run.model["loss"] or {"bce": 0.5, "dice": 0.5}).items()
-                )
-            ),
-        ),
-        (
-            "optimiser",
-            _join(run.model["optimizer"], f"lr {run.model['lr']:g}", run.model["schedule"]),
-        ),
+        ("loss", _join(*(f"{name} {weight}" for name, weight in losses.items()))),
+        ("optimiser", _join(model["optimizer"], f"lr {model['lr']:g}", model["schedule"])),
         ("batch size", str(run.data["batch_size"])),
         (
             "epochs",
             _join(_epochs(run), f"this page: epoch {run.content['epoch'] + 1}"),
         ),
         ("seed", str(run.data["seed"])),
-        ("commit", _join(*dict.fromkeys(str(sitting.get("commit", "")) for sitting in sittings))),
-        ("hardware", _join(*dict.fromkeys(hardware(sitting) for sitting in sittings))),
-        (
-            "minutes",
-            f"{sum(sitting.get('minutes', 0) for sitting in sittings):.1f}" if sittings else "",
-        ),
+        ("commit", _join(*commits)),
+        ("hardware", _join(*map(hardware, sittings))),
+        ("minutes", f"{minutes:.1f}" if sittings else ""),
         ("checkpoint", run.checkpoint.name),
     ]
     return [(name, text) for name, text in rows if text]
@@ -207,7 +204,8 @@ def section(
     if result is None:
         return {"name": name, "figures": figures, "groups": [], "empty": None}
     table, groups = result.table, by_size(result.table, name)
-    linked = [(table.ids.index(example.id), anchor(example.id)) for example in shown]
+    ids = [example.id for example in shown]
+    linked = [(table.ids.index(id), anchor(id)) for id in ids]
     linked = linked or [(row, "") for _, row in choose(table)]
     sizes = [group for group in groups if group.name in SIZES]
     figures.insert(0, strip(table, name, sizes, linked))
@@ -219,44 +217,61 @@ def section(
     }
 
 
-def _probability_figures(run: ReportedRun, result: ScoredSplit | None, name: str) -> list[Figure]:
-    """The curves of probabilities that are on record; calibration sums of the table are exact, the histogram stands in for them."""
+def _probability_figures(
+    run: ReportedRun,
+    result: ScoredSplit | None,
+    name: str,
+) -> list[Figure]:
+    """The curves of probabilities that are on record.
+
+    Calibration sums of the table are exact; the histogram stands in for them.
+    """
     histogram, sums = run.histogram(name, result), None
     if result is not None and result.table.calibration is not None:
-        sums = result.table.calibration[:, result.table.index(name)].sum(0)
-    if (sums is None or not sums.any()) and histogram is not None:
-        sums = calibration_of(histogram)
-    found = [precision_recall(histogram, name)] if histogram is not None else []
-    return [*found, calibration(sums, name)] if sums is not None and sums.any() else found
+        of_images = result.table.calibration[:, result.table.index(name)]
+        sums = of_images.sum(0)
+    found = []
+    if histogram is not None:
+        found.append(precision_recall(histogram, name))
+        if sums is None or not sums.any():
+            sums = calibration_of(histogram)
+    if sums is not None and sums.any():
+        found.append(calibration(sums, name))
+    return found
 
 
 def commands(run: ReportedRun) -> list[str]:
     """What to type to get this run and its scores again."""
     root = run.folder.parent.parent
     shown = os.path.relpath(root) if root.is_relative_to(Path.cwd()) else str(root)
-    where = ["--name", run.name, *([] if shown == "runs" else ["--runs", shown])]
+    where = ["--name", run.name]
+    if shown != "runs":
+        where += ["--runs", shown]
     sittings = [
         sitting
         for sitting in run.environment.get("sittings", [])
         if sitting.get("commit", "unknown") != "unknown"
     ]
-    lines = [
-        ["git", "checkout", sitting["commit"].removesuffix("-dirty")] for sitting in sittings[:1]
-    ]
-    given = run.environment.get("command") or ["fit", "-c", "config.yaml", *where]
-    lines += [
-        ["lightning-seg", *given],
-        *(_scoring(run, result, where) for result in run.results if not result.summary.partial),
-    ]
-    return [
-        shlex.join(line)
-        for line in [*lines, ["lightning-seg", "report", os.path.join(shown, run.name)]]
-    ]
+    lines = []
+    for sitting in sittings[:1]:
+        lines.append(["git", "checkout", sitting["commit"].removesuffix("-dirty")])
+    from_config = ["fit", "-c", "config.yaml", *where]
+    given = run.environment.get("command") or from_config
+    lines.append(["lightning-seg", *given])
+    whole = [result for result in run.results if not result.summary.partial]
+    lines += [_scoring(run, result, where) for result in whole]
+    lines.append(["lightning-seg", "report", os.path.join(shown, run.name)])
+    return [shlex.join(line) for line in lines]
 
 
-def _scoring(run: ReportedRun, result: ScoredSplit, where: list[str]) -> list[str]:
-    """The command of a test or validation, with what differs from the data that the checkpoint was trained on."""
-    summary, which = result.summary, run.checkpoint.name.partition("-")[0]
+def _scoring(
+    run: ReportedRun,
+    result: ScoredSplit,
+    where: list[str],
+) -> list[str]:
+    """The command of a test or validation, with what differs from the data of the training."""
+    summary = result.summary
+    which = run.checkpoint.name.partition("-")[0]
     verb = "test" if summary.split == "test" else "validate"
     checkpoint = (
         [*where, "--ckpt_path", which]
@@ -280,10 +295,12 @@ def _scoring(run: ReportedRun, result: ScoredSplit, where: list[str]) -> list[st
 def _epochs(run: ReportedRun) -> str:
     """``60``; of a training that ended before, ``interrupted after 12 of 60`` or ``12 of 60``."""
     kept = run.environment
-    planned = (run.recipe().get("trainer") or {}).get("max_epochs")
+    trainer = run.recipe().get("trainer") or {}
+    planned = trainer.get("max_epochs")
     sittings = kept.get("sittings", [])
     ending = kept.get("ending") or {}
-    done = ending.get("epochs_done") or max((s.get("epochs", 0) for s in sittings), default=0)
+    recorded = [sitting.get("epochs", 0) for sitting in sittings]
+    done = ending.get("epochs_done") or max(recorded, default=0)
     if not done or done == planned:
         return str(planned or done or "")
     of = f"{done} of {planned}" if planned else str(done)

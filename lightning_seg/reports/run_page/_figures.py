@@ -26,12 +26,14 @@ class Figure(NamedTuple):
 def training_curves(run: ReportedRun) -> list[Figure]:
     """Loss, Dice and learning rate by epoch; none where the run recorded no epoch."""
     curves = {tag: run.events.by_epoch(tag) for tag in run.events.scalars}
-    if not len(curves.get("train/loss", ([],))[0]):
+    if "train/loss" not in curves or not len(curves["train/loss"][0]):
         return []
+    losses = [("train/loss", "s2"), ("val/loss", "s1")]
+    dice = [("train/dice", "s2"), ("val/dice", "s1"), ("val/dice_image", "s3")]
     rates = [(tag, "s1") for tag in curves if tag.startswith("lr-")][:1]
     named = [
-        ("Loss", [("train/loss", "s2"), ("val/loss", "s1")], None),
-        ("Dice", [("train/dice", "s2"), ("val/dice", "s1"), ("val/dice_image", "s3")], (0.0, 1.0)),
+        ("Loss", losses, None),
+        ("Dice", dice, (0.0, 1.0)),
         ("Learning rate", rates, None),
     ]
     words = {
@@ -41,16 +43,13 @@ def training_curves(run: ReportedRun) -> list[Figure]:
         "val/dice": "validation, pooled",
         "val/dice_image": "validation, mean over images",
     }
-    return [
-        _curves(
-            title,
-            [(curves[tag], css, words.get(tag, tag)) for tag, css in tags if tag in curves],
-            limits,
-            run,
-        )
-        for title, tags, limits in named
-        if any(tag in curves for tag, _ in tags)
-    ]
+    figures = []
+    for title, tags, limits in named:
+        shown = [(tag, css) for tag, css in tags if tag in curves]
+        series = [(curves[tag], css, words.get(tag, tag)) for tag, css in shown]
+        if series:
+            figures.append(_curves(title, series, limits, run))
+    return figures
 
 
 def _curves(
@@ -59,87 +58,95 @@ def _curves(
     limits: tuple[float, float] | None,
     run: ReportedRun,
 ) -> Figure:
-    values = np.concatenate([values[np.isfinite(values)] for (_, values), _, _ in series])
-    low, high = limits or (min(0.0, float(values.min())), float(values.max()) * 1.05)
-    last = max(float(epochs[-1]) for (epochs, _), _, _ in series if len(epochs))
-    ends = "; ".join(
-        f"{word} ends at {values[-1]:.4g}" for (_, values), _, word in series if len(values)
-    )
-    plot = Plot(
-        Axis("epoch", 0, last, whole=True), Axis("", low, high), f"{title} by epoch: {ends}"
-    )
+    known = np.concatenate([values for (_, values), _, _ in series])
+    known = known[np.isfinite(known)]
+    low, high = limits or (min(0.0, float(known.min())), float(known.max()) * 1.05)
+    filled = [(curve, word) for curve, _, word in series if len(curve[0])]
+    last = max(float(epochs[-1]) for (epochs, _), _ in filled)
+    ends = "; ".join(f"{word} ends at {values[-1]:.4g}" for (_, values), word in filled)
+    across = Axis("epoch", 0, last, whole=True)
+    plot = Plot(across, Axis("", low, high), f"{title} by epoch: {ends}")
     best = run.content["epoch"] + 1
     plot.segment((best, low), (best, high), "mark")
     for (epochs, values), css, _ in series:
         plot.line(epochs.tolist(), values.tolist(), css)
-    return Figure(
-        title,
-        plot.svg(),
-        [*((css, word) for _, css, word in series), ("mark", f"epoch {best}, this page")],
-    )
+    key = [(css, word) for _, css, word in series]
+    key.append(("mark", f"epoch {best}, this page"))
+    return Figure(title, plot.svg(), key)
 
 
 def precision_recall(histogram: Histogram, name: str) -> Figure:
     curve = pr_curve(histogram)
     half = len(curve.thresholds) // 2
-    p, r, ap = float(curve.precision[half]), float(curve.recall[half]), curve.average_precision
-    alt = f"Precision against recall of {name}: average precision {ap:.4f}; at threshold 0.5 precision {p:.4f}, recall {r:.4f}"
-    plot = Plot(Axis("recall", 0, 1), Axis("precision", 0, 1), alt)
+    p, r = float(curve.precision[half]), float(curve.recall[half])
+    ap = curve.average_precision
+    alt = (
+        f"Precision against recall of {name}: average precision {ap:.4f}; "
+        f"at threshold 0.5 precision {p:.4f}, recall {r:.4f}"
+    )
+    plot = Plot(_share_axis("recall"), _share_axis("precision"), alt)
     plot.line(curve.recall.tolist(), curve.precision.tolist(), "s1")
     plot.link(r, p, "point s2", "", f"threshold 0.5: precision {p:.4f}, recall {r:.4f}")
+    key = [("s2", f"threshold 0.5: precision {p:.3f}, recall {r:.3f}")]
     caption = f"All pixels together, average precision {ap:.4f}."
-    return Figure(
-        "Precision and recall",
-        plot.svg(),
-        [("s2", f"threshold 0.5: precision {p:.3f}, recall {r:.3f}")],
-        caption,
-    )
+    return Figure("Precision and recall", plot.svg(), key, caption)
 
 
 def calibration(sums: NDArray[np.float64], name: str) -> Figure:
     """Reliability diagram of sums (bins, 3), see `lightning_seg.evaluation.probability`."""
     found = reliability(sums)
-    gap = float(np.sum(found.pixels * (found.frequency - found.probability)) / found.pixels.sum())
+    gaps = found.pixels * (found.frequency - found.probability)
+    gap = float(np.sum(gaps) / found.pixels.sum())
     side = "less" if gap < 0 else "more"
     alt = f"Reliability diagram of {name}: expected calibration error {found.ece:.4f}"
-    plot = Plot(Axis("predicted probability", 0, 1), Axis("share of foreground", 0, 1), alt)
+    plot = Plot(_share_axis("predicted probability"), _share_axis("share of foreground"), alt)
     plot.segment((0, 0), (1, 1), "mark")
-    plot.line(found.probability.tolist(), found.frequency.tolist(), "s1")
-    plot.dots(found.probability.tolist(), found.frequency.tolist(), "s1")
+    points = found.probability.tolist(), found.frequency.tolist()
+    plot.line(*points, "s1")
+    plot.dots(*points, "s1")
+    key = [("s1", f"pixels in {len(sums)} bins of probability"), ("mark", "perfect")]
     caption = (
-        f"Expected calibration error {found.ece:.4f} over all pixels, background included; on average there is "
-        f"{abs(gap):.4f} {side} foreground than predicted."
+        f"Expected calibration error {found.ece:.4f} over all pixels, background included; "
+        f"on average there is {abs(gap):.4f} {side} foreground than predicted."
     )
-    return Figure(
-        "Reliability",
-        plot.svg(),
-        [("s1", f"pixels in {len(sums)} bins of probability"), ("mark", "perfect")],
-        caption,
-    )
+    return Figure("Reliability", plot.svg(), key, caption)
+
+
+def _share_axis(label: str) -> Axis:
+    return Axis(label, 0, 1)
 
 
 def strip(
-    table: ScoreTable, name: str, groups: list[Group], linked: list[tuple[int, str]]
+    table: ScoreTable,
+    name: str,
+    groups: list[Group],
+    linked: list[tuple[int, str]],
 ) -> Figure:
-    """Dice of every image in rows, all and by size, with the mean and its interval; ``linked``: rows that the gallery shows."""
-    dice, whole = per_image(table.of(name), "dice"), statistic([table], name, "dice", "image")
-    rows = [
-        ("all", np.arange(len(dice)), bca(whole)),
-        *((group.name, group.rows, group.interval) for group in groups),
-    ]
+    """Dice of every image in rows, all and by size, with the mean and its interval.
+
+    Args:
+        linked: rows of the table that the gallery shows, with what they lead to.
+    """
+    dice = per_image(table.of(name), "dice")
+    whole = statistic([table], name, "dice", "image")
+    rows = [(group.name, group.rows, group.interval) for group in groups]
+    rows.insert(0, ("all", np.arange(len(dice)), bca(whole)))
     rows.reverse()
-    alt = f"Dice of {len(dice)} images, {name}: mean {dice.mean():.3f}, median {np.median(dice):.3f}, worst {dice.min():.3f}"
-    heights = Axis("", -0.5, len(rows) - 0.5, names=tuple(label for label, _, _ in rows))
-    plot = Plot(Axis("Dice of the image", -0.02, 1.02), heights, alt, 70 + 44 * len(rows))
+    alt = (
+        f"Dice of {len(dice)} images, {name}: mean {dice.mean():.3f}, "
+        f"median {np.median(dice):.3f}, worst {dice.min():.3f}"
+    )
+    labels = tuple(label for label, _, _ in rows)
+    down = Axis("", -0.5, len(rows) - 0.5, names=labels)
+    across = Axis("Dice of the image", -0.02, 1.02)
+    plot = Plot(across, down, alt, 70 + 44 * len(rows))
     for place, (_, members, (low, high)) in enumerate(rows):
-        plot.dots(
-            dice[members].tolist(), (place + _spread_heights(len(members))).tolist(), "s1 faint", 2
-        )
+        heights = place + _spread_heights(len(members))
+        plot.dots(dice[members].tolist(), heights.tolist(), "s1 faint", 2)
         if np.isfinite([low, high]).all():
             plot.segment((low, place), (high, place), "interval")
-        plot.segment(
-            (dice[members].mean(), place - 0.3), (dice[members].mean(), place + 0.3), "mean"
-        )
+        mean = dice[members].mean()
+        plot.segment((mean, place - 0.3), (mean, place + 0.3), "mean")
     top = len(rows) - 1 + _spread_heights(len(dice))
     for row, target in linked:
         plot.link(
@@ -149,13 +156,18 @@ def strip(
             target,
             f"{table.ids[row]}: Dice {dice[row]:.4f}",
         )
-    key = [("s1", "one image"), ("interval", "mean and its 95 % interval")]
-    return Figure("Dice of every image", plot.svg(), [*key, ("s2", "worst, median and best")])
+    key = [
+        ("s1", "one image"),
+        ("interval", "mean and its 95 % interval"),
+        ("s2", "worst, median and best"),
+    ]
+    return Figure("Dice of every image", plot.svg(), key)
 
 
 def _spread_heights(number: int) -> NDArray[np.float64]:
     """Heights that spread evenly and come out alike every time (golden ratio)."""
-    return np.asarray(((np.arange(number) * 0.618034) % 1 - 0.5) * 0.56, np.float64)
+    shares = (np.arange(number) * 0.618034) % 1
+    return np.asarray((shares - 0.5) * 0.56, np.float64)
 
 
 def anchor(id: str) -> str:

@@ -1,4 +1,5 @@
-"""What to know before one trusts or likes a run: each finding is one sentence that follows from the run's own figures."""
+"""What to know before one trusts or likes a run: each finding is one sentence that follows from the
+run's own figures."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -31,7 +32,8 @@ def findings(run: ReportedRun, result: ScoredSplit | None) -> list[RunFinding]:
 
 
 def cautions_of(run: ReportedRun, *results: ScoredSplit | None) -> list[str]:
-    """What must be said of a run: of its data, also where nothing was scored, and of its results."""
+    """What must be said of a run: of its data, also where nothing was scored, and of its
+    results."""
     origin = run.facts
     data = Summary(
         synthetic=_is_synthetic(run.data["dataset"]),

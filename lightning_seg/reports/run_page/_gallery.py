@@ -1,4 +1,5 @@
-"""The worst, median and best images of a result, predicted again: image, truth, prediction and attention side by side."""
+"""The worst, median and best images of a result, predicted again: image, truth, prediction and
+attention side by side."""
 
 import base64
 from typing import Any, NamedTuple
@@ -41,26 +42,36 @@ class Example(NamedTuple):
 
 def mean_dice(table: ScoreTable) -> NDArray[np.float64]:
     """Dice of each image, the mean over the classes."""
-    return np.mean([per_image(table.of(name), "dice") for name in table.classes], axis=0)
+    by_class = [per_image(table.of(name), "dice") for name in table.classes]
+    return np.mean(by_class, axis=0)
 
 
-def choose(table: ScoreTable, each: int = EACH) -> list[tuple[str, int]]:
-    """(kind, row) of the worst, median and best images by Dice, each image once; those with nothing to find or found are left out."""
+def choose(
+    table: ScoreTable,
+    each: int = EACH,
+) -> list[tuple[str, int]]:
+    """(kind, row) of the worst, median and best images by Dice, each image once; those with nothing
+    to find or found are left out."""
     shown = np.flatnonzero(table.counts[..., :3].sum((1, 2)))
-    order = [int(row) for row in shown[np.argsort(mean_dice(table)[shown], kind="stable")]]
+    by_dice = np.argsort(mean_dice(table)[shown], kind="stable")
+    order = [int(row) for row in shown[by_dice]]
     each = min(each, len(order) // 3) or min(1, len(order))
-    worst, best, middle = order[:each], order[each:][-each:], order[each:-each]
-    start = (len(middle) - each) // 2
-    median = middle[max(start, 0) : max(start, 0) + each] if middle else []
-    return [
-        (kind, row)
-        for kind, rows in (("worst", worst), ("median", median), ("best", best))
-        for row in rows
-    ]
+    worst = order[:each]
+    best = order[each:][-each:]
+    middle = order[each:-each]
+    start = max((len(middle) - each) // 2, 0)
+    median = middle[start : start + each]
+    kinds = {"worst": worst, "median": median, "best": best}
+    return [(kind, row) for kind, rows in kinds.items() for row in rows]
 
 
-def examples(module: ImageNetwork, data: dict[str, Any], table: ScoreTable) -> list[Example]:
-    """The chosen images, read through the datamodule of settings ``data`` and predicted on the CPU. InputError without the data."""
+def examples(
+    module: ImageNetwork,
+    data: dict[str, Any],
+    table: ScoreTable,
+) -> list[Example]:
+    """The chosen images, read through the datamodule of settings ``data`` and predicted on the CPU.
+    InputError without the data."""
     source = SegmentationDataModule(**data).source
     size = (data["size"], data["size"]) if data["size"] else None
     found = []
@@ -68,34 +79,35 @@ def examples(module: ImageNetwork, data: dict[str, Any], table: ScoreTable) -> l
         item = SegmentationDataset(source, [table.ids[row]], size, None)[0]
         with torch.inference_mode():
             logits = module(item["image"][None]).logits[0]
-        scores = [
-            (name, float(per_image(counts, "dice")), float(per_image(counts, "iou")))
-            for name, counts in zip(table.classes, table.counts[row], strict=True)
-        ]
-        off = max(
-            abs(_dice_of_classes(logits > 0, item["mask"])[k] - dice)
-            for k, (_, dice, _) in enumerate(scores)
-        )
+        dice = per_image(table.counts[row], "dice")
+        iou = per_image(table.counts[row], "iou")
+        scores = list(zip(table.classes, dice.tolist(), iou.tolist(), strict=True))
+        again = _dice_of_classes(logits > 0, item["mask"])
+        off = float(np.abs(again - dice).max())
         panels = _panels(module, item, logits > 0, hasattr(source, "spacing"))
         found.append(Example(kind, table.ids[row], scores, panels, off))
     return found
 
 
-def _dice_of_classes(prediction: torch.Tensor, truth: torch.Tensor) -> NDArray[np.float64]:
+def _dice_of_classes(
+    prediction: torch.Tensor,
+    truth: torch.Tensor,
+) -> NDArray[np.float64]:
     p, t = prediction.numpy(), truth.numpy() > 0
-    counts = np.stack(
-        [(p & t).sum((1, 2)), (p & ~t).sum((1, 2)), (~p & t).sum((1, 2)), (~p & ~t).sum((1, 2))], -1
-    )
+    outcomes = (p & t, p & ~t, ~p & t, ~p & ~t)
+    counts = np.stack([pixels.sum((1, 2)) for pixels in outcomes], -1)
     return pooled(counts[:, None], "dice")
 
 
 def _panels(
-    module: ImageNetwork, item: dict[str, Any], prediction: torch.Tensor, slices: bool
+    module: ImageNetwork,
+    item: dict[str, Any],
+    prediction: torch.Tensor,
+    slices: bool,
 ) -> list[Panel]:
-    image, truth, predicted = (
-        _enlarged(item["image"]),
-        *(_enlarged(m, False) for m in (item["mask"], prediction)),
-    )
+    image = _enlarged(item["image"])
+    truth = _enlarged(item["mask"], smooth=False)
+    predicted = _enlarged(prediction, smooth=False)
     outlined = _outline(overlay(image, predicted, slices), truth)
     pictures = {
         "image": overlay(image, truth[:0], slices),
@@ -116,15 +128,17 @@ def _enlarged(channels: torch.Tensor, smooth: bool = True) -> torch.Tensor:
     """(C, H, W) with its longer side at SIDE."""
     array = channels.numpy().astype(np.uint8)
     scale = SIDE / max(array.shape[1:])
-    way = (cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR) if smooth else cv2.INTER_NEAREST_EXACT
-    size = tuple(max(1, round(side * scale)) for side in array.shape[:0:-1])
-    return torch.from_numpy(
-        np.stack([cv2.resize(plane, size, interpolation=way) for plane in array])
-    )
+    way = cv2.INTER_NEAREST_EXACT
+    if smooth:
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    width_and_height = array.shape[:0:-1]
+    size = tuple(max(1, round(side * scale)) for side in width_and_height)
+    planes = [cv2.resize(plane, size, interpolation=way) for plane in array]
+    return torch.from_numpy(np.stack(planes))
 
 
 def _outline(picture: Image, truth: torch.Tensor) -> Image:
-    """With the outline of the truth in white."""
+    """Draw the outline of the truth in white."""
     for channel in truth.numpy():
         outlines, _ = cv2.findContours(channel, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, outlines, -1, (255, 255, 255), 1)
@@ -132,21 +146,26 @@ def _outline(picture: Image, truth: torch.Tensor) -> Image:
 
 
 def _attention(module: ImageNetwork, image: torch.Tensor, picture: Image) -> Image:
-    """The mean of all maps over pixels, each from its least to its most, as colours over the image in grey."""
-    maps = [
-        m[0].mean(0).numpy() for m in attention_maps(module, image[None], overlay=True).values()
-    ]
-    mean = np.mean([(m - m.min()) / max(float(np.ptp(m)), 1e-12) for m in maps], axis=0)
-    heat = cv2.resize((255 * mean / max(mean.max(), 1e-12)).astype(np.uint8), picture.shape[1::-1])
+    """The mean of all maps over pixels, each from its least to its most, as colours over the image
+    in grey."""
+    found = attention_maps(module, image[None], overlay=True)
+    maps = [each[0].mean(0).numpy() for each in found.values()]
+    mean = np.mean([_stretched(each) for each in maps], axis=0)
+    levels = (255 * mean / max(mean.max(), 1e-12)).astype(np.uint8)
+    heat = cv2.resize(levels, picture.shape[1::-1])
     colours = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)[..., ::-1]
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
     return (0.4 * grey + 0.6 * colours).astype(np.uint8)
 
 
+def _stretched(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    extent = max(float(np.ptp(values)), 1e-12)
+    return (values - values.min()) / extent
+
+
 def _uri(picture: Image) -> str:
-    ok, content = cv2.imencode(
-        ".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, QUALITY]
-    )
+    bgr = np.ascontiguousarray(picture[..., ::-1])
+    ok, content = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
     assert ok
     return f"data:image/webp;base64,{base64.b64encode(content.tobytes()).decode()}"
 

@@ -1,4 +1,5 @@
-"""A run as it lies on disk: checkpoint, configuration, curves, and what its tests and validations left."""
+"""A run as it lies on disk: checkpoint, configuration, curves, and what its tests and validations
+left."""
 
 import warnings
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ _NOTHING: Series = (np.zeros(0), np.zeros(0))
 
 
 class ScoredSplit(NamedTuple):
-    """What one ``test`` or ``validate`` left: ``summary.json`` and the per-image table."""
+    """The results of one ``test`` or ``validate``: ``summary.json`` and the per-image table."""
 
     summary: Summary
     table: ScoreTable
@@ -34,30 +35,35 @@ class ScoredSplit(NamedTuple):
 
 @dataclass(frozen=True)
 class Events:
-    """What TensorBoard recorded.
+    """The records of TensorBoard.
 
     Attributes:
-        scalars: tag -> steps and values, in the order of steps; a resumed run's later value of a step counts.
-        histograms: tag of a precision-recall curve -> (step, histogram of probabilities (2, bins)) of each.
+        scalars: tag -> steps and values, in the order of steps; a resumed run's later value of a
+            step counts.
+        histograms: tag of a precision-recall curve -> (step, histogram of probabilities (2, bins))
+            of each.
     """
 
     scalars: dict[str, Series]
     histograms: dict[str, list[tuple[int, Histogram]]]
 
     def by_epoch(self, tag: str) -> Series:
-        """A curve over epochs done, 1 where the first ends; what `test` and `validate` logged at step 0 is no part of it."""
+        """A curve over epochs done, 1 where the first ends; what `test` and `validate` logged at
+        step 0 is no part of it."""
         steps, values = self.scalars.get(tag, _NOTHING)
         ends, _ = self.scalars.get("train/loss", _NOTHING)
         kept = steps > 0
         if not len(ends):
             return _NOTHING
         epochs = np.interp(ends, *self.scalars["epoch"]) + 1
-        return np.interp(steps[kept], np.r_[0, ends], np.r_[0, epochs]), values[kept]
+        places = np.interp(steps[kept], np.r_[0, ends], np.r_[0, epochs])
+        return places, values[kept]
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run with one of its checkpoints, which everything on the page is about; ``results``: the one to look at first comes first."""
+    """A run with one of its checkpoints, which everything on the page is about; ``results``: the
+    one to look at first comes first."""
 
     folder: Path
     checkpoint: Path
@@ -87,39 +93,46 @@ class ReportedRun:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the checkpoint says of protocol, training images and encoder weights."""
+        """The checkpoint's words on protocol, training images and encoder weights."""
         return self.content.get("lightning_seg", {})
 
     def recipe(self) -> dict[str, Any]:
         return yaml.safe_load(self.config) if self.config else {}
 
     def histogram(self, name: str, result: ScoredSplit | None) -> Histogram | None:
-        """Probabilities of the class ``name`` over all pixels of a result; of validation at the checkpoint where there is no result.
+        """Probabilities of the class ``name`` over all pixels of a result; of validation at the
+        checkpoint where there is no result.
 
-        TensorBoard holds those of every validation and test of the run, so the one that has the result's own pixel counts is taken.
+        TensorBoard holds those of every validation and test of the run, so the one that has the
+        result's own pixel counts is taken.
         """
         split = result.summary.split if result else "val"
         here = self.content["global_step"]
-        known = sorted(
-            self.events.histograms.get(f"{split}/pr_{name}", []), key=lambda each: each[0] == here
-        )
+        recorded = self.events.histograms.get(f"{split}/pr_{name}", [])
+        known = sorted(recorded, key=lambda each: each[0] == here)
         if result is None:
             return known[-1][1] if known and known[-1][0] == here else None
-        return next(
-            (each for _, each in reversed(known) if _fits(each, result.table.of(name))), None
-        )
+        counts = result.table.of(name)
+        fitting = (each for _, each in reversed(known) if _fits(each, counts))
+        return next(fitting, None)
 
 
 def _fits(histogram: Histogram, counts: NDArray[np.int64]) -> bool:
-    """Whether these are the pixels of ``counts`` (N, 4), but for the few that another device or precision moves."""
+    """Tell whether these are the pixels of ``counts`` (N, 4).
+
+    The few that another device or precision moves do not count.
+    """
     tp, fp, fn, _ = counts.sum(0)
-    background, foreground = histogram[:, histogram.shape[1] // 2 :].sum(1)
-    off = abs(foreground - tp) + abs(background - fp) + abs(histogram[1].sum() - tp - fn)
+    half = histogram.shape[1] // 2
+    background, foreground = histogram[:, half:].sum(1)
+    truth = histogram[1].sum()
+    off = abs(foreground - tp) + abs(background - fp) + abs(truth - tp - fn)
     return bool(off <= 1e-3 * max(tp + fp + fn, 1))
 
 
 def open_run(place: Path, which: str = "best") -> ReportedRun:
-    """The run ``runs/<name>``, in its newest version with a checkpoint, or ``runs/<name>/version_N``.
+    """The run ``runs/<name>``, in its newest version with a checkpoint, or
+    ``runs/<name>/version_N``.
 
     Args:
         which: ``best``, ``last``, or the path of one of the run's checkpoints.
@@ -137,9 +150,8 @@ def open_run(place: Path, which: str = "best") -> ReportedRun:
             f"the checkpoint {which!r} is not one of the run {str(place)!r}; give the run that it belongs to."
         )
     config = folder / "config.yaml"
-    results = [
-        _result(file) for file in folder.glob("*/*/summary.json") if _is_of(file, checkpoint)
-    ]
+    summaries = folder.glob("*/*/summary.json")
+    results = [_result(file) for file in summaries if _is_of(file, checkpoint)]
     protocol = content.get("lightning_seg", {}).get("protocol")
     results.sort(
         key=lambda r: (
@@ -164,7 +176,8 @@ def _is_of(summary: Path, checkpoint: Path) -> bool:
 
 def _result(summary: Path) -> ScoredSplit:
     folder = summary.parent
-    return ScoredSplit(Summary.read(folder), ScoreTable.read(scores_file(folder)), folder)
+    table = ScoreTable.read(scores_file(folder))
+    return ScoredSplit(Summary.read(folder), table, folder)
 
 
 def read_events(folder: Path) -> Events:
@@ -184,24 +197,20 @@ def read_events(folder: Path) -> Events:
         for tag in tags["scalars"]:
             for event in events.Scalars(tag):
                 known = scalars.setdefault(tag, {})
-                known[event.step] = max(
-                    known.get(event.step, (0.0, 0.0)), (event.wall_time, event.value)
-                )
+                before = known.get(event.step, (0.0, 0.0))
+                known[event.step] = max(before, (event.wall_time, event.value))
         for tag in (tag for tag in tags["tensors"] if "/pr_" in tag):
             for event in events.Tensors(tag):
-                curves.setdefault(tag, {})[event.step, event.wall_time] = make_ndarray(
-                    event.tensor_proto
-                )
-    histograms = {
-        tag: [
-            (step, counted(curve[0], curve[1]))
-            for (step, _), curve in sorted(found.items(), key=lambda f: f[0][1])
-        ]
-        for tag, found in curves.items()
-    }
+                curve = make_ndarray(event.tensor_proto)
+                curves.setdefault(tag, {})[event.step, event.wall_time] = curve
+    histograms = {}
+    for tag, found in curves.items():
+        by_time = sorted(found.items(), key=lambda item: item[0][1])
+        histograms[tag] = [(step, counted(curve[0], curve[1])) for (step, _), curve in by_time]
     return Events({tag: _series(known) for tag, known in scalars.items()}, histograms)
 
 
 def _series(known: dict[int, tuple[float, float]]) -> Series:
     steps = sorted(known)
-    return np.array(steps, dtype=float), np.array([known[step][1] for step in steps])
+    values = [known[step][1] for step in steps]
+    return np.array(steps, dtype=float), np.array(values)

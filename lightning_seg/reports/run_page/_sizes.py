@@ -1,4 +1,5 @@
-"""Results by the size and number of the lesions: the strata of `lightning_seg.evaluation`, with what was found, missed and false."""
+"""Results by the size and number of the lesions: the strata of `lightning_seg.evaluation`, with
+what was found, missed and false."""
 
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ from lightning_seg.evaluation import ScoreTable, bca, pooled, statistic, strata
 
 
 class Group(NamedTuple):
-    """Images of one stratum. Shares are of the pixels of the truth: found and missed add up to 1."""
+    """Images of one stratum. Shares are of the pixels of the truth: found and missed add up to
+    1."""
 
     name: str
     rule: str
@@ -31,7 +33,8 @@ class EmptyGroup(NamedTuple):
 
 
 def by_size(table: ScoreTable, name: str) -> list[Group]:
-    """The images that hold the class ``name``: small, medium and large, then those of one and of several lesions."""
+    """The images that hold the class ``name``: small, medium and large, then those of one and of
+    several lesions."""
     return [
         _group_of_size(table, name, stratum.name, stratum.rule, np.flatnonzero(stratum.rows))
         for stratum in strata(table, name)
@@ -46,7 +49,11 @@ def without_lesion(table: ScoreTable, name: str) -> EmptyGroup:
 
 
 def _group_of_size(
-    table: ScoreTable, name: str, label: str, rule: str, rows: NDArray[np.intp]
+    table: ScoreTable,
+    name: str,
+    label: str,
+    rule: str,
+    rows: NDArray[np.intp],
 ) -> Group:
     dice, counts = statistic([table.at(rows)], name, "dice", "image"), table.of(name)[rows]
     tp, fp, fn, _ = counts.sum(0) / counts[:, [0, 2]].sum()
