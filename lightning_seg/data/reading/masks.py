@@ -140,18 +140,32 @@ def _stored_values(picture: Image.Image, path: Path) -> np.ndarray:
     check_pages(picture, str(path))
     if picture.mode in WIDE_MODES:
         values = np.array(upright_image(picture))
-        if not np.isfinite(values).all():
+        if not _is_finite(values):
             raise InputError(f"{path} holds NaN or infinity; write the mask again.")
         return values
     if picture.mode == "1":
         check_colours(picture, str(path))
         return np.array(upright_image(picture).convert("L"))
+    if picture.mode == "P":
+        _refuse_hidden_numbers(picture, path)
     rgb = picture_array(picture, 3, str(path))
     if (np.ptp(rgb, axis=2) == 0).all():
         return rgb[..., 0]
     red, green, blue = np.moveaxis(rgb.astype(np.int64), 2, 0)
     packed: np.ndarray = red << 16 | green << 8 | blue
     return packed
+
+
+def _refuse_hidden_numbers(picture: Image.Image, path: Path) -> None:
+    """InputError where a palette shows two numbers in one colour: a class or instance is not seen."""
+    numbers = np.unique(np.array(picture)).tolist()
+    palette = np.array(picture.convert("RGB")).reshape(-1, 3)
+    colours = np.unique(palette, axis=0)
+    if len(colours) < len(numbers):
+        raise InputError(
+            f"{path} holds {len(numbers)} numbers, which its palette shows in {len(colours)} "
+            "colours; give `labels` (they read the numbers), or store the mask without a palette."
+        )
 
 
 def _black_and_white(picture: Image.Image, path: Path) -> np.ndarray:
@@ -224,7 +238,7 @@ def _told_by_threshold(
     """The mask ``grey > threshold``; the values of 16 bits are brought to the scale that ends at 255."""
     lossy, wide = is_lossy(picture), picture.mode in WIDE_MODES
     grey = _scaled_to_8_bits(picture, path) if wide else _uncoloured(picture, path)
-    low, high = int(grey.min()), int(grey.max())
+    low, high = int(grey.min()), int(np.ceil(grey.max()))
     middle = float(((grey > _BLACK) & (grey < _WHITE)).mean())
     if middle > 0.1:
         raise InputError(
@@ -259,7 +273,18 @@ def _label_numbers(picture: Image.Image, path: Path) -> np.ndarray:
             f"{path} is a picture of colours ({picture.mode}), not of label numbers; "
             "name labels by colour."
         )
-    return np.array(upright_image(picture)).astype(np.int64)
+    values = np.array(upright_image(picture))
+    whole = values.astype(np.int64) if _is_finite(values) else None
+    if whole is None or (whole != values).any():
+        raise InputError(
+            f"{path} holds fractions, NaN or infinity ({values.min():g} to {values.max():g}), which "
+            "are no label numbers; store whole numbers."
+        )
+    return whole
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all())
 
 
 def _nonzero(picture: Image.Image, path: Path) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Masks are told by what a file holds: its values where it is lossless, two clear modes where not."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,39 @@ def test_several_pages_are_no_mask(tmp_path: Path) -> None:
 def test_a_threshold_refuses_any_colour(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="coloured"):
         read_mask(save(tmp_path / "m.png", painted((255, 0, 0))), 127)
+
+
+@pytest.mark.parametrize("value", [0.9999, 1.6, np.nan])
+def test_fractions_are_no_label_numbers(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([[0, value]], np.float32)).save(path)
+    with pytest.raises(InputError, match="no label numbers"):
+        read_labels(path)
+    Image.fromarray(np.array([[0, 3]], np.float32)).save(path)
+    assert read_labels(path).tolist() == [[0, 3]]
+
+
+def test_fractions_below_the_threshold_are_no_empty_mask(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([[0, 0.5]], np.float32)).save(path)
+    with pytest.raises(InputError, match="none above the threshold 127"):
+        read_mask(path, 127)
+    assert read_mask(path, 0).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("read", [read_mask, read_nonzero])
+def test_numbers_that_a_palette_hides_are_refused(
+    tmp_path: Path,
+    read: Callable[[Path], np.ndarray],
+) -> None:
+    path = tmp_path / "a.png"
+    picture = Image.new("P", (2, 1))
+    picture.putdata([0, 1])
+    picture.putpalette([0, 0, 0, 0, 0, 0])
+    picture.save(path)
+    with pytest.raises(InputError, match="its palette shows in 1 colours"):
+        read(path)
+    assert read_labels(path).tolist() == [[0, 1]]
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.save(path)
+    assert read(path).tolist() == [[0, 1]]

@@ -41,6 +41,7 @@ def read_table(path: Path) -> dict[str, TableRow]:
     if not rows:
         raise InputError(f"{path} lists no images; give a line for each below id,image,mask.")
     _refuse_missing(path, rows)
+    _refuse_repeated(path, rows)
     return rows
 
 
@@ -55,6 +56,15 @@ def _table_lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     for column in columns:
         if column not in COLUMNS:
             raise unknown(f"column of {path}", column, COLUMNS)
+    if len(set(columns)) < len(columns):
+        raise InputError(f"{path} names a column twice ({', '.join(columns)}); keep one of each.")
+    for line in lines:
+        # what DictReader finds behind the last column
+        if None in line:
+            raise InputError(
+                f"{path} has a row {line.get('id')!r} of more than {len(columns)} cells; name its "
+                "columns in the first line, or put quotes around names with commas."
+            )
     missing = [column for column in COLUMNS[:3] if column not in columns]
     if missing:
         raise InputError(
@@ -83,3 +93,15 @@ def _refuse_missing(path: Path, rows: dict[str, TableRow]) -> None:
             f"{path} names {file} (id {id!r}), which does not exist ({len(gone)} such files); "
             "restore them or correct the table."
         )
+
+
+def _refuse_repeated(path: Path, rows: dict[str, TableRow]) -> None:
+    """A picture under two ids would count twice, or stand in two splits."""
+    known: dict[Path, str] = {}
+    for id, row in rows.items():
+        first = known.setdefault(row.image.resolve(), id)
+        if first != id:
+            raise InputError(
+                f"{path} names {row.image} twice, as {first!r} and as {id!r}; keep one row of each "
+                "picture."
+            )
