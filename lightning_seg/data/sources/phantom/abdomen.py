@@ -5,6 +5,7 @@ Greys are those after a soft-tissue window; lengths are in half widths and half 
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.random import Generator
@@ -12,6 +13,7 @@ from numpy.random import Generator
 from lightning_seg.data.sources.phantom.shapes import (
     Field,
     Grid,
+    bell,
     blob_distance,
     blob_opacity,
     blurred,
@@ -27,25 +29,26 @@ def draw_abdomen(
     patient: Generator, level: int, rng: Generator, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """``patient`` draws the anatomy, alike for each ``level``; ``rng`` draws what changes from slice to slice."""
-    z = (level - (SLICES_PER_PATIENT - 1) / 2) / 2 + rng.uniform(
-        -0.1, 0.1
-    )  # about -0.8 (cranial) to 0.8
+    # about -0.8 (cranial) to 0.8
+    z = (level - (SLICES_PER_PATIENT - 1) / 2) / 2 + rng.uniform(-0.1, 0.1)
     x, y = pixel_grid(size)
-    grid = x / patient.uniform(0.78, 0.94), (y + 0.06) / patient.uniform(0.58, 0.72)
+    half_width = patient.uniform(0.78, 0.94)
+    half_depth = patient.uniform(0.58, 0.72)
+    grid = x / half_width, (y + 0.06) / half_depth
     tone = patient.uniform(148, 180)  # of the liver
     rim = patient.uniform(0.84, 0.96)  # where the muscle wall begins, inside skin and fat
     image, cavity = _trunk(patient, rng, grid, rim)
     image = _organs(patient, grid, z, image, cavity, tone)
-    gallbladder = blob_distance(
-        patient, grid, (patient.uniform(-0.35, -0.15), -0.15), (0.09, 0.13), 0.1, 0.5
-    )
-    gallbladder = (
-        gallbladder + 2 * max(-z, 0) + 2 * (patient.random() < 0.4)
-    )  # absent in 40 %, small in cranial slices
-    liver = np.maximum(_liver(patient, grid, z), np.maximum(cavity / 0.96, 2 - gallbladder))
-    liver = np.maximum(
-        liver, 2 - blob_distance(patient, grid, (0, 0.45), (0.24, 0.34), 0.0)
-    )  # the spine and its vessels
+    centre = patient.uniform(-0.35, -0.15), -0.15
+    gallbladder = blob_distance(patient, grid, centre, (0.09, 0.13), 0.1, 0.5)
+    # absent in 40 %, small in cranial slices
+    absent = patient.random() < 0.4
+    gallbladder = gallbladder + 2 * max(-z, 0) + 2 * absent
+    liver = _liver(patient, grid, z)
+    liver = np.maximum(liver, np.maximum(cavity / 0.96, 2 - gallbladder))
+    # the spine and its vessels
+    spine = blob_distance(patient, grid, (0, 0.45), (0.24, 0.34), 0.0)
+    liver = np.maximum(liver, 2 - spine)
     image = _paint(
         image,
         blob_opacity(liver, 0.5),
@@ -54,14 +57,14 @@ def draw_abdomen(
     tumor = np.full_like(liver, np.inf)
     for rho, radius, contrast in _tumors(patient, grid, z):
         rho = np.maximum(rho, liver)
-        grey = tone + contrast * (
-            1 + 0.4 * blob_opacity(2 * rho, radius, soft=0.1)
-        )  # stronger in the core
+        # stronger in the core
+        grey = tone + contrast * (1 + 0.4 * blob_opacity(2 * rho, radius, soft=0.1))
         image = _paint(image, blob_opacity(rho, radius, soft=0.02), grey)
         tumor = np.minimum(tumor, rho)
     image = _paint(image, blob_opacity(gallbladder, 0.1), BILE)
-    image = _scanner(rng, _skeleton(patient, grid, z, image, 0.95 * rim))
-    return image, np.stack([liver < 1, tumor < 1], axis=-1).astype(np.uint8)
+    image = _skeleton(patient, grid, z, image, 0.95 * rim)
+    masks = np.stack([liver < 1, tumor < 1], axis=-1)
+    return _scanner(rng, image), masks.astype(np.uint8)
 
 
 def _paint(image: Field, opacity: Field, grey: Field | float) -> Field:
@@ -78,16 +81,21 @@ def _stamp_blob(
     angle: float = 0.0,
 ) -> None:
     """Paint into ``image`` a small blob in nested layers (scale, grey); only the pixels around it are computed."""
-    x, y = grid[0][0], grid[1][:, 0]
+    x, y = grid
     reach = 2 * max(radii) * layers[0][0]
-    left, right = np.searchsorted(x, [centre[0] - reach, centre[0] + reach])
-    top, bottom = np.searchsorted(y, [centre[1] - reach, centre[1] + reach])
-    here = slice(top, bottom), slice(left, right)
-    rho = blob_distance(rng, (grid[0][here], grid[1][here]), centre, radii, 0.12, angle)
+    columns = _span(x[0], centre[0], reach)
+    rows = _span(y[:, 0], centre[1], reach)
+    here = rows, columns
+    rho = blob_distance(rng, (x[here], y[here]), centre, radii, 0.12, angle)
     for scale, grey in layers:
-        image[here] = _paint(
-            image[here], blob_opacity(rho / scale, scale * min(radii), soft=0.015), grey
-        )
+        opacity = blob_opacity(rho / scale, scale * min(radii), soft=0.015)
+        image[here] = _paint(image[here], opacity, grey)
+
+
+def _span(axis: Field, centre: float, reach: float) -> slice:
+    """The part of an axis up to ``reach`` from ``centre``."""
+    first, last = np.searchsorted(axis, [centre - reach, centre + reach])
+    return slice(first, last)
 
 
 def _trunk(
@@ -99,21 +107,27 @@ def _trunk(
     """Table, skin, fat, muscles, bowel loops; also the relative distance of the abdominal cavity."""
     x, y = grid
     size = len(x)
-    table = np.clip(1.5 - abs(y - 1.13 + 0.1 * x**2) / 0.008, 0, 1) * (abs(x) < 0.9)
+    from_table = abs(y - 1.13 + 0.1 * x**2)
+    table = np.clip(1.5 - from_table / 0.008, 0, 1) * (abs(x) < 0.9)
     body = blob_distance(patient, grid, (0, 0), (1, 1), 0.05)
     muscle = body / rim
     cavity = muscle / 0.89
     image = _paint(90 * table, blob_opacity(body, 0.8), 95.0)
-    image = _paint(image, blob_opacity(body / 0.985, 0.8), FAT + 3 * smooth_noise(rng, size, 40))
-    image = _paint(image, blob_opacity(muscle, 0.8), MUSCLE + 6 * smooth_noise(rng, size, 30))
-    image = _paint(image, blob_opacity(cavity, 0.8), FAT + 4 * smooth_noise(rng, size, 24))
-    loops = (
-        smooth_noise(rng, size, 8) + 0.3 * smooth_noise(rng, size, 20) - patient.uniform(-0.6, 0.3)
-    )
-    filled = patient.uniform(105, 150) + 12 * smooth_noise(rng, size, 22)
-    image = _paint(image, np.clip(loops * 8, 0, 1) * blob_opacity(cavity / 0.95, 0.8), filled)
+    grey = FAT + 3 * smooth_noise(rng, size, 40)
+    image = _paint(image, blob_opacity(body / 0.985, 0.8), grey)
+    grey = MUSCLE + 6 * smooth_noise(rng, size, 30)
+    image = _paint(image, blob_opacity(muscle, 0.8), grey)
+    grey = FAT + 4 * smooth_noise(rng, size, 24)
+    image = _paint(image, blob_opacity(cavity, 0.8), grey)
+    loops = smooth_noise(rng, size, 8) + 0.3 * smooth_noise(rng, size, 20)
+    loops = loops - patient.uniform(-0.6, 0.3)
+    filled = patient.uniform(105, 150)
+    grey = filled + 12 * smooth_noise(rng, size, 22)
+    bowel = np.clip(loops * 8, 0, 1) * blob_opacity(cavity / 0.95, 0.8)
+    image = _paint(image, bowel, grey)
     for side in (-1, 1):
-        _stamp_blob(patient, grid, image, (side * 0.2, 0.72), (0.19, 0.16), [(1.0, MUSCLE)])
+        centre = side * 0.2, 0.72
+        _stamp_blob(patient, grid, image, centre, (0.19, 0.16), [(1.0, MUSCLE)])
     return image, cavity
 
 
@@ -129,19 +143,16 @@ def _organs(
     x, y = grid
     kept = blob_opacity(cavity / 0.96, 0.8)
     at = patient.uniform(0.25, 0.42), patient.uniform(-0.42, -0.2)
-    stomach = blob_distance(
-        patient, grid, at, (patient.uniform(0.24, 0.34), patient.uniform(0.25, 0.36)), 0.25, 0.5
-    )
-    image = _paint(image, kept * blob_opacity(stomach, 0.25), tone - patient.uniform(0, 12))
+    radii = patient.uniform(0.24, 0.34), patient.uniform(0.25, 0.36)
+    stomach = blob_distance(patient, grid, at, radii, 0.25, 0.5)
+    grey = tone - patient.uniform(0, 12)
+    image = _paint(image, kept * blob_opacity(stomach, 0.25), grey)
     inside = kept * blob_opacity(stomach / 0.88, 0.25)
-    image = _paint(
-        image,
-        inside,
-        tone - patient.uniform(-8, 45) + patient.uniform(0, 10) * smooth_noise(patient, len(x), 20),
-    )
-    image = _paint(
-        image, inside * np.clip((at[1] - patient.uniform(0, 0.3) - y) / 0.015, 0, 1), 2.0
-    )
+    filled = tone - patient.uniform(-8, 45)
+    uneven = patient.uniform(0, 10) * smooth_noise(patient, len(x), 20)
+    image = _paint(image, inside, filled + uneven)
+    above = at[1] - patient.uniform(0, 0.3) - y
+    image = _paint(image, inside * np.clip(above / 0.015, 0, 1), 2.0)
     spleen = blob_distance(
         patient,
         grid,
@@ -150,7 +161,8 @@ def _organs(
         0.2,
         patient.uniform(0.2, 0.5),
     )
-    image = _paint(image, kept * blob_opacity(spleen, 0.25), tone + patient.uniform(-10, 14))
+    grey = tone + patient.uniform(-10, 14)
+    image = _paint(image, kept * blob_opacity(spleen, 0.25), grey)
     for side in (-1, 1):
         radius = 0.12 + 0.05 * z + patient.uniform(-0.03, 0.03)
         at = side * patient.uniform(0.36, 0.42), 0.48
@@ -168,21 +180,23 @@ def _organs(
 
 def _liver(patient: Generator, grid: Grid, z: float) -> Field:
     """A large right lobe along the wall (left in the image), joined smoothly to a left lobe across the midline."""
-    grow = patient.uniform(0.88, 1.08) * (1 - 0.3 * z * patient.random())
-    right = blob_distance(patient, grid, (-0.52, -0.05), (0.42 * grow, 0.72 * grow), 0.25, 0.15)
+    grow = patient.uniform(0.88, 1.08)
+    grow = grow * (1 - 0.3 * z * patient.random())
+    radii = 0.42 * grow, 0.72 * grow
+    right = blob_distance(patient, grid, (-0.52, -0.05), radii, 0.25, 0.15)
     reach = patient.uniform(0.35, 0.65) * (1 - 0.6 * z)
-    left = blob_distance(
-        patient, grid, (-0.12, -0.5), (reach, patient.uniform(0.22, 0.34)), 0.25, 0.1
-    )
-    return -0.09 * np.log(np.exp(-right / 0.09) + np.exp(-left / 0.09))
+    radii = reach, patient.uniform(0.22, 0.34)
+    left = blob_distance(patient, grid, (-0.12, -0.5), radii, 0.25, 0.1)
+    both = np.exp(-right / 0.09) + np.exp(-left / 0.09)
+    return -0.09 * np.log(both)
 
 
 def _vasculature(rng: Generator, size: int) -> Field:
     """Portal and hepatic veins, brighter than the liver: winding branches and round cross-sections."""
-    branches = np.exp(-((smooth_noise(rng, size, 6) / 0.09) ** 2)) * np.clip(
-        smooth_noise(rng, size, 5), 0, 1
-    )
-    rounds = np.clip((smooth_noise(rng, size, 22) - 1.5) * 3, 0, 1)
+    branches = bell(smooth_noise(rng, size, 6) / 0.09)
+    branches = branches * np.clip(smooth_noise(rng, size, 5), 0, 1)
+    rounds = (smooth_noise(rng, size, 22) - 1.5) * 3
+    rounds = np.clip(rounds, 0, 1)
     return rng.uniform(12, 34) * np.maximum(branches, rounds)
 
 
@@ -193,20 +207,23 @@ def _tumors(
 ) -> list[tuple[Field, float, float]]:
     """The cuts at level z through a patient's 0 to 4 lesions: (relative distance, radius, contrast to the liver)."""
     cuts = []
-    for _ in range(patient.choice(5, p=[0.12, 0.28, 0.25, 0.2, 0.15])):
-        largest = math.exp(patient.uniform(math.log(0.03), math.log(0.21)))
-        middle, extent = patient.uniform(-0.8, 0.8), patient.uniform(0.5, 1.4)
-        reach, turn = math.sqrt(patient.random()), patient.uniform(0, 2 * np.pi)
-        centre = -0.48 + 0.33 * reach * math.cos(turn), -0.1 + 0.55 * reach * math.sin(turn)
-        contrast = patient.uniform(-55, -16) if patient.random() < 0.8 else patient.uniform(16, 36)
-        radius = largest * math.sqrt(max(1 - ((z - middle) / extent) ** 2, 0))
-        rho = blob_distance(
-            patient,
-            grid,
-            centre,
-            (max(radius, 1e-3), max(radius, 1e-3) * patient.uniform(0.9, 1.5)),
-            0.2,
-        )
+    count = patient.choice(5, p=[0.12, 0.28, 0.25, 0.2, 0.15])
+    smallest, largest = math.log(0.03), math.log(0.21)
+    for _ in range(count):
+        whole = math.exp(patient.uniform(smallest, largest))
+        middle = patient.uniform(-0.8, 0.8)
+        extent = patient.uniform(0.5, 1.4)
+        reach = math.sqrt(patient.random())
+        turn = patient.uniform(0, 2 * np.pi)
+        x = -0.48 + 0.33 * reach * math.cos(turn)
+        y = -0.1 + 0.55 * reach * math.sin(turn)
+        darker = patient.random() < 0.8
+        contrast = patient.uniform(-55, -16) if darker else patient.uniform(16, 36)
+        square = 1 - ((z - middle) / extent) ** 2
+        radius = whole * math.sqrt(max(square, 0))
+        width = max(radius, 1e-3)
+        height = width * patient.uniform(0.9, 1.5)
+        rho = blob_distance(patient, grid, (x, y), (width, height), 0.2)
         if radius > 0.02:
             cuts.append((rho, radius, contrast))
     return cuts
@@ -220,23 +237,21 @@ def _skeleton(
     ring: float,
 ) -> Field:
     """Aorta and vena cava, vertebra with canal and processes, ribs cut obliquely."""
-    _stamp_blob(patient, grid, image, (0.1, 0.24), (0.065, 0.09), [(1.0, 205.0)])
-    _stamp_blob(patient, grid, image, (-0.09, 0.22), (0.07, 0.075), [(1.0, 190.0)])
+    stamp = partial(_stamp_blob, patient, grid, image)
+    stamp((0.1, 0.24), (0.065, 0.09), [(1.0, 205.0)])
+    stamp((-0.09, 0.22), (0.07, 0.075), [(1.0, 190.0)])
     for side in (-1, 1):
-        _stamp_blob(
-            patient, grid, image, (side * 0.15, 0.66), (0.15, 0.045), [(1.0, 225.0)], side * 0.35
-        )
-    _stamp_blob(patient, grid, image, (0, 0.78), (0.032, 0.14), [(1.0, 225.0)])
-    _stamp_blob(patient, grid, image, (0, 0.45), (0.15, 0.16), [(1.0, BONE), (0.85, 198.0)])
-    _stamp_blob(patient, grid, image, (0, 0.66), (0.06, 0.06), [(1.0, 112.0)])
-    for turn in (0.3 * np.pi * np.linspace(-1, 1, 5)).tolist():
+        stamp((side * 0.15, 0.66), (0.15, 0.045), [(1.0, 225.0)], side * 0.35)
+    stamp((0, 0.78), (0.032, 0.14), [(1.0, 225.0)])
+    stamp((0, 0.45), (0.15, 0.16), [(1.0, BONE), (0.85, 198.0)])
+    stamp((0, 0.66), (0.06, 0.06), [(1.0, 112.0)])
+    turns = 0.3 * np.pi * np.linspace(-1, 1, 5)
+    for turn in turns.tolist():
         for half in (0.0, math.pi):
             angle = turn + half + patient.uniform(-0.07, 0.07) + 0.12 * z
             at = ring * math.cos(angle), ring * math.sin(angle)
             radii = patient.uniform(0.05, 0.11), 0.028
-            _stamp_blob(
-                patient, grid, image, at, radii, [(1.0, BONE), (0.6, 190.0)], angle + math.pi / 2
-            )
+            stamp(at, radii, [(1.0, BONE), (0.6, 190.0)], angle + math.pi / 2)
     return image
 
 
@@ -245,7 +260,10 @@ def _scanner(rng: Generator, image: Field) -> np.ndarray:
     size = len(image)
     image = blurred(image, rng.uniform(0.004, 0.008) * size / 2)
     level = rng.uniform(4, 13)
-    grain = blurred(rng.standard_normal(image.shape, dtype=np.float32), 0.006 * size / 2)
-    streaks = blurred(rng.standard_normal(image.shape, dtype=np.float32), 0.08 * size / 2, 0.6)
-    image = image + level * (grain / grain.std() + 0.4 * streaks / streaks.std())
-    return np.clip(image, 0, 255).astype(np.uint8)[..., None]
+    grain = rng.standard_normal(image.shape, dtype=np.float32)
+    grain = blurred(grain, 0.006 * size / 2)
+    streaks = rng.standard_normal(image.shape, dtype=np.float32)
+    streaks = blurred(streaks, 0.08 * size / 2, 0.6)
+    noise = grain / grain.std() + 0.4 * streaks / streaks.std()
+    image = np.clip(image + level * noise, 0, 255)
+    return image.astype(np.uint8)[..., None]

@@ -16,15 +16,20 @@ Grid = tuple[Field, Field]  # x and y of each pixel's centre
 
 
 def pixel_grid(size: int) -> Grid:
-    axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
+    middles = np.arange(size, dtype=np.float32) + 0.5
+    axis = middles * (2 / size) - 1
     x, y = np.meshgrid(axis, axis)
     return x, y
 
 
 def as_floats(image: np.ndarray) -> Field:
-    return image.astype(
-        np.float32, copy=False
-    )  # OpenCV's annotations do not say that it keeps the type
+    # OpenCV's annotations do not say that it keeps the type
+    return image.astype(np.float32, copy=False)
+
+
+def bell(distance: Field) -> Field:
+    """A Gaussian of the distance: 1 at 0, 1/e at 1."""
+    return np.exp(-(distance**2))
 
 
 def blurred(image: Field, sigma: float, sigma_y: float = 0.0) -> Field:
@@ -35,11 +40,8 @@ def blurred(image: Field, sigma: float, sigma_y: float = 0.0) -> Field:
 def smooth_noise(rng: Generator, size: int, cells: int) -> Field:
     """Smooth noise (size, size) of about unit variance with ``cells`` bumps along the frame."""
     coarse = rng.standard_normal((cells, cells), dtype=np.float32)
-    return as_floats(
-        cv2.resize(
-            coarse, (size, size), interpolation=cv2.INTER_CUBIC if cells < size else cv2.INTER_AREA
-        )
-    )
+    how = cv2.INTER_CUBIC if cells < size else cv2.INTER_AREA
+    return as_floats(cv2.resize(coarse, (size, size), interpolation=how))
 
 
 def blob_distance(
@@ -52,10 +54,10 @@ def blob_distance(
 ) -> Field:
     """Relative distance from the centre of an irregular ellipse: 1 on its outline, whose radius is a Fourier series."""
     order = np.arange(2, 8)
-    waves = roughness * 2 / order**1.7 * rng.standard_normal(6) * np.exp(2j * np.pi * rng.random(6))
-    z = ((grid[0] - centre[0]) + 1j * (grid[1] - centre[1])) * complex(
-        math.cos(angle), -math.sin(angle)
-    )
+    heights = roughness * 2 / order**1.7 * rng.standard_normal(6)
+    waves = heights * np.exp(2j * np.pi * rng.random(6))
+    z = (grid[0] - centre[0]) + 1j * (grid[1] - centre[1])
+    z = z * complex(math.cos(angle), -math.sin(angle))
     z = z.real / radii[0] + 1j * (z.imag / radii[1])
     distance = np.abs(z)
     unit = z / (distance + 1e-6)
