@@ -20,7 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hpo.spec import StudySpec
-from hpo.trial_process import TrialResult
+from hpo.trial_messages import TrialResult
 from hpo.trials import trial_folder
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from hpo.trial_process import TrainingError, TrialChannel
+from hpo.trial_messages import TrainingError, TrialChannel
 from lightning_seg.errors import InputError
 
 

@@ -19,7 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpo.reporter import TrialReporter
-from hpo.trial_process import TrialChannel, TrialJob, TrialResult
+from hpo.trial_messages import TrialChannel, TrialJob, TrialResult
 from lightning_seg import cli
 from lightning_seg.errors import InputError
 from lightning_seg.runs import Run

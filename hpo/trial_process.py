@@ -2,7 +2,6 @@
 
 import errno
 import importlib
-import json
 import math
 import os
 import signal
@@ -10,73 +9,11 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
+from hpo.trial_messages import TrainingError, TrialChannel, TrialJob, TrialResult
 from lightning_seg.errors import InputError
-from lightning_seg.files import whole
-
-
-class TrainingError(RuntimeError):
-    """The training went wrong in a way that a retry would repeat; the message says how."""
-
-
-@dataclass(frozen=True)
-class TrialJob:
-    """What the process of a trial must know."""
-
-    folder: str  # of its log and result; its runs lie in version_0 or, with replicas, beside it
-    args: list[str]  # of `fit`
-    params: dict[str, Any]
-    objective: str
-    maximize: bool
-    cost: str | None = None
-    replicas: dict[str, list[str]] = field(default_factory=dict)
-    devices: int = 1
-    test: bool = False
-    function: str | None = None
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """How a trial ended: ``complete``, ``pruned`` or ``failed`` with a reason."""
-
-    state: str
-    values: list[float] = field(default_factory=list)
-    reason: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)  # seconds, epochs, memory
-    again: bool = False  # whether another attempt may end otherwise
-
-    @classmethod
-    def read(cls, folder: str | Path) -> "TrialResult | None":
-        """That of a trial which ended before; its storage may not have heard of it."""
-        file = Path(folder) / "result.json"
-        return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-    def write(self, folder: str | Path) -> None:
-        with whole(Path(folder) / "result.json") as part:
-            part.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-
-class TrialChannel:
-    """How a trial speaks to its worker, which alone speaks to the storage."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def report(self, step: int, value: float) -> bool:
-        """Tell a value by the way; whether the trial is to stop."""
-        self._connection.send(("report", step, value))
-        return bool(self._connection.recv())
-
-    def facts(self, **facts: Any) -> None:
-        """Tell what stands beside the trial in the storage."""
-        self._connection.send(("facts", facts))
-
-    def done(self, result: TrialResult) -> None:
-        self._connection.send(("done", result))
 
 
 def main(job: TrialJob, connection: Connection, lifeline: Connection) -> None:

@@ -9,7 +9,7 @@ from optuna.trial import Trial
 
 from hpo.space import overrides, parameters, suggest
 from hpo.spec import StudySpec
-from hpo.trial_process import TrialJob, TrialResult
+from hpo.trial_messages import TrialJob, TrialResult
 
 SAMPLERS = ("tpe", "gp", "cmaes", "random")
 PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "none")

@@ -26,7 +26,7 @@ from optuna.trial import Trial, TrialState
 from hpo import queue
 from hpo.spec import StudySpec
 from hpo.storage import open_storage
-from hpo.trial_process import TrialJob, TrialResult
+from hpo.trial_messages import TrialJob, TrialResult
 from hpo.trial_process import main as trial_main
 from hpo.trials import judge_memory, make_job, make_pruner, make_sampler, trial_labels
 from lightning_seg.errors import one_sentence

@@ -1,7 +1,7 @@
 """``python -m hpo export``: the recipe of a study's best trial."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +9,14 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.progress import duration
-from hpo.recipe import digest, dry_run
 from hpo.results.best import changes, scores, text_of
 from hpo.results.outcome import Outcome, add_outcome_options, name_of, open_outcome
-from hpo.space import overrides
-from hpo.spec import StudySpec
-from hpo.trials import shared_arguments
+from hpo.results.repeat import main as repeat
+from hpo.results.tuned_recipe import tuned_content
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser
 from lightning_seg.runs.environment import hardware, read_environment
-
-# of the machine that trains, not of the training
-MACHINE = (
-    "data.root",
-    "data.cache",
-    "data.num_workers",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.strategy",
-    "trainer.num_nodes",
-)
 
 
 def main(args: list[str]) -> None:
@@ -54,8 +41,6 @@ def main(args: list[str]) -> None:
         f"{output}: {name_of(trial)} of study {outcome.study.study_name!r}\n  lightning-seg fit -c {output}"
     )
     if options.repeat is not None:
-        from hpo.results.repeat import main as repeat
-
         place = ["--storage", options.storage] if options.storage else []
         chosen = [
             "--trial",
@@ -79,38 +64,8 @@ def write(output: Path, content: str, replace: bool) -> None:
 def text(outcome: Outcome, trial: FrozenTrial, output: Path) -> str:
     """The recipe with its header: where it comes from, its command, its score and what it cost."""
     return "\n".join(
-        [*_header(outcome, trial, output), *_lines(content_of(outcome.spec, trial)), ""]
+        [*_header(outcome, trial, output), *_lines(tuned_content(outcome.spec, trial)), ""]
     )
-
-
-def content_of(spec: StudySpec, trial: FrozenTrial) -> dict[str, Any]:
-    """The study's recipe with the overrides of all its trials and of this one; InputError where that recipe has changed."""
-    recipe = Path(spec.recipe)
-    if not recipe.is_file() or digest(recipe) != spec.digest:
-        raise InputError(
-            f"{recipe}, the recipe of the study, is not there or has changed since; restore it first."
-        )
-    args = [*spec.args, *own_overrides(spec, trial), *shared_arguments(spec)]
-    before, values = (dry_run(spec.recipe, each) for each in ([], args))
-    content: dict[str, Any] = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    for key in dict.fromkeys(_keys(args)):
-        if key not in MACHINE and values[key] != before[key]:
-            section, _, name = key.partition(".")
-            place = content.setdefault(section, {}) if name else content
-            place[name or section] = values[key]
-    return content
-
-
-def own_overrides(spec: StudySpec, trial: FrozenTrial) -> list[str]:
-    """What the trial's parameters add to the command line."""
-    return overrides(trial.params, spec.base)
-
-
-def _keys(args: Sequence[str]) -> Iterator[str]:
-    """``model.loss`` for --model.loss, --model.loss=... and --model.loss.dice: the keys of a recipe have two parts."""
-    for part in args:
-        if part.startswith("--"):
-            yield ".".join(part[2:].partition("=")[0].split(".")[:2])
 
 
 def _header(outcome: Outcome, trial: FrozenTrial, output: Path) -> list[str]:

@@ -14,8 +14,8 @@ from rich.table import Table
 from hpo import queue
 from hpo.options import add_engine_options
 from hpo.results.best import is_recipe
-from hpo.results.export import content_of, own_overrides
 from hpo.results.outcome import add_outcome_options, convention_of, name_of, open_outcome
+from hpo.results.tuned_recipe import own_overrides, tuned_content
 from hpo.slots import slots
 from hpo.spec import StudySpec, SweepPoint
 from hpo.storage import resolve
@@ -44,7 +44,7 @@ def main(args: list[str]) -> None:
             f"{name_of(trial)} is the recipe itself, so there is nothing to compare; name another --trial."
         )
     own = [args[1] for args in outcome.spec.replicas.values() if args[0] == "--seed_everything"]
-    first = 1 + max(map(int, [content_of(outcome.spec, trial).get("seed_everything", 42), *own]))
+    first = 1 + max(map(int, [tuned_content(outcome.spec, trial).get("seed_everything", 42), *own]))
     name = f"{outcome.study.study_name}_repeat_{trial.user_attrs['slot']:04d}"
     places = slots(options.workers, options.per_gpu, options.devices_per_trial)
     seeds = range(first, first + options.seeds)  # none of them served the search

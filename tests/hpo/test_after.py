@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from hpo import options, queue, training
 from hpo.results import best, export, outcome, plots, repeat
+from hpo.results.tuned_recipe import tuned_content
 from hpo.spec import StudySpec
 from hpo.study import open_study
 from hpo.trials import make_job, trial_labels
@@ -248,7 +249,7 @@ def test_a_recipe_that_has_changed_since_the_study_is_refused(folder, tmp_path):
     other.write_text("model: {}")
     spec = StudySpec(**found.spec.__dict__ | {"recipe": str(other)})
     with pytest.raises(InputError, match="is not there or has changed since"):
-        export.content_of(spec, found.choose())
+        tuned_content(spec, found.choose())
 
 
 def test_repeat_trains_both_recipes_under_the_same_new_seeds_and_tests_each_once(

@@ -13,7 +13,7 @@ from hpo import queue
 from hpo.spec import StudySpec, SweepPoint
 from hpo.storage import open_storage
 from hpo.study import open_study
-from hpo.trial_process import TrialResult
+from hpo.trial_messages import TrialResult
 from hpo.trials import PRUNERS, SAMPLERS, judge_memory, make_pruner, make_sampler, trial_folder
 from lightning_seg.errors import InputError
 

@@ -11,7 +11,7 @@ from driving import Driven, stop
 from hpo import options, training
 from hpo.recipe import check_space, dry_run
 from hpo.space import read_space
-from hpo.trial_process import TrainingError, TrialJob
+from hpo.trial_messages import TrainingError, TrialJob
 from hpo.trials import make_job, trial_arguments, trial_labels
 from lightning_seg.errors import InputError
 from lightning_seg.runs.checkpoints import read_checkpoint
