@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 import torch
+from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
@@ -44,12 +45,20 @@ class JointStrategy(DDPStrategy):
 class _JointLauncher(_SubprocessScriptLauncher):
     """Lightning's launcher, which starts this command anew for each further device.
 
-    Lightning kills rank 0 where another process fails, and leaves the others alone where rank 0 does.
+    Lightning kills rank 0 without a word where another process fails, and leaves the others alone
+    where rank 0 does. Its observer is therefore not started: it might be faster than ours.
     """
 
-    def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def launch(
+        self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any
+    ) -> Any:
+        environment = self.cluster_environment
+        environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not environment.creates_processes_externally:
+            self._call_children_scripts()
+        _set_num_threads_if_needed(num_processes=self.num_processes)
         try:
-            return super().launch(function, *args, **kwargs)
+            return function(*args, **kwargs)
         except (InputError, torch.OutOfMemoryError):
             raise
         except Exception:
