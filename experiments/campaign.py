@@ -27,6 +27,7 @@ from hpo.space import flags
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.models.frame.listing import count
+from lightning_seg.options import shell_command
 from lightning_seg.runs import Run
 from lightning_seg.tables import Table
 
@@ -298,7 +299,7 @@ def _step(fit: CampaignFit, means: Means, end: float | None, lock: int) -> int:
         str(means.niceness),
         *fit.command(),
     ]
-    print(f"{datetime.now():%H:%M}  lightning-seg {' '.join(fit.command())}", flush=True)
+    print(f"{datetime.now():%H:%M}  {shell_command('lightning-seg', *fit.command())}", flush=True)
     environment = os.environ | {
         "OMP_NUM_THREADS": str(means.threads),
         "MKL_NUM_THREADS": str(means.threads),

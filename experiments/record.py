@@ -17,7 +17,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.evaluation.summary import Scores
 from lightning_seg.files import write_whole
-from lightning_seg.options import OptionParser
+from lightning_seg.options import OptionParser, shell_command
 
 COLUMNS = (
     "recipe",
@@ -68,7 +68,9 @@ def main(args: list[str]) -> None:
         found += tested
     rules = Rules(options.replace, options.allow_changed, options.latency)
     done, refused = record(found, options.results, rules)
-    print(f"{done} recorded in {options.results}; next: python -m experiments leaderboard")
+    place = ["--results", options.results] if options.results != RESULTS else []
+    board = shell_command("python", "-m", "experiments", "leaderboard", *place)
+    print(f"{done} recorded in {options.results}; next: {board}")
     if refused:
         others = f" (So it is with {len(refused)} runs.)" if refused[1:] else ""
         raise InputError(refused[0] + others)
@@ -104,6 +106,7 @@ def record(
     for result in results:
         file = folder / "scores" / result.facts.place
         try:
+            _check_images(result, file, new)
             if not _is_kept(result, file, rules):
                 _check_new(result, file, new, rules)
                 new[file] = result
@@ -142,6 +145,20 @@ def _is_kept(result: RecordedResult, file: Path, rules: Rules) -> bool:
     return True
 
 
+def _check_images(result: RecordedResult, file: Path, new: Mapping[Path, RecordedResult]) -> None:
+    """InputError for a result of other images than those recorded under its protocol."""
+    facts = result.facts
+    pending = [other.facts for place, other in new.items() if place.parent == file.parent]
+    kept = [read_facts(each) for each in file.parent.glob("*.json")]
+    contents = {other.content for other in (*kept, *pending)} - {""}
+    if facts.content and contents - {facts.content}:
+        raise InputError(
+            f"{result.file} is of other images or masks than the results in {file.parent}, though "
+            f"both are under protocol {facts.protocol!r} and bear the same ids; test the run on "
+            "the data of those results, or give these images a protocol of their own."
+        )
+
+
 def _check_new(
     result: RecordedResult, file: Path, new: Mapping[Path, RecordedResult], rules: Rules
 ) -> None:
@@ -157,20 +174,13 @@ def _check_new(
             f"{new[file].file} and {result.file} are two runs of the same training and seed; "
             "record one of them: the better of two is no result."
         )
-    pending = [other for place, other in new.items() if place.parent == file.parent]
+    pending = [other.file for place, other in new.items() if place.parent == file.parent]
     tables = [each for each in file.parent.glob("*.csv") if each != file]
-    tables += [other.file for other in pending]
+    tables += pending
     if tables and ScoreTable.read(tables[0]).ids != result.table.ids:
         raise InputError(
             f"{result.file} holds {len(result.table.ids)} images, not those of {tables[0]}; "
             "test the whole split again."
-        )
-    kept = [read_facts(each) for each in file.parent.glob("*.json")]
-    contents = {other.content for other in (*kept, *(each.facts for each in pending))}
-    if facts.content and contents - {"", facts.content}:
-        raise InputError(
-            f"{result.file} is of other images or masks than the results in {file.parent}, though "
-            "their ids are the same; test the run on the data of those results."
         )
     for name in ("commit", "hardware", "minutes"):
         if not getattr(facts, name):

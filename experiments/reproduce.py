@@ -26,7 +26,7 @@ from lightning_seg.files import write_whole
 from lightning_seg.models import create
 from lightning_seg.models.frame.listing import count
 from lightning_seg.models.frame.weights import find_weights
-from lightning_seg.options import OptionParser
+from lightning_seg.options import OptionParser, shell_command
 
 
 def main(args: list[str]) -> None:
@@ -131,9 +131,9 @@ def _print(
             print(f"\n{len(fits)} fits {title}:")
             for fit in sorted(fits, key=lambda fit: fit.minutes or 0.0):
                 print(f"  {fit.minutes:10,.0f} min  {fit.point:58}  published {fit.published}")
-                print(
-                    f"                  lightning-seg fit -c experiments/{fit.recipe}.yaml {_shell(fit)}".rstrip()
-                )
+                recipe, changes = f"experiments/{fit.recipe}.yaml", override_arguments(fit.changes)
+                command = shell_command("lightning-seg", "fit", "-c", recipe, *changes)
+                print(f"                  {command}")
     reasons: dict[str, list[str]] = {}
     for fit in lacks:
         reasons.setdefault(fit.missing, []).append(fit.point)
@@ -151,12 +151,6 @@ def _print(
                 subsequent_indent="      ",
             )
         )
-
-
-def _shell(fit: Fit) -> str:
-    return " ".join(
-        f"'{a}'" if set(a) & set(" {}[]") else a for a in override_arguments(fit.changes)
-    )
 
 
 def _run(fits: list[Fit], options: argparse.Namespace, more: list[str]) -> None:

@@ -97,8 +97,10 @@ def results_of(
     """
     place = Run.open(run)
     best = place.best
-    for folder in place.score_folders("test"):
-        summary = Summary.read(folder)
+    found = [(Summary.read(folder), folder) for folder in place.score_folders("test")]
+    trained = place.config.get("data") or {}
+    # on its own data before others
+    for summary, folder in sorted(found, key=lambda each: _moved_elsewhere(trained, each[0].data)):
         checkpoint = Path(summary.checkpoint).stem
         # without its checkpoints, a run has the names of their files alone
         chosen = checkpoint.startswith("best") if best is None else checkpoint == best.path.stem

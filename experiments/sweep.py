@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from experiments.facts import slug
 from hpo.options import add_engine_options, check_overrides
 from hpo.recipe import digest, dry_run
 from hpo.slots import slots
@@ -29,7 +30,7 @@ from hpo.study import launch
 from hpo.trials import trial_command
 from hpo.weights import weights_lines
 from lightning_seg.errors import InputError, unknown
-from lightning_seg.options import OptionParser
+from lightning_seg.options import OptionParser, shell_command
 
 _KEYS = {"recipe": str, "models": list, "seeds": list, "folds": list, "overrides": dict}
 
@@ -54,7 +55,7 @@ def main(args: list[str]) -> None:
     spec = _spec(content, options, fixed, name)
     if options.slurm:
         Path(options.slurm).write_text(slurm_array(spec, name, sorted(spec.wanted(options.only))))
-        print(f"sbatch {options.slurm}")
+        print(shell_command("sbatch", options.slurm))
     elif options.dry_run:
         for slot in sorted(spec.wanted(options.only)):
             print(trial_command(spec, slot, []))
@@ -226,7 +227,7 @@ def slurm_array(spec: StudySpec, name: str, slots: Sequence[int]) -> str:
     tasks = f"0-{len(slots) - 1}" if every else ",".join(map(str, slots))
     runs = shlex.quote(spec.runs)
     return _SLURM.format(
-        name=name, tasks=tasks, gpus=spec.devices, commands="\n  ".join(commands), runs=runs
+        name=slug(name), tasks=tasks, gpus=spec.devices, commands="\n  ".join(commands), runs=runs
     )
 
 

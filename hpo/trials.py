@@ -1,6 +1,5 @@
 """From a study to its trials: samplers and pruners by name, and the command of one trial."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from optuna.trial import Trial
 from hpo.space import overrides, parameters, suggest
 from hpo.spec import StudySpec
 from hpo.trial_messages import TrialJob, TrialResult
+from lightning_seg.options import shell_command
 
 SAMPLERS = ("tpe", "gp", "cmaes", "random")
 PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "none")
@@ -89,7 +89,7 @@ def trial_arguments(spec: StudySpec, slot: int, own: list[str]) -> list[str]:
 
 def trial_command(spec: StudySpec, slot: int, own: list[str]) -> str:
     """The trial as a line for the shell."""
-    return shlex.join(["lightning-seg", "fit", *trial_arguments(spec, slot, own)])
+    return shell_command("lightning-seg", "fit", *trial_arguments(spec, slot, own))
 
 
 def trial_folder(spec: StudySpec, slot: int) -> Path:
@@ -117,7 +117,7 @@ def trial_labels(spec: StudySpec, trial: Trial, job: TrialJob) -> dict[str, Any]
     replicas = [
         [*own, "--name", f"{Path(job.folder).name}-{name}"] for name, own in job.replicas.items()
     ]
-    commands = [shlex.join(["lightning-seg", "fit", *job.args, *own]) for own in replicas or [[]]]
+    commands = [shell_command("lightning-seg", "fit", *job.args, *own) for own in replicas or [[]]]
     folders = [f"{job.folder}-{name}" for name in job.replicas] or [job.folder]
     found = {
         "command": " && ".join(commands),

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -53,6 +54,11 @@ def _spell(arg: str) -> str:
     if not re.fullmatch(r"--[a-zA-Z][\w.-]*", name):
         return home_expanded(arg)
     return f"--{name[2:].replace('-', '_')}{equals}{home_expanded(value)}"
+
+
+def shell_command(*words: object) -> str:
+    """A command as it is typed: names with spaces, ``$`` or quotes in them stand in quotes."""
+    return shlex.join(str(word) for word in words)
 
 
 def home_expanded(value: Any) -> Any:

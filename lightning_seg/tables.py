@@ -81,6 +81,16 @@ def _escaped_cell(cell: Any) -> str:
     return str(cell).replace("|", "\\|")
 
 
+def count_text(number: int, thing: str, plural: str = "") -> str:
+    """``1 image``, ``2 images``; ``1,000 colours``.
+
+    Args:
+        thing: the noun, with what stands before it: ``grey value``.
+        plural: where it is not the noun with an s.
+    """
+    return f"{number:,} {thing if number == 1 else plural or f'{thing}s'}"
+
+
 def number_text(value: float | None, digits: int = 4) -> str:
     """``0.8983``."""
     return f"{value:.{digits}f}" if value is not None and isfinite(value) else NONE

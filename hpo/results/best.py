@@ -9,7 +9,7 @@ from rich.table import Table
 from hpo.progress import duration
 from hpo.results.outcome import Outcome, add_outcome_options, name_of, open_outcome, validation
 from hpo.space import inside
-from lightning_seg.options import OptionParser
+from lightning_seg.options import OptionParser, shell_command
 
 
 def main(args: list[str]) -> None:
@@ -73,9 +73,10 @@ def caution(outcome: Outcome, trial: FrozenTrial) -> str:
     start, own = outcome.trials.get(0), ""
     if start and start.state == TrialState.COMPLETE and is_recipe(outcome, start):
         own = f" The recipe itself (trial_0000) has {start.values[0]:.4f}."
+    repeat = shell_command("python", "-m", "hpo", "repeat", "--study", outcome.study.study_name)
     return (
-        f"The best of {judged} validation scores is optimistic: it was chosen for being high, and so was its epoch.{own} "
-        f"Whether tuning helped, the test set says: python -m hpo repeat --study {outcome.study.study_name}"
+        f"The best of {judged} validation scores is optimistic: it was chosen for being high, and "
+        f"so was its epoch.{own} Whether tuning helped, the test set says: {repeat}"
     )
 
 

@@ -15,7 +15,7 @@ from hpo.results.repeat import main as repeat
 from hpo.results.tuned_recipe import tuned_content
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
-from lightning_seg.options import OptionParser
+from lightning_seg.options import OptionParser, shell_command
 from lightning_seg.runs.environment import hardware, read_environment
 
 
@@ -37,9 +37,7 @@ def main(args: list[str]) -> None:
     trial = outcome.choose(options.trial)
     output = options.output or Path("experiments") / f"{Path(outcome.spec.recipe).stem}_tuned.yaml"
     write(output, text(outcome, trial, output), options.replace)
-    print(
-        f"{output}: {name_of(trial)} of study {outcome.study.study_name!r}\n  lightning-seg fit -c {output}"
-    )
+    print(f"{output}: {name_of(trial)} of study {outcome.study.study_name!r}\n{_fit_line(output)}")
     if options.repeat is not None:
         place = ["--storage", options.storage] if options.storage else []
         chosen = [
@@ -82,18 +80,25 @@ def _header(outcome: Outcome, trial: FrozenTrial, output: Path) -> list[str]:
     seconds = [t.user_attrs.get("seconds", 0) for t in outcome.trials.values()]
     paragraphs = [
         f"{Path(spec.recipe).stem}.yaml, tuned: the values of {name_of(trial)} of study {study}.",
-        f"  lightning-seg fit -c {output}",
+        _fit_line(output),
         f"Tuned (untuned): {', '.join(changed)}.",
         f"Chosen as the best of {len(outcome.trials)} trials ({counts[TrialState.PRUNED]} pruned, "
         f"{counts[TrialState.FAIL]} failed; {spec.sampler}) by {spec.objective}, the best epoch of each.",
         f"Validation: {scores(outcome, trial)}. The best of many is optimistic: python -m hpo repeat compares on the test set.",
         f"Cost of all trials: {duration(sum(seconds))} of training, {machine}.",
     ]
-    return [
-        line
-        for p in paragraphs
-        for line in textwrap.wrap(p, 140, initial_indent="# ", subsequent_indent="# ")
-    ]
+    return [line for paragraph in paragraphs for line in _comment(paragraph)]
+
+
+def _fit_line(recipe: Path) -> str:
+    return f"  {shell_command('lightning-seg', 'fit', '-c', recipe)}"
+
+
+def _comment(paragraph: str) -> list[str]:
+    """Lines of a comment; a command, which is indented, stays whole."""
+    if paragraph.startswith("  "):
+        return [f"# {paragraph}"]
+    return textwrap.wrap(paragraph, 140, initial_indent="# ", subsequent_indent="# ")
 
 
 def _sittings(folder: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What a run leaves behind: the score table on disk and on the terminal, the ledger of test
 looks."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import lightning as L
 
 from lightning_seg.callbacks.tensorboard import add_scores
+from lightning_seg.errors import InputError
 from lightning_seg.evaluation.estimates import (
     count_empty,
     estimate_measures,
@@ -40,9 +42,7 @@ class ScoreReport(L.Callback):
         if not trainer.is_global_zero:
             return
         summary = _summary(trainer, pl_module, split)
-        folder = score_folder(trainer, pl_module, split)
-        if summary.partial:
-            folder = partial_folder(folder)
+        folder = report_folder(trainer, pl_module, split)
         if split == "test":  # before its scores are written, so that a kill hides no look
             facts = vars(summary) | {"content": summary.data["digest"]}
             looks = enter_look(run_of(trainer).root, facts)
@@ -57,6 +57,13 @@ class ScoreReport(L.Callback):
                 "looks at this test split by the runs of this folder, this one included: "
                 f"{summary.looks} (ledger.csv)"
             )
+
+
+def report_folder(trainer: Any, pl_module: Any, split: str) -> Path:
+    """Where the scores of a finished test or validation lie, whole or partial."""
+    folder = score_folder(trainer, pl_module, split)
+    images = len(pl_module.scored.table.ids)
+    return partial_folder(folder) if partial_reason(trainer, images, split) else folder
 
 
 def partial_folder(folder: Path) -> Path:
@@ -92,7 +99,7 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
         inference=scoring.inference,
         encoder_weights=pl_module.origin,
         data=images.to_json(),
-        partial=_partial(trainer, len(table.ids), len(data.ids(split)), split),
+        partial=partial_reason(trainer, len(table.ids), split),
         scores=estimate_scores(table, data.hparams["batch_size"]),
         measures=estimate_measures(table),
         nsd_tolerance=NSD_TOLERANCE,
@@ -103,15 +110,47 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
     )
 
 
-def _partial(trainer: Any, images: int, expected: int, split: str) -> str:
-    """Why these are the scores of a part of the split; empty where they are those of all of it."""
+def partial_reason(trainer: Any, images: int, split: str) -> str:
+    """Why these are the scores of a part of the split; empty where they are those of all of it.
+
+    Raises:
+        InputError: images are missing that no option left out.
+    """
+    expected = len(trainer.datamodule.ids(split))
     if images == expected:
         return ""
-    limit = trainer.limit_test_batches if split == "test" else trainer.limit_val_batches
+    asked = _asked_limit(trainer, split)
+    if not asked or images < _limited_images(trainer, split, expected):
+        raise InputError(
+            f"the score table holds {images} of the {expected} {split} images, and no option left "
+            "the others out; nothing is kept of it: see that as many processes started as "
+            "trainer.devices and trainer.num_nodes say, and score again."
+        )
+    return f"{images} of {expected} images ({asked})"
+
+
+def _limited_images(trainer: Any, split: str, expected: int) -> int:
+    """How many images the limit of batches leaves, on any number of processes."""
+    limit, size = _batch_limit(trainer, split), trainer.datamodule.hparams["batch_size"]
+    batches = limit if isinstance(limit, int) else int(limit * math.ceil(expected / size))
+    return min(expected, batches * size)
+
+
+def _batch_limit(trainer: Any, split: str) -> int | float:
+    limit: int | float = getattr(trainer, f"limit_{split}_batches")
+    return limit
+
+
+def _asked_limit(trainer: Any, split: str) -> str:
+    """The option of the trainer that leaves images out, with its value; empty where none does."""
+    limit = _batch_limit(trainer, split)
+    if trainer.fast_dev_run:
+        return f"fast_dev_run {trainer.fast_dev_run}"
+    # it sets the limit of validation, too
+    if split == "val" and trainer.overfit_batches:
+        return f"overfit_batches {trainer.overfit_batches}"
     everything = isinstance(limit, float) and limit == 1.0  # 1 is one batch
-    asked = "" if everything else f"limit_{split}_batches {limit}"
-    asked = f"fast_dev_run {trainer.fast_dev_run}" if trainer.fast_dev_run else asked
-    return f"{images} of {expected} images ({asked or 'the others reached no score table'})"
+    return "" if everything else f"limit_{split}_batches {limit}"
 
 
 def _over_thresholds(scored: ScoredEpoch, scoring: Scoring) -> tuple[Numbers, Numbers]:

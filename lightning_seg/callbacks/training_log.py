@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_seg.options import shell_command
 from lightning_seg.runs.trained_on import other_images
 from lightning_seg.training.checkpointing import BestCheckpoint
 from lightning_seg.training.run_place import run_of
@@ -80,7 +81,8 @@ class TrainingLog(L.Callback):
         last = run_of(trainer).last if trainer.state.fn == "fit" else None
         again = "no epoch was finished"
         if last is not None:
-            again = f"go on with: lightning-seg fit --ckpt_path {last.path}"
+            command = shell_command("lightning-seg", "fit", "--ckpt_path", last.path)
+            again = f"go on with: {command}"
         print(f"interrupted in epoch {trainer.current_epoch + 1}; {again}", file=sys.stderr)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
@@ -95,10 +97,11 @@ class TrainingLog(L.Callback):
         else:
             print(f"no best checkpoint: no validation found {best.monitor}")
         if isinstance(trainer.logger, TensorBoardLogger):
-            where = run.folder.parent
-            print(f"TensorBoard:      {run.folder}  (open: tensorboard --logdir {where})")
+            command = shell_command("tensorboard", "--logdir", run.folder.parent)
+            print(f"TensorBoard:      {run.folder}  (open: {command})")
         if path:
-            print(f"next:             lightning-seg test --ckpt_path {path}")
+            command = shell_command("lightning-seg", "test", "--ckpt_path", path)
+            print(f"next:             {command}")
 
 
 def _training_facts(trainer: Any, pl_module: Any, precision_note: str) -> Iterator[tuple[str, str]]:

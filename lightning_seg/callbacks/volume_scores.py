@@ -24,12 +24,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_seg.callbacks.scores import report_folder
 from lightning_seg.evaluation import bca, per_image
 from lightning_seg.evaluation.boundary import boundary_scores
 from lightning_seg.evaluation.intervals import mean_of
 from lightning_seg.evaluation.summary import Estimate, VolumeSummary, find_summary
 from lightning_seg.files import write_whole
-from lightning_seg.inference.pictures import score_folder
 from lightning_seg.inference.whole_scans import scans_of
 from lightning_seg.reports.printing import print_volumes
 
@@ -223,7 +223,7 @@ class VolumeScores(L.Callback):
         volumes, self._volumes = self._volumes, None
         if volumes is None or not trainer.is_global_zero:
             return
-        folder = score_folder(trainer, pl_module, split)
+        folder = report_folder(trainer, pl_module, split)
         rows = [row for scan in sorted(volumes.rows) for row in volumes.rows[scan]]
         text = io.StringIO(newline="")
         csv.writer(text).writerows([HEADER, *rows])

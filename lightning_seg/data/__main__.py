@@ -15,7 +15,7 @@ from lightning_seg.data.rules import SEED, resolve
 from lightning_seg.data.sources.base import DATASETS, Source, source_class
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
 from lightning_seg.errors import InputError, one_sentence, unknown
-from lightning_seg.options import OptionParser
+from lightning_seg.options import OptionParser, shell_command
 
 RULES = """
 Rules that split any data set when it is opened (see lightning_seg.data.rules), each keeping groups whole:
@@ -315,7 +315,8 @@ def _prepare(options: argparse.Namespace) -> None:
         print(
             "regions of interest (fields of view) are not carried along: the data set `folder` knows none"
         )
-    print(f"train on them: lightning-seg fit -c <recipe> -c {options.output / 'data.yaml'}")
+    data_file = shell_command(options.output / "data.yaml")
+    print(f"train on them: lightning-seg fit -c <recipe> -c {data_file}")
 
 
 if __name__ == "__main__":

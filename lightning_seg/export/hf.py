@@ -27,6 +27,7 @@ from lightning_seg.export.card import CODE_LICENSE, card
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.models import arguments, find
 from lightning_seg.models.frame.normalization import ImageNetwork
+from lightning_seg.options import shell_command
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.naming import named_checkpoint
@@ -54,13 +55,17 @@ def main(args: Sequence[str]) -> None:
         options.license,
         options.overwrite,
     )
-    push = f"lightning-seg push {options.output} --repo-id {options.repo_id}"
+    upload = "export with --repo-id, which the card names, then lightning-seg push"
+    if options.repo_id:
+        upload = shell_command(
+            "lightning-seg", "push", options.output, "--repo-id", options.repo_id
+        )
     print(
         f"exported:  {options.output}\n"
         f"checked without lightning_seg: logits differ by at most {found.logits:.1e} (allowed "
         f"{TOLERANCE:g}), "
         f"{found.pixels:.3%} of the scaled pixels by {found.grey_levels} grey level\n"
-        f"upload:  {push if options.repo_id else 'export with --repo-id, which the card names, then lightning-seg push'}"
+        f"upload:  {upload}"
     )
 
 

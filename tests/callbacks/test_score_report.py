@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 
 from experiments.runs import results_of
 from lightning_seg import cli
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Summary
 from lightning_seg.reports.run_page import open_run, report
 from lightning_seg.runs.scored_models import find_scores
@@ -79,3 +82,29 @@ def test_the_report_shows_the_whole_split_first_and_marks_the_part(run: Path) ->
     assert "PARTIAL" in page
     for result in opened.results:
         assert result.summary.partial in page
+
+
+def test_the_option_that_leaves_images_out_is_named(run: Path) -> None:
+    best = ["--ckpt_path", "best", "--runs", str(run.parents[1]), "--name", "a"]
+    cli.run(["validate", *best, "--trainer.overfit_batches", "1"])
+    part = Summary.read(next(run.glob("partial-val-tiny/*")))
+    assert part.partial == "2 of 3 images (overfit_batches 1)"
+
+
+@pytest.mark.parametrize("limit", [[], ["--trainer.limit_test_batches", "2"]])
+def test_a_table_that_lacks_images_for_no_known_reason_is_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch, limit: list[str]
+) -> None:
+    """One of two processes that was started without the other, as under a scheduler."""
+    before = {file: file.read_bytes() for file in run.rglob("*s.csv")}
+
+    def half(module: SegmentationDataModule, split: str) -> object:
+        data = module._datasets[split]
+        sampler = UnrepeatedDistributedSampler(data, 2, 1, shuffle=False)
+        return module._loader(data, sampler, drop_last=False)
+
+    monkeypatch.setattr(SegmentationDataModule, "_in_order", half)
+    best = ["--ckpt_path", "best", "--runs", str(run.parents[1]), "--name", "a"]
+    with pytest.raises(InputError, match="holds 2 of the 5 test images, and no option left"):
+        cli.run(["test", *best, *limit])
+    assert {file: file.read_bytes() for file in run.rglob("*s.csv")} == before

@@ -248,6 +248,20 @@ def test_test_writes_a_row_for_each_scan_and_class(tested: tuple[Path, Callable[
     assert summary["scores"]["liver"]["dice"]["volume"]["value"] == pytest.approx(np.mean(liver))
 
 
+def test_a_part_of_the_scans_leaves_the_scores_of_all_as_they_are(
+    tested: tuple[Path, Callable[..., Any]],
+) -> None:
+    _, whole, place = tested[1]("test")
+    before = (place / "volumes.csv").read_bytes()
+    rows, part, apart = tested[1]("test", "--trainer.limit_test_batches", 2)
+    assert apart.parent.name == f"partial-{place.parent.name}"
+    assert len(rows) < len(list(csv.DictReader(before.decode().splitlines())))
+    assert part["partial"].startswith("6 of ")
+    assert part["volumes"]["incomplete"]
+    assert (place / "volumes.csv").read_bytes() == before
+    assert json.loads((place / "summary.json").read_text(encoding="utf-8")) == whole
+
+
 def test_native_scores_use_the_spacing_of_the_scan(tested: tuple[Path, Callable[..., Any]]) -> None:
     rows, _, place = tested[1]("validate", "--score_at", "native")
     assert place.name.endswith("-native")

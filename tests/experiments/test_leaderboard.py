@@ -566,6 +566,25 @@ def test_a_test_of_a_part_of_the_images_is_not_recorded_among_others(tmp_path: P
         record([str(part), "--results", str(tmp_path)])
 
 
+def test_of_one_run_the_test_on_other_images_is_not_recorded_as_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "a", 0.8, data={"root": "", "digest": "00"})
+    elsewhere = make_run(tmp_path / "b", 0.6, data={"root": "/other", "digest": "11"})
+    [own], [other] = ([*each.glob("test-*")] for each in (run, elsewhere))
+    # its name comes before that of the run's own data
+    other.rename(own.with_name("test-elsewhere"))
+    results = ["--results", str(tmp_path)]
+    for _ in range(2):  # also where the first is there already
+        with pytest.raises(InputError, match=r"test-elsewhere.* is of other images or masks than"):
+            record([str(run), *results])
+        [table] = tmp_path.glob("scores/*/*.csv")
+        assert table.read_bytes() == next(own.glob("*/scores.csv")).read_bytes()
+    with pytest.raises(InputError, match="is of other images"):
+        record([str(run), *results, "--replace"])
+    assert table.read_bytes() == next(own.glob("*/scores.csv")).read_bytes()
+
+
 def test_the_same_network_with_test_time_augmentation_is_a_line_of_its_own(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", 0.8)
     more = make_run(tmp_path / "b", 0.85, inference="tta=flips-post=largest-")

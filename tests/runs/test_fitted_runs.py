@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -63,6 +65,16 @@ def test_the_folder_is_complete_without_tensorboard_and_nothing_speaks_of_it(
     assert run.environment["name"] == "demo"
     assert run.ending.text == "complete, 1 epochs"
     assert len(run.score_folders("test")) == 1
+
+
+def test_commands_that_are_printed_can_be_pasted(fit, capsys):
+    run = fit("it's my $run", "--trainer.max_epochs", "1")
+    printed = capsys.readouterr().out
+    next_command = re.search(r"^next: +(.*)$", printed, re.M)[1]
+    test = ["lightning-seg", "test", "--ckpt_path", str(run.best.path)]
+    assert shlex.split(next_command) == test
+    tensorboard = re.search(r"open: (.*)\)$", printed, re.M)[1]
+    assert shlex.split(tensorboard) == ["tensorboard", "--logdir", str(run.folder.parent)]
 
 
 def test_a_branch_from_best_is_what_best_and_last_mean_afterwards(fit):

@@ -9,6 +9,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from lightning_seg.errors import InputError
 COLOUR = 1 << 24  # marks a packed colour, 0x1rrggbb, so that black is not the label 0
 USUAL_THRESHOLD = 127
 _TOLERANCE = 40  # between the channels of a grey picture
+_WHITES = (255, 65535, 0xFFFFFF)  # of 8 and 16 bits, and as a packed colour
 _BLACK, _WHITE = 50, 205  # compressed black and white, near an edge
 _FLAT = 8  # and far from all edges
 _EDGE, _FAR = 4, 12  # pixels over which an edge blurs, and to which its noise reaches
@@ -45,20 +47,34 @@ _CURES = {
 }
 
 
+class MarkedMask(NamedTuple):
+    """A mask of one class, and how its file marks the class.
+
+    Attributes:
+        mask: (H, W) uint8 in {0, 1}.
+        mark: ``white``, or the number or colour of the class; empty where there is none of it, or
+            a threshold told it.
+    """
+
+    mask: np.ndarray
+    mark: str
+
+
 def read_mask(path: Path, threshold: int | None = None) -> np.ndarray:
     """The mask as (H, W) uint8 in {0, 1}; InputError for a picture that is no mask of one class.
 
     Args:
         threshold: the class is where the grey value is larger; None: as the file's values say.
     """
-    return decoded(
-        path,
-        lambda picture, name: (
-            _told_by_values(picture, name)
-            if threshold is None
-            else _told_by_threshold(picture, name, threshold)
-        ),
-    )
+    return read_marked_mask(path, threshold).mask
+
+
+def read_marked_mask(path: Path, threshold: int | None = None) -> MarkedMask:
+    """As `read_mask`, with the value that marks the class."""
+    if threshold is None:
+        return decoded(path, _told_by_values)
+    mask = decoded(path, lambda picture, name: _told_by_threshold(picture, name, threshold))
+    return MarkedMask(mask, "")
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -69,6 +85,11 @@ def read_labels(path: Path) -> np.ndarray:
 def read_colours(path: Path) -> np.ndarray:
     """The colours of a label picture, (H, W) int64, packed as ``0x1rrggbb``."""
     return decoded(path, _packed_colours)
+
+
+def read_palette(path: Path) -> dict[int, str]:
+    """Number -> colour of a picture with a palette; empty for others."""
+    return decoded(path, lambda picture, name: _palette_colours(picture))
 
 
 def read_nonzero(path: Path) -> np.ndarray:
@@ -101,15 +122,21 @@ def check_threshold(mask_threshold: int | None) -> None:
         raise InputError(f"mask_threshold is {mask_threshold}; give a grey value from 0 to 254.")
 
 
-def _told_by_values(picture: Image.Image, path: Path) -> np.ndarray:
+def _told_by_values(picture: Image.Image, path: Path) -> MarkedMask:
     if is_lossy(picture):
-        return _black_and_white(picture, path)
+        bright = _black_and_white(picture, path)
+        return MarkedMask(bright, "white" if bright.any() else "")
     values = _stored_values(picture, path)
-    found = distinct_values(values)
-    full = found in ([1], [255], [65535], [0xFFFFFF])
+    found, coloured = distinct_values(values), values.dtype == np.int64
+    full = found == [1] or (found[0] in _WHITES and len(found) == 1)
     if not full and (found[0] != 0 or len(found) > 2):
-        raise InputError(_strange_values(path, found, values.dtype == np.int64))
-    return (values != 0).astype(np.uint8)
+        raise InputError(_strange_values(path, found, coloured))
+    mark = _value_name(found[-1], coloured) if found[-1] else ""
+    return MarkedMask((values != 0).astype(np.uint8), "white" if found[-1] in _WHITES else mark)
+
+
+def _value_name(value: float, coloured: bool) -> str:
+    return f"#{int(value):06x}" if coloured else f"{value:g}"
 
 
 def distinct_values(values: np.ndarray) -> Sequence[float]:
@@ -125,7 +152,7 @@ def _strange_values(
     coloured: bool,
 ) -> str:
     kind = "colours" if coloured else "grey values"
-    names = [f"#{int(value):06x}" if coloured else f"{value:g}" for value in found]
+    names = [_value_name(value, coloured) for value in found]
     few = len(names) <= _SHOWN
     listing = ", ".join(names) if few else f"{', '.join(names[:3])}, ... {names[-1]}"
     exchanged = "" if few else "see that the folders of images and masks are not exchanged, or "
@@ -166,6 +193,14 @@ def _refuse_hidden_numbers(picture: Image.Image, path: Path) -> None:
             f"{path} holds {len(numbers)} numbers, which its palette shows in {len(colours)} "
             "colours; give `labels` (they read the numbers), or store the mask without a palette."
         )
+
+
+def _palette_colours(picture: Image.Image) -> dict[int, str]:
+    if picture.mode != "P":
+        return {}
+    parts = picture.getpalette("RGB") or []
+    triples = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    return {number: "#{:02x}{:02x}{:02x}".format(*rgb) for number, rgb in enumerate(triples)}
 
 
 def _black_and_white(picture: Image.Image, path: Path) -> np.ndarray:
@@ -289,6 +324,13 @@ def _is_finite(values: np.ndarray) -> bool:
 
 def _nonzero(picture: Image.Image, path: Path) -> np.ndarray:
     _refuse_lossy(picture, path)
+    zero = _palette_colours(picture).get(0, "#000000")
+    if zero != "#000000" and not np.array(picture).all():
+        raise InputError(
+            f"{path} has a palette that shows the number 0 as {zero}, so whether 0 or black is the "
+            "background is not known; name the colours of the class in labels, or store the mask "
+            "without a palette."
+        )
     return (_stored_values(picture, path) != 0).astype(np.uint8)
 
 

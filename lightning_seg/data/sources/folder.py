@@ -18,11 +18,12 @@ from lightning_seg.data.reading.masks import (
     check_threshold,
     read_colours,
     read_labels,
-    read_mask,
+    read_marked_mask,
     read_nonzero,
 )
 from lightning_seg.data.reading.pictures import read_grey, read_image
 from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.sources.base.alike_masks import AlikeMasks
 from lightning_seg.data.sources.base.labels import (
     Label,
     label_value,
@@ -107,7 +108,10 @@ class Folder:
             self._rows = read_table(root)
         else:
             self._rows = self._paired(root / images, root / masks, mask_suffix, group_pattern)
+        for row in self._rows.values():
+            _refuse_itself(row)
         self.ids = sorted(self._rows)
+        self._alike = AlikeMasks([path for id in self.ids for path in self._rows[id].masks])
         self.groups = {id: row.group for id, row in self._rows.items()}
         self.assigned = {id: row.split for id, row in self._rows.items() if row.split}
 
@@ -158,8 +162,8 @@ class Folder:
         if self._nonzero:
             return read_nonzero(path)[..., None], None
         if self._labels is None:
-            return read_mask(path, self.mask_threshold)[..., None], None
-        values = read_colours(path) if self._colours else read_labels(path)
+            return self._told_mask(path)[..., None], None
+        values = read_colours(path) if self._colours else self._label_numbers(path)
         legal = self._of_classes() | {*self._background, *self._ignore}
         strange = sorted(set(np.unique(values).tolist()) - legal)
         if strange:
@@ -174,10 +178,20 @@ class Folder:
             return masks, None
         return masks, np.where(np.isin(values, self._ignore), 0, 2).astype(np.uint8)
 
+    def _told_mask(self, path: Path) -> np.ndarray:
+        mask, mark = read_marked_mask(path, self.mask_threshold)
+        self._alike.check_mark(path, mark)
+        return mask
+
+    def _label_numbers(self, path: Path) -> np.ndarray:
+        values = read_labels(path)
+        self._alike.check_palette(path, values)
+        return values
+
     def _paired(
         self, images_dir: Path, masks_dir: Path, suffix: str, pattern: str | None
     ) -> dict[str, TableRow]:
-        one_folder = images_dir == masks_dir
+        one_folder = images_dir.resolve() == masks_dir.resolve()
         known = find_pictures(images_dir, True, None if one_folder else masks_dir, self.aside)
         others = None if one_folder else images_dir
         masks = known if one_folder else find_pictures(masks_dir, True, others, self.aside)
@@ -209,6 +223,17 @@ def _checked_root(root: Path | None) -> Path:
             f"folder: the root {str(root)!r} does not exist; give a folder or a CSV file."
         )
     return root
+
+
+def _refuse_itself(row: TableRow) -> None:
+    """InputError where one file is image and mask: under two names, or behind a link."""
+    image = row.image.resolve()
+    for mask in row.masks:
+        if mask.resolve() == image:
+            raise InputError(
+                f"{row.image} and its mask {mask} are one and the same file; see that links and "
+                "names lead to images and to masks."
+            )
 
 
 def _is_nonzero(labels: object, classes: Sequence[str]) -> bool:

@@ -2,7 +2,6 @@
 whether to trust and like it."""
 
 import os
-import shlex
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.files import write_whole
-from lightning_seg.options import OptionParser
+from lightning_seg.options import OptionParser, shell_command
 from lightning_seg.reports.printing import EMPTY_RULE, other_scores
 from lightning_seg.reports.run_page._figures import (
     Figure,
@@ -261,7 +260,7 @@ def commands(run: ReportedRun) -> list[str]:
     whole = [result for result in run.results if not result.summary.partial]
     lines += [_scoring(run, result, where) for result in whole]
     lines.append(["lightning-seg", "report", os.path.join(shown, run.name)])
-    return [shlex.join(line) for line in lines]
+    return [shell_command(*line) for line in lines]
 
 
 def _scoring(

@@ -19,6 +19,7 @@ from lightning_seg.data.check import candidates as search
 from lightning_seg.data.check.duplicates import find_duplicates
 from lightning_seg.data.check.facts import Facts, gather
 from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.sources.base.pairs import Pairs
 from lightning_seg.data.sources.folder import Folder
 from lightning_seg.data.splits import make_split
 from lightning_seg.errors import InputError
@@ -472,6 +473,16 @@ def test_masks_whose_one_value_differs_may_be_of_several_classes(tmp_path: Path)
         labels = np.asarray(Image.open(path)) // 255 * (1 + index % 2)
         Image.fromarray(labels.astype(np.uint8)).save(path)
     report = examine_data("folder", Folder(root), [], near=False)
+    assert (len(report.damages), report.exit_code) == (2, 1)
+    assert "marks its class by 2, and" in report.damages[0].sentence
+    # a data set of a known owner is read, and the values are seen
+    report = examine_data("own", _Own(root), [], near=False)
     [line] = [line for line in summary.lines(report) if line.title == "mask values"]
     assert line.level == "amber"
     assert line.text.endswith("1 in 3, 2 in 2")
+
+
+class _Own(Pairs):
+    classes = ("polyp",)
+    names = ("own",)
+    title = "own"

@@ -338,3 +338,84 @@ def test_a_table_may_name_files_from_ones_home(
     path = table(tmp_path, "id,image,mask\nx,~/images/a.png,home/masks/a.png\n")
     assert Folder(path).read("x").mask.sum() == (LABELS > 0).sum()
     assert Folder(Path("~")).ids == ["a", "b"]
+
+
+def test_masks_that_mark_their_class_by_different_values_are_refused(tmp_path: Path) -> None:
+    shape = (LABELS > 0).astype(np.uint8)
+    write(tmp_path, shape, ("b", "c"))
+    save(tmp_path / "images" / "a.png", np.full((20, 30, 3), 7, np.uint8))
+    save(tmp_path / "masks" / "a.png", 0 * shape)  # an empty mask marks nothing
+    assert Folder(tmp_path).read("c").mask.sum() == shape.sum()
+    for other, said in ((2 * shape, "2"), (255 * shape, "white"), (rgb(shape), "#ff0000")):
+        save(tmp_path / "masks" / "c.png", other)
+        with pytest.raises(
+            InputError, match=rf"c\.png marks its class by {said}, and .*b\.png by 1"
+        ):
+            Folder(tmp_path).read("c")  # a source that has read no other mask, as from a cache
+        read = Folder(tmp_path, labels="nonzero").read
+        assert read("b").mask.sum() == read("c").mask.sum() == shape.sum()
+
+
+def rgb(mask: np.ndarray) -> np.ndarray:
+    return mask[..., None] * np.array([255, 0, 0], np.uint8)
+
+
+def test_white_of_8_and_of_16_bits_is_one_mark(tmp_path: Path) -> None:
+    write(tmp_path, 255 * (LABELS > 0).astype(np.uint8))
+    save(tmp_path / "masks" / "b.png", 65535 * (LABELS > 0).astype(np.uint16))
+    assert Folder(tmp_path).read("b").mask.sum() == (LABELS > 0).sum()
+
+
+def save_indexed(path: Path, numbers: np.ndarray, palette: list[int]) -> None:
+    picture = Image.fromarray(numbers, "P")
+    picture.putpalette(palette)
+    picture.save(path)
+
+
+def test_palettes_that_exchange_colours_are_refused_where_numbers_are_read(tmp_path: Path) -> None:
+    black, red, green, blue = [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]
+    write(tmp_path, LABELS)
+    save_indexed(tmp_path / "masks" / "a.png", LABELS, black + red + green)
+    save_indexed(tmp_path / "masks" / "b.png", LABELS, black + red + blue)
+    classes = ("liver", "tumour")
+    assert Folder(tmp_path, classes=classes).read("b").mask[..., 1].sum() == (LABELS == 2).sum()
+    save_indexed(tmp_path / "masks" / "b.png", LABELS, black + green + red)
+    with pytest.raises(InputError, match=r"shows #00ff00 where its number is 1, .* where it is 2"):
+        Folder(tmp_path, classes=classes).read("b")
+    colours = ("#ff0000", "#00ff00")
+    mask = Folder(tmp_path, classes=classes, labels=colours).read("b").mask
+    assert np.array_equal(mask, np.stack([LABELS == 2, LABELS == 1], axis=2))
+
+
+def test_a_palette_whose_0_is_not_black_leaves_the_background_of_instances_open(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, LABELS)
+    save_indexed(tmp_path / "masks" / "b.png", LABELS, [68, 1, 84, 0, 0, 0, 9, 9, 9])
+    with pytest.raises(InputError, match=r"shows the number 0 as #440154"):
+        Folder(tmp_path, labels="nonzero").read("b")
+
+
+def test_a_picture_is_not_its_own_mask_under_any_name(tmp_path: Path) -> None:
+    write(tmp_path, 255 * (LABELS > 0).astype(np.uint8))
+    for path in (tmp_path / "masks").iterdir():
+        path.unlink()
+        path.symlink_to(tmp_path / "images" / path.name)
+    with pytest.raises(InputError, match=r"a\.png and its mask .* are one and the same file"):
+        Folder(tmp_path)
+    (tmp_path / "linked").symlink_to(tmp_path / "images")
+    with pytest.raises(InputError, match="are one and the same file"):
+        Folder(tmp_path, masks="linked")
+
+
+def test_a_linked_folder_of_masks_is_that_folder(tmp_path: Path) -> None:
+    root = write(tmp_path / "set", 255 * (LABELS > 0).astype(np.uint8))
+    (root / "masks").rename(tmp_path / "elsewhere")
+    (root / "masks").symlink_to(tmp_path / "elsewhere")
+    assert Folder(root).read("a").mask.sum() == (LABELS > 0).sum()
+    # masks below the images, under a name that leads there
+    inner = root / "images" / "truth"
+    (tmp_path / "elsewhere").rename(inner)
+    (root / "masks").unlink()
+    (root / "masks").symlink_to(inner)
+    assert Folder(root).ids == ["a", "b"]

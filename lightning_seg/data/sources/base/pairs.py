@@ -198,8 +198,12 @@ def find_pictures(
 
 
 def _files_of(folder: Path, without: Path | None) -> Iterator[Path]:
+    """``without`` is known by the place to which links lead."""
+    inner = without.resolve() if without is not None else folder
+    is_below = folder.resolve() in inner.parents
     for path in walk_files(folder):
-        if without is None or without not in path.parents:
+        # a file may itself be a link that leads there
+        if not is_below or inner not in (path.parent.resolve() / path.name).parents:
             yield path
 
 
