@@ -12,6 +12,7 @@ ROOMS = [
     "files",
     "options",
     "tables",
+    "plots",
     "models",
     "data",
     "evaluation",
@@ -27,6 +28,7 @@ ROOMS = [
     "__main__",
 ]
 NARROWER = {
+    "plots": set(),
     "models": {"errors", "tables"},
     "data": {"errors", "files", "options", "tables"},
     "evaluation": {"errors", "files", "options", "tables", "data"},

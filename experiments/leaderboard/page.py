@@ -8,6 +8,7 @@ from markupsafe import Markup
 from experiments.leaderboard import plots, text
 from experiments.leaderboard.boards import Board
 from experiments.leaderboard.columns import CONVENTIONS, columns
+from lightning_seg.plots import PLOT_STYLE, draw_svg
 
 
 def html(content: text.LeaderboardContent) -> str:
@@ -27,6 +28,7 @@ def html(content: text.LeaderboardContent) -> str:
         for key, boards in content.by_images.items()
     ]
     return environment.get_template("page.html").render(
+        plot_style=Markup(PLOT_STYLE),
         introduction=text.INTRODUCTION,
         sections=sections,
         elsewhere=text.ELSEWHERE,
@@ -42,19 +44,19 @@ def _board(board: Board) -> dict[str, Any]:
         "columns": shown,
         "rows": [[_cell(column, line) for column in shown] for line in board.lines],
         "standings": [line.standing for line in board.lines],
-        "plots": [
-            {"title": title, "svg": Markup(svg)}
-            for title, svg in (
-                ("Accuracy and cost", plots.pareto(board)),
-                ("Ranks, 95 % intervals", plots.ranks(board)),
-                (
-                    "Every test image",
-                    plots.strips(board) if board.key.convention == "image" else "",
-                ),
-            )
-            if svg
-        ],
+        "plots": _plots(board),
     }
+
+
+def _plots(board: Board) -> list[dict[str, str]]:
+    """The plots that the board has enough lines for, with their titles."""
+    named = {
+        "Accuracy and cost": plots.pareto(board),
+        "Ranks, 95 % intervals": plots.ranks(board),
+    }
+    if board.key.convention == "image":
+        named["Every test image"] = plots.strips(board)
+    return [{"title": title, "svg": draw_svg(plot)} for title, plot in named.items() if plot]
 
 
 def _cell(column: Any, line: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.models.frame.normalization import ImageNetwork
 from lightning_seg.options import OptionParser
+from lightning_seg.plots import Axis, Plot, write_picture
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.trained_network import read_network
@@ -174,20 +175,18 @@ def draw_similarity(
     titles: tuple[str, str],
 ) -> None:
     """The heat map as PNG, input at the bottom left."""
-    from matplotlib.figure import Figure
+    alt = "linear CKA (unbiased HSIC, minibatches)"
+    across = _layer_axis(columns, f"{titles[1]}; colours: {alt}", turned=True)
+    plot = Plot(across, _layer_axis(rows, titles[0]), alt, height=800, width=900, margin=48)
+    plot.cells(similarity.double().numpy())
+    write_picture(path, plot)
 
-    figure = Figure(figsize=(9, 8), layout="constrained")
-    axes = figure.add_subplot()
-    picture = axes.imshow(
-        similarity.numpy(), origin="lower", vmin=0, vmax=1, cmap="magma", aspect="auto"
-    )
-    for axis, names, title in ((axes.yaxis, rows, titles[0]), (axes.xaxis, columns, titles[1])):
-        every = math.ceil(len(names) / 40)
-        axis.set_ticks(range(0, len(names), every), names[::every], fontsize=5)
-        axis.set_label_text(f"layers of {title}")
-    axes.tick_params(axis="x", rotation=90)
-    figure.colorbar(picture, label="linear CKA (unbiased HSIC, minibatches)")
-    figure.savefig(path, dpi=150)
+
+def _layer_axis(names: list[str], title: str, turned: bool = False) -> Axis:
+    """An axis of layers; there is room for the names of forty."""
+    every = math.ceil(len(names) / 40)
+    shown = tuple(name if place % every == 0 else "" for place, name in enumerate(names))
+    return Axis(f"layers of {title}", -0.5, len(names) - 0.5, names=shown, turned=turned)
 
 
 def write_table(

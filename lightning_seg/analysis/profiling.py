@@ -27,6 +27,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.models import create
 from lightning_seg.models.frame.listing import count
 from lightning_seg.options import OptionParser
+from lightning_seg.plots import Axis, Plot, write_picture
 from lightning_seg.runs.gpus import check_gpus_usable
 
 CONVENTION = (
@@ -240,29 +241,25 @@ def _milliseconds(timing: Timing) -> str:
     return f"{median:.1f} [{lower:.1f}, {upper:.1f}]"
 
 
-def plot(profiles: Sequence[Profile], path: Path) -> None:
-    """Parameters versus multiply-adds, both logarithmic, as PNG."""
-    from matplotlib.figure import Figure
+def profiles_plot(profiles: Sequence[Profile]) -> Plot:
+    """Draw parameters against multiply-adds, both logarithmic."""
+    parameters = [p.parameters / 1e6 for p in profiles]
+    gmacs = [p.macs / 1e9 for p in profiles]
+    size = profiles[0].size
+    across = _log_axis("parameters, millions", parameters)
+    up = _log_axis(f"GMACs of one image of {size} x {size} (attention included)", gmacs)
+    plot = Plot(across, up, "Parameters against multiply-adds", height=480, width=640)
+    plot.dots(parameters, gmacs, "s1")
+    for p, x, y in zip(profiles, parameters, gmacs, strict=True):
+        # a label stays inside the frame
+        text, anchor = (f"{p.model}  ", "end") if across.at(x) > 0.6 else (f"  {p.model}", "start")
+        plot.text(x, y, text, "label", anchor)
+    return plot
 
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    axes = figure.add_subplot(xscale="log", yscale="log")
-    axes.scatter([p.parameters / 1e6 for p in profiles], [p.macs / 1e9 for p in profiles])
-    for p in profiles:
-        axes.annotate(
-            p.model,
-            (p.parameters / 1e6, p.macs / 1e9),
-            (4, 4),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    axes.margins(0.15)
-    axes.set_xlabel("parameters, millions")
-    axes.set_ylabel(
-        f"GMACs of one image of {profiles[0].size} x {profiles[0].size} (multiply-adds, attention "
-        "included)"
-    )
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150, format="png")
+
+def _log_axis(label: str, values: Sequence[float]) -> Axis:
+    """An axis with a margin around the values."""
+    return Axis(label, min(values) / 1.5, max(values) * 1.5, log=True)
 
 
 def main(args: list[str]) -> None:
@@ -303,7 +300,7 @@ def main(args: list[str]) -> None:
                 options.json, {"environment": where, "convention": convention, "profiles": profiles}
             )
         if options.plot:
-            plot(profiles, Path(options.plot))
+            write_picture(Path(options.plot), profiles_plot(profiles))
     except OSError as error:
         raise InputError(f"cannot write: {error}; give a path in a folder that exists.") from error
 

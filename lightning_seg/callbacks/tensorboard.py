@@ -4,24 +4,23 @@ tables."""
 import json
 from typing import Any
 
-import cv2
 import lightning as L
-import numpy as np
 import torch
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
-from numpy.typing import NDArray
 from torch.utils.tensorboard.summary import hparams
 
 from lightning_seg.evaluation.curves import calibration_of, pr_curve, reliability
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.inference.pictures import contact_sheet, of_slices
+from lightning_seg.plots import draw_picture
 from lightning_seg.reports.printing import (
     OVERLAP_HEADER,
     headline,
     other_scores,
     overlap_rows,
 )
+from lightning_seg.reports.reliability import reliability_plot
 from lightning_seg.tables import Table
 from lightning_seg.training.run_place import run_of
 
@@ -32,7 +31,6 @@ TESTED = (
     "test/iou",
     "test/iou_image",
 )  # shown beside the hyper-parameters, never monitored
-DIAGRAM = 288  # side of the reliability diagram in pixels
 
 
 class Dashboard(L.Callback):
@@ -193,33 +191,5 @@ def _add_probabilities(writer: Any, stage: str, pl_module: Any, step: int) -> No
         writer.add_pr_curve_raw(
             f"{stage}/pr_{name}", *counts, step, num_thresholds=len(curve.thresholds)
         )
-        writer.add_image(f"{stage}/reliability_{name}", diagram(histogram), step, dataformats="HWC")
-
-
-def diagram(histogram: NDArray[np.int64], side: int = DIAGRAM) -> NDArray[np.uint8]:
-    """The reliability diagram of a histogram of probabilities (2, bins): RGB (side, side, 3); drawn
-    in a millisecond."""
-    margin, result = 26, reliability(calibration_of(histogram))
-    span = side - 2 * margin
-
-    def at(x: float, y: float) -> tuple[int, int]:
-        return round(margin + span * x), round(side - margin - span * y)
-
-    picture = np.full((side, side, 3), 255, np.uint8)
-    cv2.rectangle(picture, at(0, 0), at(1, 1), (200, 200, 200), 1)
-    cv2.line(picture, at(0, 0), at(1, 1), (160, 160, 160), 1, cv2.LINE_AA)
-    points = np.array(
-        [at(x, y) for x, y in zip(result.probability, result.frequency, strict=True)], np.int32
-    )
-    cv2.polylines(picture, [points], False, (0, 114, 178), 2, cv2.LINE_AA)
-    for point in points:
-        cv2.circle(picture, point.tolist(), 3, (0, 114, 178), -1, cv2.LINE_AA)
-    texts = {
-        f"ECE {result.ece:.4f}, share of foreground": (margin, 17),
-        "predicted probability": (margin, side - 8),
-    }
-    for text, place in texts.items():
-        cv2.putText(
-            picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA
-        )
-    return picture
+        diagram = draw_picture(reliability_plot(reliability(calibration_of(histogram)), name))
+        writer.add_image(f"{stage}/reliability_{name}", diagram, step, dataformats="HWC")

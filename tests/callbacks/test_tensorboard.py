@@ -10,7 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from lightning_seg import cli
-from lightning_seg.callbacks.tensorboard import diagram
 from lightning_seg.data.sources.phantom_polyp import PhantomPolyp
 from lightning_seg.inference.pictures import GAP, TITLE
 from lightning_seg.reports import Table
@@ -144,15 +143,6 @@ def test_no_test_score_can_be_monitored_though_all_are_shown(run, tmp_path):
                 str(tmp_path),
             ]
         )
-
-
-def test_the_diagram_draws_calibrated_probabilities_on_its_diagonal():
-    frequency = (np.arange(256) + 0.5) / 256
-    histogram = np.stack([1000 * (1 - frequency), 1000 * frequency]).astype(np.int64)
-    blue = (np.abs(diagram(histogram).astype(int) - (0, 114, 178)).sum(2) < 60)[26:-26, 26:-26]
-    rows, columns = np.nonzero(blue)
-    assert len(rows) > 200
-    assert np.abs(rows + columns - (blue.shape[0] - 1)).max() <= 8
 
 
 def test_a_bar_in_a_cell_does_not_split_a_markdown_table():

@@ -13,6 +13,7 @@ from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser, shell_command
+from lightning_seg.plots import PLOT_STYLE
 from lightning_seg.reports.printing import EMPTY_RULE, other_scores
 from lightning_seg.reports.run_page._figures import (
     Figure,
@@ -81,6 +82,7 @@ def report(
         trust_code: see `read_network`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("lightning_seg.reports.run_page", "."),
@@ -104,6 +106,7 @@ def report(
         else ([], "It was left out by --no-predictions.")
     )
     return environment.get_template("page.html.j2").render(
+        plot_style=Markup(PLOT_STYLE),
         run=run,
         result=main_result,
         others=[(summary, list(other_scores(summary))) for summary in measured],

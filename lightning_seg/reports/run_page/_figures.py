@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from lightning_seg.evaluation import ScoreTable, bca, per_image, statistic
 from lightning_seg.evaluation.curves import pr_curve, reliability
+from lightning_seg.plots import Axis, Plot, draw_svg
+from lightning_seg.reports.reliability import reliability_plot, share_axis
 from lightning_seg.reports.run_page._run import Histogram, ReportedRun, Series
 from lightning_seg.reports.run_page._sizes import Group
-from lightning_seg.reports.run_page._svg import Axis, Plot
 
 
 class Figure(NamedTuple):
@@ -72,7 +73,7 @@ def _curves(
         plot.line(epochs.tolist(), values.tolist(), css)
     key = [(css, word) for _, css, word in series]
     key.append(("mark", f"epoch {best}, this page"))
-    return Figure(title, plot.svg(), key)
+    return Figure(title, draw_svg(plot), key)
 
 
 def precision_recall(histogram: Histogram, name: str) -> Figure:
@@ -84,12 +85,12 @@ def precision_recall(histogram: Histogram, name: str) -> Figure:
         f"Precision against recall of {name}: average precision {ap:.4f}; "
         f"at threshold 0.5 precision {p:.4f}, recall {r:.4f}"
     )
-    plot = Plot(_share_axis("recall"), _share_axis("precision"), alt)
+    plot = Plot(share_axis("recall"), share_axis("precision"), alt)
     plot.line(curve.recall.tolist(), curve.precision.tolist(), "s1")
-    plot.link(r, p, "point s2", "", f"threshold 0.5: precision {p:.4f}, recall {r:.4f}")
+    plot.disc(r, p, "s2", f"threshold 0.5: precision {p:.4f}, recall {r:.4f}")
     key = [("s2", f"threshold 0.5: precision {p:.3f}, recall {r:.3f}")]
     caption = f"All pixels together, average precision {ap:.4f}."
-    return Figure("Precision and recall", plot.svg(), key, caption)
+    return Figure("Precision and recall", draw_svg(plot), key, caption)
 
 
 def calibration(sums: NDArray[np.float64], name: str) -> Figure:
@@ -98,22 +99,12 @@ def calibration(sums: NDArray[np.float64], name: str) -> Figure:
     gaps = found.pixels * (found.frequency - found.probability)
     gap = float(np.sum(gaps) / found.pixels.sum())
     side = "less" if gap < 0 else "more"
-    alt = f"Reliability diagram of {name}: expected calibration error {found.ece:.4f}"
-    plot = Plot(_share_axis("predicted probability"), _share_axis("share of foreground"), alt)
-    plot.segment((0, 0), (1, 1), "mark")
-    points = found.probability.tolist(), found.frequency.tolist()
-    plot.line(*points, "s1")
-    plot.dots(*points, "s1")
     key = [("s1", f"pixels in {len(sums)} bins of probability"), ("mark", "perfect")]
     caption = (
         f"Expected calibration error {found.ece:.4f} over all pixels, background included; "
         f"on average there is {abs(gap):.4f} {side} foreground than predicted."
     )
-    return Figure("Reliability", plot.svg(), key, caption)
-
-
-def _share_axis(label: str) -> Axis:
-    return Axis(label, 0, 1)
+    return Figure("Reliability", draw_svg(reliability_plot(found, name)), key, caption)
 
 
 def strip(
@@ -149,19 +140,14 @@ def strip(
         plot.segment((mean, place - 0.3), (mean, place + 0.3), "mean")
     top = len(rows) - 1 + _spread_heights(len(dice))
     for row, target in linked:
-        plot.link(
-            float(dice[row]),
-            float(top[row]),
-            "point s2",
-            target,
-            f"{table.ids[row]}: Dice {dice[row]:.4f}",
-        )
+        title = f"{table.ids[row]}: Dice {dice[row]:.4f}"
+        plot.disc(float(dice[row]), float(top[row]), "s2", title, target)
     key = [
         ("s1", "one image"),
         ("interval", "mean and its 95 % interval"),
         ("s2", "worst, median and best"),
     ]
-    return Figure("Dice of every image", plot.svg(), key)
+    return Figure("Dice of every image", draw_svg(plot), key)
 
 
 def _spread_heights(number: int) -> NDArray[np.float64]:
