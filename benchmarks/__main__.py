@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks._section import Section
-from benchmarks._timing import find_device
 from lightning_seg.errors import one_sentence, unknown
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser
 from lightning_seg.runs.environment import environment, package_version
+from lightning_seg.runs.gpus import default_device
 
 PEERS = (
     "training",
@@ -66,7 +66,7 @@ def main(args: list[str]) -> None:
 
 def _facts() -> dict[str, str]:
     """With what is measured, and what else the machine was doing just before."""
-    facts = environment(find_device()) | {name: package_version(name) for name in PACKAGES}
+    facts = environment(default_device()) | {name: package_version(name) for name in PACKAGES}
     facts |= {"date": f"{datetime.now(UTC):%Y-%m-%d}"}
     return facts | {"load before": f"{os.getloadavg()[0]:.1f}"}
 

@@ -11,11 +11,6 @@ WARM_UP = 2
 TENSOR_FLOAT = "float32 (TF32 products)"  # on a GPU that computes in bfloat16, too
 
 
-def find_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def has_bfloat16(device: torch.device) -> bool:
     """In hardware, where `fit` uses it unasked; elsewhere it is emulated."""
     from lightning_seg.training.precision import automatic_precision  # which imports Lightning

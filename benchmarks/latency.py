@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from benchmarks._peers import PAIRS
 from benchmarks._section import Bars, Section, ratios, spread, table
-from benchmarks._timing import find_device, has_bfloat16, in_turn
+from benchmarks._timing import has_bfloat16, in_turn
+from lightning_seg.runs.gpus import default_device
 from lightning_seg.training.module import SegmentationModule
 
 Row = dict[str, Any]
@@ -73,7 +74,7 @@ def _scse(encoder: str) -> nn.Module:
 
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: one tiny network, ``compiled`` changes nothing."""
-    return section(list(measure(torch.device("cpu") if smoke else find_device(), smoke)))
+    return section(list(measure(torch.device("cpu") if smoke else default_device(), smoke)))
 
 
 def measure(device: torch.device, smoke: bool = False, quick: bool = False) -> Generator[Row]:

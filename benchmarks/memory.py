@@ -18,6 +18,7 @@ from benchmarks._live import hollow, step_memory, without_contents
 from benchmarks._section import Bars, Section, table
 from lightning_seg.models import Output, create, find
 from lightning_seg.models.frame.blocks import AttentionMap
+from lightning_seg.runs.gpus import default_device
 from lightning_seg.training.activation_checkpointing import checkpoint_activations
 from lightning_seg.training.losses import WeightedLoss
 
@@ -109,7 +110,8 @@ def _nested(kind: Callable[..., nn.Module]) -> nn.Module:
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: one tiny network, ``compiled`` changes nothing."""
     rows = list(count(smoke))
-    real = list(measure(torch.device("cuda"))) if torch.cuda.is_available() and not smoke else []
+    device = torch.device("cpu") if smoke else default_device()
+    real = list(measure(device)) if device.type == "cuda" else []
     return section(rows, real)
 
 

@@ -26,6 +26,7 @@ from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.results import OutputFolder, ResultTable
 from lightning_seg.inference.workers import Workers, find_devices
+from lightning_seg.runs.gpus import default_device
 from lightning_seg.training.module import SegmentationModule
 
 NETWORKS = (
@@ -40,7 +41,7 @@ CLASSES = ("polyp",)
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: a few tiny phantoms, ``compiled`` changes nothing."""
     size, count, repetitions = (32, 6, 1) if smoke else (256, 100, 4)
-    device = torch.device("cuda" if torch.cuda.is_available() and not smoke else "cpu")
+    device = torch.device("cpu") if smoke else default_device()
     heads = (
         "network",
         "precision",

@@ -11,8 +11,9 @@ import torch
 from benchmarks._fits import Turn, check_time, fits, take_turns
 from benchmarks._peers import PAIRS, SMOKE_PAIRS, Pair, trainings, write_pictures
 from benchmarks._section import Bars, Section, spread, table
-from benchmarks._timing import find_device, has_bfloat16
+from benchmarks._timing import has_bfloat16
 from benchmarks._watches import PARTS
+from lightning_seg.runs.gpus import default_device
 
 Row = dict[str, Any]
 SIZE, TURNS, SECONDS = 256, 5, 2.0
@@ -20,7 +21,7 @@ SIZE, TURNS, SECONDS = 256, 5, 2.0
 
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: one tiny network, ``compiled`` changes nothing."""
-    return section(list(measure(torch.device("cpu") if smoke else find_device(), smoke)))
+    return section(list(measure(torch.device("cpu") if smoke else default_device(), smoke)))
 
 
 def measure(

@@ -15,8 +15,9 @@ import torch
 from benchmarks._fits import Turn, check_time, fits, rates, take_turns
 from benchmarks._peers import PAIRS, SMOKE_PAIRS, Pair, trainings, write_pictures
 from benchmarks._section import Bars, Section, ratios, spread, table
-from benchmarks._timing import find_device, matrix_rates
+from benchmarks._timing import matrix_rates
 from lightning_seg.models.frame.listing import count
+from lightning_seg.runs.gpus import default_device
 
 Row = dict[str, Any]
 SIZE, TURNS, SECONDS = 256, 6, 2.5
@@ -25,7 +26,7 @@ QUICK_TURNS, QUICK_SECONDS = 5, 1.0
 
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: one tiny network, ``compiled`` changes nothing."""
-    device = torch.device("cpu") if smoke else find_device()
+    device = torch.device("cpu") if smoke else default_device()
     return section(list(measure(device, smoke)), matrix_rates(device, smoke))
 
 

@@ -27,6 +27,7 @@ from lightning_seg.models import create
 from lightning_seg.models.frame.listing import count
 from lightning_seg.models.frame.weights import find_weights
 from lightning_seg.options import OptionParser, shell_command
+from lightning_seg.runs.gpus import default_device
 
 
 def main(args: list[str]) -> None:
@@ -95,7 +96,7 @@ def _weights(architecture: str, options: str) -> None:
 
 def measure_rate(seconds: float = 1.5) -> float:
     """Multiply-adds per second that this machine trains with, on a small U-Net: good for a rough estimate."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     net, image = (
         create("unet", widths=[32, 64, 128]).to(device),
         torch.rand(4, 3, 128, 128, device=device),

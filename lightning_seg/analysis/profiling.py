@@ -28,7 +28,7 @@ from lightning_seg.models import create
 from lightning_seg.models.frame.listing import count
 from lightning_seg.options import OptionParser
 from lightning_seg.plots import Axis, Plot, write_picture
-from lightning_seg.runs.gpus import check_gpus_usable
+from lightning_seg.runs.gpus import default_device
 
 CONVENTION = (
     "parameters: all, without buffers. GMACs: 10^9 multiply-adds of one image, half of "
@@ -97,9 +97,9 @@ def profiled_device(name: str | None) -> torch.device:
     """The device of that name (default: the GPU where there is one); InputError where this machine
     has none, or GPUs that torch cannot use."""
     if name is None:
-        check_gpus_usable()
+        return default_device()
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(

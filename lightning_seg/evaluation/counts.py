@@ -1,6 +1,7 @@
 """Counts and measures while a network runs, exact under any number of devices."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +11,17 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_seg.evaluation.measures import CURVES, Mask, Measured, measure, measure_names
-from lightning_seg.evaluation.probability import ROC_BINS, roc_sums
+from lightning_seg.evaluation.measures import CURVES, Measured, measure_names
+from lightning_seg.evaluation.measuring import (
+    INSIDE,
+    MeasuredImage,
+    MeasuringQueue,
+    PredictedImage,
+)
+from lightning_seg.evaluation.probability import ROC_BINS
 from lightning_seg.evaluation.saliency import LEVELS
 
 BINS = 256
-INSIDE = 2  # of a region: in the field of view; 1 is counted outside it, 0 is ignored
 
 
 class Counted(NamedTuple):
@@ -159,6 +165,7 @@ class ImageMeasures(Metric):
         num_classes: K.
         families: of measures.
         threshold: a probability above it is predicted.
+        images: how many are expected.
     """
 
     full_state_update = False
@@ -173,10 +180,12 @@ class ImageMeasures(Metric):
         num_classes: int,
         families: Sequence[str],
         threshold: float = 0.5,
+        images: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.families, self.threshold = tuple(families), threshold
+        self._queue = MeasuringQueue(families, threshold, images)
+        self._under_way: deque[Tensor] = deque()  # the index of each batch in the queue
         # each measure has a state of its own: name of the measure -> that of the state
         self.states = {name: f"measured_{name}" for name in measure_names(families)}
         for state in ("index", "components", "calibration", *self.states.values()):
@@ -197,20 +206,23 @@ class ImageMeasures(Metric):
         maps = probability.float().nan_to_num().cpu().numpy()
         truths = (mask > 0).cpu().numpy()
         regions = [None] * len(maps) if region is None else region[:, 0].cpu().numpy()
-        found: list[Measured] = []
-        for planes, planes_truth, where in zip(maps, truths, regions, strict=True):
-            counted = None if where is None else where > 0
-            for one, truth in zip(planes, planes_truth, strict=True):
-                found.append(self._measure(one, truth, counted))
-            if "probability" in self.families:
-                self._add_roc(planes, planes_truth, where)
-        self.index.append(index.to(self.device))
-        self._add(found, maps.shape[:2])
+        batch = [PredictedImage(*each) for each in zip(maps, truths, regions, strict=True)]
+        self._under_way.append(index.to(self.device))
+        self._keep(self._queue.put(batch))
 
-    def _measure(
-        self, probability: NDArray[np.float32], truth: Mask, counted: Mask | None
-    ) -> Measured:
-        return measure(probability, truth, counted, self.families, self.threshold)
+    def finish(self) -> None:
+        """Wait for what is still being measured: to be called before `compute`."""
+        self._keep(self._queue.rest())
+
+    def _keep(self, batches: Iterable[list[MeasuredImage]]) -> None:
+        """Keep the findings of batches, in the order in which they came."""
+        for images in batches:
+            self.index.append(self._under_way.popleft())
+            classes = len(images[0].classes)
+            self._add([each for image in images for each in image.classes], (len(images), classes))
+            for image in images:
+                if image.roc is not None:
+                    self.roc[: len(image.roc)] += torch.from_numpy(image.roc).to(self.device)
 
     def _add(
         self,
@@ -231,20 +243,6 @@ class ImageMeasures(Metric):
         self.calibration.append(kept([each.calibration for each in found]))
         curves = kept([each.curves for each in found])
         self.curves += curves.sum(0)
-
-    def _add_roc(
-        self,
-        maps: NDArray[np.float32],
-        truths: Mask,
-        region: NDArray[np.uint8] | None,
-    ) -> None:
-        """Add an image, (K, H, W), to the sums of the area under the ROC curve."""
-        everywhere = np.ones(truths.shape[1:], bool)
-        places = [everywhere] if region is None else [region > 0, region == INSIDE]
-        for place, pixels in enumerate(places):
-            for k, (one, truth) in enumerate(zip(maps, truths, strict=True)):
-                sums = torch.from_numpy(roc_sums(one[pixels], truth[pixels]))
-                self.roc[place, k] += sums.to(self.device)
 
     def compute(self) -> Measurements:
         """All images of all devices, on the CPU."""

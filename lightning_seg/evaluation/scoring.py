@@ -153,15 +153,20 @@ class Scorer(nn.Module):
         """Call it no more."""
         self._watchers.remove(watcher)
 
-    def begin(self, measured_on: torch.device | None) -> None:
-        """Start an epoch of validation or test, which is measured too where a device is given."""
+    def begin(self, measured_on: torch.device | None, images: int = 0) -> None:
+        """Start an epoch of validation or test, which is measured too where a device is given.
+
+        Args:
+            images: how many are expected.
+        """
         self._measures = None
         if measured_on is None:
             return
         # the GPU of a Mac has no float64
         device = torch.device("cpu") if measured_on.type == "mps" else measured_on
         families, threshold = self.scoring.families, self.scoring.threshold
-        self._measures = ImageMeasures(len(self.classes), families, threshold).to(device)
+        measures = ImageMeasures(len(self.classes), families, threshold, images)
+        self._measures = measures.to(device)
 
     def add_training(
         self,
@@ -229,7 +234,10 @@ class Scorer(nn.Module):
         for part in [] if self._refine is None else self._refine.rest():
             self._score(stage, part)
         counted = self.finish_counts(stage)
-        measured = None if self._measures is None else self._measures.compute()
+        measured = None
+        if self._measures is not None:
+            self._measures.finish()
+            measured = self._measures.compute()
         self._measures = None
         inside = counted.inside
         names = [ids[image] for image in counted.images]

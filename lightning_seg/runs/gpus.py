@@ -68,6 +68,12 @@ def check_gpus_usable() -> None:
         )
 
 
+def default_device() -> torch.device:
+    """The GPU, or the CPU of a machine that has none; InputError where torch cannot use its GPUs."""
+    check_gpus_usable()
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _torch_reason() -> str:
     """What torch itself says, as a remark in brackets."""
     try:

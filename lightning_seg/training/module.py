@@ -217,10 +217,15 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
     # Validation, test and prediction
 
     def on_validation_epoch_start(self) -> None:
-        self.scorer.begin(self.device if self.trainer.state.fn == "validate" else None)
+        measured = self.trainer.state.fn == "validate"
+        self.scorer.begin(self.device if measured else None, self._share_of("val"))
 
     def on_test_epoch_start(self) -> None:
-        self.scorer.begin(self.device)
+        self.scorer.begin(self.device, self._share_of("test"))
+
+    def _share_of(self, split: str) -> int:
+        """How many images of a split this process scores."""
+        return len(self._data.ids(split)) // self.trainer.world_size
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         self._score(batch, "val")

@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from experiments import reproduce
 from lightning_seg import cli
 from lightning_seg.analysis.profiling import profiled_device
 from lightning_seg.data import SegmentationDataModule
@@ -273,7 +274,14 @@ def test_gpus_that_torch_cannot_use_are_no_silent_cpu(monkeypatch):
     device_options(trainer(accelerator="auto"))
 
 
-@pytest.mark.parametrize("find", [lambda: find_devices("auto"), lambda: profiled_device(None)])
+@pytest.mark.parametrize(
+    "find",
+    [
+        lambda: find_devices("auto"),
+        lambda: profiled_device(None),
+        lambda: reproduce.measure_rate(seconds=0),
+    ],
+)
 def test_predictions_and_profiles_do_not_fall_back_to_the_cpu_either(monkeypatch, find):
     old_driver(monkeypatch)
     with pytest.raises(InputError, match=r"driver 450\.51"):
