@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
 
@@ -52,25 +51,3 @@ def check_settings(
                 f"{name} holds model.{key} = {theirs!r}, which contradicts {given[key]!r}; "
                 f"leave model.{key} out, or train anew without --ckpt_path."
             )
-
-
-def check_data_fit(
-    data: SegmentationDataModule, content: Mapping[str, Any], name: str | Path | None
-) -> None:
-    """The data must fit the network of a checkpoint."""
-    saved = content["hyper_parameters"]
-    ours, theirs = list(data.classes), list(saved["classes"])
-    reordered = ours != theirs and sorted(ours) == sorted(theirs)
-    if len(ours) != len(theirs) or reordered or data.in_channels != saved["in_channels"]:
-        raise InputError(
-            f"{name} was trained for the classes {theirs} on {saved['in_channels']} channels, "
-            f"but the data has {ours} on {data.in_channels}; give data it fits."
-        )
-    facts = content.get("lightning_seg", {})
-    same = facts.get("protocol") == data.protocol_name
-    if same and facts.get("protocol_digest") != data.protocol_digest:
-        raise InputError(
-            f"protocol {data.protocol_name!r} is not the one {name} was trained under: its digest "
-            f"was {facts['protocol_digest']} and is now {data.protocol_digest}; "
-            "restore the file, or train again."
-        )

@@ -30,7 +30,7 @@ from lightning_seg.callbacks.tensorboard import Dashboard
 from lightning_seg.callbacks.training_log import TrainingLog
 from lightning_seg.callbacks.volume_scores import VolumeScores
 from lightning_seg.cli.arguments import LINKED, Given, Parser, base_config, peek
-from lightning_seg.cli.checks import check_best, check_data_fit, check_sealed, check_settings
+from lightning_seg.cli.checks import check_best, check_sealed, check_settings
 from lightning_seg.cli.scoring_options import add_scoring_options, ensemble_of, scoring_of
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
@@ -38,7 +38,7 @@ from lightning_seg.files import whole
 from lightning_seg.inference.scored_inference import score_with
 from lightning_seg.options import home_expanded, spell_options
 from lightning_seg.runs import Run, find_checkpoint
-from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
+from lightning_seg.runs.checkpoints import check_data_fit, check_trust, read_checkpoint
 from lightning_seg.runs.run import new_run
 from lightning_seg.runs.trained_on import TrainedOn
 from lightning_seg.training.checkpointing import BestCheckpoint, LastCheckpoint, Lineage

@@ -18,7 +18,7 @@ from lightning_seg.data.cores import usable_cores
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
 from lightning_seg.data.fingerprint import Fingerprint
 from lightning_seg.data.rules import Rule, resolve
-from lightning_seg.data.sources.base import DATASETS, Source, source_class
+from lightning_seg.data.sources.base import DATASETS, Source, channel_meaning, source_class
 from lightning_seg.data.splits import Split, check
 from lightning_seg.data.store.cache import Cache
 from lightning_seg.errors import InputError, unknown
@@ -124,6 +124,11 @@ class SegmentationDataModule(LightningDataModule):
     def in_channels(self) -> int:
         """The C of the images."""
         return int(self._options.get("in_channels", self._kind.in_channels))
+
+    @property
+    def channels(self) -> str:
+        """What they are: ``RGB``, ``grey``, or ``slices`` of a scan."""
+        return channel_meaning(self.hparams["dataset"], self.in_channels)
 
     @property
     def split(self) -> Split:

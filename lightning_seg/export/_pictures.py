@@ -55,6 +55,7 @@ def choose_pictures(
                 f"{folder!r} holds no picture; give a folder of images such as those the network "
                 "is for."
             )
+        network.trained.check_pictures()
         chosen = _spread_evenly(found, count)
         images = [read_picture(one.path, network.trained.in_channels) for one in chosen]
         if option == CALIBRATE:

@@ -18,7 +18,7 @@ from lightning_seg.reports.run_page import header
 from lightning_seg.reports.run_page._findings import cautions_of
 from lightning_seg.reports.run_page._run import Events, ReportedRun, ScoredSplit, open_run
 from lightning_seg.runs import Run as RunFolder
-from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.checkpoints import read_checkpoint, trained_channels
 from lightning_seg.tables import interval_text, number_text
 
 CODE_LICENSE = "apache-2.0"
@@ -75,7 +75,7 @@ def card(
             metadata(run, scored, license_id), sort_keys=False, allow_unicode=True, width=1000
         ),
         where=where,
-        picture=run.model["in_channels"] in (1, 3),
+        picture=trained_channels(run.content) in ("RGB", "grey"),
         run=run,
         title=name(run),
         paper=title(run.model["architecture"]),
@@ -212,7 +212,8 @@ def architecture(run: ReportedRun) -> list[tuple[str, str]]:
         model["architecture"], side, num_classes=classes, in_channels=channels, **given
     )
     shape = f"{size} x {size}" if size else "any height and width"
-    colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    meaning = trained_channels(run.content)
+    colours = f"{channels} neighbouring slices" if meaning == "slices" else meaning
     known = dict(header(run, None))
     found = [
         ("Architecture", f"{known['architecture']}; {title(model['architecture'])}"),

@@ -199,6 +199,7 @@ def write_model(
         "auto_map": PROCESSOR,
         "image_processor_type": "LightningSegImageProcessor",
         "in_channels": network.trained.in_channels,
+        "of_pictures": network.trained.channels in ("RGB", "grey"),
         "size": size and {"height": size, "width": size},
     }
     _write_config(folder / "preprocessor_config.json", processor)

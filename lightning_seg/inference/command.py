@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lightning_seg.data.reading.pictures import allow_pixels, check_channels
+from lightning_seg.data.reading.pictures import allow_pixels
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
 from lightning_seg.inference.coco import coco_content
@@ -148,7 +148,7 @@ def _workers(given: argparse.Namespace, network: Ensemble) -> Workers:
 
 def _check_pictures(network: Ensemble, found: FoundInputs) -> None:
     try:
-        check_channels(network.trained.in_channels)
+        network.trained.check_pictures()
     except InputError as error:
         raise InputError(f"{error} Found were {found.describe()}.") from error
 

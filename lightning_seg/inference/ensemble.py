@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_seg.data.reading.pictures import check_channels
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError, unknown
@@ -19,7 +20,7 @@ from lightning_seg.inference.options import PRECISIONS
 from lightning_seg.inference.tta import augmented, check_tta
 from lightning_seg.models.frame.normalization import ImageNetwork
 from lightning_seg.runs import find_checkpoint
-from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.checkpoints import read_checkpoint, trained_channels
 from lightning_seg.runs.trained_network import read_network
 
 CPU_PIXELS, CPU_LARGEST_BATCH, LARGEST_BATCH = 2 * 256**2, 16, 64
@@ -34,6 +35,16 @@ class Trained(NamedTuple):
     size: int | None  # height and width to which images are scaled; None: as they are
     dataset: str
     dataset_options: dict[str, Any]
+    channels: str = ""  # what they are, as `trained_channels` says
+
+    def check_pictures(self) -> None:
+        """InputError for a network whose input is no picture."""
+        if self.channels == "slices":
+            raise InputError(
+                f"this network takes {self.in_channels} neighbouring slices of a scan, which no "
+                "picture holds; give it volumes."
+            )
+        check_channels(self.in_channels)
 
 
 class Ensemble:
@@ -178,7 +189,7 @@ def read_trained(files: Sequence[Path]) -> Trained:
     sizes."""
     facts = [_trained(file) for file in files]
     for file, fact in zip(files[1:], facts[1:], strict=True):
-        for name in ("classes", "in_channels", "size"):
+        for name in ("classes", "in_channels", "channels", "size"):
             first, other = getattr(facts[0], name), getattr(fact, name)
             if first != other:
                 raise InputError(
@@ -197,7 +208,12 @@ def _trained(path: Path) -> Trained:
         )
     options = dict(data.get("dataset_options") or {})
     return Trained(
-        tuple(model["classes"]), model["in_channels"], data["size"], data["dataset"], options
+        tuple(model["classes"]),
+        model["in_channels"],
+        data["size"],
+        data["dataset"],
+        options,
+        trained_channels(content),
     )
 
 

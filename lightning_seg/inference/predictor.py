@@ -76,6 +76,7 @@ class Predictor:
         ]
 
     def _predict(self, images: Sequence[Picture]) -> list[Prediction]:
+        self.network.trained.check_pictures()
         pictures = [self._read(image) for image in images]
         scaled = [self.network.scale(picture) for picture in pictures]
         if len({picture.shape for picture in scaled}) == 1:

@@ -34,7 +34,7 @@ from lightning_seg.inference.prefetch import prefetched
 from lightning_seg.inference.results import OutputFolder, ResultTable
 from lightning_seg.inference.whole_scans import WholeScans, scans_of
 from lightning_seg.inference.workers import Workers
-from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.checkpoints import check_data_fit, read_checkpoint
 
 _AHEAD = 16  # images that are read beside the network
 _LONGEST = 512  # side of a cell of the contact sheet
@@ -97,7 +97,7 @@ def open_split(
         data = SegmentationDataModule(**settings)
     except TypeError as error:
         raise InputError(f"--data holds an unknown option: {error}; correct its name.") from error
-    _check_fit(data, content, checkpoint)
+    check_data_fit(data, content, checkpoint)
     if not data.ids(split):
         raise InputError(f"protocol {data.protocol_name} has no {split} ids; name another --split.")
     return DataSplit(data, split)
@@ -107,29 +107,6 @@ def data_settings(content: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `SegmentationDataModule` that a checkpoint holds."""
     saved = content["datamodule_hyper_parameters"]
     return {name: value for name, value in saved.items() if not name.startswith("_")}
-
-
-def _check_fit(
-    data: SegmentationDataModule,
-    content: dict[str, Any],
-    checkpoint: Path,
-) -> None:
-    model, facts = content["hyper_parameters"], content.get("lightning_seg", {})
-    ours, theirs = list(data.classes), list(model["classes"])
-    reordered = ours != theirs and sorted(ours) == sorted(theirs)
-    if len(ours) != len(theirs) or reordered or data.in_channels != model["in_channels"]:
-        raise InputError(
-            f"{checkpoint} was trained for the classes {theirs} on {model['in_channels']} "
-            "channels, "
-            f"but the data has {ours} on {data.in_channels}; give data it fits."
-        )
-    same_name = facts.get("protocol") == data.protocol_name
-    if same_name and facts.get("protocol_digest") != data.protocol_digest:
-        raise InputError(
-            f"protocol {data.protocol_name!r} is not the one {checkpoint} was trained under: its "
-            f"digest was {facts['protocol_digest']} and is now {data.protocol_digest}; restore the "
-            "file, or train again."
-        )
 
 
 def predict_split(

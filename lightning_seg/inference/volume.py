@@ -72,6 +72,11 @@ def view_of(
     Args:
         given: lowest and highest HU, in place of the data set's window.
     """
+    if trained.channels == "RGB":
+        raise InputError(
+            "this network takes the colours of pictures (RGB), which a volume does not have; give "
+            "it pictures, or train on scans."
+        )
     kind = source_class(trained.dataset)
     values = {
         name: one.default for name, one in inspect.signature(kind).parameters.items()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lightning_seg.data.sources.base import DATASETS, source_class
+from lightning_seg.data.sources.base import DATASETS, channel_meaning, source_class
 from lightning_seg.errors import InputError
 
 COURSE = "run"  # the key of a checkpoint under which `fit` keeps what `SavedModel` reads
@@ -155,6 +155,45 @@ def _with_protocol(checkpoint: dict[str, Any]) -> dict[str, Any]:
         default = source_class(data["dataset"]).default_protocol
         data["protocol"] = None if trained == default else trained
     return checkpoint
+
+
+def trained_channels(checkpoint: dict[str, Any]) -> str:
+    """What the channels of the network's input are: ``RGB``, ``grey``, or ``slices`` of a scan."""
+    said: str | None = checkpoint.get("lightning_seg", {}).get("channels")
+    data = checkpoint.get("datamodule_hyper_parameters") or {}
+    count = checkpoint["hyper_parameters"]["in_channels"]
+    return said or channel_meaning(data.get("dataset", ""), count)
+
+
+def check_data_fit(data: Any, checkpoint: dict[str, Any], name: str | Path | None) -> None:
+    """InputError for data that do not fit the network of a checkpoint.
+
+    Args:
+        data: the data module.
+        name: of the checkpoint.
+    """
+    saved = checkpoint["hyper_parameters"]
+    ours, theirs = list(data.classes), list(saved["classes"])
+    reordered = ours != theirs and sorted(ours) == sorted(theirs)
+    if len(ours) != len(theirs) or reordered or data.in_channels != saved["in_channels"]:
+        raise InputError(
+            f"{name} was trained for the classes {theirs} on {saved['in_channels']} channels, "
+            f"but the data has {ours} on {data.in_channels}; give data it fits."
+        )
+    channels = trained_channels(checkpoint)
+    if channels != data.channels:
+        raise InputError(
+            f"the {data.in_channels} channels of {name} are {channels}, and those of the data "
+            f"{data.channels}; give data it fits."
+        )
+    facts = checkpoint.get("lightning_seg", {})
+    same = facts.get("protocol") == data.protocol_name
+    if same and facts.get("protocol_digest") != data.protocol_digest:
+        raise InputError(
+            f"protocol {data.protocol_name!r} is not the one {name} was trained under: its digest "
+            f"was {facts['protocol_digest']} and is now {data.protocol_digest}; "
+            "restore the file, or train again."
+        )
 
 
 def check_trust(checkpoint: dict[str, Any], path: str | Path | None, trust_code: bool) -> None:

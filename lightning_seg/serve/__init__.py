@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_seg.data.reading.pictures import MAX_PIXELS, allow_pixels, check_channels
+from lightning_seg.data.reading.pictures import MAX_PIXELS, allow_pixels
 from lightning_seg.errors import InputError
 from lightning_seg.inference.options import PRECISIONS
 from lightning_seg.inference.postprocess import STEPS
@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> None:
             precision=given.precision,
             trust_code=given.trust_code,
         )
-        check_channels(predictor.network.trained.in_channels)
+        predictor.network.trained.check_pictures()
         _serve(listener, given.host, predictor, checkpoints, limits)
 
 

@@ -283,6 +283,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         checkpoint["lightning_seg"] = {
             "encoder_weights": self.origin,
             "precision": str(self.trainer.precision),
+            "channels": self._data.channels,
             "protocol": self._data.protocol_name,
             "protocol_digest": self._data.protocol_digest,
         } | training_facts(self._data, self.trained_on)

@@ -15,11 +15,14 @@ from PIL import Image
 
 import lightning_seg as ls
 from lightning_seg.__main__ import main as front
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.inference.__main__ import main
 from lightning_seg.inference.coco import contours, run_lengths
+from lightning_seg.runs.checkpoints import check_data_fit
+from lightning_seg.serve import main as serve
 from lightning_seg.training.module import SegmentationModule
 from tests.inference.conftest import read, write_checkpoint
 
@@ -407,9 +410,28 @@ def test_what_is_no_picture_is_a_sentence(checkpoint, wrong):
 
 
 def test_a_network_of_slices_refuses_pictures(pictures, tmp_path):
-    file = write_checkpoint(tmp_path / "ct.ckpt", dataset="lits", in_channels=5)
-    with pytest.raises(InputError, match="takes 5 channels, which no picture has"):
-        predict(file, pictures, tmp_path / "out")
+    for count in (3, 5):
+        file = write_checkpoint(tmp_path / "ct.ckpt", dataset="lits", in_channels=count)
+        sentence = f"takes {count} neighbouring slices of a scan, which no picture holds"
+        with pytest.raises(InputError, match=sentence):
+            predict(file, pictures, tmp_path / "out")
+        with pytest.raises(InputError, match=sentence):
+            ls.load(file).predict(np.zeros((32, 32, 3), np.uint8))
+        with pytest.raises(InputError, match=sentence):
+            serve(["--ckpt_path", str(file), "--port", "0", "--device", "cpu"])
+
+
+def test_a_checkpoint_says_what_its_channels_are(pictures, tmp_path):
+    """Whatever its data set is called, which code may have changed since."""
+    file = write_checkpoint(tmp_path / "ct.ckpt")
+    predict(file, pictures, tmp_path / "out")
+    content = torch.load(file, weights_only=True)
+    torch.save(content | {"lightning_seg": {"channels": "slices"}}, file)
+    with pytest.raises(InputError, match="neighbouring slices"):
+        predict(file, pictures, tmp_path / "slices")
+    data = SegmentationDataModule("kvasir_seg")
+    with pytest.raises(InputError, match="are slices, and those of the data RGB"):
+        check_data_fit(data, torch.load(file, weights_only=True), file)
 
 
 def test_a_network_of_pictures_as_they_are_takes_any_size(pictures, tmp_path):

@@ -342,3 +342,11 @@ def test_unpacking_needs_no_memory_of_the_size_of_the_file(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 256 * 256 * 60  # half of its bytes
+
+
+def test_a_network_of_colours_refuses_volumes(tmp_path: Path) -> None:
+    """Three neighbouring slices are no red, green and blue."""
+    file = write_checkpoint(tmp_path / "polyp.ckpt")
+    scan = save(tmp_path / "ct.nii.gz", np.zeros((8, 8, 4), np.int16))
+    with pytest.raises(InputError, match="takes the colours of pictures"):
+        predict(file, scan, tmp_path / "out", "--window", "-200", "250")

@@ -26,17 +26,23 @@ class LightningSegImageProcessor(ImageProcessingMixin):
     Args:
         size: ``{"height": h, "width": w}``; None: pictures stay as they are.
         in_channels: 3 (RGB) or 1 (grey); of other numbers only arrays are taken.
+        of_pictures: False where the channels are neighbouring slices, which come as arrays alone.
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
     valid_kwargs = ImagesKwargs  # which words of `from_pretrained` stand over those of the file
 
     def __init__(
-        self, size: dict[str, int] | None = None, in_channels: int = 3, **kwargs: Any
+        self,
+        size: dict[str, int] | None = None,
+        in_channels: int = 3,
+        of_pictures: bool = True,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.size = size
         self.in_channels = in_channels
+        self.of_pictures = of_pictures
 
     def __call__(
         self, images: Any, return_tensors: str | None = None, **kwargs: Any
@@ -54,7 +60,9 @@ class LightningSegImageProcessor(ImageProcessingMixin):
             return_tensors: ``pt`` or ``np``; None gives a list of arrays (C, H, W).
         """
         given = images if isinstance(images, list | tuple) else [images]
-        arrays = [self._scaled(_array(image, self.in_channels)) for image in given]
+        arrays = [
+            self._scaled(_array(image, self.in_channels, self.of_pictures)) for image in given
+        ]
         planes = [np.float32(array.transpose(2, 0, 1)) / np.float32(255) for array in arrays]
         return BatchFeature({"pixel_values": planes}, tensor_type=return_tensors)
 
@@ -145,11 +153,11 @@ def _class_map(masks: Tensor) -> Tensor:
     return found
 
 
-def _array(image: Any, channels: int) -> np.ndarray:
-    """A picture as (H, W, C) uint8."""
-    if channels in (1, 3):
+def _array(image: Any, channels: int, of_pictures: bool = True) -> np.ndarray:
+    """A picture, or neighbouring slices, as (H, W, C) uint8."""
+    if channels in (1, 3) and of_pictures:
         return picture_array(image, channels)
-    array = np.asarray(image)
+    array = image if isinstance(image, np.ndarray) else np.zeros(0)
     if array.ndim != 3 or array.shape[2] != channels or array.dtype != np.uint8:
         raise ValueError(
             f"the model takes {channels} channels, which no picture has; "

@@ -3,7 +3,7 @@
 ``pairs`` and ``scans`` hold the base classes; import them by name.
 """
 
-from lightning_seg.data.sources.base.registry import DATASETS, source_class
+from lightning_seg.data.sources.base.registry import DATASETS, channel_meaning, source_class
 from lightning_seg.data.sources.base.roots import DATA_VARIABLE, find_folder, find_root
 from lightning_seg.data.sources.base.source import Sample, Source
 
@@ -12,6 +12,7 @@ __all__ = [
     "DATA_VARIABLE",
     "Sample",
     "Source",
+    "channel_meaning",
     "find_folder",
     "find_root",
     "source_class",

@@ -20,6 +20,15 @@ DATASETS: dict[str, str] = {
 }
 
 
+def channel_meaning(dataset: str, channels: int) -> str:
+    """What the channels of a data set's images are: ``RGB``, ``grey``, or ``slices`` of a scan."""
+    if channels == 1:
+        return "grey"
+    # a class outside the project is not imported to ask it
+    of_scans = dataset in DATASETS and hasattr(source_class(dataset), "spacing")
+    return "slices" if of_scans else "RGB" if channels == 3 else f"{channels} channels"
+
+
 def source_class(name: str) -> type[Any]:
     """The class of the data set ``name``; InputError for an unknown name."""
     if name not in DATASETS:
