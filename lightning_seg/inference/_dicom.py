@@ -2,19 +2,43 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lightning_seg.errors import InputError
 
 _TOLERANCE = 0.02  # of the distance of slices, by which it may vary; headers are rounded
+_SHIFT = 0.05  # of that distance, by which slices may be shifted; then ml are 0.1 % off
+# what all slices of a series share, and what must stand in each of them
+_ALIKE = {"Rows": "0028|0010", "Columns": "0028|0011"}
+_PLACED = {"ImageOrientationPatient": "0020|0037", "PixelSpacing": "0028|0030"}
+_POSITION = "0020|0032"
+_THICKNESS = "0018|0050"
+_MODALITY = "0008|0060"
+_INTERCEPT = "0028|1052"
+_PHOTOMETRIC = "0028|0004"
+_ONE = {"NumberOfFrames": "0028|0008", "SamplesPerPixel": "0028|0002"}
 
 
-def series_as_nifti(folder: Path, scratch: Path) -> Path:
+class Series(NamedTuple):
+    """A series as a NIfTI file.
+
+    Args:
+        doubt: why its values may be no Hounsfield units, or its ml no ml, in words.
+        is_scaled: whether its headers say how its values become those of the modality.
+    """
+
+    file: Path
+    doubt: str
+    is_scaled: bool
+
+
+def series_as_nifti(folder: Path, scratch: Path) -> Series:
     """The series of a folder as a file in ``scratch``; this takes all of it into memory once.
 
-    InputError for a folder of no series or several, and one that lacks slices.
+    InputError for a folder of no series or several, one that lacks slices, and one whose slices
+    do not say where they lie.
     """
     try:
         import SimpleITK
@@ -37,46 +61,127 @@ def series_as_nifti(folder: Path, scratch: Path) -> Path:
             "own."
         )
     [files] = series.values()
-    _check_slices(folder, files, SimpleITK)
+    headers = [_Header(file, SimpleITK) for file in files]
+    _check_fields(folder, headers)
+    _check_places(folder, headers)
     target = scratch / "dicom.nii"
     try:
         reader.SetFileNames(files)
-        SimpleITK.WriteImage(reader.Execute(), str(target))
+        image = reader.Execute()
+        if len(files) == 1 and headers[0].thickness:
+            image.SetSpacing((*image.GetSpacing()[:2], headers[0].thickness))
+        SimpleITK.WriteImage(image, str(target))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(
             f"the DICOM series in {folder} cannot be read ({reason}); copy it again."
         ) from error
-    return target
+    return Series(target, _doubt(folder, headers), all(_is_scaled(header) for header in headers))
 
 
-def _check_slices(
-    folder: Path,
-    files: Sequence[str],
-    itk: Any,
-) -> None:
-    """InputError where slices are missing or lie twice, by their positions."""
-    positions = np.array([_position(file, itk) for file in files])
-    if len(positions) < 3 or np.isnan(positions).any():
+class _Header:
+    """The fields of one file, as text."""
+
+    def __init__(self, file: str, itk: Any) -> None:
+        self.name = Path(file).name
+        self._reader = itk.ImageFileReader()
+        self._reader.SetFileName(file)
+        try:
+            self._reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise InputError(f"{file} is no readable DICOM file; copy it again.") from error
+
+    def text(self, tag: str) -> str:
+        """The value of a field; empty where it is absent."""
+        reader = self._reader
+        return reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else ""
+
+    def numbers(self, tag: str) -> np.ndarray:
+        """The numbers of a field; none where one of them is no number."""
+        try:
+            return np.array([float(part) for part in self.text(tag).split("\\")])
+        except ValueError:
+            return np.empty(0)
+
+    @property
+    def thickness(self) -> float:
+        """Of the slice in mm; 0 where it is not said."""
+        return float(max(self.numbers(_THICKNESS), default=0))
+
+
+def _check_fields(folder: Path, headers: Sequence[_Header]) -> None:
+    """InputError for files of several frames or of colours, for slices that do not say where they
+    lie, and for those that are unlike."""
+    first = headers[0]
+    for name, tag in _ONE.items():
+        odd = [header for header in headers if header.text(tag) not in ("", "1")]
+        if odd:
+            raise InputError(
+                f"{folder / odd[0].name} has the {name} {odd[0].text(tag)}, where one grey slice a "
+                "file is read; convert it to NIfTI."
+            )
+    counts = {_POSITION: 3, _PLACED["ImageOrientationPatient"]: 6, _PLACED["PixelSpacing"]: 2}
+    for name, tag in (_PLACED | {"ImagePositionPatient": _POSITION}).items():
+        odd = [header for header in headers if len(header.numbers(tag)) != counts[tag]]
+        if odd:
+            raise InputError(
+                f"{folder / odd[0].name} has no {name}, without which it is not known where its "
+                "slice lies and how large its pixels are; export the series again, or convert it "
+                "to NIfTI."
+            )
+    for name, tag in (_ALIKE | _PLACED).items():
+        same = first.numbers(tag)
+        odd = [header for header in headers if not _alike(header.numbers(tag), same)]
+        if odd:
+            raise InputError(
+                f"{folder / odd[0].name} has the {name} {odd[0].text(tag)}, but "
+                f"{first.name} of the same series {first.text(tag)}; put slices of one kind into a "
+                "folder of their own."
+            )
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> bool:
+    return first.shape == second.shape and np.allclose(first, second, rtol=1e-3, atol=1e-3)
+
+
+def _check_places(folder: Path, headers: Sequence[_Header]) -> None:
+    """InputError where slices are missing or lie twice, or are shifted against each other, by their
+    positions."""
+    if len(headers) < 2:
         return
-    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    ways = np.diff([header.numbers(_POSITION) for header in headers], axis=0)
+    steps = np.linalg.norm(ways, axis=1)
     usual = float(np.median(steps))
     odd = np.flatnonzero(np.abs(steps - usual) > _TOLERANCE * max(usual, 1e-6))
     if len(odd):
         found = f"{steps[odd[0]]:.2f} mm between its slices {odd[0] + 1} and {odd[0] + 2}"
         raise InputError(
-            f"the DICOM series in {folder} has {len(files)} slices {usual:.2f} mm apart, but "
+            f"the DICOM series in {folder} has {len(headers)} slices {usual:.2f} mm apart, but "
             f"{found}: "
             "slices are missing or of another series; copy the whole series again."
         )
+    across = headers[0].numbers(_PLACED["ImageOrientationPatient"])
+    normal = np.cross(across[:3], across[3:])
+    shifts = np.linalg.norm(ways - np.outer(ways @ normal, normal), axis=1)
+    if shifts.max() > _SHIFT * usual:
+        raise InputError(
+            f"the slices of the DICOM series in {folder} are shifted against each other by "
+            f"{shifts.max():.2f} mm, as under a tilted gantry; convert it to NIfTI with a program "
+            "that keeps the tilt, such as dcm2niix."
+        )
 
 
-def _position(file: str, itk: Any) -> list[float]:
-    """The place of the first voxel in mm; NaN where the header has none."""
-    reader = itk.ImageFileReader()
-    reader.SetFileName(file)
-    try:
-        reader.ReadImageInformation()
-        return [float(value) for value in reader.GetMetaData("0020|0032").split("\\")]
-    except (RuntimeError, ValueError):
-        return [float("nan")] * 3
+def _is_scaled(header: _Header) -> bool:
+    return bool(header.text(_INTERCEPT)) and header.text(_PHOTOMETRIC) == "MONOCHROME2"
+
+
+def _doubt(folder: Path, headers: Sequence[_Header]) -> str:
+    modality = headers[0].text(_MODALITY)
+    if modality != "CT":
+        return (
+            f"the DICOM series in {folder} is of the modality {modality or 'that is not said'}, "
+            "not CT: its values are no Hounsfield units"
+        )
+    if len(headers) == 1 and not headers[0].thickness:
+        return f"{folder} holds one slice of unknown thickness: its ml are those of 1 mm"
+    return ""

@@ -245,18 +245,26 @@ def _predict_volumes(
 
     def work(one: Input) -> str:
         with WorkProgress(f"slices of {one.file}", None) as progress:
-            rows = predict_volume(
+            found = predict_volume(
                 one, job.workers, job.rule, job.options, view, job.folder, progress.tick
             )
-        table.add(rows)
-        return ""
+        table.add(found.rows)
+        _warn(found.doubt)
+        return found.doubt
 
     made: dict[str, Sequence[Path]] = {}
     for one in inputs:
         masks = mask_files(job.folder, one.name, job.rule.classes, ".nii.gz")
         made[one.file] = list(masks.values())
     finished = job.output.finished(inputs, made, table)
+    for file in sorted(finished):
+        _warn(job.output.notes[file])
     return _one_by_one(inputs, finished, work, job)
+
+
+def _warn(doubt: str) -> None:
+    if doubt:
+        print(f"warning: {printable(doubt)}", file=sys.stderr)
 
 
 def _one_by_one(

@@ -7,7 +7,6 @@ made with; probabilities go the way back to the voxels of the file.
 
 import inspect
 import math
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ from lightning_seg.data.store.planes import scaled as scaled_plane
 from lightning_seg.data.store.planes import settings as checked_settings
 from lightning_seg.data.store.slices import around, stacked
 from lightning_seg.errors import InputError
-from lightning_seg.inference._dicom import series_as_nifti
+from lightning_seg.inference._dicom import Series, series_as_nifti
 from lightning_seg.inference._nifti import SliceFile, SliceReader, check_room
 from lightning_seg.inference.component_counter import ComponentCounter
 from lightning_seg.inference.ensemble import Trained
@@ -94,6 +93,18 @@ def view_of(
     return SliceView(settings, getattr(kind, "quarter_turns", 0))
 
 
+class VolumeResult(NamedTuple):
+    """What was found in a volume.
+
+    Args:
+        rows: of the table, one for each class.
+        doubt: what they may be wrong in, in words.
+    """
+
+    rows: list[Row]
+    doubt: str
+
+
 def predict_volume(
     one: Input,
     workers: Workers,
@@ -102,9 +113,8 @@ def predict_volume(
     view: SliceView,
     folder: Path,
     tick: Callable[[], None] = lambda: None,
-) -> list[Row]:
-    """Write the masks of a volume as NIfTI with its affine and header; its rows of the table, one
-    for each class.
+) -> VolumeResult:
+    """Write the masks of a volume as NIfTI with its affine and header.
 
     Args:
         tick: called after each slice.
@@ -114,9 +124,10 @@ def predict_volume(
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".volume-") as scratch:
         place = Path(scratch)
-        path = series_as_nifti(one.path, place) if one.kind == "dicom" else one.path
-        reader = SliceReader(path, place)
-        _check_units(reader, view, one)
+        series = series_as_nifti(one.path, place) if one.kind == "dicom" else None
+        reader = SliceReader(one.path if series is None else series.file, place)
+        doubts = [reader.grid.doubt if series is None else series.doubt]
+        doubts.append(_checked_units(reader, view, one, series))
         bytes_a_voxel = len(rule.classes) * (5 if options.probabilities else 1)
         check_room(place, math.prod(reader.grid.shape) * bytes_a_voxel, one.path)
         masks, maps = _slice_files(reader, place, rule, options)
@@ -138,19 +149,21 @@ def predict_volume(
             if maps:
                 maps[k].save(folder / "probabilities" / target.relative_to(folder / "masks"))
             masks[k].save(target)
-    return rows
+    return VolumeResult(rows, "; ".join(filter(None, doubts)))
 
 
-def _check_units(reader: SliceReader, view: SliceView, one: Input) -> None:
-    """InputError for a volume whose values are no Hounsfield units, told by some of its slices."""
+def _checked_units(reader: SliceReader, view: SliceView, one: Input, series: Series | None) -> str:
+    """InputError for a volume whose values are no Hounsfield units, told by some of its slices; of
+    a DICOM series the sentence."""
     shown = np.stack([reader[place] for place in sampled_slices(len(reader))])
     try:
         check_hounsfield(shown, view.settings.window, one.path)
     except InputError as error:
-        # the header of a DICOM file says itself that its values are HU
-        if one.kind != "dicom":
+        # a DICOM header may say itself that its values are HU
+        if series is None or not series.is_scaled:
             raise
-        print(f"warning: {error}", file=sys.stderr)
+        return str(error)
+    return ""
 
 
 def _slice_files(

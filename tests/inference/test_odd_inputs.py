@@ -275,7 +275,7 @@ def test_two_dicom_series_or_missing_slices_are_refused(tmp_path):
             writer.Execute(image)
 
     write(tmp_path / "good", "1.2.3", range(8))
-    assert series_as_nifti(tmp_path / "good", tmp_path).is_file()
+    assert series_as_nifti(tmp_path / "good", tmp_path).file.is_file()
     write(tmp_path / "lacking", "1.2.3", [0, 1, 2, 4, 5, 6, 7])
     with pytest.raises(
         InputError, match=r"7 slices 3\.00 mm apart, but 6\.00 mm between its slices 3"
@@ -308,3 +308,78 @@ def test_what_killed_runs_left_is_removed_and_two_at_once_are_refused(
         predict(checkpoint, pictures, out)
     os.close(place)
     predict(checkpoint, pictures, out)
+
+
+def dicom_slice(file, number, plane=None, spacing=(0.5, 0.5), fields=()):
+    """Write one of equal slices 2 mm apart; fields: tag -> text in place of what is usual."""
+    import SimpleITK
+
+    file.parent.mkdir(exist_ok=True)
+    plane = body((5, 8, 8))[number] if plane is None else plane
+    image = SimpleITK.GetImageFromArray(plane, isVector=plane.ndim == 3)
+    image.SetSpacing(spacing)
+    usual = {
+        "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
+        "0008|0060": "CT",
+        "0020|000e": "1.2.3",
+        "0020|0013": str(number),
+        "0020|0032": f"0\\0\\{2.0 * number}",
+        "0020|0037": "1\\0\\0\\0\\1\\0",
+    }
+    for tag, value in (usual | dict(fields)).items():
+        image.SetMetaData(tag, value)
+    writer = SimpleITK.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetFileName(str(file))
+    writer.Execute(image)
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ({"spacing": (0.7, 0.5)}, "PixelSpacing"),
+        ({"fields": {"0020|0037": "0\\1\\0\\0\\0\\1"}}, "ImageOrientationPatient"),
+        ({"plane": np.zeros((6, 8), np.int16)}, "has the Rows 6"),
+        ({"plane": np.zeros((8, 8, 3), np.uint8)}, "has the SamplesPerPixel 3"),
+    ],
+)
+def test_a_slice_of_another_kind_in_a_dicom_series_is_refused(tmp_path, odd, words):
+    from lightning_seg.inference._dicom import series_as_nifti
+
+    for number in range(5):
+        more = odd if number == 2 else {}
+        dicom_slice(tmp_path / "scan" / f"{number}.dcm", number, **more)
+    with pytest.raises(InputError, match=words) as refused:
+        series_as_nifti(tmp_path / "scan", tmp_path)
+    assert "2.dcm" in str(refused.value)
+
+
+def test_slices_that_are_shifted_or_without_a_place_are_refused(tmp_path):
+    from lightning_seg.inference._dicom import series_as_nifti
+
+    for number in range(4):
+        leaning = {"0020|0032": f"{0.4 * number}\\0\\{2.0 * number}"}
+        dicom_slice(tmp_path / "tilt" / f"{number}.dcm", number, fields=leaning)
+        lost = tmp_path / "lost" / f"{number}.dcm"
+        dicom_slice(lost, number)
+        # the position under a number that no field has
+        lost.write_bytes(lost.read_bytes().replace(b"\x20\0\x32\0DS", b"\x20\0\x33\0DS"))
+    with pytest.raises(InputError, match=r"shifted against each other by 0\.40 mm"):
+        series_as_nifti(tmp_path / "tilt", tmp_path)
+    with pytest.raises(InputError, match="has no ImagePositionPatient"):
+        series_as_nifti(tmp_path / "lost", tmp_path)
+
+
+def test_one_dicom_slice_is_as_thick_as_it_says_and_another_modality_is_said(tmp_path):
+    import nibabel
+
+    from lightning_seg.inference._dicom import series_as_nifti
+
+    dicom_slice(tmp_path / "thick" / "a.dcm", 0, fields={"0018|0050": "5"})
+    thick = series_as_nifti(tmp_path / "thick", tmp_path)
+    assert nibabel.load(thick.file).header.get_zooms() == pytest.approx((0.5, 0.5, 5))
+    assert thick.doubt == ""
+    dicom_slice(tmp_path / "thin" / "a.dcm", 0)
+    assert "unknown thickness" in series_as_nifti(tmp_path / "thin", tmp_path).doubt
+    dicom_slice(tmp_path / "mr" / "a.dcm", 0, fields={"0008|0060": "MR"})
+    assert "modality MR, not CT" in series_as_nifti(tmp_path / "mr", tmp_path).doubt

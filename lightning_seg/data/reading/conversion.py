@@ -71,7 +71,9 @@ def _page_count(image: Image.Image) -> int:
         return count
     here = image.tell()
     try:
-        return sum(_is_full_page(image, page) for page in range(count))
+        full = [page for page in range(count) if _is_full_page(image, page)]
+        # the first page is the one that is read
+        return len(full) if full[:1] == [0] else count
     finally:
         image.seek(here)
 

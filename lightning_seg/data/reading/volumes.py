@@ -7,9 +7,10 @@ of an oblique volume they run to the nearest of these directions. A voxel's valu
 
 import gzip
 import itertools
+import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,24 @@ from lightning_seg.errors import InputError
 
 CANONICAL = ("S", "P", "L")
 Affine = NDArray[np.float64]
+_MM_OF_UNIT = {1: 1000.0, 3: 0.001}  # xyzt_units: metres, microns; others are taken for mm
+_SIDES = 0.001, 100.0  # mm, between which the sides of voxels lie
+_SHEAR = 0.001  # share of a voxel's volume by which its sides may miss a right angle
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What the header of a NIfTI file says: the lattice of its voxels, without their values."""
+    """What the header of a NIfTI file says: the lattice of its voxels, without their values.
+
+    Args:
+        affine: in mm, whatever the unit of the file.
+        doubt: what the header leaves open, in words.
+    """
 
     shape: tuple[int, int, int]
     affine: Affine
     path: Path
+    doubt: str = ""
 
     @property
     def orientation(self) -> str:
@@ -42,8 +52,26 @@ class Grid:
 
     @property
     def canonical_spacing(self) -> tuple[float, float, float]:
-        """Between slices, rows and columns, in mm."""
-        return _permuted(np.sqrt((self.affine[:3, :3] ** 2).sum(0)).tolist(), self.affine)
+        """Between slices, rows and columns, in mm; of slices that are shifted against each other,
+        between their planes."""
+        slices, rows, columns = _permuted(_sides(self.affine), self.affine)
+        if _is_sheared(self.affine):
+            slices = _voxel_volume(self.affine) / (rows * columns)
+        return slices, rows, columns
+
+
+def _sides(affine: Affine) -> list[float]:
+    sides: list[float] = np.sqrt((affine[:3, :3] ** 2).sum(0)).tolist()
+    return sides
+
+
+def _voxel_volume(affine: Affine) -> float:
+    return float(abs(np.linalg.det(affine[:3, :3])))
+
+
+def _is_sheared(affine: Affine) -> bool:
+    """Tell whether the axes meet at other angles than right ones, as under a tilted gantry."""
+    return _voxel_volume(affine) < (1 - _SHEAR) * math.prod(_sides(affine))
 
 
 def farthest_corner(first: Grid, second: Grid) -> float:
@@ -53,6 +81,37 @@ def farthest_corner(first: Grid, second: Grid) -> float:
     places = np.column_stack([corners, np.ones(len(corners))])
     apart = places @ (first.affine - second.affine)[:3].T
     return float(np.linalg.norm(apart, axis=1).max())
+
+
+def _doubt(grid: Grid, image: Any) -> str:
+    """What a header leaves open: the orientation, which of two is meant, or slices that are shifted."""
+    header = image.header
+    if not header["sform_code"] and not header["qform_code"]:
+        return (
+            f"{grid.path} does not say where its axes run (sform_code and qform_code are 0): they are "
+            f"taken to run to {grid.orientation}, and its voxels to have the sides in pixdim"
+        )
+    if header["sform_code"] and header["qform_code"]:
+        # the quaternion holds no shear
+        other = replace(grid, affine=image.get_qform() * _in_millimetres(image))
+        apart = 0.0 if _is_sheared(grid.affine) else farthest_corner(grid, other)
+        if apart > max(grid.canonical_spacing):
+            return (
+                f"{grid.path} places its voxels twice, by sform and by qform, up to {apart:.3g} mm "
+                "apart; the sform is taken"
+            )
+    if _is_sheared(grid.affine):
+        return (
+            f"{grid.path} has slices that are shifted against each other, as under a tilted gantry: "
+            "ml and mm are those between their planes"
+        )
+    return ""
+
+
+def _in_millimetres(image: Any) -> NDArray[np.float64]:
+    """Factors of the rows of an affine."""
+    factor = _MM_OF_UNIT.get(int(image.header["xyzt_units"]) % 8, 1.0)
+    return np.array([[factor], [factor], [factor], [1.0]])
 
 
 def axis_codes(affine: Affine, path: Path) -> str:
@@ -92,7 +151,15 @@ def read_grid(path: Path) -> Grid:
     image = _open_nifti(path)
     shape = _three(image.shape, path)
     axis_codes(image.affine, path)
-    return Grid(shape, image.affine, path)
+    grid = Grid(shape, image.affine * _in_millimetres(image), path)
+    sides = grid.canonical_spacing
+    if not _SIDES[0] <= min(sides) <= max(sides) <= _SIDES[1]:
+        shown = " x ".join(f"{side:g}" for side in sides)
+        raise InputError(
+            f"{path} says that its voxels have {shown} mm; correct the unit (xyzt_units) or the "
+            "affine of its header."
+        )
+    return replace(grid, doubt=_doubt(grid, image))
 
 
 def read_volume(path: Path) -> np.ndarray:

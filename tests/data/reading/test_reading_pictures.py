@@ -140,6 +140,16 @@ def test_previews_behind_a_photograph_and_small_copies_are_no_pages(tmp_path: Pa
     assert read_picture(tmp_path / "b.tif", 3).shape == SMOOTH.shape
 
 
+def test_a_small_copy_before_a_photograph_is_not_read_in_its_place(tmp_path: Path) -> None:
+    photo, small = Image.fromarray(SMOOTH), Image.fromarray(SMOOTH[::2, ::2])
+    with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / "a.tif"), True) as file:
+        for page, kind in ((small, 1), (photo, 0)):
+            page.save(file, format="TIFF", tiffinfo={254: kind})
+            file.newFrame()
+    with pytest.raises(InputError, match="holds 2 pages or frames"):
+        read_picture(tmp_path / "a.tif", 3)
+
+
 def test_the_picture_that_is_given_stays_as_it_is() -> None:
     image = Image.fromarray(SCENE)
     image.getexif()[0x0112] = 6

@@ -220,3 +220,44 @@ def test_real_scans_turn_and_come_back_exactly(tmp_path: Path, name: str) -> Non
         first.GetDirection(),
     )
     assert np.array_equal(nibabel.load(labels).affine, grid.affine)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mm", 1.0), ("meter", 1000.0), ("micron", 0.001)])
+def test_spacing_is_in_millimetres_whatever_the_unit(
+    tmp_path: Path, unit: str, factor: float
+) -> None:
+    affine = affine_of("LPS", (0.5, 0.75, 3.0))
+    affine[:3] /= factor
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), affine)
+    image.header.set_xyzt_units(unit)
+    image.to_filename(tmp_path / "a.nii")
+    grid = read_grid(tmp_path / "a.nii")
+    assert grid.canonical_spacing == pytest.approx((3.0, 0.75, 0.5), rel=1e-5)
+    assert grid.doubt == ""
+
+
+def test_sides_that_no_voxel_has_are_refused(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), affine_of("LPS", (900, 900, 5000))
+    )
+    with pytest.raises(InputError, match="its voxels have 5000 x 900 x 900 mm"):
+        read_grid(path)
+
+
+def test_shifted_slices_are_as_far_apart_as_their_planes(tmp_path: Path) -> None:
+    affine = affine_of("LPS", (0.5, 0.75, 3.0))
+    affine[1, 2] = 2.0  # each slice lies 2 mm further back than the one below
+    grid = read_grid(write(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), affine))
+    assert grid.canonical_spacing == pytest.approx((3.0, 0.75, 0.5))
+    assert "shifted against each other" in grid.doubt
+
+
+def test_a_header_without_an_orientation_or_with_two_is_said(tmp_path: Path) -> None:
+    voxels = np.zeros((3, 4, 5), np.int16)
+    grid = read_grid(write(tmp_path / "none.nii", voxels, None))
+    assert "does not say where its axes run" in grid.doubt
+    image = nibabel.Nifti1Image(voxels, affine_of("LPS", (2, 3, 4)))
+    image.header.set_sform(affine_of("LPS", (2, 3, 4)), 1)
+    image.header.set_qform(affine_of("RPS", (2, 3, 4)), 1)
+    image.to_filename(tmp_path / "two.nii")
+    assert "by sform and by qform" in read_grid(tmp_path / "two.nii").doubt
