@@ -9,10 +9,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from hpo.queue import attempts
 from hpo.spec import StudySpec
+from lightning_seg.tables import Table
 
 ROWS = 12  # of the table: the running trials and the latest others
 
@@ -42,7 +42,7 @@ class Progress:
         latest = {slot: trial for slot, trial in attempts(trials).items() if slot in wanted}
         head = self._head(spec, list(latest.values()), workers)
         if self.live:
-            self.live.update(_table(head, spec, list(latest.values())), refresh=True)
+            self.live.update(_table(head, spec, list(latest.values())).drawn(), refresh=True)
             return
         for trial in sorted(latest.values(), key=lambda t: t.number):
             if trial.state != TrialState.WAITING and self.told.get(trial.number) != trial.state:
@@ -127,9 +127,6 @@ def _short(value: Any) -> str:
 
 
 def _table(head: str, spec: StudySpec, trials: list[FrozenTrial]) -> Table:
-    table = Table(title=head, title_justify="left")
-    for column in ("trial", "what", "state", "time"):
-        table.add_column(column)
     order = {
         TrialState.RUNNING: 0,
         TrialState.FAIL: 1,
@@ -138,6 +135,5 @@ def _table(head: str, spec: StudySpec, trials: list[FrozenTrial]) -> Table:
     }
     shown = [trial for trial in trials if trial.state != TrialState.WAITING]
     shown.sort(key=lambda trial: (order[trial.state], -trial.number))
-    for trial in shown[:ROWS]:
-        table.add_row(*_cells(trial, spec))
-    return table
+    header = ("trial", "what", "state", "time")
+    return Table(header, [_cells(trial, spec) for trial in shown[:ROWS]], title=head, left=header)

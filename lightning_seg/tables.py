@@ -3,8 +3,8 @@
 import csv
 import io
 import os
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -19,6 +19,8 @@ class Table:
     Attributes:
         left: the columns of words, which stand at the left; numbers stand at the right.
         note: a line above the title, in bold.
+        frame: draw lines around the cells; a header without names is left out.
+        colours: the looks of cells on a terminal, by their texts.
     """
 
     header: Sequence[str]
@@ -27,9 +29,19 @@ class Table:
     caption: str = ""
     left: Collection[str] = ()
     note: str = ""
+    frame: bool = True
+    colours: Mapping[str, str] = field(default_factory=dict)
 
-    def show(self, width: int = WIDTH) -> None:
-        """Print the table to the terminal; ``width`` counts where the output is no terminal."""
+    def show(self, width: int | None = WIDTH) -> None:
+        """Print the table to the terminal.
+
+        Args:
+            width: counts where the output is no terminal; with None no cell is broken there.
+        """
+        print_rich(self.drawn(), width=width or max(WIDTH, self._whole_width()))
+
+    def drawn(self) -> Any:
+        """The table as `rich` draws it."""
         from rich import box
         from rich.table import Table as RichTable
         from rich.text import Text
@@ -40,13 +52,23 @@ class Table:
             title=title if title.plain else None,
             caption=Text(self.caption) if self.caption else None,
             caption_justify="left",
-            box=box.HEAVY_HEAD,
+            title_justify="center" if self.frame else "left",
+            box=box.HEAVY_HEAD if self.frame else None,
+            padding=(0, 1) if self.frame else (0, 2, 0, 0),
+            show_header=any(self.header),
         )
         for name in self.header:
             shown.add_column(name, justify="left" if name in self.left else "right")
         for row in self.rows:
-            shown.add_row(*(Text(str(cell)) for cell in row))
-        print_rich(shown, width=width)
+            texts = [str(cell) for cell in row]
+            shown.add_row(*(Text(text, self.colours.get(text, "")) for text in texts))
+        return shown
+
+    def _whole_width(self) -> int:
+        """The width at which no cell is broken."""
+        columns = zip(self.header, *self.rows, strict=True)
+        longest = [max(len(str(cell)) for cell in column) for column in columns]
+        return sum(longest) + 3 * len(longest) + 1
 
     def markdown(self) -> str:
         """The table as Markdown has it, without its title."""

@@ -3,13 +3,12 @@
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.table import Table
 
 from hpo.progress import duration
 from hpo.results.outcome import Outcome, add_outcome_options, name_of, open_outcome, validation
 from hpo.space import inside
 from lightning_seg.options import OptionParser, shell_command
+from lightning_seg.tables import Table
 
 
 def main(args: list[str]) -> None:
@@ -19,14 +18,13 @@ def main(args: list[str]) -> None:
     options = parser.parse_args(args)
     outcome = open_outcome(options)
     trial = outcome.choose(options.trial)
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
     print(account(outcome))
     if outcome.spec.minimize:
-        console.print(_front(outcome))
+        _front(outcome).show()
     print(
         f"{'chosen' if options.trial is not None else 'best'}: {name_of(trial)}, {scores(outcome, trial)}"
     )
-    console.print(_parameters(outcome, trial))
+    _parameters(outcome, trial).show()
     print(f"run:      {', '.join(map(str, outcome.folders(trial)))}")
     print(f"command:  {trial.user_attrs.get('command', '')}")
     print(caution(outcome, trial))
@@ -90,24 +88,18 @@ def text_of(value: Any) -> str:
 
 
 def _parameters(outcome: Outcome, trial: FrozenTrial) -> Table:
-    table = Table("parameter", "tuned", "recipe")
-    for key, (ours, theirs) in changes(outcome, trial).items():
-        table.add_row(key, text_of(ours), text_of(theirs))
-    return table
+    header = ("parameter", "tuned", "recipe")
+    pairs = changes(outcome, trial).items()
+    rows = [(key, text_of(ours), text_of(theirs)) for key, (ours, theirs) in pairs]
+    return Table(header, rows, left=header)
 
 
 def _front(outcome: Outcome) -> Table:
     spec = outcome.spec
     keys = sorted({key for trial in outcome.front for key in trial.params})
-    table = Table(
-        "trial",
-        spec.objective,
-        str(spec.minimize),
-        *keys,
-        title="Pareto front",
-        title_justify="left",
-    )
+    header = ("trial", spec.objective, str(spec.minimize), *keys)
+    rows = []
     for trial in outcome.front:
         values = [f"{value:.4g}" for value in trial.values]
-        table.add_row(name_of(trial), *values, *(text_of(trial.params.get(key)) for key in keys))
-    return table
+        rows.append((name_of(trial), *values, *(text_of(trial.params.get(key)) for key in keys)))
+    return Table(header, rows, title="Pareto front", left=header)

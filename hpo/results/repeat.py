@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.table import Table
 
 from hpo import queue
 from hpo.options import add_engine_options
@@ -26,6 +24,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Comparison, ScoreTable, compare_models, statistic
 from lightning_seg.options import OptionParser
 from lightning_seg.runs.scored_models import find_scores
+from lightning_seg.tables import Table
 
 TUNED, UNTUNED = "tuned", "untuned"
 
@@ -60,7 +59,7 @@ def main(args: list[str]) -> None:
     print(
         f"{name_of(trial)} of study {outcome.study.study_name!r} against its recipe, seeds {', '.join(map(str, done))}:"
     )
-    Console(width=None if Console().is_terminal else 120, highlight=False).print(_table(rows))
+    _table(rows).show()
     print(
         verdict(
             next(row for row in rows if row.is_objective(spec.objective)), len(tables[TUNED][0].ids)
@@ -171,14 +170,14 @@ def _table(rows: Sequence[Difference]) -> Table:
         "Mean and SD over seeds. The difference is that of the means, its interval a paired BCa bootstrap over test images: "
         "it says nothing of further seeds. p is not corrected for the number of rows."
     )
-    table = Table(*header, caption=note, caption_justify="left")
+    lines = []
     for row in rows:
         found = row.found
         p = "<0.001" if found.p_bootstrap < 0.0005 else f"{found.p_bootstrap:.3f}"
         interval = f"{found.low:+.4f} to {found.high:+.4f}"
         cells = (_spread(row.tuned), _spread(row.untuned), f"{found.difference:+.4f}", interval, p)
-        table.add_row(row.class_name, row.score, row.convention, *cells)
-    return table
+        lines.append((row.class_name, row.score, row.convention, *cells))
+    return Table(header, lines, caption=note, left=header[:3])
 
 
 def _spread(values: Sequence[float]) -> str:

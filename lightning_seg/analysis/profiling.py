@@ -29,6 +29,7 @@ from lightning_seg.models.frame.listing import count
 from lightning_seg.options import OptionParser
 from lightning_seg.plots import Axis, Plot, write_picture
 from lightning_seg.runs.gpus import default_device
+from lightning_seg.tables import Table, number_text
 
 CONVENTION = (
     "parameters: all, without buffers. GMACs: 10^9 multiply-adds of one image, half of "
@@ -202,9 +203,9 @@ def _best(
     return best
 
 
-def profile_table(profiles: Sequence[Profile]) -> str:
-    """One line per network."""
-    head = (
+def profile_table(profiles: Sequence[Profile]) -> Table:
+    """One line for each network."""
+    header = (
         "model",
         "parameters",
         "GMACs",
@@ -214,23 +215,20 @@ def profile_table(profiles: Sequence[Profile]) -> str:
         "ms",
         "images/s",
     )
-    lines = [head] + [
-        (
-            p.model,
-            f"{p.parameters:,}",
-            f"{p.macs / 1e9:.3f}",
-            "-" if p.peak_memory is None else f"{p.peak_memory / 2**20:.1f}",
-            _milliseconds(p.single),
-            str(p.best.batch),
-            _milliseconds(p.best),
-            f"{p.best.images_per_second:.1f}",
-        )
-        for p in profiles
-    ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in lines
+    return Table(header, list(map(_profile_row, profiles)), left=("model",), frame=False)
+
+
+def _profile_row(found: Profile) -> tuple[str, ...]:
+    memory = None if found.peak_memory is None else found.peak_memory / 2**20
+    return (
+        found.model,
+        f"{found.parameters:,}",
+        f"{found.macs / 1e9:.3f}",
+        number_text(memory, 1),
+        _milliseconds(found.single),
+        str(found.best.batch),
+        _milliseconds(found.best),
+        f"{found.best.images_per_second:.1f}",
     )
 
 
@@ -290,10 +288,9 @@ def main(args: list[str]) -> None:
         repeats=options.repeats,
     )
     if options.json != "-":
-        print(
-            f"{options.size} x {options.size} on "
-            f"{where}\n\n{profile_table(profiles)}\n\n{convention}"
-        )
+        print(f"{options.size} x {options.size} on {where}\n")
+        profile_table(profiles).show(width=None)
+        print(f"\n{convention}")
     try:
         if options.json:
             _write_profiles(

@@ -122,11 +122,9 @@ def add_scores(trainer: Any, summary: Summary) -> None:
 
 
 def _writer(trainer: Any) -> Any:
-    return (
-        trainer.logger.experiment
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero
-        else None
-    )
+    """The writer of the first TensorBoard among the loggers, in the main process."""
+    boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return boards[0].experiment if boards and trainer.is_global_zero else None
 
 
 def _recipe_text(trainer: Any, pl_module: Any) -> str:

@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -88,7 +89,6 @@ class TrainingLog(L.Callback):
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        run = run_of(trainer)
         best = next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint))
         path, value = best.best_model_path, best.best_model_score
         if path:
@@ -96,9 +96,10 @@ class TrainingLog(L.Callback):
             print(f"best checkpoint:  {path}  ({score})")
         else:
             print(f"no best checkpoint: no validation found {best.monitor}")
-        if isinstance(trainer.logger, TensorBoardLogger):
-            command = shell_command("tensorboard", "--logdir", run.folder.parent)
-            print(f"TensorBoard:      {run.folder}  (open: {command})")
+        for board in (each for each in trainer.loggers if isinstance(each, TensorBoardLogger)):
+            folder = Path(board.log_dir)
+            command = shell_command("tensorboard", "--logdir", folder.parent)
+            print(f"TensorBoard:      {folder}  (open: {command})")
         if path:
             command = shell_command("lightning-seg", "test", "--ckpt_path", path)
             print(f"next:             {command}")

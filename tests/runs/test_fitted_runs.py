@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from remote_logger import RemoteLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_seg import cli
 from lightning_seg.errors import InputError
+from lightning_seg.reports.run_page import report
+from lightning_seg.reports.run_page._run import open_run
 from lightning_seg.runs import Run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,6 +28,7 @@ trainer: {accelerator: cpu, precision: 32-true, enable_progress_bar: false, num_
 data: {dataset: phantom_polyp, protocol: %s, size: 16, batch_size: 4, dataset_options: {resolution: 16}}
 model: {architecture: unet, options: {widths: [4, 8]}, lr: 0.01}
 """
+REMOTE = "remote_logger.RemoteLogger"
 CSV = "{class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: %s}}"
 
 
@@ -51,7 +56,7 @@ def files(run):
     return sorted(path.name for path in run.checkpoint_folder.iterdir())
 
 
-@pytest.mark.parametrize("logger", ["false", pytest.param(CSV, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("logger", ["false", REMOTE, pytest.param(CSV, marks=pytest.mark.slow)])
 def test_the_folder_is_complete_without_tensorboard_and_nothing_speaks_of_it(
     fit, tmp_path, logger, capsys
 ):
@@ -65,6 +70,27 @@ def test_the_folder_is_complete_without_tensorboard_and_nothing_speaks_of_it(
     assert run.environment["name"] == "demo"
     assert run.ending.text == "complete, 1 epochs"
     assert len(run.score_folders("test")) == 1
+    assert "TensorBoard" not in report(open_run(run.folder), predictions=False)
+
+
+def test_a_remote_logger_is_told_what_is_measured_and_kept(fit):
+    RemoteLogger.metrics.clear()
+    run = fit("demo", "--trainer.max_epochs", "1", "--trainer.logger", REMOTE)
+    names = {name for metrics in RemoteLogger.metrics for name in metrics}
+    assert {"train/loss", "val/dice"} <= names
+    assert str(run.best.path) in map(str, RemoteLogger.checkpoints)
+    assert any(parameters.get("lr") == 0.01 for parameters in RemoteLogger.parameters)
+
+
+def test_tensorboard_beside_another_logger_shows_pictures_and_its_own_folder(fit, tmp_path, capsys):
+    place = tmp_path / "boards"
+    board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {place}, name: x}}}}"
+    loggers = f"[{REMOTE}, {board}]"
+    fit("demo", "--trainer.max_epochs", "1", "--trainer.logger", loggers)
+    (line,) = re.findall(r"^TensorBoard: +(.*)$", capsys.readouterr().out, re.M)
+    assert line == f"{place / 'x' / 'version_0'}  (open: tensorboard --logdir {place / 'x'})"
+    events = EventAccumulator(str(place / "x" / "version_0")).Reload()
+    assert "val/reliability_polyp" in events.Tags()["images"]
 
 
 def test_commands_that_are_printed_can_be_pasted(fit, capsys):

@@ -1,20 +1,17 @@
 """The report in a dozen lines, for the terminal and the head of the page."""
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from lightning_seg.data.check import Crossings, Report
 from lightning_seg.data.check.annotations import Annotations
 from lightning_seg.data.check.duplicates import KINDS, Pair
 from lightning_seg.data.check.foreground import is_uneven
 from lightning_seg.data.splits import SPLITS
+from lightning_seg.tables import WIDTH, Table
 
 SHOWN = 5  # examples of each finding
 
@@ -52,20 +49,14 @@ _COLOURS = {
 
 
 def print_lines(report: Report) -> None:
-    """The findings as a table on the terminal."""
-    table = Table(
-        box=None,
-        show_header=False,
-        padding=(0, 2, 0, 0),
-        title=f"data check: {report.dataset}",
-        title_justify="left",
-    )
-    found = lines(report)
-    for line in found:
-        table.add_row(Text(line.level, _COLOURS[line.level]), Text(line.title), Text(line.text))
+    """Print the findings as a table."""
+    rows = lines(report)
+    header = ("", "", "")
+    title = f"data check: {report.dataset}"
+    table = Table(header, rows, title, left=header, frame=False, colours=_COLOURS)
     # where there is no terminal, no path is broken in two
-    longest = max(len(word) for line in found for word in line.text.split())
-    Console(width=None if sys.stdout.isatty() else max(120, longest + 30)).print(table)
+    longest = max(len(word) for line in rows for word in line.text.split())
+    table.show(width=max(WIDTH, longest + 30))
 
 
 def _count_line(report: Report) -> Line:

@@ -79,9 +79,8 @@ def _fit_findings(run: ReportedRun) -> Iterator[RunFinding]:
     trained, validated = run.events.by_epoch("train/dice"), run.events.by_epoch("val/dice")
     best = run.content["epoch"] + 1
     if not len(epochs):
-        yield RunFinding(
-            "note", "The run's folder holds no TensorBoard events, so there are no curves."
-        )
+        text = "The curves of the training are not kept in the run's folder, so none are shown."
+        yield RunFinding("note", text)
         return
     if best == round(epochs[-1]) and run.checkpoint.name.startswith("best"):
         yield RunFinding(
