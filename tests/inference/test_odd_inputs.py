@@ -363,7 +363,7 @@ def test_slices_that_are_shifted_or_without_a_place_are_refused(tmp_path):
         lost = tmp_path / "lost" / f"{number}.dcm"
         dicom_slice(lost, number)
         # the position under a number that no field has
-        lost.write_bytes(lost.read_bytes().replace(b"\x20\0\x32\0DS", b"\x20\0\x33\0DS"))
+        lost.write_bytes(lost.read_bytes().replace(b"\x20\0\x32\0", b"\x20\0\x33\0", 1))
     with pytest.raises(InputError, match=r"shifted against each other by 0\.40 mm"):
         series_as_nifti(tmp_path / "tilt", tmp_path)
     with pytest.raises(InputError, match="has no ImagePositionPatient"):
