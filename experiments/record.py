@@ -14,11 +14,13 @@ from pathlib import Path
 from experiments.facts import RESULTS, RecordedResult, RunFacts, read_facts, words, write_facts
 from experiments.runs import find_runs, results_of, scores_of
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation import ScoreTable
-from lightning_seg.evaluation.summary import Scores
+from lightning_seg.evaluation import SCORES, ScoreTable, per_image, pooled
+from lightning_seg.evaluation.scored_table import check_summary
+from lightning_seg.evaluation.summary import Scores, Summary
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser, shell_command
 
+_ROUNDED = 1e-4  # scores are recorded with four digits
 COLUMNS = (
     "recipe",
     "architecture",
@@ -109,6 +111,7 @@ def record(
             _check_images(result, file, new)
             if not _is_kept(result, file, rules):
                 _check_new(result, file, new, rules)
+                check_summary(Summary.read(result.file.parent), result.file.parent)
                 new[file] = result
         except InputError as error:
             refused.append(str(error))
@@ -205,6 +208,24 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return []
     with file.open(newline="", encoding="utf-8") as content:
         return list(csv.DictReader(content))
+
+
+def check_rows(results: Iterable[RecordedResult], rows: Iterable[dict[str, str]]) -> None:
+    """InputError where a recorded table does not give the scores that were recorded of it."""
+    tables = {result.facts.place.as_posix(): result for result in results}
+    for row in rows:
+        result, score, name = tables.get(row["table"]), row["score"], row["class"]
+        if result is None or score not in SCORES or row["convention"] not in ("image", "pooled"):
+            continue
+        counts = result.table.of(name)
+        pooling = row["convention"] == "pooled"
+        value = pooled(counts, score) if pooling else per_image(counts, score).mean()
+        if abs(float(value) - float(row["value"])) > _ROUNDED:
+            raise InputError(
+                f"{result.file} gives the {score} ({row['convention']}) {float(value):.4f}, and "
+                f"reproduced.csv says {row['value']}: one of them was changed by hand; record the "
+                "run again with --replace."
+            )
 
 
 def rows_of(facts: RunFacts, scores: Scores) -> list[dict[str, str]]:

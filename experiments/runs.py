@@ -23,6 +23,7 @@ from lightning_seg.evaluation.summary import Scores, Summary
 from lightning_seg.models.frame.listing import count
 from lightning_seg.runs import Run
 from lightning_seg.runs.environment import hardware, read_environment
+from lightning_seg.runs.run import Ending
 from lightning_seg.training.module import SegmentationModule
 from lightning_seg.training.optimizer import Optimization
 
@@ -96,17 +97,24 @@ def results_of(
         known: recipe, commit and hardware of a run that has not kept them.
     """
     place = Run.open(run)
-    best = place.best
+    best = _best_name(place)
     found = [(Summary.read(folder), folder) for folder in place.score_folders("test")]
     trained = place.config.get("data") or {}
     # on its own data before others
     for summary, folder in sorted(found, key=lambda each: _moved_elsewhere(trained, each[0].data)):
         checkpoint = Path(summary.checkpoint).stem
         # without its checkpoints, a run has the names of their files alone
-        chosen = checkpoint.startswith("best") if best is None else checkpoint == best.path.stem
+        chosen = checkpoint == best if best else checkpoint.startswith("best")
         if chosen and not summary.partial:
             inference = folder.name.partition(checkpoint)[0].strip("-")
             yield RecordedResult(_facts(run, summary, inference, known), folder / "scores.csv")
+
+
+def _best_name(run: Run) -> str:
+    """The name of the best checkpoint, also of one that was deleted; empty where none says it."""
+    if run.best is not None:
+        return run.best.path.stem
+    return Path(run.last.best_name).stem if run.last is not None else ""
 
 
 def scores_of(result: RecordedResult) -> Scores:
@@ -160,7 +168,7 @@ def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]
         else _minutes_of_trial(run),
         threads=next((s["threads"] for s in reversed(sittings) if "threads" in s), None),
         load=_mean_load(sittings),
-        ending=_ending(kept.get("ending", {})),
+        ending=_ending(Run.open(run).ending),
         parameters=parameters,
         gmacs=gmacs,
         **{key: getattr(summary, key) for key in COPIED},
@@ -174,13 +182,10 @@ def _mean_load(sittings: list[dict[str, Any]]) -> float | None:
     return round(sum(load * each for load, each in kept) / minutes, 1) if minutes else None
 
 
-def _ending(kept: Mapping[str, Any]) -> str:
+def _ending(ending: Ending) -> str:
     """``INTERRUPTED after 3 of 20 epochs``; empty for a training that went to its own end."""
-    if kept.get("status", "complete") == "complete":
-        return ""
-    return (
-        f"{kept['status'].upper()} after {kept['epochs_done']} of {kept['epochs_planned']} epochs"
-    )
+    how, after, epochs = ending.text.partition(" after ")
+    return f"{how.upper()}{after}{epochs}" if ending.caution else ""
 
 
 def _minutes_of_trial(run: Path) -> float | None:

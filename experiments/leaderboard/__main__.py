@@ -1,7 +1,7 @@
 """The command ``python -m experiments leaderboard``."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from experiments.facts import RESULTS, RecordedResult, load_results
@@ -9,9 +9,11 @@ from experiments.leaderboard import page, text
 from experiments.leaderboard.boards import make_boards
 from experiments.leaderboard.elsewhere import set_beside
 from experiments.published import read_evaluations, unscored_systems
-from experiments.record import read_rows
+from experiments.record import check_rows, read_rows
 from experiments.runs import find_runs, results_of
 from lightning_seg.errors import InputError
+from lightning_seg.evaluation.scored_table import check_summary
+from lightning_seg.evaluation.summary import Summary
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser
 
@@ -38,9 +40,10 @@ def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.Lea
     """
     found = _once(
         load_results(results),
-        (result for run in find_runs(runs or []) for result in results_of(run)),
+        _checked(result for run in find_runs(runs or []) for result in results_of(run)),
     )
     rows, file = read_rows(results / "reproduced.csv"), results / "reported.csv"
+    check_rows(found, rows)
     evaluations = [*read_evaluations(file), *unscored_systems()] if file.is_file() else []
     boards = make_boards(found, rows, evaluations)
     if not boards:
@@ -48,6 +51,13 @@ def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.Lea
             f"nothing is recorded in {str(results)!r}; first: python -m experiments record runs/<name>."
         )
     return text.LeaderboardContent(boards, set_beside(evaluations, found))
+
+
+def _checked(results: Iterable[RecordedResult]) -> Iterator[RecordedResult]:
+    """Each run whose summary says what its table says; InputError for another."""
+    for result in results:
+        check_summary(Summary.read(result.file.parent), result.file.parent)
+        yield result
 
 
 def _once(

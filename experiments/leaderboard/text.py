@@ -12,6 +12,7 @@ from experiments.leaderboard.boards import Board, Key
 from experiments.leaderboard.columns import CONVENTIONS, Column, columns, latency
 from experiments.leaderboard.elsewhere import NAMES, Beside
 from lightning_seg.data.splits import leak_of
+from lightning_seg.runs.cautions import is_synthetic
 from lightning_seg.tables import Table
 
 INTRODUCTION = (
@@ -88,7 +89,8 @@ def board_title(key: Key) -> str:
         else ""
     )
     leaks = " (LEAKS)" if leak_of(key.digest) else ""
-    return f"{key.dataset}, protocol {key.protocol}{leaks}: {key.class_name}, {size}{native}"
+    made = " (SYNTHETIC)" if is_synthetic(key.dataset) else ""
+    return f"{key.dataset}{made}, protocol {key.protocol}{leaks}: {key.class_name}, {size}{native}"
 
 
 def facts_of(board: Board) -> str:
@@ -188,4 +190,6 @@ def _row(key: Key, line: Any) -> dict[str, Any]:
         "commit": shown["commit"],
         "hardware": "; ".join(dict.fromkeys(facts.hardware for facts in line.facts)),
         "leaks": leak_of(key.digest),
+        "synthetic": "SYNTHETIC" if any(facts.synthetic for facts in line.facts) else "",
+        "ending": "; ".join(dict.fromkeys(f.ending for f in line.facts if f.ending)),
     }

@@ -18,6 +18,7 @@ from lightning_seg.evaluation.estimates import (
 )
 from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
 from lightning_seg.evaluation.probability import roc_auc
+from lightning_seg.evaluation.scored_table import table_digest
 from lightning_seg.evaluation.scoring import ScoredEpoch, Scoring
 from lightning_seg.evaluation.summary import Numbers, Summary
 from lightning_seg.inference.pictures import score_folder
@@ -48,6 +49,7 @@ class ScoreReport(L.Callback):
             looks = enter_look(run_of(trainer).root, facts)
             summary = replace(summary, looks=looks)
         pl_module.scored.table.write(folder / "scores.csv")
+        summary = replace(summary, table_digest=table_digest(folder / "scores.csv"))
         summary.write(folder)
         add_scores(trainer, summary)
         print_scores(summary)

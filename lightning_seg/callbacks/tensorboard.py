@@ -21,6 +21,7 @@ from lightning_seg.reports.printing import (
     overlap_rows,
 )
 from lightning_seg.reports.reliability import reliability_plot
+from lightning_seg.runs import Run
 from lightning_seg.tables import Table
 from lightning_seg.training.run_place import run_of
 
@@ -113,7 +114,9 @@ def add_scores(trainer: Any, summary: Summary) -> None:
     writer = _writer(trainer)
     if writer is None:
         return
-    notes = "".join(f"**{text}**  \n" for text in summary.cautions())
+    run = Run.holding(summary.checkpoint)
+    ending = [run.ending.caution] if run is not None and run.ending.caution else []
+    notes = "".join(f"**{text}**  \n" for text in [*summary.cautions(), *ending])
     title = f"{notes}{headline(summary)}  \n`{summary.checkpoint}`"
     overlap = Table(OVERLAP_HEADER, overlap_rows(summary))
     others = Table(("measure or convention", "value", "95 %"), list(other_scores(summary)))

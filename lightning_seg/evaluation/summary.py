@@ -81,6 +81,7 @@ class Summary:
         inference: test-time augmentation, ensemble and post-processing.
         partial: why these are not the scores of the whole split; empty where they are.
         data: the fingerprint of the images that were scored.
+        table_digest: of the score table's file; empty where an older version wrote it.
         looks: how often the test split had been scored by then, this time included.
         measures: class -> measure, the means over images of what is no overlap.
         maxima: class -> measure, the maximum over 256 thresholds.
@@ -106,6 +107,7 @@ class Summary:
     encoder_weights: Mapping[str, str] = field(default_factory=dict)
     partial: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    table_digest: str = ""
     looks: int | None = None
     scores: Scores = field(default_factory=dict)
     measures: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.options import OptionParser
+from lightning_seg.runs import Run
 from lightning_seg.runs.scored_models import ScoredModel, check_alike, read_runs
 from lightning_seg.tables import NONE, Table
 
@@ -162,12 +163,22 @@ def _difference_words(a: str, b: str, gain: float, p: float, units: int) -> str:
     return "tied" if p > 0.05 else f"{a if gain > 0 else b} is better"
 
 
+def _notes_of(model: ScoredModel) -> Iterator[str]:
+    """What must be said of a model's scores and of the trainings behind them."""
+    if model.summary.dataset:
+        yield from model.summary.cautions()
+    for path in model.paths:
+        run = Run.holding_scores(path)
+        if run is not None and run.ending.caution:
+            yield f"{model.name}: {run.ending.caution}"
+
+
 def _print_lines(runs: Sequence[ScoredModel], rows: list[tuple[str, ...]]) -> None:
     summary, table = runs[0].summary, runs[0].tables[0]
     shown = ("dataset", "split", "protocol", "size", "scored_at")
     known = [(key, getattr(summary, key)) for key in shown]
     units = f"{len(set(table.groups))} groups of images" if table.grouped else "images"
-    notes = (note for run in runs if run.summary.dataset for note in run.summary.cautions())
+    notes = [note for run in runs for note in _notes_of(run)]
     printed = Table(
         _HEADER,
         rows,

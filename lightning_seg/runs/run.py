@@ -36,6 +36,13 @@ class Ending:
         return self.status == "complete"
 
     @property
+    def caution(self) -> str:
+        """What must be said of a training that did not run its course; empty for others."""
+        if self.status in ("complete", "unknown"):
+            return ""
+        return f"INTERRUPTED: the training did not run its course ({self.text})"
+
+    @property
     def text(self) -> str:
         """``complete, 20 epochs``, ``interrupted after 3 of 20 epochs``."""
         done, planned = self.epochs_done, self.epochs_planned
@@ -90,6 +97,15 @@ class Run:
         if folder.name != CHECKPOINT_FOLDER:
             return None
         return cls(folder.parent, *_home(folder.parent, root))
+
+    @classmethod
+    def holding_scores(cls, table: str | Path) -> "Run | None":
+        """The run in whose folder a score table lies; None for one that lies elsewhere."""
+        places = Path(table).expanduser().resolve().parents
+        folder = places[2] if len(places) > 2 else None
+        if folder is None or not _is_run(folder):
+            return None
+        return cls(folder, *_home(folder, None))
 
     @property
     def version(self) -> str:

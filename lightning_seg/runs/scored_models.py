@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from lightning_seg.data.fingerprint import content_difference
 from lightning_seg.errors import InputError
+from lightning_seg.evaluation.scored_table import check_summary
 from lightning_seg.evaluation.summary import Summary, find_summary
 from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.runs.run import run_versions
@@ -41,10 +42,7 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Scored
             raise InputError(
                 f"{argument!r} names no run; give a folder such as runs/demo, or a scores.csv."
             )
-        found = [
-            ScoredModel(label, [path], [ScoreTable.read(path)], find_summary(path.parent))
-            for path in paths
-        ]
+        found = [_read_scored(label, path) for path in paths]
         check_alike(found)
         tables = [run.tables[0] for run in found]
         runs.append(
@@ -57,6 +55,14 @@ def read_runs(arguments: Sequence[str], split: str | None = None) -> list[Scored
             f"two runs are called {clash!r}; name them, such as first={arguments[names.index(clash)]}."
         )
     return runs
+
+
+def _read_scored(label: str, path: Path) -> ScoredModel:
+    summary = find_summary(path.parent)
+    # a table that lies alone has no summary
+    if summary.dataset and (path.parent / "scores.csv").is_file():
+        check_summary(summary, path.parent)
+    return ScoredModel(label, [path], [ScoreTable.read(path)], summary)
 
 
 def _split_label(argument: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """What is known of the model that is served."""
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from lightning_seg import __version__
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.inference.predictor import Predictor
 from lightning_seg.runs import Run
+from lightning_seg.runs.cautions import run_cautions
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.serve._answer import PARTS, page_colour
 from lightning_seg.serve._limits import Limits
@@ -44,6 +46,7 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
         "limits": {"bytes": limits.bytes, "pixels": limits.pixels},
         "parts": PARTS,
         "notice": NOTICE,
+        "cautions": list(dict.fromkeys(_cautions(checkpoints))),
         "version": __version__,
     }
 
@@ -51,6 +54,12 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
 def _model_name(checkpoint: Path) -> str:
     run = Run.holding(checkpoint)
     return run.name if run else checkpoint.stem
+
+
+def _cautions(checkpoints: Sequence[Path]) -> Iterator[str]:
+    """What must be said of each of them: synthetic data, leaks, an early end."""
+    for file in checkpoints:
+        yield from run_cautions(read_checkpoint(file), Run.holding(file))
 
 
 def _known_scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator[dict[str, Any]]:
@@ -83,6 +92,7 @@ def _known_scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator
                             "class": label,
                             "score": score,
                             "convention": convention,
-                            "value": found.value,
+                            "value": found.value if isfinite(found.value) else None,
                         }
-                        yield about | row | {"interval": found.interval}
+                        known = all(map(isfinite, found.interval))
+                        yield about | row | {"interval": found.interval if known else None}

@@ -25,6 +25,8 @@ async function showModel() {
   document.title = `${model.name}: lightning_seg`;
   byId("title").textContent = model.name;
   byId("notice").textContent = model.notice;
+  byId("cautions").append(...model.cautions.map((text) => element("li", text)));
+  byId("cautions").hidden = !model.cautions.length;
   byId("version").textContent = `lightning_seg ${model.version}`;
   const pixels = Math.floor(model.limits.pixels / 1e6) || 1;
   byId("limits").textContent = `PNG, JPEG, TIFF, BMP, GIF or WebP, up to ${megabytes(model.limits.bytes)} and ${pixels} megapixels. It stays on the computer that runs the server.`;
@@ -59,14 +61,14 @@ function showScores(scores) {
     const rows = scores.filter((each) => each.split === split), first = rows[0];
     const table = element("table", undefined, { className: "scores" });
     const kind = first.synthetic ? " synthetic" : "";
-    table.append(element("caption", `Scores on the ${first.images}${kind} ${split === "test" ? "test" : "validation"} images of ${first.protocol}, at ${first.scored_at}`));
+    table.append(element("caption", `Scores on the ${first.images}${kind} ${split === "test" ? "test" : "validation"} images of ${first.protocol}, at ${first.scored_at}${first.leaks ? `. LEAKS: ${first.leaks}` : ""}`));
     const head = table.createTHead().insertRow();
     for (const [text, name] of [["class", ""], ["score", ""], ["value", "number"], ["95 % interval", ""]]) head.append(element("th", text, { scope: "col", className: name }));
     const body = table.createTBody();
     for (const each of rows) {
       const row = body.insertRow(), how = each.convention === "image" ? "mean over images" : "pooled pixels";
       row.append(element("th", each.class, { scope: "row" }), element("td", `${each.score === "iou" ? "IoU" : "Dice"}, ${how}`));
-      row.append(element("td", each.value.toFixed(3), { className: "number" }));
+      row.append(element("td", each.value === null ? "-" : each.value.toFixed(3), { className: "number" }));
       row.append(element("td", each.interval ? each.interval.map((bound) => bound.toFixed(3)).join(" to ") : ""));
     }
     place.append(table);

@@ -31,7 +31,7 @@ from experiments.record import main as record
 from experiments.record import read_rows
 from experiments.runs import results_of
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation import per_image, pooled
+from lightning_seg.evaluation import ScoreTable, per_image, pooled
 from lightning_seg.files import write_whole
 
 MODELS: list[tuple[float, dict[str, Any]]] = [
@@ -508,6 +508,16 @@ def _with_script(content: text.LeaderboardContent) -> text.LeaderboardContent:
     facts = replace(board.lines[0].first, architecture="<script>alert(1)</script>")
     line = replace(board.lines[0], facts=(facts,))
     return text.LeaderboardContent([replace(board, lines=(line, *board.lines[1:]))], [])
+
+
+def test_a_recorded_table_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    record([str(make_run(tmp_path / "a", 0.8)), "--results", str(tmp_path)])
+    [file] = tmp_path.glob("scores/*/*.csv")
+    table = ScoreTable.read(file)
+    table.counts[:, :, 0] += 30
+    table.write(file)
+    with pytest.raises(InputError, match=r"reproduced\.csv says 0\.\d+: one of them was changed"):
+        leaderboard.collect(tmp_path)
 
 
 def test_the_committed_leaderboard_is_the_one_that_its_results_make() -> None:

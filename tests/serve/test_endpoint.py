@@ -533,5 +533,5 @@ def test_a_network_of_slices_is_refused(tmp_path):
     from lightning_seg.serve import main
 
     file = write_checkpoint(tmp_path / "ct.ckpt", dataset="lits", in_channels=5)
-    with pytest.raises(InputError, match="takes 5 channels, which no picture has"):
+    with pytest.raises(InputError, match="takes 5 neighbouring slices of a scan"):
         main(["--ckpt_path", str(file), "--port", "0"])

@@ -157,7 +157,7 @@ def _array(image: Any, channels: int, of_pictures: bool = True) -> np.ndarray:
     """A picture, or neighbouring slices, as (H, W, C) uint8."""
     if channels in (1, 3) and of_pictures:
         return picture_array(image, channels)
-    array = image if isinstance(image, np.ndarray) else np.zeros(0)
+    array: np.ndarray = image if isinstance(image, np.ndarray) else np.zeros(0)
     if array.ndim != 3 or array.shape[2] != channels or array.dtype != np.uint8:
         raise ValueError(
             f"the model takes {channels} channels, which no picture has; "

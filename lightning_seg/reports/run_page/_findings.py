@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightning_seg.data.sources.base import source_class
-from lightning_seg.data.splits import leak_of
-from lightning_seg.errors import InputError
-from lightning_seg.evaluation import Summary, per_image, pooled
+from lightning_seg.evaluation import per_image, pooled
 from lightning_seg.reports.run_page._run import ReportedRun, ScoredSplit
 from lightning_seg.reports.run_page._sizes import by_size, without_lesion
+from lightning_seg.runs import Run
+from lightning_seg.runs.cautions import run_cautions
 
 LEVELS = ("stop", "care", "note")  # how much a finding weighs
 GAP = 0.05  # of Dice between training and validation, or small and large lesions, that is worth a sentence
+
+
+_GRAVE = ("PARTIAL", "SYNTHETIC", "INTERRUPTED", "this protocol")
 
 
 class RunFinding(NamedTuple):
@@ -32,29 +34,16 @@ def findings(run: ReportedRun, result: ScoredSplit | None) -> list[RunFinding]:
 
 
 def cautions_of(run: ReportedRun, *results: ScoredSplit | None) -> list[str]:
-    """What must be said of a run: of its data, also where nothing was scored, and of its
-    results."""
-    origin = run.facts
-    data = Summary(
-        synthetic=_is_synthetic(run.data["dataset"]),
-        leaks=leak_of(origin.get("protocol_digest", "")),
-        groups_known=True,  # not known from here: a result says it
-    )
-    said = list(data.cautions())
+    """What must be said of a run: of its data and its end, also where nothing was scored, and of
+    its results."""
+    said = run_cautions(run.content, Run.holding(run.checkpoint))
     for result in results:
         said += result.summary.cautions() if result is not None else []
     return list(dict.fromkeys(said))
 
 
-def _is_synthetic(dataset: str) -> bool:
-    try:
-        return bool(getattr(source_class(dataset), "synthetic", False))
-    except InputError:  # a data set of code that is not at hand
-        return False
-
-
 def _weight(caution: str) -> str:
-    return "stop" if caution.startswith(("PARTIAL", "SYNTHETIC", "this protocol")) else "care"
+    return "stop" if caution.startswith(_GRAVE) else "care"
 
 
 def _looks(result: ScoredSplit | None) -> Iterator[RunFinding]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.evaluation.curves import counted
+from lightning_seg.evaluation.scored_table import check_summary
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.runs import Run as RunFolder
 from lightning_seg.runs import find_checkpoint
@@ -176,8 +177,9 @@ def _is_of(summary: Path, checkpoint: Path) -> bool:
 
 def _result(summary: Path) -> ScoredSplit:
     folder = summary.parent
-    table = ScoreTable.read(scores_file(folder))
-    return ScoredSplit(Summary.read(folder), table, folder)
+    found = Summary.read(folder)
+    check_summary(found, folder)
+    return ScoredSplit(found, ScoreTable.read(scores_file(folder)), folder)
 
 
 def read_events(folder: Path) -> Events:

@@ -1,0 +1,106 @@
+"""What must be said of a run is said wherever the run is shown."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from experiments import record
+from experiments.leaderboard.__main__ import main as leaderboard
+from lightning_seg import cli, load
+from lightning_seg.errors import InputError
+from lightning_seg.export.card import card
+from lightning_seg.reports.comparison import main as compare
+from lightning_seg.reports.run_page import main as report
+from lightning_seg.runs import Run
+from lightning_seg.serve._facts import facts
+from lightning_seg.serve._limits import Limits
+
+RECIPE = {
+    "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "max_epochs": 1},
+    "data": {
+        "dataset": "phantom_polyp",
+        "size": 32,
+        "batch_size": 2,
+        "dataset_options": {"resolution": 32},
+    },
+    "model": {"architecture": "unet", "options": {"widths": [4, 8]}},
+}
+SPLITS = ["train"] * 4 + ["val"] * 3 + ["test"] * 6
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A training on synthetic images that was killed after the first of three epochs, and tested."""
+    folder = tmp_path_factory.mktemp("said")
+    rows = [f"polyp-{place:04d},{split}" for place, split in enumerate(SPLITS)]
+    protocol = folder / "tiny.csv"
+    protocol.write_text("\n".join(["# name: tiny", "# version: 1", "id,split", *rows]))
+    recipe = RECIPE | {"data": RECIPE["data"] | {"protocol": str(protocol)}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    where = ["--runs", str(folder), "--name", "a"]
+    cli.run(["fit", "-c", str(folder / "tiny.yaml"), *where])
+    run = Run.open(folder / "a", folder)
+    kept = run.environment
+    # what `kill -9` within the second epoch leaves
+    kept["ending"] |= {"status": "running", "epochs_planned": 3}
+    (run.folder / "environment.json").write_text(json.dumps(kept))
+    cli.run(["test", "--ckpt_path", "best", *where])
+    return run
+
+
+SYNTHETIC, KILLED = "SYNTHETIC", "running or killed after 1 of 3 epochs"
+
+
+def test_an_early_end_and_synthetic_images_are_said_wherever_a_run_is_shown(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.best is not None
+    best, shown = run.best.path, {}
+    capsys.readouterr()
+    compare([f"one={run.folder}", f"two={run.folder}", "--score", "dice"])
+    shown["compare"] = " ".join(capsys.readouterr().out.split())
+    report([str(run.folder), "--output", str(tmp_path / "report.html"), "--no-predictions"])
+    shown["report"] = (tmp_path / "report.html").read_text()
+    shown["card"] = card(best, "jane/tiny")
+    model = facts(load(best), [best], Limits.of(1, 1000))
+    shown["serve"] = " ".join(model["cautions"])
+    assert json.dumps(model, allow_nan=False)
+    events = EventAccumulator(str(run.folder), size_guidance={"tensors": 0}).Reload()
+    shown["TensorBoard"] = str(events.Tensors("test/scores/text_summary")[-1].tensor_proto)
+    for place, text in shown.items():
+        for word in (SYNTHETIC, KILLED):
+            assert word in text, f"{place} does not say {word}"
+    results = tmp_path / "results"
+    record.main([str(run.folder), "--results", str(results), "--allow-changed"])
+    leaderboard(["--results", str(results)])
+    for name in ("LEADERBOARD.md", "leaderboard.csv"):
+        board = (results / name).read_text()
+        assert SYNTHETIC in board
+        assert "RUNNING OR KILLED after 1 of 3 epochs" in board
+
+
+def test_scores_that_were_changed_by_hand_are_shown_and_recorded_by_nothing(
+    run: Run, tmp_path: Path
+) -> None:
+    [folder] = run.score_folders("test")
+    file = folder / "summary.json"
+    before = file.read_text()
+    content = json.loads(before)
+    content["scores"]["polyp"]["dice"]["image"]["value"] = 0.99
+    file.write_text(json.dumps(content))
+    assert run.best is not None
+    results = ["--results", str(tmp_path / "results")]
+    calls = [
+        lambda: compare([f"one={run.folder}", f"two={run.folder}"]),
+        lambda: report([str(run.folder), "--no-predictions"]),
+        lambda: card(run.best.path, "jane/tiny"),
+        lambda: record.main([str(run.folder), *results, "--allow-changed"]),
+        lambda: leaderboard([*results, "--runs", str(run.folder)]),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match="do not say the same"):
+            call()
+    file.write_text(before)
