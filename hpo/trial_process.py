@@ -75,6 +75,9 @@ def _crash(error: Exception) -> TrialResult:
 
 
 def _training(job: TrialJob, channel: TrialChannel) -> TrialResult:
+    from lightning_seg.cli.light_imports import lean_lightning
+
+    lean_lightning()
     from hpo.training import train  # torch and Lightning, which the worker itself does without
 
     return train(job, channel)

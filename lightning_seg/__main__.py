@@ -1,11 +1,11 @@
 """``lightning-seg``: the front door. It answers what it can without loading torch, and hands runs to `lightning_seg.cli`."""
 
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from lightning_seg import __version__
+from lightning_seg.cli.light_imports import asks_help, lean_lightning, print_help
 from lightning_seg.errors import InputError, one_sentence, unknown
 from lightning_seg.options import OptionParser
 
@@ -62,12 +62,13 @@ def main(args: list[str] | None = None) -> None:
     elif args[0] == "--version":
         print(f"lightning_seg {__version__}")
     elif args[0] in RUNS:
+        lean_lightning()
         from lightning_seg.cli import main as run
 
         run(args)
     else:
         with one_sentence():
-            _verb(args[0])(args[1:])
+            _run_verb(args[0], args[1:])
 
 
 def _help() -> str:
@@ -80,12 +81,15 @@ def _help() -> str:
     return "\n".join([*lines, "", "`lightning-seg fit --help` lists every key of a recipe."])
 
 
-def _verb(name: str) -> Callable[[list[str]], None]:
+def _run_verb(name: str, args: list[str]) -> None:
     if name == "models":
-        return _models
-    if name in _HOMES:
-        return _import(_HOMES[name]).main
-    raise unknown("command", name, [*RUNS, *VERBS])
+        _models(args)
+    elif name not in _HOMES:
+        raise unknown("command", name, [*RUNS, *VERBS])
+    elif asks_help(args):
+        print_help(_HOMES[name], args)
+    else:
+        _import(_HOMES[name]).main(args)
 
 
 def _import(home: str) -> Any:

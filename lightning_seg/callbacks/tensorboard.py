@@ -8,7 +8,6 @@ import lightning as L
 import torch
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.tensorboard.summary import hparams
 
 from lightning_seg.evaluation.curves import calibration_of, pr_curve, reliability
 from lightning_seg.evaluation.summary import Summary
@@ -180,6 +179,9 @@ def _add_hparams(writer: Any, trainer: Any, pl_module: Any) -> None:
     whether it has values yet or not."""
     monitor = getattr(trainer.checkpoint_callback, "monitor", None)
     columns = ([f"best/{monitor}"] if monitor else []) + list(TESTED)
+    # TensorBoard takes a quarter of a second, and `--help` none
+    from torch.utils.tensorboard.summary import hparams
+
     parameters = _primitives({**trainer.datamodule.hparams, **pl_module.hparams})
     for summary in hparams(parameters, dict.fromkeys(columns, 0.0)):
         writer._get_file_writer().add_summary(summary)

@@ -11,7 +11,6 @@ from functools import partial
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lightning_seg.errors import InputError, unknown
 
@@ -92,6 +91,8 @@ def min_area(mask: Mask, pixels: int) -> Mask:
 def fill_holes(mask: Mask) -> Mask:
     """Fill the background that the mask cuts off from the border; around corners it is not cut
     off."""
+    from scipy import ndimage
+
     labels, count = ndimage.label(~mask)
     outside = np.zeros(count + 1, bool)
     for axis in range(mask.ndim):
@@ -119,6 +120,8 @@ def crf(
         return np.stack([crf(plane, certainty, sigma, weight, iterations) for plane in mask])
 
     def blur(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        from scipy import ndimage
+
         return ndimage.gaussian_filter(values, sigma, mode="constant")
 
     norm = 1 / np.sqrt(blur(np.ones(mask.shape)))
@@ -142,6 +145,8 @@ def _label_components(mask: Mask) -> NDArray[np.int32]:
     if mask.ndim == 2:  # a fifth of the time
         _, found = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
         return found.astype(np.int32, copy=False)
+    from scipy import ndimage
+
     labels, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))
     return labels
 

@@ -93,6 +93,10 @@ def compile_network(net: nn.Module, how: bool | str) -> None:
     Args:
         how: of `MODES`; True: the default mode.
     """
+    # the compiler's own switch, which was not there when determinism was chosen
+    import torch._inductor.config
+
+    torch._inductor.config.deterministic = torch.are_deterministic_algorithms_enabled()
     if how == "dynamic":
         net.compile(backend=BACKEND, dynamic=True)
     else:

@@ -9,12 +9,13 @@ import os
 import pkgutil
 import sys
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.models.frame.options import typed
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def names() -> list[str]:
@@ -27,9 +28,11 @@ def names() -> list[str]:
     )
 
 
-def find(architecture: str) -> type[nn.Module]:
+def find(architecture: str) -> "type[nn.Module]":
     """The class of ``architecture``: a name, or ``package.module:Class`` for a network outside the project."""
     if ":" in architecture:
+        from torch import nn
+
         module, _, name = architecture.partition(":")
         if "" not in sys.path and os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # as `python -m` does
@@ -83,7 +86,7 @@ def arguments(architecture: str, **given: Any) -> dict[str, Any]:
     return typed(architecture, find(architecture), {k: v for k, v in given.items() if k in known})
 
 
-def create(architecture: str, **given: Any) -> nn.Module:
+def create(architecture: str, **given: Any) -> "nn.Module":
     """Build a network by name; what is given are arguments of its constructor, checked against their types.
 
     >>> create("unet", encoder="resnet34", in_channels=3, num_classes=1)
