@@ -8,6 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+VALIDATED = "val"  # --threshold: the one that `fit` chose
+THRESHOLD_HELP = (
+    f"a probability above it belongs to the mask (default 0.5); {VALIDATED}: the one with the "
+    "highest pooled Dice on the validation split, which the checkpoint holds"
+)
+
 
 class OptionParser(argparse.ArgumentParser):
     """argparse with this project's spelling, no abbreviated options, and one sentence per error."""

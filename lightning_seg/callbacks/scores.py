@@ -98,6 +98,7 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
         size=data.hparams["size"] or "native",
         scored_at="native size of each mask" if native else "network size",
         threshold=scoring.threshold,
+        threshold_from=scoring.threshold_from,
         inference=scoring.inference,
         encoder_weights=pl_module.origin,
         data=images.to_json(),

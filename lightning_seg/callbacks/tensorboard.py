@@ -55,7 +55,8 @@ class Dashboard(L.Callback):
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if batch_idx == 0:
+        # whole pictures are predicted in windows, which are no examples
+        if batch_idx == 0 and "image" in batch:
             self.examples = {key: batch[key][:EXAMPLES].cpu() for key in ("image", "mask")}
             self.hook = pl_module.register_forward_hook(self._keep)
 
@@ -63,7 +64,7 @@ class Dashboard(L.Callback):
         """The prediction as it is scored: another forward pass would cost as much as the first
         batch."""
         if output is not None:  # under DDP the validation step passes through here too
-            self.examples["prediction"] = output.logits[:EXAMPLES].detach().cpu() > 0
+            self.examples["prediction"] = module.masks_of(output.logits[:EXAMPLES]).cpu()
 
     def on_validation_batch_end(
         self,
@@ -74,20 +75,22 @@ class Dashboard(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if batch_idx == 0:
+        if self.hook is not None:
             self.hook.remove()
+            self.hook = None
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         writer = _writer(trainer)
         if writer is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         step = trainer.global_step
-        images, truths, predictions = (
-            list(self.examples[key]) for key in ("image", "mask", "prediction")
-        )
-        titles = [f"epoch {trainer.current_epoch + 1}"] * len(images)
-        sheet = contact_sheet(images, truths, predictions, titles, of_slices(trainer))
-        writer.add_image("val/overlays", sheet, step, dataformats="HWC")
+        if self.examples:
+            images, truths, predictions = (
+                list(self.examples[key]) for key in ("image", "mask", "prediction")
+            )
+            titles = [f"epoch {trainer.current_epoch + 1}"] * len(images)
+            sheet = contact_sheet(images, truths, predictions, titles, of_slices(trainer))
+            writer.add_image("val/overlays", sheet, step, dataformats="HWC")
         _add_probabilities(writer, "val", pl_module, step)
 
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:

@@ -84,8 +84,10 @@ def base_config(command: str, given: Given) -> dict[str, Any]:
     data = {key: value for key, value in saved.items() if not key.startswith("_")}
     settings = content["hyper_parameters"].items()
     model = {k: v for k, v in settings if not k.startswith("_") and k not in LINKED}
+    classes = "exclusive" if model.pop("exclusive", False) else "independent"
     quiet = {} if command == "fit" else {"verbose": False}
-    return {"seed_everything": data.pop("seed", 42), "model": model, "data": data, **quiet}
+    seed = data.pop("seed", 42)
+    return {"seed_everything": seed, "classes": classes, "model": model, "data": data, **quiet}
 
 
 class Parser(LightningArgumentParser):

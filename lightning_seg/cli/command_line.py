@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 import yaml
@@ -133,6 +133,14 @@ class CLI(LightningCLI):
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
         trust = "let the network of a checkpoint that is not of lightning_seg, package.module:Class, run its code"
         parser.add_argument("--trust_code", action="store_true", help=trust)
+        kinds = (
+            "independent: a sigmoid for each class; exclusive: a softmax of them and the background"
+        )
+        add = parser.add_argument
+        add(
+            "--classes", type=Literal["independent", "exclusive"], default="independent", help=kinds
+        )
+        parser.link_arguments("classes", "model.exclusive", compute_fn=_is_exclusive)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         for key in LINKED:
             parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")
@@ -297,6 +305,10 @@ def _seed(value: bool | int) -> int:
     if isinstance(value, bool):
         raise InputError(f"seed_everything is {value}; give a whole number, such as 42.")
     return value
+
+
+def _is_exclusive(classes: str) -> bool:
+    return classes == "exclusive"
 
 
 def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:

@@ -1,5 +1,6 @@
 """The options of `test` and `validate` that say how is scored."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -9,6 +10,9 @@ from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.evaluation.scoring import Scoring
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.tta import PASSES
+from lightning_seg.options import THRESHOLD_HELP, VALIDATED
+from lightning_seg.runs import find_checkpoint
+from lightning_seg.runs.chosen_threshold import CHOSEN_ON_VAL, resolve_threshold
 
 
 def add_scoring_options(parser: LightningArgumentParser) -> None:
@@ -20,8 +24,7 @@ def add_scoring_options(parser: LightningArgumentParser) -> None:
     families = f"families of measures beside the counts: all, none, or some of [{some}]"
     add("--measures", type=str | list[str], default="all", help=families)
     add("--tta", type=str, default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
-    cut = "a probability above it is predicted"
-    add("--threshold", type=float, default=0.5, help=cut)
+    add("--threshold", type=float | str, default=0.5, help=THRESHOLD_HELP)
     steps = f"what follows the threshold, such as fill_holes,min_area=50, of {', '.join(STEPS)}"
     add("--postprocess", type=str, default="", help=steps)
     more = "further models, whose probabilities are averaged"
@@ -30,12 +33,14 @@ def add_scoring_options(parser: LightningArgumentParser) -> None:
 
 def scoring_of(config: Any) -> Scoring:
     """The parsed options as a value."""
+    checkpoints = [Path(config.ckpt_path), *(find_checkpoint(each) for each in ensemble_of(config))]
     return Scoring(
         score_at=config.score_at,
         families=_families(config.measures),
         tta=config.tta,
         postprocess=config.postprocess,
-        threshold=config.threshold,
+        threshold=resolve_threshold(config.threshold, checkpoints),
+        threshold_from=CHOSEN_ON_VAL if config.threshold == VALIDATED else "",
         ensemble=ensemble_of(config),
     )
 

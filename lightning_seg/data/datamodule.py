@@ -15,9 +15,12 @@ from torch.utils.data import DataLoader
 from lightning_seg.data.augment.on_device import DeviceAugmentation
 from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
 from lightning_seg.data.cores import usable_cores
+from lightning_seg.data.crops import CropDataset, Crops, WholeDataset, collate_pictures
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
 from lightning_seg.data.fingerprint import Fingerprint
 from lightning_seg.data.rules import Rule, resolve
+from lightning_seg.data.sampling import sampling_weights
+from lightning_seg.data.sliding import OVERLAP
 from lightning_seg.data.sources.base import DATASETS, Source, channel_meaning, source_class
 from lightning_seg.data.splits import Split, check
 from lightning_seg.data.store.cache import Cache
@@ -41,6 +44,12 @@ class SegmentationDataModule(LightningDataModule):
         protocol: the name of a shipped split, or a CSV file, or a rule (see ``rules``: ``auto``, ``fold-1-of-5``, ...);
             None: the data set's own default.
         size: height and width in pixels to which images and masks are scaled; None: as they are, all of one size.
+        crop: side in pixels of random crops on which `fit` trains at the own resolution of pictures, which may be of
+            different sizes; validation, test and prediction slide a window of that side over them. Leave out ``size``.
+        crop_foreground: share of the crops that must hold foreground, if their picture does.
+        crop_overlap: of neighbouring windows, as a share of their side.
+        sampling: which training images an epoch visits. None: each once. ``foreground``: images with and without
+            foreground equally often; ``groups`` or a column of the table: each group or value equally often.
         batch_size: samples per optimiser step over all devices together.
         augment: for training images: a preset, a YAML file or a list of transforms (see ``augment``).
         augment_on: ``workers``, or ``device``: there workers only draw the random numbers (see ``on_device``).
@@ -72,11 +81,21 @@ class SegmentationDataModule(LightningDataModule):
         cache: str | None = None,
         augment_on: Literal["workers", "device"] = "workers",
         allow_absent_classes: bool = False,
+        crop: int | None = None,
+        crop_foreground: float = 0.5,
+        crop_overlap: float = OVERLAP,
+        sampling: str | None = None,
     ) -> None:
         super().__init__()
+        self.crops: Crops | None = None
+        if crop is not None:
+            self.crops = Crops(crop, crop_foreground, crop_overlap)
+            _check_crop_size(size, crop)
+            size = None
         # a Path in a checkpoint could not be loaded again
         root = None if root is None else str(root)
         self.save_hyperparameters()
+        self.hparams["size"] = size
         # a checkpoint must find its files from any folder
         for name, path in (("root", root), ("protocol", protocol)):
             if path is not None and Path(path).expanduser().exists():
@@ -235,6 +254,17 @@ class SegmentationDataModule(LightningDataModule):
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
 
+    def require_exclusive(self) -> None:
+        """InputError where pixels of the training or validation split are of several classes."""
+        for split in _STAGES["fit"]:
+            id = self._datasets[split].overlapping()
+            if id:
+                raise InputError(
+                    f"the masks of the {split} image {id!r} overlap, but the classes of this "
+                    "training are exclusive; leave out classes: exclusive, or choose labels that "
+                    "do not overlap (of lits: data.dataset_options.labels exclusive)."
+                )
+
     def require_foreground(self) -> None:
         """InputError where a class is in no image of the training or validation split, unless that is allowed."""
         if not self.hparams["allow_absent_classes"]:
@@ -261,10 +291,23 @@ class SegmentationDataModule(LightningDataModule):
         place, _ = self._place()
         folder = self.hparams["cache"] and Path(self.hparams["cache"])
         cache = Cache({"dataset": self.hparams["dataset"], **self._options}, folder, place)
+        if split != "train" and self.crops is not None:
+            return WholeDataset(self.source, self.ids(split), None, None, cache=cache)
         if split != "train":
             return SegmentationDataset(self.source, self.ids(split), size, None, cache=cache)
         choose = getattr(self.source, "training_ids", tuple)
         copies, online = self.hparams["copies"], self.hparams["online"]
+        if self.crops is not None:
+            return CropDataset(
+                self.source,
+                choose(self.ids(split)),
+                self.crops,
+                self.hparams["seed"],
+                self._augmentation,
+                copies,
+                online,
+                cache,
+            )
         return SegmentationDataset(
             self.source, choose(self.ids(split)), size, self._augmentation, copies, online, cache
         )
@@ -309,7 +352,9 @@ class SegmentationDataModule(LightningDataModule):
         start = epoch, batches * self.hparams["batch_size"] // world
         if rank == 0 and self.hparams["num_workers"] == 0 and self._on_gpu():
             warnings.warn(_NO_WORKERS, stacklevel=2)
-        sampler = EpochSampler(data, world, rank, self.hparams["seed"], drop_last, start)
+        kind, seed = self.hparams["sampling"], self.hparams["seed"]
+        weights = None if kind is None else sampling_weights(kind, data, self.source)
+        sampler = EpochSampler(data, world, rank, seed, drop_last, start, weights)
         return self._loader(data, sampler, drop_last)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -343,12 +388,13 @@ class SegmentationDataModule(LightningDataModule):
                 f"data.batch_size {batch_size} cannot be shared by {world} devices; give a multiple of {world}."
             )
         workers = default_workers() if given is None else given
+        whole = isinstance(data, WholeDataset)
         return DataLoader(
             data,
-            batch_size=batch_size
-            // world,  # by name: Lightning rebuilds the loader of predict from names
+            # by name: Lightning rebuilds the loader of predict from names
+            batch_size=1 if whole else batch_size // world,
             sampler=sampler,
-            collate_fn=collate,
+            collate_fn=collate_pictures if whole else collate,
             num_workers=workers,
             drop_last=drop_last,
             pin_memory=torch.cuda.is_available(),
@@ -379,6 +425,16 @@ def _known_options(
         if name not in legal:
             raise unknown(f"option of {dataset}", name, legal)
     return options
+
+
+def _check_crop_size(size: int | None, crop: int) -> None:
+    """Crops are of pictures as they are; InputError where a size was given besides."""
+    default = inspect.signature(SegmentationDataModule).parameters["size"].default
+    if size not in (None, default):
+        raise InputError(
+            f"data.crop {crop} takes pictures at their own resolution, but data.size {size} "
+            "scales them; leave one of them out."
+        )
 
 
 def default_workers() -> int:

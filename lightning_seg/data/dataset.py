@@ -48,9 +48,18 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         unique = {id: place for place, id in enumerate(dict.fromkeys(ids))}
         self._places = [unique[id] for id in self.ids]
         self._names = _distinct(self.ids)
-        self.store = store(source, list(unique), size, cache)
         self._source, self._unique = source, list(unique)
+        self.store: Any = self._open(cache, size)
         self.augmentation, self.copies, self.online = augmentation, copies, online
+
+    def _open(self, cache: Cache | None, size: tuple[int, int] | None) -> Any:
+        """The store of the samples, each once."""
+        return store(self._source, self._unique, size, cache)
+
+    def _stored(self, epoch: int, copy: int, index: int) -> Sample:
+        """The sample before its augmentation."""
+        found: Sample = self.store[self._places[index]]
+        return found
 
     def __len__(self) -> int:
         return len(self.ids) * self.copies
@@ -69,7 +78,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         if not -len(self) <= item < len(self):
             raise IndexError(f"item {item} of {len(self)}")
         copy, index = divmod(item % len(self), len(self.ids))
-        sample = stored = self.store[self._places[index]]
+        sample = stored = self._stored(epoch, copy, index)
         draw: dict[str, Any] = {}
         if isinstance(self.augmentation, DeviceAugmentation):
             draw = {"draw": self.augmentation.draw(stored, self._key(epoch, copy, index))}
@@ -92,14 +101,24 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         """The classes of which no sample has a counted pixel of foreground; reads until it has met the others."""
         left = set(range(len(classes)))
         for place in range(len(self.store)):
-            sample = self.store[place]
-            mask = sample.mask
-            if sample.region is not None:
-                mask = mask * (sample.region[..., None] > 0)
+            mask = _counted(self.store[place])
             left -= {k for k in left if mask[..., k].any()}
             if not left:
                 break
         return [name for k, name in enumerate(classes) if k in left]
+
+    def has_foreground(self) -> np.ndarray:
+        """(N,) bool: the ids whose sample has counted foreground of any class; reads all of them."""
+        shown = [bool(_counted(self.store[place]).any()) for place in range(len(self.store))]
+        return np.array(shown)[self._places]
+
+    def overlapping(self) -> str:
+        """The id of a sample of which some pixels are of several classes; empty where none is."""
+        for place, id in enumerate(self._unique):
+            mask = self.store[place].mask
+            if mask.shape[2] > 1 and (mask.sum(2) > 1).any():
+                return id
+        return ""
 
     def _key(
         self,
@@ -111,6 +130,13 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         if self.online:
             return epoch, copy, self._names[index]
         return (copy, self._names[index]) if copy else None
+
+
+def _counted(sample: Sample) -> np.ndarray:
+    """The masks (H, W, K) where pixels count."""
+    if sample.region is None:
+        return sample.mask
+    return sample.mask * (sample.region[..., None] > 0)
 
 
 def _tensor(array: np.ndarray, stored: np.ndarray) -> torch.Tensor:
@@ -144,6 +170,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
 
     Args:
         start: an epoch and how many of its keys this rank has had before the run was resumed within it.
+        weights: how often each key is visited, in proportion; they are drawn with replacement. None: each once.
     """
 
     def __init__(
@@ -154,13 +181,17 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         seed: int,
         drop_last: bool,
         start: tuple[int, int] = (0, 0),
+        weights: np.ndarray | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=drop_last)
-        self.start = start
+        self.start, self.weights = start, weights
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         count = len(self.dataset)  # type: ignore[arg-type]
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(count)
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(count)
+        if self.weights is not None:
+            order = random.choice(count, count, p=self.weights / self.weights.sum())
         if self.total_size > count:
             # not drop_last: the first keys stand in for those that the last ranks lack
             order = np.resize(order, self.total_size)

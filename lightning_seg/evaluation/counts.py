@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_seg.evaluation.cut import Cut
 from lightning_seg.evaluation.measures import CURVES, Measured, measure_names
 from lightning_seg.evaluation.measuring import (
     INSIDE,
@@ -40,6 +41,20 @@ class Counted(NamedTuple):
     inside: NDArray[np.int64] | None
     loss: float
     histogram: NDArray[np.int64]
+
+    def merged(self) -> "Counted":
+        """The same with one row for each image: those of its parts added up."""
+        images, rows = np.unique(self.images, return_inverse=True)
+        if len(images) == len(self.images):
+            return self
+
+        def added(parts: NDArray[np.int64]) -> NDArray[np.int64]:
+            sums = np.zeros((len(images), *parts.shape[1:]), parts.dtype)
+            np.add.at(sums, rows, parts)
+            return sums
+
+        inside = None if self.inside is None else added(self.inside)
+        return self._replace(images=images, counts=added(self.counts), inside=inside)
 
 
 class SegmentationCounts(Metric):
@@ -164,7 +179,7 @@ class ImageMeasures(Metric):
     Args:
         num_classes: K.
         families: of measures.
-        threshold: a probability above it is predicted.
+        cut: what is predicted.
         images: how many are expected.
     """
 
@@ -179,12 +194,12 @@ class ImageMeasures(Metric):
         self,
         num_classes: int,
         families: Sequence[str],
-        threshold: float = 0.5,
+        cut: Cut | None = None,
         images: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._queue = MeasuringQueue(families, threshold, images)
+        self._queue = MeasuringQueue(families, cut or Cut(), images)
         self._under_way: deque[Tensor] = deque()  # the index of each batch in the queue
         # each measure has a state of its own: name of the measure -> that of the state
         self.states = {name: f"measured_{name}" for name in measure_names(families)}

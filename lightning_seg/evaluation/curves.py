@@ -1,6 +1,7 @@
 """Curves of all pixels together, from a histogram of probabilities (2, bins): pixels of background
 and of foreground."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,37 @@ class Reliability(NamedTuple):
     frequency: Values
     pixels: Values
     ece: float
+
+
+@dataclass(frozen=True)
+class BestThreshold:
+    """The threshold with the highest Dice pooled over pixels, in the mean over the classes.
+
+    Attributes:
+        value: a probability above it is predicted.
+        dice: at this threshold.
+    """
+
+    value: float
+    dice: float
+
+
+def best_threshold(histogram: NDArray[np.int64]) -> BestThreshold | None:
+    """The best of 255 thresholds between 0 and 1; None where no class has any foreground.
+
+    Args:
+        histogram: (K, 2, bins) pixels of background and of foreground by probability.
+    """
+    shown = [one for one in histogram if one[1].any()]
+    if not shown:
+        return None
+    curves = [pr_curve(one) for one in shown]
+    dice = np.mean([2 * c.tp / (2 * c.tp + c.fp + c.fn) for c in curves], axis=0)
+    # of equal ones the nearest to .5; 0 is no threshold
+    distance = np.abs(curves[0].thresholds - 0.5)
+    order = np.lexsort((distance[1:], -dice[1:].round(9)))
+    place = 1 + int(order[0])
+    return BestThreshold(float(curves[0].thresholds[place]), float(dice[place]))
 
 
 def pr_curve(histogram: Histogram) -> PRCurve:

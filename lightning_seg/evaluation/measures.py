@@ -52,7 +52,7 @@ class Plane:
         probability: (H, W).
         truth: (H, W).
         counted: (H, W) False where pixels are ignored.
-        threshold: a probability above it is predicted.
+        prediction: (H, W); None: where the probability is above .5.
     """
 
     def __init__(
@@ -60,13 +60,15 @@ class Plane:
         probability: NDArray[np.floating],
         truth: Mask,
         counted: Mask | None = None,
-        threshold: float = 0.5,
+        prediction: Mask | None = None,
     ) -> None:
         self.kept = slice(None) if counted is None else counted
+        predicted = probability > 0.5 if prediction is None else prediction
         if counted is not None:
             probability, truth = np.where(counted, probability, 0.0), truth & counted
+            predicted = predicted & counted
         self.probability, self.truth = probability, truth
-        self.prediction: Mask = probability > threshold
+        self.prediction: Mask = predicted
 
     @cached_property
     def boundary(self) -> tuple[float, float]:
@@ -204,10 +206,10 @@ def measure(
     truth: Mask,
     counted: Mask | None = None,
     families: Sequence[str] = tuple(FAMILIES),
-    threshold: float = 0.5,
+    prediction: Mask | None = None,
 ) -> Measured:
     """All measures of the families; arguments as for `Plane`."""
-    plane = Plane(probability, truth, counted, threshold)
+    plane = Plane(probability, truth, counted, prediction)
     chosen = chosen_measures(families)
     curves, calibration = _NO_CURVES, _NO_CALIBRATION
     if "saliency" in families:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.cores import usable_cores
 from lightning_seg.data.side_processes import SideProcesses
+from lightning_seg.evaluation.cut import Cut
 from lightning_seg.evaluation.measures import Mask, Measured, measure
 from lightning_seg.evaluation.probability import roc_sums
 
@@ -45,17 +46,13 @@ class MeasuredImage(NamedTuple):
     roc: NDArray[np.int64] | None
 
 
-def image_measurer(
-    families: Sequence[str], threshold: float
-) -> Callable[[PredictedImage], MeasuredImage]:
+def image_measurer(families: Sequence[str], cut: Cut) -> Callable[[PredictedImage], MeasuredImage]:
     """A function that measures an image; arguments as for `MeasuringQueue`."""
 
     def measured(image: PredictedImage) -> MeasuredImage:
         counted = None if image.region is None else image.region > 0
-        found = [
-            measure(one, truth, counted, families, threshold)
-            for one, truth in zip(image.maps, image.truths, strict=True)
-        ]
+        planes = zip(image.maps, image.truths, cut(image.maps), strict=True)
+        found = [measure(one, truth, counted, families, mask) for one, truth, mask in planes]
         return MeasuredImage(found, _roc(image) if "probability" in families else None)
 
     return measured
@@ -78,12 +75,12 @@ class MeasuringQueue:
 
     Args:
         families: of measures.
-        threshold: a probability above it is predicted.
+        cut: what is predicted.
         images: how many are expected.
     """
 
-    def __init__(self, families: Sequence[str], threshold: float, images: int) -> None:
-        self._given, self._images = (tuple(families), threshold), images
+    def __init__(self, families: Sequence[str], cut: Cut, images: int) -> None:
+        self._given, self._images = (tuple(families), cut), images
         self._measure = image_measurer(*self._given)
         self._waiting: deque[list[Future[MeasuredImage]]] = deque()
         self._helpers: SideProcesses[PredictedImage, MeasuredImage] | None = None

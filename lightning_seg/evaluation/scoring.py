@@ -19,6 +19,7 @@ from lightning_seg.evaluation.counts import (
     Measurements,
     SegmentationCounts,
 )
+from lightning_seg.evaluation.cut import Cut
 from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.evaluation.table import ScoreTable
 
@@ -37,6 +38,7 @@ class Scoring:
         tta: test-time augmentation, a name of ``inference.tta.PASSES``.
         postprocess: what follows the threshold, a chain of steps.
         threshold: a probability above it is predicted.
+        threshold_from: how the threshold was chosen, in words; empty where somebody gave it.
         ensemble: further checkpoints, whose probabilities are averaged with those of the first.
     """
 
@@ -46,6 +48,7 @@ class Scoring:
     postprocess: str = ""
     threshold: float = 0.5
     ensemble: tuple[str, ...] = ()
+    threshold_from: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -126,6 +129,7 @@ class Scorer(nn.Module):
         classes: the channels of the masks.
         scoring: the options of `test` and `validate`.
         refine: see `Refine`.
+        exclusive: whether a pixel is of one class at most.
     """
 
     def __init__(
@@ -133,9 +137,11 @@ class Scorer(nn.Module):
         classes: Sequence[str],
         scoring: Scoring | None = None,
         refine: Refine | None = None,
+        exclusive: bool = False,
     ) -> None:
         super().__init__()
         self.classes, self.scoring, self._refine = classes, scoring or Scoring(), refine
+        self.cut = Cut(self.scoring.threshold, exclusive)
         self.counts: Any = nn.ModuleDict(
             {f"{stage}_counts": SegmentationCounts(len(classes)) for stage in STAGES}
         )
@@ -164,20 +170,19 @@ class Scorer(nn.Module):
             return
         # the GPU of a Mac has no float64
         device = torch.device("cpu") if measured_on.type == "mps" else measured_on
-        families, threshold = self.scoring.families, self.scoring.threshold
-        measures = ImageMeasures(len(self.classes), families, threshold, images)
+        families = self.scoring.families
+        measures = ImageMeasures(len(self.classes), families, self.cut, images)
         self._measures = measures.to(device)
 
     def add_training(
         self,
-        logits: Tensor,
+        prediction: Tensor,
         batch: dict[str, Any],
         loss: Tensor,
     ) -> None:
-        """Count a batch of training; logits (B, K, H, W)."""
-        prediction, region = logits.detach() > 0, batch.get("region")
+        """Count a batch of training; prediction (B, K, H, W) bool."""
         counts = self.counts["train_counts"]
-        counts.update(prediction, batch["mask"], batch["index"], loss, region)
+        counts.update(prediction, batch["mask"], batch["index"], loss, batch.get("region"))
 
     def add(
         self,
@@ -204,7 +209,7 @@ class Scorer(nn.Module):
 
     def _score(self, stage: str, part: ScoredPart) -> None:
         maps, mask, places, region, loss = part
-        prediction = maps > self.scoring.threshold
+        prediction = self.cut(maps, 1)
         counts = self.counts[f"{stage}_counts"]
         counts.update(prediction, mask, places, loss, region, maps)
         if self._measures is not None:
@@ -233,7 +238,7 @@ class Scorer(nn.Module):
         """
         for part in [] if self._refine is None else self._refine.rest():
             self._score(stage, part)
-        counted = self.finish_counts(stage)
+        counted = self.finish_counts(stage).merged()
         measured = None
         if self._measures is not None:
             self._measures.finish()

@@ -78,6 +78,7 @@ class Summary:
         groups_known: whether patients, sequences or duplicates are known and kept together.
         groups: the number of independent groups; ``resampled`` says what they are.
         size: side of the network's images in pixels, or ``native``.
+        threshold_from: how the threshold was chosen, in words; empty where somebody gave it.
         inference: test-time augmentation, ensemble and post-processing.
         partial: why these are not the scores of the whole split; empty where they are.
         data: the fingerprint of the images that were scored.
@@ -103,6 +104,7 @@ class Summary:
     size: int | str = ""
     scored_at: str = ""
     threshold: float = 0.5
+    threshold_from: str = ""
     inference: Mapping[str, Any] = field(default_factory=dict)
     encoder_weights: Mapping[str, str] = field(default_factory=dict)
     partial: str = ""

@@ -24,6 +24,8 @@ def export_facts(network: Ensemble, checkpoint: Path) -> dict[str, Any]:
         "classes": list(network.trained.classes),
         "in_channels": network.trained.in_channels,
         "size": network.trained.size,
+        "crop": network.trained.crop,
+        "exclusive": network.trained.exclusive,
         "dataset": network.trained.dataset,
         "protocol": origin.get("protocol", ""),
         "protocol_digest": origin.get("protocol_digest", ""),

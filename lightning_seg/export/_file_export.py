@@ -78,7 +78,7 @@ def open_export(
     file = find_checkpoint(checkpoint)
     network = load_ensemble([file], trust_code=trust_code)
     pictures = choose_pictures(network, file, images, count)
-    side = size or network.trained.size or NATIVE
+    side = size or network.trained.size or network.trained.crop or NATIVE
     return FileExport(file, network, export_facts(network, file), pictures, side)
 
 

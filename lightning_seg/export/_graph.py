@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_seg.evaluation.cut import Cut
 from lightning_seg.export._sizes import exportable
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.models import Output
+from lightning_seg.models.frame.normalization import class_probabilities
 
 
 class Logits(nn.Module):
@@ -48,16 +50,17 @@ class Masks(nn.Module):
 
     Args:
         side: to which pictures are scaled; None: as they are.
+        cut: what the masks are.
     """
 
     def __init__(
         self,
         logits: Logits,
         side: int | None,
-        threshold: float,
+        cut: Cut,
     ) -> None:
         super().__init__()
-        self.logits, self.side, self.threshold = logits, side, threshold
+        self.logits, self.side, self.cut = logits, side, cut
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,12 +68,12 @@ class Masks(nn.Module):
         pixels = image.permute(0, 3, 1, 2).float()
         if self.side is not None:
             pixels = scaled_pixels(pixels, self.side)
-        probability = self.logits(pixels / 255).sigmoid()
+        probability = class_probabilities(self.logits(pixels / 255), self.cut.exclusive)
         if self.side is not None:  # as `inference.mask_rule.resized`
             probability = F.interpolate(
                 probability, (height, width), mode="bilinear", align_corners=False
             )
-        return (probability > self.threshold).to(torch.uint8), probability
+        return self.cut(probability, 1).to(torch.uint8), probability
 
 
 def scaled_pixels(pixels: Tensor, side: int) -> Tensor:

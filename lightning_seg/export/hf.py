@@ -200,6 +200,7 @@ def write_model(
         "image_processor_type": "LightningSegImageProcessor",
         "in_channels": network.trained.in_channels,
         "of_pictures": network.trained.channels in ("RGB", "grey"),
+        "exclusive": network.trained.exclusive,
         "size": size and {"height": size, "width": size},
     }
     _write_config(folder / "preprocessor_config.json", processor)
@@ -221,7 +222,7 @@ def configuration(
             form.architecture,
             encoder=form.encoder,
             in_channels=form.in_channels,
-            num_classes=len(classes),
+            num_classes=form.channels,
             encoder_options=form.encoder_options,
             **(form.options or {}),
         ),
@@ -232,7 +233,8 @@ def configuration(
         "image_size": size,
         "image_mean": module.mean.flatten().tolist(),
         "image_std": module.std.flatten().tolist(),
-        "loss": loss or {"bce": 0.5, "dice": 0.5},
+        "exclusive": form.exclusive,
+        "loss": loss or {"cross_entropy" if form.exclusive else "bce": 0.5, "dice": 0.5},
         "dtype": "float32",
     }
 

@@ -160,6 +160,12 @@ def export_onnx(
             )
     count = VERIFIED if options.quantize else FEW
     job = open_export(checkpoint, options.size, options.images, count, trust_code)
+    if options.processing and job.network.trained.crop is not None:
+        raise InputError(
+            f"{job.checkpoint} was trained on crops, and a graph has no sliding window; leave out "
+            f"--with-processing, and give the plain graph windows of {job.network.trained.crop} "
+            "pixels."
+        )
     calibration = None
     if options.quantize == "int8":
         place = options.calibrate, CALIBRATED, "train", CALIBRATE
@@ -179,14 +185,15 @@ class _OnnxExport:
     ) -> None:
         self.network, self.facts, self.pictures = job.network, job.facts, job.pictures
         self.side, self.options, self.calibration = job.side, options, calibration
-        self.rule = MaskRule(job.network.trained.classes, options.threshold)
+        trained = job.network.trained
+        self.rule = MaskRule(trained.classes, options.threshold, exclusive=trained.exclusive)
         self.logits = Logits(job.network)
 
     def write(self, part: Path) -> OnnxExported:
         """Write the freest form that verifies."""
         channels = self.network.trained.in_channels
         if self.options.processing:
-            masks = Masks(self.logits, self.network.trained.size, self.options.threshold)
+            masks = Masks(self.logits, self.network.trained.size, self.rule.cut)
             forms = masks_forms(masks, channels, self.side)
         else:
             forms = logits_forms(self.logits, channels, self.options.size, self.side)

@@ -81,12 +81,17 @@ def _masks(dice: float) -> str:
 
 
 def compare_logits(
-    reference: Function, candidate: Function, images: Iterable[Batch], threshold: float = 0.5
+    reference: Function,
+    candidate: Function,
+    images: Iterable[Batch],
+    threshold: float = 0.5,
+    exclusive: bool = False,
 ) -> LogitAgreement:
     """Compare two functions from images to logits on batches of images.
 
     Args:
         threshold: of the probability, for the masks.
+        exclusive: whether the logits are of a softmax with the background first.
 
     Errors: InputError for a reference that is not finite.
     """
@@ -103,10 +108,18 @@ def compare_logits(
         found = np.where(np.isfinite(found), found, np.inf)
         farthest = np.abs(expected - found).max()
         difference = max(difference, float(farthest))
-        overlaps.add(expected > cut, found > cut)
+        overlaps.add(*(_cut_logits(one, cut, exclusive) for one in (expected, found)))
         count += len(batch)
         largest = max(largest, float(np.abs(expected).max()))
     return LogitAgreement(difference, overlaps.dice(), count, largest)
+
+
+def _cut_logits(logits: Batch, cut: float, exclusive: bool) -> NDArray[np.bool_]:
+    """(B, K, H, W) masks."""
+    if not exclusive:
+        return logits > cut
+    numbers = np.arange(1, logits.shape[1]).reshape(1, -1, 1, 1)
+    return logits.argmax(1, keepdims=True) == numbers
 
 
 def _check_shapes(
@@ -149,7 +162,8 @@ def verify_logits(
     Args:
         variant: ``int8`` or ``bf16``: only the masks have to agree.
     """
-    found = compare_logits(reference_of(network), candidate, images)
+    exclusive = network.trained.exclusive
+    found = compare_logits(reference_of(network), candidate, images, exclusive=exclusive)
     if variant:
         _check_variant(variant, found.dice)
         if np.isfinite(found.max_difference):

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from lightning_seg.inference.video import Video, predict_video, video_files
 from lightning_seg.inference.volume import VOLUME_COLUMNS, SliceView, predict_volume, view_of
 from lightning_seg.inference.workers import Workers, find_devices
 from lightning_seg.runs import Run
+from lightning_seg.runs.chosen_threshold import resolve_threshold
 from lightning_seg.runs.naming import named_checkpoints
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
@@ -69,7 +71,15 @@ def predict_command(given: argparse.Namespace) -> None:
     checkpoints = named_checkpoints(given)
     network = load_ensemble(checkpoints, given.tta, given.precision, given.trust_code)
     native = given.masks_at == "native"
-    rule = MaskRule(network.trained.classes, given.threshold, given.postprocess, native)
+    given.threshold = resolve_threshold(given.threshold, checkpoints)
+    trained = network.trained
+    cut, steps = given.threshold, given.postprocess
+    if options.tile is None:
+        options = replace(options, tile=trained.crop)
+    if options.overlap is None:
+        options = replace(options, overlap=trained.crop_overlap)
+    given.tile, given.overlap = options.tile, options.overlap
+    rule = MaskRule(trained.classes, cut, steps, native, trained.exclusive)
     if given.input is None:
         _predict_split(given, checkpoints, network, rule, options)
     else:

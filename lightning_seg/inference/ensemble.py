@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.data.reading.pictures import check_channels
+from lightning_seg.data.sliding import OVERLAP, Corner, cut_window, sliding_map
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError, unknown
@@ -36,6 +37,9 @@ class Trained(NamedTuple):
     dataset: str
     dataset_options: dict[str, Any]
     channels: str = ""  # what they are, as `trained_channels` says
+    exclusive: bool = False  # whether each pixel is of one class at most
+    crop: int | None = None  # side of the windows in which pictures are predicted
+    crop_overlap: float = OVERLAP
 
     def check_pictures(self) -> None:
         """InputError for a network whose input is no picture."""
@@ -119,32 +123,15 @@ class Ensemble:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, getattr(torch, name))
 
-    @torch.inference_mode()
-    def tiled(
-        self,
-        image: np.ndarray,
-        tile: int,
-        overlap: float,
-        batch_size: int,
-    ) -> np.ndarray:
+    def tiled(self, image: np.ndarray, tile: int, overlap: float, batch_size: int) -> np.ndarray:
         """image (H, W, C) uint8 at its own resolution -> (K, H, W), by windows of ``tile`` pixels,
         blended by Gaussians."""
-        from monai.inferers import sliding_window_inference  # takes seconds to import
 
-        found = sliding_window_inference(
-            torch.from_numpy(image)
-            .permute(2, 0, 1)[None]
-            .float(),  # the type in which windows are summed
-            (tile, tile),
-            batch_size,
-            lambda window: self.probabilities(window.to(torch.uint8)),
-            overlap,
-            mode="gaussian",
-            padding_mode="replicate" if min(image.shape[:2]) > 1 else "constant",
-            sw_device=self.device,
-            device=torch.device("cpu"),
-        )
-        return found[0].numpy()  # type: ignore[union-attr, index]
+        def predict(corners: Sequence[Corner]) -> Tensor:
+            windows = np.stack([cut_window(image, corner, tile) for corner in corners])
+            return torch.from_numpy(self(windows))
+
+        return sliding_map(image.shape[:2], tile, overlap, batch_size, predict).numpy()
 
 
 def mean_probabilities(
@@ -189,7 +176,7 @@ def read_trained(files: Sequence[Path]) -> Trained:
     sizes."""
     facts = [_trained(file) for file in files]
     for file, fact in zip(files[1:], facts[1:], strict=True):
-        for name in ("classes", "in_channels", "channels", "size"):
+        for name in ("classes", "in_channels", "channels", "size", "exclusive", "crop"):
             first, other = getattr(facts[0], name), getattr(fact, name)
             if first != other:
                 raise InputError(
@@ -214,6 +201,9 @@ def _trained(path: Path) -> Trained:
         data["dataset"],
         options,
         trained_channels(content),
+        bool(model.get("exclusive")),
+        data.get("crop"),
+        data.get("crop_overlap", OVERLAP),
     )
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.errors import InputError
+from lightning_seg.evaluation.cut import Cut
 from lightning_seg.inference.postprocess import Mask, Postprocess
 from lightning_seg.inference.prediction import Prediction
 
@@ -19,13 +19,14 @@ Size = tuple[int, int]
 @dataclass(frozen=True)
 class MaskRule:
     """Probabilities above a threshold are the mask, which is then post-processed: a volume in
-    three dimensions.
+    three dimensions. Of exclusive classes each pixel is of the most probable one.
 
     Attributes:
         classes: the names of the K channels.
         threshold: a probability above it belongs to the mask.
         postprocess: a chain of steps such as ``fill_holes,min_area=50``; see
             ``inference.postprocess``.
+        exclusive: whether the classes are; their masks never overlap, post-processed neither.
         native: whether a `Prediction` is at the size of its image, or at the network's.
 
     Errors: InputError for a threshold outside (0, 1), and an unknown step.
@@ -35,14 +36,16 @@ class MaskRule:
     threshold: float = 0.5
     postprocess: str = ""
     native: bool = True
+    exclusive: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise InputError(
-                f"the threshold is {self.threshold}; give a probability between 0 and 1, such as "
-                "0.5."
-            )
+        _ = self.cut
         object.__setattr__(self, "postprocess", self.steps.text)
+
+    @cached_property
+    def cut(self) -> Cut:
+        """The masks before post-processing."""
+        return Cut(self.threshold, self.exclusive)
 
     @cached_property
     def steps(self) -> Postprocess:
@@ -61,13 +64,17 @@ class MaskRule:
         return Prediction(self.masks(probability), probability, self.classes)
 
     def above(self, probability: Any) -> Any:
-        """The masks before post-processing: bool, of an array or tensor of any shape."""
-        return probability > self.threshold
+        """The masks before post-processing: bool, of an array or tensor (K, ...)."""
+        return self.cut(probability)
 
     def masks(self, probability: NDArray[np.float32]) -> Mask:
         """Probabilities (K, H, W) of a picture, or (K, D, H, W) of a volume -> its masks, bool of
         the same shape."""
-        return self.steps(self.above(probability))
+        before = self.above(probability)
+        after = self.steps(before)
+        if self.exclusive and self.steps:
+            return _parted(after, before, probability)
+        return after
 
     def refined(
         self,
@@ -80,9 +87,26 @@ class MaskRule:
         """
         if not self.steps:
             return probability
-        limit = np.float32(self.threshold)
+        limit, masks = np.float32(self.threshold), self.masks(probability)
+        if self.exclusive:
+            # where no class is left the background must have at least half
+            excess = np.maximum(probability.sum(0) / (0.999 * limit), 1)
+            probability = np.where(masks.any(0), probability, probability / excess)
         inside = np.maximum(probability, np.nextafter(limit, np.float32(1)))
-        return np.where(self.masks(probability), inside, np.minimum(probability, limit))
+        return np.where(masks, inside, np.minimum(probability, limit))
+
+
+def _parted(after: Mask, before: Mask, probability: NDArray[np.float32]) -> Mask:
+    """Masks (K, ...) without overlaps: a pixel stays what it was, or is the likeliest of several.
+
+    Args:
+        after: may overlap, as where a hole was filled that holds another class.
+        before: do not.
+    """
+    kept = after & before
+    claimed = np.where(after, probability, -1.0).argmax(0)
+    new = after & (claimed == np.arange(len(after)).reshape(-1, *[1] * (after.ndim - 1)))
+    return np.where(kept.any(0), kept, new)
 
 
 def resized(

@@ -10,7 +10,7 @@ import yaml
 
 from lightning_seg.data.reading.pictures import MAX_PIXELS
 from lightning_seg.errors import InputError
-from lightning_seg.options import OptionParser, add_model_options
+from lightning_seg.options import THRESHOLD_HELP, OptionParser, add_model_options
 
 PRECISIONS = {"32": None, "bf16": "bfloat16", "16": "float16"}  # names of torch's types
 SPLITS = ("test", "val", "train")
@@ -36,23 +36,23 @@ class PredictOptions:
     Attributes:
         probabilities: also write maps of probability.
         overlays: also write pictures with the outlines drawn in.
-        tile: side of the windows in which a picture is predicted at its own resolution; None:
-            scaled as in training.
-        overlap: of neighbouring windows, as a share of their side.
+        tile: side of the windows in which a picture is predicted at its own resolution; None: as
+            in training, scaled or by windows.
+        overlap: of neighbouring windows, as a share of their side; None: as in training, or .5.
         batch_size: None: found.
     """
 
     probabilities: bool = False
     overlays: bool = False
     tile: int | None = None
-    overlap: float = 0.5
+    overlap: float | None = None
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("tile", self.tile), ("batch_size", self.batch_size)):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}; give a whole number from 1.")
-        if not 0 <= self.overlap < 1:
+        if self.overlap is not None and not 0 <= self.overlap < 1:
             raise InputError(
                 f"the overlap is {self.overlap}; give a share of the window from 0, below 1, "
                 "such as 0.5."
@@ -164,16 +164,15 @@ def _add_results(add: Any) -> None:
 def _add_rule(add: Any) -> None:
     augmentation = "test-time augmentation: none, flips or resunet_plus_plus"
     add("--tta", default="none", metavar="NAME", help=augmentation)
-    cut = "a probability above it belongs to the mask (default 0.5)"
-    add("--threshold", type=float, default=0.5, metavar="P", help=cut)
+    add("--threshold", default=0.5, metavar="P", help=THRESHOLD_HELP)
     steps = "a chain of crf, fill_holes, keep_largest and min_area=N, joined by commas"
     add("--postprocess", default="", metavar="STEPS", help=steps)
     size = "size of the masks: of the input, or as scored"
     add("--masks_at", choices=("native", "network"), default="native", help=size)
     windows = "predict windows of N pixels at the input's own resolution, and blend them"
     add("--tile", type=int, metavar="N", help=windows)
-    share = "of neighbouring windows (default 0.5)"
-    add("--overlap", type=float, default=0.5, metavar="SHARE", help=share)
+    share = "of neighbouring windows (default: as in training on crops, or 0.5)"
+    add("--overlap", type=float, metavar="SHARE", help=share)
     grey = "HU that are black and white, where the checkpoint's data set has none"
     add("--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help=grey)
 

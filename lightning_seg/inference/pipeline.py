@@ -145,4 +145,5 @@ def _picture_probabilities(
     if options.tile is None:
         return list(network(np.stack(pictures)))
     windows = options.batch_size or TILES
-    return [network.tiled(one, options.tile, options.overlap, windows) for one in pictures]
+    overlap = network.trained.crop_overlap if options.overlap is None else options.overlap
+    return [network.tiled(one, options.tile, overlap, windows) for one in pictures]

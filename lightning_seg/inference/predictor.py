@@ -11,9 +11,12 @@ from torch import Tensor
 from lightning_seg.data.reading.pictures import as_picture
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.inference.mask_rule import MaskRule
+from lightning_seg.inference.pipeline import TILES
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.workers import find_devices
 from lightning_seg.models.frame.normalization import ImageNetwork
+from lightning_seg.runs import find_checkpoint
+from lightning_seg.runs.chosen_threshold import resolve_threshold
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 _BATCH = 8
@@ -78,6 +81,12 @@ class Predictor:
     def _predict(self, images: Sequence[Picture]) -> list[Prediction]:
         self.network.trained.check_pictures()
         pictures = [self._read(image) for image in images]
+        trained = self.network.trained
+        if trained.crop is not None:
+            windows = trained.crop, trained.crop_overlap, TILES
+            maps = [self.network.tiled(picture, *windows) for picture in pictures]
+            sizes = [picture.shape[:2] for picture in pictures]
+            return [self.rule(one, size) for one, size in zip(maps, sizes, strict=True)]
         scaled = [self.network.scale(picture) for picture in pictures]
         if len({picture.shape for picture in scaled}) == 1:
             found = list(self.network(np.stack(scaled)))
@@ -96,7 +105,7 @@ def load(
     *,
     device: str = "cpu",
     tta: str = "none",
-    threshold: float = 0.5,
+    threshold: float | str = 0.5,
     postprocess: str = "",
     precision: str = "32",
     trust_code: bool = False,
@@ -110,7 +119,8 @@ def load(
             ensemble.
         device: such as ``cpu`` or ``cuda``.
         tta: test-time augmentation, a name of ``inference.tta.PASSES``.
-        threshold: above which a probability belongs to the mask.
+        threshold: above which a probability belongs to the mask; ``val``: the one that `fit` chose
+            on the validation split.
         postprocess: a chain of steps, such as ``fill_holes,min_area=50`` (see
             ``inference.postprocess``).
         precision: ``32``, or ``bf16`` or ``16``: mixed precision may move single pixels.
@@ -121,10 +131,11 @@ def load(
         checkpoints that do not
     fit together.
     """
-    network = load_ensemble(
-        [path] if isinstance(path, str | Path) else path, tta, precision, trust_code
-    )
-    classes = network.trained.classes
-    rule = MaskRule(classes, threshold, postprocess)
+    paths = [path] if isinstance(path, str | Path) else path
+    files = [find_checkpoint(each) for each in paths]
+    network = load_ensemble(files, tta, precision, trust_code)
+    trained = network.trained
+    cut = resolve_threshold(threshold, files)
+    rule = MaskRule(trained.classes, cut, postprocess, exclusive=trained.exclusive)
     [target, *_] = find_devices(device)
     return Predictor(Ensemble(network.modules, network.trained, tta, target, precision), rule)

@@ -40,7 +40,10 @@ def score_with(
     Errors: InputError for unknown names, and checkpoints that do not fit together.
     """
     members = [find_checkpoint(path) for path in scoring.ensemble]
-    rule = MaskRule(tuple(module.classes), scoring.threshold, scoring.postprocess)
+    form = module.form
+    rule = MaskRule(
+        tuple(form.classes), scoring.threshold, scoring.postprocess, exclusive=form.exclusive
+    )
     check_tta(scoring.tta)
     if members:
         read_trained([checkpoint, *members])

@@ -44,10 +44,14 @@ def headline(summary: Summary) -> str:
         f"{summary.split} scores: protocol {summary.protocol} ({summary.protocol_digest})",
         f"{summary.images} images",
         f"at {summary.scored_at} ({summary.size})",
-        f"threshold {summary.threshold}",
+        f"threshold {summary.threshold}" + _how_chosen(summary),
         *_inference(summary),
     ]
     return ", ".join(parts)
+
+
+def _how_chosen(summary: Summary) -> str:
+    return f" ({summary.threshold_from})" if summary.threshold_from else ""
 
 
 def _inference(summary: Summary) -> Iterator[str]:

@@ -14,7 +14,7 @@ from lightning_seg.inference.options import PRECISIONS
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.predictor import Predictor, load
 from lightning_seg.inference.tta import PASSES
-from lightning_seg.options import OptionParser, add_model_options
+from lightning_seg.options import THRESHOLD_HELP, OptionParser, add_model_options
 from lightning_seg.runs.naming import named_checkpoints
 from lightning_seg.serve._address import is_loopback
 from lightning_seg.serve._limits import Limits
@@ -130,12 +130,7 @@ def _serve_parser() -> argparse.ArgumentParser:
         help="a larger picture is refused (default 50e6)",
     )
     add("--tta", default="none", help=f"test-time augmentation: {', '.join(PASSES)}")
-    add(
-        "--threshold",
-        type=float,
-        default=0.5,
-        help="a probability above it belongs to the mask (default 0.5)",
-    )
+    add("--threshold", default=0.5, help=THRESHOLD_HELP)
     add(
         "--postprocess",
         default="",

@@ -38,6 +38,7 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
         "trained_on": len(more.get("trained_on", ())) or None,
         "checkpoints": [file.name for file in checkpoints],
         "threshold": rule.threshold,
+        "exclusive": rule.exclusive,
         "tta": network.tta,
         "postprocess": rule.postprocess,
         "precision": network.precision,

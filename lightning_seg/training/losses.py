@@ -1,177 +1,59 @@
-"""Losses on logits, and their weighted sum from YAML: ``loss: {bce: 0.5, dice: 0.5}``.
+"""The weighted sum of loss terms from YAML: ``loss: {bce: 0.5, dice: 0.5}``.
 
-A term takes ``logits (B, K, H, W)``, ``mask (B, K, H, W)`` in {0, 1}, both float32, and ``counted
-(B, 1, H, W)`` in {0., 1.} or None: pixels that are not counted leave the loss as if they did not
-exist. It returns a scalar. Overlap terms sum over the pixels of the batch (``per_image: false``,
-the field's habit) or of each image (jaccard's default, as PEFNet's), then average over classes
-(and images). Under several devices the batch is that of one device.
-
-A perfect prediction has loss 0, whatever the area of its mask, down to none and up to all.
+The terms are in `loss_terms` and `shape_losses`. Of independent classes each channel is a sigmoid.
+Exclusive classes (``classes: exclusive``) are a softmax with the background as channel 0:
+``cross_entropy`` takes it as it is, every other term each class against the rest, with the
+softmax's probabilities; ``background: true`` lets it count the background too.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lightning_seg.errors import InputError, unknown
-
-_TINY = 1e-12
-
-
-def _soft_counts(
-    logits: Tensor, mask: Tensor, counted: Tensor | None, per_image: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Soft TP, FP, FN of shape (K,), or (B, K) per image."""
-    axes = (2, 3) if per_image else (0, 2, 3)
-    probability = logits.sigmoid()
-    if counted is not None:
-        probability, mask = probability * counted, mask * counted
-    tp = (probability * mask).sum(axes)
-    return tp, probability.sum(axes) - tp, mask.sum(axes) - tp
-
-
-def _share(above: Tensor, below: Tensor) -> Tensor:
-    """``above / below``; 0 where both are 0, as they are without smoothing where nothing is."""
-    return above / below.clamp_min(_TINY)
-
-
-def _mean(values: Tensor, counted: Tensor | None) -> Tensor:
-    """Mean over the pixels (B, K, H, W) that count; 0 where none does."""
-    if counted is None:
-        return values.mean()
-    pixels = counted.sum() * values.shape[1]
-    return (values * counted).sum() / pixels.clamp_min(1)
-
-
-def bce(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
-    """Mean binary cross-entropy over pixels."""
-    if counted is None:
-        return F.binary_cross_entropy_with_logits(logits, mask)
-    return _mean(F.binary_cross_entropy_with_logits(logits, mask, reduction="none"), counted)
-
-
-def dice(
-    logits: Tensor,
-    mask: Tensor,
-    counted: Tensor | None = None,
-    smooth: float = 1.0,
-    per_image: bool = False,
-) -> Tensor:
-    """``1 - (2 TP + s) / (2 TP + FP + FN + s)`` with soft counts. Milletari et al. 2016."""
-    tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
-    found = _share(2 * tp + smooth, 2 * tp + fp + fn + smooth)
-    return (1 - found).mean()
-
-
-def jaccard(
-    logits: Tensor,
-    mask: Tensor,
-    counted: Tensor | None = None,
-    alpha: float = 1.0,
-    per_image: bool = True,
-    per_pixel: bool = False,
-) -> Tensor:
-    """``alpha * (1 - (TP + alpha) / (TP + FP + FN + alpha))`` with soft counts. PEFNet, eq. 2.
-
-    ``per_pixel`` sums over classes alone, as the widely copied Keras form does (there with
-    ``alpha`` 100).
-    """
-    if per_pixel:
-        probability = logits.sigmoid()
-        tp = (probability * mask).sum(1)
-        union = (probability + mask).sum(1) - tp
-        losses = 1 - _share(tp + alpha, union + alpha)
-        return _mean(alpha * losses[:, None], counted)
-    tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
-    found = _share(tp + alpha, tp + fp + fn + alpha)
-    return alpha * (1 - found).mean()
-
-
-def tversky(
-    logits: Tensor,
-    mask: Tensor,
-    counted: Tensor | None = None,
-    alpha: float = 0.3,
-    beta: float = 0.7,
-    smooth: float = 1.0,
-    per_image: bool = False,
-) -> Tensor:
-    """``1 - (TP + s) / (TP + alpha FP + beta FN + s)``. Salehi et al. 2017."""
-    tp, fp, fn = _soft_counts(logits, mask, counted, per_image)
-    found = _share(tp + smooth, tp + alpha * fp + beta * fn + smooth)
-    return (1 - found).mean()
-
-
-def focal(
-    logits: Tensor,
-    mask: Tensor,
-    counted: Tensor | None = None,
-    gamma: float = 2.0,
-    alpha: float = 0.25,
-) -> Tensor:
-    """``alpha_t (1 - p_t)^gamma * BCE``, mean over pixels. Lin et al. 2017."""
-    entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
-    weight = alpha * mask + (1 - alpha) * (1 - mask)
-    # 1 - p_t without the loss of digits near p_t = 1; above 0, where a gamma below 1 has no slope
-    miss = -torch.expm1(-entropy).clamp_max(-_TINY)
-    return _mean(weight * miss**gamma * entropy, counted)
-
-
-def mcc(
-    logits: Tensor, mask: Tensor, counted: Tensor | None = None, smooth: float = 1e-3
-) -> Tensor:
-    """``1 - MCC`` from soft counts of the whole batch. SA-UNetv2; Abhishek and Hamarneh 2021.
-
-    ``smooth`` is added to TP and TN: a perfect prediction has loss 0 whatever its area, also where
-    there is no foreground or no background, and a false one there has a gradient.
-    """
-    inside, outside = logits.sigmoid(), (-logits).sigmoid()
-    truth, rest = mask, 1 - mask
-    if counted is not None:
-        truth, rest = truth * counted, rest * counted
-    axes = (0, 2, 3)
-    # each a sum of its own: differences of large sums would drown a few pixels
-    tp = (inside * truth).sum(axes) + smooth
-    tn = (outside * rest).sum(axes) + smooth
-    fp, fn = (inside * rest).sum(axes), (outside * truth).sum(axes)
-    rows = _root(tp + fp) * _root(tn + fn)
-    columns = _root(tp + fn) * _root(tn + fp)
-    found = (tp * tn - fp * fn) / (rows * columns)
-    return (1 - found).mean()
-
-
-def _root(values: Tensor) -> Tensor:
-    """The square root, with a slope at 0 too."""
-    return values.clamp_min(_TINY).sqrt()
-
-
-def lovasz(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
-    """The Lovasz hinge, the convex surrogate of the Jaccard index, per image and class.
-
-    Berman et al. 2018.
-    """
-    if counted is not None:
-        # background beyond its margin has no error and stands behind all pixels that have one
-        logits, mask = torch.where(counted > 0, logits, -torch.inf), mask * counted
-    truth = mask.flatten(2)
-    margins = logits.flatten(2) * (2 * truth - 1)
-    errors, order = (1 - margins).sort(-1, descending=True)
-    truth = truth.gather(-1, order)
-    area = truth.sum(-1, keepdim=True)
-    intersection = area - truth.cumsum(-1)
-    union = area + (1 - truth).cumsum(-1)
-    index = 1 - intersection / union
-    gradient = torch.cat([index[..., :1], index.diff(dim=-1)], -1)
-    return (errors.relu() * gradient).sum(-1).mean()
-
+from lightning_seg.training.loss_terms import (
+    bce,
+    cross_entropy,
+    dice,
+    focal,
+    jaccard,
+    lovasz,
+    mcc,
+    tversky,
+)
+from lightning_seg.training.shape_losses import boundary, cldice, structure
 
 Term = Callable[..., Tensor]
-TERMS: dict[str, Term] = {
-    term.__name__: term for term in (bce, dice, focal, jaccard, lovasz, mcc, tversky)
-}
+_OF_ANY = (bce, boundary, cldice, dice, focal, jaccard, lovasz, mcc, structure, tversky)
+TERMS: dict[str, Term] = {term.__name__: term for term in _OF_ANY}
+# of exclusive classes only
+SOFTMAX_TERMS: dict[str, Term] = {"cross_entropy": cross_entropy}
+BACKGROUND = "background"
+# options that may hold a number for each class
+_BY_CLASS = ("class_weights", "pos_weight")
+_CERTAIN = 1e-7  # the least probability of all other classes together
+
+
+@dataclass(frozen=True)
+class WeightedTerm:
+    """One term of the sum.
+
+    Attributes:
+        background: whether the background of exclusive classes counts as a class.
+    """
+
+    name: str
+    weight: float
+    options: Mapping[str, Any]
+    background: bool = False
+
+    def __call__(self, logits: Tensor, mask: Tensor, counted: Tensor | None) -> Tensor:
+        term = TERMS.get(self.name) or SOFTMAX_TERMS[self.name]
+        return self.weight * term(logits, mask, counted, **self.options)
 
 
 class WeightedLoss(nn.Module):
@@ -179,46 +61,115 @@ class WeightedLoss(nn.Module):
 
     Args:
         terms: name -> weight, or name -> ``{weight: w, option: value, ...}``.
+        classes: their names, by which ``pos_weight`` and ``class_weights`` may be given:
+            ``{tumor: 5}``; those left out have 1.
+        exclusive: whether the logits are a softmax of the background and the classes.
     """
 
-    def __init__(self, terms: dict[str, float | dict[str, float]]) -> None:
+    def __init__(
+        self,
+        terms: dict[str, float | dict[str, Any]],
+        classes: Sequence[str] = (),
+        exclusive: bool = False,
+    ) -> None:
         super().__init__()
+        self.exclusive = exclusive
+        self._names = [*([BACKGROUND] if exclusive else []), *classes]
         if not terms:
             raise InputError(
-                f"the loss is empty; give at least one of {', '.join(TERMS)}, such as "
+                f"the loss is empty; give at least one of {', '.join(self._known)}, such as "
                 "{bce: 0.5, dice: 0.5}."
             )
         self.terms = [self._term(name, value) for name, value in terms.items()]
 
-    @staticmethod
-    def _term(name: str, value: float | dict[str, float]) -> tuple[float, Term, dict[str, float]]:
-        if name not in TERMS:
-            raise unknown("loss", name, TERMS)
+    @property
+    def _known(self) -> dict[str, Term]:
+        return TERMS | (SOFTMAX_TERMS if self.exclusive else {})
+
+    def _term(self, name: str, value: float | dict[str, Any]) -> WeightedTerm:
+        if name in SOFTMAX_TERMS and not self.exclusive:
+            raise InputError(
+                f"the loss {name!r} is for exclusive classes; set classes: exclusive, or take bce."
+            )
+        if name not in self._known:
+            raise unknown("loss", name, self._known)
         options = dict(value) if isinstance(value, dict) else {"weight": value}
         weight = options.pop("weight", 1.0)
-        a_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not a_number or weight < 0:
+        if not _is_number(weight) or weight < 0:
             raise InputError(
                 f"the weight of loss {name!r} is {weight!r}; give a number of at least 0."
             )
-        known = list(inspect.signature(TERMS[name]).parameters)[3:]
+        known = list(inspect.signature(self._known[name]).parameters)[3:]
+        more = [BACKGROUND] if self.exclusive and name in TERMS else []
         for option in options:
-            if option not in known:
-                raise unknown(f"option of loss {name!r}", option, [*known, "weight"])
-            if not isinstance(options[option], int | float):
-                raise InputError(
-                    f"{option} of loss {name!r} is {options[option]!r}; give a number, or true "
-                    "or false."
-                )
-        return float(weight), TERMS[name], options
+            if option not in (*known, *more):
+                raise unknown(f"option of loss {name!r}", option, [*known, *more, "weight"])
+        background = options.pop(BACKGROUND, False)
+        # the channels that the term sees
+        whole = not self.exclusive or background or name in SOFTMAX_TERMS
+        names = self._names if whole else self._names[1:]
+        checked = {key: self._checked(name, key, options[key], names) for key in options}
+        return WeightedTerm(name, float(weight), checked, bool(background))
+
+    def _checked(self, name: str, option: str, value: Any, names: Sequence[str]) -> Any:
+        """A legal value of an option; one for each class as a list in their order."""
+        if option in _BY_CLASS and isinstance(value, list | dict):
+            return self._by_class(name, option, value, names)
+        if option == "class_weights" or not isinstance(value, int | float):
+            kinds = (
+                "a number for each class" if option in _BY_CLASS else "a number, or true or false"
+            )
+            raise InputError(f"{option} of loss {name!r} is {value!r}; give {kinds}.")
+        if option == "pos_weight" and value <= 0:
+            raise InputError(f"{option} of loss {name!r} is {value}; give a number above 0.")
+        if option == "label_smoothing" and not 0 <= value < 1:
+            raise InputError(
+                f"{option} of loss {name!r} is {value}; give a share from 0, below 1, such as 0.1."
+            )
+        return value
+
+    @staticmethod
+    def _by_class(
+        name: str, option: str, given: list[Any] | dict[str, Any], names: Sequence[str]
+    ) -> list[float]:
+        values: list[Any] = list(given)
+        if isinstance(given, dict):
+            for each in given:
+                if each not in names:
+                    raise unknown(f"class in {option} of loss {name!r}", str(each), names)
+            values = [given.get(each, 1.0) for each in names]
+        fits = not names or len(values) == len(names)
+        if not fits or not all(_is_number(each) and each > 0 for each in values):
+            raise InputError(
+                f"{option} of loss {name!r} is {given!r}; give a number above 0 for each of "
+                f"{', '.join(names)}."
+            )
+        return [float(each) for each in values]
 
     def forward(self, logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
-        """logits, mask (B, K, H, W) and which pixels count (B, 1, H, W), None: all."""
+        """The loss of logits (B, K, H, W), of exclusive classes (B, 1 + K, H, W).
+
+        Args:
+            mask: (B, K, H, W).
+            counted: which pixels count (B, 1, H, W), None: all.
+        """
         logits, mask = logits.float(), mask.float()
         counted = None if counted is None else counted.float()
+        if self.exclusive:
+            return self._of_softmax(logits, mask, counted)
+        return torch.stack([term(logits, mask, counted) for term in self.terms]).sum()
+
+    def _of_softmax(self, logits: Tensor, mask: Tensor, counted: Tensor | None) -> Tensor:
+        rest = (1 - mask.sum(1, keepdim=True)).clamp_min(0)
+        whole, each = torch.cat([rest, mask], 1), against_rest(logits)
         found = []
-        for weight, term, options in self.terms:
-            found.append(weight * term(logits, mask, counted, **options))
+        for term in self.terms:
+            if term.name in SOFTMAX_TERMS:
+                found.append(term(logits, whole, counted))
+            elif term.background:
+                found.append(term(each, whole, counted))
+            else:
+                found.append(term(each[:, 1:], mask, counted))
         return torch.stack(found).sum()
 
     def supervised(
@@ -235,3 +186,14 @@ class WeightedLoss(nn.Module):
             return loss
         deep_losses = [self(each, mask, counted) for each in deep]
         return loss + torch.stack(deep_losses).mean()
+
+
+def against_rest(logits: Tensor) -> Tensor:
+    """Logits of each channel against all others, whose sigmoid is the softmax of the channels."""
+    log_probability = logits.log_softmax(1)
+    rest = -torch.expm1(log_probability)
+    return log_probability - rest.clamp_min(_CERTAIN).log()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from lightning_seg.data.crops import windows_batch
+from lightning_seg.data.sliding import Band, Corner, sliding_bands
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.store.windows import Picture
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import scores
 from lightning_seg.evaluation.conventions import mean_of_defined
+from lightning_seg.evaluation.curves import BestThreshold, best_threshold
 from lightning_seg.evaluation.scoring import Refine, ScoredEpoch, Scorer, Scoring
 from lightning_seg.models import Output, encoder_parameters
 from lightning_seg.models.frame.normalization import ImageNetwork, NetworkForm, Normalization
@@ -58,7 +64,10 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         normalization: of images scaled to [0, 1]: ``encoder`` (the mean and std of its
             pre-training), ``imagenet``, ``symmetric`` (to [-1, 1]) or ``unit`` (as they are).
         loss: weighted sum of terms, ``{bce: 0.5, dice: 0.5}``, each a weight or
-            ``{weight: w, option: value}``.
+            ``{weight: w, option: value}``, such as ``bce: {weight: 0.5, pos_weight: 5}``; of
+            exclusive classes the default is ``{cross_entropy: 0.5, dice: 0.5}``.
+        exclusive: whether each pixel is of one class at most: a softmax over the background and
+            the classes in place of a sigmoid each. A recipe says it by ``classes: exclusive``.
         compile: let torch.compile translate the network in `fit`: ``true``; ``dynamic``, for
             images of many sizes; or a mode: ``reduce-overhead``, ``max-autotune``. The first step
             takes a minute and more, which is printed.
@@ -84,11 +93,13 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         loss: dict[str, Any] | None = None,
         compile: bool | str = False,
         activation_checkpointing: bool = False,
+        exclusive: bool = False,
         **optimization: Any,
     ) -> None:
         settings = Optimization(**optimization)
         execution = Execution(compile, activation_checkpointing)
-        criterion = WeightedLoss(loss or {"bce": 0.5, "dice": 0.5})
+        terms = loss or {"cross_entropy" if exclusive else "bce": 0.5, "dice": 0.5}
+        criterion = WeightedLoss(terms, classes, exclusive)
         super().__init__(
             NetworkForm(
                 architecture,
@@ -98,6 +109,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
                 classes,
                 in_channels,
                 normalization,
+                exclusive,
             )
         )
         self.save_hyperparameters()
@@ -113,8 +125,10 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         self.frozen = freeze_for_good(self.net, settings.freeze)
         layered = settings.by_layer
         self.distances = encoder_parameters(self.net, layered) if settings.by_part else {}
-        self.scorer = Scorer(self.classes)
+        self.scorer = Scorer(self.classes, exclusive=exclusive)
         self.origin: dict[str, str] = {}
+        # of the last validation in `fit`
+        self.threshold: BestThreshold | None = None
         self.trained_on: TrainedOn | None = None  # of the checkpoint that was loaded
         self.scored: ScoredEpoch | None = None
         self._predictor: Callable[[Tensor], Tensor] | None = None
@@ -131,7 +145,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
             predictor: gives the probabilities of images, in place of one pass of this network.
             refine: see `Scorer`.
         """
-        self.scorer = Scorer(self.classes, scoring, refine)
+        self.scorer = Scorer(self.classes, scoring, refine, self.form.exclusive)
         self._predictor = predictor
 
     @property
@@ -163,6 +177,8 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
     def on_fit_start(self) -> None:
         check_layer_sync(self.trainer.strategy)
         self._data.require_foreground()
+        if self.form.exclusive:
+            self._data.require_exclusive()
         # a resumed run has its origin from the checkpoint, and nothing is loaded
         self.load_encoder_weights()
         self.execution.check_machine(self.device)
@@ -190,7 +206,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
                 "per channel; raise data.batch_size or data.size."
             ) from error
         loss = self._loss(output, batch, "train")
-        self.scorer.add_training(output.logits, batch, loss)
+        self.scorer.add_training(self.masks_of(output.logits), batch, loss)
         return loss
 
     def _loss(self, output: Output, batch: dict[str, Any], stage: str) -> Tensor:
@@ -240,12 +256,50 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
     def _score(self, batch: dict[str, Any], stage: str) -> None:
         fitting = self.trainer.state.fn == "fit"
         with self.execution.as_tested(self.device) if fitting else nullcontext():
+            if "picture" in batch:
+                self._score_pictures(batch, stage)
+                return
             output = self(batch["image"])
             loss = self._loss(output, batch, stage)
-            probability = output.logits.float().sigmoid()
+            probability = self.of_classes(output.logits)
             if self._predictor is not None:
                 probability = self._predictor(batch["image"])
             self.scorer.add(stage, probability, batch, loss, self._data.source)
+
+    def _score_pictures(self, batch: dict[str, Any], stage: str) -> None:
+        """Score whole pictures by a sliding window; in `fit` band by band, in little memory."""
+        crops, source = self._data.crops, self._data.source
+        for place, picture in enumerate(batch["picture"]):
+            losses: list[Tensor] = []
+            predict = partial(self._window_probabilities, picture, crops.side, stage, losses)
+            size = picture.shape, crops.side, crops.overlap, self._data.hparams["batch_size"]
+            bands = sliding_bands(*size, predict)
+            if self.trainer.state.fn != "fit":
+                values = torch.cat([band.values for band in bands], 1)
+                bands = iter([Band(0, values)])
+            at = slice(place, place + 1)
+            names = {"index": batch["index"][at], "id": batch["id"][at]}
+            for top, values in bands:
+                truth = _as_batch(picture.rows(top, values.shape[1]), self.device)
+                loss = torch.stack(losses).mean()
+                self.scorer.add(stage, values[None], truth | names, loss, source)
+                losses.clear()
+
+    def _window_probabilities(
+        self,
+        picture: Picture,
+        side: int,
+        stage: str,
+        losses: list[Tensor],
+        corners: Sequence[Corner],
+    ) -> Tensor:
+        """The probabilities of some windows, whose loss is kept."""
+        windows = windows_batch(picture, corners, side, self.device)
+        output = self(windows["image"])
+        losses.append(self._loss(output, windows, stage))
+        if self._predictor is not None:
+            return self._predictor(windows["image"])
+        return self.of_classes(output.logits)
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
@@ -261,6 +315,8 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
                 "score would show; score with --trainer.precision 32-true, or another checkpoint."
             )
         self.scored = found
+        if stage == "val" and self.trainer.state.fn == "fit" and not self.form.exclusive:
+            self.threshold = best_threshold(found.histogram)
         self._log_scores(stage, found.loss, found.table.counts)
 
     def _log_scores(self, stage: str, loss: float, counts: Any) -> None:
@@ -286,6 +342,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
             "channels": self._data.channels,
             "protocol": self._data.protocol_name,
             "protocol_digest": self._data.protocol_digest,
+            "threshold": None if self.threshold is None else asdict(self.threshold),
         } | training_facts(self._data, self.trained_on)
         checkpoint[COURSE] = course_of(self.trainer)
 
@@ -309,3 +366,12 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
         return module.eval()
+
+
+def _as_batch(sample: Sample, device: torch.device) -> dict[str, Any]:
+    """The masks of a sample, and its region where it has one, as those of a batch."""
+    mask = torch.from_numpy(sample.mask).permute(2, 0, 1)[None]
+    found = {"mask": mask.to(device)}
+    if sample.region is not None:
+        found["region"] = torch.from_numpy(sample.region)[None, None].to(device)
+    return found

@@ -160,7 +160,9 @@ def test_the_threshold_cuts_what_is_counted_and_what_is_measured():
         for i, mask, maps in zip(batch["index"], batch["mask"], probability, strict=True):
             truth = mask[0].numpy() > 0
             assert table.counts[i, 0].tolist() == loop(maps[0].numpy() > 0.8, truth)
-            expected = measures.measure(maps[0].numpy(), truth, threshold=0.8).values["nsd"]
+            expected = measures.measure(
+                maps[0].numpy(), truth, prediction=maps[0].numpy() > 0.8
+            ).values["nsd"]
             assert table.measures["nsd"][i, 0] == expected
     with pytest.raises(InputError, match="give a probability between 0 and 1"):
         Scoring(threshold=1.0)

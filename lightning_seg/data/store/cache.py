@@ -16,11 +16,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ from lightning_seg.data.fingerprint import Content, content_of
 from lightning_seg.data.sources.base import Sample, Source
 from lightning_seg.errors import InputError
 
+Kept = TypeVar("Kept")
 MEMORY_SHARE = 0.25  # of the memory that is available, for all processes of a run together
 _DECODERS = ("pillow", "opencv-python-headless", "numpy")
 _CONTENTS = "contents.json"
@@ -122,8 +123,14 @@ def store(
         need = len(ids) * sum(part.nbytes for part in first if part is not None)
         if need * cache.processes <= MEMORY_SHARE * available_memory():
             return _in_memory(ids, samples)
-    parent, names = cache.folder or default_folder(), _names(source, ids, size, cache.settings)
-    return _found(parent / "-".join(names), len(ids)) or _on_disk(parent, *names, ids, samples)
+    parent, count = cache.folder or default_folder(), len(ids)
+    scale = "x".join(map(str, size)) if size else "as-is"
+    return kept_on_disk(
+        parent,
+        *store_names(source, ids, scale, cache.settings),
+        lambda folder: _found(folder, count),
+        lambda folder: _write_arrays(folder, count, samples),
+    )
 
 
 def contents_of(
@@ -135,8 +142,9 @@ def contents_of(
 
     A source with a method ``contents`` says it of larger units, such as scans.
     """
-    if isinstance(kept, ArrayStore) and len(kept.contents) == len(ids):
-        return dict(zip(ids, kept.contents, strict=True))
+    known: list[Content] = getattr(kept, "contents", [])
+    if len(known) == len(ids):
+        return dict(zip(ids, known, strict=True))
     if hasattr(source, "contents"):
         found: dict[str, Content] = source.contents(ids)
         return found
@@ -230,16 +238,16 @@ def _in_memory(ids: Sequence[str], samples: Iterator[_SizedRead]) -> ArrayStore:
     return made
 
 
-def _names(
-    source: Any,
-    ids: Sequence[str],
-    size: tuple[int, int] | None,
-    settings: Mapping[str, Any],
+def store_names(
+    source: Any, ids: Sequence[str], scale: str, settings: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """What is cached, and in which state: two parts of the folder's name."""
+    """What is cached, and in which state: two parts of the folder's name.
+
+    Args:
+        scale: what becomes of the size of the samples.
+    """
     kind = type(source)
     files = [path.absolute() for id in ids for path in source.files(id)]
-    scale = "x".join(map(str, size)) if size else "as-is"
     what = [kind.__name__, settings, scale, list(ids), files]
     stats = [path.stat() for path in files if path.exists()]  # what is missing, read() names
     code = [file.read_text(encoding="utf-8") for file in _code_files(kind)]
@@ -294,24 +302,34 @@ def _read_contents(folder: Path) -> list[Content]:
     return [Content(*pair) for pair in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def _on_disk(
+def kept_on_disk(
     parent: Path,
     what: str,
     state: str,
-    ids: Sequence[str],
-    samples: Iterator[_SizedRead],
-) -> ArrayStore:
+    find: Callable[[Path], Kept | None],
+    build: Callable[[Path], None],
+) -> Kept:
+    """The store in the folder ``what-state``, which one process builds where it is not found.
+
+    Args:
+        find: the store in a folder; None where there is none, or a damaged one.
+        build: write it into an empty folder.
+
+    Errors: InputError where the folder cannot be written.
+    """
     folder = parent / f"{what}-{state}"
+    found = find(folder)
+    if found is not None:
+        return found
     try:
         with lock(parent, what) as alone:
-            if (found := _found(folder, len(ids))) is None:  # else another process was faster
+            if (found := find(folder)) is None:  # else another process was faster
                 if alone:
+                    # of another state, damaged, or left by a process that was killed
                     for old in [*parent.glob(f"{what}-*"), *parent.glob(f".{what}-*")]:
-                        shutil.rmtree(
-                            old
-                        )  # of another state, damaged, or left by a process that was killed
-                _build_store(folder, len(ids), samples)
-                found = _found(folder, len(ids))
+                        shutil.rmtree(old)
+                _build_folder(folder, build)
+                found = find(folder)
                 if found is None:
                     raise OSError(f"{folder} is damaged and cannot be replaced")
     except OSError as error:
@@ -344,42 +362,42 @@ def lock(parent: Path, what: str) -> Iterator[bool]:
         os.close(file)
 
 
-def _build_store(
-    folder: Path,
-    count: int,
-    samples: Iterator[_SizedRead],
-) -> None:
+def _build_folder(folder: Path, build: Callable[[Path], None]) -> None:
+    """Write a folder that appears complete or not at all."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         content = Path(scratch) / "content"
         content.mkdir()
-        with contextlib.ExitStack() as stack:
-            files: dict[str, Any] = {}
-            contents: list[Content] = []
-            for sample, what in samples:
-                contents.append(what)
-                for name, part in zip(Sample._fields, sample, strict=True):
-                    if part is None:
-                        continue
-                    if name not in files:
-                        files[name] = stack.enter_context(open(content / f"{name}s.npy", "wb"))
-                        header = {
-                            "descr": "|u1",
-                            "fortran_order": False,
-                            "shape": (count, *part.shape),
-                        }
-                        np.lib.format.write_array_header_1_0(files[name], header)
-                    files[name].write(
-                        np.ascontiguousarray(part)
-                    )  # through a mapping, a full disk would kill us
-            for file in files.values():
-                file.flush()
-                os.fsync(file.fileno())
-        (content / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
+        build(content)
         try:
             content.rename(folder)
         except OSError:
             if not folder.is_dir():
                 raise
+
+
+def _write_arrays(content: Path, count: int, samples: Iterator[_SizedRead]) -> None:
+    with contextlib.ExitStack() as stack:
+        files: dict[str, Any] = {}
+        contents: list[Content] = []
+        for sample, what in samples:
+            contents.append(what)
+            for name, part in zip(Sample._fields, sample, strict=True):
+                if part is None:
+                    continue
+                if name not in files:
+                    files[name] = stack.enter_context(open(content / f"{name}s.npy", "wb"))
+                    header = {
+                        "descr": "|u1",
+                        "fortran_order": False,
+                        "shape": (count, *part.shape),
+                    }
+                    np.lib.format.write_array_header_1_0(files[name], header)
+                # through a mapping, a full disk would kill us
+                files[name].write(np.ascontiguousarray(part))
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    (content / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
 
 
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:

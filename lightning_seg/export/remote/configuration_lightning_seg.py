@@ -15,6 +15,7 @@ class LightningSegConfig(PretrainedConfig):
         image_size: height and width to which images were scaled in training; None: they were taken
             as they are.
         image_mean, image_std: of images in [0, 1], per channel; the model itself applies them.
+        exclusive: whether the logits are of a softmax, with the background before the classes.
         loss: terms of the training loss and their weights.
     """
 
@@ -30,6 +31,7 @@ class LightningSegConfig(PretrainedConfig):
         image_mean: tuple[float, ...] | list[float] = (0.0, 0.0, 0.0),
         image_std: tuple[float, ...] | list[float] = (1.0, 1.0, 1.0),
         loss: dict[str, Any] | None = None,
+        exclusive: bool = False,
         **kwargs: Any,
     ) -> None:
         self.architecture = architecture
@@ -39,6 +41,7 @@ class LightningSegConfig(PretrainedConfig):
         self.image_size = image_size
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
+        self.exclusive = exclusive
         self.loss = loss or {"bce": 0.5, "dice": 0.5}
         kwargs.setdefault("id2label", dict(enumerate(self.classes)))
         kwargs.setdefault("label2id", {name: index for index, name in enumerate(self.classes)})

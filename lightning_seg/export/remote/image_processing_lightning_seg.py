@@ -27,6 +27,7 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         size: ``{"height": h, "width": w}``; None: pictures stay as they are.
         in_channels: 3 (RGB) or 1 (grey); of other numbers only arrays are taken.
         of_pictures: False where the channels are neighbouring slices, which come as arrays alone.
+        exclusive: whether the logits are of a softmax, with the background before the classes.
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
@@ -37,9 +38,11 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         size: dict[str, int] | None = None,
         in_channels: int = 3,
         of_pictures: bool = True,
+        exclusive: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.exclusive = exclusive
         self.size = size
         self.in_channels = in_channels
         self.of_pictures = of_pictures
@@ -76,13 +79,16 @@ class LightningSegImageProcessor(ImageProcessingMixin):
     ) -> list[Tensor]:
         """The masks of each image, (K, H, W) bool of all classes, which may overlap.
 
+        Those of exclusive classes do not; a pixel is of the most probable one.
+
         Args:
             outputs: of the model.
             target_sizes: (height, width) of each picture, to which probabilities are scaled
                 (bilinear) before the cut.
             threshold: above which a probability belongs to the mask.
         """
-        return [maps > threshold for maps in _probabilities(outputs, target_sizes)]
+        found = _probabilities(outputs, target_sizes, self.exclusive)
+        return [_cut(maps, threshold, self.exclusive) for maps in found]
 
     def post_process_semantic_segmentation(
         self, outputs: Any, target_sizes: list[Size] | Tensor | None = None, threshold: float = 0.5
@@ -113,8 +119,8 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         choose among many, have no effect.
         """
         found = []
-        for maps in _probabilities(outputs, target_sizes):
-            segmentation = _class_map(maps > mask_threshold)
+        for maps in _probabilities(outputs, target_sizes, self.exclusive):
+            segmentation = _class_map(_cut(maps, mask_threshold, self.exclusive))
             segments = [
                 {
                     "id": k,
@@ -129,9 +135,20 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         return found
 
 
-def _probabilities(outputs: Any, target_sizes: list[Size] | Tensor | None) -> list[Tensor]:
+def _cut(maps: Tensor, threshold: float, exclusive: bool) -> Tensor:
+    """The masks of probabilities (K, H, W)."""
+    if not exclusive:
+        return maps > threshold
+    numbers = torch.arange(len(maps), device=maps.device)[:, None, None]
+    return (maps.argmax(0) == numbers) & (maps > 1 - maps.sum(0))
+
+
+def _probabilities(
+    outputs: Any, target_sizes: list[Size] | Tensor | None, exclusive: bool
+) -> list[Tensor]:
     """Probabilities (K, H, W) float32 of each image."""
-    maps = outputs["logits"].float().sigmoid()
+    logits = outputs["logits"].float()
+    maps = logits.softmax(1)[:, 1:] if exclusive else logits.sigmoid()
     if target_sizes is None:
         return list(maps)
     sizes = [(int(height), int(width)) for height, width in target_sizes]

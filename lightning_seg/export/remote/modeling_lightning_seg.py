@@ -15,7 +15,11 @@ from .network import Network
 
 class LightningSegModel(PreTrainedModel):
     """``model(pixel_values=x)["logits"].sigmoid() > 0.5`` are the masks, one per class, of images
-    x in [0, 1]."""
+    x in [0, 1].
+
+    Of exclusive classes (``config.exclusive``) ``["logits"].argmax(1)`` is the label map: 0 is the
+    background, 1 the first class.
+    """
 
     config_class = LightningSegConfig
     base_model_prefix = "net"
@@ -29,7 +33,7 @@ class LightningSegModel(PreTrainedModel):
         # persistent: other buffers hold no values after from_pretrained
         self.register_buffer("mean", torch.tensor(config.image_mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(config.image_std).view(1, -1, 1, 1))
-        self.criterion: Any = WeightedLoss(config.loss)
+        self.criterion: Any = WeightedLoss(config.loss, config.classes, config.exclusive)
         self.post_init()
 
     def _init_weights(self, module: Any) -> None:
@@ -68,7 +72,8 @@ class LightningSegModel(PreTrainedModel):
     def _loss(self, maps: list[Tensor], penalty: Tensor | None, labels: Tensor) -> Tensor:
         """The training loss of logits and deep outputs, and a regularizer's penalty."""
         mask = (labels[:, None] if labels.ndim == 3 else labels).to(maps[0].dtype)
-        if mask.shape != maps[0].shape:
+        expected = (len(maps[0]), len(self.config.classes), *maps[0].shape[2:])
+        if mask.shape != expected:
             raise ValueError(
                 f"labels of shape {tuple(labels.shape)} do not fit logits of shape "
                 f"{tuple(maps[0].shape)}; "

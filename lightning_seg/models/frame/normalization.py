@@ -35,6 +35,8 @@ class NetworkForm:
         classes: names of the mask's channels.
         in_channels: channels of the image.
         normalization: see `statistics`.
+        exclusive: whether each pixel is of one class at most. The logits then are of a softmax,
+            with the background before the classes.
     """
 
     architecture: str = "unet"
@@ -44,6 +46,7 @@ class NetworkForm:
     classes: Sequence[str] = ("foreground",)
     in_channels: int = 3
     normalization: Normalization = "encoder"
+    exclusive: bool = False
 
     def __post_init__(self) -> None:
         for name in _OWN_PLACE:
@@ -53,13 +56,18 @@ class NetworkForm:
                     "from the data; move it."
                 )
 
+    @property
+    def channels(self) -> int:
+        """The number of maps of logits."""
+        return len(self.classes) + int(self.exclusive)
+
     def build(self) -> nn.Module:
         """The network, with fresh weights."""
         return create(
             self.architecture,
             encoder=self.encoder,
             in_channels=self.in_channels,
-            num_classes=len(self.classes),
+            num_classes=self.channels,
             encoder_options=self.encoder_options,
             **(self.options or {}),
         )
@@ -95,7 +103,10 @@ class ImageNetwork(nn.Module):
         return next(found, None)
 
     def forward(self, image: Tensor) -> Output:
-        """image (B, C, H, W), uint8, or float in [0, 1] -> `Output` with logits (B, K, H, W)."""
+        """image (B, C, H, W), uint8, or float in [0, 1] -> `Output` with logits (B, K, H, W).
+
+        Of exclusive classes they are (B, 1 + K, H, W), the background first.
+        """
         if image.dtype == torch.uint8:
             image = image.to(self.mean.dtype).div_(255)
         image = image.contiguous(memory_format=torch.channels_last)
@@ -114,7 +125,25 @@ class ImageNetwork(nn.Module):
                 f"the network gives {kind} instead of a prediction; compute with --precision 32, "
                 "or take another checkpoint."
             )
-        return logits.float().sigmoid()
+        return self.of_classes(logits)
+
+    def masks_of(self, logits: Tensor) -> Tensor:
+        """Masks (B, K, H, W) bool of logits: above a probability of .5, or the likeliest class."""
+        logits = logits.detach()
+        if not self.form.exclusive:
+            return logits > 0
+        numbers = torch.arange(1, logits.shape[1], device=logits.device).view(1, -1, 1, 1)
+        return logits.argmax(1, keepdim=True) == numbers
+
+    def of_classes(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W) float32 of logits."""
+        return class_probabilities(logits, self.form.exclusive)
+
+
+def class_probabilities(logits: Tensor, exclusive: bool = False) -> Tensor:
+    """Probabilities (B, K, H, W) float32: sigmoids, or a softmax without its background."""
+    logits = logits.float()
+    return logits.softmax(1)[:, 1:] if exclusive else logits.sigmoid()
 
 
 def statistics(

@@ -78,13 +78,13 @@ def examples(
     for kind, row in choose(table):
         item = SegmentationDataset(source, [table.ids[row]], size, None)[0]
         with torch.inference_mode():
-            logits = module(item["image"][None]).logits[0]
+            predicted = module.masks_of(module(item["image"][None]).logits)[0]
         dice = per_image(table.counts[row], "dice")
         iou = per_image(table.counts[row], "iou")
         scores = list(zip(table.classes, dice.tolist(), iou.tolist(), strict=True))
-        again = _dice_of_classes(logits > 0, item["mask"])
+        again = _dice_of_classes(predicted, item["mask"])
         off = float(np.abs(again - dice).max())
-        panels = _panels(module, item, logits > 0, hasattr(source, "spacing"))
+        panels = _panels(module, item, predicted, hasattr(source, "spacing"))
         found.append(Example(kind, table.ids[row], scores, panels, off))
     return found
 
