@@ -25,11 +25,21 @@ from lightning_seg.training.loss_terms import (
     mcc,
     tversky,
 )
-from lightning_seg.training.shape_losses import boundary, cldice, structure
+from lightning_seg.training.shape_losses import boundary_loss, cldice_loss, structure_loss
 
 Term = Callable[..., Tensor]
-_OF_ANY = (bce, boundary, cldice, dice, focal, jaccard, lovasz, mcc, structure, tversky)
-TERMS: dict[str, Term] = {term.__name__: term for term in _OF_ANY}
+TERMS: dict[str, Term] = {
+    "bce": bce,
+    "boundary": boundary_loss,
+    "cldice": cldice_loss,
+    "dice": dice,
+    "focal": focal,
+    "jaccard": jaccard,
+    "lovasz": lovasz,
+    "mcc": mcc,
+    "structure": structure_loss,
+    "tversky": tversky,
+}
 # of exclusive classes only
 SOFTMAX_TERMS: dict[str, Term] = {"cross_entropy": cross_entropy}
 BACKGROUND = "background"

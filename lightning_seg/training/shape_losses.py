@@ -13,7 +13,7 @@ from lightning_seg.errors import InputError
 _TINY = 1e-12
 
 
-def cldice(
+def cldice_loss(
     logits: Tensor,
     mask: Tensor,
     counted: Tensor | None = None,
@@ -62,7 +62,7 @@ def _opened(values: Tensor, kept: Tensor) -> Tensor:
     return F.max_pool2d(torch.where(kept > 0, _eroded(values, kept), 0.0), 3, 1, 1)
 
 
-def boundary(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
+def boundary_loss(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
     """The mean of the distance from the true outline, in pixels, over what is wrong.
 
     Errors far from the outline cost more. A mask that is empty or full has no outline and no loss,
@@ -101,7 +101,7 @@ def _distance_from(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(distance_transform_edt(~pixels))
 
 
-def structure(
+def structure_loss(
     logits: Tensor, mask: Tensor, counted: Tensor | None = None, reach: int = 31
 ) -> Tensor:
     """Cross-entropy and one minus IoU, whose pixels weigh up to six times as much at an outline.

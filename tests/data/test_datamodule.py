@@ -198,7 +198,7 @@ def test_the_hyper_parameters_are_primitives_that_rebuild_it(
     module = make(protocol, root=Path("/somewhere"), augment=[{"name": "HorizontalFlip"}], copies=2)
     kept = dict(module.hparams)
     assert kept["root"] == "/somewhere"
-    assert all(type(value) in (str, int, bool, list, type(None)) for value in kept.values())
+    assert all(type(value) in (str, int, float, bool, list, type(None)) for value in kept.values())
     again = SegmentationDataModule(**pickle.loads(pickle.dumps(kept)))
     assert dict(again.hparams) == kept
 

@@ -139,7 +139,7 @@ def _cut(maps: Tensor, threshold: float, exclusive: bool) -> Tensor:
     """The masks of probabilities (K, H, W)."""
     if not exclusive:
         return maps > threshold
-    numbers = torch.arange(len(maps), device=maps.device)[:, None, None]
+    numbers = torch.arange(len(maps), device=maps.device).view(-1, 1, 1)
     return (maps.argmax(0) == numbers) & (maps > 1 - maps.sum(0))
 
 
