@@ -1,4 +1,4 @@
-"""``lightning-seg data``: protocols, check, show, prepare and download data. Loads no torch but to show and to prepare."""
+"""``lightning-seg data``: adopt, protocols, check, show, prepare and download data. Loads no torch but to show and to prepare."""
 
 import argparse
 import inspect
@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from lightning_seg.data.adopt.command import add_adopt
 from lightning_seg.data.download import ARCHIVES, fetch
 from lightning_seg.data.rules import SEED, resolve
 from lightning_seg.data.sources.base import DATASETS, Source, source_class
@@ -41,7 +42,7 @@ def _data_parser() -> argparse.ArgumentParser:
         prog="lightning-seg data", description=__doc__.split(": ", 1)[1].split(".")[0]
     )
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="protocols|check|show|prepare|download"
+        dest="verb", required=True, metavar="adopt|protocols|check|show|prepare|download"
     )
     protocols = verbs.add_parser(
         "protocols", help="list the named splits, with their digests, sizes and rules"
@@ -54,6 +55,7 @@ def _data_parser() -> argparse.ArgumentParser:
         "--root", metavar="DIR", help="folder for it (default: $LIGHTNING_SEG_DATA)"
     )
     download.set_defaults(run=lambda options: print(fetch(options.dataset, options.root)))
+    add_adopt(verbs)
     _add_check(verbs)
     _add_show(verbs)
     _add_prepare(verbs)

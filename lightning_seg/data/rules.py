@@ -76,9 +76,10 @@ def for_testing(name: str, source: Source) -> Split:
 
 def _assigned(source: Source) -> Split | None:
     assigned: Mapping[str, str] = getattr(source, "assigned", {})
-    return (
-        make_split("auto", "1", "as the data set's own table says", assigned) if assigned else None
-    )
+    if not assigned:
+        return None
+    leaks = bool(getattr(source, "leaks", False))
+    return make_split("auto", "1", "as the data set's own table says", assigned, leaks)
 
 
 def _drawn_split(name: str, source: Source, seed: int) -> Split:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_seg.data.reading.deep import PictureForm, checked_window
 from lightning_seg.data.reading.pictures import check_channels
 from lightning_seg.data.sliding import OVERLAP, Corner, cut_window, sliding_map
 from lightning_seg.data.sources.base import Sample
@@ -48,7 +49,14 @@ class Trained(NamedTuple):
                 f"this network takes {self.in_channels} neighbouring slices of a scan, which no "
                 "picture holds; give it volumes."
             )
-        check_channels(self.in_channels)
+        if self.picture.window is None:
+            check_channels(self.in_channels)
+
+    @property
+    def picture(self) -> PictureForm:
+        """How training read picture files; a window of scans is none of pictures."""
+        window = self.dataset_options.get("window") if self.dataset == "folder" else None
+        return PictureForm(self.in_channels, checked_window(window))
 
 
 class Ensemble:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lightning_seg.data.reading.pictures import read_picture
 from lightning_seg.errors import InputError
 from lightning_seg.inference.inputs import Input
 from lightning_seg.inference.mask_rule import MaskRule
@@ -89,7 +88,7 @@ def _load_picture(one: Input, workers: Workers, options: PredictOptions) -> Load
     network = workers.first
     try:
         read = _StampedFile(one, one.stamp())
-        picture = read_picture(one.path, network.trained.in_channels)
+        picture = network.trained.picture.read_checked(one.path)
         return loaded(one.path, read, picture, network, options, options.overlays)
     except Exception as error:
         return reading_failure(one.path, error)

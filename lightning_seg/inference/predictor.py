@@ -97,7 +97,10 @@ class Predictor:
         ]
 
     def _read(self, image: Picture) -> np.ndarray:
-        return as_picture(image, self.network.trained.in_channels)
+        form = self.network.trained.picture
+        if form.window is not None and isinstance(image, str | Path):
+            return form.read(Path(image).expanduser())
+        return as_picture(image, form.channels)
 
 
 def load(

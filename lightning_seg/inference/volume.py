@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data.reading.hounsfield import check_hounsfield, sampled_slices
+from lightning_seg.data.reading.dicom import Series, series_as_nifti
+from lightning_seg.data.reading.hounsfield import sampled_slices
 from lightning_seg.data.sources.base import source_class
-from lightning_seg.data.store.planes import Settings, neighbours, padded, window
+from lightning_seg.data.store.planes import Settings, neighbours, padded, window, window_of
 from lightning_seg.data.store.planes import scaled as scaled_plane
 from lightning_seg.data.store.planes import settings as checked_settings
 from lightning_seg.data.store.slices import around, stacked
 from lightning_seg.errors import InputError
-from lightning_seg.inference._dicom import Series, series_as_nifti
 from lightning_seg.inference._nifti import SliceFile, SliceReader, check_room
 from lightning_seg.inference.component_counter import ComponentCounter
 from lightning_seg.inference.ensemble import Trained
@@ -126,8 +126,8 @@ def predict_volume(
         place = Path(scratch)
         series = series_as_nifti(one.path, place) if one.kind == "dicom" else None
         reader = SliceReader(one.path if series is None else series.file, place)
-        doubts = [reader.grid.doubt if series is None else series.doubt]
-        doubts.append(_checked_units(reader, view, one, series))
+        view, doubt = _fitting_view(reader, view, one, series)
+        doubts = [reader.grid.doubt if series is None else series.doubt, doubt]
         bytes_a_voxel = len(rule.classes) * (5 if options.probabilities else 1)
         check_room(place, math.prod(reader.grid.shape) * bytes_a_voxel, one.path)
         masks, maps = _slice_files(reader, place, rule, options)
@@ -152,18 +152,23 @@ def predict_volume(
     return VolumeResult(rows, "; ".join(filter(None, doubts)))
 
 
-def _checked_units(reader: SliceReader, view: SliceView, one: Input, series: Series | None) -> str:
-    """InputError for a volume whose values are no Hounsfield units, told by some of its slices; of
-    a DICOM series the sentence."""
+def _fitting_view(
+    reader: SliceReader, view: SliceView, one: Input, series: Series | None
+) -> tuple[SliceView, str]:
+    """The view with the window of this volume, told by some of its slices, and what is doubtful.
+
+    InputError for a volume whose values are no Hounsfield units; of a DICOM series the sentence.
+    """
     shown = np.stack([reader[place] for place in sampled_slices(len(reader))])
     try:
-        check_hounsfield(shown, view.settings.window, one.path)
+        low_and_high = window_of(view.settings, shown, one.path)
+        fitting = view._replace(settings=view.settings._replace(window=low_and_high))
+        return fitting, ""
     except InputError as error:
         # a DICOM header may say itself that its values are HU
         if series is None or not series.is_scaled:
             raise
-        return str(error)
-    return ""
+        return view, str(error)
 
 
 def _slice_files(
@@ -279,12 +284,15 @@ def _planes(
 ) -> Planes:
     """The resampled slices (H, W), as `data.store.planes.Planes` has them."""
     count, height, width = shape
+    levels = chosen.window
+    # what a volume's own percentiles are is known by now
+    assert not isinstance(levels, str)
     grey: dict[int, np.ndarray] = {}  # the two slices in use
     for index in range(count):
         low, share = neighbours(index, count, len(reader))
         wanted = (low, low + 1) if share > 0 else (low,)
         grey = {
-            place: grey[place] if place in grey else window(reader[place], *chosen.window)
+            place: grey[place] if place in grey else window(reader[place], *levels)
             for place in wanted
         }
         plane = (

@@ -255,7 +255,7 @@ def test_hyphens_and_data_options_are_read():
 def test_two_dicom_series_or_missing_slices_are_refused(tmp_path):
     import SimpleITK
 
-    from lightning_seg.inference._dicom import series_as_nifti
+    from lightning_seg.data.reading.dicom import series_as_nifti
 
     def write(folder, uid, places):
         folder.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
 """Anyone's own images and masks: two folders, or a table of files; binary, nested or exclusive.
 
-A table is a CSV file ``id,image,mask[,group][,split]``, its paths relative to it. Without a protocol
-file the split is made when the data are opened (``auto``): as the column ``split`` says, or
-80/10/10 % by group with seed 42 (see ``rules``).
+A table is a CSV file, its paths relative to it (see ``base.tables``); ``lightning-seg data adopt``
+writes one. Without a protocol file the split is made when the data are opened (``auto``): as the
+column ``split`` says, or 80/10/10 % by group with seed 42 (see ``rules``).
 """
 
 import re
@@ -13,15 +13,16 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from lightning_seg.data.reading.deep import picture_form
 from lightning_seg.data.reading.folders import Aside
 from lightning_seg.data.reading.masks import (
     check_threshold,
     read_colours,
     read_labels,
     read_marked_mask,
+    read_mask,
     read_nonzero,
 )
-from lightning_seg.data.reading.pictures import read_grey, read_image
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.base.alike_masks import AlikeMasks
 from lightning_seg.data.sources.base.labels import (
@@ -37,7 +38,7 @@ from lightning_seg.data.sources.base.pairs import (
     numbered_masks,
     paired,
 )
-from lightning_seg.data.sources.base.tables import TableRow, read_table
+from lightning_seg.data.sources.base.tables import FileTable, TableRow, read_table
 from lightning_seg.errors import InputError
 
 NONZERO = "nonzero"
@@ -68,9 +69,13 @@ class Folder:
             is an error.
         ignore: further values of pixels that neither train nor score: the region of interest is 0
             there. Needs ``labels`` where there is one class.
-        in_channels: 3 (RGB) or 1 (grey).
+        in_channels: 3 (RGB) or 1 (grey); with a ``window`` any number.
         mask_threshold: for one class without ``labels``: 1 where the grey value is larger. None: no
             greys are taken, besides the noise of JPEG.
+        negatives: of a table: a row without masks is a picture without foreground.
+        window: the values that become black and white, [low, high], or ``percentiles``; for
+            pictures of more than 8 bits or of other than 1 and 3 channels, which it reads (see
+            ``reading.deep``).
     """
 
     classes: tuple[str, ...] = ("foreground",)
@@ -90,30 +95,38 @@ class Folder:
         ignore: Sequence[Label] = (),
         in_channels: int = 3,
         mask_threshold: int | None = None,
+        negatives: bool = False,
+        window: Sequence[float] | Literal["percentiles"] | None = None,
     ) -> None:
         root = _checked_root(root)
-        if in_channels not in (1, 3):
-            raise InputError(f"in_channels is {in_channels}; give 3 for RGB or 1 for grey.")
+        self.picture = picture_form(in_channels, window)
         check_threshold(mask_threshold)
         self.classes, self.in_channels = tuple(classes), in_channels
-        self._nonzero = _is_nonzero(labels, classes)
-        self._labels = None if self._nonzero else label_values(classes, labels)
+        table = read_table(root, negatives) if root.is_file() else None
+        self._own_masks = table is not None and _have_own(root, table, self.classes)
+        self._nonzero = _is_nonzero(labels, () if self._own_masks else classes)
+        told = self._nonzero or self._own_masks
+        values = label_values(classes, None if told else labels)
+        self._labels = None if told else values
         self._colours = any(value >> 24 for value in self._of_classes())
         self._background = [label_value(label) for label in background] + [0, packed_colour(0)]
         self._ignore = self._ignored(ignore)
-        self.regions = bool(self._ignore)
         self.mask_threshold = mask_threshold
         self.aside = Aside()
-        if root.is_file():
-            self._rows = read_table(root)
-        else:
+        if table is None:
             self._rows = self._paired(root / images, root / masks, mask_suffix, group_pattern)
+        else:
+            self._rows = table.rows
+        self.leaks = table is not None and table.leaks
         for row in self._rows.values():
             _refuse_itself(row)
         self.ids = sorted(self._rows)
         self._alike = AlikeMasks([path for id in self.ids for path in self._rows[id].masks])
         self.groups = {id: row.group for id, row in self._rows.items()}
         self.assigned = {id: row.split for id, row in self._rows.items() if row.split}
+        self.columns = {id: dict(row.further) for id, row in self._rows.items()}
+        shown = any(row.region is not None for row in self._rows.values())
+        self.regions = bool(self._ignore) or shown
 
     @property
     def labelled(self) -> bool:
@@ -127,19 +140,44 @@ class Folder:
 
     def files(self, id: str) -> tuple[Path, ...]:
         """What ``read`` opens."""
-        row = self._rows[id]
-        return row.image, *row.masks
+        return self._rows[id].files
 
     def read(self, id: str) -> Sample:
-        """Image (H, W, C) and masks (H, W, K), one a class; with ``ignore`` a region, 0 there."""
+        """Image (H, W, C) and masks (H, W, K), one a class; where they are known a region."""
         row = self._rows[id]
-        image = read_image(row.image) if self.in_channels == 3 else read_grey(row.image)
+        image = self.picture.read(row.image)
         parts = [(path, *self._masks(path)) for path in row.masks]
         samples = [
             joined(row.image, image, path, masks)._replace(region=region)
             for path, masks, region in parts
         ]
-        return reduce(_united, samples)
+        nothing = Sample(image, np.zeros((*image.shape[:2], len(self.classes)), np.uint8))
+        if self._own_masks:
+            samples = [self._of_own_masks(row, nothing, samples)]
+        sample = reduce(_united, samples) if samples else nothing
+        return self._with_region(row, sample) if self.regions else sample
+
+    def _of_own_masks(
+        self,
+        row: TableRow,
+        nothing: Sample,
+        samples: list[Sample],
+    ) -> Sample:
+        """Each class from its own files, which lie in ``row.masks`` one class after the other."""
+        masks, left = nothing.mask, iter(samples)
+        for name, files in row.of_class.items():
+            for _ in files:
+                masks[..., self.classes.index(name)] |= next(left).mask[..., 0]
+        return nothing._replace(mask=masks)
+
+    def _with_region(self, row: TableRow, sample: Sample) -> Sample:
+        """2 inside the field of view, 1 beyond it, 0 where a mask says to ignore."""
+        inside = np.full(sample.image.shape[:2], 2, np.uint8)
+        if row.region is not None:
+            view = read_mask(row.region)[..., None]
+            inside = joined(row.image, sample.image, row.region, view).mask[..., 0] + np.uint8(1)
+        kept = inside if sample.region is None else np.where(sample.region == 0, 0, inside)
+        return sample._replace(region=kept.astype(np.uint8))
 
     def _of_classes(self) -> set[int]:
         return {value for values in self._labels or [] for value in values}
@@ -174,7 +212,7 @@ class Folder:
             )
         planes = [np.isin(values, of_class) for of_class in self._labels]
         masks = np.stack(planes, axis=2).astype(np.uint8)
-        if not self.regions:
+        if not self._ignore:
             return masks, None
         return masks, np.where(np.isin(values, self._ignore), 0, 2).astype(np.uint8)
 
@@ -239,12 +277,27 @@ def _refuse_itself(row: TableRow) -> None:
 def _is_nonzero(labels: object, classes: Sequence[str]) -> bool:
     if labels != NONZERO:
         return False
-    if len(classes) != 1:
+    if len(classes) > 1:
         raise InputError(
             f"labels: nonzero makes one class, and there are {len(classes)} ({', '.join(classes)}); "
             "give each its values."
         )
     return True
+
+
+def _have_own(
+    path: Path,
+    table: FileTable,
+    classes: Sequence[str],
+) -> bool:
+    """Whether classes have columns of their own; InputError where these are not the classes."""
+    named = set(next(iter(table.rows.values())).of_class)
+    if named and named != set(classes):
+        raise InputError(
+            f"{path} has masks of {', '.join(sorted(named))}, and classes is {list(classes)}; "
+            "name the same in dataset_options.classes."
+        )
+    return bool(named)
 
 
 def _told_by_suffix(suffix: str) -> Callable[[str], bool]:

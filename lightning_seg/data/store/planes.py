@@ -6,12 +6,13 @@ and padded. Then its slices are scaled to the network's size, as the samples of 
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 
 from lightning_seg.data.fingerprint import Content, pixels_digest
+from lightning_seg.data.reading.deep import PERCENTILES, percentile_window
 from lightning_seg.data.reading.hounsfield import check_hounsfield, sampled_slices
 from lightning_seg.data.reading.volumes import (
     farthest_corner,
@@ -40,7 +41,7 @@ def window(
 class Settings(NamedTuple):
     """What the pixels of a sample depend on, besides the files and the size."""
 
-    window: tuple[float, float]
+    window: tuple[float, float] | Literal["percentiles"]  # of each scan, where HU are unknown
     in_channels: int
     spacing: tuple[float, float, float] | None  # mm, of slices, rows and columns
     pad: int | None  # pixels, of both sides
@@ -54,15 +55,17 @@ class Lattice(NamedTuple):
 
 
 def settings(
-    window: Sequence[float],
+    window: Sequence[float] | str,
     in_channels: int,
     spacing: Sequence[float] | None,
     pad: int | None,
 ) -> Settings:
     """The checked settings; InputError for a window, spacing or padding that is none, an even number of channels."""
-    if len(window) != 2 or not window[0] < window[1]:
+    if window != PERCENTILES and (isinstance(window, str) or _is_no_window(window)):
+        shown = window if isinstance(window, str) else list(window)
         raise InputError(
-            f"window is {list(window)}; give the lowest and the highest HU, such as [-200, 250]."
+            f"window is {shown}; give the lowest and the highest HU, such as [-200, 250], or "
+            f"{PERCENTILES}."
         )
     if in_channels < 1 or in_channels % 2 == 0:
         raise InputError(
@@ -75,7 +78,26 @@ def settings(
     if pad is not None and pad < 1:
         raise InputError(f"pad is {pad}; give the side in pixels to which slices are padded.")
     steps = None if spacing is None else _triple(np.array(spacing, float))
+    if isinstance(window, str):
+        return Settings("percentiles", in_channels, steps, pad)
     return Settings((float(window[0]), float(window[1])), in_channels, steps, pad)
+
+
+def _is_no_window(window: Sequence[float]) -> bool:
+    return len(window) != 2 or not window[0] < window[1]
+
+
+def window_of(chosen: Settings, shown: np.ndarray, path: Path) -> tuple[float, float]:
+    """The values that become black and white in a scan.
+
+    Args:
+        shown: its slices at `sampled_slices`.
+        path: of the file, for the sentence where a window of HU does not fit.
+    """
+    if isinstance(chosen.window, str):
+        return percentile_window(shown)
+    check_hounsfield(shown, chosen.window, path)
+    return chosen.window
 
 
 class Scan:
@@ -86,6 +108,7 @@ class Scan:
         highest: the highest label number.
         align: ``headers``: both headers must turn the axes alike. ``voxels``: the segmentation's voxels are those of the CT
             whatever its header says.
+        legal: the only label numbers; None: all up to ``highest``.
     """
 
     def __init__(
@@ -94,9 +117,11 @@ class Scan:
         segmentation: Path,
         highest: int,
         align: str,
+        legal: frozenset[int] | None = None,
     ) -> None:
         if align not in ALIGN:
             raise unknown("way to align", align, ALIGN)
+        self.legal = legal
         self.files, self.highest = (ct, segmentation), highest
         self.grid, other = read_grid(ct), read_grid(segmentation)
         if self.grid.shape != other.shape:
@@ -135,6 +160,14 @@ class Scan:
             raise InputError(
                 f"{self.files[1]} holds the label {labels.max()}, but they end at {self.highest}; restore the file."
             )
+        if self.legal is not None:
+            found = np.flatnonzero(np.bincount(labels.ravel(order="K"), minlength=256)).tolist()
+            strange = sorted({*found} - self.legal)
+            if strange:
+                raise InputError(
+                    f"{self.files[1]} holds the labels {', '.join(map(str, strange[:4]))}, which "
+                    "belong to no class; name them in labels or background."
+                )
         return labels
 
     def resampled(
@@ -182,8 +215,8 @@ class Planes:
     ) -> None:
         self._ct, self._labels = scan.arrays()
         shown = self._ct[sampled_slices(len(self._ct))]
-        check_hounsfield(shown, chosen.window, scan.files[0])
-        self._window, self._pad, self._size = chosen.window, chosen.pad, size
+        self._window = window_of(chosen, shown, scan.files[0])
+        self._pad, self._size = chosen.pad, size
         self.count, *inplane = scan.resampled(chosen.spacing).shape
         self._inplane = inplane[0], inplane[1]
 

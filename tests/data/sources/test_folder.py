@@ -172,7 +172,7 @@ def test_the_data_module_takes_classes_and_channels_from_the_options_without_ope
     ("text", "sentence"),
     [
         ("id,image\na,b\n", "lacks the column mask"),
-        ("id,image,mask,patient\na,b,c,d\n", "no column of .* named 'patient'"),
+        ("id,image,mask,regions\na,b,c,d\n", "did you mean 'region'"),
         ("id,image,mask,gruop\na,b,c,d\n", "did you mean 'group'"),
         ("id,image,mask\na,b,c\na,d,e\n", "has a row 'a' that is incomplete, repeats"),
         ("id,image,mask\na/1,b,c\n", "holds a slash"),

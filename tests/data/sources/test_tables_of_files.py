@@ -34,4 +34,4 @@ def test_a_mask_may_serve_two_pictures(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     table = tmp_path / "t.csv"
     table.write_text("id,image,mask\nx,a.png,m.png\ny,b.png,m.png\n")
-    assert list(read_table(table)) == ["x", "y"]
+    assert list(read_table(table).rows) == ["x", "y"]

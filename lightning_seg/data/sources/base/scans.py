@@ -72,6 +72,7 @@ class ScanSource:
         settings: Settings,
         slices: Slices,
         aside: Aside | None = None,
+        groups: Mapping[str, str] | None = None,
     ) -> None:
         self.left_aside = [] if aside is None else aside.sentences()
         self.classes, self.in_channels = tuple(labels), settings.in_channels
@@ -82,7 +83,7 @@ class ScanSource:
         self.ids = sorted(scans)
         for scan in scans.values():
             scan.lattice(settings, None)  # what cannot be padded is found at once
-        self.groups: dict[str, str] = _Groups((scan, scan) for scan in self.ids)
+        self.groups: dict[str, str] = _Groups(groups or {scan: scan for scan in self.ids})
 
     def expand(self, id: str) -> tuple[str, ...]:
         """The slices of a scan, from the feet to the head."""
@@ -91,7 +92,7 @@ class ScanSource:
 
     def files(self, id: str) -> tuple[Path, ...]:
         """CT and segmentation of a slice or scan."""
-        return self._scans[self.groups[id]].files
+        return self._scans[_scan_of(id)].files
 
     def spacing(
         self,
@@ -103,7 +104,7 @@ class ScanSource:
 
     def read(self, id: str) -> Sample:
         """Image (H, W, C) and masks (H, W, K) before they are brought to a size. The last scan stays decoded."""
-        scan, index = self.groups[id], _index(id)
+        scan, index = _scan_of(id), _index(id)
         decoded = self._decoded
         if decoded is None or decoded[0] != scan:
             decoded = self._decoded = (scan, Planes(self._scans[scan], self._settings))
@@ -120,8 +121,8 @@ class ScanSource:
             return ids
         names = list(self._labels if isinstance(self._slices, str) else self._slices)
         numbers = {number for name in names for number in self._labels[name]}
-        shown = {scan: self._shown(scan) for scan in dict.fromkeys(self.groups[id] for id in ids)}
-        marked = [bool(numbers & shown[self.groups[id]][_index(id)]) for id in ids]
+        shown = {scan: self._shown(scan) for scan in dict.fromkeys(_scan_of(id) for id in ids)}
+        marked = [bool(numbers & shown[_scan_of(id)][_index(id)]) for id in ids]
         if not any(marked):
             raise InputError(
                 f"dataset_options.slices is {self._slices!r}, but none of the {len(ids)} slices to train on shows "
@@ -153,7 +154,7 @@ class ScanSource:
         cache: Path | None,
     ) -> "SliceStore":
         """The samples ``ids`` in files below ``cache``, or in the user's cache folder; what is not there yet is decoded."""
-        names = list(dict.fromkeys(self.groups[id] for id in ids))
+        names = list(dict.fromkeys(_scan_of(id) for id in ids))
         shapes = {name: self._scans[name].lattice(self._settings, size).shape for name in names}
         if len({shape[1:] for shape in shapes.values()}) > 1:
             sizes = ", ".join(
@@ -173,14 +174,14 @@ class ScanSource:
             _in_threads(lambda name: self._build(name, size, files[name]), missing)
         return SliceStore(
             files,
-            [(self.groups[id], _index(id)) for id in ids],
+            [(_scan_of(id), _index(id)) for id in ids],
             self._tables,
             self._settings.in_channels,
         )
 
     def contents(self, ids: Sequence[str]) -> dict[str, Content]:
         """What each scan of the slices ``ids`` shows; known since it was decoded, or decoded now."""
-        return {scan: self._content(scan) for scan in dict.fromkeys(self.groups[id] for id in ids)}
+        return {scan: self._content(scan) for scan in dict.fromkeys(_scan_of(id) for id in ids)}
 
     def _content(self, scan: str) -> Content:
         try:
@@ -307,6 +308,11 @@ def _checked_slices(slices: Slices, labels: Labels) -> Slices:
             f"slices is {slices}; give 'all', 'organ', or one class and its share between 0 and 1: {{tumor: 0.5}}."
         )
     return slices
+
+
+def _scan_of(id: str) -> str:
+    """The scan of a slice, or the scan itself."""
+    return id.partition("/")[0]
 
 
 def _index(id: str) -> int:

@@ -1,63 +1,147 @@
-"""Tables of files: ``id,image,mask[,group][,split]``."""
+"""Tables of files: ``id,image,mask[,region][,group][,split]`` and further columns.
+
+* ``mask`` names one file, several with ``;`` between them, or a folder of them: a pixel belongs to
+  a class that one of them gives it. ``mask:liver`` holds those of one class alone.
+* ``region`` is a picture of the field of view.
+* Any other column is kept as it is; none may look like a misspelt one of these.
+* ``# leaks: yes`` above the first line says that groups stand in several splits.
+"""
 
 import csv
 import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+from lightning_seg.data.reading.folders import walk_files
+from lightning_seg.data.reading.pictures import is_picture
 from lightning_seg.data.splits import SPLITS
 from lightning_seg.errors import InputError, unknown
 
-COLUMNS = ("id", "image", "mask", "group", "split")
+COLUMNS = ("id", "image", "mask", "region", "group", "split")
+OF_CLASS = "mask:"  # before the name of a class that has masks of its own
+SEPARATOR = ";"  # between the masks of one cell
+_LIKE_A_KNOWN_ONE = 0.75
 
 
 class TableRow(NamedTuple):
-    """A picture, its masks, its group and, or '', its split."""
+    """One line of a table.
+
+    Attributes:
+        masks: all of them; none where the picture shows no foreground.
+        split: train, val, test, or ''.
+        of_class: the masks of each class that has its own.
+        region: the picture of the field of view.
+        further: the other columns.
+    """
 
     image: Path
     masks: tuple[Path, ...]
     group: str
     split: str
+    of_class: Mapping[str, tuple[Path, ...]] = {}
+    region: Path | None = None
+    further: Mapping[str, str] = {}
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Everything that is opened: image, masks, region."""
+        region = () if self.region is None else (self.region,)
+        return (self.image, *self.masks, *region)
 
 
-def read_table(path: Path) -> dict[str, TableRow]:
-    """id -> its row; InputError for unknown columns, ids that repeat, and files that do not exist."""
-    columns, lines = _table_lines(path)
+class FileTable(NamedTuple):
+    """A table of files.
+
+    Attributes:
+        rows: by id.
+        leaks: whether it says itself that groups stand in several of its splits.
+    """
+
+    rows: dict[str, TableRow]
+    leaks: bool
+
+
+def read_table(path: Path, negatives: bool = False) -> FileTable:
+    """The rows by id; InputError for ids that repeat, and files that do not exist.
+
+    Args:
+        negatives: whether a row without masks is a picture without foreground; else it is an error.
+    """
+    header, columns, lines = _table_lines(path)
     rows: dict[str, TableRow] = {}
     for line in lines:
         id = line["id"]
-        if not id or re.search(r"[/\\]", id) or id in rows or not line["image"] or not line["mask"]:
+        if not id or re.search(r"[/\\]", id) or id in rows or not line["image"]:
             raise InputError(
                 f"{path} has a row {id!r} that is incomplete, repeats an id or holds a slash in "
                 "it; correct it."
             )
-        split = line.get("split") or ""
-        if "split" in columns and split not in SPLITS:
+        rows[id] = _table_row(path, columns, line)
+        if not rows[id].masks and not negatives:
             raise InputError(
-                f"{path} puts {id!r} into {split!r}; give each row one of {', '.join(SPLITS)}."
+                f"{path} has a row {id!r} that is incomplete: it names no mask; add it, or set "
+                "negatives: true in dataset_options where pictures without one show no foreground."
             )
-        image, mask = (_listed_place(path, line[name]) for name in ("image", "mask"))
-        rows[id] = TableRow(image, (mask,), line.get("group") or id, split)
     if not rows:
         raise InputError(f"{path} lists no images; give a line for each below id,image,mask.")
     _refuse_missing(path, rows)
     _refuse_repeated(path, rows)
-    return rows
+    return FileTable(rows, header.get("leaks") == "yes")
 
 
-def _table_lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _table_row(
+    path: Path,
+    columns: list[str],
+    line: Mapping[str, str],
+) -> TableRow:
+    id, split = line["id"], line.get("split") or ""
+    if "split" in columns and split not in SPLITS:
+        raise InputError(
+            f"{path} puts {id!r} into {split!r}; give each row one of {', '.join(SPLITS)}."
+        )
+    own = {name.removeprefix(OF_CLASS): name for name in columns if name.startswith(OF_CLASS)}
+    of_class = {name: _mask_files(path, line[column]) for name, column in own.items()}
+    masks = _mask_files(path, line.get("mask") or "")
+    region = _listed_place(path, line["region"]) if line.get("region") else None
+    known = {*COLUMNS, *own.values()}
+    return TableRow(
+        image=_listed_place(path, line["image"]),
+        masks=masks + tuple(file for files in of_class.values() for file in files),
+        group=line.get("group") or id,
+        split=split,
+        of_class=of_class,
+        region=region,
+        further={name: line[name] or "" for name in columns if name not in known},
+    )
+
+
+def _mask_files(table: Path, cell: str | None) -> tuple[Path, ...]:
+    """The files of a cell; of a folder all pictures in it."""
+    if not cell:
+        return ()
+    whole = _listed_place(table, cell)
+    if whole.is_dir():
+        return tuple(file for file in walk_files(whole) if is_picture(file.name))
+    if whole.exists() or SEPARATOR not in cell:
+        return (whole,)
+    parts = [part.strip() for part in cell.split(SEPARATOR)]
+    return tuple(_listed_place(table, part) for part in parts if part)
+
+
+def _table_lines(path: Path) -> tuple[dict[str, str], list[str], list[dict[str, str]]]:
+    """What stands above the columns, the columns, and the lines below them."""
     try:
-        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        text = path.read_text(encoding="utf-8-sig").splitlines()
+        above = _comments(text)
+        reader = csv.DictReader(text[len(above) :])
         columns, lines = list(reader.fieldnames or []), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} is no table in UTF-8 ({error}); save it as CSV with commas."
         ) from error
-    for column in columns:
-        if column not in COLUMNS:
-            raise unknown(f"column of {path}", column, COLUMNS)
-    if len(set(columns)) < len(columns):
-        raise InputError(f"{path} names a column twice ({', '.join(columns)}); keep one of each.")
+    _check_columns(path, columns)
     for line in lines:
         # what DictReader finds behind the last column
         if None in line:
@@ -65,13 +149,35 @@ def _table_lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
                 f"{path} has a row {line.get('id')!r} of more than {len(columns)} cells; name its "
                 "columns in the first line, or put quotes around names with commas."
             )
-    missing = [column for column in COLUMNS[:3] if column not in columns]
+    parts = [line.lstrip("# ").partition(":") for line in above]
+    return {key.strip(): value.strip() for key, _, value in parts}, columns, lines
+
+
+def _comments(lines: list[str]) -> list[str]:
+    """The first lines, as far as they start with #."""
+    count = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return lines[:count]
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    own = [name for name in columns if name.startswith(OF_CLASS)]
+    for column in columns:
+        known = column in COLUMNS or column in own
+        if not known and get_close_matches(column.lower(), COLUMNS, 1, _LIKE_A_KNOWN_ONE):
+            raise unknown(f"column of {path}", column, COLUMNS)
+    if len(set(columns)) < len(columns):
+        raise InputError(f"{path} names a column twice ({', '.join(columns)}); keep one of each.")
+    needed = ["id", "image"] if own else ["id", "image", "mask"]
+    missing = [column for column in needed if column not in columns]
     if missing:
         raise InputError(
             f"{path} lacks the column {missing[0]}; "
-            "its first line is id,image,mask[,group][,split]."
+            "its first line is id,image,mask[,region][,group][,split] and further columns."
         )
-    return columns, lines
+    if own and "mask" in columns:
+        raise InputError(
+            f"{path} has the columns mask and {own[0]}; give one for all, or one for each class."
+        )
 
 
 def _listed_place(table: Path, text: str) -> Path:
@@ -81,12 +187,7 @@ def _listed_place(table: Path, text: str) -> Path:
 
 def _refuse_missing(path: Path, rows: dict[str, TableRow]) -> None:
     """Found before training, not when the test split is opened."""
-    gone = [
-        (id, file)
-        for id, row in rows.items()
-        for file in (row.image, *row.masks)
-        if not file.is_file()
-    ]
+    gone = [(id, file) for id, row in rows.items() for file in row.files if not file.exists()]
     if gone:
         id, file = gone[0]
         raise InputError(

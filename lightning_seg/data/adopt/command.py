@@ -1,0 +1,95 @@
+"""``lightning-seg data adopt FOLDER``: what it prints."""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from lightning_seg.data.adopt.finding import AdoptChoice
+from lightning_seg.errors import InputError
+
+_WIDTH = 110
+
+
+def add_adopt(verbs: Any) -> None:
+    """The verb and its options."""
+    adopt = verbs.add_parser(
+        "adopt", help="look at a folder and write a table and a recipe that `fit` trains at once"
+    )
+    add = adopt.add_argument
+    add("folder", type=Path, help="of pictures and masks, outlines, NIfTI volumes or DICOM series")
+    add("--output", type=Path, metavar="FILE", help="the recipe (default <folder's name>.yaml)")
+    without = "pictures without a mask show no foreground (default: they are left aside)"
+    add("--negatives", action="store_true", help=without)
+    several = "of several masks of a picture: one class, or a class each (default: as they look)"
+    add("--masks", choices=("union", "classes"), help=several)
+    alike = "do not look for pictures that show the same, which is faster"
+    add("--no_near", action="store_true", help=alike)
+    check = "also write a contact sheet of training images beside the recipe"
+    add("--check", action="store_true", help=check)
+    adopt.set_defaults(run=_adopt)
+
+
+def _adopt(options: argparse.Namespace) -> None:
+    from lightning_seg.data.adopt.adoption import Adoption, adopt_folder
+
+    folder = options.folder.expanduser()
+    output = options.output or Path(f"{folder.resolve().name or 'data'}.yaml")
+    union = None if options.masks is None else options.masks == "union"
+    choice = AdoptChoice(options.negatives, union, not options.no_near)
+    found: Adoption = adopt_folder(folder, output.expanduser(), choice)
+    for line in found_lines(found):
+        print(fill(line, _WIDTH, subsequent_indent="  "))
+    if options.check:
+        print(f"contact sheet: {_contact_sheet(found.recipe)}")
+    print(f"train: lightning-seg fit -c {found.recipe}")
+
+
+def found_lines(found: Any) -> list[str]:
+    """What was found, decided and left aside, a sentence each."""
+    finding, division = found.finding, found.finding.division
+    groups = len({*division.groups.values()})
+    splits = Counter(division.splits.values())
+    counts = ", ".join(f"{splits[split]} {split}" for split in ("train", "val", "test"))
+    unknown_groups = (
+        "groups: unknown; if several pictures are of one patient or video, say so in the column "
+        "group, else they may stand in several splits"
+    )
+    if finding.dataset == "scans":
+        unknown_groups = "groups: each scan; say in the column group which are of one patient"
+    known = f"groups: {groups}, from {division.groups_from}"
+    return [
+        f"found: {finding.notes[0]}",
+        *(f"found: {note}" for note in finding.notes[1:]),
+        f"classes: {', '.join(finding.classes)}",
+        known if division.groups_from else unknown_groups,
+        *(f"found: {note}" for note in division.notes),
+        f"splits: {counts}",
+        *(f"left aside: {text}" for text in finding.aside.sentences()),
+        f"table: {found.table} ({len(finding.rows)} rows)",
+        f"recipe: {found.recipe}",
+        *_plan_lines(found),
+    ]
+
+
+def _plan_lines(found: Any) -> list[str]:
+    said = ("size", "batch_size", "max_epochs", "encoder", "architecture", "loss")
+    lines = []
+    for choice in found.choices:
+        if choice.key in said and choice.reason:
+            lines.append(f"  {choice.key}: {choice.value} ({choice.reason})")
+    return lines
+
+
+def _contact_sheet(recipe: Path) -> Path:
+    import yaml
+
+    from lightning_seg.data.show import show
+
+    sheet = recipe.with_suffix(".png")
+    if sheet.exists():
+        raise InputError(f"{sheet} exists and is kept; remove it, or give another --output.")
+    data = yaml.safe_load(recipe.read_text(encoding="utf-8"))["data"]
+    show(data, "train", 12, range(2), sheet)
+    return sheet
