@@ -8,7 +8,7 @@ import numpy as np
 
 from lightning_seg.data.adopt.division import draw_again
 from lightning_seg.data.adopt.facts import DataFacts, read_facts
-from lightning_seg.data.adopt.finding import AdoptChoice, Finding
+from lightning_seg.data.adopt.finding import AdoptChoice, FolderFinding
 from lightning_seg.data.adopt.looks import header_size
 from lightning_seg.data.adopt.machine import Machine, this_machine
 from lightning_seg.data.adopt.outlined import adopt_outlined
@@ -32,7 +32,7 @@ class Adoption:
 
     recipe: Path
     table: Path
-    finding: Finding
+    finding: FolderFinding
     facts: DataFacts
     choices: list[PlannedChoice]
 
@@ -77,7 +77,7 @@ def _check_places(folder: Path, output: Path, table: Path) -> None:
             raise InputError(f"{path} exists and is kept; remove it, or give another --output.")
 
 
-def _find(survey: Survey, choice: AdoptChoice, masks: Path) -> Finding:
+def _find(survey: Survey, choice: AdoptChoice, masks: Path) -> FolderFinding:
     """What the folder holds: outlines before pictures of masks, and both before volumes."""
     if survey.polygons and survey.pictures:
         if masks.exists():
@@ -95,7 +95,7 @@ def _find(survey: Survey, choice: AdoptChoice, masks: Path) -> Finding:
     )
 
 
-def _write_table(finding: Finding, table: Path) -> DataFacts:
+def _write_table(finding: FolderFinding, table: Path) -> DataFacts:
     """Write the table and read its samples as training does; what cannot be read leaves it."""
     write_whole(table, table_text(finding, table.parent).encode())
     try:
@@ -116,7 +116,7 @@ def _write_table(finding: Finding, table: Path) -> DataFacts:
     return facts
 
 
-def _read_table(finding: Finding, table: Path) -> DataFacts:
+def _read_table(finding: FolderFinding, table: Path) -> DataFacts:
     options: dict[str, Any] = {"classes": finding.classes} | finding.options
     source = source_class(finding.dataset)(root=table, **options)
     if hasattr(source, "expand"):
@@ -126,7 +126,7 @@ def _read_table(finding: Finding, table: Path) -> DataFacts:
     return read_facts(source, source.ids, max(pixels, default=1 << 18))
 
 
-def _training_samples(finding: Finding, table: Path) -> int:
+def _training_samples(finding: FolderFinding, table: Path) -> int:
     """The pictures, or slices, of the training split."""
     chosen = [id for id, split in finding.division.splits.items() if split == "train"]
     if finding.dataset == "folder":
@@ -136,7 +136,7 @@ def _training_samples(finding: Finding, table: Path) -> int:
     return sum(len(source.expand(id)) for id in chosen)
 
 
-def _settle_splits(finding: Finding, facts: DataFacts) -> None:
+def _settle_splits(finding: FolderFinding, facts: DataFacts) -> None:
     """Forget what left the table; draw again where a split lacks a class by bad luck."""
     division = finding.division
     for known in (division.groups, division.splits):
@@ -165,7 +165,7 @@ def _all_shown(splits: dict[str, str], shown: dict[str, set[int]], count: int) -
     return True
 
 
-def _recipe_head(folder: Path, output: Path, finding: Finding) -> list[str]:
+def _recipe_head(folder: Path, output: Path, finding: FolderFinding) -> list[str]:
     return [
         f"Planned by `lightning-seg data adopt` for {folder.name}: {len(finding.rows)} images.",
         f"  lightning-seg fit -c {output}",

@@ -23,7 +23,7 @@ class AdoptedRow(NamedTuple):
 
 
 @dataclass
-class Finding:
+class FolderFinding:
     """What a folder holds.
 
     Attributes:

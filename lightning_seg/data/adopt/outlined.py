@@ -9,7 +9,7 @@ import numpy as np
 
 from lightning_seg.data.adopt.annotations import DrawnPicture, read_drawings
 from lightning_seg.data.adopt.division import divide
-from lightning_seg.data.adopt.finding import AdoptedRow, Finding, unique_ids
+from lightning_seg.data.adopt.finding import AdoptedRow, FolderFinding, unique_ids
 from lightning_seg.data.adopt.looks import header_size
 from lightning_seg.data.adopt.names import file_stem, plain_identifier, split_named, words_of
 from lightning_seg.data.adopt.survey import Survey
@@ -19,7 +19,7 @@ from lightning_seg.files import write_whole
 _PROGRAMS = {"coco": "COCO", "labelme": "labelme", "cvat": "CVAT", "aperio": "Aperio ImageScope"}
 
 
-def adopt_outlined(survey: Survey, masks: Path) -> Finding | None:
+def adopt_outlined(survey: Survey, masks: Path) -> FolderFinding | None:
     """Draw the outlines; None where they hold no area of a picture of the folder.
 
     Args:
@@ -47,7 +47,7 @@ def adopt_outlined(survey: Survey, masks: Path) -> Finding | None:
             survey.aside.add("pictures that no outlines name", path)
     notes = _notes(survey, drawn, masks, empty)
     names = tuple(columns.values())
-    return Finding("folder", rows, names, options, division, notes, survey.aside)
+    return FolderFinding("folder", rows, names, options, division, notes, survey.aside)
 
 
 def _column_names(classes: list[str]) -> dict[str, str]:

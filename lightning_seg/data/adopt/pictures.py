@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.data.adopt.division import divide
-from lightning_seg.data.adopt.finding import AdoptChoice, AdoptedRow, Finding, unique_ids
+from lightning_seg.data.adopt.finding import AdoptChoice, AdoptedRow, FolderFinding, unique_ids
 from lightning_seg.data.adopt.looks import (
     SAMPLED,
     Look,
@@ -34,7 +34,7 @@ from lightning_seg.errors import InputError
 _SIZES = 3  # sizes that a sentence names
 
 
-def adopt_pictures(survey: Survey, choice: AdoptChoice) -> Finding:
+def adopt_pictures(survey: Survey, choice: AdoptChoice) -> FolderFinding:
     """Find pictures and masks; InputError where no masks are found."""
     look = cache(look_at)
     roles = assign_roles(clusters_of(survey.pictures, survey.root), look, survey.aside)
@@ -65,7 +65,7 @@ def adopt_pictures(survey: Survey, choice: AdoptChoice) -> Finding:
     division = divide(places, survey.root, survey.tables)
     notes += [*more, _form_note(look_list, images)]
     sided = len(classes) > 1 and any({*words_of(name)} & SIDE_WORDS for name in classes)
-    return Finding("folder", rows, classes, options, division, notes, survey.aside, sided)
+    return FolderFinding("folder", rows, classes, options, division, notes, survey.aside, sided)
 
 
 def _unpaired(survey: Survey, images: Sequence[Cluster], masks: Sequence[Cluster]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_seg.data.adopt.facts import DataFacts
-from lightning_seg.data.adopt.finding import Finding
+from lightning_seg.data.adopt.finding import FolderFinding
 from lightning_seg.data.adopt.machine import Machine
 
 _LARGEST = {"cpu": 256, "gpu": 512}  # side in pixels
@@ -38,7 +38,7 @@ class PlanContext(NamedTuple):
         training: samples of the training split.
     """
 
-    finding: Finding
+    finding: FolderFinding
     facts: DataFacts
     machine: Machine
     training: int
@@ -203,7 +203,7 @@ def _loss(context: PlanContext) -> PlannedChoice:
     return PlannedChoice("model", "loss", {"bce": 0.5, "dice": 0.5}, share)
 
 
-def _option_reasons(finding: Finding) -> Sequence[str]:
+def _option_reasons(finding: FolderFinding) -> Sequence[str]:
     window = finding.options.get("window")
     if window == "percentiles":
         return ["window: each picture's own percentiles, since its black and white are not known"]

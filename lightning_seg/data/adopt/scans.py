@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_seg.data.adopt.division import divide
-from lightning_seg.data.adopt.finding import AdoptChoice, AdoptedRow, Finding, unique_ids
+from lightning_seg.data.adopt.finding import AdoptChoice, AdoptedRow, FolderFinding, unique_ids
 from lightning_seg.data.adopt.looks import Look, evenly_chosen
 from lightning_seg.data.adopt.names import file_stem, plain_identifier
 from lightning_seg.data.adopt.pairing import PairedMask, pair_masks
@@ -36,7 +36,7 @@ class _Series(NamedTuple):
     folder: Path
 
 
-def adopt_scans(survey: Survey, choice: AdoptChoice) -> Finding:
+def adopt_scans(survey: Survey, choice: AdoptChoice) -> FolderFinding:
     """Find scans and segmentations; InputError where there are no pairs."""
     series = {one.unit: one.folder for one in _units(survey)}
     look = cache(_look_at_volume)
@@ -66,7 +66,9 @@ def adopt_scans(survey: Survey, choice: AdoptChoice) -> Finding:
     for path in survey.pictures:
         survey.aside.add("pictures beside scans", path)
     all_notes = [first, *notes, told]
-    return Finding("scans", rows, classes, options | window, division, all_notes, survey.aside)
+    return FolderFinding(
+        "scans", rows, classes, options | window, division, all_notes, survey.aside
+    )
 
 
 def _units(survey: Survey) -> list[_Series]:

@@ -10,14 +10,14 @@ from typing import Any
 
 import yaml
 
-from lightning_seg.data.adopt.finding import AdoptedRow, Finding
+from lightning_seg.data.adopt.finding import AdoptedRow, FolderFinding
 from lightning_seg.data.adopt.plan import PlannedChoice
 from lightning_seg.data.sources.base.tables import OF_CLASS, SEPARATOR
 
 _WIDTH = 96
 
 
-def table_text(finding: Finding, folder: Path) -> str:
+def table_text(finding: FolderFinding, folder: Path) -> str:
     """The table as CSV; paths are relative to ``folder`` where files lie below it."""
     division, ids = finding.division, list(finding.rows)
     some = next(iter(finding.rows.values()))
