@@ -344,7 +344,7 @@ def dicom_slice(file, number, plane=None, spacing=(0.5, 0.5), fields=()):
     ],
 )
 def test_a_slice_of_another_kind_in_a_dicom_series_is_refused(tmp_path, odd, words):
-    from lightning_seg.inference._dicom import series_as_nifti
+    from lightning_seg.data.reading.dicom import series_as_nifti
 
     for number in range(5):
         more = odd if number == 2 else {}
@@ -355,7 +355,7 @@ def test_a_slice_of_another_kind_in_a_dicom_series_is_refused(tmp_path, odd, wor
 
 
 def test_slices_that_are_shifted_or_without_a_place_are_refused(tmp_path):
-    from lightning_seg.inference._dicom import series_as_nifti
+    from lightning_seg.data.reading.dicom import series_as_nifti
 
     for number in range(4):
         leaning = {"0020|0032": f"{0.4 * number}\\0\\{2.0 * number}"}
@@ -373,7 +373,7 @@ def test_slices_that_are_shifted_or_without_a_place_are_refused(tmp_path):
 def test_one_dicom_slice_is_as_thick_as_it_says_and_another_modality_is_said(tmp_path):
     import nibabel
 
-    from lightning_seg.inference._dicom import series_as_nifti
+    from lightning_seg.data.reading.dicom import series_as_nifti
 
     dicom_slice(tmp_path / "thick" / "a.dcm", 0, fields={"0018|0050": "5"})
     thick = series_as_nifti(tmp_path / "thick", tmp_path)

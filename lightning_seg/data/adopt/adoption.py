@@ -9,7 +9,7 @@ import numpy as np
 from lightning_seg.data.adopt.division import draw_again
 from lightning_seg.data.adopt.facts import DataFacts, read_facts
 from lightning_seg.data.adopt.finding import AdoptChoice, FolderFinding
-from lightning_seg.data.adopt.looks import header_size
+from lightning_seg.data.adopt.looks import evenly_chosen, header_size
 from lightning_seg.data.adopt.machine import Machine, this_machine
 from lightning_seg.data.adopt.outlined import adopt_outlined
 from lightning_seg.data.adopt.pictures import adopt_pictures
@@ -17,12 +17,12 @@ from lightning_seg.data.adopt.plan import PlanContext, PlannedChoice, plan_recip
 from lightning_seg.data.adopt.scans import adopt_scans
 from lightning_seg.data.adopt.survey import Survey, survey_folder
 from lightning_seg.data.adopt.writing import recipe_text, table_text
-from lightning_seg.data.check.facts import sample_ids
 from lightning_seg.data.rules import SEED
 from lightning_seg.data.sources.base import source_class
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 
+_SLICES = 7  # of each scan that are read
 _MORE_DRAWS = 20  # of splits, until each shows all classes
 
 
@@ -120,7 +120,8 @@ def _read_table(finding: FolderFinding, table: Path) -> DataFacts:
     options: dict[str, Any] = {"classes": finding.classes} | finding.options
     source = source_class(finding.dataset)(root=table, **options)
     if hasattr(source, "expand"):
-        return read_facts(source, sample_ids(source), 1)
+        slices = [evenly_chosen(list(source.expand(id)), _SLICES) for id in source.ids]
+        return read_facts(source, [id for chosen in slices for id in chosen], 1)
     sizes = [header_size(row.image) for row in list(finding.rows.values())[:8]]
     pixels = [int(np.prod(size)) for size in sizes if size is not None]
     return read_facts(source, source.ids, max(pixels, default=1 << 18))

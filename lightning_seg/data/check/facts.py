@@ -48,9 +48,13 @@ def sample_ids(source: Source) -> list[str]:
     """All samples; of a volume ``SLICES`` slices, evenly spread."""
     if not hasattr(source, "expand"):
         return list(source.ids)
-    expand: Any = getattr(source, "expand", None)
-    scans = [expand(id) for id in source.ids]
-    return [slices[int(place)] for slices in scans for place in _spread_places(len(slices))]
+    scans: dict[str, list[str]] = {}
+    for id in source.ids:
+        for sample in source.expand(id):
+            scans.setdefault(source.groups.get(sample, id), []).append(sample)
+    return [
+        slices[int(place)] for slices in scans.values() for place in _spread_places(len(slices))
+    ]
 
 
 def _spread_places(count: int) -> Sequence[float]:
