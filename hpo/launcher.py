@@ -24,7 +24,7 @@ ROUND = 0.5  # seconds between two looks
 
 
 def environment(slot: WorkerSlot) -> dict[str, str]:
-    """Of a worker. A trial is no task of the Slurm job, or process of the group, that this launcher may be one of."""
+    """The environment of a worker. A trial is no task of the Slurm job, or process of the group, that this launcher may be one of."""
     foreign = ("SLURM_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "NODE_RANK")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     paths = [str(Path(hpo.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
@@ -53,7 +53,7 @@ class Launcher:
     _workers: list[_Place] = field(default_factory=list)
 
     def run(self) -> optuna.Study:
-        """Until the queue is done, the time is over, or a signal comes; then the workers have ended too."""
+        """Work until the queue is done, the time is over, or a signal comes; then the workers have ended too."""
         study = optuna.load_study(
             study_name=self.name,
             storage=open_storage(self.storage, stop=lambda: bool(self.stopping)),

@@ -71,7 +71,7 @@ def run_parser() -> argparse.ArgumentParser:
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """What studies and sweeps share."""
+    """Options that studies and sweeps share."""
     parser.add_argument(
         "--workers", default="auto", help="trials at a time (default: one per GPU, or one)"
     )
@@ -93,7 +93,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_overrides(fixed: Sequence[str]) -> None:
-    """What the engine itself sets cannot be overridden; options must look like options."""
+    """Refuse bad overrides: what the engine itself sets cannot be overridden; options must look like options."""
     for part in fixed:
         key = part.partition("=")[0].lstrip("-")
         short = re.match(r"-[a-zA-Z]", part)  # not a negative number
@@ -176,7 +176,7 @@ def make_spec(options: argparse.Namespace, fixed: list[str], name: str, storage:
 
 
 def _replicas(seeds: int, folds: int) -> dict[str, list[str]]:
-    """What differs between the runs of one trial, by name; none where there is one run."""
+    """The arguments that differ between the runs of one trial, by name; none where there is one run."""
     if seeds > 1 and folds > 1:
         raise InputError("a trial takes --seeds-per-trial or --folds-per-trial, not both.")
     found = (

@@ -51,7 +51,7 @@ def attempts(trials: Iterable[FrozenTrial]) -> dict[int, FrozenTrial]:
 
 
 def missing(spec: StudySpec, trials: Iterable[FrozenTrial]) -> list[QueueItem]:
-    """What the queue lacks."""
+    """The items that the queue lacks."""
     latest, items = attempts(trials), []
     for slot in range(spec.trials):
         trial = latest.get(slot)
@@ -72,7 +72,7 @@ def missing(spec: StudySpec, trials: Iterable[FrozenTrial]) -> list[QueueItem]:
 
 
 def _again(trial: FrozenTrial, retries: int) -> bool:
-    """Whether a failed trial is to be run again: where it was interrupted always, where its process died ``retries`` times."""
+    """Tell whether a failed trial is to be run again: where it was interrupted always, where its process died ``retries`` times."""
     again = trial.user_attrs.get("again")
     allowed = again == "interrupted" or (again == "died" and trial.user_attrs["deaths"] < retries)
     return trial.state == TrialState.FAIL and allowed
@@ -86,7 +86,7 @@ def enqueue(study: optuna.Study, items: Iterable[QueueItem]) -> None:
 
 
 def done(spec: StudySpec, trials: Sequence[FrozenTrial], only: str | None = None) -> bool:
-    """Whether every slot that matches has its result."""
+    """Tell whether every slot that matches has its result."""
     latest = attempts(trials)
     return all(
         slot in latest
@@ -97,7 +97,7 @@ def done(spec: StudySpec, trials: Sequence[FrozenTrial], only: str | None = None
 
 
 def stalled(spec: StudySpec, study: optuna.Study) -> bool:
-    """Whether the best value is ``patience`` finished trials old."""
+    """Tell whether the best value is ``patience`` finished trials old."""
     if spec.patience is None or spec.minimize:
         return False
     complete = [
@@ -141,7 +141,7 @@ def claim(study: optuna.Study, slots: Collection[int], launcher: str = "") -> Tr
 
 
 def _is_duplicate(study: optuna.Study, frozen: FrozenTrial) -> bool:
-    """Whether the same attempt was queued before, or its slot has a result; then the trial is put aside."""
+    """Tell whether the same attempt was queued before, or its slot has a result; then the trial is put aside."""
     mine = frozen.user_attrs
     for other in study.get_trials(deepcopy=False):
         theirs = other.user_attrs
@@ -192,7 +192,7 @@ def finish(
 def _last_value(
     study: optuna.Study, trial: FrozenTrial | Trial, state: TrialState
 ) -> list[float] | None:
-    """As Optuna has it, the value of a pruned trial is the latest one by the way."""
+    """The fields of the end: as Optuna has it, the value of a pruned trial is the latest one by the way."""
     if state != TrialState.PRUNED:
         return None
     last = study._storage.get_trial(trial._trial_id).intermediate_values

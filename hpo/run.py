@@ -29,7 +29,7 @@ def main(args: list[str]) -> None:
 
 
 def _show(spec: StudySpec, name: str) -> None:
-    """What would be run: the commands of the trials whose parameters are known, the rest in words."""
+    """Tell what would be run: the commands of the trials whose parameters are known, the rest in words."""
     print(
         f"study {name!r}: {spec.trials} trials, {spec.sampler} sampler, {spec.pruner} pruner, objective {spec.objective}"
     )

@@ -232,7 +232,7 @@ def flags(values: Mapping[str, Any]) -> list[str]:
 
 
 def _round(value: Any) -> Any:
-    """Without the last digits, which are those of a step that binary numbers cannot hold: 0.7000000000000001."""
+    """A number without its last digits, which are those of a step that binary numbers cannot hold: 0.7000000000000001."""
     return float(f"{value:.12g}") if isinstance(value, float) else value
 
 

@@ -105,7 +105,7 @@ def _patiently(call: Callable[[], Any], stop: Callable[[], bool]) -> Any:
 
 
 def _away(error: Exception) -> bool:
-    """Whether the storage could not be spoken to, as against an answer such as "no such study"."""
+    """Tell whether the storage could not be spoken to, as against an answer such as "no such study"."""
     library = type(error).__module__.partition(".")[0]
     return isinstance(error, OSError | StorageInternalError) or library in (
         "sqlalchemy",

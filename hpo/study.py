@@ -98,7 +98,7 @@ def launch(
 
 
 def summarize(study: optuna.Study, stopped: bool, late: bool, only: str | None = None) -> None:
-    """How the study stands, and why it goes on no further."""
+    """Tell how the study stands, and why it goes on no further."""
     spec = load_spec(study)
     wanted = spec.wanted(only)
     trials = {

@@ -27,7 +27,7 @@ from lightning_seg.runs import Run
 
 @dataclass(frozen=True)
 class FittedRun:
-    """What one training of a trial came to."""
+    """The outcome of one training of a trial."""
 
     history: dict[int, float]  # epoch -> the objective
     seconds: float

@@ -15,7 +15,7 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What the process of a trial must know."""
+    """The task of the process of a trial."""
 
     folder: str  # of its log and result; its runs lie in version_0 or, with replicas, beside it
     args: list[str]  # of `fit`
@@ -31,7 +31,7 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended: ``complete``, ``pruned`` or ``failed`` with a reason."""
+    """The end of a trial: ``complete``, ``pruned`` or ``failed`` with a reason."""
 
     state: str
     values: list[float] = field(default_factory=list)
@@ -41,7 +41,7 @@ class TrialResult:
 
     @classmethod
     def read(cls, folder: str | Path) -> "TrialResult | None":
-        """That of a trial which ended before; its storage may not have heard of it."""
+        """Read that of a trial which ended before; its storage may not have heard of it."""
         file = Path(folder) / "result.json"
         return cls(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
@@ -51,7 +51,7 @@ class TrialResult:
 
 
 class TrialChannel:
-    """How a trial speaks to its worker, which alone speaks to the storage."""
+    """The line from a trial to its worker, which alone speaks to the storage."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

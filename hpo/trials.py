@@ -52,7 +52,7 @@ def make_pruner(spec: StudySpec) -> pruners.BasePruner:
 
 
 def make_job(spec: StudySpec, trial: Trial) -> TrialJob:
-    """What the process of this trial is to do: the parameters are drawn here."""
+    """The job of a trial's process: the parameters are drawn here."""
     params = suggest(trial, spec.space, spec.base) if spec.space else {}
     slot = trial.user_attrs["slot"]
     args = trial_arguments(spec, slot, overrides(params, spec.base))
@@ -71,7 +71,7 @@ def make_job(spec: StudySpec, trial: Trial) -> TrialJob:
 
 
 def trial_arguments(spec: StudySpec, slot: int, own: list[str]) -> list[str]:
-    """What `fit` is told in the trial of that slot; ``own`` are the overrides from its parameters."""
+    """The arguments of `fit` in the trial of that slot; ``own`` are the overrides from its parameters."""
     if spec.points:
         own = [*spec.points[slot].args, "--seed_everything", str(spec.points[slot].seed)]
     return [
@@ -93,7 +93,7 @@ def trial_command(spec: StudySpec, slot: int, own: list[str]) -> str:
 
 
 def trial_folder(spec: StudySpec, slot: int) -> Path:
-    """Where the trial of that slot keeps its log, its result and its run."""
+    """The folder in which the trial of that slot keeps its log, its result and its run."""
     return Path(spec.runs) / _name(slot)
 
 
@@ -102,7 +102,7 @@ def _name(slot: int) -> str:
 
 
 def shared_arguments(spec: StudySpec) -> list[str]:
-    """What every trial is told: how many devices, and to keep the epoch that the objective likes best."""
+    """The arguments of every trial: how many devices, and to keep the epoch that the objective likes best."""
     devices = [
         "--trainer.devices",
         str(spec.devices),
@@ -113,7 +113,7 @@ def shared_arguments(spec: StudySpec) -> list[str]:
 
 
 def trial_labels(spec: StudySpec, trial: Trial, job: TrialJob) -> dict[str, Any]:
-    """What stands beside the trial in the storage from its start."""
+    """The labels that stand beside the trial in the storage from its start."""
     replicas = [
         [*own, "--name", f"{Path(job.folder).name}-{name}"] for name, own in job.replicas.items()
     ]

@@ -76,7 +76,7 @@ class Worker:
                 time.sleep(IDLE)
 
     def _ended(self) -> bool:
-        """Whether no further trial is to be started."""
+        """Tell whether no further trial is to be started."""
         if self._is_over():
             return True
         self.spec = load_spec(self.study)
@@ -84,7 +84,7 @@ class Worker:
         return late or queue.stalled(self.spec, self.study)
 
     def _is_over(self) -> bool:
-        """Whether this worker was told to end, or has lost its launcher."""
+        """Tell whether this worker was told to end, or has lost its launcher."""
         if self.lifeline is not None and wait([self.lifeline], timeout=0):
             self.stopping = True  # the launcher writes nothing: its end of the pipe has closed
         return self.stopping
@@ -164,7 +164,7 @@ class Worker:
 
 
 class _TrialLog:
-    """What a trial prints from now on."""
+    """The lines that a trial prints from now on."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

@@ -24,7 +24,7 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Around a command: an InputError is printed as its sentence, and the process ends with exit code 2."""
+    """Guard a command: an InputError is printed as its sentence, and the process ends with exit code 2."""
     try:
         yield
     except InputError as error:

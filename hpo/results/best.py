@@ -31,7 +31,7 @@ def main(args: list[str]) -> None:
 
 
 def account(outcome: Outcome) -> str:
-    """How many trials there are, how they ended, and what they cost."""
+    """Tell how many trials there are, how they ended, and what they cost."""
     spec, trials = outcome.spec, outcome.trials
     counts = {state: outcome.count(state) for state in TrialState}
     parts = [f"{counts[TrialState.COMPLETE]} complete", f"{counts[TrialState.PRUNED]} pruned"]
@@ -59,12 +59,12 @@ def scores(outcome: Outcome, trial: FrozenTrial) -> str:
 
 
 def is_recipe(outcome: Outcome, trial: FrozenTrial) -> bool:
-    """Whether a trial changes nothing."""
+    """Tell whether a trial changes nothing."""
     return trial.params == inside(outcome.spec.space or {}, outcome.spec.base)
 
 
 def caution(outcome: Outcome, trial: FrozenTrial) -> str:
-    """What to think of the score of the best of many."""
+    """Tell what to think of the score of the best of many."""
     if is_recipe(outcome, trial):
         return f"{name_of(trial)} is the recipe itself: it was not tuned, so there is nothing to repeat."
     judged = outcome.count(TrialState.COMPLETE) + outcome.count(TrialState.PRUNED)

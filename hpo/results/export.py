@@ -106,7 +106,7 @@ def _sittings(folder: Path) -> list[dict[str, Any]]:
 
 
 def _lines(content: dict[str, Any]) -> Iterator[str]:
-    """As recipes are written: one key a line below its section, dictionaries in braces."""
+    """Lines as recipes have them: one key a line below its section, dictionaries in braces."""
     for section, values in content.items():
         if not isinstance(values, dict):
             yield _entry(section, values)

@@ -93,7 +93,7 @@ def name_of(trial: FrozenTrial) -> str:
 
 
 def add_outcome_options(parser: argparse.ArgumentParser, place: bool = True) -> None:
-    """Which study and trial; ``place``: with the options that say where studies are."""
+    """Add the options that name study and trial; ``place``: also the options that say where studies are."""
     if place:
         parser.add_argument("--study", help="its name (default: the only one there is)")
         parser.add_argument(

@@ -72,7 +72,7 @@ def _pictures(outcome: Outcome) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _value(place: int, sign: int) -> Callable[[optuna.trial.FrozenTrial], float]:
-    """What is drawn of a trial; Optuna takes the importance for a low value of it."""
+    """The value that is drawn of a trial; Optuna takes the importance for a low value of it."""
     return lambda trial: sign * trial.values[place]
 
 

@@ -133,13 +133,13 @@ class Difference(NamedTuple):
     classes: tuple[str, ...]
 
     def is_objective(self, objective: str) -> bool:
-        """Whether this is the score that was tuned for (of several classes that of the first)."""
+        """Tell whether this is the score that was tuned for (of several classes that of the first)."""
         score, convention, chosen = convention_of(objective, self.classes)
         return (self.score, self.convention, self.class_name) == (score, convention, chosen[0])
 
 
 def differences(tables: dict[str, list[ScoreTable]]) -> Iterator[Difference]:
-    """Of each class and overlap score, under both conventions."""
+    """The differences of each class and overlap score, under both conventions."""
     classes = tables[TUNED][0].classes
     for name in classes:
         for score in ("dice", "iou", "precision", "recall", "specificity", "accuracy"):
@@ -153,7 +153,7 @@ def differences(tables: dict[str, list[ScoreTable]]) -> Iterator[Difference]:
 
 
 def verdict(row: Difference, images: int) -> str:
-    """Whether tuning helped, in words: by the score that was tuned for. It did where both the images and all seeds say so."""
+    """Tell whether tuning helped, in words: by the score that was tuned for. It did where both the images and all seeds say so."""
     found = row.found
     by_seed = np.subtract(row.tuned, row.untuned)
     sure = (found.low > 0 and (by_seed > 0).all()) or (found.high < 0 and (by_seed < 0).all())

@@ -44,7 +44,7 @@ def tuned_content(spec: StudySpec, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def own_overrides(spec: StudySpec, trial: FrozenTrial) -> list[str]:
-    """What the trial's parameters add to the command line."""
+    """The arguments that the trial's parameters add to the command line."""
     return overrides(trial.params, spec.base)
 
 

@@ -28,7 +28,7 @@ from lightning_seg.training.run_place import run_of
 
 
 class ScoreReport(L.Callback):
-    """After ``test`` and ``validate``: per-image table and summary on disk, scores with their
+    """Writes after ``test`` and ``validate``: per-image table and summary on disk, scores with their
     conventions on the terminal."""
 
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
@@ -62,20 +62,20 @@ class ScoreReport(L.Callback):
 
 
 def report_folder(trainer: Any, pl_module: Any, split: str) -> Path:
-    """Where the scores of a finished test or validation lie, whole or partial."""
+    """The folder of the scores of a finished test or validation, whole or partial."""
     folder = score_folder(trainer, pl_module, split)
     images = len(pl_module.scored.table.ids)
     return partial_folder(folder) if partial_reason(trainer, images, split) else folder
 
 
 def partial_folder(folder: Path) -> Path:
-    """Where scores of a part of a split lie: no name under which a split's scores are looked
+    """The folder of the scores of a part of a split: no name under which a split's scores are looked
     for."""
     return folder.parent.with_name(f"partial-{folder.parent.name}") / folder.name
 
 
 def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
-    """What was scored, on what and how, and what follows from the table."""
+    """The summary of what was scored, on what and how, and of what follows from the table."""
     data, scored, scoring = trainer.datamodule, pl_module.scored, pl_module.scorer.scoring
     table = scored.table
     groups = len(set(table.groups))
@@ -133,7 +133,7 @@ def partial_reason(trainer: Any, images: int, split: str) -> str:
 
 
 def _limited_images(trainer: Any, split: str, expected: int) -> int:
-    """How many images the limit of batches leaves, on any number of processes."""
+    """The number of images that the limit of batches leaves, on any number of processes."""
     limit, size = _batch_limit(trainer, split), trainer.datamodule.hparams["batch_size"]
     batches = limit if isinstance(limit, int) else int(limit * math.ceil(expected / size))
     return min(expected, batches * size)

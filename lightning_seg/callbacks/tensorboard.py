@@ -34,7 +34,7 @@ TESTED = (
 
 
 class Dashboard(L.Callback):
-    """Into TensorBoard: the recipe and the data as text; at each validation example overlays,
+    """Shows in TensorBoard: the recipe and the data as text; at each validation example overlays,
     precision-recall curves and reliability diagrams, the last two at a test also; the
     hyper-parameters with the best validation score and the test's."""
 

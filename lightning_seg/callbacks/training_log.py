@@ -106,7 +106,7 @@ class TrainingLog(L.Callback):
 
 
 def _training_facts(trainer: Any, pl_module: Any, precision_note: str) -> Iterator[tuple[str, str]]:
-    """What is trained, on what, with what."""
+    """Tell what is trained, on what, with what."""
     data, config = trainer.datamodule, pl_module.hparams
     counts = ", ".join(f"{len(ids)} {split}" for split, ids in data.split.ids.items())
     marks = " (SYNTHETIC)" if data.synthetic else ""
@@ -135,7 +135,7 @@ def _training_facts(trainer: Any, pl_module: Any, precision_note: str) -> Iterat
 
 
 def _rate_note(trainer: Any) -> str:
-    """What a resumed run does to the learning rate, where its schedule has become another."""
+    """Tell what a resumed run does to the learning rate, where its schedule has become another."""
     if trainer.global_step == 0:
         return ""
     for config in trainer.lr_scheduler_configs:

@@ -66,7 +66,7 @@ def _checkpoint(command: str, given: str | None, name: str | None, runs: Path) -
 
 
 def base_config(command: str, given: Given) -> dict[str, Any]:
-    """What the checkpoint says: the configuration that lies under everything the command line
+    """The configuration of the checkpoint, which lies under everything the command line
     says."""
     if given.checkpoint is None:
         return {}

@@ -220,7 +220,7 @@ class CLI(LightningCLI):
             check_data_fit(data, self.content, self.given.checkpoint)
 
     def _trainings(self) -> dict[str, TrainedOn]:
-        """What the checkpoint, and each further one of an ensemble, was trained on."""
+        """The images on which the checkpoint, and each further one of an ensemble, was trained on."""
         found = {str(self.given.checkpoint): TrainedOn.read(self.content or {})}
         for path in ensemble_of(self.config[self.subcommand]):
             found[path] = TrainedOn.read(read_checkpoint(find_checkpoint(path)))

@@ -225,7 +225,7 @@ class SegmentationDataModule(LightningDataModule):
             print(f"{used}; left aside: {left}", file=sys.stderr)
 
     def fingerprint(self, split: str) -> Fingerprint:
-        """Which images and masks a split holds; what is not read yet is read, once."""
+        """The images and masks that a split holds; what is not read yet is read, once."""
         if split not in self._fingerprints:
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
@@ -313,7 +313,7 @@ class SegmentationDataModule(LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Where the augmentation is the device's: a batch of training, changed."""
+        """Change a batch of training where the augmentation is the device's."""
         if (
             isinstance(batch, dict)
             and "draw" in batch
@@ -323,7 +323,7 @@ class SegmentationDataModule(LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the epoch is that is being trained; nothing between two epochs."""
+        """The progress of the epoch that is being trained; nothing between two epochs."""
         if self.trainer is None:
             return {}
         loop: Any = self.trainer.fit_loop

@@ -94,7 +94,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     @cached_property
     def contents(self) -> dict[str, Content]:
-        """What each sample shows, or each scan; known from reading them (see ``fingerprint``)."""
+        """The content of each sample, or each scan; known from reading them (see ``fingerprint``)."""
         return contents_of(self._source, self._unique, self.store)
 
     def absent(self, classes: Sequence[str]) -> list[str]:
@@ -126,7 +126,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         copy: int,
         index: int,
     ) -> Key | None:
-        """What the change of an item depends on; None where it stays as it is."""
+        """The values on which the change of an item depends; None where it stays as it is."""
         if self.online:
             return epoch, copy, self._names[index]
         return (copy, self._names[index]) if copy else None

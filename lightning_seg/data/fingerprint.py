@@ -84,7 +84,7 @@ def _package_version(package: str) -> str:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Which images and masks one split of a data set holds.
+    """The images and masks that one split of a data set holds.
 
     Attributes:
         root: as it was given; empty where $LIGHTNING_SEG_DATA says it.
@@ -143,7 +143,7 @@ class Fingerprint:
 
 
 class Agreement(NamedTuple):
-    """How far two fingerprints are of the same images.
+    """The degree to which two fingerprints are of the same images.
 
     Attributes:
         common: ids that both have.
@@ -158,7 +158,7 @@ class Agreement(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What differs; empty where nothing does."""
+        """The words for what differs; empty where nothing does."""
         if self.images == self.truths == self.common:
             return ""
         cause = "" if self.decoders else " (they were decoded by other versions of the libraries)"
@@ -201,6 +201,6 @@ def content_difference(
 
 
 def repeated_images(contents: Iterable[Content]) -> int:
-    """How many samples show a picture that an earlier one shows too."""
+    """The number of samples that show a picture that an earlier one shows too."""
     counts = Counter(content.image for content in contents)
     return sum(counts.values()) - len(counts)

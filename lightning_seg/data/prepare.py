@@ -202,7 +202,7 @@ def _write_sample(
 
 
 def labels(classes: int) -> list[list[int]]:
-    """For each class the numbers in a label picture whose bit it is."""
+    """The numbers in a label picture that hold a class's bit, for each class."""
     return [[value for value in range(1, 1 << classes) if value >> k & 1] for k in range(classes)]
 
 

@@ -56,7 +56,7 @@ class Split:
 
     @property
     def leak_sentence(self) -> str:
-        """What is known to stand on both sides; empty where the protocol does not leak."""
+        """The samples that are known to stand on both sides; empty where the protocol does not leak."""
         if not self.leaks:
             return ""
         if not self.pairs:
@@ -147,7 +147,7 @@ def make_split(
 
 
 def leak_of(digest: str) -> str:
-    """What is known of the leaks of the shipped protocol with this digest; empty where it has none.
+    """The known leaks of the shipped protocol with this digest; empty where it has none.
 
     A result that was recorded before its protocol's leak was found is told by it.
     """

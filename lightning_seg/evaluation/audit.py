@@ -67,7 +67,7 @@ class PrintedFigure(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether figures can be scores of a convention, and why."""
+    """Tell whether figures can be scores of a convention, and why."""
 
     convention: str
     possible: bool
@@ -121,7 +121,7 @@ def _harmonic(a: float, b: float) -> float:
 
 
 def _gap(dice: PrintedFigure, iou: PrintedFigure) -> float:
-    """How far IoU lies from where it would be pooled; 0 within rounding."""
+    """The distance at which IoU lies from where it would be pooled; 0 within rounding."""
     low, high = _g(dice.low), _g(dice.high)
     return max(iou.low - high, 0.0) + min(iou.high - low, 0.0)
 
@@ -187,7 +187,7 @@ def _solve(mean: float, iou: float) -> float:
 
 
 def answer(verdicts: Sequence[Verdict]) -> str:
-    """In words: ``pooled``, or ``not pooled: image or batch``.
+    """The verdict in words: ``pooled``, or ``not pooled: image or batch``.
 
     Batches that are all alike score as if pooled: where pooled is possible, they are not named.
     """
@@ -274,7 +274,7 @@ def _row_label(row: Mapping[str, str]) -> str:
 
 
 def read_reported(path: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """Of a table with one figure a row: what the rows of one evaluation share, and its figures,
+    """The common words of a table with one figure a row: what the rows of one evaluation share, and its figures,
     where they can be audited."""
     if not path.is_file():
         raise InputError(

@@ -23,7 +23,7 @@ Distances = NDArray[np.float64]
 
 
 class SurfaceDistances(NamedTuple):
-    """Of each surface element to the nearest one of the other mask; inf where the other mask is
+    """The distances of each surface element to the nearest one of the other mask; inf where the other mask is
     empty."""
 
     to_truth: Distances  # one for each surface element of the prediction

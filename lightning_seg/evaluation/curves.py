@@ -14,7 +14,7 @@ Values = NDArray[np.float64]
 
 
 class PRCurve(NamedTuple):
-    """At each threshold, the lower edge of a bin: pixels counted by it, precision (1 where nothing
+    """Points of the curve at each threshold, the lower edge of a bin: pixels counted by it, precision (1 where nothing
     is predicted) and recall."""
 
     thresholds: Values
@@ -32,7 +32,7 @@ class PRCurve(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """Of each bin that holds pixels: their mean probability, their share of foreground, their
+    """The bins that hold pixels: their mean probability, their share of foreground, their
     number; and the calibration error."""
 
     probability: Values
@@ -90,7 +90,7 @@ def counted(
 
 
 def reliability(sums: Values) -> Reliability:
-    """How often pixels of a predicted probability are foreground; sums (bins, 3) as
+    """Measure how often pixels of a predicted probability are foreground; sums (bins, 3) as
     `probability.calibration_sums` gives them."""
     pixels, foreground, probability = sums[sums[:, 0] > 0].T
     return Reliability(probability / pixels, foreground / pixels, pixels, float(ece(sums)))

@@ -84,7 +84,7 @@ def draw_weights(
     resamples: int,
     seed: int,
 ) -> Iterator[NDArray[np.float64]]:
-    """How often each unit is drawn, (part of the resamples, units) at a time."""
+    """The number of times that each unit is drawn, (part of the resamples, units) at a time."""
     if units * resamples <= _KEPT:
         yield _few_weights(units, resamples, seed)
         return

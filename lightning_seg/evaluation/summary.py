@@ -69,7 +69,7 @@ Numbers = Mapping[str, Mapping[str, float]]  # class -> name
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What was scored, on what and how, and what came out. A file may hold less: what it lacks has
+    """The facts of a scored split: on what, how, and what came out. A file may hold less: what it lacks has
     its default here.
 
     Attributes:
@@ -146,7 +146,7 @@ class Summary:
         )
 
     def cautions(self) -> Iterator[str]:
-        """What must stand above every table of these scores."""
+        """The notes that must stand above every table of these scores."""
         if self.partial:
             yield f"PARTIAL: {self.partial}; these are not the scores of the split"
         if self.synthetic:

@@ -21,7 +21,7 @@ from lightning_seg.evaluation.conventions import Counts
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """What is known of N images under K classes.
+    """The counts and measures of N images under K classes.
 
     Attributes:
         ids: of the images, each once, in the order of the split.
@@ -94,7 +94,7 @@ class ScoreTable:
         classes: Sequence[str],
         **parts: Any,
     ) -> "ScoreTable":
-        """From rows in any order, in which an image may stand twice (distributed samplers repeat
+        """Make a table from rows in any order, in which an image may stand twice (distributed samplers repeat
         some): once each, sorted.
 
         Args:

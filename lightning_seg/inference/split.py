@@ -59,7 +59,7 @@ class DataSplit:
         return f"{data.hparams['dataset']}, {self.split} split of {protocol}"
 
     def cautions(self) -> str:
-        """What must be known of these images wherever they are shown."""
+        """The warnings about these images wherever they are shown."""
         data = self.data
         synthetic = " (SYNTHETIC)" if data.synthetic else ""
         return synthetic + (" (LEAKS)" if data.leaks else "")

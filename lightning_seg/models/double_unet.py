@@ -47,7 +47,7 @@ class ConcatASPP(nn.Sequential):
 
 
 class Concat(nn.ModuleList):
-    """What its modules make of one map, side by side."""
+    """The maps that its modules make of one map, side by side."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([module(x) for module in self], 1)

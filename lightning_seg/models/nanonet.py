@@ -57,7 +57,7 @@ class ExpansionEncoder(TimmEncoder):
         self.strides = (1, 2, 4, 8)
 
     def load_weights(self) -> dict[str, str]:
-        """As `TimmEncoder.load_weights`."""
+        """Load weights as `TimmEncoder.load_weights` does."""
         whole = TimmEncoder(self.name, self.in_channels, self.options)
         origin = whole.load_weights()
         # the same layers in the same order, to where this network stops

@@ -54,7 +54,7 @@ class Axis:
         return [i * step for i in range(first, last + 1)]
 
     def _log_places(self) -> list[float]:
-        """As many round numbers as there is room for."""
+        """Round numbers, as many as there is room for."""
         first, last = math.floor(self._scaled(self.low)), math.ceil(self._scaled(self.high))
         powers = [10.0**power for power in range(first, last + 1)]
         for factors in ((1, 1.5, 2, 3, 4, 6, 8), (1, 2, 5), (1,)):

@@ -39,7 +39,7 @@ def print_scores(summary: Summary) -> None:
 
 
 def headline(summary: Summary) -> str:
-    """What was scored, and how."""
+    """Tell what was scored, and how."""
     parts = [
         f"{summary.split} scores: protocol {summary.protocol} ({summary.protocol_digest})",
         f"{summary.images} images",
@@ -55,7 +55,7 @@ def _how_chosen(summary: Summary) -> str:
 
 
 def _inference(summary: Summary) -> Iterator[str]:
-    """What made the probabilities besides one pass of one network."""
+    """Tell what made the probabilities besides one pass of one network."""
     found = summary.inference
     if found.get("tta", "none") != "none":
         yield f"test-time augmentation {found['tta']}"
@@ -101,7 +101,7 @@ def _other_measures(
 
 
 def _stratum_lines(summary: Summary) -> Iterator[str]:
-    """By size and number of lesions, and what was empty."""
+    """Rows by size and number of lesions, and what was empty."""
     for name, parts in summary.strata.items():
         if len(parts) > 1:
             values = [f"{part.name} {number_text(part.value, 3)} ({part.images})" for part in parts]

@@ -78,7 +78,7 @@ class SavedModel:
         )
 
     def leads_to(self, lineage: Sequence[Sitting]) -> bool:
-        """Whether a run with this lineage has passed through the state that is saved here."""
+        """Tell whether a run with this lineage has passed through the state that is saved here."""
         ids = [sitting.id for sitting in lineage]
         if self.lineage[-1].id not in ids:
             return False
@@ -92,7 +92,7 @@ class SavedModel:
 
 
 def _course_of_0_1(content: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint of version 0.1 says: the state of the callback that kept the best epoch."""
+    """The words of a checkpoint of version 0.1: the state of the callback that kept the best epoch."""
     states = content.get("callbacks", {}).values()
     known = [state for state in states if isinstance(state, dict) and state.get("monitor")]
     state = next((state for state in known if state.get("best_model_path")), {})

@@ -47,7 +47,7 @@ def hardware(sitting: dict[str, Any]) -> str:
 
 
 def package_version(package: str) -> str:
-    """Of what is installed, or ``absent``."""
+    """The version of what is installed, or ``absent``."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -80,7 +80,7 @@ def _git(*command: str) -> str:
 
 
 def machine_load() -> float:
-    """How many processes wanted a core in the last minute; 0 where the system does not tell."""
+    """The number of processes that wanted a core in the last minute; 0 where the system does not tell."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
@@ -89,7 +89,7 @@ def cpu_model() -> str:
 
 
 def cpu_has(flag: str) -> bool:
-    """Whether the processor says that it has ``flag``, such as ``avx512_bf16``; False where Linux
+    """Tell whether the processor says that it has ``flag``, such as ``avx512_bf16``; False where Linux
     does not tell."""
     return flag in _cpu_info("flags").split()
 

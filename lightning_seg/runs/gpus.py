@@ -47,7 +47,7 @@ def _nvidia_smi(query: str) -> str:
 
 
 def wheel_cuda() -> str:
-    """What torch was built for: ``CUDA 13.2``, or ``the CPU alone``."""
+    """The platform that torch was built for: ``CUDA 13.2``, or ``the CPU alone``."""
     return f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
 
 
@@ -75,7 +75,7 @@ def default_device() -> torch.device:
 
 
 def _torch_reason() -> str:
-    """What torch itself says, as a remark in brackets."""
+    """The words of torch itself, as a remark in brackets."""
     try:
         torch.cuda.init()
     except Exception as error:

@@ -17,7 +17,7 @@ _VERSION = re.compile(r"version_(\d+)")
 
 @dataclass(frozen=True)
 class Ending:
-    """How the training of a run ended.
+    """The end of the training of a run.
 
     Attributes:
         status: ``complete`` (all epochs, or stopped by its own rule), ``interrupted`` (Ctrl-C or
@@ -118,7 +118,7 @@ class Run:
 
     @property
     def config_file(self) -> Path:
-        """What the run was started with, all defaults filled in."""
+        """The configuration with which the run was started, all defaults filled in."""
         return self.folder / CONFIG_FILE
 
     @property
@@ -299,7 +299,7 @@ def _versions(place: Path) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder, whatever its name, holds what a run leaves."""
+    """Tell whether a folder, whatever its name, holds what a run leaves."""
     marks = (CHECKPOINT_FOLDER, CONFIG_FILE, FILE)
     named = _VERSION.fullmatch(folder.name) and folder.is_dir()
     return bool(named) or any((folder / mark).exists() for mark in marks)

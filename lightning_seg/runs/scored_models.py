@@ -112,7 +112,7 @@ def find_scores(text: str | Path, split: str | None = None, runs: str | Path = "
 
 
 def _is_of(folder: Path, checkpoint: Path) -> bool:
-    """Whether the scores in a folder are of a checkpoint of its run."""
+    """Tell whether the scores in a folder are of a checkpoint of its run."""
     return Path(find_summary(folder).checkpoint).name == checkpoint.name
 
 

@@ -51,7 +51,7 @@ class TrainedOn:
         )
 
     def is_home(self, data: Fingerprint) -> bool:
-        """Whether these data are the data set, read in the same way from the same place."""
+        """Tell whether these data are the data set, read in the same way from the same place."""
         ours = (self.dataset, self.root, dict(self.options))
         return ours == (data.dataset, data.root, dict(data.options))
 
@@ -83,7 +83,7 @@ class TrainedOn:
         return ""
 
     def repeated(self, data: Fingerprint) -> str:
-        """How many images of the training's own protocol stand in it twice; empty where none
+        """The number of images of the training's own protocol that stand in it twice; empty where none
         does."""
         if self.images is None or data.split != "test":
             return ""
@@ -127,7 +127,7 @@ class TrainedOn:
 
 
 def training_facts(data: Any, before: TrainedOn | None = None) -> dict[str, Any]:
-    """What a checkpoint holds of the images that trained and validated it.
+    """The part of a checkpoint about the images that trained and validated it.
 
     Args:
         data: the data module of the training.
@@ -148,7 +148,7 @@ def training_facts(data: Any, before: TrainedOn | None = None) -> dict[str, Any]
 
 
 def other_images(data: Any, before: TrainedOn | None) -> str:
-    """What must be said where a training goes on with other images; empty where it does not."""
+    """The note that must be said where a training goes on with other images; empty where it does not."""
     if before is None or before.images is None or before.decoders != decoders():
         return ""
     now = set(data.fingerprint("train").images.values())

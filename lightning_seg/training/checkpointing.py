@@ -161,7 +161,7 @@ class Lineage(L.Callback):
 
 
 def course_of(trainer: Any) -> dict[str, Any]:
-    """What a checkpoint that is written now says of its place in the run: see `SavedModel`."""
+    """The entry by which a checkpoint that is written now tells of its place in the run: see `SavedModel`."""
     own = [each for each in trainer.checkpoint_callbacks if isinstance(each, _RunCheckpoint)]
     best = next((each for each in own if each.role == "best"), None)
     lineage = next((each for each in trainer.callbacks if isinstance(each, Lineage)), None)

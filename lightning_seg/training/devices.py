@@ -78,7 +78,7 @@ def device_options(trainer: Any) -> dict[str, Any]:
 
 
 def count_devices(accelerator: Any, devices: Any) -> int:
-    """How many devices of one node Lightning takes for these values of its arguments."""
+    """The number of devices of one node that Lightning takes for these values of its arguments."""
     if isinstance(devices, list | tuple):
         return len(devices)
     if devices in ("auto", -1, "-1"):
@@ -119,7 +119,7 @@ def _holds(plugins: Sequence[Any], kind: type) -> bool:
 
 
 def cluster_environment() -> ClusterEnvironment:
-    """Who starts the processes of this run: torchrun, srun, LSF, MPI, or Lightning itself.
+    """The starter of the processes of this run: torchrun, srun, LSF, MPI, or Lightning itself.
 
     Lightning takes any Slurm job for one whose processes srun has started. In a batch script
     without srun, or with one task, it would then train on one device and score its part alone.

@@ -76,14 +76,14 @@ class _JointLauncher(_SubprocessScriptLauncher):
 
 
 def end_with_parent() -> None:
-    """In a further process: end as soon as that of rank 0 is gone. In any other: nothing."""
+    """End a further process as soon as that of rank 0 is gone. In any other: nothing."""
     parent = int(os.environ.get(_PARENT, 0))
     if parent:
         _watch(lambda: os.getppid() == parent or _end(1))
 
 
 def wait_for_parent() -> None:
-    """In a further process, before it tells of bad input: rank 0 may be about to tell the same."""
+    """Wait, in a further process, before it tells of bad input: rank 0 may be about to tell the same."""
     if _PARENT in os.environ:
         time.sleep(_GRACE)
 

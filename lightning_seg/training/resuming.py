@@ -93,7 +93,7 @@ def _check_rhythm(trainer: Any) -> None:
 
 
 def _validates_after(trainer: Any, batch: int, every: float, epoch: int) -> bool:
-    """Whether in some epoch a validation follows this batch; counted over all epochs where Lightning does so."""
+    """Tell whether in some epoch a validation follows this batch; counted over all epochs where Lightning does so."""
     if trainer.check_val_every_n_epoch is not None:
         return batch % every == 0
     return any((number * epoch + batch) % every == 0 for number in range(int(every)))

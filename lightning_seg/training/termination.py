@@ -19,7 +19,7 @@ class Terminated(SystemExit):
 
 
 def was_interrupted(exception: BaseException) -> bool:
-    """Whether somebody ended the run, by Ctrl-C or SIGTERM; else it failed."""
+    """Tell whether somebody ended the run, by Ctrl-C or SIGTERM; else it failed."""
     return isinstance(exception, KeyboardInterrupt | Terminated)
 
 
@@ -52,7 +52,7 @@ class Termination(L.Callback):
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Within, before there is a training: SIGTERM ends the process with a sentence."""
+    """Context before there is a training: SIGTERM ends the process with a sentence."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -22,12 +22,12 @@ class RunTrainer(L.Trainer):
 
     @property
     def asked_to_end(self) -> bool:
-        """Whether this process has got SIGTERM."""
+        """Tell whether this process has got SIGTERM."""
         return self._signal_connector.asked
 
 
 class _Epochs(_FitLoop):
-    """With ``max_steps``, Lightning would end the last epoch of a checkpoint once more, without a batch."""
+    """Correct Lightning: with ``max_steps`` it would end the last epoch of a checkpoint once more, without a batch."""
 
     def _iteration_based_training(self) -> bool:
         return False

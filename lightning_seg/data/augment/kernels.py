@@ -17,7 +17,7 @@ Change = Callable[
 
 
 class Kernel(NamedTuple):
-    """How a transform draws its parameters for an image and its mask, and how it changes the one and the other."""
+    """A kernel: how a transform draws its parameters for an image and its mask, and how it changes the one and the other."""
 
     draw: Callable[[Any, np.ndarray, np.ndarray], Params]
     image: Change

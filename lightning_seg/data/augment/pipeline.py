@@ -74,7 +74,7 @@ def _read_transforms(path: Path) -> Transforms:
 
 
 class Draw(NamedTuple):
-    """Where the random numbers of one call come from, and which copy of the image is made."""
+    """The source of the random numbers of one call, and which copy of the image is made."""
 
     generator: np.random.Generator
     python: random.Random
@@ -132,7 +132,7 @@ class Augmentation:
         sample: Sample,
         key: Key,
     ) -> list[dict[str, Any] | None]:
-        """What ``change`` would draw for each transform of the library: its parameters, or None where it is not applied."""
+        """The draws that ``change`` would make for each transform of the library: its parameters, or None where it is not applied."""
         numbers = self._numbers(key)
         return [step.draw(sample, numbers) for step in self._steps if isinstance(step, _Transform)]
 

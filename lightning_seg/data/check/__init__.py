@@ -53,7 +53,7 @@ OFFICIAL = {  # data set -> number of its ids in the owners' words
 
 
 class Crossings(NamedTuple):
-    """What a protocol divides that belongs together. ``groups``: (group, its splits); ``missing``: ids that the data lack."""
+    """Groups and pairs that a protocol divides. ``groups``: (group, its splits); ``missing``: ids that the data lack."""
 
     protocol: Split
     groups: tuple[tuple[str, tuple[str, ...]], ...]
@@ -96,7 +96,7 @@ class Report:
 
     @property
     def grouped(self) -> bool:
-        """Whether patients, sequences or duplicates are known."""
+        """Tell whether patients, sequences or duplicates are known."""
         return self.scans or any(group != id for id, group in self.groups.items())
 
     @property
@@ -116,11 +116,11 @@ class Report:
 
     @property
     def inverted(self) -> bool:
-        """Whether masks seem to mark the background."""
+        """Tell whether masks seem to mark the background."""
         return seems_inverted(self.facts)
 
     def foreground_of(self, crossings: Crossings) -> list[SplitForeground]:
-        """What the masks of each split of a protocol show."""
+        """The foreground of each split of a protocol."""
         return foreground_of_splits(self.facts, crossings.home, self.classes)
 
     def absent_in(self, crossings: Crossings) -> list[SplitForeground]:
@@ -233,7 +233,7 @@ def _likely_crossings(
     source: Source,
     home: Mapping[str, str],
 ) -> dict[str, str]:
-    """Of ids whose names look like one patient's, two that stand in different splits: id -> id.
+    """Pairs of ids whose names look like one patient's, two that stand in different splits: id -> id.
 
     Where groups are known, or the images are drawn by a program, names mean nothing.
     """

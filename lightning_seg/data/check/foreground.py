@@ -16,14 +16,14 @@ def nearly_full(facts: Sequence[Facts]) -> list[str]:
 
 
 def seems_inverted(facts: Sequence[Facts]) -> bool:
-    """Whether the one class surrounds what should be it: in most masks it fills the rim and over half."""
+    """Tell whether the one class surrounds what should be it: in most masks it fills the rim and over half."""
     single = [fact for fact in facts if len(fact.foreground) == 1]
     around = [fact for fact in single if fact.rim > NEARLY_FULL and 0.5 < fact.foreground[0] < 1]
     return len(around) > len(facts) / 2
 
 
 class SplitForeground(NamedTuple):
-    """What the masks of one split show.
+    """The foreground of one split.
 
     Attributes:
         samples: how many could be read.
@@ -56,6 +56,6 @@ def foreground_of_splits(
 
 
 def is_uneven(splits: Sequence[SplitForeground]) -> bool:
-    """Whether one split has many more empty masks than another."""
+    """Tell whether one split has many more empty masks than another."""
     shares = [one.empty / one.samples for one in splits]
     return bool(shares) and max(shares) - min(shares) > _UNEVEN

@@ -13,7 +13,7 @@ _CHANGED = 0.001  # share of the foreground that a safe threshold may add or tak
 
 
 class Greys(NamedTuple):
-    """What the grey values of all masks say.
+    """The grey values of all masks.
 
     Attributes:
         lossy: masks with values between black and white.

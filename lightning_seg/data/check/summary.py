@@ -266,7 +266,7 @@ _LIKELY = (
 
 
 def _annotations(found: Sequence[Annotations], title: str) -> list[Line]:
-    """How far the masks of pictures that stand twice agree."""
+    """Tell how far the masks of pictures that stand twice agree."""
     if not found:
         return []
     dice = np.array([np.mean(each.dice) for each in found])

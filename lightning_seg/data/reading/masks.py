@@ -70,7 +70,7 @@ def read_mask(path: Path, threshold: int | None = None) -> np.ndarray:
 
 
 def read_marked_mask(path: Path, threshold: int | None = None) -> MarkedMask:
-    """As `read_mask`, with the value that marks the class."""
+    """Read as `read_mask` does, with the value that marks the class."""
     if threshold is None:
         return decoded(path, _told_by_values)
     mask = decoded(path, lambda picture, name: _told_by_threshold(picture, name, threshold))
@@ -98,7 +98,7 @@ def read_nonzero(path: Path) -> np.ndarray:
 
 
 def is_lossy(picture: Image.Image) -> bool:
-    """Whether compression may have changed the values of an opened picture."""
+    """Tell whether compression may have changed the values of an opened picture."""
     if picture.format == "WEBP":
         return not _is_lossless_webp(picture)
     compression = picture.info.get("compression")
@@ -218,7 +218,7 @@ def _black_and_white(picture: Image.Image, path: Path) -> np.ndarray:
 
 
 def _third_mode(grey: np.ndarray, bright: np.ndarray) -> str:
-    """What a grey picture holds besides black, white and the noise near their edges; '' if nothing."""
+    """The grey values of a picture besides black, white and the noise near their edges; '' if nothing."""
     if not bright.any():
         return "" if grey.max() == 0 else f"this one is nowhere brighter than {grey.max()}"
     greys = (grey > _BLACK) & (grey < _WHITE)

@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends as that of a picture."""
+    """Tell whether a file's name ends as that of a picture."""
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -43,7 +43,7 @@ def decoded(
     convert: Callable[[Image.Image, Path], Result],
     content: bytes | None = None,
 ) -> Result:
-    """What ``convert`` makes of the opened picture; InputError for a file that is damaged or none.
+    """The array that ``convert`` makes of the opened picture; InputError for a file that is damaged or none.
 
     ``content``: of the file, where it is in memory and ``path`` is but its name.
     """

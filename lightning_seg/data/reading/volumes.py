@@ -28,7 +28,7 @@ _SHEAR = 0.001  # share of a voxel's volume by which its sides may miss a right 
 
 @dataclass(frozen=True)
 class Grid:
-    """What the header of a NIfTI file says: the lattice of its voxels, without their values.
+    """The header of a NIfTI file: the lattice of its voxels, without their values.
 
     Args:
         affine: in mm, whatever the unit of the file.
@@ -42,7 +42,7 @@ class Grid:
 
     @property
     def orientation(self) -> str:
-        """Where the axes run to, such as ``LPS``."""
+        """The directions of the axes, such as ``LPS``."""
         return axis_codes(self.affine, self.path)
 
     @property
@@ -75,7 +75,7 @@ def _is_sheared(affine: Affine) -> bool:
 
 
 def farthest_corner(first: Grid, second: Grid) -> float:
-    """How far apart, in mm, two headers place the same voxel, at the corner where it is most."""
+    """The distance, in mm, between the places that two headers give a voxel, at the farthest corner."""
     last = np.array(first.shape) - 1
     corners = np.array(list(itertools.product((0, 1), repeat=3))) * last
     places = np.column_stack([corners, np.ones(len(corners))])
@@ -115,7 +115,7 @@ def _in_millimetres(image: Any) -> NDArray[np.float64]:
 
 
 def axis_codes(affine: Affine, path: Path) -> str:
-    """Where the axes run to: ``LPS`` for left, posterior, superior; InputError where the affine leaves an axis out."""
+    """The directions of the axes: ``LPS`` for left, posterior, superior; InputError where the affine leaves an axis out."""
     import nibabel
 
     finite = bool(np.isfinite(affine).all())  # nibabel fails on others
@@ -190,7 +190,7 @@ def read_volume(path: Path) -> np.ndarray:
 
 
 def read_labels_volume(path: Path) -> np.ndarray:
-    """As `read_volume`, of whole numbers from 0 to 255, as uint8; InputError for other values."""
+    """Read as `read_volume` does, of whole numbers from 0 to 255, as uint8; InputError for other values."""
     array = read_volume(path)
     low, high = array.min(), array.max()
     if low < 0 or high > 255 or (array.dtype.kind == "f" and (array != np.rint(array)).any()):

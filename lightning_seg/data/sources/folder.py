@@ -130,12 +130,12 @@ class Folder:
 
     @property
     def labelled(self) -> bool:
-        """Whether the values of masks are labels, not black, white and what lies between."""
+        """Tell whether the values of masks are labels, not black, white and what lies between."""
         return self._nonzero or self._labels is not None
 
     @property
     def left_aside(self) -> list[str]:
-        """What of the folders is not used, in words."""
+        """The unused parts of the folders, in words."""
         return self.aside.sentences()
 
     def files(self, id: str) -> tuple[Path, ...]:
@@ -301,7 +301,7 @@ def _have_own(
 
 
 def _told_by_suffix(suffix: str) -> Callable[[str], bool]:
-    """Whether a stem is that of an image, where masks lie beside them: ``a``, not ``a_mask_1``."""
+    """Tell whether a stem is that of an image, where masks lie beside them: ``a``, not ``a_mask_1``."""
     if not suffix:
         return bool
     mask = re.compile(rf".*{re.escape(suffix)}([ _-]?\d+| ?\(\d+\))?")
@@ -326,7 +326,7 @@ def _further(
 
 
 def _united(first: Sample, second: Sample) -> Sample:
-    """What either mask gives to a class; what one of them ignores is ignored."""
+    """The union of two masks: what either gives to a class; what one of them ignores is ignored."""
     region = first.region
     if region is not None and second.region is not None:
         region = np.minimum(region, second.region)

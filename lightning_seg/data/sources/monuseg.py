@@ -69,11 +69,11 @@ class MoNuSeg:
 
     @property
     def left_aside(self) -> list[str]:
-        """What of the folder is not used, in words."""
+        """The unused parts of the folder, in words."""
         return self.aside.sentences()
 
     def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
+        """The files that ``read`` opens."""
         return self._files[id]
 
     def read(self, id: str) -> Sample:

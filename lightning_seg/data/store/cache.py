@@ -47,7 +47,7 @@ class Store(Protocol):
 
 
 class Cache(NamedTuple):
-    """Where samples are kept, and the settings that, with the files, determine them.
+    """The place where samples are kept, and the settings that, with the files, determine them.
 
     settings: the arguments of the data set's constructor. folder: of mapped files; None: memory where the samples take at
     most a quarter of what is available, for ``processes`` together, else mapped files in ``default_folder()``.
@@ -138,7 +138,7 @@ def contents_of(
     ids: Sequence[str],
     kept: Store,
 ) -> dict[str, Content]:
-    """What each of the samples ``ids`` shows, kept with them where the store does so.
+    """The content of each of the samples ``ids``, kept with them where the store does so.
 
     A source with a method ``contents`` says it of larger units, such as scans.
     """
@@ -295,7 +295,7 @@ def _found(folder: Path, count: int) -> ArrayStore | None:
 
 
 def _read_contents(folder: Path) -> list[Content]:
-    """What the samples of a folder show; none in one from before they were kept, which is built anew."""
+    """The contents of the samples of a folder; none in one from before they were kept, which is built anew."""
     file = folder / _CONTENTS
     if not file.exists():
         return []

@@ -39,7 +39,7 @@ def window(
 
 
 class Settings(NamedTuple):
-    """What the pixels of a sample depend on, besides the files and the size."""
+    """The settings on which the pixels of a sample depend, besides the files and the size."""
 
     window: tuple[float, float] | Literal["percentiles"]  # of each scan, where HU are unknown
     in_channels: int
@@ -221,7 +221,7 @@ class Planes:
         self._inplane = inplane[0], inplane[1]
 
     def content(self) -> Content:
-        """What the scan shows before any setting touches it."""
+        """The content of the scan before any setting touches it."""
         return Content(pixels_digest(self._ct), pixels_digest(self._labels))
 
     def image(self, index: int) -> np.ndarray:
@@ -254,7 +254,7 @@ def neighbours(
     count: int,
     slices: int,
 ) -> tuple[int, float]:
-    """Of ``slices`` resampled to ``count``, the one below the new slice ``index``, and the share of the one above."""
+    """The source of a new slice: of ``slices`` resampled to ``count``, the one below the new slice ``index``, and the share of the one above."""
     place = min(max((index + 0.5) * slices / count - 0.5, 0), slices - 1)
     return int(place), round(place - int(place), 6)
 

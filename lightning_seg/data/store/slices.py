@@ -37,7 +37,7 @@ class ScanFile:
         return buffer.getvalue()
 
     def complete(self) -> bool:
-        """Whether the file is there, at its full length."""
+        """Tell whether the file is there, at its full length."""
         try:
             return self.path.stat().st_size == len(self._header) + 2 * math.prod(self.shape)
         except OSError:

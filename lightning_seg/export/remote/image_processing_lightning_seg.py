@@ -112,7 +112,7 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         target_sizes: list[Size] | Tensor | None = None,
         **kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """What ``pipeline("image-segmentation")`` asks for: the map of classes, and of each class
+        """The answer to ``pipeline("image-segmentation")``: the map of classes, and of each class
         found its mean probability.
 
         ``mask_threshold`` is the cut. A class is one segment, so the other thresholds, which

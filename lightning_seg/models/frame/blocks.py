@@ -117,12 +117,12 @@ class AttentionMap(nn.Identity):
 
     @property
     def wanted(self) -> bool:
-        """Whether a hook listens: a map that is costly to hold need not be formed otherwise."""
+        """Tell whether a hook listens: a map that is costly to hold need not be formed otherwise."""
         return bool(self._forward_hooks)
 
 
 def is_empty(x: Tensor) -> bool:
-    """Whether ``x`` holds no image; never in a graph that is traced, where their number is open."""
+    """Tell whether ``x`` holds no image; never in a graph that is traced, where their number is open."""
     return not torch.compiler.is_compiling() and len(x) == 0
 
 

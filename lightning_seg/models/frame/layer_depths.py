@@ -42,7 +42,7 @@ def encoder_parameters(
 
 
 def _distances(encoder: TimmEncoder) -> dict[str, int]:
-    """By timm's own groups, which are those of the classifier: its pyramid form writes ``stages_0`` or ``model.stages.0``."""
+    """The depths by timm's own groups, which are those of the classifier: its pyramid form writes ``stages_0`` or ``model.stages.0``."""
     import timm
     from timm.models import group_parameters
 

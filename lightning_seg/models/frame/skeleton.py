@@ -16,7 +16,7 @@ Stage = Callable[[int, int, int], nn.Module]
 
 
 class Output(NamedTuple):
-    """What a network may return instead of plain logits.
+    """The output that a network may return instead of plain logits.
 
     logits: (B, K, H, W). deep: further logits of the same shape, for deep supervision. penalty: a scalar for the loss.
     """

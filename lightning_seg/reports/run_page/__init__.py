@@ -150,7 +150,7 @@ def header(
     run: ReportedRun,
     result: ScoredSplit | None,
 ) -> list[tuple[str, str]]:
-    """What the run is, as pairs of name and text."""
+    """The facts of the run, as pairs of name and text."""
     weights = run.facts.get("encoder_weights") or {}
     sittings = run.environment.get("sittings", [])
     known = result.summary.groups_known if result else None
@@ -243,7 +243,7 @@ def _probability_figures(
 
 
 def commands(run: ReportedRun) -> list[str]:
-    """What to type to get this run and its scores again."""
+    """Commands to type to get this run and its scores again."""
     root = run.folder.parent.parent
     shown = os.path.relpath(root) if root.is_relative_to(Path.cwd()) else str(root)
     where = ["--name", run.name]

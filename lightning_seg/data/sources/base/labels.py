@@ -54,5 +54,5 @@ def packed_colour(rgb: int) -> int:
 
 
 def named_value(value: int) -> str:
-    """As a person writes it: ``7`` or ``#ff0000``."""
+    """The label as a person writes it: ``7`` or ``#ff0000``."""
     return f"#{value & 0xFFFFFF:06x}" if value & COLOUR else str(value)

@@ -54,7 +54,7 @@ class Pairs:
         self.groups = self.find_groups()
 
     def find_files(self, place: Path) -> Files:
-        """What ``read`` opens for each id, image and mask first; ``place`` is the root."""
+        """The files that ``read`` opens for each id, image and mask first; ``place`` is the root."""
         images, masks = self.find_layout(place)
         return dict(pair_files(images, masks, aside=self.aside))
 
@@ -74,11 +74,11 @@ class Pairs:
 
     @property
     def left_aside(self) -> list[str]:
-        """What of the folders is not used, in words."""
+        """The unused parts of the folders, in words."""
         return self.aside.sentences()
 
     def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
+        """The files that ``read`` opens."""
         return self._files[id]
 
     def read(self, id: str) -> Sample:

@@ -335,7 +335,7 @@ def _in_threads(
 
 
 def _state(files: Sequence[Path]) -> str:
-    """Which files, and in which state, as ``<digest>-<digest>``."""
+    """The files and their state, as ``<digest>-<digest>``."""
     stats = [path.stat() for path in files]
     places = [str(path.absolute()) for path in files]
     state = [(each.st_size, each.st_mtime_ns) for each in stats]

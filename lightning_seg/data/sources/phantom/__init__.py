@@ -49,7 +49,7 @@ def _at_least(name: str, value: int, least: int) -> None:
 
 
 class Phantom:
-    """What the two phantoms share: images by number, rendered when read; nothing lies on disk.
+    """The common part of both phantoms: images by number, rendered when read; nothing lies on disk.
 
     Args:
         root: is ignored.

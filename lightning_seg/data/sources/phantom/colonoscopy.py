@@ -222,7 +222,7 @@ def _debris(
     image: Field,
     light: Field,
 ) -> Field:
-    """What is no polyp and may look like one: flat brownish residue, bubbles with a bright rim."""
+    """Distractors, which are no polyp and may look like one: flat brownish residue, bubbles with a bright rim."""
     x, y = grid
     size = len(x)
     for _ in range(rng.poisson(0.8)):
