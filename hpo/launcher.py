@@ -1,4 +1,5 @@
-"""Starts the workers of one machine, looks after them and after the queue, and shows how the study goes."""
+"""Starts the workers of one machine, looks after them and after the queue, and shows how the study
+goes."""
 
 import json
 import os
@@ -24,7 +25,8 @@ ROUND = 0.5  # seconds between two looks
 
 
 def environment(slot: WorkerSlot) -> dict[str, str]:
-    """The environment of a worker. A trial is no task of the Slurm job, or process of the group, that this launcher may be one of."""
+    """The environment of a worker. A trial is no task of the Slurm job, or process of the group,
+    that this launcher may be one of."""
     foreign = ("SLURM_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "NODE_RANK")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     paths = [str(Path(hpo.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
@@ -53,7 +55,8 @@ class Launcher:
     _workers: list[_Place] = field(default_factory=list)
 
     def run(self) -> optuna.Study:
-        """Work until the queue is done, the time is over, or a signal comes; then the workers have ended too."""
+        """Work until the queue is done, the time is over, or a signal comes; then the workers have
+        ended too."""
         study = optuna.load_study(
             study_name=self.name,
             storage=open_storage(self.storage, stop=lambda: bool(self.stopping)),
@@ -87,7 +90,8 @@ class Launcher:
                 time.sleep(ROUND)
 
     def _start_workers(self, done: bool) -> None:
-        """Start those that are not there, unless all is done; those that ended by themselves have nothing left to do."""
+        """Start those that are not there, unless all is done; those that ended by themselves have
+        nothing left to do."""
         for place in self._workers:
             code = place.process.poll() if place.process else None
             if place.process is None and place.restarts == 0 and not done:

@@ -93,7 +93,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_overrides(fixed: Sequence[str]) -> None:
-    """Refuse bad overrides: what the engine itself sets cannot be overridden; options must look like options."""
+    """Refuse bad overrides: what the engine itself sets cannot be overridden; options must look
+    like options."""
     for part in fixed:
         key = part.partition("=")[0].lstrip("-")
         short = re.match(r"-[a-zA-Z]", part)  # not a negative number
@@ -176,7 +177,8 @@ def make_spec(options: argparse.Namespace, fixed: list[str], name: str, storage:
 
 
 def _replicas(seeds: int, folds: int) -> dict[str, list[str]]:
-    """The arguments that differ between the runs of one trial, by name; none where there is one run."""
+    """The arguments that differ between the runs of one trial, by name; none where there is one
+    run."""
     if seeds > 1 and folds > 1:
         raise InputError("a trial takes --seeds-per-trial or --folds-per-trial, not both.")
     found = (
@@ -191,7 +193,8 @@ def _replicas(seeds: int, folds: int) -> dict[str, list[str]]:
 
 
 def _best_of(study: str | None, storage: str, number: int) -> list[dict[str, Any]]:
-    """The parameters of the best trials of another study in the same storage, or in a journal of its own."""
+    """The parameters of the best trials of another study in the same storage, or in a journal of
+    its own."""
     if study is None:
         return []
     path = Path(study)

@@ -1,8 +1,10 @@
-"""The trials of a study as a queue: which are to be run, who runs them, what becomes of those whose process died.
+"""The trials of a study as a queue: which are to be run, who runs them, what becomes of those whose
+process died.
 
-Every trial, of a search and of a sweep, is queued under a *slot* and an *attempt* (user attributes). A slot is done once an
-attempt is complete or pruned, or has failed for good; until then the queue holds one further attempt. What is missing is derived
-from the trials alone, so any process may fill the queue at any time, and nothing is lost when one dies. Where two do so at once,
+Every trial, of a search and of a sweep, is queued under a *slot* and an *attempt* (user
+attributes). A slot is done once an attempt is complete or pruned, or has failed for good; until
+then the queue holds one further attempt. What is missing is derived from the trials alone, so any
+process may fill the queue at any time, and nothing is lost when one dies. Where two do so at once,
 the attempt that was queued first counts and the other is marked a duplicate.
 """
 
@@ -72,7 +74,8 @@ def missing(spec: StudySpec, trials: Iterable[FrozenTrial]) -> list[QueueItem]:
 
 
 def _again(trial: FrozenTrial, retries: int) -> bool:
-    """Tell whether a failed trial is to be run again: where it was interrupted always, where its process died ``retries`` times."""
+    """Tell whether a failed trial is to be run again: where it was interrupted always, where its
+    process died ``retries`` times."""
     again = trial.user_attrs.get("again")
     allowed = again == "interrupted" or (again == "died" and trial.user_attrs["deaths"] < retries)
     return trial.state == TrialState.FAIL and allowed
@@ -117,11 +120,13 @@ def stalled(spec: StudySpec, study: optuna.Study) -> bool:
 
 
 def claim(study: optuna.Study, slots: Collection[int], launcher: str = "") -> Trial | None:
-    """Take the next trial of the queue in one of ``slots``, which is then this worker's; None where none is waiting.
+    """Take the next trial of the queue in one of ``slots``, which is then this worker's; None where
+    none is waiting.
 
     ``launcher`` is the `identity` of the process that started this worker.
 
-    `Study.ask` would make up a further trial where the last one has just been taken by another worker.
+    `Study.ask` would make up a further trial where the last one has just been taken by another
+    worker.
     """
     study._thread_local.cached_all_trials = (
         None  # as `ask` does: the sampler is to see what there is now
@@ -141,7 +146,8 @@ def claim(study: optuna.Study, slots: Collection[int], launcher: str = "") -> Tr
 
 
 def _is_duplicate(study: optuna.Study, frozen: FrozenTrial) -> bool:
-    """Tell whether the same attempt was queued before, or its slot has a result; then the trial is put aside."""
+    """Tell whether the same attempt was queued before, or its slot has a result; then the trial is
+    put aside."""
     mine = frozen.user_attrs
     for other in study.get_trials(deepcopy=False):
         theirs = other.user_attrs
@@ -192,7 +198,7 @@ def finish(
 def _last_value(
     study: optuna.Study, trial: FrozenTrial | Trial, state: TrialState
 ) -> list[float] | None:
-    """The fields of the end: as Optuna has it, the value of a pruned trial is the latest one by the way."""
+    """The value to enter: as Optuna has it, that of a pruned trial is the latest one by the way."""
     if state != TrialState.PRUNED:
         return None
     last = study._storage.get_trial(trial._trial_id).intermediate_values
@@ -200,7 +206,8 @@ def _last_value(
 
 
 class SilenceWatch:
-    """Tells what has not changed for ``grace`` seconds of looking, by this process's clock alone."""
+    """Tells what has not changed for ``grace`` seconds of looking, by this process's clock
+    alone."""
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
@@ -226,7 +233,8 @@ class SilenceWatch:
 def tend(study: optuna.Study, spec: StudySpec, watch: SilenceWatch) -> None:
     """One round of the janitor: fail the trials of dead workers, and fill the queue.
 
-    What another machine is to queue, as it began the study or ran the attempt before, is left to it for a while.
+    What another machine is to queue, as it began the study or ran the attempt before, is left to it
+    for a while.
     """
     watch.look()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -263,7 +271,8 @@ def _is_orphaned(trial: FrozenTrial) -> bool:
 
 @cache
 def host() -> str:
-    """This machine, for as long as it runs, and in it this set of process ids: a container has its own."""
+    """This machine, for as long as it runs, and in it this set of process ids: a container has its
+    own."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     space = Path("/proc/self/ns/pid")
     parts = [socket.gethostname(), boot.read_text(encoding="utf-8")[:8] if boot.is_file() else ""]
@@ -273,7 +282,8 @@ def host() -> str:
 
 
 def identity(pid: int | None = None) -> str:
-    """A process, by default this one: machine, process id, and when it started, as ids are used again."""
+    """A process, by default this one: machine, process id, and when it started, as ids are used
+    again."""
     pid = pid or os.getpid()
     return f"{host()} {pid} {_started(pid)}"
 

@@ -1,4 +1,5 @@
-"""What a recipe with overrides says, without a run: the keys and values of a study are checked before its first trial."""
+"""What a recipe with overrides says, without a run: the keys and values of a study are checked
+before its first trial."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,8 @@ def try_fit(args: Sequence[str]) -> DryRun:
 
 
 def dry_run(recipe: str, args: Sequence[str]) -> dict[str, Any]:
-    """Every key of ``fit -c recipe args`` with its value, dotted; InputError where one does not work."""
+    """Every key of ``fit -c recipe args`` with its value, dotted; InputError where one does not
+    work."""
     return try_fit(["-c", recipe, *args]).values
 
 

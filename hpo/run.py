@@ -1,4 +1,5 @@
-"""``python -m hpo run``: tune a recipe over a search space, one worker process per GPU or share of the cores."""
+"""``python -m hpo run``: tune a recipe over a search space, one worker process per GPU or share of
+the cores."""
 
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def main(args: list[str]) -> None:
 
 
 def _show(spec: StudySpec, name: str) -> None:
-    """Tell what would be run: the commands of the trials whose parameters are known, the rest in words."""
+    """Tell what would be run: the commands of the trials whose parameters are known, the rest in
+    words."""
     print(
         f"study {name!r}: {spec.trials} trials, {spec.sampler} sampler, {spec.pruner} pruner, objective {spec.objective}"
     )

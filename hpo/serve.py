@@ -1,4 +1,5 @@
-"""``python -m hpo serve``: a gRPC server before a storage, so that many workers share its one connection."""
+"""``python -m hpo serve``: a gRPC server before a storage, so that many workers share its one
+connection."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""How many trials run at once on this machine, and what each may use: GPUs and a share of the cores."""
+"""How many trials run at once on this machine, and what each may use: GPUs and a share of the
+cores."""
 
 import os
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ def slots(workers: str, per_gpu: int = 1, devices: int = 1) -> list[WorkerSlot]:
     """The places of this machine.
 
     Args:
-        workers: auto or a number; with GPUs, auto is ``per_gpu`` for each ``devices`` of them, else one.
+        workers: auto or a number; with GPUs, auto is ``per_gpu`` for each ``devices`` of them, else
+            one.
         per_gpu: trials on each GPU.
         devices: GPUs (processes on the CPU) of each trial.
     """

@@ -1,4 +1,5 @@
-"""Search spaces: dotted keys of the command line with their ranges, read from YAML, checked, sampled, and turned into overrides.
+"""Search spaces: dotted keys of the command line with their ranges, read from YAML, checked,
+sampled, and turned into overrides.
 
 model.lr: {float: [1.0e-5, 1.0e-2], log: true}
 data.batch_size: {int: [8, 32], step: 8}
@@ -27,7 +28,8 @@ _KINDS = ("float", "int", "categorical")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One dimension of a space; ``condition`` maps other keys to the values under which it exists."""
+    """One dimension of a space; ``condition`` maps other keys to the values under which it
+    exists."""
 
     key: str
     distribution: BaseDistribution
@@ -54,7 +56,8 @@ def read_space(path: str | Path) -> dict[str, Any]:
 
 
 def parameters(space: Mapping[str, Any]) -> list[Parameter]:
-    """Every dimension, those that others depend on first; InputError where the space contradicts itself."""
+    """Every dimension, those that others depend on first; InputError where the space contradicts
+    itself."""
     found = {key: _parameter(key, entry) for key, entry in space.items()}
     for key in found:
         for other in found:
@@ -137,7 +140,8 @@ def _is_number(value: Any, kind: str) -> bool:
 
 
 def _name(choice: Any) -> Any:
-    """Optuna's choices are scalars: a list or dictionary stands as JSON, which the command line reads as it is."""
+    """Optuna's choices are scalars: a list or dictionary stands as JSON, which the command line
+    reads as it is."""
     return (
         choice
         if choice is None or isinstance(choice, bool | int | float | str)
@@ -159,7 +163,8 @@ def _check_condition(parameter: Parameter, found: Mapping[str, Parameter]) -> No
 
 
 def suggest(trial: Trial, space: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of one trial: key -> value. ``base`` holds what conditions may ask of keys outside the space."""
+    """Values of one trial: key -> value. ``base`` holds what conditions may ask of keys outside the
+    space."""
     values: dict[str, Any] = {}
     for parameter in parameters(space):
         known = {**base, **values}
@@ -172,7 +177,8 @@ def suggest(trial: Trial, space: Mapping[str, Any], base: Mapping[str, Any]) -> 
 
 
 def inside(space: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Those values of ``found``, such as the recipe's own or those of another study, that lie inside the space."""
+    """Those values of ``found``, such as the recipe's own or those of another study, that lie
+    inside the space."""
     values = {}
     for parameter in parameters(space):
         value = _name(found.get(parameter.key))  # what is not said is null: the default
@@ -185,7 +191,8 @@ def inside(space: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]
 
 
 def corners(space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Few sets of values in which every choice and every end of a range occurs: for checking them all."""
+    """Few sets of values in which every choice and every end of a range occurs: for checking them
+    all."""
     ends = {p.key: (p, _ends(p.distribution)) for p in parameters(space)}
     for row in range(max(len(values) for _, values in ends.values())):
         yield {
@@ -209,7 +216,8 @@ def _ends(distribution: BaseDistribution) -> list[Any]:
 
 
 def overrides(values: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
-    """``["--model.lr", "0.001", ...]``. A key inside a dictionary, such as model.loss.dice, changes that of ``base``."""
+    """``["--model.lr", "0.001", ...]``. A key inside a dictionary, such as model.loss.dice, changes
+    that of ``base``."""
     found: dict[str, Any] = {}
     for key, value in ((key, _round(value)) for key, value in values.items()):
         outer, (*path, last) = ".".join(key.split(".")[:2]), key.split(".")[2:] or [""]
@@ -232,12 +240,14 @@ def flags(values: Mapping[str, Any]) -> list[str]:
 
 
 def _round(value: Any) -> Any:
-    """A number without its last digits, which are those of a step that binary numbers cannot hold: 0.7000000000000001."""
+    """A number without its last digits, which are those of a step that binary numbers cannot hold:
+    0.7000000000000001."""
     return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as dotted keys, of its dictionaries too: {"model": {"lr": 1}} -> model, model.lr."""
+    """A nested configuration as dotted keys, of its dictionaries too: {"model": {"lr": 1}} ->
+    model, model.lr."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         flat[f"{prefix}{key}"] = value

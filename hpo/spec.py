@@ -38,15 +38,17 @@ class StudySpec:
         start: parameters of the first trials, as far as they are given; the sampler draws the rest.
         base: what the recipe says, dotted: for conditions and for keys inside of its dictionaries.
         objective: a validation score; ``minimize``: a cost beside it, gmacs or latency.
-        replicas: runs of each trial, which is then judged by their mean: name -> overrides, of a seed or a fold.
+        replicas: runs of each trial, which is then judged by their mean: name -> overrides, of a
+            seed or a fold.
         retries: how often a trial whose process died is run again.
         patience: the study ends after so many trials in a row without improvement.
         grace: seconds of silence after which a worker on another machine counts as dead.
         maximum: GiB of memory above which a trial is infeasible.
         devices: GPUs (processes on the CPU) of each trial.
         test: score the best checkpoint on the test split after training; only sweeps do.
-        function: ``module:name`` called in place of a training, with the parameters and a function ``report(step, value)``
-            that says whether to stop. For tests and measurements of the engine.
+        function: ``module:name`` called in place of a training, with the parameters and a function
+            ``report(step, value)`` that says whether to stop. For tests and measurements of the
+            engine.
     """
 
     recipe: str
@@ -88,13 +90,15 @@ class StudySpec:
 
     @classmethod
     def load(cls, text: str) -> "StudySpec":
-        """The study of that JSON; fields that another version of this project wrote are left out."""
+        """The study of that JSON; fields that another version of this project wrote are left
+        out."""
         known = {f.name for f in fields(cls)}
         content = {key: value for key, value in json.loads(text).items() if key in known}
         return cls(**content | {"points": [SweepPoint(**point) for point in content["points"]]})
 
     def resumed(self, other: "StudySpec", study: str) -> "StudySpec":
-        """This study, grown by what ``other`` adds; InputError where the two are not the same study."""
+        """This study, grown by what ``other`` adds; InputError where the two are not the same
+        study."""
         for name in (f.name for f in fields(self) if f.name not in FREE):
             if getattr(self, name) != getattr(other, name):
                 raise InputError(_changed(study, name, getattr(self, name), getattr(other, name)))

@@ -1,6 +1,8 @@
-"""Where a study is kept: a journal file beside its runs, or a database. Both outlive kill -9, a full disk and a restart.
+"""Where a study is kept: a journal file beside its runs, or a database. Both outlive kill -9, a
+full disk and a restart.
 
-Storage is a path (a journal file), ``postgresql://user@host/database``, ``sqlite:///file`` or ``grpc://host:port``.
+Storage is a path (a journal file), ``postgresql://user@host/database``, ``sqlite:///file`` or
+``grpc://host:port``.
 """
 
 import fcntl
@@ -28,9 +30,11 @@ _log = logging.getLogger("hpo")
 
 
 class _Flock(BaseJournalFileLock):
-    """A lock that the kernel takes from a dead process (Optuna's own ones stay for 30 seconds after kill -9).
+    """A lock that the kernel takes from a dead process (Optuna's own ones stay for 30 seconds after
+    kill -9).
 
-    Who gets it drops a half-written last line, which a full disk or kill -9 leaves and after which nothing could be read.
+    Who gets it drops a half-written last line, which a full disk or kill -9 leaves and after which
+    nothing could be read.
     """
 
     def __init__(self, path: str) -> None:
@@ -61,7 +65,8 @@ class StorageAwayError(InputError):
 
 
 class _Patient:
-    """A storage whose every call is tried again while the database is away or the disk is full, for `PATIENCE` seconds.
+    """A storage whose every call is tried again while the database is away or the disk is full, for
+    `PATIENCE` seconds.
 
     ``stop`` says whether the process is to end, with which its patience does too.
     """
@@ -81,7 +86,8 @@ class _Patient:
 
 
 def _patiently(call: Callable[[], Any], stop: Callable[[], bool]) -> Any:
-    """The result of ``call``, which is repeated while the storage is away; answers such as "no such study" are errors at once."""
+    """The result of ``call``, which is repeated while the storage is away; answers such as "no such
+    study" are errors at once."""
     end, pause, told = time.monotonic() + PATIENCE, 0.1, False
     while True:
         try:
@@ -105,7 +111,8 @@ def _patiently(call: Callable[[], Any], stop: Callable[[], bool]) -> Any:
 
 
 def _away(error: Exception) -> bool:
-    """Tell whether the storage could not be spoken to, as against an answer such as "no such study"."""
+    """Tell whether the storage could not be spoken to, as against an answer such as "no such
+    study"."""
     library = type(error).__module__.partition(".")[0]
     return isinstance(error, OSError | StorageInternalError) or library in (
         "sqlalchemy",
@@ -119,7 +126,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def resolve(storage: str | Path | None, runs: Path, study: str) -> str:
-    """The one name of a storage that every process can use: a URL, or the absolute path of a journal file."""
+    """The one name of a storage that every process can use: a URL, or the absolute path of a
+    journal file."""
     if storage is None:
         return str((runs / study / "study.journal").resolve())
     text = str(storage)
@@ -144,7 +152,8 @@ def shown(storage: str) -> str:
 def open_storage(
     storage: str, create: bool = False, stop: Callable[[], bool] = lambda: False
 ) -> BaseStorage:
-    """The storage of that name; InputError where it cannot be reached. ``create`` makes the folder of a journal."""
+    """The storage of that name; InputError where it cannot be reached. ``create`` makes the folder
+    of a journal."""
     try:
         return _Patient(_made_once(storage, create), stop)  # type: ignore[return-value]
     except InputError:
@@ -157,7 +166,8 @@ def open_storage(
 
 
 def _made_once(storage: str, create: bool) -> BaseStorage:
-    """Two processes that make the tables of a database at once hinder each other: the second look finds them."""
+    """Two processes that make the tables of a database at once hinder each other: the second look
+    finds them."""
     for _ in range(5):
         try:
             return _open(storage, create)

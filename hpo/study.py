@@ -19,7 +19,8 @@ from lightning_seg.errors import InputError
 
 
 def open_study(spec: StudySpec, storage: str, name: str) -> optuna.Study:
-    """The study, new or grown by what ``spec`` adds; InputError where there is another one of that name."""
+    """The study, new or grown by what ``spec`` adds; InputError where there is another one of that
+    name."""
     opened = open_storage(storage, create=True)
     old_runs = sorted(Path(spec.runs).glob("trial_*"))
     try:
@@ -46,7 +47,8 @@ def open_study(spec: StudySpec, storage: str, name: str) -> optuna.Study:
 
 
 def _spec_of(study: optuna.Study) -> StudySpec | None:
-    """None where whoever created the study died before it could say what it is; another may be about to."""
+    """None where whoever created the study died before it could say what it is; another may be
+    about to."""
     for _ in range(20):
         if "spec" in study.user_attrs:
             return load_spec(study)

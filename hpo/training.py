@@ -1,4 +1,5 @@
-"""The training of a trial: ordinary runs through the ordinary command line, watched by one callback."""
+"""The training of a trial: ordinary runs through the ordinary command line, watched by one
+callback."""
 
 import importlib.util
 import multiprocessing

@@ -1,4 +1,5 @@
-"""What a worker and the process of a trial say to each other: the job, values by the way, the result."""
+"""What a worker and the process of a trial say to each other: the job, values by the way, the
+result."""
 
 import json
 from dataclasses import asdict, dataclass, field

@@ -40,7 +40,8 @@ def main(job: TrialJob, connection: Connection, lifeline: Connection) -> None:
 
 
 def _end_with(lifeline: Connection) -> None:
-    """Wait for the worker's end of the pipe to close, then end this process and its own ones at once."""
+    """Wait for the worker's end of the pipe to close, then end this process and its own ones at
+    once."""
     try:
         lifeline.recv_bytes()
     except EOFError:

@@ -17,7 +17,8 @@ COSTS = ("gmacs", "latency")
 
 
 def make_sampler(spec: StudySpec, seed: int) -> samplers.BaseSampler:
-    """The sampler of one worker; ``seed`` differs between workers and starts, else they would all draw the same."""
+    """The sampler of one worker; ``seed`` differs between workers and starts, else they would all
+    draw the same."""
     conditional = any(parameter.condition for parameter in parameters(spec.space or {}))
     match spec.sampler:
         case "tpe":
@@ -71,7 +72,8 @@ def make_job(spec: StudySpec, trial: Trial) -> TrialJob:
 
 
 def trial_arguments(spec: StudySpec, slot: int, own: list[str]) -> list[str]:
-    """The arguments of `fit` in the trial of that slot; ``own`` are the overrides from its parameters."""
+    """The arguments of `fit` in the trial of that slot; ``own`` are the overrides from its
+    parameters."""
     if spec.points:
         own = [*spec.points[slot].args, "--seed_everything", str(spec.points[slot].seed)]
     return [
@@ -102,7 +104,8 @@ def _name(slot: int) -> str:
 
 
 def shared_arguments(spec: StudySpec) -> list[str]:
-    """The arguments of every trial: how many devices, and to keep the epoch that the objective likes best."""
+    """The arguments of every trial: how many devices, and to keep the epoch that the objective
+    likes best."""
     devices = [
         "--trainer.devices",
         str(spec.devices),

@@ -1,4 +1,5 @@
-"""Whether the encoder weights that trainings would start from are to be had: a launch says so before it begins."""
+"""Whether the encoder weights that trainings would start from are to be had: a launch says so
+before it begins."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +32,8 @@ def weights_lines(configurations: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def starting_encoder(config: Mapping[str, Any]) -> str:
-    """The timm encoder whose ImageNet weights a configuration starts from; empty where there is none."""
+    """The timm encoder whose ImageNet weights a configuration starts from; empty where there is
+    none."""
     if not config.get("model.pretrained"):
         return ""
     options = (config.get("model.options") or {}) | {"encoder": config.get("model.encoder")}

@@ -1,10 +1,12 @@
-"""A worker: takes trials from the queue of a study, one at a time, and runs each in a process of its own.
+"""A worker: takes trials from the queue of a study, one at a time, and runs each in a process of
+its own.
 
     python -c 'from hpo.worker import start; start()' '{"storage": ..., "study": ..., "number": 0, "end": null, "only": null}'
 
 ``end``: seconds since 1970 after which no trial is started; ``only``: a glob of points of a sweep.
 
-It ends when the queue is done, on SIGTERM (its trial goes back to the queue), or when its launcher is gone.
+It ends when the queue is done, on SIGTERM (its trial goes back to the queue), or when its launcher
+is gone.
 """
 
 import json
@@ -215,6 +217,7 @@ def main(args: list[str]) -> None:
 
 
 def start() -> None:
-    """The worker as a process. It has no main module, for each trial's process would import that anew."""
+    """The worker as a process. It has no main module, for each trial's process would import that
+    anew."""
     with one_sentence():
         main(sys.argv[1:])

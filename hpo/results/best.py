@@ -1,4 +1,5 @@
-"""``python -m hpo best``: the trial that a study chose, with its interval, and its parameters beside the recipe's."""
+"""``python -m hpo best``: the trial that a study chose, with its interval, and its parameters
+beside the recipe's."""
 
 from typing import Any
 
@@ -12,7 +13,8 @@ from lightning_seg.tables import Table
 
 
 def main(args: list[str]) -> None:
-    """Tell of the study and of its best trial, which is validated once more for its table of images."""
+    """Tell of the study and of its best trial, which is validated once more for its table of
+    images."""
     parser = OptionParser(prog="python -m hpo best", description=__doc__)
     add_outcome_options(parser)
     options = parser.parse_args(args)
@@ -79,7 +81,8 @@ def caution(outcome: Outcome, trial: FrozenTrial) -> str:
 
 
 def changes(outcome: Outcome, trial: FrozenTrial) -> dict[str, tuple[Any, Any]]:
-    """key -> the trial's value and the recipe's (with the overrides of the study), None where it has none."""
+    """key -> the trial's value and the recipe's (with the overrides of the study), None where it
+    has none."""
     return {key: (value, outcome.spec.base.get(key)) for key, value in trial.params.items()}
 
 

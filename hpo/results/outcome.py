@@ -31,7 +31,8 @@ class Outcome:
     """A study of trials over a search space.
 
     Attributes:
-        runs: the folder of all runs, where the study's own one is looked for if it is not where it was.
+        runs: the folder of all runs, where the study's own one is looked for if it is not where it
+            was.
     """
 
     study: optuna.Study
@@ -45,7 +46,8 @@ class Outcome:
 
     @cached_property
     def front(self) -> list[FrozenTrial]:
-        """The best trials, none of which is better than another in all objectives: by the first objective, best first."""
+        """The best trials, none of which is better than another in all objectives: by the first
+        objective, best first."""
         sign = -1 if self.spec.directions[0] == "maximize" else 1
         front = [trial for trial in self.study.best_trials if "slot" in trial.user_attrs]
         return sorted(front, key=lambda trial: (sign * trial.values[0], trial.user_attrs["slot"]))
@@ -93,7 +95,8 @@ def name_of(trial: FrozenTrial) -> str:
 
 
 def add_outcome_options(parser: argparse.ArgumentParser, place: bool = True) -> None:
-    """Add the options that name study and trial; ``place``: also the options that say where studies are."""
+    """Add the options that name study and trial; ``place``: also the options that say where studies
+    are."""
     if place:
         parser.add_argument("--study", help="its name (default: the only one there is)")
         parser.add_argument(
@@ -148,7 +151,8 @@ def _study_name(name: str | None, storage: str | None, runs: Path) -> str:
 
 @dataclass(frozen=True)
 class Validation:
-    """A score of the best epochs of a trial's runs, with its 95 % interval (nan where the runs have other images)."""
+    """A score of the best epochs of a trial's runs, with its 95 % interval (nan where the runs have
+    other images)."""
 
     value: float
     low: float
@@ -164,7 +168,8 @@ class Validation:
 
 
 def validation(folders: Sequence[Path], objective: str) -> Validation:
-    """The objective (Dice where that is the loss) of a trial's runs, over the images of the validation split."""
+    """The objective (Dice where that is the loss) of a trial's runs, over the images of the
+    validation split."""
     tables = [ScoreTable.read(validated(folder)) for folder in folders]
     parts = [objective_statistic(objective, [table]) for table in tables]
     convention = convention_of(objective, tables[0].classes)[1]
@@ -185,7 +190,8 @@ def validation(folders: Sequence[Path], objective: str) -> Validation:
 
 
 def validated(folder: Path) -> Path:
-    """The validation's table of the best checkpoint of a run; it is scored where that was not done before."""
+    """The validation's table of the best checkpoint of a run; it is scored where that was not done
+    before."""
     checkpoint = find_checkpoint(folder, "best")
     content = read_checkpoint(checkpoint)
     size = content["datamodule_hyper_parameters"].get("size") or "native"
@@ -201,7 +207,8 @@ def validated(folder: Path) -> Path:
 
 
 def convention_of(objective: str, classes: Sequence[str]) -> tuple[str, str, list[str]]:
-    """Score, convention and classes of an objective: ``val/dice_image_liver`` -> dice, image, [liver].
+    """Score, convention and classes of an objective: ``val/dice_image_liver`` -> dice, image,
+    [liver].
 
     ``val/loss`` is no score of images: the Dice stands in for it.
     """
@@ -216,7 +223,8 @@ def convention_of(objective: str, classes: Sequence[str]) -> tuple[str, str, lis
 
 
 def objective_statistic(objective: str, tables: Sequence[ScoreTable]) -> Statistic:
-    """The objective of one table per seed, over the same images: its mean over seeds and classes, as it was logged."""
+    """The objective of one table per seed, over the same images: its mean over seeds and classes,
+    as it was logged."""
     score, convention, classes = convention_of(objective, tables[0].classes)
     parts = [statistic(tables, name, score, convention) for name in classes]
     return Statistic(np.concatenate([part.sums for part in parts], axis=1), parts[0].form)

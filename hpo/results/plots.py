@@ -1,4 +1,5 @@
-"""``python -m hpo plot``: pictures of a study, as PNG and as one HTML page that needs no network."""
+"""``python -m hpo plot``: pictures of a study, as PNG and as one HTML page that needs no
+network."""
 
 from collections.abc import Callable, Iterator
 from html import escape

@@ -1,4 +1,5 @@
-"""``python -m hpo repeat``: whether tuning helped. The tuned and the untuned recipe under the same new seeds, each tested once."""
+"""``python -m hpo repeat``: whether tuning helped. The tuned and the untuned recipe under the same
+new seeds, each tested once."""
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,8 @@ TUNED, UNTUNED = "tuned", "untuned"
 
 
 def main(args: list[str]) -> None:
-    """Train and test what is not there yet, then compare; the same command goes on after whatever ended it."""
+    """Train and test what is not there yet, then compare; the same command goes on after whatever
+    ended it."""
     options = _parser().parse_args(args)
     if options.seeds < 2:
         raise InputError(
@@ -103,7 +105,8 @@ def spec_of(
 
 
 def tables_of(study: optuna.Study) -> tuple[dict[str, list[ScoreTable]], list[int]]:
-    """The test's tables of both recipes, one for each seed that both have finished; InputError for fewer than two."""
+    """The test's tables of both recipes, one for each seed that both have finished; InputError for
+    fewer than two."""
     spec = load_spec(study)
     done: dict[tuple[str, int], Path] = {}
     for slot, trial in queue.attempts(study.get_trials(deepcopy=False)).items():
@@ -133,7 +136,8 @@ class Difference(NamedTuple):
     classes: tuple[str, ...]
 
     def is_objective(self, objective: str) -> bool:
-        """Tell whether this is the score that was tuned for (of several classes that of the first)."""
+        """Tell whether this is the score that was tuned for (of several classes that of the
+        first)."""
         score, convention, chosen = convention_of(objective, self.classes)
         return (self.score, self.convention, self.class_name) == (score, convention, chosen[0])
 
@@ -153,7 +157,8 @@ def differences(tables: dict[str, list[ScoreTable]]) -> Iterator[Difference]:
 
 
 def verdict(row: Difference, images: int) -> str:
-    """Tell whether tuning helped, in words: by the score that was tuned for. It did where both the images and all seeds say so."""
+    """Tell whether tuning helped, in words: by the score that was tuned for. It did where both the
+    images and all seeds say so."""
     found = row.found
     by_seed = np.subtract(row.tuned, row.untuned)
     sure = (found.low > 0 and (by_seed > 0).all()) or (found.high < 0 and (by_seed < 0).all())

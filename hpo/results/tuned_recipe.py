@@ -26,7 +26,8 @@ MACHINE = (
 
 
 def tuned_content(spec: StudySpec, trial: FrozenTrial) -> dict[str, Any]:
-    """The study's recipe with the overrides of all its trials and of this one; InputError where that recipe has changed."""
+    """The study's recipe with the overrides of all its trials and of this one; InputError where
+    that recipe has changed."""
     recipe = Path(spec.recipe)
     if not recipe.is_file() or digest(recipe) != spec.digest:
         raise InputError(
@@ -49,7 +50,8 @@ def own_overrides(spec: StudySpec, trial: FrozenTrial) -> list[str]:
 
 
 def _keys(args: Sequence[str]) -> Iterator[str]:
-    """``model.loss`` for --model.loss, --model.loss=... and --model.loss.dice: the keys of a recipe have two parts."""
+    """``model.loss`` for --model.loss, --model.loss=... and --model.loss.dice: the keys of a recipe
+    have two parts."""
     for part in args:
         if part.startswith("--"):
             yield ".".join(part[2:].partition("=")[0].split(".")[:2])

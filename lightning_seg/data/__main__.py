@@ -32,7 +32,8 @@ split) or masks seem inverted; 2 bad input"""
 
 
 def main(args: list[str]) -> None:
-    """Run one verb; InputError where its arguments are wrong. ``check`` ends with exit code 1 where it finds a fault."""
+    """Run one verb; InputError where its arguments are wrong. ``check`` ends with exit code 1 where
+    it finds a fault."""
     options = _data_parser().parse_args(args)
     options.run(options)
 

@@ -35,8 +35,9 @@ _NO_WORKERS = "data.num_workers is 0: the GPU waits while each batch is read; gi
 class SegmentationDataModule(LightningDataModule):
     """A data set under a protocol.
 
-    Batches: image (B, C, H, W) uint8, mask (B, K, H, W) uint8 in {0, 1}, index (B,) position in the split, id: list; where the
-    data set has regions, region (B, 1, H, W) uint8: 0 ignored, 1 counted but outside the field of view, 2 inside it.
+    Batches: image (B, C, H, W) uint8, mask (B, K, H, W) uint8 in {0, 1}, index (B,) position in the
+    split, id: list; where the data set has regions, region (B, 1, H, W) uint8: 0 ignored, 1 counted
+    but outside the field of view, 2 inside it.
 
     Args:
         dataset: a name in ``DATASETS``.
@@ -51,18 +52,25 @@ class SegmentationDataModule(LightningDataModule):
         sampling: which training images an epoch visits. None: each once. ``foreground``: images with and without
             foreground equally often; ``groups`` or a column of the table: each group or value equally often.
         batch_size: samples per optimiser step over all devices together.
-        augment: for training images: a preset, a YAML file or a list of transforms (see ``augment``).
-        augment_on: ``workers``, or ``device``: there workers only draw the random numbers (see ``on_device``).
-        copies, online: see ``SegmentationDataset``; 6 and False are UNet-A's 800 -> 4,800 training images.
-        num_workers: loading processes per device; None: one less than the cores, at most 8, and 0 on one or two cores.
+        augment: for training images: a preset, a YAML file or a list of transforms (see
+            ``augment``).
+        augment_on: ``workers``, or ``device``: there workers only draw the random numbers (see
+            ``on_device``).
+        copies, online: see ``SegmentationDataset``; 6 and False are UNet-A's 800 -> 4,800 training
+            images.
+        num_workers: loading processes per device; None: one less than the cores, at most 8, and 0
+            on one or two cores.
         seed: of the order and the augmentation.
         dataset_options: further arguments of the data set's class.
-        cache: a folder for memory-mapped files of the decoded samples, which the next run finds again. None: memory, or
-            where they would take over a quarter of what is available, files in $XDG_CACHE_HOME/lightning_seg.
-        allow_absent_classes: let `fit` train and validate also where a class has no foreground in any image of the
-            training or validation split, so that it is not learned or its scores are undefined.
+        cache: a folder for memory-mapped files of the decoded samples, which the next run finds
+            again. None: memory, or where they would take over a quarter of what is available, files
+            in $XDG_CACHE_HOME/lightning_seg.
+        allow_absent_classes: let `fit` train and validate also where a class has no foreground in
+            any image of the training or validation split, so that it is not learned or its scores
+            are undefined.
 
-    Errors: InputError for an unknown name or an illegal value here, for missing or damaged data in ``setup``.
+    Errors: InputError for an unknown name or an illegal value here, for missing or damaged data in
+    ``setup``.
     """
 
     def __init__(
@@ -168,7 +176,8 @@ class SegmentationDataModule(LightningDataModule):
 
     @property
     def grouped(self) -> bool:
-        """True where patients, sequences, scans or duplicates are known, which splits keep together."""
+        """True where patients, sequences, scans or duplicates are known, which splits keep
+        together."""
         return hasattr(self._kind, "expand") or any(
             group != id for id, group in self.source.groups.items()
         )
@@ -189,9 +198,11 @@ class SegmentationDataModule(LightningDataModule):
         return bool(getattr(self.source, "regions", False))
 
     def ids(self, split: str) -> tuple[str, ...]:
-        """The ids of a split's samples (``train``, ``val``, ``test``), in the order of a batch's ``index``.
+        """The ids of a split's samples (``train``, ``val``, ``test``), in the order of a batch's
+        ``index``.
 
-        Those of the protocol; where these are scans and the samples slices (``expand``), the data set is opened.
+        Those of the protocol; where these are scans and the samples slices (``expand``), the data
+        set is opened.
         """
         if not hasattr(self._kind, "expand"):
             return self.split.ids[split]
@@ -245,7 +256,8 @@ class SegmentationDataModule(LightningDataModule):
         _ = self.source
 
     def setup(self, stage: str) -> None:
-        """Read the splits of the stage; the test split is not opened before ``test`` or ``predict``."""
+        """Read the splits of the stage; the test split is not opened before ``test`` or
+        ``predict``."""
         for split in _STAGES[stage]:
             if not self.split.ids[split]:
                 raise InputError(
@@ -266,7 +278,8 @@ class SegmentationDataModule(LightningDataModule):
                 )
 
     def require_foreground(self) -> None:
-        """InputError where a class is in no image of the training or validation split, unless that is allowed."""
+        """InputError where a class is in no image of the training or validation split, unless that
+        is allowed."""
         if not self.hparams["allow_absent_classes"]:
             for split in _STAGES["fit"]:
                 self._require_foreground(split)

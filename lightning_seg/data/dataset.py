@@ -1,4 +1,5 @@
-"""Samples of a store, their copies and augmentation, and the order in which training visits them."""
+"""Samples of a store, their copies and augmentation, and the order in which training visits
+them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,15 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     Args:
         ids: of the samples; one that stands there several times is changed differently each time.
-        size: (height, width) of every sample; None keeps their own, which must then be the same for all.
-        augmentation: None leaves every item as it was read; one for the device only draws (``draw`` in the item).
-        copies: each image stands so often in the data set: copy ``c`` of image ``i`` at index ``c * len(ids) + i``.
-        online: True: each item is changed anew in each epoch, by the key (epoch, copy, id). False: copy 0 is the
-            original and the others are changed by the key (copy, id), alike in each epoch, as if written to disk.
+        size: (height, width) of every sample; None keeps their own, which must then be the same for
+            all.
+        augmentation: None leaves every item as it was read; one for the device only draws (``draw``
+            in the item).
+        copies: each image stands so often in the data set: copy ``c`` of image ``i`` at index ``c *
+            len(ids) + i``.
+        online: True: each item is changed anew in each epoch, by the key (epoch, copy, id). False:
+            copy 0 is the original and the others are changed by the key (copy, id), alike in each
+            epoch, as if written to disk.
         cache: see ``cache``; None keeps the samples in memory.
     """
 
@@ -71,7 +76,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         """The item ``index`` (of epoch 0) or ``(epoch, index)``.
 
         Returns:
-            image (C, H, W) uint8, mask (K, H, W) uint8 in {0, 1}, index: the position in ``ids``, id; and region (1, H, W)
+            image (C, H, W) uint8, mask (K, H, W) uint8 in {0, 1}, index: the position in ``ids``,
+                id; and region (1, H, W)
             uint8 where the samples have one.
         """
         epoch, item = key if isinstance(key, tuple) else (0, key)
@@ -94,11 +100,13 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     @cached_property
     def contents(self) -> dict[str, Content]:
-        """The content of each sample, or each scan; known from reading them (see ``fingerprint``)."""
+        """The content of each sample, or each scan; known from reading them (see
+        ``fingerprint``)."""
         return contents_of(self._source, self._unique, self.store)
 
     def absent(self, classes: Sequence[str]) -> list[str]:
-        """The classes of which no sample has a counted pixel of foreground; reads until it has met the others."""
+        """The classes of which no sample has a counted pixel of foreground; reads until it has met
+        the others."""
         left = set(range(len(classes)))
         for place in range(len(self.store)):
             mask = _counted(self.store[place])
@@ -140,13 +148,15 @@ def _counted(sample: Sample) -> np.ndarray:
 
 
 def _tensor(array: np.ndarray, stored: np.ndarray) -> torch.Tensor:
-    """(H, W, C) -> (C, H, W), or (H, W) -> (1, H, W), in the same order of the memory, which the store does not share."""
+    """(H, W, C) -> (C, H, W), or (H, W) -> (1, H, W), in the same order of the memory, which the
+    store does not share."""
     array = array.copy() if np.may_share_memory(array, stored) else array
     return torch.from_numpy(np.atleast_3d(array)).permute(2, 0, 1)
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """The batch of items, as torch's own; images stay channels last, as networks want them, so no pixel moves twice."""
+    """The batch of items, as torch's own; images stay channels last, as networks want them, so no
+    pixel moves twice."""
     batch = default_collate([item | {"image": item["image"].permute(1, 2, 0)} for item in items])
     return batch | {"image": batch["image"].permute(0, 3, 1, 2)}
 
@@ -164,9 +174,10 @@ def _distinct(ids: Sequence[str]) -> list[str]:
 class EpochSampler(DistributedSampler[tuple[int, int]]):
     """Keys (epoch, index), shuffled by (seed, epoch) alone.
 
-    Rank r of R takes every R-th key, so that the b-th batches of all ranks hold together the same samples for any R, as
-    long as the global batch is the same. The epoch travels in the key: workers hold no state. Lightning calls
-    ``set_epoch`` and leaves a DistributedSampler in place, also in a run on one device.
+    Rank r of R takes every R-th key, so that the b-th batches of all ranks hold together the same
+    samples for any R, as long as the global batch is the same. The epoch travels in the key:
+    workers hold no state. Lightning calls ``set_epoch`` and leaves a DistributedSampler in place,
+    also in a run on one device.
 
     Args:
         start: an epoch and how many of its keys this rank has had before the run was resumed within it.

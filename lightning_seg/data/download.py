@@ -1,4 +1,5 @@
-"""Fetch a data set from its owners: resumable download, checksums, and what to do where only people can get it."""
+"""Fetch a data set from its owners: resumable download, checksums, and what to do where only people
+can get it."""
 
 import hashlib
 import os
@@ -27,8 +28,8 @@ _CHUNK = 1 << 20
 class Part(NamedTuple):
     """An archive of the owners, and where in the data set's folder its content goes.
 
-    sha256: None where no one has published it; then that of the first download is written beside it, and later ones must
-    have the same.
+    sha256: None where no one has published it; then that of the first download is written beside
+    it, and later ones must have the same.
     """
 
     url: str
@@ -113,10 +114,11 @@ def fetch(
     root: Path | str | None = None,
     progress: bool = True,
 ) -> Path:
-    """Download and extract the data set ``name`` below ``root`` (default: $LIGHTNING_SEG_DATA); its folder.
+    """Download and extract the data set ``name`` below ``root`` (default: $LIGHTNING_SEG_DATA); its
+    folder.
 
-    Nothing is downloaded twice: an archive or folder that is already there is used as it is. InputError with the layout
-    that is expected where only people can get it.
+    Nothing is downloaded twice: an archive or folder that is already there is used as it is.
+    InputError with the layout that is expected where only people can get it.
     """
     if name in BY_HAND:
         reason, layout = BY_HAND[name]
@@ -179,7 +181,8 @@ def download(
     progress: bool = True,
     other_cure: str = "",
 ) -> Path:
-    """Load ``url`` into ``target``, which appears only when it is complete and matches ``sha256`` (hex) where given.
+    """Load ``url`` into ``target``, which appears only when it is complete and matches ``sha256``
+    (hex) where given.
 
     What an interrupted download got stays in ``<target>.part``; the next call goes on from there.
     """

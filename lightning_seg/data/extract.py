@@ -1,4 +1,5 @@
-"""Extract archives that came from elsewhere: nothing outside the target, no links, all or nothing."""
+"""Extract archives that came from elsewhere: nothing outside the target, no links, all or
+nothing."""
 
 import shutil
 import stat
@@ -26,10 +27,12 @@ def extract(
     target: Path,
     check: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Extract a ZIP or TAR into ``target``, which appears only when all is extracted and ``check(folder)`` has raised nothing.
+    """Extract a ZIP or TAR into ``target``, which appears only when all is extracted and
+    ``check(folder)`` has raised nothing.
 
-    A single folder around everything is dropped. InputError for a damaged archive, for a member that would land outside
-    the target, and for a link or device. If another process was faster, its ``target`` is kept.
+    A single folder around everything is dropped. InputError for a damaged archive, for a member
+    that would land outside the target, and for a link or device. If another process was faster, its
+    ``target`` is kept.
     """
     unpack = (
         _extract_zip if zipfile.is_zipfile(archive) or archive.suffix == ".zip" else _extract_tar

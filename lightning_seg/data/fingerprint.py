@@ -1,4 +1,5 @@
-"""Which images these are: a data set, the way it is read, and a digest of the content of each sample.
+"""Which images these are: a data set, the way it is read, and a digest of the content of each
+sample.
 
 A digest is of the decoded image in its own size, before it is brought to that of the network.
 Names, files and folders do not enter it: the same picture has one digest under any name, stored

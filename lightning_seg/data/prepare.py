@@ -1,8 +1,10 @@
-"""A data set written out: images at the network's size, and of the training split alone its augmented copies, as PNG.
+"""A data set written out: images at the network's size, and of the training split alone its
+augmented copies, as PNG.
 
-The folder is one for the data set ``folder``: ``images/``, ``masks/``, ``table.csv`` (which copies belong to one group),
-``protocol.csv`` (which id belongs to which split) and ``data.yaml``, the lines of a recipe that read it. ``manifest.json``
-holds what it was made from. Copies are bit by bit those of ``copies: N, online: false``.
+The folder is one for the data set ``folder``: ``images/``, ``masks/``, ``table.csv`` (which copies
+belong to one group), ``protocol.csv`` (which id belongs to which split) and ``data.yaml``, the
+lines of a recipe that read it. ``manifest.json`` holds what it was made from. Copies are bit by bit
+those of ``copies: N, online: false``.
 """
 
 import csv
@@ -53,7 +55,8 @@ def prepare(
         data: the arguments of `SegmentationDataModule`; ``augment`` is the pipeline of the copies.
         copies: of each training image, itself among them.
 
-    Errors: InputError where the folder holds anything else, or was made with other settings, or cannot be written.
+    Errors: InputError where the folder holds anything else, or was made with other settings, or
+    cannot be written.
     """
     module = SegmentationDataModule(**data, copies=copies, online=False)
     _check_module(module)

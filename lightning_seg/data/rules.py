@@ -1,4 +1,5 @@
-"""Splits that are made from a data set when it is opened, by a rule and a seed: for data without a file of ids.
+"""Splits that are made from a data set when it is opened, by a rule and a seed: for data without a
+file of ids.
 
 * ``auto``, ``auto-<seed>``: 80/10/10 % by group (seed 42), or ``auto``: as the source itself
   assigns its ids, where it does.
@@ -34,7 +35,8 @@ SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def resolve(name: str, kind: type[Any]) -> Split | Rule:
-    """The protocol ``name`` of the data set's class ``kind``: its split, or the rule that makes it from an opened source.
+    """The protocol ``name`` of the data set's class ``kind``: its split, or the rule that makes it
+    from an opened source.
 
     A class may have rules of its own, ``rules: ClassVar[Mapping[str, Rule]]``.
     """

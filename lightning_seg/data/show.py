@@ -1,4 +1,5 @@
-"""Contact sheets of what a network sees: each image as it is read, and as the augmentation of some epochs changes it."""
+"""Contact sheets of what a network sees: each image as it is read, and as the augmentation of some
+epochs changes it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,8 @@ def outlined(
     sample: Sample,
     size: tuple[int, int],
 ) -> np.ndarray:
-    """RGB (H, W, 3) uint8 of ``size`` (height, width): the masks' outlines, and the field of view, beyond which it is dimmed."""
+    """RGB (H, W, 3) uint8 of ``size`` (height, width): the masks' outlines, and the field of view,
+    beyond which it is dimmed."""
     height, width = size
     image = (
         sample.image
@@ -67,7 +69,8 @@ def _draw_outlines(
 
 
 def sheet(rows: list[list[Cell]]) -> np.ndarray:
-    """RGB (H, W, 3): the rows of cells, each cell scaled to a square of its own, with its title above."""
+    """RGB (H, W, 3): the rows of cells, each cell scaled to a square of its own, with its title
+    above."""
     drawn = [np.concatenate([_draw_cell(cell) for cell in row], axis=1) for row in rows]
     return np.concatenate(drawn, axis=0)
 
@@ -100,11 +103,13 @@ def show(
     epochs: range,
     output: Path,
 ) -> tuple[int, int]:
-    """Write the sheet: ``count`` images of a split, evenly spread; of training images one column for each epoch.
+    """Write the sheet: ``count`` images of a split, evenly spread; of training images one column
+    for each epoch.
 
     Args:
         data: the arguments of `SegmentationDataModule`, as under ``data:`` in a recipe.
-        epochs: numbered from 0. Where ``data`` asks for copies the columns are those of the first epoch.
+        epochs: numbered from 0. Where ``data`` asks for copies the columns are those of the first
+            epoch.
         output: a .png or .jpg file.
 
     Returns:

@@ -1,4 +1,5 @@
-"""Which sample belongs to which split: named protocol files, their checks, and group-aware splitters."""
+"""Which sample belongs to which split: named protocol files, their checks, and group-aware
+splitters."""
 
 import csv
 import hashlib
@@ -56,7 +57,8 @@ class Split:
 
     @property
     def leak_sentence(self) -> str:
-        """The samples that are known to stand on both sides; empty where the protocol does not leak."""
+        """The samples that are known to stand on both sides; empty where the protocol does not
+        leak."""
         if not self.leaks:
             return ""
         if not self.pairs:
@@ -134,7 +136,8 @@ def make_split(
     leaks: bool = False,
     origin: str = "",
 ) -> Split:
-    """Put each id where ``assigned`` says; InputError, naming ``origin``, where a split is empty."""
+    """Put each id where ``assigned`` says; InputError, naming ``origin``, where a split is
+    empty."""
     ids = {split: tuple(id for id in assigned if assigned[id] == split) for split in SPLITS}
     empty = [split for split in SPLITS if not ids[split]]
     if empty not in ([], ["train", "val"]):
@@ -220,7 +223,8 @@ def _other_protocol(split: Split, source: Source) -> str:
 
 
 def check(split: Split, source: Source) -> None:
-    """InputError if the source lacks ids of the protocol, or one of its groups stands in two splits undeclared."""
+    """InputError if the source lacks ids of the protocol, or one of its groups stands in two splits
+    undeclared."""
     wanted = [id for ids in split.ids.values() for id in ids]
     missing = sorted(set(wanted) - set(source.ids))
     if missing:
@@ -249,10 +253,11 @@ def group_split(
 ) -> dict[str, tuple[str, ...]]:
     """Divide ids at random, keeping each group whole.
 
-    The sorted ids are shuffled by ``random.Random(seed)``; each id in turn brings its whole group into the first split
-    that has room for it, the splits being filled in the order of ``fractions``. A group too large for every split goes
-    where most room is left, and the last groups go to splits that are still empty. Where all groups are single ids this
-    is the plain shuffle, cut; sizes are exact as long as enough single ids fill the gaps.
+    The sorted ids are shuffled by ``random.Random(seed)``; each id in turn brings its whole group
+    into the first split that has room for it, the splits being filled in the order of
+    ``fractions``. A group too large for every split goes where most room is left, and the last
+    groups go to splits that are still empty. Where all groups are single ids this is the plain
+    shuffle, cut; sizes are exact as long as enough single ids fill the gaps.
 
     Args:
         groups: id -> group.
@@ -283,7 +288,8 @@ def k_fold(
     k: int,
     seed: int,
 ) -> list[tuple[str, ...]]:
-    """``k`` folds of nearly equal size, each group in one fold: shuffled, then the largest group first to the smallest fold."""
+    """``k`` folds of nearly equal size, each group in one fold: shuffled, then the largest group
+    first to the smallest fold."""
     units = _shuffled_groups(groups, seed)
     if not 2 <= k <= len(units):
         raise InputError(

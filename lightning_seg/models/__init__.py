@@ -1,4 +1,5 @@
-"""Networks by name: ``create("attention_unet", encoder="convnext_tiny.fb_in1k")``. See ``frame``."""
+"""Networks by name: ``create("attention_unet", encoder="convnext_tiny.fb_in1k")``. See
+``frame``."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

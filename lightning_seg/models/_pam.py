@@ -1,4 +1,5 @@
-"""What both variants of `PAMUNet` consist of: its attention over all pixels of a level, its step and its decoder."""
+"""What both variants of `PAMUNet` consist of: its attention over all pixels of a level, its step
+and its decoder."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,7 +25,8 @@ Attend = Callable[[int, int, int], nn.Module]  # (query_channels, key_channels, 
 
 
 class LuongAttention(nn.Module):
-    """``A V`` with one head over all pixels of a level, and the variance of ``A`` where ``regularized``, else None.
+    """``A V`` with one head over all pixels of a level, and the variance of ``A`` where
+    ``regularized``, else None.
 
     Args:
         query_channels, key_channels: of the two maps it is called with; ``channels`` of its output.
@@ -72,7 +74,8 @@ class LuongAttention(nn.Module):
         k: Tensor,
         v: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        """``A V`` and R(A), some rows of ``A`` at a time where nobody wants to see it; its gradient computes them again."""
+        """``A V`` and R(A), some rows of ``A`` at a time where nobody wants to see it; its gradient
+        computes them again."""
         number = 1 if self.map.wanted else equal_pieces(*q.shape[:2])
         pieces = q.chunk(number, 1)
         if q.requires_grad and not self.map.wanted and not torch.compiler.is_exporting():
@@ -94,7 +97,8 @@ class LuongAttention(nn.Module):
         k: Tensor,
         v: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Some rows of ``A V``, and the first two moments (2, B) of these rows of ``A`` about ``1 / pixels``."""
+        """Some rows of ``A V``, and the first two moments (2, B) of these rows of ``A`` about ``1 /
+        pixels``."""
         weights = self.map(_NONLINEARITIES[self.nonlinearity](q * self.scale @ k.transpose(1, 2)))
         if not self.regularized:
             return weights @ v, weights.new_zeros(2, len(q))
@@ -104,7 +108,8 @@ class LuongAttention(nn.Module):
         return weights @ v, torch.stack(moments)
 
     def _variance(self, moments: Tensor, pixels: int) -> Tensor:
-        """R(A): of all entries of an image's map, mean over the images; ``moments`` (pieces, 2, B) of equally large pieces."""
+        """R(A): of all entries of an image's map, mean over the images; ``moments`` (pieces, 2, B)
+        of equally large pieces."""
         mean, square = moments.mean(0)
         variance = batch_mean(square - mean.square())
         return variance * pixels**2 if self.scale_free else variance
@@ -119,7 +124,8 @@ def equal_pieces(batch: int, pixels: int) -> int:
 
 
 class PAMStage(nn.Module):
-    """Upsampling, attention, concatenation, inverted residual; beside the map, the variance of its attention."""
+    """Upsampling, attention, concatenation, inverted residual; beside the map, the variance of its
+    attention."""
 
     def __init__(
         self,
@@ -144,7 +150,8 @@ class PAMStage(nn.Module):
 
 
 class PAMDecoder(nn.Module):
-    """Stages from coarse to fine -> their map and, if regularized, ``regularizer`` times their mean variance."""
+    """Stages from coarse to fine -> their map and, if regularized, ``regularizer`` times their mean
+    variance."""
 
     def __init__(
         self, bottleneck: nn.Module, stages: Sequence[PAMStage], regularizer: float

@@ -1,8 +1,10 @@
 """The released code of PAM-UNet, repaired, behind `PAMUNet`'s ``variant="repo"``.
 
-    d_l = IR([u_l + gamma * A V, u_l]), u_l = up(d_{l+1}), A = softmax(Q K')        Q from u_l, K and V from e_l
+    d_l = IR([u_l + gamma * A V, u_l]), u_l = up(d_{l+1}), A = softmax(Q K')
+    Q from u_l, K and V from e_l
 
-Repaired: keys and values at full resolution come from the image, and pixels are kept apart from channels.
+Repaired: keys and values at full resolution come from the image, and pixels are kept apart from
+channels.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,8 @@ from lightning_seg.models.mobile_unet import InvertedResidual
 
 
 class ReleasedEncoder(nn.Module):
-    """Four inverted residuals of stride 2 on the bare image, which is the finest level of the pyramid."""
+    """Four inverted residuals of stride 2 on the bare image, which is the finest level of the
+    pyramid."""
 
     def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -33,7 +36,8 @@ class ReleasedEncoder(nn.Module):
 
 
 class ReleasedSkip(nn.Module):
-    """``up + gamma * A V`` with gamma zero at first; queries from the decoder, keys and values from the encoder."""
+    """``up + gamma * A V`` with gamma zero at first; queries from the decoder, keys and values from
+    the encoder."""
 
     def __init__(self, skip_channels: int, channels: int, attend: Attend) -> None:
         super().__init__()

@@ -1,12 +1,14 @@
-"""Attention U-Net: Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", MIDL 2018.
+"""Attention U-Net: Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", MIDL
+2018.
 
-    a_l = sigmoid(psi(relu(W_g up(d_{l+1}) + W_x e_l)))        d_l = DoubleConv([up(d_{l+1}), a_l * e_l])
+    a_l = sigmoid(psi(relu(W_g up(d_{l+1}) + W_x e_l)))
+    d_l = DoubleConv([up(d_{l+1}), a_l * e_l])
 
-Differs from the paper: 2-D; the gate is the upsampled decoder map (the common 2-D form, and UNet-A's), every level is
-gated, no deep supervision. Over ConvNeXt-T it has the 34,791,706 parameters of UNet-A's best model. `form:
-leejunhyun` as in `unet`. `gate: oktay_grid` is the gate of the authors' code: the coarser map itself, a strided W_x, a
-convolution after it, none at the finest level; without that code's extra convolutions on the bottleneck's gate and
-after each gate.
+Differs from the paper: 2-D; the gate is the upsampled decoder map (the common 2-D form, and
+UNet-A's), every level is gated, no deep supervision. Over ConvNeXt-T it has the 34,791,706
+parameters of UNet-A's best model. `form: leejunhyun` as in `unet`. `gate: oktay_grid` is the gate
+of the authors' code: the coarser map itself, a strided W_x, a convolution after it, none at the
+finest level; without that code's extra convolutions on the bottleneck's gate and after each gate.
 """
 
 from collections.abc import Sequence
@@ -44,7 +46,8 @@ class GatedStage(nn.Module):
 
 
 class GridGate(nn.Module):
-    """The gate of the authors' code: ``W(x * up(sigmoid(psi(relu(theta(x) + phi(g))))))`` with a coarser ``g``.
+    """The gate of the authors' code: ``W(x * up(sigmoid(psi(relu(theta(x) + phi(g))))))`` with a
+    coarser ``g``.
 
     ``theta`` halves the size, ``W`` ends in batch norm.
     """
@@ -66,7 +69,8 @@ class GridGate(nn.Module):
 
 
 class GridGatedStage(UNetStage):
-    """A U-Net step whose skip passes a `GridGate`; what comes from below is the gate before it is upsampled."""
+    """A U-Net step whose skip passes a `GridGate`; what comes from below is the gate before it is
+    upsampled."""
 
     def __init__(
         self,
@@ -84,7 +88,8 @@ class GridGatedStage(UNetStage):
 
 
 class AttentionUNet(Segmenter):
-    """Attention U-Net over any encoder. Arguments as in `UNet`; form ``leejunhyun`` has 34,878,573 parameters.
+    """Attention U-Net over any encoder. Arguments as in `UNet`; form ``leejunhyun`` has 34,878,573
+    parameters.
 
     Args:
         gate: ``common``, or ``oktay_grid``, that of the authors' code.

@@ -1,9 +1,13 @@
-"""U-Net as the host of Dual Cross-Attention: Ates, Mohan, Celik, "Dual Cross-Attention for Medical Image Segmentation", 2023.
+"""U-Net as the host of Dual Cross-Attention: Ates, Mohan, Celik, "Dual Cross-Attention for Medical
+Image Segmentation", 2023.
 
-    e_l = relu(bn(r_l)), r_l = conv(relu(bn(conv(pool(e_{l-1})))))        s = DCA(r)        d_l = DoubleConv([conv(up(d_{l+1})), s_l])
+    e_l = relu(bn(r_l)), r_l = conv(relu(bn(conv(pool(e_{l-1})))))
+    s = DCA(r)
+    d_l = DoubleConv([conv(up(d_{l+1})), s_l])
 
-``skip=None`` is the paper's U-Net without DCA. `unet` takes ``skip="dca"`` too, with its own widths and way up, over any encoder.
-Differs from the paper: without DCA, skips are finished maps; its released code joins the raw sums r there (``raw_skips=True``).
+``skip=None`` is the paper's U-Net without DCA. `unet` takes ``skip="dca"`` too, with its own widths
+and way up, over any encoder. Differs from the paper: without DCA, skips are finished maps; its
+released code joins the raw sums r there (``raw_skips=True``).
 """
 
 from collections.abc import Sequence
@@ -51,7 +55,8 @@ class DCAUNet(Segmenter):
     Args:
         in_channels, num_classes, widths: as in `UNet`.
         skip: see `make_skip`.
-        raw_skips: without a skip module, join maps before their norm and activation, as the released code does.
+        raw_skips: without a skip module, join maps before their norm and activation, as the
+            released code does.
     """
 
     tiny: ClassVar[dict[str, Any]] = {

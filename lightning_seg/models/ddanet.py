@@ -1,11 +1,12 @@
-"""DDANet: Tomar et al., "DDANet: Dual Decoder Attention Network for Automatic Polyp Segmentation", ICPR 2020 workshops.
+"""DDANet: Tomar et al., "DDANet: Dual Decoder Attention Network for Automatic Polyp Segmentation",
+ICPR 2020 workshops.
 
     a_l = Block([up(a_{l+1}), e_l])        s_l = Block([up(s_{l+1}), e_l]) * sigmoid(W a_l)
     logits = W' s_1        penalty = BCE(W'' a_1, grey image)
 
-Differs from the paper: one loss term per output as its code intends (the code crashes): the reconstruction's comes as
-the penalty. Its target is the luma of the image stretched to [0, 1] per image, so that any normalization of the input
-will do.
+Differs from the paper: one loss term per output as its code intends (the code crashes): the
+reconstruction's comes as the penalty. Its target is the luma of the image stretched to [0, 1] per
+image, so that any normalization of the input will do.
 """
 
 from collections.abc import Sequence
@@ -82,7 +83,8 @@ class DDANet(nn.Module):
     Args:
         in_channels, num_classes: as in `UNet`.
         widths: channels of the encoder's levels, fine to coarse; the decoders have half of these.
-        reconstruction: weight of the reconstruction's loss, which is the penalty (paper: 1); 0 leaves it out.
+        reconstruction: weight of the reconstruction's loss, which is the penalty (paper: 1); 0
+            leaves it out.
     """
 
     tiny: ClassVar[dict[str, Any]] = {"widths": (8, 16, 32)}
@@ -123,7 +125,8 @@ class DDANet(nn.Module):
 
 
 def grey(image: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, 1, H, W): luma of three channels, mean of any others, stretched to [0, 1] per image."""
+    """(B, C, H, W) -> (B, 1, H, W): luma of three channels, mean of any others, stretched to [0, 1]
+    per image."""
     weights = LUMA if image.shape[1] == len(LUMA) else (1 / image.shape[1],) * image.shape[1]
     luma = (image.float() * torch.tensor(weights, device=image.device)[:, None, None]).sum(
         1, keepdim=True

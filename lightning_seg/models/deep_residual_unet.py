@@ -3,9 +3,10 @@
     e_l = Res(e_{l-1}), stride 2        d_l = Res([nearest(d_{l+1}), e_l])
     Res(x) = conv(relu(bn(conv(relu(bn(x)))))) + bn(W x)
 
-Differs from the paper: the common Keras form (Tomar's): five levels of 16 to 256 channels instead of four of 64 to
-512, a bridge of two more convolutions; logits, Dice or cross-entropy instead of a squared error. Strided convolutions
-are centred as in torch. `resunet` is UNet-A's form of the same paper over any encoder.
+Differs from the paper: the common Keras form (Tomar's): five levels of 16 to 256 channels instead
+of four of 64 to 512, a bridge of two more convolutions; logits, Dice or cross-entropy instead of a
+squared error. Strided convolutions are centred as in torch. `resunet` is UNet-A's form of the same
+paper over any encoder.
 """
 
 from collections.abc import Sequence
@@ -62,7 +63,8 @@ class ResidualEncoder(nn.Module):
 
 
 class DeepResidualUNet(Segmenter):
-    """ResUNet of its own paper. Arguments as in `UNet`; the output width of a step is that of the level below."""
+    """ResUNet of its own paper. Arguments as in `UNet`; the output width of a step is that of the
+    level below."""
 
     tiny: ClassVar[dict[str, Any]] = {"widths": (4, 8, 16)}
 

@@ -1,10 +1,12 @@
-"""DeepLabv3+: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Segmentation", ECCV 2018.
+"""DeepLabv3+: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic
+Segmentation", ECCV 2018.
 
     a = ASPP(e_16) = W [conv1x1, sep3x3 at rates 12, 24, 36, mean](e_16)
     d = sep3x3 [up4(sep3x3(a)), conv1x1(e_4)]
 
-Differs from the paper: the form of segmentation_models.pytorch: one 3x3 convolution in the decoder (the paper: two),
-dilation only in the encoder's last stage, rates of output stride 8. Bilinear upsampling does not align corners.
+Differs from the paper: the form of segmentation_models.pytorch: one 3x3 convolution in the decoder
+(the paper: two), dilation only in the encoder's last stage, rates of output stride 8. Bilinear
+upsampling does not align corners.
 """
 
 from collections.abc import Sequence
@@ -39,7 +41,8 @@ class SeparableConv(nn.Sequential):
 class MeanBranch(nn.Module):
     """The mean over the map, 1x1 convolution, batch norm, ReLU, everywhere.
 
-    The norm comes after the mean is spread out again: its statistics are the same and it can train on a single image.
+    The norm comes after the mean is spread out again: its statistics are the same and it can train
+    on a single image.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -73,7 +76,8 @@ class ASPP(nn.Module):
 
 
 class DeepLabDecoder(nn.Module):
-    """ASPP on the coarsest map, joined at stride 4 with a narrow copy of the encoder's map there."""
+    """ASPP on the coarsest map, joined at stride 4 with a narrow copy of the encoder's map
+    there."""
 
     def __init__(
         self,
@@ -105,7 +109,8 @@ class DeepLabV3Plus(Segmenter):
 
     Args:
         encoder: timm name; the default is ResNet50.
-        output_stride: of the encoder's last map; None for an encoder that has no such option (and then 32, most often).
+        output_stride: of the encoder's last map; None for an encoder that has no such option (and
+            then 32, most often).
         rates: dilations of the pyramid pooling.
         width, fine_width: channels of the decoder and of the encoder's map at stride 4.
         dropout: rate after the pyramid pooling.

@@ -1,11 +1,14 @@
-"""DoubleU-Net: Jha et al., "DoubleU-Net: A Deep Convolutional Neural Network for Medical Image Segmentation", CBMS 2020.
+"""DoubleU-Net: Jha et al., "DoubleU-Net: A Deep Convolutional Neural Network for Medical Image
+Segmentation", CBMS 2020.
 
     x' = x * sigmoid(W d_1(s, ASPP(v)))        v: VGG-19 of the image x, s its skips; a first U-Net
-    logits = W' d_2([s, s'], ASPP(e))          e: a second encoder, of x', s' its skips; every block ends in squeeze and excitation
+    logits = W' d_2([s, s'], ASPP(e))
+    e: a second encoder, of x', s' its skips; every block ends in squeeze and excitation
 
-Differs from the paper: the form of the Dual Cross-Attention paper, its released code repaired: the first mask has a channel per
-channel of the normalised image, only the second is supervised; ASPP without its pooled branch; VGG-19 from scratch. The skip module
-acts on s before each decoder, the second time on what the first gave, and on s'. Without one, skips are finished maps; the released
+Differs from the paper: the form of the Dual Cross-Attention paper, its released code repaired: the
+first mask has a channel per channel of the normalised image, only the second is supervised; ASPP
+without its pooled branch; VGG-19 from scratch. The skip module acts on s before each decoder, the
+second time on what the first gave, and on s'. Without one, skips are finished maps; the released
 code joins the raw sums there (``raw_skips=True``).
 """
 
@@ -27,7 +30,8 @@ CONVOLUTIONS = (2, 2, 4, 4, 4)  # per level of VGG-19
 
 
 class ConcatASPP(nn.Sequential):
-    """A 1x1 and four dilated 3x3 convolutions side by side, then a 1x1 convolution, each with norm and ReLU."""
+    """A 1x1 and four dilated 3x3 convolutions side by side, then a 1x1 convolution, each with norm
+    and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         kernels = [(1, 0, 1), *((3, rate, rate) for rate in (1, 6, 12, 18))]
@@ -86,7 +90,8 @@ def vgg_encoder(
 def second_encoder(
     in_channels: int, widths: Sequence[int], bottom: int, raw: bool
 ) -> TappedEncoder:
-    """Double convolutions with squeeze and excitation, then an ASPP of ``bottom`` channels at half the size of the last."""
+    """Double convolutions with squeeze and excitation, then an ASPP of ``bottom`` channels at half
+    the size of the last."""
     sizes = enumerate(zip((in_channels, *widths), widths, strict=False))
     levels = [
         double_conv_level(i, o, SqueezeExcite(o, 8), pool=level > 0) for level, (i, o) in sizes
@@ -96,7 +101,8 @@ def second_encoder(
 
 
 class ExcitedStage(nn.Module):
-    """Bilinear upsampling x2 with aligned corners, concatenation behind the skip, double convolution, squeeze and excitation."""
+    """Bilinear upsampling x2 with aligned corners, concatenation behind the skip, double
+    convolution, squeeze and excitation."""
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -112,7 +118,8 @@ class ExcitedStage(nn.Module):
 
 
 class DoubleUNet(nn.Module):
-    """DoubleU-Net. Its recipe must use ``normalization: imagenet``: the released code norms the image inside the network.
+    """DoubleU-Net. Its recipe must use ``normalization: imagenet``: the released code norms the
+    image inside the network.
 
     Args:
         in_channels, num_classes: as in `UNet`.
@@ -120,7 +127,8 @@ class DoubleUNet(nn.Module):
         second_widths: channels of the second encoder and, from coarse to fine, of both decoders.
         bottom: channels of both ASPP.
         skip: see `make_skip`.
-        raw_skips: without a skip module, join maps before their norm and activation, as the released code does.
+        raw_skips: without a skip module, join maps before their norm and activation, as the
+            released code does.
     """
 
     tiny: ClassVar[dict[str, Any]] = {

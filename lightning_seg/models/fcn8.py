@@ -1,11 +1,12 @@
-"""FCN-8s: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015.
+"""FCN-8s: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR
+2015.
 
     s_32 = W fc7(fc6(pool5))        s_16 = up2(s_32) + W' pool4        s_8 = up2(s_16) + W'' pool3
     logits = up8(s_8)
 
-Differs from the paper: padding of 1 pixel, and 3 at fc6, so that no map needs cropping (the paper pads the image by
-100); the transposed convolutions start as bilinear interpolation and are all learned; no loading of fc6 and fc7;
-scores of pool3 and pool4 start small at random, not at zero.
+Differs from the paper: padding of 1 pixel, and 3 at fc6, so that no map needs cropping (the paper
+pads the image by 100); the transposed convolutions start as bilinear interpolation and are all
+learned; no loading of fc6 and fc7; scores of pool3 and pool4 start small at random, not at zero.
 """
 
 from typing import Any, ClassVar
@@ -22,7 +23,8 @@ ENCODER = "vgg16"
 
 
 class BilinearUp(nn.ConvTranspose2d):
-    """Transposed convolution to ``factor`` times the size, which starts as bilinear interpolation of each channel."""
+    """Transposed convolution to ``factor`` times the size, which starts as bilinear interpolation
+    of each channel."""
 
     def __init__(self, channels: int, factor: int) -> None:
         super().__init__(channels, channels, 2 * factor, factor, factor // 2, bias=False)

@@ -1,6 +1,8 @@
-"""HRNet: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020 (HRNetV2).
+"""HRNet: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI
+2020 (HRNetV2).
 
-    logits = W relu(bn(W' [h_4, up2(h_8), up4(h_16), up8(h_32)]))        h: the four parallel resolutions
+    logits = W relu(bn(W' [h_4, up2(h_8), up4(h_16), up8(h_32)]))
+    h: the four parallel resolutions
 
 Differs from the paper: nothing known; timm's backbone (``hrnet_w18``, ``w32``, ``w48``), logits
 upsampled x4 bilinearly. Where resolutions are exchanged, timm upsamples coarser maps to the

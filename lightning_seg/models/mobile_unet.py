@@ -1,10 +1,12 @@
-"""Mobile-UNet: Jing et al., "Mobile-Unet: An Efficient CNN for Fabric Defect Detection", Textile Research Journal 2022.
+"""Mobile-UNet: Jing et al., "Mobile-Unet: An Efficient CNN for Fabric Defect Detection", Textile
+Research Journal 2022.
 
-    e_1..e_5 = MobileNetV2(image), e_5 to 1280 channels        d_l = DoubleConv([nearest(d_{l+1}), e_l])
+    e_1..e_5 = MobileNetV2(image), e_5 to 1280 channels
+    d_l = DoubleConv([nearest(d_{l+1}), e_l])
 
-Differs from the paper: the form behind PAM-UNet's Table I (0.85 G multiply-adds at 128 x 128): an ordinary
-convolutional decoder of 256 to 16 channels that goes on to full resolution, and a 3x3 head; any encoder. The
-1280-channel layer starts from scratch.
+Differs from the paper: the form behind PAM-UNet's Table I (0.85 G multiply-adds at 128 x 128): an
+ordinary convolutional decoder of 256 to 16 channels that goes on to full resolution, and a 3x3
+head; any encoder. The 1280-channel layer starts from scratch.
 """
 
 from collections.abc import Sequence
@@ -49,7 +51,8 @@ class ConvNormReLU6(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's: 1x1 to ``expansion`` times the channels, 3x3 depthwise, 1x1 linear; a residual if shapes agree."""
+    """MobileNetV2's: 1x1 to ``expansion`` times the channels, 3x3 depthwise, 1x1 linear; a residual
+    if shapes agree."""
 
     def __init__(
         self,
@@ -73,7 +76,8 @@ class InvertedResidual(nn.Module):
 
 
 class LastLayer(nn.Module):
-    """MobileNetV2's last layer, which timm keeps with the classifier: the coarsest map to ``width`` channels by 1x1."""
+    """MobileNetV2's last layer, which timm keeps with the classifier: the coarsest map to ``width``
+    channels by 1x1."""
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()

@@ -1,11 +1,15 @@
-"""MultiResUNet: Ibtehaz, Rahman, "MultiResUNet: Rethinking the U-Net Architecture for Multimodal Biomedical Image Segmentation", 2020.
+"""MultiResUNet: Ibtehaz, Rahman, "MultiResUNet: Rethinking the U-Net Architecture for Multimodal
+Biomedical Image Segmentation", 2020.
 
-    MultiRes(x) = relu(bn([c_1, c_2, c_3]) + bn(W x)), c_1 = f_1(x), c_2 = f_2(c_1), c_3 = f_3(c_2)        f_i = relu(bn(conv(.)))
-    ResPath: n times x <- relu(bn(conv(x) + W x)), on each skip        d_l = MultiRes([relu(bn(up(d_{l+1}))), path_l(e_l)])
+    MultiRes(x) = relu(bn([c_1, c_2, c_3]) + bn(W x)), c_1 = f_1(x), c_2 = f_2(c_1), c_3 = f_3(c_2)
+    f_i = relu(bn(conv(.)))
+    ResPath: n times x <- relu(bn(conv(x) + W x)), on each skip
+    d_l = MultiRes([relu(bn(up(d_{l+1}))), path_l(e_l)])
 
 The three chained convolutions have 1/6, 1/3 and 1/2 of 1.67 w filters.
-Differs from the paper: the form of the Dual Cross-Attention paper: no norm on the shortcuts of a path nor after the block's sum, norm
-after the transposed convolution. With a skip module that takes raw maps, each path's last norm is dead (``unused``).
+Differs from the paper: the form of the Dual Cross-Attention paper: no norm on the shortcuts of a
+path nor after the block's sum, norm after the transposed convolution. With a skip module that takes
+raw maps, each path's last norm is dead (``unused``).
 """
 
 from collections.abc import Sequence
@@ -24,12 +28,14 @@ SHARES = (0.167, 0.333, 0.5)
 
 
 def filters(width: int) -> list[int]:
-    """The filters of the three convolutions of a block of nominal ``width``; their sum is what it gives out."""
+    """The filters of the three convolutions of a block of nominal ``width``; their sum is what it
+    gives out."""
     return [int(width * 1.67 * share) for share in SHARES]
 
 
 class MultiResBlock(nn.Module):
-    """Three chained 3x3 convolutions side by side, plus a 1x1 shortcut: 3x3, 5x5 and 7x7 fields at the cost of 3x3."""
+    """Three chained 3x3 convolutions side by side, plus a 1x1 shortcut: 3x3, 5x5 and 7x7 fields at
+    the cost of 3x3."""
 
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
@@ -50,7 +56,8 @@ class MultiResBlock(nn.Module):
 
 
 class ResPath(nn.Module):
-    """``length`` residual convolutions, each with norm and ReLU after its sum; ``raw`` gives the last sum."""
+    """``length`` residual convolutions, each with norm and ReLU after its sum; ``raw`` gives the
+    last sum."""
 
     def __init__(
         self,
@@ -93,7 +100,8 @@ class ResPaths(nn.Module):
 
 
 class MultiResStage(nn.Module):
-    """Transposed convolution, norm, ReLU to the width of the skip, concatenation, `MultiResBlock` of that nominal width."""
+    """Transposed convolution, norm, ReLU to the width of the skip, concatenation, `MultiResBlock`
+    of that nominal width."""
 
     def __init__(self, in_channels: int, skip_channels: int) -> None:
         super().__init__()
@@ -113,7 +121,8 @@ class MultiResUNet(Segmenter):
 
     Args:
         in_channels, num_classes: as in `UNet`.
-        widths: nominal widths of the levels, fine to coarse; a block gives out about 1.67 / 1.05 times as many channels.
+        widths: nominal widths of the levels, fine to coarse; a block gives out about 1.67 / 1.05
+            times as many channels.
         skip: see `make_skip`; it follows the paths.
     """
 

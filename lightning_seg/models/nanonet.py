@@ -1,13 +1,15 @@
-"""NanoNet: Jha et al., "NanoNet: Real-Time Polyp Segmentation in Video Capsule Endoscopy and Colonoscopy", CBMS 2021.
+"""NanoNet: Jha et al., "NanoNet: Real-Time Polyp Segmentation in Video Capsule Endoscopy and
+Colonoscopy", CBMS 2021.
 
     d_l = Res([bilinear(d_{l+1}), relu(bn(W e_l))])
     Res(x) = SE(relu(y + shortcut)), y = bn(conv3(relu(bn(conv3(relu(bn(W x)))))))
 
 ``e_l`` are the expansions of MobileNetV2's blocks 1, 3 and 6 and, at full resolution, the image.
 
-Differs from the paper: nothing by default: the released code's shortcut is bn(y), a slip that the published sizes and
-scores contain; ``shortcut: fixed`` is the paper's figure, bn(W x). Padding and norms are Keras', which matters a
-little to timm's ImageNet weights (made with torch's) until they are tuned.
+Differs from the paper: nothing by default: the released code's shortcut is bn(y), a slip that the
+published sizes and scores contain; ``shortcut: fixed`` is the paper's figure, bn(W x). Padding and
+norms are Keras', which matters a little to timm's ImageNet weights (made with torch's) until they
+are tuned.
 """
 
 from collections.abc import Sequence
@@ -37,7 +39,8 @@ VARIANTS = {
 
 
 class ExpansionEncoder(TimmEncoder):
-    """MobileNetV2 up to the expansion of block 6; its pyramid: the image, the expansions of blocks 1, 3 and 6."""
+    """MobileNetV2 up to the expansion of block 6; its pyramid: the image, the expansions of blocks
+    1, 3 and 6."""
 
     def __init__(self, name: str, in_channels: int) -> None:
         super().__init__(
@@ -74,7 +77,8 @@ class ExpansionEncoder(TimmEncoder):
 
 
 class NanoBlock(nn.Module):
-    """The modified residual block: a bottleneck of a quarter of the channels, then squeeze and excitation."""
+    """The modified residual block: a bottleneck of a quarter of the channels, then squeeze and
+    excitation."""
 
     def __init__(self, in_channels: int, out_channels: int, shortcut: str) -> None:
         super().__init__()
@@ -96,7 +100,8 @@ class NanoBlock(nn.Module):
 
 
 class NanoStage(nn.Module):
-    """Bilinear upsampling x2, concatenation with the skip after a 1x1 convolution of its own, a residual block."""
+    """Bilinear upsampling x2, concatenation with the skip after a 1x1 convolution of its own, a
+    residual block."""
 
     def __init__(
         self, in_channels: int, skip_channels: int, out_channels: int, shortcut: str
@@ -137,7 +142,8 @@ class NanoNet(Segmenter):
 
     Args:
         in_channels, num_classes: as in `UNet`.
-        variant: the paper's A (235,425 parameters), B (132,049) or C (36,561), batch norm's statistics included.
+        variant: the paper's A (235,425 parameters), B (132,049) or C (36,561), batch norm's
+            statistics included.
         shortcut: of the residual blocks: as released and ``published``, or ``fixed``.
     """
 

@@ -1,13 +1,16 @@
-"""PAM-UNet: Das et al., "PAM-UNet: Shifting Attention on Region of Interest in Medical Images", 2024.
+"""PAM-UNet: Das et al., "PAM-UNet: Shifting Attention on Region of Interest in Medical Images",
+2024.
 
-    A = softmax(Q K' / sqrt(d)), Q = W_q e_l, K = W_k u_l, V = W_v u_l, over all pixels   (progressive Luong attention)
+    A = softmax(Q K' / sqrt(d)), Q = W_q e_l, K = W_k u_l, V = W_v u_l, over all pixels
+    (progressive Luong attention)
     d_l = IR([e_l + A V, u_l]), u_l = up(IR(d_{l+1}))        penalty = lambda * mean (A - mean A)^2
 
-Differs from the paper: its text contradicts itself on the nonlinearity (a softmax, one sigmoid, two); softmax is the
-default because a bare sigmoid sums over thousands of pixels. The structure is that of its Figure 2, which gives its
-0.72 and 1.32 G multiply-adds at 128 x 128. Its self, cross and additive attention are not defined; here: the skip
-attends to itself, the decoder to the skip (the roles of the released code), an additive gate. R(A) is the variance
-per image and level. `variant: repo` is the released code, repaired.
+Differs from the paper: its text contradicts itself on the nonlinearity (a softmax, one sigmoid,
+two); softmax is the default because a bare sigmoid sums over thousands of pixels. The structure is
+that of its Figure 2, which gives its 0.72 and 1.32 G multiply-adds at 128 x 128. Its self, cross
+and additive attention are not defined; here: the skip attends to itself, the decoder to the skip
+(the roles of the released code), an additive gate. R(A) is the variance per image and level.
+`variant: repo` is the released code, repaired.
 """
 
 from collections.abc import Sequence
@@ -35,7 +38,8 @@ _QUERY_AND_KEYS = {"self": ("skip", "skip"), "cross": ("up", "skip"), "pla": ("s
 
 
 class AttendedSkip(nn.Module):
-    """``skip + A V``: called with the skip and the upsampled decoder map, which have the same shape."""
+    """``skip + A V``: called with the skip and the upsampled decoder map, which have the same
+    shape."""
 
     def __init__(self, channels: int, attention: str, attend: Attend) -> None:
         super().__init__()
@@ -83,12 +87,14 @@ class PAMUNet(Segmenter):
 
     Args:
         encoder: timm name; the paper's is MobileNetV2.
-        variant: ``paper`` (Figure 2) or ``repo`` (the released code, repaired), which takes no ``encoder``, ``attention`` and
-            ``last_width``.
+        variant: ``paper`` (Figure 2) or ``repo`` (the released code, repaired), which takes no
+            ``encoder``, ``attention`` and ``last_width``.
         attention: what a skip passes on its way to the decoder (Table II; default: ``pla``).
-        encoder_only: Table II's first row, the encoder under the plain decoder of `MobileUNet`; it has no attention.
-        nonlinearity: of attention with a map, pla, self and cross (default: ``softmax``). ``sigmoid`` is divided by the number of
-            pixels; ``double_sigmoid`` is the text to the letter and sums over all pixels.
+        encoder_only: Table II's first row, the encoder under the plain decoder of `MobileUNet`; it
+            has no attention.
+        nonlinearity: of attention with a map, pla, self and cross (default: ``softmax``).
+            ``sigmoid`` is divided by the number of pixels; ``double_sigmoid`` is the text to the
+            letter and sums over all pixels.
         regularizer: lambda (paper: 0.01) of the penalty on the attention maps. As printed it has
             no effect: a softmax over N pixels has entries of about 1 / N, so at the start and 128
             pixels the penalty is 1.5e-8 beside a loss of 0.7. The maps are (H*W/4)^2 numbers an

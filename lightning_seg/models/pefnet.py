@@ -1,6 +1,8 @@
-"""PEFNet: Nguyen-Mau et al., "Multi Kernel Positional Embedding ConvNeXt for Polyp Segmentation", RIVF 2022.
+"""PEFNet: Nguyen-Mau et al., "Multi Kernel Positional Embedding ConvNeXt for Polyp Segmentation",
+RIVF 2022.
 
-    d_l = MK(MK(swish(bn(up(d_{l+1}))) + e_l)) + P_l        MK(x) = sum over k = 1, 3, 5 of swish(bn(conv_k(x)))
+    d_l = MK(MK(swish(bn(up(d_{l+1}))) + e_l)) + P_l
+    MK(x) = sum over k = 1, 3, 5 of swish(bn(conv_k(x)))
 
 Differs from the paper: as in the authors' code, the multi-kernel block and the embedding come after
 the sum of skip and decoder (``mpe_place="skip"``: on the skip, before a concatenation, as the text
@@ -35,7 +37,8 @@ def norm_swish(channels: int) -> nn.Sequential:
 
 
 class MultiKernel(nn.Module):
-    """The sum of convolutions of 1, 3 and 5 pixels, each with its own norm and swish, or bare under one norm."""
+    """The sum of convolutions of 1, 3 and 5 pixels, each with its own norm and swish, or bare under
+    one norm."""
 
     def __init__(
         self,
@@ -70,7 +73,8 @@ class LearnedPositions(nn.Module):
 
 
 class SinePositions(nn.Module):
-    """Adds ``sin(p / base^(2i / C))``, p the cell in raster order, to channel i; in ``pairs`` sine and cosine to 2i and 2i + 1."""
+    """Adds ``sin(p / base^(2i / C))``, p the cell in raster order, to channel i; in ``pairs`` sine
+    and cosine to 2i and 2i + 1."""
 
     def __init__(self, channels: int, base: float, pairs: bool) -> None:
         super().__init__()
@@ -88,7 +92,8 @@ class SinePositions(nn.Module):
 
 
 class EarlyTapEncoder(TimmEncoder):
-    """A ConvNeXt whose map at stride 16 is that after block 9 of its stage; the coarsest map still sees all of them."""
+    """A ConvNeXt whose map at stride 16 is that after block 9 of its stage; the coarsest map still
+    sees all of them."""
 
     def __init__(
         self,
@@ -121,7 +126,8 @@ class EarlyTapEncoder(TimmEncoder):
 
 
 class AddStage(nn.Module):
-    """Transposed convolution x2, sum with the skip and a ``mix``, where there is one, a ``mix``, then ``positions``."""
+    """Transposed convolution x2, sum with the skip and a ``mix``, where there is one, a ``mix``,
+    then ``positions``."""
 
     def __init__(
         self,
@@ -189,20 +195,26 @@ class PEFNet(Segmenter):
     """PEFNet over a timm encoder.
 
     Args:
-        encoder: timm name; None is the paper's ConvNeXt-T. The authors' others are ConvNeXt-S and B with the same tag, and
-            ``tf_efficientnetv2_b0`` with ``coarsest_width=1280``.
+        encoder: timm name; None is the paper's ConvNeXt-T. The authors' others are ConvNeXt-S and B
+            with the same tag, and ``tf_efficientnetv2_b0`` with ``coarsest_width=1280``.
         in_channels: of the image.
         num_classes: output channels.
         image_size: side in pixels for which positions are learned.
-        tap: the last map of each stage as the skip, or ``repo``, block 9 in the third stage of a ConvNeXt.
-        mpe: multi-kernel blocks and positions; without them plain 3x3 convolutions, the baseline of the paper's Table IV.
-        mpe_place: of these: after the ``sum`` of skip and decoder (the code; default), or on the ``skip`` before a concatenation
-            (the text).
-        positions: learned (default); ``sincos`` in pairs; ``sine`` only, as the paper prints it; or none.
+        tap: the last map of each stage as the skip, or ``repo``, block 9 in the third stage of a
+            ConvNeXt.
+        mpe: multi-kernel blocks and positions; without them plain 3x3 convolutions, the baseline of
+            the paper's Table IV.
+        mpe_place: of these: after the ``sum`` of skip and decoder (the code; default), or on the
+            ``skip`` before a concatenation (the text).
+        positions: learned (default); ``sincos`` in pairs; ``sine`` only, as the paper prints it; or
+            none.
         position_base: of the sines (default: 10000); the paper prints 1000.
-        kernel_norm: of the multi-kernel block: one norm per branch (the code; default) or one on the sum (the text).
-        coarsest_width: a 1x1 convolution widens the coarsest map to it; timm's pyramids of EfficientNets end before theirs.
-        encoder_options: further arguments of the timm encoder; the code has ``{drop_path_rate: 0.1}``.
+        kernel_norm: of the multi-kernel block: one norm per branch (the code; default) or one on
+            the sum (the text).
+        coarsest_width: a 1x1 convolution widens the coarsest map to it; timm's pyramids of
+            EfficientNets end before theirs.
+        encoder_options: further arguments of the timm encoder; the code has ``{drop_path_rate:
+            0.1}``.
     """
 
     tiny: ClassVar[dict[str, Any]] = {"encoder": "test_convnext", "image_size": 64}
@@ -266,7 +278,8 @@ def _positions(
     grids: list[int],
     base: float,
 ) -> Callable[[int], nn.Module]:
-    """A constructor of positions, called once per stage from coarse to fine; ``grids`` are the stages' sides in cells."""
+    """A constructor of positions, called once per stage from coarse to fine; ``grids`` are the
+    stages' sides in cells."""
     remaining = iter(grids)
     if kind == "learned":
         return lambda channels: LearnedPositions(channels, next(remaining))

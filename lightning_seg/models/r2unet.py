@@ -1,10 +1,13 @@
-"""R2U-Net: Alom et al., "Recurrent Residual Convolutional Neural Network based on U-Net for Medical Image Segmentation", 2018.
+"""R2U-Net: Alom et al., "Recurrent Residual Convolutional Neural Network based on U-Net for Medical
+Image Segmentation", 2018.
 
     R(x) = y_t, y_0 = f(x), y_i = f(x + y_{i-1})        f one convolution, the same each time
-    RRCNN(x) = relu(bn(z + R_2(R_1(relu(bn(z)))))), z = conv1x1(x)        d_l = RRCNN([conv(up(d_{l+1})), e_l])
+    RRCNN(x) = relu(bn(z + R_2(R_1(relu(bn(z)))))), z = conv1x1(x)
+    d_l = RRCNN([conv(up(d_{l+1})), e_l])
 
-Differs from the paper: the form of the Dual Cross-Attention paper: half the widths (32 to 512), the residual sum before norm and
-activation (so that `skip` can tap it); the second recurrent convolution has neither.
+Differs from the paper: the form of the Dual Cross-Attention paper: half the widths (32 to 512), the
+residual sum before norm and activation (so that `skip` can tap it); the second recurrent
+convolution has neither.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +40,8 @@ class Recurrent(nn.Module):
 
 
 class RecurrentResidual(nn.Module):
-    """``z + R_2(R_1(relu(bn(z))))`` with ``z`` the 1x1 convolution of the input, max-pooled first where ``pool``."""
+    """``z + R_2(R_1(relu(bn(z))))`` with ``z`` the 1x1 convolution of the input, max-pooled first
+    where ``pool``."""
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
     d_l = Res([up(d_{l+1}), e_l])        Res(x) = conv(relu(bn(conv(relu(bn(x)))))) + bn(conv1x1(x))
 
-Differs from the paper: as UNet-A's, any encoder, and the transposed convolution of its U-Net; the own encoder has residual blocks
-with max-pooling.
+Differs from the paper: as UNet-A's, any encoder, and the transposed convolution of its U-Net; the
+own encoder has residual blocks with max-pooling.
 """
 
 from collections.abc import Sequence

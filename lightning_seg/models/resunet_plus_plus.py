@@ -1,13 +1,16 @@
-"""ResUNet++: Jha et al., "ResUNet++: An Advanced Architecture for Medical Image Segmentation", ISM 2019.
+"""ResUNet++: Jha et al., "ResUNet++: An Advanced Architecture for Medical Image Segmentation", ISM
+2019.
 
-    e_l = SE(Res(e_{l-1})), stride 2        ASPP(x) = W sum_r bn(conv_r(x)), dilation r in 1, 6, 12, 18
+    e_l = SE(Res(e_{l-1})), stride 2
+    ASPP(x) = W sum_r bn(conv_r(x)), dilation r in 1, 6, 12, 18
     a_l = conv(relu(bn(pool(conv(relu(bn(e_l)))) + conv(relu(bn(d_{l+1})))))), no sigmoid
     d_l = SE(Res([nearest(a_l * d_{l+1}), e_l]))        d_N = ASPP(e_N)        head: W ASPP(d_1)
 
-Differs from the paper: ``form="paper"`` is the authors' torch code (4,062,993 parameters); their Keras code pads strided convolutions
-on one side.
-``form="dca"`` is the host of the Dual Cross-Attention paper: twice the widths, attention maps of one channel, skips before the squeeze
-and excitation, none of it in the decoder, shortcuts without norm, ASPP with norm (the last one with ReLU) after the sum too.
+Differs from the paper: ``form="paper"`` is the authors' torch code (4,062,993 parameters); their
+Keras code pads strided convolutions on one side. ``form="dca"`` is the host of the Dual
+Cross-Attention paper: twice the widths, attention maps of one channel, skips before the squeeze and
+excitation, none of it in the decoder, shortcuts without norm, ASPP with norm (the last one with
+ReLU) after the sum too.
 """
 
 from collections.abc import Sequence
@@ -44,7 +47,8 @@ class Sum(nn.ModuleList):
 def aspp(
     in_channels: int, out_channels: int, *after: nn.Module, relu: bool = False
 ) -> nn.Sequential:
-    """Dilated convolutions, summed, and a 1x1 convolution; ``after`` follows it and ``relu`` each branch."""
+    """Dilated convolutions, summed, and a 1x1 convolution; ``after`` follows it and ``relu`` each
+    branch."""
     act = nn.ReLU() if relu else nn.Identity()
     branches = (
         nn.Sequential(
@@ -58,7 +62,8 @@ def aspp(
 
 
 class AttendedStage(nn.Module):
-    """The decoder map times attention that sees the skip, of ``maps`` channels (None: its own), then a `NearestStage` of ``block``."""
+    """The decoder map times attention that sees the skip, of ``maps`` channels (None: its own),
+    then a `NearestStage` of ``block``."""
 
     def __init__(
         self,
@@ -140,7 +145,8 @@ class ResUNetPlusPlus(Segmenter):
     Args:
         in_channels, num_classes: as in `UNet`.
         form: of its own paper, or of the Dual Cross-Attention paper.
-        widths: of the levels, fine to coarse, and of the bridge, which keeps the size of the last level (default: those of ``form``).
+        widths: of the levels, fine to coarse, and of the bridge, which keeps the size of the last
+            level (default: those of ``form``).
         skip: see `make_skip`.
     """
 

@@ -1,10 +1,13 @@
-"""SA-UNet: Guo et al., "SA-UNet: Spatial Attention U-Net for Retinal Vessel Segmentation", ICPR 2020.
+"""SA-UNet: Guo et al., "SA-UNet: Spatial Attention U-Net for Retinal Vessel Segmentation", ICPR
+2020.
 
-    unit(x) = relu(norm(dropblock(conv(x))))        e_D = unit(SA(unit(down(e_{D-1}))))        d_l = unit(unit([up(d_{l+1}), e_l]))
+    unit(x) = relu(norm(dropblock(conv(x))))
+    e_D = unit(SA(unit(down(e_{D-1}))))
+    d_l = unit(unit([up(d_{l+1}), e_l]))
     SA(x) = x * sigmoid(conv7x7([mean_c x, max_c x]))
 
-Differs from the paper: nothing known; ``norm="group"`` (8 groups, with SiLU) is the form that SA-UNetv2's tables call SA-UNet.
-DropBlock drops 0.18 for DRIVE (default) and 0.13 for CHASE.
+Differs from the paper: nothing known; ``norm="group"`` (8 groups, with SiLU) is the form that
+SA-UNetv2's tables call SA-UNet. DropBlock drops 0.18 for DRIVE (default) and 0.13 for CHASE.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,7 +70,8 @@ class DropUnits(nn.Sequential):
 
 
 class DoublingStage(nn.Module):
-    """Transposed convolution, concatenation with the skip that ``attend(skip, x)`` weighs, two units."""
+    """Transposed convolution, concatenation with the skip that ``attend(skip, x)`` weighs, two
+    units."""
 
     def __init__(
         self,
@@ -94,7 +98,8 @@ def initialize(
     """The start of the papers' code: biases at zero, weights by He or, Keras' default, by Glorot.
 
     Args:
-        he: layers that start by He; the convolution of an attention, which has no bias, always does.
+        he: layers that start by He; the convolution of an attention, which has no bias, always
+            does.
     """
     for layer in net.modules():
         if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

@@ -1,6 +1,8 @@
-"""SA-UNetv2: Guo et al., "SA-UNetv2: Rethinking Spatial Attention U-Net for Retinal Vessel Segmentation", 2025.
+"""SA-UNetv2: Guo et al., "SA-UNetv2: Rethinking Spatial Attention U-Net for Retinal Vessel
+Segmentation", 2025.
 
-    d_l = unit(unit([u, CSA(e_l, u)])),  u = up(d_{l+1})        unit(x) = silu(groupnorm(dropblock(conv(x))))
+    d_l = unit(unit([u, CSA(e_l, u)])),  u = up(d_{l+1})
+    unit(x) = silu(groupnorm(dropblock(conv(x))))
     CSA(e, u) = e * sigmoid(conv7x7([mean_c e, mean_c u]))
 
 Differs from the paper: nothing known. 260,521 parameters.
@@ -21,7 +23,8 @@ from lightning_seg.models.sa_unet import DoublingStage, DropUnits, group_silu, i
 
 
 class CrossScaleAttention(nn.Module):
-    """Cross-scale spatial attention: the skip, weighed by where it and the upsampled decoder map are strong."""
+    """Cross-scale spatial attention: the skip, weighed by where it and the upsampled decoder map
+    are strong."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,9 +1,10 @@
-"""TransUNet: Chen et al., "TransUNet: Transformers Make Strong Encoders for Medical Image Segmentation", 2021.
+"""TransUNet: Chen et al., "TransUNet: Transformers Make Strong Encoders for Medical Image
+Segmentation", 2021.
 
     z = Transformer(W e_N + positions)        e_N <- W' z        then the U-Net decoder
 
-Differs from the paper: UNet-A's form: 6 layers of width 512 on the coarsest map of any encoder; positions are learned for
-``image_size`` and interpolated at other sizes.
+Differs from the paper: UNet-A's form: 6 layers of width 512 on the coarsest map of any encoder;
+positions are learned for ``image_size`` and interpolated at other sizes.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,12 @@
-"""U-Net: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015.
+"""U-Net: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image
+Segmentation", MICCAI 2015.
 
     d_l = DoubleConv([up(d_{l+1}), e_l])
 
-Differs from the paper: padded convolutions with batch norm; any encoder; as in UNet-A, the output width of a step is
-that of its skip, and logits of an encoder that starts below full resolution are resampled bilinearly. `form:
-leejunhyun` is the U-Net of LeeJunHyun's Image_Segmentation, behind many papers' tables: nearest upsampling and a 3x3
-convolution on the way up.
+Differs from the paper: padded convolutions with batch norm; any encoder; as in UNet-A, the output
+width of a step is that of its skip, and logits of an encoder that starts below full resolution are
+resampled bilinearly. `form: leejunhyun` is the U-Net of LeeJunHyun's Image_Segmentation, behind
+many papers' tables: nearest upsampling and a 3x3 convolution on the way up.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,7 +68,8 @@ def unet_slots(
     stage: Stage,
     skip: str | dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """The arguments of a `Segmenter` with encoder ``body``, the skip module ``skip`` and the U-Net loop over ``stage``."""
+    """The arguments of a `Segmenter` with encoder ``body``, the skip module ``skip`` and the U-Net
+    loop over ``stage``."""
     between = make_skip(skip, body.channels, body.strides)
     return {"encoder": body, "decoder": UNetDecoder(body.channels, stage), "skip": between}
 
@@ -79,9 +81,12 @@ class UNet(Segmenter):
         encoder: timm name, or None for the paper's own, from scratch.
         in_channels: of the image.
         num_classes: output channels.
-        widths: channels of the own encoder, fine to coarse (default: 64 to 1024); a timm encoder takes none.
-        form: of the convolution blocks and of the way up; ``leejunhyun`` from scratch has 34,527,041 parameters.
-        skip: what the skips pass on their way, e.g. ``dca`` or ``{name: dca, sca: false}``; see `make_skip`.
+        widths: channels of the own encoder, fine to coarse (default: 64 to 1024); a timm encoder
+            takes none.
+        form: of the convolution blocks and of the way up; ``leejunhyun`` from scratch has
+            34,527,041 parameters.
+        skip: what the skips pass on their way, e.g. ``dca`` or ``{name: dca, sca: false}``; see
+            `make_skip`.
         encoder_options: further arguments of the timm encoder, e.g. ``{drop_path_rate: 0.1}``.
     """
 

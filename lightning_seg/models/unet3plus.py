@@ -1,10 +1,13 @@
-"""UNet 3+: Huang et al., "UNet 3+: A Full-Scale Connected UNet for Medical Image Segmentation", ICASSP 2020.
+"""UNet 3+: Huang et al., "UNet 3+: A Full-Scale Connected UNet for Medical Image Segmentation",
+ICASSP 2020.
 
-    d_l = conv3([conv3(down(e_k)) for k < l, conv3(e_l), conv3(up(d_k)) for k > l])        d_D = e_D, the bottleneck
+    d_l = conv3([conv3(down(e_k)) for k < l, conv3(e_l), conv3(up(d_k)) for k > l])
+    d_D = e_D, the bottleneck
 
-Differs from the paper: ``streams="unet_a"``, the default, is UNet-A's wiring: every level sees *all* encoder maps, deeper ones
-upsampled, streams are 1x1 convolutions and a double convolution joins them. ``streams="paper"`` is the published code with its
-26,971,777 parameters. Any encoder. The classification-guided module is a soft gate, see `ClassGate`.
+Differs from the paper: ``streams="unet_a"``, the default, is UNet-A's wiring: every level sees
+*all* encoder maps, deeper ones upsampled, streams are 1x1 convolutions and a double convolution
+joins them. ``streams="paper"`` is the published code with its 26,971,777 parameters. Any encoder.
+The classification-guided module is a soft gate, see `ClassGate`.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +27,8 @@ ConvBlock = Callable[[int, int], nn.Module]  # (in_channels, out_channels) -> mo
 
 
 class FullScaleStage(nn.Module):
-    """Maps of any scale, brought to one size, each reduced to ``width`` channels by its ``stream``, and joined."""
+    """Maps of any scale, brought to one size, each reduced to ``width`` channels by its ``stream``,
+    and joined."""
 
     def __init__(
         self,
@@ -55,7 +59,8 @@ class FullScaleDecoder(nn.Module):
         channels: of the pyramid, fine to coarse, the bottleneck last.
         width: channels of a stream.
         stream, join: constructors of a stream, and of what joins the streams of a level.
-        deeper: a level also sees the encoder maps below it, not only their decoder maps and the bottleneck.
+        deeper: a level also sees the encoder maps below it, not only their decoder maps and the
+            bottleneck.
     """
 
     def __init__(
@@ -94,10 +99,12 @@ def _match(x: Tensor, size: torch.Size) -> Tensor:
 
 
 class ClassGate(nn.Module):
-    """Classification-guided module: the bottleneck tells whether there is anything to segment, ``p <- p * P(there is)``.
+    """Classification-guided module: the bottleneck tells whether there is anything to segment, ``p
+    <- p * P(there is)``.
 
-    The paper multiplies logits by the arg max of a two-way classifier that an image-level loss trains: a gate without a gradient.
-    Here the gate is the probability itself, so the segmentation loss trains it; at 1 it changes nothing, at 0 it empties the mask.
+    The paper multiplies logits by the arg max of a two-way classifier that an image-level loss
+    trains: a gate without a gradient. Here the gate is the probability itself, so the segmentation
+    loss trains it; at 1 it changes nothing, at 0 it empties the mask.
     """
 
     def __init__(self, channels: int) -> None:
@@ -123,7 +130,8 @@ class UNet3Plus(nn.Module):
     Args:
         stream_width: channels of each stream.
         streams: the wiring, UNet-A's or the paper's.
-        deep_supervision: further logits, of every coarser decoder map and of the bottleneck, in ``Output.deep``.
+        deep_supervision: further logits, of every coarser decoder map and of the bottleneck, in
+            ``Output.deep``.
         cgm: the classification-guided module, on all logits.
     """
 

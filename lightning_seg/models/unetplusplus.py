@@ -1,6 +1,8 @@
-"""UNet++: Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018.
+"""UNet++: Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA
+2018.
 
-    x[i][j] = DoubleConv([x[i][0], ..., x[i][j-1], up(x[i+1][j-1])])        j > 0; x[i][0] is the encoder
+    x[i][j] = DoubleConv([x[i][0], ..., x[i][j-1], up(x[i+1][j-1])])
+    j > 0; x[i][0] is the encoder
 
 Differs from the paper: any encoder; bilinear upsampling; no deep supervision (UNet-A's form).
 """
@@ -18,7 +20,8 @@ from lightning_seg.models.frame.skip import make_skip
 
 
 class NestedDecoder(nn.Module):
-    """The triangle of nodes ``x[i][j]``; ``nodes[j - 1][i]`` is the block of column j at level i."""
+    """The triangle of nodes ``x[i][j]``; ``nodes[j - 1][i]`` is the block of column j at level
+    i."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()

@@ -1,10 +1,14 @@
-"""V-Net: Milletari, Navab, Ahmadi, "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation", 3DV 2016.
+"""V-Net: Milletari, Navab, Ahmadi, "V-Net: Fully Convolutional Neural Networks for Volumetric
+Medical Image Segmentation", 3DV 2016.
 
-    e_l = act(y + F_n(y)), y = down(e_{l-1})        d_l = act(y + F_n([s_l, act(y)])), y = up(d_{l+1})        act = prelu(bn(.))
+    e_l = act(y + F_n(y)), y = down(e_{l-1})
+    d_l = act(y + F_n([s_l, act(y)])), y = up(d_{l+1})
+    act = prelu(bn(.))
 
 F_n are n 5x5 convolutions with ``act`` between them; up and down are 2x2 convolutions of stride 2.
-Differs from the paper: 2-D, twice its widths and batch norm, as in the Dual Cross-Attention paper. There the image enters the first
-sum through a 1x1 convolution, and only the raw map has that sum: without a skip module that takes raw maps it is dead (``unused``).
+Differs from the paper: 2-D, twice its widths and batch norm, as in the Dual Cross-Attention paper.
+There the image enters the first sum through a 1x1 convolution, and only the raw map has that sum:
+without a skip module that takes raw maps it is dead (``unused``).
 """
 
 from collections.abc import Sequence
@@ -80,7 +84,8 @@ class VNet(Segmenter):
     """V-Net in two dimensions. Further arguments as in `UNet`.
 
     Args:
-        depths: convolutions per level, fine to coarse; the finest one of the encoder has one in any case.
+        depths: convolutions per level, fine to coarse; the finest one of the encoder has one in any
+            case.
         skip: see `make_skip`.
     """
 

@@ -1,4 +1,5 @@
-"""The transforms that most recipes use, pixel for pixel as albumentations 2.0.8 computes them, at half its time.
+"""The transforms that most recipes use, pixel for pixel as albumentations 2.0.8 computes them, at
+half its time.
 
 The random numbers stay the library's: its transforms draw them, in the same order.
 """
@@ -17,7 +18,8 @@ Change = Callable[
 
 
 class Kernel(NamedTuple):
-    """A kernel: how a transform draws its parameters for an image and its mask, and how it changes the one and the other."""
+    """A kernel: how a transform draws its parameters for an image and its mask, and how it changes
+    the one and the other."""
 
     draw: Callable[[Any, np.ndarray, np.ndarray], Params]
     image: Change
@@ -68,7 +70,8 @@ def _library_mask(
 
 
 def kernel(transform: Any) -> Kernel:
-    """The kernel of a transform of albumentations: one from here, or the library's own functions."""
+    """The kernel of a transform of albumentations: one from here, or the library's own
+    functions."""
     name = type(transform).__name__
     if name in _KERNELS and not getattr(transform, "crop_border", False):
         return _KERNELS[name]

@@ -1,7 +1,9 @@
-"""The augmentation of a batch where the network is: workers draw the random numbers, the device moves the pixels.
+"""The augmentation of a batch where the network is: workers draw the random numbers, the device
+moves the pixels.
 
-The numbers are those of the augmentation in the workers, so an image is changed alike in both places, but for rounding: a
-grey value may differ by a little, a mask at its outline. It knows the transforms below; a recipe with others stays with workers.
+The numbers are those of the augmentation in the workers, so an image is changed alike in both
+places, but for rounding: a grey value may differ by a little, a mask at its outline. It knows the
+transforms below; a recipe with others stays with workers.
 """
 
 from collections.abc import Callable
@@ -43,7 +45,8 @@ class DeviceAugmentation:
                 )
 
     def draw(self, sample: Sample, key: Key | None) -> Tensor:
-        """(transforms, 8) float32: what is to be done to this sample; nothing, where there is no key."""
+        """(transforms, 8) float32: what is to be done to this sample; nothing, where there is no
+        key."""
         rows = np.zeros((len(self.names), _WIDTH), np.float32)
         if key is not None:
             for row, name, params in zip(
@@ -58,7 +61,8 @@ class DeviceAugmentation:
         self,
         batch: dict[str, Any],
     ) -> dict[str, Any]:
-        """The batch with image (B, C, H, W), mask and region uint8 changed, and without ``draw``."""
+        """The batch with image (B, C, H, W), mask and region uint8 changed, and without
+        ``draw``."""
         draws: Tensor = batch.pop("draw")
         parts = {name: batch[name].float() for name in _PARTS if name in batch}
         for position, name in enumerate(self.names):
@@ -99,7 +103,8 @@ def _coloured(
     row: Tensor,
     transform: dict[str, Any],
 ) -> Parts:
-    """Brightness, contrast and saturation blend with black, with the mean grey and with the grey, in the order drawn."""
+    """Brightness, contrast and saturation blend with black, with the mean grey and with the grey,
+    in the order drawn."""
     image = parts["image"]
     for place in range(4):
         number = row[:, 4 + place].long()

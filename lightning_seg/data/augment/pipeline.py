@@ -1,14 +1,18 @@
-"""Random changes of an image, its masks and its region, which follow from a seed and a key alone. The only user of albumentations.
+"""Random changes of an image, its masks and its region, which follow from a seed and a key alone.
+The only user of albumentations.
 
-Albumentations 2.0.8 draws the same numbers in each DataLoader worker, and with ``seed=`` gives every transform the same
-stream (flips then always fire together). So each call here sets the state of all transforms anew, from (seed, key).
+Albumentations 2.0.8 draws the same numbers in each DataLoader worker, and with ``seed=`` gives
+every transform the same stream (flips then always fire together). So each call here sets the state
+of all transforms anew, from (seed, key).
 
 A chain is a list of ``{name: <a class of albumentations>, <its arguments>}``. Of our own there are
 
-* ``{name: OneOf, transforms: [...], p: 0.5}``: one of its transforms, whose ``p`` are their weights (0.5 where left out);
-* ``{name: ByCopy, transforms: [...]}``: copy 1 of an image takes the first, copy 2 the second, ..., copy 0 none; each entry
-  is a transform or a list of them;
-* ``{name: MixedFlip, p: 0.5}``: turns the image left to right and its mask upside down, for the sake of results that had this bug.
+* ``{name: OneOf, transforms: [...], p: 0.5}``: one of its transforms, whose ``p`` are their weights
+  (0.5 where left out);
+* ``{name: ByCopy, transforms: [...]}``: copy 1 of an image takes the first, copy 2 the second, ...,
+  copy 0 none; each entry is a transform or a list of them;
+* ``{name: MixedFlip, p: 0.5}``: turns the image left to right and its mask upside down, for the
+  sake of results that had this bug.
 """
 
 import copy
@@ -88,11 +92,12 @@ class Augmentation:
     """A chain of transforms.
 
     Args:
-        transforms: see the module; ``p`` is the chance that a transform is applied (where it is left out, the library's
-            own: 0.5 for most).
+        transforms: see the module; ``p`` is the chance that a transform is applied (where it is
+            left out, the library's own: 0.5 for most).
         seed: with the key of a call, all that the random numbers depend on.
 
-    Errors: InputError for an unknown transform, an unknown or missing argument, or an illegal value.
+    Errors: InputError for an unknown transform, an unknown or missing argument, or an illegal
+    value.
     """
 
     def __init__(self, transforms: Transforms, seed: int) -> None:
@@ -110,12 +115,14 @@ class Augmentation:
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, key: Key
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, C) uint8 and mask (H, W, K) in {0, 1}, changed alike; the same for the same seed and key."""
+        """Image (H, W, C) uint8 and mask (H, W, K) in {0, 1}, changed alike; the same for the same
+        seed and key."""
         image, mask, _ = self.change(Sample(image, mask), key)
         return image, mask
 
     def change(self, sample: Sample, key: Key) -> Sample:
-        """The sample changed: its region moves with the masks, and is 0 where nothing was before."""
+        """The sample changed: its region moves with the masks, and is 0 where nothing was
+        before."""
         if not self._steps:
             return sample
         changed = _run_steps(self._steps, sample, self._numbers(key))
@@ -132,7 +139,8 @@ class Augmentation:
         sample: Sample,
         key: Key,
     ) -> list[dict[str, Any] | None]:
-        """The draws that ``change`` would make for each transform of the library: its parameters, or None where it is not applied."""
+        """The draws that ``change`` would make for each transform of the library: its parameters,
+        or None where it is not applied."""
         numbers = self._numbers(key)
         return [step.draw(sample, numbers) for step in self._steps if isinstance(step, _Transform)]
 
@@ -211,7 +219,8 @@ class _OneOf:
 
 
 class _ByCopy:
-    """The n-th of several chains for the n-th copy, from the start again after the last; copy 0 stays as it is."""
+    """The n-th of several chains for the n-th copy, from the start again after the last; copy 0
+    stays as it is."""
 
     def __init__(self, chains: list[list[Step]]) -> None:
         self.chains = chains

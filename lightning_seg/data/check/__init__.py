@@ -1,6 +1,8 @@
-"""Is a data set what it claims? Counts, damaged files, masks, duplicates, and what crosses the splits of a protocol.
+"""Is a data set what it claims? Counts, damaged files, masks, duplicates, and what crosses the
+splits of a protocol.
 
-``examine_data`` reads every sample once, as training would, and returns a `Report`; ``page`` draws it. Loads no torch.
+``examine_data`` reads every sample once, as training would, and returns a `Report`; ``page`` draws
+it. Loads no torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,7 +55,8 @@ OFFICIAL = {  # data set -> number of its ids in the owners' words
 
 
 class Crossings(NamedTuple):
-    """Groups and pairs that a protocol divides. ``groups``: (group, its splits); ``missing``: ids that the data lack."""
+    """Groups and pairs that a protocol divides. ``groups``: (group, its splits); ``missing``: ids
+    that the data lack."""
 
     protocol: Split
     groups: tuple[tuple[str, tuple[str, ...]], ...]
@@ -124,7 +127,8 @@ class Report:
         return foreground_of_splits(self.facts, crossings.home, self.classes)
 
     def absent_in(self, crossings: Crossings) -> list[SplitForeground]:
-        """The splits that lack a class; of scans, of which few slices are looked at, none is told."""
+        """The splits that lack a class; of scans, of which few slices are looked at, none is
+        told."""
         found = [] if self.scans else self.foreground_of(crossings)
         return [one for one in found if one.absent]
 
@@ -165,9 +169,10 @@ def examine_data(
     Args:
         dataset: its name in the registry.
         threshold: of its masks.
-        near: look for near duplicates too, which takes most of the time; not in images drawn by a program, which repeat
-            their shapes by design.
-        likeness: from which two pictures are frames of one view (see ``duplicates.find_duplicates``).
+        near: look for near duplicates too, which takes most of the time; not in images drawn by a
+            program, which repeat their shapes by design.
+        likeness: from which two pictures are frames of one view (see
+            ``duplicates.find_duplicates``).
         progress: (what is done, how often) -> a wrapper of the loop that does it.
     """
     ids = sample_ids(source)
@@ -233,7 +238,8 @@ def _likely_crossings(
     source: Source,
     home: Mapping[str, str],
 ) -> dict[str, str]:
-    """Pairs of ids whose names look like one patient's, two that stand in different splits: id -> id.
+    """Pairs of ids whose names look like one patient's, two that stand in different splits: id ->
+    id.
 
     Where groups are known, or the images are drawn by a program, names mean nothing.
     """

@@ -18,7 +18,8 @@ _ONE_PICTURE = ("identical", "same picture")
 
 
 class Annotations(NamedTuple):
-    """Two annotations of one picture. ``dice``: of each class, laid over each other; 1 where both are empty."""
+    """Two annotations of one picture. ``dice``: of each class, laid over each other; 1 where both
+    are empty."""
 
     first: str
     second: str
@@ -59,7 +60,8 @@ def _native_map(
 
 
 def _scaling(image: np.ndarray, seen: NamedTuple) -> np.ndarray:
-    """(3, 3) map of an image's pixels to its view's; the centres of pixels have whole coordinates."""
+    """(3, 3) map of an image's pixels to its view's; the centres of pixels have whole
+    coordinates."""
     (height, width), (rows, columns) = image.shape[:2], seen[0].shape
     x, y = columns / width, rows / height
     return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])

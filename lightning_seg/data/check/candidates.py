@@ -1,4 +1,5 @@
-"""Which pairs of pictures are worth a registration: those whose crops look alike, and those that share features."""
+"""Which pairs of pictures are worth a registration: those whose crops look alike, and those that
+share features."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -27,7 +28,8 @@ _STRONGEST, _AXES, _VOTES = (
 
 
 class Candidate(NamedTuple):
-    """The places of two pictures, the lower first; ``mirrored``: one looks like the other's mirror image."""
+    """The places of two pictures, the lower first; ``mirrored``: one looks like the other's mirror
+    image."""
 
     first: int
     second: int
@@ -38,7 +40,8 @@ def by_features(
     plain: Sequence[Features],
     mirrored: Sequence[Features],
 ) -> set[Candidate]:
-    """Pairs of which three features of one are, of all pictures, nearest to features of the other: also under any crop."""
+    """Pairs of which three features of one are, of all pictures, nearest to features of the other:
+    also under any crop."""
     target, owners = _strongest(plain)
     if len(target) < 2:
         return set()
@@ -67,7 +70,8 @@ def _strongest(features: Sequence[Features]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_crops(views: Sequence[View]) -> dict[Candidate, np.ndarray | None]:
-    """Pairs of which crops look alike -> the map (2, 3) of the crops that agree as they lie, best of all; None where none do."""
+    """Pairs of which crops look alike -> the map (2, 3) of the crops that agree as they lie, best
+    of all; None where none do."""
     parts = [crops(picture) for picture in views]
     found: dict[Candidate, np.ndarray | None] = {}
     best: dict[Candidate, float] = {}
@@ -98,7 +102,8 @@ def _small(grey: np.ndarray) -> np.ndarray:
 
 
 def _unit(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """(N, side * side) of mean 0 and length 1, so that products are correlations; flat pictures are 0."""
+    """(N, side * side) of mean 0 and length 1, so that products are correlations; flat pictures are
+    0."""
     flat = np.stack(pictures).reshape(len(pictures), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
@@ -111,7 +116,8 @@ def _turned(picture: np.ndarray, turn: int) -> np.ndarray:
 
 
 def _turned_corners(corners: np.ndarray, turn: int) -> np.ndarray:
-    """The corners (3, 2) of a picture that become the top left, top right and bottom left of the turned one."""
+    """The corners (3, 2) of a picture that become the top left, top right and bottom left of the
+    turned one."""
     top_left, top_right, bottom_left = corners
     square = np.array([[top_left, top_right], [bottom_left, top_right + bottom_left - top_left]])
     after = np.rot90(square[:, ::-1] if turn >= 4 else square, turn % 4)

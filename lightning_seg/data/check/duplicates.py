@@ -1,8 +1,9 @@
-"""Pictures that stand twice in a data set, whole or cropped, turned or mirrored, or as two frames of one view.
+"""Pictures that stand twice in a data set, whole or cropped, turned or mirrored, or as two frames
+of one view.
 
-Candidates are pictures of which small copies correlate, for several crops, turns and mirror images, or that share features (see
-``candidates``); each is then verified by registration (see ``registration``). The costly part grows with the number of pictures,
-not with that of their pairs.
+Candidates are pictures of which small copies correlate, for several crops, turns and mirror images,
+or that share features (see ``candidates``); each is then verified by registration (see
+``registration``). The costly part grows with the number of pictures, not with that of their pairs.
 """
 
 from collections import defaultdict
@@ -24,7 +25,8 @@ SAME_VIEW, ELASTIC, COMMON, ENOUGH = 0.4, 0.45, 0.5, 60  # 60 blocks are a tenth
 
 
 class Pair(NamedTuple):
-    """Two samples that show the same. ``kind`` is one of ``KINDS``; ``likeness``: -1 to 1, of their detail."""
+    """Two samples that show the same. ``kind`` is one of ``KINDS``; ``likeness``: -1 to 1, of their
+    detail."""
 
     first: str
     second: str
@@ -38,10 +40,12 @@ def find_duplicates(
     near: bool = True,
     least: float = SAME_VIEW,
 ) -> list[Pair]:
-    """All pairs of samples that show the same, the most alike first; without ``near`` those equal in each pixel alone.
+    """All pairs of samples that show the same, the most alike first; without ``near`` those equal
+    in each pixel alone.
 
-    ``least``: the likeness from which two pictures are frames of one view. Where anatomy and position are standard, as in
-    slices of CT, those of different patients may be as alike as frames of one colonoscopy, and it should be raised.
+    ``least``: the likeness from which two pictures are frames of one view. Where anatomy and
+    position are standard, as in slices of CT, those of different patients may be as alike as frames
+    of one colonoscopy, and it should be raised.
     """
     found = _likenesses([fact.view for fact in facts], progress) if near else {}
     pairs = {

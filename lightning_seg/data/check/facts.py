@@ -65,7 +65,8 @@ def gather(
     source: Source,
     ids: Sequence[str],
 ) -> Iterator[Facts | Damage]:
-    """The facts of each sample, in order; a file that cannot be read is a `Damage`, and the rest goes on."""
+    """The facts of each sample, in order; a file that cannot be read is a `Damage`, and the rest
+    goes on."""
     workers = (
         1 if hasattr(source, "expand") else os.cpu_count()
     )  # a volume stays decoded while its slices are read

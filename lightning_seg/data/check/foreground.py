@@ -16,7 +16,8 @@ def nearly_full(facts: Sequence[Facts]) -> list[str]:
 
 
 def seems_inverted(facts: Sequence[Facts]) -> bool:
-    """Tell whether the one class surrounds what should be it: in most masks it fills the rim and over half."""
+    """Tell whether the one class surrounds what should be it: in most masks it fills the rim and
+    over half."""
     single = [fact for fact in facts if len(fact.foreground) == 1]
     around = [fact for fact in single if fact.rim > NEARLY_FULL and 0.5 < fact.foreground[0] < 1]
     return len(around) > len(facts) / 2

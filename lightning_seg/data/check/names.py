@@ -1,4 +1,5 @@
-"""Do the names of samples look as if several were frames of one patient, where no groups are known?"""
+"""Do the names of samples look as if several were frames of one patient, where no groups are
+known?"""
 
 import re
 from collections import Counter

@@ -1,4 +1,5 @@
-"""The report as one page of HTML that needs no other file: findings, thumbnails of pairs and of odd masks."""
+"""The report as one page of HTML that needs no other file: findings, thumbnails of pairs and of odd
+masks."""
 
 import base64
 from collections.abc import Sequence

@@ -1,9 +1,11 @@
-"""How alike two pictures are once one is laid over the other: what tells one picture from two frames of one video.
+"""How alike two pictures are once one is laid over the other: what tells one picture from two
+frames of one video.
 
-The detail of both (a band of spatial frequencies) is correlated block by block, and the median taken, so that text, insets and
-highlights do not count. First under an affine map: a copy, cropped, scaled, turned or compressed again, has nearly all of its
-detail in place. Then under the optical flow that remains: frames of one view a second apart match only so, and unrelated
-pictures not even so.
+The detail of both (a band of spatial frequencies) is correlated block by block, and the median
+taken, so that text, insets and highlights do not count. First under an affine map: a copy, cropped,
+scaled, turned or compressed again, has nearly all of its detail in place. Then under the optical
+flow that remains: frames of one view a second apart match only so, and unrelated pictures not even
+so.
 """
 
 from typing import NamedTuple
@@ -28,8 +30,9 @@ class Features(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """detail: median correlation of the blocks after optical flow, -1 to 1. strain: median |gradient| of that flow, which
-    is 0 for one picture. overlap: the common share of the content of the picture that shares less. blocks: their number."""
+    """detail: median correlation of the blocks after optical flow, -1 to 1. strain: median
+    |gradient| of that flow, which is 0 for one picture. overlap: the common share of the content of
+    the picture that shares less. blocks: their number."""
 
     detail: float
     strain: float
@@ -38,7 +41,8 @@ class Likeness(NamedTuple):
 
 
 def features(picture: View, mirrored: bool) -> Features:
-    """SIFT features; ``mirrored``: those of the mirror image, their points in the coordinates of the picture itself."""
+    """SIFT features; ``mirrored``: those of the mirror image, their points in the coordinates of
+    the picture itself."""
     grey = picture.grey[:, ::-1].copy() if mirrored else picture.grey
     inside = 255 * cv2.erode(lit(grey), np.ones((9, 9), np.uint8))
     keypoints, descriptors = cv2.SIFT.create(FEATURES, contrastThreshold=0.02).detectAndCompute(
@@ -59,7 +63,8 @@ def features(picture: View, mirrored: bool) -> Features:
 
 
 def affine_map(first: Features, second: Features) -> np.ndarray | None:
-    """(2, 3) map of the first picture's coordinates to the second's; None where no six matches agree on one."""
+    """(2, 3) map of the first picture's coordinates to the second's; None where no six matches
+    agree on one."""
     if min(len(first.points), len(second.points)) < _INLIERS:
         return None
     likeness = root(first.descriptors) @ root(second.descriptors).T
@@ -83,7 +88,8 @@ def lit(grey: np.ndarray) -> np.ndarray:
 
 
 def root(descriptors: np.ndarray) -> np.ndarray:
-    """Descriptors (N, 128) float32 of unit length, whose products are likenesses (Arandjelovic and Zisserman, CVPR 2012)."""
+    """Descriptors (N, 128) float32 of unit length, whose products are likenesses (Arandjelovic and
+    Zisserman, CVPR 2012)."""
     values = descriptors.astype(np.float32)
     return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
 
@@ -125,7 +131,8 @@ def _agreement(
     second: np.ndarray,
     inside: np.ndarray,
 ) -> tuple[float, int]:
-    """Median correlation of the details of two pictures, over blocks that lie inside and are not flat; their number."""
+    """Median correlation of the details of two pictures, over blocks that lie inside and are not
+    flat; their number."""
     weight = inside.astype(np.float32)
     share = _block_means(weight)
     safe = np.maximum(share, 1e-3)

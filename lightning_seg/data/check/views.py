@@ -1,4 +1,5 @@
-"""A picture as the search for duplicates sees it: small, grey, with its content marked off from its frame."""
+"""A picture as the search for duplicates sees it: small, grey, with its content marked off from its
+frame."""
 
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ Corners = np.ndarray  # (3, 2) float32: x, y of the top left, top right and bott
 
 
 def crops(picture: View) -> dict[str, tuple[np.ndarray, Corners]]:
-    """name -> (grey crop, its corners): the whole, its content, and parts that leave out text and insets at one side."""
+    """name -> (grey crop, its corners): the whole, its content, and parts that leave out text and
+    insets at one side."""
     height, width = picture.grey.shape
     top, bottom, left, right = picture.box
     rows, columns = (bottom - top) // 3, (right - left) // 3

@@ -103,12 +103,14 @@ def check_colours(image: Image.Image, name: str) -> None:
 
 
 def is_wide(image: Image.Image) -> bool:
-    """Tell whether a picture holds more than 8 bits a channel, also where Pillow would cut them off."""
+    """Tell whether a picture holds more than 8 bits a channel, also where Pillow would cut them
+    off."""
     return image.mode in WIDE_MODES or any(_is_wide_tile(tile) for tile in _tiles(image))
 
 
 def _tiles(image: Any) -> list[Any]:
-    """The bytes that are still to be decoded; nothing of a picture that was made or loaded before."""
+    """The bytes that are still to be decoded; nothing of a picture that was made or loaded
+    before."""
     return list(getattr(image, "tile", []))
 
 

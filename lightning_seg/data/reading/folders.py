@@ -30,7 +30,8 @@ def _few_names(paths: list[Path]) -> str:
 
 
 def walk_files(root: Path) -> Iterator[Path]:
-    """All files below ``root`` by name, also behind linked folders, each folder once; none hidden."""
+    """All files below ``root`` by name, also behind linked folders, each folder once; none
+    hidden."""
     seen: set[str] = set()
     for place, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(place)

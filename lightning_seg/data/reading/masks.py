@@ -93,7 +93,8 @@ def read_palette(path: Path) -> dict[int, str]:
 
 
 def read_nonzero(path: Path) -> np.ndarray:
-    """(H, W) uint8: 1 on every instance, whatever its number or colour; 0 where it is 0 or black."""
+    """(H, W) uint8: 1 on every instance, whatever its number or colour; 0 where it is 0 or
+    black."""
     return decoded(path, _nonzero)
 
 
@@ -184,7 +185,8 @@ def _stored_values(picture: Image.Image, path: Path) -> np.ndarray:
 
 
 def _refuse_hidden_numbers(picture: Image.Image, path: Path) -> None:
-    """InputError where a palette shows two numbers in one colour: a class or instance is not seen."""
+    """InputError where a palette shows two numbers in one colour: a class or instance is not
+    seen."""
     numbers = np.unique(np.array(picture)).tolist()
     palette = np.array(picture.convert("RGB")).reshape(-1, 3)
     colours = np.unique(palette, axis=0)
@@ -204,7 +206,8 @@ def _palette_colours(picture: Image.Image) -> dict[int, str]:
 
 
 def _black_and_white(picture: Image.Image, path: Path) -> np.ndarray:
-    """The mask of a lossy picture; InputError where it has more than the two modes black and white."""
+    """The mask of a lossy picture; InputError where it has more than the two modes black and
+    white."""
     grey = _uncoloured(picture, path)
     bright = grey > USUAL_THRESHOLD
     reason = _third_mode(grey, bright)
@@ -218,7 +221,8 @@ def _black_and_white(picture: Image.Image, path: Path) -> np.ndarray:
 
 
 def _third_mode(grey: np.ndarray, bright: np.ndarray) -> str:
-    """The grey values of a picture besides black, white and the noise near their edges; '' if nothing."""
+    """The grey values of a picture besides black, white and the noise near their edges; '' if
+    nothing."""
     if not bright.any():
         return "" if grey.max() == 0 else f"this one is nowhere brighter than {grey.max()}"
     greys = (grey > _BLACK) & (grey < _WHITE)
@@ -270,7 +274,8 @@ def _told_by_threshold(
     path: Path,
     threshold: int,
 ) -> np.ndarray:
-    """The mask ``grey > threshold``; the values of 16 bits are brought to the scale that ends at 255."""
+    """The mask ``grey > threshold``; the values of 16 bits are brought to the scale that ends at
+    255."""
     lossy, wide = is_lossy(picture), picture.mode in WIDE_MODES
     grey = _scaled_to_8_bits(picture, path) if wide else _uncoloured(picture, path)
     low, high = int(grey.min()), int(np.ceil(grey.max()))

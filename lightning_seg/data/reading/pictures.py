@@ -1,4 +1,5 @@
-"""Picture files: which there are, and how one becomes an array (see ``conversion`` for the rule)."""
+"""Picture files: which there are, and how one becomes an array (see ``conversion`` for the
+rule)."""
 
 import gzip
 import io
@@ -43,7 +44,8 @@ def decoded(
     convert: Callable[[Image.Image, Path], Result],
     content: bytes | None = None,
 ) -> Result:
-    """The array that ``convert`` makes of the opened picture; InputError for a file that is damaged or none.
+    """The array that ``convert`` makes of the opened picture; InputError for a file that is damaged
+    or none.
 
     ``content``: of the file, where it is in memory and ``path`` is but its name.
     """
@@ -71,7 +73,8 @@ def decoded(
 
 
 def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
-    """The picture as (H, W, 3) RGB uint8; InputError where it is damaged or its look is not known."""
+    """The picture as (H, W, 3) RGB uint8; InputError where it is damaged or its look is not
+    known."""
     return decoded(path, lambda picture, name: picture_array(picture, 3, str(name)), content)
 
 
@@ -85,7 +88,8 @@ def read_picture(
     channels: int,
     content: bytes | None = None,
 ) -> np.ndarray:
-    """The picture (H, W, C) as a network of 3 or 1 channels takes it, exactly as training reads it."""
+    """The picture (H, W, C) as a network of 3 or 1 channels takes it, exactly as training reads
+    it."""
     check_channels(channels)
     try:
         return (read_image if channels == 3 else read_grey)(path, content)

@@ -1,8 +1,9 @@
 """Volumes in NIfTI files: reading, and the canonical frame.
 
-The canonical frame is that in which slices are looked at: axes (slice, row, column) that run to the patient's head, back and
-left (S, P, L), so that a slice shows the patient from the feet, front up. Axes are permuted and flipped, never interpolated:
-of an oblique volume they run to the nearest of these directions. A voxel's value is exact.
+The canonical frame is that in which slices are looked at: axes (slice, row, column) that run to the
+patient's head, back and left (S, P, L), so that a slice shows the patient from the feet, front up.
+Axes are permuted and flipped, never interpolated: of an oblique volume they run to the nearest of
+these directions. A voxel's value is exact.
 """
 
 import gzip
@@ -75,7 +76,8 @@ def _is_sheared(affine: Affine) -> bool:
 
 
 def farthest_corner(first: Grid, second: Grid) -> float:
-    """The distance, in mm, between the places that two headers give a voxel, at the farthest corner."""
+    """The distance, in mm, between the places that two headers give a voxel, at the farthest
+    corner."""
     last = np.array(first.shape) - 1
     corners = np.array(list(itertools.product((0, 1), repeat=3))) * last
     places = np.column_stack([corners, np.ones(len(corners))])
@@ -84,7 +86,8 @@ def farthest_corner(first: Grid, second: Grid) -> float:
 
 
 def _doubt(grid: Grid, image: Any) -> str:
-    """What a header leaves open: the orientation, which of two is meant, or slices that are shifted."""
+    """What a header leaves open: the orientation, which of two is meant, or slices that are
+    shifted."""
     header = image.header
     if not header["sform_code"] and not header["qform_code"]:
         return (
@@ -115,7 +118,8 @@ def _in_millimetres(image: Any) -> NDArray[np.float64]:
 
 
 def axis_codes(affine: Affine, path: Path) -> str:
-    """The directions of the axes: ``LPS`` for left, posterior, superior; InputError where the affine leaves an axis out."""
+    """The directions of the axes: ``LPS`` for left, posterior, superior; InputError where the
+    affine leaves an axis out."""
     import nibabel
 
     finite = bool(np.isfinite(affine).all())  # nibabel fails on others
@@ -147,7 +151,8 @@ def _permuted(values: Sequence[Any], affine: Affine) -> Any:
 
 
 def read_grid(path: Path) -> Grid:
-    """The lattice of a NIfTI file, from its header alone; InputError for a damaged file or one that is not 3-D."""
+    """The lattice of a NIfTI file, from its header alone; InputError for a damaged file or one that
+    is not 3-D."""
     image = _open_nifti(path)
     shape = _three(image.shape, path)
     axis_codes(image.affine, path)
@@ -163,7 +168,8 @@ def read_grid(path: Path) -> Grid:
 
 
 def read_volume(path: Path) -> np.ndarray:
-    """The voxels (I, J, K) of a NIfTI file (.nii, .nii.gz), as they lie in it; float32 where it has a scale, else the type as stored.
+    """The voxels (I, J, K) of a NIfTI file (.nii, .nii.gz), as they lie in it; float32 where it has
+    a scale, else the type as stored.
 
     InputError for a damaged or truncated file, one that is not 3-D, and values that are not finite.
     """
@@ -190,7 +196,8 @@ def read_volume(path: Path) -> np.ndarray:
 
 
 def read_labels_volume(path: Path) -> np.ndarray:
-    """Read as `read_volume` does, of whole numbers from 0 to 255, as uint8; InputError for other values."""
+    """Read as `read_volume` does, of whole numbers from 0 to 255, as uint8; InputError for other
+    values."""
     array = read_volume(path)
     low, high = array.min(), array.max()
     if low < 0 or high > 255 or (array.dtype.kind == "f" and (array != np.rint(array)).any()):

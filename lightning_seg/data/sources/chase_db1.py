@@ -1,8 +1,10 @@
-"""CHASE_DB1: 28 retinal photographs, both eyes of 14 children, with vessel masks of two observers, 960 x 999 pixels.
+"""CHASE_DB1: 28 retinal photographs, both eyes of 14 children, with vessel masks of two observers,
+960 x 999 pixels.
 
-Fraz et al., An ensemble classification-based approach applied to retinal blood vessel segmentation, TBME 2012,
-https://blogs.kingston.ac.uk/retinal/chasedb1. The owners define no split; the usual one, which SA-UNet takes too, trains on
-the first 20 images and tests on the last 8. ``groups`` joins the two eyes of a child.
+Fraz et al., An ensemble classification-based approach applied to retinal blood vessel segmentation,
+TBME 2012, https://blogs.kingston.ac.uk/retinal/chasedb1. The owners define no split; the usual one,
+which SA-UNet takes too, trains on the first 20 images and tests on the last 8. ``groups`` joins the
+two eyes of a child.
 
 The owners publish no fields of view, so samples have no region.
 """
@@ -23,7 +25,8 @@ _RULE = (
 
 
 class CHASEDB1(Pairs):
-    """The owners' one folder: ``Image_01L.jpg`` with ``Image_01L_1stHO.png``; or two of these names.
+    """The owners' one folder: ``Image_01L.jpg`` with ``Image_01L_1stHO.png``; or two of these
+    names.
 
     Args:
         root: the folder, or the parent of ``images/`` and ``masks/``; default: ``CHASE_DB1`` or

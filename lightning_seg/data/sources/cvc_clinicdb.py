@@ -1,10 +1,12 @@
-"""CVC-ClinicDB: 612 frames of 29 colonoscopy sequences with polyp masks, 288 x 384 pixels (height x width).
+"""CVC-ClinicDB: 612 frames of 29 colonoscopy sequences with polyp masks, 288 x 384 pixels (height x
+width).
 
-Bernal et al., WM-DOVA maps for accurate polyp highlighting in colonoscopy, CMIG 2015. The owners ask for research and
-educational use. Some masks have grey pixels at the outline, hence the threshold 127.
+Bernal et al., WM-DOVA maps for accurate polyp highlighting in colonoscopy, CMIG 2015. The owners
+ask for research and educational use. Some masks have grey pixels at the outline, hence the
+threshold 127.
 
-``groups`` joins the frames of one sequence (``protocols/clinicdb-frames.csv``). The 29 sequences come from 25 videos, and
-the owners' table does not say which of them share one.
+``groups`` joins the frames of one sequence (``protocols/clinicdb-frames.csv``). The 29 sequences
+come from 25 videos, and the owners' table does not say which of them share one.
 """
 
 import csv

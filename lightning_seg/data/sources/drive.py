@@ -1,8 +1,9 @@
-"""DRIVE: 40 photographs of the retina with vessel masks, 584 x 565 pixels (height x width), 20 for training and 20 for testing.
+"""DRIVE: 40 photographs of the retina with vessel masks, 584 x 565 pixels (height x width), 20 for
+training and 20 for testing.
 
-Staal et al., Ridge-Based Vessel Segmentation in Color Images of the Retina, IEEE TMI 2004, https://drive.grand-challenge.org.
-The masks are the first observer's; the region of a sample is the owners' field of view (``mask/``). The second observer
-(``test/2nd_manual/``) is not read.
+Staal et al., Ridge-Based Vessel Segmentation in Color Images of the Retina, IEEE TMI 2004,
+https://drive.grand-challenge.org. The masks are the first observer's; the region of a sample is the
+owners' field of view (``mask/``). The second observer (``test/2nd_manual/``) is not read.
 """
 
 from collections.abc import Sequence
@@ -75,7 +76,8 @@ class DRIVE(Pairs):
         return {id: (*pair, views[id][1]) for id, pair in pairs.items()}
 
     def read(self, id: str) -> Sample:
-        """Image (584, 565, 3) RGB, mask (584, 565, 1) and region, 2 in the field of view, else 1."""
+        """Image (584, 565, 3) RGB, mask (584, 565, 1) and region, 2 in the field of view, else
+        1."""
         sample = super().read(id)
         if not self.regions:
             return sample

@@ -301,7 +301,8 @@ def _have_own(
 
 
 def _told_by_suffix(suffix: str) -> Callable[[str], bool]:
-    """Tell whether a stem is that of an image, where masks lie beside them: ``a``, not ``a_mask_1``."""
+    """Tell whether a stem is that of an image, where masks lie beside them: ``a``, not
+    ``a_mask_1``."""
     if not suffix:
         return bool
     mask = re.compile(rf".*{re.escape(suffix)}([ _-]?\d+| ?\(\d+\))?")

@@ -1,9 +1,11 @@
-"""GlaS (Warwick-QU): 165 histological pictures of colon with gland masks, 430x567 to 522x775 pixels.
+"""GlaS (Warwick-QU): 165 histological pictures of colon with gland masks, 430x567 to 522x775
+pixels.
 
-Sirinukunwattana et al., Gland segmentation in colon histology images: the GlaS challenge contest, MedIA 2017. For research
-only. The masks number the glands; here they are one class. The pictures come from 16 patients, and the challenge's
-own test parts share most of them with its training part (the owners' Grade.csv, ``protocols/glas-patients.csv``): the
-protocol ``glas`` declares that it leaks, ``auto`` or ``fold-1-of-5`` divide by patient.
+Sirinukunwattana et al., Gland segmentation in colon histology images: the GlaS challenge contest,
+MedIA 2017. For research only. The masks number the glands; here they are one class. The pictures
+come from 16 patients, and the challenge's own test parts share most of them with its training part
+(the owners' Grade.csv, ``protocols/glas-patients.csv``): the protocol ``glas`` declares that it
+leaks, ``auto`` or ``fold-1-of-5`` divide by patient.
 """
 
 import csv

@@ -1,11 +1,13 @@
 """Kvasir-SEG: 1000 colonoscopy frames with polyp masks, 332x352 to 1920x1072 pixels.
 
-Jha et al., Kvasir-SEG: A Segmented Polyp Dataset, MMM 2020, https://datasets.simula.no/kvasir-seg. The owners ask for
-research and educational use. Masks are JPEG: 13 to 21 grey values near 0 and 255, hence the threshold 127.
+Jha et al., Kvasir-SEG: A Segmented Polyp Dataset, MMM 2020, https://datasets.simula.no/kvasir-seg.
+The owners ask for research and educational use. Masks are JPEG: 13 to 21 grey values near 0 and
+255, hence the threshold 127.
 
 ``groups`` joins the frames that show the same frozen picture or the same view of a polyp: some
-frames were published twice, cropped and uncropped or annotated twice (``protocols/kvasir-pairs.csv``
-says how they were found, and ``docs/kvasir-leaks.md`` what follows).
+frames were published twice, cropped and uncropped or annotated twice
+(``protocols/kvasir-pairs.csv`` says how they were found, and ``docs/kvasir-leaks.md`` what
+follows).
 """
 
 import csv

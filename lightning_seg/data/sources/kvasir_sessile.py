@@ -1,7 +1,9 @@
-"""Kvasir-Sessile: 196 sessile and flat polyps, smaller than 10 mm, chosen from the 1000 frames of Kvasir-SEG.
+"""Kvasir-Sessile: 196 sessile and flat polyps, smaller than 10 mm, chosen from the 1000 frames of
+Kvasir-SEG.
 
-Jha et al., A Comprehensive Study on Colorectal Polyp Segmentation, JBHI 2021. No independent test for a network that was
-trained on Kvasir-SEG: same frames, same names, same masks. It tests such a network only where these 196 were held out.
+Jha et al., A Comprehensive Study on Colorectal Polyp Segmentation, JBHI 2021. No independent test
+for a network that was trained on Kvasir-SEG: same frames, same names, same masks. It tests such a
+network only where these 196 were held out.
 """
 
 from collections.abc import Sequence
@@ -56,7 +58,8 @@ class KvasirSessile(Pairs):
 
 
 def protocol(ids: Sequence[str]) -> str:
-    """The text of ``protocols/kvasir-sessile.csv``, made from the 196 ids by the rule in its header."""
+    """The text of ``protocols/kvasir-sessile.csv``, made from the 196 ids by the rule in its
+    header."""
     known = duplicate_groups()
     shares = {split: size / sum(SIZES) for split, size in zip(SPLITS, SIZES, strict=True)}
     split = group_split({id: known.get(id, id) for id in ids}, shares, seed=42)

@@ -1,8 +1,10 @@
-"""LiTS: 131 abdominal CT scans with liver and liver tumours, NIfTI, 42 to 1026 slices of 512x512 pixels.
+"""LiTS: 131 abdominal CT scans with liver and liver tumours, NIfTI, 42 to 1026 slices of 512x512
+pixels.
 
-Bilic et al., The Liver Tumor Segmentation Benchmark (LiTS), MedIA 2023. CC BY-NC-ND 4.0, after registration at
-https://competitions.codalab.org/competitions/17094. Labels: 1 liver, 2 tumour. The 70 scans of the challenge's test have no
-published labels. Each scan is its own group: which of them show one patient is not published.
+Bilic et al., The Liver Tumor Segmentation Benchmark (LiTS), MedIA 2023. CC BY-NC-ND 4.0, after
+registration at https://competitions.codalab.org/competitions/17094. Labels: 1 liver, 2 tumour. The
+70 scans of the challenge's test have no published labels. Each scan is its own group: which of them
+show one patient is not published.
 
 The window -200 to 250 HU is that of H-DenseUNet (Li et al. 2018); PAM-UNet states none.
 """
@@ -48,20 +50,25 @@ _RULE_80_20 = (
 
 
 class LiTS(ScanSource):
-    """The slices of ``volume-N.nii[.gz]`` and ``segmentation-N.nii[.gz]``, anywhere below one folder.
+    """The slices of ``volume-N.nii[.gz]`` and ``segmentation-N.nii[.gz]``, anywhere below one
+    folder.
 
     Args:
         root: this folder or its parent; default: ``LiTS`` in $LIGHTNING_SEG_DATA.
         classes: of liver and tumor; the channels of the mask.
         labels: ``nested``: liver includes its tumours. ``exclusive``: it does not.
         window: the HU that become black and white.
-        in_channels: 1 for slices alone; 3 for one neighbour on each side (2.5-D), 5, ... At the ends the last slice repeats.
-        spacing: mm between slices, rows and columns, to which scans are resampled; None keeps their own.
-        pad: pixels on both sides to which slices are padded with black. Slices are scaled to data.size after that: for a
-            spacing to remain, pad to that size.
-        slices: what an epoch of training visits: ``all``; ``organ``, those that show a class; or ``{tumor: 0.5}``, all,
-            those that show it repeated until they are this share. Validation and test always have all.
-        align: ``headers``: InputError where those of a pair turn the axes differently. ``voxels``: pair them one by one.
+        in_channels: 1 for slices alone; 3 for one neighbour on each side (2.5-D), 5, ... At the
+            ends the last slice repeats.
+        spacing: mm between slices, rows and columns, to which scans are resampled; None keeps their
+            own.
+        pad: pixels on both sides to which slices are padded with black. Slices are scaled to
+            data.size after that: for a spacing to remain, pad to that size.
+        slices: what an epoch of training visits: ``all``; ``organ``, those that show a class; or
+            ``{tumor: 0.5}``, all, those that show it repeated until they are this share. Validation
+            and test always have all.
+        align: ``headers``: InputError where those of a pair turn the axes differently. ``voxels``:
+            pair them one by one.
     """
 
     classes: tuple[str, ...] = ("liver", "tumor")
@@ -92,7 +99,8 @@ class LiTS(ScanSource):
 
 
 def protocol(fold: int) -> str:
-    """The text of ``protocols/lits-fold-<fold>.csv``, made from the 131 scans by the rule in its header."""
+    """The text of ``protocols/lits-fold-<fold>.csv``, made from the 131 scans by the rule in its
+    header."""
     if not 1 <= fold <= FOLDS:
         raise InputError(f"fold is {fold}; give 1 to {FOLDS}.")
     scans = [f"volume-{number}" for number in range(COUNT)]
@@ -104,7 +112,8 @@ def protocol(fold: int) -> str:
 
 
 def protocol_80_20() -> str:
-    """The text of ``protocols/lits-80-20.csv``, made from the 131 scans by the rule in its header."""
+    """The text of ``protocols/lits-80-20.csv``, made from the 131 scans by the rule in its
+    header."""
     scans = [f"volume-{number}" for number in range(COUNT)]
     test = k_fold({scan: scan for scan in scans}, FOLDS, seed=42)[0]
     others = sorted(set(scans) - set(test))

@@ -1,12 +1,14 @@
-"""LiTS slices in 2-D: 643 JPEG slices of 256x256 pixels from 122 LiTS / MSD Task03 training scans, with JPEG masks.
+"""LiTS slices in 2-D: 643 JPEG slices of 256x256 pixels from 122 LiTS / MSD Task03 training scans,
+with JPEG masks.
 
-Derived from the challenge's volumes (see ``lits``): liver and tumour merged into one class, HU cut to 0 to 255. Names such as
-``flipped_10001_103`` hold the scan and the slice; 20 slices stand twice, flipped and mirrored. CC BY-NC-ND 4.0 and CC BY-SA
-4.0. For volumes, tumours and scores in mm there is ``lits``; its scores and those on these slices do not compare.
+Derived from the challenge's volumes (see ``lits``): liver and tumour merged into one class, HU cut
+to 0 to 255. Names such as ``flipped_10001_103`` hold the scan and the slice; 20 slices stand twice,
+flipped and mirrored. CC BY-NC-ND 4.0 and CC BY-SA 4.0. For volumes, tumours and scores in mm there
+is ``lits``; its scores and those on these slices do not compare.
 
-Scans 10001 and 10002 show one body, its stomach filled otherwise (`data check --likeness 0.7` finds the
-pair; no other pair of scans is as alike): they count as one patient. ``lits-2d`` divided them, 10002
-training and 10001 validating; ``lits-2d-v2`` does not.
+Scans 10001 and 10002 show one body, its stomach filled otherwise (`data check --likeness 0.7` finds
+the pair; no other pair of scans is as alike): they count as one patient. ``lits-2d`` divided them,
+10002 training and 10001 validating; ``lits-2d-v2`` does not.
 """
 
 import re

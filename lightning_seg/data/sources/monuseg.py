@@ -1,8 +1,11 @@
-"""MoNuSeg 2018: 44 histological pictures of several organs with outlines of their nuclei, 1000 x 1000 pixels.
+"""MoNuSeg 2018: 44 histological pictures of several organs with outlines of their nuclei, 1000 x
+1000 pixels.
 
-Kumar et al., A multi-organ nucleus segmentation challenge, TMI 2020, https://monuseg.grand-challenge.org; CC BY-NC-SA 4.0.
-Here the nuclei are one class, so that touching ones merge. ``groups`` is the patient, in the first three fields of the TCGA
-barcode that names each picture. Today's training archive holds 37 pictures; the protocol takes the challenge's 30.
+Kumar et al., A multi-organ nucleus segmentation challenge, TMI 2020,
+https://monuseg.grand-challenge.org; CC BY-NC-SA 4.0. Here the nuclei are one class, so that
+touching ones merge. ``groups`` is the patient, in the first three fields of the TCGA barcode that
+names each picture. Today's training archive holds 37 pictures; the protocol takes the challenge's
+30.
 """
 
 import random
@@ -42,9 +45,11 @@ _RULE = (
 
 
 class MoNuSeg:
-    """The owners' folders, in any depth: ``Tissue Images/*.tif`` with ``Annotations/*.xml``, ``MoNuSegTestData/*.{tif,xml}``.
+    """The owners' folders, in any depth: ``Tissue Images/*.tif`` with ``Annotations/*.xml``,
+    ``MoNuSegTestData/*.{tif,xml}``.
 
-    A picture without outlines takes its binary mask of the same name from a folder masks/, Binary masks/ or labelcol/.
+    A picture without outlines takes its binary mask of the same name from a folder masks/, Binary
+    masks/ or labelcol/.
 
     Args:
         root: the folder of both parts; default: ``MoNuSeg`` or ``monuseg`` in $LIGHTNING_SEG_DATA.
@@ -77,7 +82,8 @@ class MoNuSeg:
         return self._files[id]
 
     def read(self, id: str) -> Sample:
-        """Image (1000, 1000, 3) RGB and mask (1000, 1000, 1): 1 where a pixel's centre lies in a nucleus."""
+        """Image (1000, 1000, 3) RGB and mask (1000, 1000, 1): 1 where a pixel's centre lies in a
+        nucleus."""
         picture, truth = self._files[id]
         image = read_image(picture)
         mask = self._mask(truth, image.shape[:2])

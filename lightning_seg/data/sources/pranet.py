@@ -1,12 +1,15 @@
-"""The PraNet bundle of polyp frames: 900 of Kvasir-SEG and 550 of CVC-ClinicDB to train; five sets to test.
+"""The PraNet bundle of polyp frames: 900 of Kvasir-SEG and 550 of CVC-ClinicDB to train; five sets
+to test.
 
-Fan et al., PraNet: Parallel Reverse Attention Network for Polyp Segmentation, MICCAI 2020. Tests: Kvasir 100, CVC-ClinicDB
-62, CVC-300 60, CVC-ColonDB 380, ETIS-LaribPolypDB 196 frames; the last three come from clinics unseen in training.
+Fan et al., PraNet: Parallel Reverse Attention Network for Polyp Segmentation, MICCAI 2020. Tests:
+Kvasir 100, CVC-ClinicDB 62, CVC-300 60, CVC-ColonDB 380, ETIS-LaribPolypDB 196 frames; the last
+three come from clinics unseen in training.
 
-The splits follow from the bundle's folders when it is opened: ``pranet`` trains, and tests on all five (a tenth of the
-training frames validates, which the authors leave open); ``pranet-kvasir``, ``-clinicdb``, ``-cvc300``, ``-colondb`` and
-``-etis`` only test, on one set. ``pranet`` and ``pranet-clinicdb`` say that they leak: the 62 frames of CVC-ClinicDB were drawn
-from the sequences whose other frames train.
+The splits follow from the bundle's folders when it is opened: ``pranet`` trains, and tests on all
+five (a tenth of the training frames validates, which the authors leave open); ``pranet-kvasir``,
+``-clinicdb``, ``-cvc300``, ``-colondb`` and ``-etis`` only test, on one set. ``pranet`` and
+``pranet-clinicdb`` say that they leak: the 62 frames of CVC-ClinicDB were drawn from the sequences
+whose other frames train.
 """
 
 from collections.abc import Mapping
@@ -92,7 +95,8 @@ def _groups(
     ids: list[str],
     alike: Mapping[str, str],
 ) -> dict[str, str]:
-    """Sequences for CVC-ClinicDB, whose frames keep their numbers; for Kvasir-SEG those of ``alike``."""
+    """Sequences for CVC-ClinicDB, whose frames keep their numbers; for Kvasir-SEG those of
+    ``alike``."""
     known = sequences()
     groups = {}
     for id in ids:

@@ -1,8 +1,9 @@
 """Synapse / BTCV: 30 abdominal CT scans with 13 organs, NIfTI, 85 to 198 slices of 512x512 pixels.
 
-Landman et al., MICCAI Multi-Atlas Labeling Beyond the Cranial Vault, 2015, https://www.synapse.org/Synapse:syn3193805,
-after registration. By default the 8 organs and the window -125 to 275 HU of TransUNet (Chen et al. 2021), and its 18 scans
-for training and 12 for testing (``lists_Synapse`` of its code). The slices here come from the owners' files; those that
+Landman et al., MICCAI Multi-Atlas Labeling Beyond the Cranial Vault, 2015,
+https://www.synapse.org/Synapse:syn3193805, after registration. By default the 8 organs and the
+window -125 to 275 HU of TransUNet (Chen et al. 2021), and its 18 scans for training and 12 for
+testing (``lists_Synapse`` of its code). The slices here come from the owners' files; those that
 TransUNet's authors handed on as .npz and .h5, without spacing, are not read.
 """
 
@@ -75,19 +76,24 @@ _RULE = (
 
 
 class Synapse(ScanSource):
-    """The slices of ``img0001.nii.gz`` and ``label0001.nii.gz``, anywhere below one folder; scans are named ``0001``.
+    """The slices of ``img0001.nii.gz`` and ``label0001.nii.gz``, anywhere below one folder; scans
+    are named ``0001``.
 
     Args:
         root: this folder or its parent; default: ``Synapse`` or ``BTCV`` in $LIGHTNING_SEG_DATA.
         classes: of the 13 organs; the channels of the mask. Default: TransUNet's 8.
         window: the HU that become black and white.
-        in_channels: 1 for slices alone; 3 for one neighbour on each side (2.5-D), 5, ... At the ends the last slice repeats.
-        spacing: mm between slices, rows and columns, to which scans are resampled; None keeps their own.
-        pad: pixels on both sides to which slices are padded with black. Slices are scaled to data.size after that: for a
-            spacing to remain, pad to that size.
-        slices: what an epoch of training visits: ``all``; ``organ``, those that show a class; or ``{pancreas: 0.5}``, all,
-            those that show it repeated until they are this share. Validation and test always have all.
-        align: ``headers``: InputError where those of a pair turn the axes differently. ``voxels``: pair them one by one.
+        in_channels: 1 for slices alone; 3 for one neighbour on each side (2.5-D), 5, ... At the
+            ends the last slice repeats.
+        spacing: mm between slices, rows and columns, to which scans are resampled; None keeps their
+            own.
+        pad: pixels on both sides to which slices are padded with black. Slices are scaled to
+            data.size after that: for a spacing to remain, pad to that size.
+        slices: what an epoch of training visits: ``all``; ``organ``, those that show a class; or
+            ``{pancreas: 0.5}``, all, those that show it repeated until they are this share.
+            Validation and test always have all.
+        align: ``headers``: InputError where those of a pair turn the axes differently. ``voxels``:
+            pair them one by one.
     """
 
     classes: tuple[str, ...] = TRANSUNET

@@ -1,12 +1,14 @@
-"""Samples decoded and resized once: in memory where they fit, else in memory-mapped files that the next run finds again.
+"""Samples decoded and resized once: in memory where they fit, else in memory-mapped files that the
+next run finds again.
 
-Beside the samples it keeps what each of them shows, a digest of its image and masks as they were decoded (``contents``), so
-that it is computed once, when the sample is read for the first time.
+Beside the samples it keeps what each of them shows, a digest of its image and masks as they were
+decoded (``contents``), so that it is computed once, when the sample is read for the first time.
 
-A cache on disk is one folder for a data set, its settings and a list of ids. Its name ends with a digest of all else that
-the pixels depend on: size and time of change of every file (a hash of the content would read the files, which the cache is
-there to avoid), the code that reads and resizes, the versions of the decoders. When one of them changes, so does the name,
-and the folder of the old name is removed once the new one stands. A folder appears by renaming, complete or not at all.
+A cache on disk is one folder for a data set, its settings and a list of ids. Its name ends with a
+digest of all else that the pixels depend on: size and time of change of every file (a hash of the
+content would read the files, which the cache is there to avoid), the code that reads and resizes,
+the versions of the decoders. When one of them changes, so does the name, and the folder of the old
+name is removed once the new one stands. A folder appears by renaming, complete or not at all.
 """
 
 import contextlib
@@ -49,8 +51,9 @@ class Store(Protocol):
 class Cache(NamedTuple):
     """The place where samples are kept, and the settings that, with the files, determine them.
 
-    settings: the arguments of the data set's constructor. folder: of mapped files; None: memory where the samples take at
-    most a quarter of what is available, for ``processes`` together, else mapped files in ``default_folder()``.
+    settings: the arguments of the data set's constructor. folder: of mapped files; None: memory
+    where the samples take at most a quarter of what is available, for ``processes`` together, else
+    mapped files in ``default_folder()``.
     """
 
     settings: Mapping[str, Any]
@@ -59,7 +62,8 @@ class Cache(NamedTuple):
 
 
 class ArrayStore:
-    """A store of arrays: images (N, H, W, C), masks (N, H, W, K) and, or None, regions (N, H, W); in memory or mapped."""
+    """A store of arrays: images (N, H, W, C), masks (N, H, W, K) and, or None, regions (N, H, W);
+    in memory or mapped."""
 
     def __init__(
         self,
@@ -73,7 +77,8 @@ class ArrayStore:
 
     @classmethod
     def mapped(cls, folder: Path) -> "ArrayStore":
-        """The store in the files ``images.npy``, ``masks.npy`` and ``regions.npy``, where it is, of a folder."""
+        """The store in the files ``images.npy``, ``masks.npy`` and ``regions.npy``, where it is, of
+        a folder."""
         paths = [path for name in Sample._fields if (path := folder / f"{name}s.npy").exists()]
         found = cls(
             *(np.asarray(np.load(path, mmap_mode="r")) for path in paths)
@@ -104,13 +109,17 @@ def store(
     size: tuple[int, int] | None,
     cache: Cache | None = None,
 ) -> Store:
-    """The samples ``ids`` of a source, read and resized once; a source with a method ``store`` supplies its own.
+    """The samples ``ids`` of a source, read and resized once; a source with a method ``store``
+    supplies its own.
 
     Args:
-        size: (height, width) of every sample; None keeps their own, which must then be the same for all.
-        cache: None keeps them in memory, whatever they take, as do sources that do not name their files (``files``).
+        size: (height, width) of every sample; None keeps their own, which must then be the same for
+            all.
+        cache: None keeps them in memory, whatever they take, as do sources that do not name their
+            files (``files``).
 
-    Errors: InputError for damaged files, for shapes that differ where there is no size, for a folder that cannot be written.
+    Errors: InputError for damaged files, for shapes that differ where there is no size, for a
+    folder that cannot be written.
     """
     if hasattr(source, "store"):
         own: Store = source.store(list(ids), size, cache.folder if cache else None)
@@ -295,7 +304,8 @@ def _found(folder: Path, count: int) -> ArrayStore | None:
 
 
 def _read_contents(folder: Path) -> list[Content]:
-    """The contents of the samples of a folder; none in one from before they were kept, which is built anew."""
+    """The contents of the samples of a folder; none in one from before they were kept, which is
+    built anew."""
     file = folder / _CONTENTS
     if not file.exists():
         return []
@@ -401,7 +411,8 @@ def _write_arrays(content: Path, count: int, samples: Iterator[_SizedRead]) -> N
 
 
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
-    """The sample at ``size`` (height, width): images by area when shrunk, else bilinear; masks and region by the nearest pixel."""
+    """The sample at ``size`` (height, width): images by area when shrunk, else bilinear; masks and
+    region by the nearest pixel."""
     image, mask, region = sample
     if image.shape[:2] == size:
         return sample

@@ -1,7 +1,9 @@
-"""A CT scan and its segmentation as slices of 8 bits, at the scan's own size, a spacing in mm or that of the network.
+"""A CT scan and its segmentation as slices of 8 bits, at the scan's own size, a spacing in mm or
+that of the network.
 
-The scan is turned into the canonical frame (see ``reading.volumes``) and windowed; where it is asked for, it is resampled to a spacing
-and padded. Then its slices are scaled to the network's size, as the samples of every data set.
+The scan is turned into the canonical frame (see ``reading.volumes``) and windowed; where it is
+asked for, it is resampled to a spacing and padded. Then its slices are scaled to the network's
+size, as the samples of every data set.
 """
 
 from collections.abc import Callable, Sequence
@@ -174,7 +176,8 @@ class Scan:
         self,
         spacing: tuple[float, float, float] | None,
     ) -> Lattice:
-        """The slices at ``spacing``, as near as whole numbers of them allow; at its own where it is None."""
+        """The slices at ``spacing``, as near as whole numbers of them allow; at its own where it is
+        None."""
         own, steps = self.grid.canonical_shape, self.grid.canonical_spacing
         if spacing is None:
             return Lattice(own, steps)
@@ -183,7 +186,8 @@ class Scan:
         return Lattice((slices, height, width), _triple(extent / (slices, height, width)))
 
     def lattice(self, chosen: Settings, size: Size) -> Lattice:
-        """The slices under settings, scaled to ``size`` (height, width) where it is given; InputError where none could be padded."""
+        """The slices under settings, scaled to ``size`` (height, width) where it is given;
+        InputError where none could be padded."""
         (slices, height, width), steps = self.resampled(chosen.spacing)
         if chosen.pad is not None:
             if max(height, width) > chosen.pad:
@@ -205,7 +209,8 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
 
 
 class Planes:
-    """The slices of a decoded scan under settings, image and labels apart, scaled to ``size`` where it is given."""
+    """The slices of a decoded scan under settings, image and labels apart, scaled to ``size`` where
+    it is given."""
 
     def __init__(
         self,
@@ -254,7 +259,8 @@ def neighbours(
     count: int,
     slices: int,
 ) -> tuple[int, float]:
-    """The source of a new slice: of ``slices`` resampled to ``count``, the one below the new slice ``index``, and the share of the one above."""
+    """The source of a new slice: of ``slices`` resampled to ``count``, the one below the new slice
+    ``index``, and the share of the one above."""
     place = min(max((index + 0.5) * slices / count - 0.5, 0), slices - 1)
     return int(place), round(place - int(place), 6)
 

@@ -1,7 +1,8 @@
 """Decoded slices of scans on disk, one file a scan, from which a slice is read in microseconds.
 
-A file holds (slices, 2, height, width) uint8, image and labels of each slice, as ``.npy``. It is read piece by piece, not
-mapped, so that memory does not grow with the number of scans, and appears by renaming, complete or not at all.
+A file holds (slices, 2, height, width) uint8, image and labels of each slice, as ``.npy``. It is
+read piece by piece, not mapped, so that memory does not grow with the number of scans, and appears
+by renaming, complete or not at all.
 """
 
 import io
@@ -54,7 +55,8 @@ class ScanFile:
             os.fsync(file.fileno())  # some file systems say only here that they are full
 
     def read(self, first: int, count: int) -> np.ndarray:
-        """(count, 2, height, width) of the slices from ``first``. The file is open no longer than this takes."""
+        """(count, 2, height, width) of the slices from ``first``. The file is open no longer than
+        this takes."""
         _, height, width = self.shape
         size = 2 * height * width
         try:
@@ -75,7 +77,8 @@ class SliceStore:
         files: scan -> its file.
         places: scan and position of each slice.
         tables: (K, 256) uint8: whether a label number belongs to a class.
-        in_channels: the slice and as many on either side; at the ends of a scan the outermost one repeats.
+        in_channels: the slice and as many on either side; at the ends of a scan the outermost one
+            repeats.
     """
 
     def __init__(
@@ -106,7 +109,8 @@ def around(
     count: int,
     channels: int,
 ) -> list[int]:
-    """The slices that are the channels of slice ``index`` of ``count``: as many on either side, at the ends the last one again."""
+    """The slices that are the channels of slice ``index`` of ``count``: as many on either side, at
+    the ends the last one again."""
     reach = channels // 2
     return [min(max(place, 0), count - 1) for place in range(index - reach, index + reach + 1)]
 

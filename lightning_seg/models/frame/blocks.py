@@ -46,7 +46,8 @@ class ConvNormAct(nn.Sequential):
 
 
 class DoubleConv(nn.Sequential):
-    """The U-Net block: (3x3 convolution, batch norm, ReLU) twice. Ronneberger et al. 2015, with Ioffe's norm."""
+    """The U-Net block: (3x3 convolution, batch norm, ReLU) twice. Ronneberger et al. 2015, with
+    Ioffe's norm."""
 
     def __init__(
         self,
@@ -71,7 +72,8 @@ def norm_act_conv(
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation residual block: ``(BN, ReLU, conv3x3) x 2 + BN(conv1x1)``. Zhang et al. 2018 (ResUNet)."""
+    """Pre-activation residual block: ``(BN, ReLU, conv3x3) x 2 + BN(conv1x1)``. Zhang et al. 2018
+    (ResUNet)."""
 
     def __init__(
         self,
@@ -103,9 +105,11 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionMap(nn.Identity):
-    """Marks an attention map on its way through a network, so that a forward hook can hand it out for overlays.
+    """Marks an attention map on its way through a network, so that a forward hook can hand it out
+    for overlays.
 
-    ``over`` says what it weighs: ``pixels`` (B, C, H, W), or pairs (B, [heads,] N, M), rows looking at columns.
+    ``over`` says what it weighs: ``pixels`` (B, C, H, W), or pairs (B, [heads,] N, M), rows looking
+    at columns.
     """
 
     def __init__(
@@ -117,12 +121,14 @@ class AttentionMap(nn.Identity):
 
     @property
     def wanted(self) -> bool:
-        """Tell whether a hook listens: a map that is costly to hold need not be formed otherwise."""
+        """Tell whether a hook listens: a map that is costly to hold need not be formed
+        otherwise."""
         return bool(self._forward_hooks)
 
 
 def is_empty(x: Tensor) -> bool:
-    """Tell whether ``x`` holds no image; never in a graph that is traced, where their number is open."""
+    """Tell whether ``x`` holds no image; never in a graph that is traced, where their number is
+    open."""
     return not torch.compiler.is_compiling() and len(x) == 0
 
 
@@ -138,7 +144,8 @@ def lean_attention(
     scale: float,
     marker: AttentionMap,
 ) -> Tensor:
-    """``softmax(scale q k') v`` over the last two axes, contiguous; the map is formed only where ``marker`` wants it."""
+    """``softmax(scale q k') v`` over the last two axes, contiguous; the map is formed only where
+    ``marker`` wants it."""
     if marker.wanted:
         return marker((q * scale @ k.transpose(-2, -1)).softmax(-1)) @ v
     width = v.shape[-1]
@@ -153,7 +160,8 @@ def lean_attention(
 
 
 class AttentionGate(nn.Module):
-    """Additive attention gate, the common 2-D form: ``x * sigmoid(psi(relu(W_g g + W_x x)))``. Oktay et al. 2018.
+    """Additive attention gate, the common 2-D form: ``x * sigmoid(psi(relu(W_g g + W_x x)))``.
+    Oktay et al. 2018.
 
     ``gate`` and ``skip`` have the same size; the map has one channel.
     """
@@ -177,7 +185,8 @@ def resize_maps(
     x: Tensor,
     size: torch.Size | tuple[int, int],
 ) -> Tensor:
-    """Bilinear resampling to ``size`` (H, W), corners not aligned; ``x`` itself where it has that size already."""
+    """Bilinear resampling to ``size`` (H, W), corners not aligned; ``x`` itself where it has that
+    size already."""
     if _same_size(x.shape[-2:], size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
@@ -213,7 +222,8 @@ class SqueezeExcite(nn.Module):
 
 
 class NearestStage(nn.Module):
-    """A U-Net step with no weights on the way up: nearest upsampling x2, concatenation, ``block(in, out)``."""
+    """A U-Net step with no weights on the way up: nearest upsampling x2, concatenation, ``block(in,
+    out)``."""
 
     def __init__(
         self,
@@ -244,7 +254,8 @@ class SpatialAttention(nn.Module):
 
 
 class DoublingConv(nn.ConvTranspose2d):
-    """3x3 transposed convolution of stride 2 to exactly twice the size, aligned as Keras' ``padding="same"``."""
+    """3x3 transposed convolution of stride 2 to exactly twice the size, aligned as Keras'
+    ``padding="same"``."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, 2)

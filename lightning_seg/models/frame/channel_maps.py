@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 
 
 def trains_on_cpu(x: Tensor) -> bool:
-    """Tell whether ``x`` is a channels-last map that a training step on the CPU asks a gradient of."""
+    """Tell whether ``x`` is a channels-last map that a training step on the CPU asks a gradient
+    of."""
     if torch.compiler.is_compiling() or not (x.requires_grad and torch.is_grad_enabled()):
         return False
     return x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)

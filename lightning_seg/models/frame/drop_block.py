@@ -38,7 +38,8 @@ class DropBlock(nn.Module):
         return x * kept.view(torch.uint8).to(x.dtype).mul_(scale)
 
     def _corners(self, x: Tensor) -> Tensor:
-        """The corners at which squares begin: (B, C, H - size + 1, W - size + 1) bool, in channels-last memory."""
+        """The corners at which squares begin: (B, C, H - size + 1, W - size + 1) bool, in
+        channels-last memory."""
         batch, channels, height, width = x.shape
         size = min(self.size, height, width)
         rows, columns = height - size + 1, width - size + 1

@@ -1,13 +1,16 @@
-"""Dual Cross-Attention: Ates, Mohan, Celik, "Dual Cross-Attention for Medical Image Segmentation", 2023. A skip value, see `_skip`.
+"""Dual Cross-Attention: Ates, Mohan, Celik, "Dual Cross-Attention for Medical Image Segmentation",
+2023. A skip value, see `_skip`.
 
     T_i = scale(pool(E_i)) at P x P, T = [LN T_1, ..., LN T_n] over channels, C = sum C_i
-    CCA:  T_i <- T_i + W ((softmax(Q_i' K / sqrt(C)) V')')         Q_i from LN T_i, K and V from T: channels look at channels
-    SCA:  T_i <- T_i + W softmax(Q K' / sqrt(C / h)) V_i           Q and K from T, V_i from LN T_i: pixels look at pixels
+    CCA:  T_i <- T_i + W ((softmax(Q_i' K / sqrt(C)) V')')
+    Q_i from LN T_i, K and V from T: channels look at channels
+    SCA:  T_i <- T_i + W softmax(Q K' / sqrt(C / h)) V_i
+    Q and K from T, V_i from LN T_i: pixels look at pixels
     skip_i = relu(bn(E_i + conv1x1(up(T_i))))
 
 Every Q, K, V, W and ``scale`` is a depthwise 1x1 convolution: one weight and one bias per channel.
-Differs from the paper: as in the authors' code, the LayerNorm and GELU that its figure draws after the block are left out
-(``post_norm`` puts them in); the pool grid follows the size of the image.
+Differs from the paper: as in the authors' code, the LayerNorm and GELU that its figure draws after
+the block are left out (``post_norm`` puts them in); the pool grid follows the size of the image.
 """
 
 from collections.abc import Sequence
@@ -22,7 +25,8 @@ from lightning_seg.models.frame.blocks import AttentionMap, lean_attention
 
 
 class ChannelScale(nn.Module):
-    """Tokens (B, N, C) times a weight plus a bias per channel, initialised as the depthwise 1x1 convolution it is."""
+    """Tokens (B, N, C) times a weight plus a bias per channel, initialised as the depthwise 1x1
+    convolution it is."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,7 +43,8 @@ class ChannelScale(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Heads of one scale's attention: tokens (B, N, C_i) of its own and (B, N, C) of all scales -> (B, N, C_i)."""
+    """Heads of one scale's attention: tokens (B, N, C_i) of its own and (B, N, C) of all scales ->
+    (B, N, C_i)."""
 
     def __init__(
         self,
@@ -64,7 +69,8 @@ class CrossAttention(nn.Module):
 
 
 class ChannelCrossAttention(CrossAttention):
-    """CCA: each channel of one scale looks at the channels of all scales; the map is (B, heads, C_i / heads, C / heads)."""
+    """CCA: each channel of one scale looks at the channels of all scales; the map is (B, heads, C_i
+    / heads, C / heads)."""
 
     def __init__(self, channels: int, total: int, heads: int) -> None:
         super().__init__(channels, total, total, channels, heads, AttentionMap("channel_pairs"))
@@ -78,7 +84,8 @@ class ChannelCrossAttention(CrossAttention):
 
 
 class SpatialCrossAttention(CrossAttention):
-    """SCA: each cell of the grid looks at all cells, by the channels of all scales; the map is (B, heads, N, N)."""
+    """SCA: each cell of the grid looks at all cells, by the channels of all scales; the map is (B,
+    heads, N, N)."""
 
     def __init__(self, channels: int, total: int, heads: int) -> None:
         super().__init__(total, total, channels, channels, heads, AttentionMap("pixel_pairs"))
@@ -91,7 +98,8 @@ class SpatialCrossAttention(CrossAttention):
 
 
 class CrossScale(nn.Module):
-    """One attention per scale, each added to its tokens: ``T_i + attention_i(LN T_i, [LN T_1, ..., LN T_n])``."""
+    """One attention per scale, each added to its tokens: ``T_i + attention_i(LN T_i, [LN T_1, ...,
+    LN T_n])``."""
 
     def __init__(
         self,
@@ -117,8 +125,9 @@ class DualCrossAttention(nn.Module):
 
     Args:
         channels, strides: of the pyramid, fine to coarse, with the coarsest map.
-        patch_size: side in pixels of the image of a cell of the pool grid (default: the stride of the coarsest skip, which is the
-            paper's 8 for four skips and 4 for three, from stride 1).
+        patch_size: side in pixels of the image of a cell of the pool grid (default: the stride of
+            the coarsest skip, which is the paper's 8 for four skips and 4 for three, from stride
+            1).
         cca, sca: channel and spatial cross-attention.
         heads: of the spatial cross-attention.
         channel_heads: of the channel cross-attention.

@@ -1,4 +1,5 @@
-"""Encoders: image ``(B, C, H, W)`` -> pyramid, a list of maps from fine to coarse, described by ``channels`` and ``strides``.
+"""Encoders: image ``(B, C, H, W)`` -> pyramid, a list of maps from fine to coarse, described by
+``channels`` and ``strides``.
 
 With `weights`, which finds what they start from, and `layer_depths` the only file that knows
 timm. It is imported where a network asks for it: many do not, and it takes seconds.
@@ -52,7 +53,8 @@ class ConvEncoder(nn.Module):
 
 
 class Level(nn.Module):
-    """A level in two parts: ``body`` ends in a convolution or a sum, ``finish`` is the norm and activation that follow.
+    """A level in two parts: ``body`` ends in a convolution or a sum, ``finish`` is the norm and
+    activation that follow.
 
     Gives the finished map and, before ``finish``, the raw one.
     """
@@ -68,10 +70,12 @@ class Level(nn.Module):
 
 
 class TappedEncoder(nn.Module):
-    """An encoder from scratch that can hand its skips out raw, to a skip module that norms them itself.
+    """An encoder from scratch that can hand its skips out raw, to a skip module that norms them
+    itself.
 
     Args:
-        levels: fine to coarse, ``x -> (map, raw map)`` of half the size (the first: of the same size); see `Level`.
+        levels: fine to coarse, ``x -> (map, raw map)`` of half the size (the first: of the same
+            size); see `Level`.
         channels: of each level; level ``i`` has stride ``2**i``.
         raw: all maps but the coarsest are the raw ones.
     """
@@ -97,7 +101,8 @@ class TappedEncoder(nn.Module):
 
 
 class TimmEncoder(nn.Module):
-    """Any timm backbone that gives a pyramid; ``name`` is timm's, with the tag (``convnext_tiny.fb_in1k``).
+    """Any timm backbone that gives a pyramid; ``name`` is timm's, with the tag
+    (``convnext_tiny.fb_in1k``).
 
     ``mean`` and ``std`` are those of its pre-training, for 3-channel images scaled to [0, 1].
     """
@@ -145,7 +150,8 @@ class TimmEncoder(nn.Module):
             ) from error
 
     def load_weights(self) -> dict[str, str]:
-        """Replace the weights by timm's pre-trained ones and return their origin: name, file, sha256.
+        """Replace the weights by timm's pre-trained ones and return their origin: name, file,
+        sha256.
 
         Raises:
             InputError: no weights on this machine and none to be had.
@@ -184,7 +190,8 @@ class TimmEncoder(nn.Module):
 
 
 def _size_options(name: str) -> dict[str, Any]:
-    """The arguments that let encoder ``name`` take images of any size; an unknown name is an error."""
+    """The arguments that let encoder ``name`` take images of any size; an unknown name is an
+    error."""
     import timm
 
     stem = name.split(".")[0]
@@ -209,7 +216,8 @@ def make_encoder(
     widths: Sequence[int] | None = None,
     block: Callable[[int, int], nn.Module] = DoubleConv,
 ) -> ConvEncoder | TimmEncoder:
-    """A timm encoder by name, or ``None`` for the network's own one, from scratch, of ``block`` at ``widths`` (None: U-Net's)."""
+    """A timm encoder by name, or ``None`` for the network's own one, from scratch, of ``block`` at
+    ``widths`` (None: U-Net's)."""
     if encoder is not None:
         _size_options(encoder)  # a misspelt name is the first thing to say
         if widths is not None:

@@ -15,12 +15,14 @@ def encoder_parameters(
     net: nn.Module,
     layered: bool = False,
 ) -> dict[str, int]:
-    """The names of the encoder's parameters in ``net``, each with its distance from the decoder in layers, 1 at least.
+    """The names of the encoder's parameters in ``net``, each with its distance from the decoder in
+    layers, 1 at least.
 
     Args:
         layered: count the layers, as timm groups them; else every distance is 1.
 
-    Errors: InputError for a network without an encoder, or without a timm encoder whose layers can be counted where they are to be.
+    Errors: InputError for a network without an encoder, or without a timm encoder whose layers can
+    be counted where they are to be.
     """
     path = next(
         (name for name, module in net.named_modules() if isinstance(module, TimmEncoder)), None
@@ -42,7 +44,8 @@ def encoder_parameters(
 
 
 def _distances(encoder: TimmEncoder) -> dict[str, int]:
-    """The depths by timm's own groups, which are those of the classifier: its pyramid form writes ``stages_0`` or ``model.stages.0``."""
+    """The depths by timm's own groups, which are those of the classifier: its pyramid form writes
+    ``stages_0`` or ``model.stages.0``."""
     import timm
     from timm.models import group_parameters
 

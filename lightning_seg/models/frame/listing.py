@@ -10,13 +10,15 @@ UNET_A_ENCODERS = (None, "efficientnet_b0", "convnext_tiny.fb_in1k", "swin_tiny_
 
 
 def title(architecture: str) -> str:
-    """The first line of the network's file, read without importing it."""
+    """The first sentences of the network's file, read without importing it."""
     source = (Path(__file__).parent.parent / f"{architecture}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+    head, _, _ = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")
+    return " ".join(head.split())
 
 
 def overview(size: int | None = None) -> str:
-    """All networks with their papers; with ``size``, parameters and multiply-adds of those that take any encoder."""
+    """All networks with their papers; with ``size``, parameters and multiply-adds of those that
+    take any encoder."""
     lines = [f"{name:22}{title(name)}" for name in registry.names()]
     if size is None:
         return "\n".join(

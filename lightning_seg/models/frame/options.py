@@ -11,7 +11,8 @@ def typed(
     options: dict[str, Any],
     skip: set[str] | None = None,
 ) -> dict[str, Any]:
-    """``options`` as the types that the constructor of ``cls`` states: a wrong one is a sentence, not a crash deep inside.
+    """``options`` as the types that the constructor of ``cls`` states: a wrong one is a sentence,
+    not a crash deep inside.
 
     Args:
         owner: whom the sentence names.
@@ -30,7 +31,8 @@ def typed(
 
 
 def refuse(owner: str, **options: Any) -> None:
-    """An InputError for the first of ``options`` that is given (not None, False, 0 or empty): it would have no effect."""
+    """An InputError for the first of ``options`` that is given (not None, False, 0 or empty): it
+    would have no effect."""
     for name, value in options.items():
         if value:
             raise InputError(f"{owner} has no use for {name}={value!r}; leave {name} out.")

@@ -1,6 +1,8 @@
-"""A network is known by its file: ``attention_unet.py`` holds ``AttentionUNet`` and is named ``attention_unet``.
+"""A network is known by its file: ``attention_unet.py`` holds ``AttentionUNet`` and is named
+``attention_unet``.
 
-Nothing is registered anywhere: a new file is a new network, with its listing, its YAML name and its contract test.
+Nothing is registered anywhere: a new file is a new network, with its listing, its YAML name and its
+contract test.
 """
 
 import importlib
@@ -71,7 +73,8 @@ def options(architecture: str) -> dict[str, inspect.Parameter]:
 
 
 def arguments(architecture: str, **given: Any) -> dict[str, Any]:
-    """All arguments of the constructor of ``architecture``: those given, checked against their types, and the defaults."""
+    """All arguments of the constructor of ``architecture``: those given, checked against their
+    types, and the defaults."""
     known = options(architecture)
     for name, value in given.items():
         if name in known:

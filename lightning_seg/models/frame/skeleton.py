@@ -18,7 +18,8 @@ Stage = Callable[[int, int, int], nn.Module]
 class Output(NamedTuple):
     """The output that a network may return instead of plain logits.
 
-    logits: (B, K, H, W). deep: further logits of the same shape, for deep supervision. penalty: a scalar for the loss.
+    logits: (B, K, H, W). deep: further logits of the same shape, for deep supervision. penalty: a
+    scalar for the loss.
     """
 
     logits: Tensor
@@ -27,7 +28,8 @@ class Output(NamedTuple):
 
 
 class UNetDecoder(nn.Module):
-    """The U-Net loop, coarse to fine: each stage joins what comes from below with the skip of its level.
+    """The U-Net loop, coarse to fine: each stage joins what comes from below with the skip of its
+    level.
 
     Args:
         channels: of the pyramid, fine to coarse.
@@ -61,13 +63,16 @@ class UNetDecoder(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """``head(decoder(skip(encoder(image))))``: image (B, C, H, W) of any size -> logits (B, K, H, W).
+    """``head(decoder(skip(encoder(image))))``: image (B, C, H, W) of any size -> logits (B, K, H,
+    W).
 
     Args:
         encoder: image -> pyramid, with ``channels`` and ``strides``.
-        decoder: pyramid -> one map with ``decoder.channels`` channels, or that map and a penalty as in `Output`.
+        decoder: pyramid -> one map with ``decoder.channels`` channels, or that map and a penalty as
+            in `Output`.
         skip: pyramid -> pyramid of the same shapes (default: as it is).
-        head: map -> logits (default: a 1x1 convolution); they are resampled to the size of the image.
+        head: map -> logits (default: a 1x1 convolution); they are resampled to the size of the
+            image.
     """
 
     def __init__(
@@ -94,7 +99,8 @@ class Segmenter(nn.Module):
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until height and width are multiples of ``multiple``: every level then halves exactly."""
+    """Repeat the last row and column until height and width are multiples of ``multiple``: every
+    level then halves exactly."""
     height, width = image.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image

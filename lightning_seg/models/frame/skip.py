@@ -1,7 +1,9 @@
-"""What a network may put between its encoder and its decoder: ``skip="dca"`` or ``skip={"name": "dca", "heads": 8}``.
+"""What a network may put between its encoder and its decoder: ``skip="dca"`` or ``skip={"name":
+"dca", "heads": 8}``.
 
-A skip module turns a pyramid into one of the same shapes. Its ``raw`` says whether it norms the skips itself: encoders that can then
-hand out the sums before their norm and activation (`TappedEncoder`).
+A skip module turns a pyramid into one of the same shapes. Its ``raw`` says whether it norms the
+skips itself: encoders that can then hand out the sums before their norm and activation
+(`TappedEncoder`).
 """
 
 import inspect
@@ -29,10 +31,12 @@ def make_skip(
     channels: Sequence[int],
     strides: Sequence[int] | None = None,
 ) -> PlainSkip | DualCrossAttention:
-    """The skip module ``skip`` for a pyramid, fine to coarse and with the bottleneck, which it leaves alone.
+    """The skip module ``skip`` for a pyramid, fine to coarse and with the bottleneck, which it
+    leaves alone.
 
     Args:
-        skip: a name, or a dictionary of ``name`` and options of its constructor, or None for plain skips.
+        skip: a name, or a dictionary of ``name`` and options of its constructor, or None for plain
+            skips.
         channels, strides: of the pyramid (default strides: 1, 2, 4, ...).
     """
     if skip is None:

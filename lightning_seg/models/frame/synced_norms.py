@@ -1,4 +1,5 @@
-"""Batch norm whose statistics are those of all devices; timm's fused norms keep their activation."""
+"""Batch norm whose statistics are those of all devices; timm's fused norms keep their
+activation."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm

@@ -1,4 +1,5 @@
-"""Pre-trained weights of timm's encoders: from ``$LIGHTNING_SEG_WEIGHTS/<timm name>.safetensors`` or from timm's hub cache.
+"""Pre-trained weights of timm's encoders: from ``$LIGHTNING_SEG_WEIGHTS/<timm name>.safetensors``
+or from timm's hub cache.
 
 Apart from the networks, which can be built, loaded and shipped without.
 """
@@ -14,7 +15,8 @@ from lightning_seg.errors import InputError
 
 
 def find_weights(name: str, download: bool = True) -> Path:
-    """The file of pre-trained weights: in ``$LIGHTNING_SEG_WEIGHTS``, in timm's hub cache, or downloaded into it."""
+    """The file of pre-trained weights: in ``$LIGHTNING_SEG_WEIGHTS``, in timm's hub cache, or
+    downloaded into it."""
     folder = os.environ.get("LIGHTNING_SEG_WEIGHTS")
     file = Path(folder or ".") / f"{name}.safetensors"
     if folder and file.is_file():
@@ -29,7 +31,8 @@ def find_weights(name: str, download: bool = True) -> Path:
 
 
 def _from_hub(name: str, download: bool) -> Path | None:
-    """timm's published file from the local hub cache or, where the hub answers within 3 seconds, from the hub."""
+    """timm's published file from the local hub cache or, where the hub answers within 3 seconds,
+    from the hub."""
     import timm
     from huggingface_hub import (
         get_hf_file_metadata,

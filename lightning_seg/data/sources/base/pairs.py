@@ -54,7 +54,8 @@ class Pairs:
         self.groups = self.find_groups()
 
     def find_files(self, place: Path) -> Files:
-        """The files that ``read`` opens for each id, image and mask first; ``place`` is the root."""
+        """The files that ``read`` opens for each id, image and mask first; ``place`` is the
+        root."""
         images, masks = self.find_layout(place)
         return dict(pair_files(images, masks, aside=self.aside))
 

@@ -1,6 +1,7 @@
 """Data sets of CT scans, whose samples are slices: what LiTS and Synapse share.
 
-Protocols name scans, so that no scan stands in two splits. Each scan is decoded once into a file (see ``store.slices``).
+Protocols name scans, so that no scan stands in two splits. Each scan is decoded once into a file
+(see ``store.slices``).
 """
 
 import contextlib
@@ -58,7 +59,8 @@ class _Groups(dict[str, str]):
 class ScanSource:
     """The slices of scans; a data set says which files belong together and what their labels mean.
 
-    ``ids`` and protocols name scans; samples are slices, ``<scan>/<slice>``, four digits counted from the feet.
+    ``ids`` and protocols name scans; samples are slices, ``<scan>/<slice>``, four digits counted
+    from the feet.
     """
 
     classes: tuple[str, ...]
@@ -133,7 +135,8 @@ class ScanSource:
         return oversampled(ids, marked, *self._slices.values())
 
     def _shown(self, scan: str) -> list[set[int]]:
-        """The label numbers in each slice; known from the last time where the segmentation has not changed."""
+        """The label numbers in each slice; known from the last time where the segmentation has not
+        changed."""
         chosen = self._scans[scan]
         file = default_folder() / "labels" / f"{scan}-{_state(chosen.files[1:])}.json"
         try:
@@ -242,7 +245,8 @@ def find_scans(
     known: Sequence[int] | None = None,
     aside: Aside | None = None,
 ) -> dict[int, tuple[Path, Path]]:
-    """Number of a scan -> its CT and segmentation, ``<prefix><number>.nii[.gz]`` anywhere below ``place``.
+    """Number of a scan -> its CT and segmentation, ``<prefix><number>.nii[.gz]`` anywhere below
+    ``place``.
 
     Args:
         ct, segmentation: the two prefixes.
@@ -277,7 +281,8 @@ def oversampled(
     marked: Sequence[bool],
     share: float,
 ) -> list[str]:
-    """All ids, the marked ones (one at least) repeated in turn until they are ``share`` of the list; none is left out."""
+    """All ids, the marked ones (one at least) repeated in turn until they are ``share`` of the
+    list; none is left out."""
     chosen = list(itertools.compress(ids, marked))
     wanted = round(share / (1 - share) * (len(ids) - len(chosen)))
     return [*ids, *itertools.islice(itertools.cycle(chosen), max(wanted - len(chosen), 0))]

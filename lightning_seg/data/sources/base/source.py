@@ -6,7 +6,8 @@ import numpy as np
 
 
 class Sample(NamedTuple):
-    """One image (H, W, C) uint8, its masks (H, W, K) uint8 in {0, 1} and, where one is known, its region of interest.
+    """One image (H, W, C) uint8, its masks (H, W, K) uint8 in {0, 1} and, where one is known, its
+    region of interest.
 
     region: (H, W) uint8, or None: 0 ignored, 1 counted but outside the field of view, 2 inside it.
     """
@@ -19,21 +20,26 @@ class Sample(NamedTuple):
 class Source(Protocol):
     """A data set: which samples there are, which of them belong together, and how one is read.
 
-    ``classes``, ``in_channels`` and ``default_protocol`` are class attributes: they are known without opening any file. An
-    argument ``classes`` or ``in_channels`` of the constructor takes their place. Where no file of ids can be shipped, a
-    class names its own rules, ``rules``, or a source assigns its ids, ``assigned`` (see ``rules``).
+    ``classes``, ``in_channels`` and ``default_protocol`` are class attributes: they are known
+    without opening any file. An argument ``classes`` or ``in_channels`` of the constructor takes
+    their place. Where no file of ids can be shipped, a class names its own rules, ``rules``, or a
+    source assigns its ids, ``assigned`` (see ``rules``).
 
     A source may have more, each of which has its default:
 
-    * ``files(id) -> tuple[Path, ...]``: what ``read(id)`` opens; with it, samples can be kept in a cache on disk.
+    * ``files(id) -> tuple[Path, ...]``: what ``read(id)`` opens; with it, samples can be kept in a
+      cache on disk.
     * ``regions``: True where its samples have regions (default: False).
-    * ``expand(id) -> tuple[str, ...]``: the samples of an id of the protocol, the slices of a scan; ``read`` takes those.
+    * ``expand(id) -> tuple[str, ...]``: the samples of an id of the protocol, the slices of a scan;
+      ``read`` takes those.
     * ``store(ids, size, cache) -> Store``: its own store of the samples ``ids`` (see ``cache``).
     * ``left_aside -> Sequence[str]``: what of its folders it does not use, in words.
     * ``contents(ids) -> dict[str, Content]``: what these samples show, by larger units (see
       ``fingerprint``).
-    * ``spacing(scan, size) -> tuple[float, ...]``: mm between slices, rows and columns at a size; with it scans are scored whole.
-    * ``training_ids(ids) -> Sequence[str]``: which of the training samples an epoch visits, and how often each.
+    * ``spacing(scan, size) -> tuple[float, ...]``: mm between slices, rows and columns at a size;
+      with it scans are scored whole.
+    * ``training_ids(ids) -> Sequence[str]``: which of the training samples an epoch visits, and how
+      often each.
     """
 
     classes: tuple[str, ...]

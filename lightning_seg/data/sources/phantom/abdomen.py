@@ -28,7 +28,8 @@ FAT, BILE, MUSCLE, BONE = 48.0, 105.0, 132.0, 245.0
 def draw_abdomen(
     patient: Generator, level: int, rng: Generator, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``patient`` draws the anatomy, alike for each ``level``; ``rng`` draws what changes from slice to slice."""
+    """``patient`` draws the anatomy, alike for each ``level``; ``rng`` draws what changes from
+    slice to slice."""
     # about -0.8 (cranial) to 0.8
     z = (level - (SLICES_PER_PATIENT - 1) / 2) / 2 + rng.uniform(-0.1, 0.1)
     x, y = pixel_grid(size)
@@ -80,7 +81,8 @@ def _stamp_blob(
     layers: Sequence[tuple[float, float]],
     angle: float = 0.0,
 ) -> None:
-    """Paint into ``image`` a small blob in nested layers (scale, grey); only the pixels around it are computed."""
+    """Paint into ``image`` a small blob in nested layers (scale, grey); only the pixels around it
+    are computed."""
     x, y = grid
     reach = 2 * max(radii) * layers[0][0]
     columns = _span(x[0], centre[0], reach)
@@ -104,7 +106,8 @@ def _trunk(
     grid: Grid,
     rim: float,
 ) -> tuple[Field, Field]:
-    """Table, skin, fat, muscles, bowel loops; also the relative distance of the abdominal cavity."""
+    """Table, skin, fat, muscles, bowel loops; also the relative distance of the abdominal
+    cavity."""
     x, y = grid
     size = len(x)
     from_table = abs(y - 1.13 + 0.1 * x**2)
@@ -179,7 +182,8 @@ def _organs(
 
 
 def _liver(patient: Generator, grid: Grid, z: float) -> Field:
-    """A large right lobe along the wall (left in the image), joined smoothly to a left lobe across the midline."""
+    """A large right lobe along the wall (left in the image), joined smoothly to a left lobe across
+    the midline."""
     grow = patient.uniform(0.88, 1.08)
     grow = grow * (1 - 0.3 * z * patient.random())
     radii = 0.42 * grow, 0.72 * grow
@@ -192,7 +196,8 @@ def _liver(patient: Generator, grid: Grid, z: float) -> Field:
 
 
 def _vasculature(rng: Generator, size: int) -> Field:
-    """Portal and hepatic veins, brighter than the liver: winding branches and round cross-sections."""
+    """Portal and hepatic veins, brighter than the liver: winding branches and round
+    cross-sections."""
     branches = bell(smooth_noise(rng, size, 6) / 0.09)
     branches = branches * np.clip(smooth_noise(rng, size, 5), 0, 1)
     rounds = (smooth_noise(rng, size, 22) - 1.5) * 3
@@ -205,7 +210,8 @@ def _tumors(
     grid: Grid,
     z: float,
 ) -> list[tuple[Field, float, float]]:
-    """The cuts at level z through a patient's 0 to 4 lesions: (relative distance, radius, contrast to the liver)."""
+    """The cuts at level z through a patient's 0 to 4 lesions: (relative distance, radius, contrast
+    to the liver)."""
     cuts = []
     count = patient.choice(5, p=[0.12, 0.28, 0.25, 0.2, 0.15])
     smallest, largest = math.log(0.03), math.log(0.21)
@@ -256,7 +262,8 @@ def _skeleton(
 
 
 def _scanner(rng: Generator, image: Field) -> np.ndarray:
-    """Reconstruction kernel and correlated noise with faint streaks; (H, W) grey to (H, W, 1) uint8."""
+    """Reconstruction kernel and correlated noise with faint streaks; (H, W) grey to (H, W, 1)
+    uint8."""
     size = len(image)
     image = blurred(image, rng.uniform(0.004, 0.008) * size / 2)
     level = rng.uniform(4, 13)

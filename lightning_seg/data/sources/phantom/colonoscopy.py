@@ -68,7 +68,8 @@ def _lesions(
     rng: Generator,
     grid: Grid,
 ) -> list[tuple[Field, float]]:
-    """0 to 3 polyps as (relative distance, mean radius), before the window cuts them: 1 to 38 % of the frame."""
+    """0 to 3 polyps as (relative distance, mean radius), before the window cuts them: 1 to 38 % of
+    the frame."""
     count = rng.choice(4, p=[0.08, 0.72, 0.14, 0.06])
     factor = rng.beta(2.4, 1.0) * math.log(0.38 / 0.012)
     share = math.exp(math.log(0.012) + factor)
@@ -89,7 +90,8 @@ def _lesions(
 
 
 def _wall(rng: Generator, grid: Grid) -> tuple[Field, Field]:
-    """Relief and depth shading of the bowel wall: undulation, haustral folds around the lumen, the dark lumen."""
+    """Relief and depth shading of the bowel wall: undulation, haustral folds around the lumen, the
+    dark lumen."""
     x, y = grid
     size = len(x)
     relief = (
@@ -125,7 +127,8 @@ def _mucosal_fold(
     distance: Field,
     radius: float,
 ) -> Field:
-    """A curved band: its crest catches the light, and the wall behind it (towards the lumen) lies in shadow."""
+    """A curved band: its crest catches the light, and the wall behind it (towards the lumen) lies
+    in shadow."""
     d = (distance - radius) * rng.uniform(0.9, 1.1)
     d = d + 0.03 * smooth_noise(rng, len(dx), 7)
     turn = rng.uniform(0, 2 * np.pi)
@@ -146,7 +149,8 @@ def _raise(
     relief: Field,
     shade: Field,
 ) -> tuple[Field, Field]:
-    """Polyps stand out of the wall as domes, some lobed, and hide the folds beneath; a dim ring marks the foot."""
+    """Polyps stand out of the wall as domes, some lobed, and hide the folds beneath; a dim ring
+    marks the foot."""
     lighter = np.maximum(shade, 0.75) - shade
     shade = shade + lighter * inside * rng.uniform(0.5, 1.0)
     for rho, radius in lesions:
@@ -168,7 +172,8 @@ def _mucosa(
     inside: Field,
     size: int,
 ) -> Field:
-    """Colour (H, W, 3) without light: a drifting pink, vessels on the wall, pits on polyps, pale and red patches."""
+    """Colour (H, W, 3) without light: a drifting pink, vessels on the wall, pits on polyps, pale
+    and red patches."""
     green = rng.uniform(0.45, 0.68)
     base = np.array([rng.uniform(0.75, 0.95), 0, 0], np.float32)
     base[1] = base[0] * green
@@ -198,7 +203,8 @@ def _mucosa(
 
 
 def _vessels(rng: Generator, size: int) -> Field:
-    """Thin winding lines: the zero crossings of smooth noise, where another noise lets them show."""
+    """Thin winding lines: the zero crossings of smooth noise, where another noise lets them
+    show."""
     lines = np.zeros((size, size), np.float32)
     for cells, width in ((7, 0.10), (14, 0.16)):
         shown = smooth_noise(rng, size, 5) + 0.3
@@ -208,7 +214,8 @@ def _vessels(rng: Generator, size: int) -> Field:
 
 
 def _lambert(relief: Field, tilt: float, slant: float) -> Field:
-    """Brightness of the relief under light from the direction ``tilt`` (angle), ``slant`` off the line of sight."""
+    """Brightness of the relief under light from the direction ``tilt`` (angle), ``slant`` off the
+    line of sight."""
     gy, gx = np.gradient(relief, 2 / len(relief))
     slope = math.cos(tilt) * gx + math.sin(tilt) * gy
     facing = math.cos(slant) - math.sin(slant) * slope
@@ -222,7 +229,8 @@ def _debris(
     image: Field,
     light: Field,
 ) -> Field:
-    """Distractors, which are no polyp and may look like one: flat brownish residue, bubbles with a bright rim."""
+    """Distractors, which are no polyp and may look like one: flat brownish residue, bubbles with a
+    bright rim."""
     x, y = grid
     size = len(x)
     for _ in range(rng.poisson(0.8)):

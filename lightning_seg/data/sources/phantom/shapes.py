@@ -52,7 +52,8 @@ def blob_distance(
     roughness: float,
     angle: float = 0.0,
 ) -> Field:
-    """Relative distance from the centre of an irregular ellipse: 1 on its outline, whose radius is a Fourier series."""
+    """Relative distance from the centre of an irregular ellipse: 1 on its outline, whose radius is
+    a Fourier series."""
     order = np.arange(2, 8)
     heights = roughness * 2 / order**1.7 * rng.standard_normal(6)
     waves = heights * np.exp(2j * np.pi * rng.random(6))
