@@ -42,15 +42,18 @@ class SegmentationDataModule(LightningDataModule):
     Args:
         dataset: a name in ``DATASETS``.
         root: where its files lie; None: in $LIGHTNING_SEG_DATA.
-        protocol: the name of a shipped split, or a CSV file, or a rule (see ``rules``: ``auto``, ``fold-1-of-5``, ...);
-            None: the data set's own default.
-        size: height and width in pixels to which images and masks are scaled; None: as they are, all of one size.
-        crop: side in pixels of random crops on which `fit` trains at the own resolution of pictures, which may be of
-            different sizes; validation, test and prediction slide a window of that side over them. Leave out ``size``.
+        protocol: the name of a shipped split, or a CSV file, or a rule (see ``rules``: ``auto``,
+            ``fold-1-of-5``, ...); None: the data set's own default.
+        size: height and width in pixels to which images and masks are scaled; None: as they are,
+            all of one size.
+        crop: side in pixels of random crops on which `fit` trains at the own resolution of
+            pictures, which may be of different sizes; validation, test and prediction slide a
+            window of that side over them. Leave out ``size``.
         crop_foreground: share of the crops that must hold foreground, if their picture does.
         crop_overlap: of neighbouring windows, as a share of their side.
-        sampling: which training images an epoch visits. None: each once. ``foreground``: images with and without
-            foreground equally often; ``groups`` or a column of the table: each group or value equally often.
+        sampling: which training images an epoch visits. None: each once. ``foreground``: images
+            with and without foreground equally often; ``groups`` or a column of the table: each
+            group or value equally often.
         batch_size: samples per optimiser step over all devices together.
         augment: for training images: a preset, a YAML file or a list of transforms (see
             ``augment``).

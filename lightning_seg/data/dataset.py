@@ -116,7 +116,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         return [name for k, name in enumerate(classes) if k in left]
 
     def has_foreground(self) -> np.ndarray:
-        """(N,) bool: the ids whose sample has counted foreground of any class; reads all of them."""
+        """(N,) bool: the ids whose sample has counted foreground of any class; reads all of
+        them."""
         shown = [bool(_counted(self.store[place]).any()) for place in range(len(self.store))]
         return np.array(shown)[self._places]
 
@@ -180,8 +181,10 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
     also in a run on one device.
 
     Args:
-        start: an epoch and how many of its keys this rank has had before the run was resumed within it.
-        weights: how often each key is visited, in proportion; they are drawn with replacement. None: each once.
+        start: an epoch and how many of its keys this rank has had before the run was resumed within
+            it.
+        weights: how often each key is visited, in proportion; they are drawn with replacement.
+            None: each once.
     """
 
     def __init__(

@@ -31,7 +31,8 @@ def names() -> list[str]:
 
 
 def find(architecture: str) -> "type[nn.Module]":
-    """The class of ``architecture``: a name, or ``package.module:Class`` for a network outside the project."""
+    """The class of ``architecture``: a name, or ``package.module:Class`` for a network outside the
+    project."""
     if ":" in architecture:
         from torch import nn
 
@@ -90,7 +91,8 @@ def arguments(architecture: str, **given: Any) -> dict[str, Any]:
 
 
 def create(architecture: str, **given: Any) -> "nn.Module":
-    """Build a network by name; what is given are arguments of its constructor, checked against their types.
+    """Build a network by name; what is given are arguments of its constructor, checked against
+    their types.
 
     >>> create("unet", encoder="resnet34", in_channels=3, num_classes=1)
     """
