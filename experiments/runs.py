@@ -21,6 +21,7 @@ from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.summary import Scores, Summary
 from lightning_seg.models.frame.listing import count
+from lightning_seg.reports.scored_files import FROM_FILES
 from lightning_seg.runs import Run
 from lightning_seg.runs.environment import hardware, read_environment
 from lightning_seg.runs.run import Ending
@@ -78,6 +79,10 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for folder in folders:
         runs = sorted({config.parent for config in folder.rglob("config.yaml")})
+        # predictions of other tools have no training
+        runs += sorted(
+            {file.parents[2] for file in folder.rglob(f"test-*/{FROM_FILES}*/summary.json")}
+        )
         if not runs:
             raise InputError(
                 f"no run lies in {str(folder)!r}; give runs/<name>, or the folder of a sweep."
@@ -97,6 +102,9 @@ def results_of(
         known: recipe, commit and hardware of a run that has not kept them.
     """
     place = Run.open(run)
+    if not place.config_file.is_file():
+        yield from _results_of_files(place)
+        return
     best = _best_name(place)
     found = [(Summary.read(folder), folder) for folder in place.score_folders("test")]
     trained = place.config.get("data") or {}
@@ -115,6 +123,34 @@ def _best_name(run: Run) -> str:
     if run.best is not None:
         return run.best.path.stem
     return Path(run.last.best_name).stem if run.last is not None else ""
+
+
+def _results_of_files(run: Run) -> Iterator[RecordedResult]:
+    """The scores of predictions that another tool wrote, under the name of the run."""
+    for folder in run.score_folders("test"):
+        summary = Summary.read(folder)
+        facts = RunFacts(
+            recipe="",
+            training=folder.name.removeprefix(FROM_FILES).partition("-")[0],
+            architecture=run.name,
+            encoder="",
+            pretrained=False,
+            encoder_weights={},
+            content=str(summary.data.get("digest", "")),
+            leaks=bool(summary.leaks),
+            grouped=summary.groups_known,
+            inference="scored from files",
+            looks=summary.looks,
+            roc_auc={name: dict(areas) for name, areas in summary.roc_auc.items()},
+            seed=0,
+            epochs=0,
+            precision="",
+            commit="",
+            hardware="",
+            minutes=None,
+            **{key: getattr(summary, key) for key in COPIED},
+        )
+        yield RecordedResult(facts, folder / "scores.csv")
 
 
 def scores_of(result: RecordedResult) -> Scores:

@@ -24,6 +24,7 @@ VERBS = {
     "doctor": "what of this machine would break or slow a run, on one page: lightning-seg doctor",
     "data": "protocols, check, show, prepare and download data: lightning-seg data --help",
     "compare": "the difference of two runs, image by image: lightning-seg compare runs/a runs/b",
+    "score": "masks that any tool wrote, scored as test does: lightning-seg score DIR --dataset kvasir_seg --name X",
     "report": "one run as a page of HTML: lightning-seg report runs/demo",
     "serve": "a local web page that predicts the pictures dropped on it: lightning-seg serve --ckpt_path X",
     "audit": "which conventions published figures can be: lightning-seg audit --dice .9411 --iou .8889 [--n_images 100]",
@@ -50,6 +51,7 @@ _HOMES = {
     "profile": "lightning_seg.analysis.profiling",
     "push": "lightning_seg.export.push",
     "report": "lightning_seg.reports.run_page",
+    "score": "lightning_seg.reports.scored_files",
     "serve": "lightning_seg.serve",
 }  # modules whose `main` takes the arguments after the verb
 

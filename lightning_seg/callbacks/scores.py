@@ -10,17 +10,9 @@ import lightning as L
 
 from lightning_seg.callbacks.tensorboard import add_scores
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation.estimates import (
-    count_empty,
-    estimate_measures,
-    estimate_scores,
-    estimate_strata,
-)
-from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
-from lightning_seg.evaluation.probability import roc_auc
+from lightning_seg.evaluation.findings import find_scores_of
 from lightning_seg.evaluation.scored_table import table_digest
-from lightning_seg.evaluation.scoring import ScoredEpoch, Scoring
-from lightning_seg.evaluation.summary import Numbers, Summary
+from lightning_seg.evaluation.summary import Summary
 from lightning_seg.inference.pictures import score_folder
 from lightning_seg.reports.printing import print_scores
 from lightning_seg.runs.ledger import enter_look
@@ -77,10 +69,7 @@ def partial_folder(folder: Path) -> Path:
 def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
     """The summary of what was scored, on what and how, and of what follows from the table."""
     data, scored, scoring = trainer.datamodule, pl_module.scored, pl_module.scorer.scoring
-    table = scored.table
-    groups = len(set(table.groups))
     native = scoring.score_at == "native"
-    maxima, areas = _over_thresholds(scored, scoring)
     images, trained = data.fingerprint(split), pl_module.trained_on
     leaks = [data.split.leak_sentence, trained.repeated(images) if trained else ""]
     return Summary(
@@ -92,24 +81,14 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
         leaks="; ".join(filter(None, leaks)),
         groups_known=data.grouped,
         split=split,
-        images=len(table.ids),
-        groups=groups,
-        resampled=f"{groups} groups of images" if table.grouped else "images",
         size=data.hparams["size"] or "native",
         scored_at="native size of each mask" if native else "network size",
-        threshold=scoring.threshold,
         threshold_from=scoring.threshold_from,
         inference=scoring.inference,
         encoder_weights=pl_module.origin,
         data=images.to_json(),
-        partial=partial_reason(trainer, len(table.ids), split),
-        scores=estimate_scores(table, data.hparams["batch_size"]),
-        measures=estimate_measures(table),
-        nsd_tolerance=NSD_TOLERANCE,
-        maxima=maxima,
-        roc_auc=areas,
-        strata=estimate_strata(table),
-        empty=count_empty(table),
+        partial=partial_reason(trainer, len(scored.table.ids), split),
+        **find_scores_of(scored, scoring, data.hparams["batch_size"]),
     )
 
 
@@ -154,17 +133,3 @@ def _asked_limit(trainer: Any, split: str) -> str:
         return f"overfit_batches {trainer.overfit_batches}"
     everything = isinstance(limit, float) and limit == 1.0  # 1 is one batch
     return "" if everything else f"limit_{split}_batches {limit}"
-
-
-def _over_thresholds(scored: ScoredEpoch, scoring: Scoring) -> tuple[Numbers, Numbers]:
-    """The maxima over thresholds and the ROC areas of each class, which need all images at once."""
-    table, found = scored.table, scored.measured
-    assert found is not None
-    parts = ["all", "fov"] if table.fov_counts is not None else ["all"]
-    maxima, areas = {}, {}
-    for k, name in enumerate(table.classes):
-        highest = found.curves[k].max(1).tolist()
-        maxima[name] = dict(zip(CURVES, highest, strict=True))
-        areas[name] = {part: roc_auc(found.roc[place, k]) for place, part in enumerate(parts)}
-    with_maxima, with_areas = ("saliency" in scoring.families, "probability" in scoring.families)
-    return maxima if with_maxima else {}, areas if with_areas else {}

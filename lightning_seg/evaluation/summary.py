@@ -73,6 +73,8 @@ class Summary:
     its default here.
 
     Attributes:
+        predictions: the folder of files that were scored, made by another tool; empty where this
+            package's network made them.
         leaks: what leaks between the splits of the protocol, in words; empty where nothing is known
             to.
         groups_known: whether patients, sequences or duplicates are known and kept together.
@@ -91,6 +93,7 @@ class Summary:
     """
 
     checkpoint: str = ""
+    predictions: str = ""
     dataset: str = ""
     synthetic: bool = False
     protocol: str = ""
@@ -145,10 +148,20 @@ class Summary:
             "update lightning_seg."
         )
 
+    @property
+    def scored_size(self) -> int | str:
+        """``size`` where truth and prediction were scaled to it, else empty."""
+        return "" if self.scored_at.startswith("native") else self.size
+
     def cautions(self) -> Iterator[str]:
         """The notes that must stand above every table of these scores."""
         if self.partial:
             yield f"PARTIAL: {self.partial}; these are not the scores of the split"
+        if self.predictions:
+            yield (
+                f"SCORED FROM FILES ({self.predictions}): what made them, and on which images it "
+                "was trained, is not known here"
+            )
         if self.synthetic:
             yield "SYNTHETIC data, says nothing about clinical performance"
         if self.leaks:

@@ -11,13 +11,8 @@ from lightning_seg.evaluation.summary import Summary, find_summary
 from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.runs.run import run_versions
 
-ALIKE = (
-    "dataset",
-    "protocol_digest",
-    "split",
-    "size",
-    "scored_at",
-)  # what scores must share to be compared
+# what scores must share to be compared
+ALIKE = ("dataset", "protocol_digest", "split", "scored_at", "scored_size")
 
 
 class ScoredModel(NamedTuple):

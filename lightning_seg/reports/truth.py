@@ -1,0 +1,142 @@
+"""What predictions are held against: the masks of a data set's split, or of a folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.fingerprint import Content, Fingerprint, content_of
+from lightning_seg.data.reading.folders import walk_files
+from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.splits import make_split
+from lightning_seg.errors import InputError
+from lightning_seg.inference.prediction_files import SUFFIXES, PredictionFiles
+
+NO_IMAGE: NDArray[np.uint8] = np.zeros((0, 0, 0), np.uint8)
+
+
+class Truth(Protocol):
+    """Masks with names.
+
+    Attributes:
+        ids: of the images, in their order.
+        classes: of the masks.
+        groups: of the ids, where they are known.
+    """
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def groups(self) -> Mapping[str, str]: ...
+
+    def read(self, id: str) -> Sample:
+        """The sample: a mask (H, W, K) in {0, 1}, with its region where there is one."""
+
+    def facts(self) -> dict[str, Any]:
+        """The fields of a `Summary` that say of which images the scores are."""
+
+
+@dataclass(frozen=True)
+class SplitTruth:
+    """The masks of a data set's split."""
+
+    data: SegmentationDataModule
+    split: str
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.data.ids(self.split)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.data.classes
+
+    @property
+    def groups(self) -> Mapping[str, str]:
+        return self.data.source.groups
+
+    def read(self, id: str) -> Sample:
+        return self.data.source.read(id)
+
+    def facts(self) -> dict[str, Any]:
+        data = self.data
+        return {
+            "dataset": data.hparams["dataset"],
+            "synthetic": data.synthetic,
+            "protocol": data.protocol_name,
+            "protocol_digest": data.protocol_digest,
+            "leaks": data.split.leak_sentence,
+            "groups_known": data.grouped,
+            "split": self.split,
+            "data": data.fingerprint(self.split).to_json(),
+        }
+
+
+class FolderTruth:
+    """The masks of a folder, without images and without a protocol.
+
+    Args:
+        root: files that hold a mask, or a label map of the classes 1, 2, ...
+        classes: their names.
+    """
+
+    groups: Mapping[str, str] = {}
+
+    def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
+        names = [
+            file.relative_to(root).as_posix()
+            for file in walk_files(root)
+            if file.name.lower().endswith(SUFFIXES)
+        ]
+        bare = [_bare(name) for name in names]
+        if len(set(bare)) < len(bare):
+            twice = next(name for name in bare if bare.count(name) > 1)
+            raise InputError(f"{root} holds two masks called {twice!r}; leave one of them there.")
+        self.root, self.classes = root, classes
+        self.ids: tuple[str, ...] = tuple(bare)
+        files = dict(zip(bare, ([root / name] for name in names), strict=True))
+        self._files = PredictionFiles(files, classes)
+        self._contents: dict[str, Content] = {}
+
+    def read(self, id: str) -> Sample:
+        found = self._files.read(id)
+        if found.graded:
+            raise InputError(
+                f"the truth of {id} in {self.root} holds values between 0 and 1; give masks."
+            )
+        mask = found.maps.transpose(1, 2, 0).astype(np.uint8)
+        self._contents[id] = content_of(Sample(NO_IMAGE, mask))
+        return Sample(NO_IMAGE, mask)
+
+    def facts(self) -> dict[str, Any]:
+        everything = dict.fromkeys(self.ids, "test")
+        split = make_split(self.root.name, "1", "all masks of a folder", everything)
+        fingerprint = Fingerprint(
+            dataset=self.root.name,
+            root=str(self.root),
+            options={},
+            protocol=split.name,
+            protocol_digest=split.digest,
+            split="test",
+            contents=self._contents,
+        )
+        return {
+            "dataset": self.root.name,
+            "protocol": split.name,
+            "protocol_digest": split.digest,
+            "split": "test",
+            "data": fingerprint.to_json(),
+        }
+
+
+def _bare(name: str) -> str:
+    suffix = next(end for end in SUFFIXES if name.lower().endswith(end))
+    return name[: len(name) - len(suffix)]
