@@ -19,9 +19,8 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import source_class
 from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation.summary import Scores, Summary
+from lightning_seg.evaluation.summary import FROM_FILES, Scores, Summary
 from lightning_seg.models.frame.listing import count
-from lightning_seg.reports.scored_files import FROM_FILES
 from lightning_seg.runs import Run
 from lightning_seg.runs.environment import hardware, read_environment
 from lightning_seg.runs.run import Ending

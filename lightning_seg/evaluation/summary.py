@@ -11,6 +11,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 
 FILE = "summary.json"
+FROM_FILES = "files-"  # how the folders of the scores of another tool's predictions begin
 SCHEMA = 2  # 1: files without the key `schema`
 FEW_UNITS = 20  # images or groups, below which scores and intervals are rough guesses
 

@@ -23,6 +23,7 @@ from lightning_seg.tables import count_text
 
 Values = Literal["auto", "probability", "logit"]
 Maps = NDArray[np.float32]
+Numbers = Mapping[str, Sequence[int]]
 ID, CLASS = "{id}", "{class}"
 _ARRAYS, _VOLUMES = (".npy", ".npz"), (".nii.gz", ".nii")
 SUFFIXES = (*_VOLUMES, *_ARRAYS, *sorted(IMAGE_SUFFIXES))
@@ -51,14 +52,14 @@ class PredictionFiles:
 
     Attributes:
         files: id -> one file, or one for each class.
-        classes: of the truth, in the order of the label numbers 1, 2, ...
+        numbers: class -> the numbers of a label map that belong to it.
         values: what grey values and numbers with a point mean.
         aside: what is left aside, and why.
         missing: ids without a prediction.
     """
 
     files: Mapping[str, Sequence[Path]]
-    classes: tuple[str, ...]
+    numbers: Numbers
     values: Values = "auto"
     aside: Aside = field(default_factory=Aside)
     missing: tuple[str, ...] = ()
@@ -68,7 +69,7 @@ class PredictionFiles:
         cls,
         root: Path,
         ids: Sequence[str],
-        classes: Sequence[str],
+        numbers: Numbers,
         pattern: str = "",
         values: Values = "auto",
     ) -> "PredictionFiles":
@@ -90,6 +91,7 @@ class PredictionFiles:
                 f"{str(root)!r} holds no predictions; there may be {endings}, {len(paths)} other "
                 "files are there."
             )
+        classes = list(numbers)
         patterns = _given(pattern, classes) if pattern else _learnt(known, ids, classes, root)
         files, missing = {}, []
         for id in ids:
@@ -109,14 +111,18 @@ class PredictionFiles:
             if file not in used:
                 reason = "of no image of the split" if name in known else "no predictions"
                 aside.add(f"files that are {reason}", file)
-        return cls(files, tuple(classes), values, aside, tuple(missing))
+        return cls(files, numbers, values, aside, tuple(missing))
 
     def read(self, id: str) -> Predicted:
         """The prediction of an image that has one; InputError for a file that holds none."""
         files = self.files[id]
         if len(files) == 1:
-            return _read_all(files[0], self.classes, self.values)
-        parts = [_read_all(file, self.classes[:1], self.values) for file in files]
+            return _read_all(files[0], self.numbers, self.values)
+        each = self.numbers.items()
+        parts = [
+            _read_all(file, {name: own}, self.values)
+            for file, (name, own) in zip(files, each, strict=True)
+        ]
         shapes = {part.maps.shape for part in parts}
         if len(shapes) > 1:
             raise InputError(
@@ -230,17 +236,22 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _read_all(file: Path, classes: Sequence[str], values: Values) -> Predicted:
-    """The maps of all ``classes`` in one file."""
+def usual_numbers(classes: Sequence[str]) -> Numbers:
+    """1, 2, ... in the order of the classes."""
+    return {name: (number,) for number, name in enumerate(classes, 1)}
+
+
+def _read_all(file: Path, numbers: Numbers, values: Values) -> Predicted:
+    """The maps of all classes in one file."""
     name = file.name.lower()
     if name.endswith(_ARRAYS):
-        array = _channels_first(_read_array(file), len(classes), file)
+        array = _channels_first(_read_array(file), len(numbers), file)
     elif name.endswith(_VOLUMES):
         array = _read_scan(file)[None]
     else:
         array = read_labels(file)[None]
-    if len(array) == 1 and len(classes) > 1:
-        return Predicted(_of_labels(array[0], len(classes), file), graded=False)
+    if len(array) == 1 and len(numbers) > 1:
+        return Predicted(_of_labels(array[0], numbers, file), graded=False)
     if values == "logit" and array.dtype.kind == "f":
         return Predicted(_sigmoid(array, file), graded=True)
     if values == "probability" and array.dtype.kind in "iu":
@@ -290,15 +301,18 @@ def _channels_first(array: NDArray[Any], classes: int, file: Path) -> NDArray[An
     return array[len(array) - classes :]
 
 
-def _of_labels(labels: NDArray[Any], classes: int, file: Path) -> Maps:
-    """One mask for each of the label numbers 1 to K; 0 is background."""
-    highest, lowest = labels.max(), labels.min()
-    if labels.dtype.kind == "f" or highest > classes or lowest < 0:
+def _of_labels(labels: NDArray[Any], numbers: Numbers, file: Path) -> Maps:
+    """One mask for each class of a label map, in which 0 is background."""
+    known = {0, *(number for own in numbers.values() for number in own)}
+    found = np.unique(labels)
+    if labels.dtype.kind == "f" or not known.issuperset(found.tolist()):
+        names = ", ".join(f"{' and '.join(map(str, own))} {name}" for name, own in numbers.items())
         raise InputError(
-            f"{file} holds values from {lowest:g} to {highest:g}; a label map of {classes} classes "
-            f"holds whole numbers from 0 to {classes}."
+            f"{file} holds the values {_few(list(map(str, found)))}; a label map of these classes "
+            f"holds 0 and {names}."
         )
-    return np.stack([labels == number for number in range(1, classes + 1)]).astype(np.float32)
+    masks = [np.isin(labels, list(own)) for own in numbers.values()]
+    return np.stack(masks).astype(np.float32)
 
 
 def _sigmoid(logits: NDArray[Any], file: Path) -> Maps:

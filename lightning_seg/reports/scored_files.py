@@ -21,8 +21,9 @@ from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.findings import find_scores_of
 from lightning_seg.evaluation.measures import FAMILIES
+from lightning_seg.evaluation.scored_table import table_digest
 from lightning_seg.evaluation.scoring import ScoredEpoch, Scorer, Scoring
-from lightning_seg.evaluation.summary import Summary
+from lightning_seg.evaluation.summary import FROM_FILES, Summary
 from lightning_seg.inference.output_names import safe_part
 from lightning_seg.inference.prediction_files import (
     Predicted,
@@ -38,7 +39,6 @@ from lightning_seg.runs.ledger import enter_look
 from lightning_seg.tables import count_text
 
 MASK_FAMILIES = ("boundary", "topology")  # measures that masks without probabilities have
-FROM_FILES = "files-"  # how the folders of their scores begin
 _SHOWN = 5
 
 
@@ -76,7 +76,7 @@ class FileScores:
         self._digest = hashlib.sha256()
         self.scoring = Scoring(threshold=options.threshold, families=self._families())
         scorer = Scorer(truth.classes, self.scoring)
-        scorer.begin(torch.device("cpu"))
+        scorer.begin(torch.device("cpu"), len(truth.ids))
         for batch in self._batches():
             probability = batch.pop("probability")
             # what no network made has no loss
@@ -160,7 +160,7 @@ def _find_files(
     scans = scans_of(truth.data, truth.split) if isinstance(truth, SplitTruth) else {}
     volumes = bool(scans) and any(is_volume(file.name) for file in walk_files(folder))
     ids = tuple(scans) if volumes else truth.ids
-    found = PredictionFiles.find(folder, ids, truth.classes, given.pattern, given.values)
+    found = PredictionFiles.find(folder, ids, truth.numbers, given.pattern, given.values)
     return SliceFiles(found, scans) if volumes else found
 
 
@@ -231,6 +231,7 @@ def _keep(given: argparse.Namespace, truth: Truth, folder: Path, found: FileScor
         looked = vars(summary) | {"content": summary.data["digest"], "checkpoint": str(folder)}
         summary = replace(summary, looks=enter_look(runs, looked))
     found.scored.table.write(place / "scores.csv")
+    summary = replace(summary, table_digest=table_digest(place / "scores.csv"))
     summary.write(place)
     print_scores(summary)
     print(f"per-image table:  {place / 'scores.csv'} (and scores.parquet)")

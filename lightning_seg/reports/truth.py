@@ -14,7 +14,12 @@ from lightning_seg.data.reading.folders import walk_files
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.splits import make_split
 from lightning_seg.errors import InputError
-from lightning_seg.inference.prediction_files import SUFFIXES, PredictionFiles
+from lightning_seg.inference.prediction_files import (
+    SUFFIXES,
+    Numbers,
+    PredictionFiles,
+    usual_numbers,
+)
 
 NO_IMAGE: NDArray[np.uint8] = np.zeros((0, 0, 0), np.uint8)
 
@@ -25,6 +30,7 @@ class Truth(Protocol):
     Attributes:
         ids: of the images, in their order.
         classes: of the masks.
+        numbers: class -> the numbers that a label map has for it.
         groups: of the ids, where they are known.
     """
 
@@ -33,6 +39,9 @@ class Truth(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def numbers(self) -> Numbers: ...
 
     @property
     def groups(self) -> Mapping[str, str]: ...
@@ -58,6 +67,11 @@ class SplitTruth:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.data.classes
+
+    @property
+    def numbers(self) -> Numbers:
+        own: Numbers = getattr(self.data.source, "label_numbers", {})
+        return own or usual_numbers(self.classes)
 
     @property
     def groups(self) -> Mapping[str, str]:
@@ -100,10 +114,10 @@ class FolderTruth:
         if len(set(bare)) < len(bare):
             twice = next(name for name in bare if bare.count(name) > 1)
             raise InputError(f"{root} holds two masks called {twice!r}; leave one of them there.")
-        self.root, self.classes = root, classes
+        self.root, self.classes, self.numbers = root, classes, usual_numbers(classes)
         self.ids: tuple[str, ...] = tuple(bare)
         files = dict(zip(bare, ([root / name] for name in names), strict=True))
-        self._files = PredictionFiles(files, classes)
+        self._files = PredictionFiles(files, self.numbers)
         self._contents: dict[str, Content] = {}
 
     def read(self, id: str) -> Sample:

@@ -108,6 +108,7 @@ class Folder:
         told = self._nonzero or self._own_masks
         values = label_values(classes, None if told else labels)
         self._labels = None if told else values
+        self.label_numbers = dict(zip(classes, self._labels or (), strict=False))
         self._colours = any(value >> 24 for value in self._of_classes())
         self._background = [label_value(label) for label in background] + [0, packed_colour(0)]
         self._ignore = self._ignored(ignore)

@@ -14,7 +14,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.evaluation.curves import counted
 from lightning_seg.evaluation.scored_table import check_summary
-from lightning_seg.evaluation.summary import Summary
+from lightning_seg.evaluation.summary import FILE, FROM_FILES, Summary
 from lightning_seg.runs import Run as RunFolder
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
@@ -141,6 +141,11 @@ def open_run(place: Path, which: str = "best") -> ReportedRun:
     if not place.is_dir():
         raise InputError(
             f"there is no run {str(place)!r}; give a folder such as runs/quickstart or runs/quickstart/version_0."
+        )
+    if any(place.rglob(f"*/{FROM_FILES}*/{FILE}")):
+        raise InputError(
+            f"{place} holds scores of another tool's files and no training, of which a page could "
+            "tell; use lightning-seg compare, record and leaderboard."
         )
     checkpoint = find_checkpoint(place, which) if which in ("best", "last") else Path(which)
     content = read_checkpoint(checkpoint)

@@ -79,6 +79,7 @@ class ScanSource:
         self.left_aside = [] if aside is None else aside.sentences()
         self.classes, self.in_channels = tuple(labels), settings.in_channels
         self._scans, self._labels, self._settings = scans, labels, settings
+        self.label_numbers = labels
         self._tables = np.stack([label_table(numbers) for numbers in labels.values()])
         self._slices = _checked_slices(slices, labels)
         self._decoded: tuple[str, Planes] | None = None
