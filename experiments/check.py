@@ -12,6 +12,7 @@ from hpo.recipe import DryRun, try_fit
 from hpo.weights import starting_encoder
 from lightning_seg.errors import InputError
 from lightning_seg.models.frame.weights import find_weights
+from lightning_seg.tables import count_text
 from lightning_seg.training.devices import count_devices
 
 _SPLITS = ("train", "val", "test")
@@ -35,7 +36,9 @@ def main(args: list[str]) -> None:
     warn_of_single_images(dry, world)
     shares = ", ".join(f"{number} {split}" for split, number in images.items())
     batch = f"batches of {values['data.batch_size']}"
-    print(f"ok: {values['model.architecture']}, {batch} on {world} devices, images: {shares}")
+    print(
+        f"ok: {values['model.architecture']}, {batch} on {count_text(world, 'device')}, images: {shares}"
+    )
 
 
 def check_shares(batch_size: int, images: dict[str, int], world: int) -> None:
@@ -50,7 +53,7 @@ def check_shares(batch_size: int, images: dict[str, int], world: int) -> None:
         if 0 < images[split] < world:
             raise InputError(
                 f"the {images[split]} {split} images cannot be shared by {world} devices; "
-                f"give {images[split]} devices or fewer."
+                f"give {count_text(images[split], 'device')} or fewer."
             )
 
 

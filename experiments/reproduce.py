@@ -28,6 +28,7 @@ from lightning_seg.models.frame.listing import count
 from lightning_seg.models.frame.weights import find_weights
 from lightning_seg.options import OptionParser, shell_command
 from lightning_seg.runs.gpus import default_device
+from lightning_seg.tables import count_text
 
 
 def main(args: list[str]) -> None:
@@ -129,7 +130,7 @@ def _print(
         (f"take longer than {limit:g} minutes" if limit else "", slow),
     ):
         if fits:
-            print(f"\n{len(fits)} fits {title}:")
+            print(f"\n{count_text(len(fits), 'fit')} {title}:")
             for fit in sorted(fits, key=lambda fit: fit.minutes or 0.0):
                 print(f"  {fit.minutes:10,.0f} min  {fit.point:58}  published {fit.published}")
                 recipe, changes = f"experiments/{fit.recipe}.yaml", override_arguments(fit.changes)

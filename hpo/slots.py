@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lightning_seg.data.cores import PART, cores_of_each
 from lightning_seg.errors import InputError
+from lightning_seg.tables import count_text
 from lightning_seg.training.processes import free_ports
 
 
@@ -35,7 +36,7 @@ def slots(workers: str, per_gpu: int = 1, devices: int = 1) -> list[WorkerSlot]:
     number = _number(workers, len(groups) * per_gpu or 1)
     if groups and number > len(groups) * per_gpu:
         raise InputError(
-            f"{number} workers do not fit on {len(groups)} places of GPUs; "
+            f"{count_text(number, 'worker')} cannot be placed on {count_text(len(groups), 'place')} of GPUs; "
             f"give --per-gpu {-(-number // len(groups))}."
         )
     ports = free_ports(number) if devices > 1 else []

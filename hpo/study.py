@@ -16,6 +16,7 @@ from hpo.storage import open_storage, shown
 from hpo.trials import trial_folder
 from hpo.worker import load_spec
 from lightning_seg.errors import InputError
+from lightning_seg.tables import count_text
 
 
 def open_study(spec: StudySpec, storage: str, name: str) -> optuna.Study:
@@ -90,7 +91,7 @@ def launch(
     if again:
         print(f"{retry_failed(study, only)} failed trials are run again")
     end = time.time() + 60 * minutes if minutes else None
-    print(f"study {name!r} in {shown(storage)}: {len(places)} workers", flush=True)
+    print(f"study {name!r} in {shown(storage)}: {count_text(len(places), 'worker')}", flush=True)
     launcher = Launcher(storage, name, places, end, only)
     study = launcher.run()
     summarize(study, bool(launcher.stopping), end is not None and time.time() > end, only)

@@ -9,6 +9,7 @@ from typing import Any
 from experiments.leaderboard.boards import Board, BoardLine
 from experiments.published import published_score
 from lightning_seg.evaluation.measures import MEASURES
+from lightning_seg.tables import count_text
 
 SHOWN = {measure.name: measure for measure in MEASURES if measure.heading}
 SCORE_NAMES = {"dice": "Dice", "iou": "IoU"} | {
@@ -194,9 +195,9 @@ def _how_long(line: BoardLine) -> str:
     threads = next((f.threads for f in line.facts if f.threads is not None), None)
     loads = [facts.load for facts in line.facts if facts.load is not None]
     parts = [
-        f"{first.epochs} epochs",
+        count_text(first.epochs, "epoch"),
         first.precision,
-        f"{threads} thread{'s' if threads > 1 else ''}" if threads else "",
+        count_text(threads, "thread") if threads else "",
         f"load {mean(loads):.1f}" if loads else "",
         *dict.fromkeys(facts.ending for facts in line.facts if facts.ending),
     ]

@@ -13,7 +13,7 @@ from experiments.leaderboard.columns import CONVENTIONS, Column, columns, latenc
 from experiments.leaderboard.elsewhere import NAMES, Beside
 from lightning_seg.data.splits import leak_of
 from lightning_seg.runs.cautions import is_synthetic
-from lightning_seg.tables import Table
+from lightning_seg.tables import Table, count_text
 
 INTRODUCTION = (
     "Every table holds one set of test images, one class, one size and one convention; nothing in it is to be compared "
@@ -100,7 +100,7 @@ def facts_of(board: Board) -> str:
     thresholds = sorted({f.threshold for f in board.facts})
     cut = " or ".join(f"{threshold:g}" for threshold in thresholds)
     sentences = [
-        f"Protocol {key.protocol} (digest `{key.digest}`), split {key.split}, {first.images} images, scored at "
+        f"Protocol {key.protocol} (digest `{key.digest}`), split {key.split}, {count_text(first.images, 'image')}, scored at "
         f"{key.scored_at if isinstance(key.size, int) else 'the size of the images'}, threshold {cut}."
     ]
     if any(f.synthetic for f in known):
@@ -114,7 +114,7 @@ def facts_of(board: Board) -> str:
     if known and not any(f.grouped or f.synthetic for f in known):
         sentences.append("No patients or sequences are known: each image counts for itself.")
     looks = (
-        f"had been looked at {board.looks} times"
+        f"had been looked at {count_text(board.looks, 'time')}"
         if board.looks
         else "was looked at an unknown number of times"
     )

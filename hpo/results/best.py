@@ -9,7 +9,7 @@ from hpo.progress import duration
 from hpo.results.outcome import Outcome, add_outcome_options, name_of, open_outcome, validation
 from hpo.space import inside
 from lightning_seg.options import OptionParser, shell_command
-from lightning_seg.tables import Table
+from lightning_seg.tables import Table, count_text
 
 
 def main(args: list[str]) -> None:
@@ -44,7 +44,7 @@ def account(outcome: Outcome) -> str:
     epochs = sum(trial.user_attrs.get("epochs", 0) for trial in trials.values())
     return (
         f"study {outcome.study.study_name!r}: {len(trials)} of {spec.trials} trials: {', '.join(parts)}; "
-        f"{spec.sampler} sampler, {spec.pruner} pruner; {epochs} epochs, {duration(seconds)} of training"
+        f"{spec.sampler} sampler, {spec.pruner} pruner; {count_text(epochs, 'epoch')}, {duration(seconds)} of training"
     )
 
 
@@ -56,7 +56,7 @@ def scores(outcome: Outcome, trial: FrozenTrial) -> str:
     if spec.minimize:
         parts.append(f"{spec.minimize} {trial.values[1]:.4g}")
     if "seconds" in facts:
-        parts.append(f"{facts['epochs']} epochs in {duration(facts['seconds'])}")
+        parts.append(f"{count_text(facts['epochs'], 'epoch')} in {duration(facts['seconds'])}")
     return ", ".join(parts)
 
 

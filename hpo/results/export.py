@@ -17,6 +17,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser, shell_command
 from lightning_seg.runs.environment import hardware, read_environment
+from lightning_seg.tables import count_text
 
 
 def main(args: list[str]) -> None:
@@ -82,7 +83,7 @@ def _header(outcome: Outcome, trial: FrozenTrial, output: Path) -> list[str]:
         f"{Path(spec.recipe).stem}.yaml, tuned: the values of {name_of(trial)} of study {study}.",
         _fit_line(output),
         f"Tuned (untuned): {', '.join(changed)}.",
-        f"Chosen as the best of {len(outcome.trials)} trials ({counts[TrialState.PRUNED]} pruned, "
+        f"Chosen as the best of {count_text(len(outcome.trials), 'trial')} ({counts[TrialState.PRUNED]} pruned, "
         f"{counts[TrialState.FAIL]} failed; {spec.sampler}) by {spec.objective}, the best epoch of each.",
         f"Validation: {scores(outcome, trial)}. The best of many is optimistic: python -m hpo repeat compares on the test set.",
         f"Cost of all trials: {duration(sum(seconds))} of training, {machine}.",

@@ -27,6 +27,7 @@ from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser
 from lightning_seg.runs.environment import cpu_model, package_version
 from lightning_seg.runs.gpus import check_gpus_usable, driver_version, gpu_files, wheel_cuda
+from lightning_seg.tables import count_text
 from lightning_seg.training.devices import cluster_environment
 from lightning_seg.training.precision import automatic_precision
 
@@ -126,7 +127,9 @@ def _software() -> Iterator[Finding]:
 def _gpus() -> Iterator[Finding]:
     section, files = "GPUs", gpu_files()
     if files:
-        yield Finding(section, "driver", f"{driver_version()}, {len(files)} device files")
+        yield Finding(
+            section, "driver", f"{driver_version()}, {count_text(len(files), 'device file')}"
+        )
     try:
         check_gpus_usable()
     except InputError as error:

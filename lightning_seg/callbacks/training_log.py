@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_seg.options import shell_command
 from lightning_seg.runs.trained_on import other_images
+from lightning_seg.tables import count_text
 from lightning_seg.training.checkpointing import BestCheckpoint
 from lightning_seg.training.run_place import run_of
 from lightning_seg.training.termination import was_interrupted
@@ -119,7 +120,7 @@ def _training_facts(trainer: Any, pl_module: Any, precision_note: str) -> Iterat
     side = data.hparams["size"]
     shape = f"{side} x {side}" if side else "their own size"
     batch = data.hparams["batch_size"]
-    yield "images", f"{data.in_channels} channels, {shape}, in batches of {batch}"
+    yield "images", f"{count_text(data.in_channels, 'channel')}, {shape}, in batches of {batch}"
     total = sum(parameter.numel() for parameter in pl_module.net.parameters())
     learn = sum(p.numel() for p in pl_module.net.parameters() if p.requires_grad)
     frozen = f", {total - learn:,} of them frozen" if total != learn else ""

@@ -25,6 +25,7 @@ from lightning_seg.data.sources.base import DATASETS, Source, channel_meaning, s
 from lightning_seg.data.splits import Split, check
 from lightning_seg.data.store.cache import Cache
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.tables import count_text
 
 __all__ = ["DATASETS", "SegmentationDataModule"]
 
@@ -234,8 +235,8 @@ class SegmentationDataModule(LightningDataModule):
         left = "; ".join(getattr(source, "left_aside", ()))
         _, rank = self._place()
         if left and rank == 0:
-            units = "scans" if hasattr(source, "expand") else "images"
-            used = f"{self.hparams['dataset']}: {len(source.ids)} {units} are used"
+            unit = "scan" if hasattr(source, "expand") else "image"
+            used = f"{self.hparams['dataset']}: {count_text(len(source.ids), unit)} used"
             print(f"{used}; left aside: {left}", file=sys.stderr)
 
     def fingerprint(self, split: str) -> Fingerprint:
@@ -295,8 +296,8 @@ class SegmentationDataModule(LightningDataModule):
         side = self.hparams["size"]
         size = f" at {side} x {side} pixels" if side else ""
         raise InputError(
-            f"no {split} image has any {' or '.join(absent)}: the {len(data.ids)} masks of the "
-            f"{split} split of protocol {self.protocol_name!r} hold none of it{size}; look at them "
+            f"no {split} image has any {' or '.join(absent)}: {count_text(len(data.ids), 'mask')} of the "
+            f"{split} split of protocol {self.protocol_name!r} without any of it{size}; look at them "
             "with `lightning-seg data check`, raise data.size, name another protocol, or set "
             "data.allow_absent_classes: true."
         )
@@ -386,7 +387,8 @@ class SegmentationDataModule(LightningDataModule):
         data, (world, rank) = self._datasets[split], self._place()
         if len(data) < world:
             raise InputError(
-                f"the {len(data)} {split} samples cannot be shared by {world} devices; give --trainer.devices {len(data)} or less."
+                f"{count_text(len(data), f'{split} sample')} cannot be shared by {world} devices; "
+                f"give --trainer.devices {len(data)} or less."
             )
         # the usual DistributedSampler repeats samples to fill the last batch, and the scores would count them twice
         sampler = (

@@ -15,6 +15,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.inputs import find_inputs
 from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.tables import count_text
 
 T = TypeVar("T")
 CALIBRATE = "--calibrate"
@@ -60,7 +61,7 @@ def choose_pictures(
         images = [read_picture(one.path, network.trained.in_channels) for one in chosen]
         if option == CALIBRATE:
             _refuse_test_images(_data_of(checkpoint), [one.path for one in chosen], images)
-        return Pictures(images, f"{len(images)} images of {folder}")
+        return Pictures(images, f"{count_text(len(images), 'image')} of {folder}")
     data = _data_of(checkpoint)
     if data is not None:
         with contextlib.suppress(InputError, OSError):  # data that lack images
@@ -68,13 +69,13 @@ def choose_pictures(
             if images and all(image.shape[2] == network.trained.in_channels for image in images):
                 return Pictures(
                     images,
-                    f"{len(images)} images of the {_NAMES[split]} split of "
+                    f"{count_text(len(images), 'image')} of the {_NAMES[split]} split of "
                     f"{network.trained.dataset}",
                 )
     few = min(count, 8)
     return Pictures(
         _phantoms(network, few),
-        f"{few} phantoms (synthetic: the checkpoint's own data are not here)",
+        f"{count_text(few, 'phantom')} (synthetic: the checkpoint's own data are not here)",
     )
 
 

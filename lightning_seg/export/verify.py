@@ -15,6 +15,7 @@ from lightning_seg.export._trace import FormError, Shapes
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.prediction import Prediction
+from lightning_seg.tables import count_text
 
 LOGITS = 1e-4  # the largest difference that is allowed in float32
 DICE = 0.99  # the least agreement of the masks of a variant that computes or stores less exactly
@@ -302,7 +303,7 @@ def verify_masks(
     text = (
         f"{found.max_difference:.1e} of the mask pixels differ from `predict`, "
         f"{_masks(found.dice)}, probabilities are "
-        f"{moved / pixels:.1e} off on average ({len(pictures)} pictures)"
+        f"{moved / pixels:.1e} off on average ({count_text(len(pictures), 'picture')})"
     )
     if variant:
         _check_variant(variant, found.dice)

@@ -5,7 +5,7 @@ from math import isfinite
 
 from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.summary import Estimate, Summary, VolumeSummary
-from lightning_seg.tables import Table, halves, interval_text, number_text, print_rich
+from lightning_seg.tables import Table, count_text, halves, interval_text, number_text, print_rich
 
 NOTES = {measure.name: measure.remark for measure in MEASURES} | {"ece": "pooled, lower is better"}
 OVERLAP_HEADER = ("class", "score", "mean over images", "95 %", "pooled over pixels", "95 %")
@@ -42,7 +42,7 @@ def headline(summary: Summary) -> str:
     """Tell what was scored, and how."""
     parts = [
         f"{summary.split} scores: protocol {summary.protocol} ({summary.protocol_digest})",
-        f"{summary.images} images",
+        count_text(summary.images, "image"),
         f"at {summary.scored_at} ({summary.size})",
         f"threshold {summary.threshold}" + _how_chosen(summary),
         *_inference(summary),
@@ -110,7 +110,7 @@ def _stratum_lines(summary: Summary) -> Iterator[str]:
         empty = summary.empty[name]
         if empty.images:
             share = f"{empty.false_positive_rate:.0%}"
-            yield f"{empty.images} images without {name}: false positives in {share} of them"
+            yield f"{count_text(empty.images, 'image')} without {name}: false positives in {share} of them"
 
 
 def _cells(found: Estimate) -> tuple[str, str]:
@@ -132,7 +132,7 @@ def print_volumes(volumes: VolumeSummary) -> None:
     table = Table(
         ("class", "score", "mean over scans", "95 %"),
         rows,
-        title=f"whole volumes: mean over {volumes.scans} scans{left_out}",
+        title=f"whole volumes: mean over {count_text(volumes.scans, 'scan')}{left_out}",
         caption=f"95 % BCa bootstrap intervals over scans; {near}",
         left=("class", "score"),
     )

@@ -10,6 +10,7 @@ import yaml
 from lightning_seg.errors import InputError
 from lightning_seg.runs.checkpoints import SavedModel, saved_models
 from lightning_seg.runs.environment import FILE, read_environment
+from lightning_seg.tables import count_text
 
 CHECKPOINT_FOLDER, CONFIG_FILE = "checkpoints", "config.yaml"
 _VERSION = re.compile(r"version_(\d+)")
@@ -47,7 +48,7 @@ class Ending:
         """``complete, 20 epochs``, ``interrupted after 3 of 20 epochs``."""
         done, planned = self.epochs_done, self.epochs_planned
         if self.complete and planned in (None, done):
-            return f"complete, {done} epochs"
+            return f"complete, {count_text(done, 'epoch')}"
         of = f" of {planned}" if planned is not None else ""
         word = {"complete": "stopped early", "running": "running or killed"}
         return f"{word.get(self.status, self.status)} after {done}{of} epochs"

@@ -10,6 +10,7 @@ from lightning_seg.evaluation.scored_table import check_summary
 from lightning_seg.evaluation.summary import Summary, find_summary
 from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.runs.run import run_versions
+from lightning_seg.tables import count_text
 
 # what scores must share to be compared
 ALIKE = ("dataset", "protocol_digest", "split", "scored_at", "scored_size")
@@ -144,4 +145,4 @@ def check_alike(runs: Sequence[ScoredModel]) -> None:
 
 
 def _extent(run: ScoredModel) -> str:
-    return f"{len(run.tables[0].ids)} images of {', '.join(run.tables[0].classes)}"
+    return f"{count_text(len(run.tables[0].ids), 'image')} of {', '.join(run.tables[0].classes)}"

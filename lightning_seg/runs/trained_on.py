@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning_seg.data.fingerprint import Fingerprint, decoders
 from lightning_seg.errors import InputError
+from lightning_seg.tables import count_text
 
 # data set -> the one whose images it holds, under the same ids
 _SUBSETS = {"kvasir_sessile": "kvasir_seg"}
@@ -88,7 +89,8 @@ class TrainedOn:
         if self.images is None or data.split != "test":
             return ""
         count = len(self._seen(data, "train") | self._seen(data, "val"))
-        return f"{count} {data.split} images also train or validate, pixel for pixel" * bool(count)
+        images = count_text(count, f"{data.split} image")
+        return f"{images} also in training or validation, pixel for pixel" * bool(count)
 
     def _seen(self, data: Fingerprint, split: str) -> set[str]:
         """The ids of images that stand in a split of the training too."""
@@ -156,6 +158,6 @@ def other_images(data: Any, before: TrainedOn | None) -> str:
     if not new:
         return ""
     return (
-        f"{new} of the {len(now)} training images are not those that the checkpoint was trained on; "
-        "both count as trained on from here"
+        f"the checkpoint was not trained on {new} of {count_text(len(now), 'training image')}, but on "
+        "others; both count as trained on from here"
     )

@@ -188,7 +188,7 @@ def test_the_global_batch_is_shared_by_the_devices(opened: list[Any], protocol: 
     module.trainer.world_size = 3  # type: ignore[misc]
     with pytest.raises(InputError, match="batch_size 4 cannot be shared by 3 devices"):
         module.train_dataloader()
-    with pytest.raises(InputError, match="the 2 val samples cannot be shared by 3 devices"):
+    with pytest.raises(InputError, match="2 val samples cannot be shared by 3 devices"):
         module.val_dataloader()
 
 

@@ -71,7 +71,7 @@ def test_gpus_that_torch_cannot_use_are_no_study_on_the_cpu(monkeypatch):
 def test_places_that_are_not_there_are_refused_in_a_sentence(gpus):
     gpus(2)
     with pytest.raises(
-        InputError, match=r"3 workers do not fit on 2 places of GPUs; give --per-gpu 2"
+        InputError, match=r"3 workers cannot be placed on 2 places of GPUs; give --per-gpu 2"
     ):
         slots.slots("3")
     with pytest.raises(InputError, match="a trial is to use 4 GPUs, but 2 can be seen"):

@@ -1,23 +1,30 @@
 """The report of one run, made of a real tiny one."""
 
+import base64
 import dataclasses
 import re
 import shutil
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_seg import cli
+from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.dataset import SegmentationDataset
+from lightning_seg.data.show import COLOURS
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, Summary, per_image
 from lightning_seg.reports.run_page import main, report
-from lightning_seg.reports.run_page._gallery import choose
+from lightning_seg.reports.run_page._gallery import SIDE, choose
 from lightning_seg.reports.run_page._run import ScoredSplit, open_run
 from lightning_seg.reports.run_page._sizes import by_size
+from lightning_seg.training.module import SegmentationModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")  # runs are copied
 VOID = {"meta", "img", "link", "br", "input", "hr"}
@@ -188,6 +195,42 @@ def test_the_gallery_holds_the_worst_median_and_best_images_of_the_test(run, pag
     assert set(shown[each:-each]) <= set(order[each:-each])
     assert len(page.all("img")) == 4 * len(shown)  # image, truth, prediction, attention
     assert "in agreement with the stored scores" in page.text
+
+
+def test_the_pictures_of_the_gallery_are_the_image_and_its_masks(run, page):
+    """Pixel by pixel but for WebP's loss: what lies under no mask is the image, in each of them."""
+    data = SegmentationDataModule(**run.data)
+    module = SegmentationModule.load(run.checkpoint)
+    shown = {each["alt"]: picture_of(each["src"]) for each in page.all("img")}
+    for id in examples(page):
+        item = SegmentationDataset(data.source, [id], (32, 32), None)[0]
+        image = item["image"].permute(1, 2, 0).numpy()
+        expected = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+        assert abs(shown[f"{id}: image"] - expected.astype(int)).mean() < 4
+        with torch.inference_mode():
+            found = module(item["image"][None]).logits[0, 0].numpy() > 0
+        for title, mask in (("truth", item["mask"][0].numpy() > 0), ("prediction", found)):
+            both = mask | (
+                item["mask"][0].numpy() > 0
+            )  # the truth's outline lies on the prediction
+            within, near = enlarged(mask), cv2.dilate(enlarged(both), np.ones((9, 9))) > 0
+            inside = cv2.erode(within, np.ones((9, 9))) > 0
+            inside &= cv2.erode(enlarged(mask == both), np.ones((9, 9))) > 0
+            tinted = 0.7 * expected + 0.3 * np.array(COLOURS[0])
+            off = abs(shown[f"{id}: {title}"] - expected.astype(int)).mean(-1)
+            assert near.all() or off[~near].mean() < 4, title
+            if inside.any():
+                assert abs(shown[f"{id}: {title}"] - tinted).mean(-1)[inside].mean() < 8, title
+
+
+def picture_of(uri):
+    content = np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8)
+    return cv2.imdecode(content, cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+
+
+def enlarged(mask):
+    size = (SIDE, SIDE)
+    return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def test_a_run_that_was_only_validated_shows_no_test_image(validated, recipe):

@@ -68,7 +68,7 @@ def test_the_folder_is_complete_without_tensorboard_and_nothing_speaks_of_it(
     assert f"lightning-seg test --ckpt_path {run.best.path}" in printed
     assert run.config_file.is_file()
     assert run.environment["name"] == "demo"
-    assert run.ending.text == "complete, 1 epochs"
+    assert run.ending.text == "complete, 1 epoch"
     assert len(run.score_folders("test")) == 1
     assert "TensorBoard" not in report(open_run(run.folder), predictions=False)
 
@@ -146,7 +146,7 @@ def test_a_run_that_goes_on_with_other_images_says_so_and_remembers_both(fit, ca
     # the same ids, drawn anew
     other = ["--data.dataset_options", "{resolution: 20}", "--trainer.max_epochs", "2"]
     run = fit("demo", "--ckpt_path", "last", *other)
-    assert "12 of the 12 training images are not those" in capsys.readouterr().out
+    assert "was not trained on 12 of 12 training images" in capsys.readouterr().out
     after = torch.load(run.last.path, weights_only=True)["lightning_seg"]["images"]["train"]
     assert set(before) < set(after)
     assert len(after) == 24

@@ -199,7 +199,7 @@ DIGESTS = {"train": ["digest of a"], "val": ["digest of v"]}
 def test_a_picture_that_stands_twice_in_its_own_protocol_is_said() -> None:
     here = images()
     found = training(images=DIGESTS, decoders=here.decoders)
-    assert found.check(here, "x") == "1 test images also train or validate, pixel for pixel"
+    assert found.check(here, "x") == "1 test image also in training or validation, pixel for pixel"
     with pytest.raises(InputError, match="1 of the 2 test images"):
         found.check(images(protocol_digest="2"), "x")
 

@@ -11,7 +11,7 @@ from lightning_seg.data.check.annotations import Annotations
 from lightning_seg.data.check.duplicates import KINDS, Pair
 from lightning_seg.data.check.foreground import is_uneven
 from lightning_seg.data.splits import SPLITS
-from lightning_seg.tables import WIDTH, Table
+from lightning_seg.tables import WIDTH, Table, count_text
 
 SHOWN = 5  # examples of each finding
 
@@ -60,17 +60,17 @@ def print_lines(report: Report) -> None:
 
 
 def _count_line(report: Report) -> Line:
-    what = "scans" if report.scans else "images"
+    what = count_text(report.count, "scan" if report.scans else "image")
     if report.official is None:
-        return Line("ok", "count", f"{report.count} {what}; the owners state no number")
+        return Line("ok", "count", f"{what}; the owners state no number")
     if report.official == report.count:
-        return Line("ok", "count", f"{report.count} {what}, as many as the owners state")
-    return Line("fault", "count", f"{report.count} {what}; the owners state {report.official}")
+        return Line("ok", "count", f"{what}, as many as the owners state")
+    return Line("fault", "count", f"{what}; the owners state {report.official}")
 
 
 def _files_line(report: Report) -> Line:
     read = (
-        f"{len(report.facts)} slices of the scans were read"
+        f"read were {count_text(len(report.facts), 'slice')} of the scans"
         if report.scans
         else "all files can be read"
     )
@@ -100,7 +100,7 @@ def _sizes_line(report: Report) -> Line:
     return Line(
         "ok",
         "sizes",
-        f"{size}; {' and '.join(sorted({str(shape[2]) for shape in shapes}))} channels",
+        f"{size}; channels: {' and '.join(sorted({str(shape[2]) for shape in shapes}))}",
     )
 
 
@@ -174,7 +174,7 @@ def _odd(report: Report) -> list[Line]:
             Line(
                 "note",
                 "same masks",
-                f"{len(report.same_masks)} different images share a mask: {pairs}",
+                f"{count_text(len(report.same_masks), 'pair')} of different images with one mask: {pairs}",
             )
         )
     return found
@@ -196,7 +196,7 @@ def _duplicates(report: Report) -> Line:
     return Line(
         "note" if unknown else "ok",
         "duplicates",
-        f"{len(report.pairs)} pairs ({kinds}); {unknown} of them in no common group",
+        f"{count_text(len(report.pairs), 'pair')} ({kinds}); {unknown} of them in no common group",
     )
 
 
@@ -209,7 +209,7 @@ def _protocol(crossings: Crossings, report: Report) -> list[Line]:
             Line(
                 "fault",
                 title,
-                f"{len(crossings.missing)} of its ids are missing: {_few_texts(crossings.missing)}",
+                f"missing of its ids: {len(crossings.missing)}: {_few_texts(crossings.missing)}",
             )
         )
     if crossings.groups:
@@ -217,7 +217,11 @@ def _protocol(crossings: Crossings, report: Report) -> list[Line]:
             [f"{group} ({', '.join(splits)})" for group, splits in crossings.groups]
         )
         found.append(
-            Line("leak", title, f"LEAK: {len(crossings.groups)} groups cross its splits: {groups}")
+            Line(
+                "leak",
+                title,
+                f"LEAK: its splits divide {count_text(len(crossings.groups), 'group')}: {groups}",
+            )
         )
     if crossings.pairs:
         pairs = _few_texts([_pair(pair, crossings) for pair in crossings.pairs])
@@ -225,7 +229,7 @@ def _protocol(crossings: Crossings, report: Report) -> list[Line]:
             Line(
                 "leak",
                 title,
-                f"LEAK: {len(crossings.pairs)} pairs that show the same cross its splits: {pairs}",
+                f"LEAK: its splits divide {count_text(len(crossings.pairs), 'pair')} that show the same: {pairs}",
             )
         )
     found += _annotations(crossings.annotations, title)
@@ -272,7 +276,7 @@ def _annotations(found: Sequence[Annotations], title: str) -> list[Line]:
     dice = np.array([np.mean(each.dice) for each in found])
     lowest = found[int(dice.argmin())]
     text = (
-        f"{len(found)} pictures bear two annotations, which agree at a Dice of {dice.mean():.3f} "
+        f"two annotations of {count_text(len(found), 'picture')} agree at a Dice of {dice.mean():.3f} "
         f"(median {np.median(dice):.3f}, minimum {dice.min():.3f}: {lowest.first}, {lowest.second})"
     )
     return [Line("note", title, text)]

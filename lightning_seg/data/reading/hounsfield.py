@@ -10,6 +10,8 @@ _FAT = -60  # fat, lung and air lie below it in every CT
 _LEAST_BELOW = 0.001  # share of the voxels
 _LEAST_WITHIN = 0.005  # of them inside the window
 _NO_TISSUE = 500  # HU from which a window shows bone alone
+_MOST_BONE = 0.25
+_NOTHING, _MOST_NOTHING = -5000, 0.01
 LOOKED_AT = 9  # slices that stand for a volume
 
 
@@ -38,6 +40,18 @@ def check_hounsfield(
             f"{span} and hardly any below {_FAT}, where fat and air lie: they are no Hounsfield "
             "units (stored 1024 too high, or in 8 bits); convert it from DICOM with slope and "
             f"intercept, or give the window in its own values instead of {low:g} to {high:g}."
+        )
+    if np.mean(counted > _NO_TISSUE) > _MOST_BONE:
+        raise InputError(
+            f"{span}, over {_MOST_BONE:.0%} of them above {_NO_TISSUE}, where bone and metal lie: "
+            "they are no Hounsfield units (inverted, or stored too high); convert it from DICOM "
+            "with slope and intercept."
+        )
+    # what scanners fill corners with lies above or at the end of 16 bits
+    if np.mean((counted > -32000) & (counted < _NOTHING)) > _MOST_NOTHING:
+        raise InputError(
+            f"{span}, many of them below {_NOTHING}, where nothing lies: they are no Hounsfield "
+            "units (another slope); convert it from DICOM with slope and intercept."
         )
     if np.mean((counted >= low) & (counted <= high)) < _LEAST_WITHIN:
         raise InputError(

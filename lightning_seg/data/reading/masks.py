@@ -24,6 +24,7 @@ from lightning_seg.data.reading.conversion import (
 )
 from lightning_seg.data.reading.pictures import decoded
 from lightning_seg.errors import InputError
+from lightning_seg.tables import count_text
 
 COLOUR = 1 << 24  # marks a packed colour, 0x1rrggbb, so that black is not the label 0
 USUAL_THRESHOLD = 127
@@ -35,12 +36,12 @@ _EDGE, _FAR = 4, 12  # pixels over which an edge blurs, and to which its noise r
 _PEAK, _DUST = 180, 6  # a spot that is nowhere so bright is no class, if it has more pixels
 _SHOWN = 6  # values that a sentence lists
 _CURES = {
-    "grey values": (
+    "grey value": (
         "`labels` names those of the class, `classes` and `labels` those of several, "
         "`labels: nonzero` takes all but 0, as of numbered instances, and `mask_threshold: 127` "
         "what is brighter, where outlines are grey"
     ),
-    "colours": (
+    "colour": (
         "`labels: ['#ff0000']` names those of the class, `classes` and `labels` those of several, "
         "and `labels: nonzero` takes all but black"
     ),
@@ -152,14 +153,14 @@ def _strange_values(
     found: Sequence[float],
     coloured: bool,
 ) -> str:
-    kind = "colours" if coloured else "grey values"
+    kind = "colour" if coloured else "grey value"
     names = [_value_name(value, coloured) for value in found]
     few = len(names) <= _SHOWN
     listing = ", ".join(names) if few else f"{', '.join(names[:3])}, ... {names[-1]}"
     exchanged = "" if few else "see that the folders of images and masks are not exchanged, or "
     return (
-        f"{path} is no mask of one class: it holds {len(names)} {kind} ({listing}) instead of 0 "
-        f"and one other; {exchanged}say in dataset_options what they mean: {_CURES[kind]}."
+        f"{path} is no mask of one class: it holds {count_text(len(names), kind)} ({listing}) instead of "
+        f"0 and one other; {exchanged}say in dataset_options what they mean: {_CURES[kind]}."
     )
 
 
@@ -192,8 +193,8 @@ def _refuse_hidden_numbers(picture: Image.Image, path: Path) -> None:
     colours = np.unique(palette, axis=0)
     if len(colours) < len(numbers):
         raise InputError(
-            f"{path} holds {len(numbers)} numbers, which its palette shows in {len(colours)} "
-            "colours; give `labels` (they read the numbers), or store the mask without a palette."
+            f"{path} holds {count_text(len(numbers), 'number')}, which its palette shows in "
+            f"{count_text(len(colours), 'colour')}; give `labels` (they read the numbers), or store the mask without a palette."
         )
 
 

@@ -40,6 +40,7 @@ from lightning_seg.data.sources.base.pairs import (
 )
 from lightning_seg.data.sources.base.tables import FileTable, TableRow, read_table
 from lightning_seg.errors import InputError
+from lightning_seg.tables import count_text
 
 NONZERO = "nonzero"
 Part = tuple[np.ndarray, np.ndarray | None]  # masks (H, W, K) and a region
@@ -208,7 +209,7 @@ class Folder:
         if strange:
             shown = ", ".join(map(named_value, strange[:4])) + (", ..." if len(strange) > 4 else "")
             raise InputError(
-                f"{path} holds {len(strange)} values that belong to no class ({shown}); name them "
+                f"{path} holds {count_text(len(strange), 'value')} of no class ({shown}); name them "
                 "in labels or background, and store masks without loss (PNG)."
             )
         planes = [np.isin(values, of_class) for of_class in self._labels]

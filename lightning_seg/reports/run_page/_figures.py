@@ -13,6 +13,7 @@ from lightning_seg.plots import Axis, Plot, draw_svg
 from lightning_seg.reports.reliability import reliability_plot, share_axis
 from lightning_seg.reports.run_page._run import Histogram, ReportedRun, Series
 from lightning_seg.reports.run_page._sizes import Group
+from lightning_seg.tables import count_text
 
 
 class Figure(NamedTuple):
@@ -124,7 +125,7 @@ def strip(
     rows.insert(0, ("all", np.arange(len(dice)), bca(whole)))
     rows.reverse()
     alt = (
-        f"Dice of {len(dice)} images, {name}: mean {dice.mean():.3f}, "
+        f"Dice of {count_text(len(dice), 'image')}, {name}: mean {dice.mean():.3f}, "
         f"median {np.median(dice):.3f}, worst {dice.min():.3f}"
     )
     labels = tuple(label for label, _, _ in rows)

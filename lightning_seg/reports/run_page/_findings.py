@@ -11,6 +11,7 @@ from lightning_seg.reports.run_page._run import ReportedRun, ScoredSplit
 from lightning_seg.reports.run_page._sizes import by_size, without_lesion
 from lightning_seg.runs import Run
 from lightning_seg.runs.cautions import run_cautions
+from lightning_seg.tables import count_text
 
 LEVELS = ("stop", "care", "note")  # how much a finding weighs
 GAP = 0.05  # of Dice between training and validation, or small and large lesions, that is worth a sentence
@@ -90,7 +91,7 @@ def _score_findings(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
     if poor:
         yield RunFinding(
             "note",
-            f"{prefix}{_of_images(poor, len(dice))} have a Dice below 0.5; in {low} nothing was found at all.",
+            f"{prefix}Dice is below 0.5 in {_of_images(poor, len(dice))}; in {low} of these nothing was found at all.",
         )
     dice_of, empty = (
         {group.name: group.dice for group in by_size(result.table, name)},
@@ -102,7 +103,7 @@ def _score_findings(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
             "note", f"{prefix}Dice is {least:.3f} on small lesions and {most:.3f} on large ones."
         )
     if len(empty.rows):
-        text = f"{prefix}{_of_images(len(empty.rows), len(dice))} hold no {name}; in {empty.alarms} of them the network saw some."
+        text = f"{prefix}No {name} is in {_of_images(len(empty.rows), len(dice))}; in {empty.alarms} of these the network saw some."
         yield RunFinding("note", text)
     gap = abs(float(pooled(counts, "dice")) - float(dice.mean()))
     if gap > GAP:
@@ -113,7 +114,7 @@ def _score_findings(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
 
 
 def _of_images(number: int, total: int) -> str:
-    return f"{number} of {total} images"
+    return f"{number} of {count_text(total, 'image')}"
 
 
 def _upper(text: str) -> str:

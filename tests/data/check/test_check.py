@@ -292,7 +292,7 @@ def test_numbers_of_labels_have_no_threshold_and_strange_ones_are_damage(tmp_pat
     report = examine_data("folder", Folder(root, classes=("a", "b")), [])
     assert report.greys is None
     (damage,) = report.damages
-    assert re.search(r"p2\.png holds 1 values that belong to no class \(7\)", damage.sentence)
+    assert re.search(r"p2\.png holds 1 value of no class \(7\)", damage.sentence)
 
 
 def test_empty_full_and_repeated_masks_are_listed() -> None:

@@ -25,6 +25,8 @@ FORMS = {
     "with filled corners": lambda ct: np.where(ct < -1015, -2000, ct) + 1024,
     "stored 1024 too low": lambda ct: ct - 1024,
     "in 8 bits": lambda ct: ((np.clip(ct, -200, 250) + 200) / 450 * 255).astype(np.uint8),
+    "with air at 1000": lambda ct: -ct,
+    "times 10": lambda ct: ct.astype(np.int32) * 10,
     "divided by 1000": lambda ct: ct / 1000,
 }
 
@@ -38,7 +40,13 @@ def test_a_ct_in_other_units_is_refused_with_what_was_found(form: str) -> None:
 
 def test_hu_pass_whole_and_cut_and_so_does_a_window_that_fits_the_values() -> None:
     ct = body()
-    for values in (ct, ct[:, 20:76, 20:76], np.where(ct < -1015, -3024, ct), np.zeros((2, 3, 3))):
+    for values in (
+        ct,
+        ct[:, 20:76, 20:76],
+        np.where(ct < -1015, -3024, ct),
+        np.where(ct < -1015, -32768, ct),
+        np.zeros((2, 3, 3)),
+    ):
         check_hounsfield(values, WINDOW, Path("ct.nii"))
     check_hounsfield(ct + 1024, (824, 1274), Path("ct.nii"))
     cut = np.clip(ct, 0, 255)

@@ -85,14 +85,14 @@ def test_a_value_of_no_class_is_refused_unless_it_is_background(tmp_path: Path) 
     strange = LABELS.copy()
     strange[0, 0] = 255
     write(tmp_path, strange)
-    with pytest.raises(InputError, match=r"a\.png holds 1 values that belong to no class \(255\)"):
+    with pytest.raises(InputError, match=r"a\.png holds 1 value of no class \(255\)"):
         Folder(tmp_path, classes=("x", "y")).read("a")
     assert (
         Folder(tmp_path, classes=("x", "y"), background=(255,)).read("a").mask.sum()
         == (LABELS > 0).sum()
     )
     save(tmp_path / "masks" / "b.png", np.full((20, 30, 3), 7, np.uint8))
-    with pytest.raises(InputError, match=r"belong to no class \(#070707\)"):
+    with pytest.raises(InputError, match=r"of no class \(#070707\)"):
         Folder(tmp_path, labels=("#ff0000",)).read("b")
     with pytest.raises(
         InputError, match=r"b\.png is a picture of colours \(RGB\), not of label numbers"
@@ -201,7 +201,7 @@ def test_a_table_that_is_no_text_or_names_no_file_is_refused(tmp_path: Path) -> 
     [
         ({"classes": ()}, "give at least one name"),
         ({"classes": ("x", "x")}, "each once"),
-        ({"labels": (1, 2)}, "labels has 2 entries for 1 classes"),
+        ({"labels": (1, 2)}, "labels has 2 entries for 1 class "),
         ({"labels": ("red",)}, "'red' is neither a number"),
         ({"labels": (-1,)}, "-1 is neither a number"),
         ({"labels": ([1, "#ff0000"],)}, "numbers, or for each colours"),
@@ -291,7 +291,7 @@ def test_what_is_left_aside_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "files in images/ that are no pictures: 1 (notes.txt)" in sentences
     assert "masks without an image: 1 (lonely.png)" in sentences
     _ = SegmentationDataModule("folder", str(root), size=16).source
-    assert "folder: 10 images are used; left aside: files in images" in capsys.readouterr().err
+    assert "folder: 10 images used; left aside: files in images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("names", [("a_mask_1", "a_mask_2"), ("a_mask1",), ("a_mask (1)",)])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from lightning_seg.data.reading.masks import COLOUR
 from lightning_seg.errors import InputError
+from lightning_seg.tables import count_text
 
 Label = int | str  # a number in a label picture, or a colour #rrggbb
 
@@ -23,7 +24,8 @@ def label_values(
         raise InputError(f"labels is {labels!r}; give a list of values, or 'nonzero'.")
     if len(labels) != len(names):
         raise InputError(
-            f"labels has {len(labels)} entries for {len(names)} classes ({', '.join(names)}); "
+            f"labels has {count_text(len(labels), 'entry', 'entries')} for "
+            f"{count_text(len(names), 'class', 'classes')} ({', '.join(names)}); "
             "give one for each."
         )
     groups = [[label] if isinstance(label, int | str) else list(label) for label in labels]

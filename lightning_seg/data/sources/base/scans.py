@@ -33,6 +33,7 @@ from lightning_seg.data.store.slices import (
 )
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.files import whole
+from lightning_seg.tables import count_text
 
 FORMAT = 1  # another number where the same files and settings give other pixels
 _THREADS = 2  # a decoded scan takes up to 1 GB
@@ -174,7 +175,9 @@ class ScanSource:
         }
         missing = [name for name in names if not files[name].complete()]
         if missing:
-            print(f"decoding {len(missing)} scans into {folder}, once", file=sys.stderr)
+            print(
+                f"decoding {count_text(len(missing), 'scan')} into {folder}, once", file=sys.stderr
+            )
             _in_threads(lambda name: self._build(name, size, files[name]), missing)
         return SliceStore(
             files,
