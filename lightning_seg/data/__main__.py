@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lightning_seg.data.adopt.command import add_adopt
-from lightning_seg.data.download import ARCHIVES, fetch
+from lightning_seg.data.download import fetch
 from lightning_seg.data.rules import SEED, resolve
 from lightning_seg.data.sources.base import DATASETS, Source, source_class
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
@@ -51,7 +51,8 @@ def _data_parser() -> argparse.ArgumentParser:
     protocols.add_argument("name", nargs="?", help="one of them, or a CSV file of your own")
     protocols.set_defaults(run=_protocols)
     download = verbs.add_parser("download", help="fetch a data set from its owners")
-    download.add_argument("dataset", help=", ".join(ARCHIVES))
+    about = "such as kvasir_seg; of one that only people can get, an error says where and how"
+    download.add_argument("dataset", help=about)
     download.add_argument(
         "--root", metavar="DIR", help="folder for it (default: $LIGHTNING_SEG_DATA)"
     )

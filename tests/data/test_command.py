@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from PIL import Image
 
 from lightning_seg import __main__ as front
-from lightning_seg.data import download, load_protocol
+from lightning_seg.data import load_protocol
 from lightning_seg.data.__main__ import main
 from lightning_seg.data.sources import kvasir_seg
+from lightning_seg.data.sources.base.origins import Archive
+from lightning_seg.data.sources.kvasir_seg import KvasirSEG
 from lightning_seg.data.splits import protocol_names
 from lightning_seg.errors import InputError
 
@@ -100,7 +103,8 @@ def test_download_fetches_below_root_and_prints_the_folder(
     archive = Path(
         shutil.make_archive(str(tmp_path / "kvasir-seg"), "zip", folder.parent, folder.name)
     )
-    monkeypatch.setitem(download.ARCHIVES, "kvasir_seg", (download.Part(archive.as_uri()),))
+    here = replace(KvasirSEG.origin, archives=(Archive(archive.as_uri()),))
+    monkeypatch.setattr(KvasirSEG, "origin", here)
     root = tmp_path / "root"
     main(["download", "kvasir_seg", "--root", str(root)])
     assert capsys.readouterr().out.splitlines()[-1] == str(root / "Kvasir-SEG")

@@ -10,6 +10,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -19,8 +20,10 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import DATASETS, fetch
-from lightning_seg.data.download import ARCHIVES, BY_HAND, FOLDERS, download
+from lightning_seg.data.download import download, origins
 from lightning_seg.data.extract import extract
+from lightning_seg.data.sources.base.origins import GuardedOrigin, PublicOrigin
+from lightning_seg.data.sources.kvasir_seg import KvasirSEG
 from lightning_seg.data.sources.stare import STARE
 from lightning_seg.errors import InputError
 
@@ -232,7 +235,7 @@ def test_only_data_sets_with_a_known_address_can_be_fetched(
     monkeypatch.delenv("LIGHTNING_SEG_DATA", raising=False)
     with pytest.raises(InputError, match="give root or set LIGHTNING_SEG_DATA"):
         fetch("kvasir_seg")
-    assert ARCHIVES["kvasir_seg"][0].url.startswith("https://datasets.simula.no/")
+    assert KvasirSEG.origin.archives[0].url.startswith("https://datasets.simula.no/")
 
 
 def tar(members: dict[str, bytes], *others: tarfile.TarInfo) -> bytes:
@@ -297,10 +300,10 @@ def stare(server: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     }
     monkeypatch.setattr(Handler, "files", {f"/{name}": data for name, data in content.items()})
     parts = [
-        part._replace(url=f"{server}/{name}", sha256=hashlib.sha256(content[name]).hexdigest())
-        for part, name in zip(ARCHIVES["stare"], content, strict=True)
+        replace(part, url=f"{server}/{name}", sha256=hashlib.sha256(content[name]).hexdigest())
+        for part, name in zip(STARE.origin.archives, content, strict=True)
     ]
-    monkeypatch.setitem(ARCHIVES, "stare", tuple(parts))
+    monkeypatch.setattr(STARE, "origin", replace(STARE.origin, archives=tuple(parts)))
     return tuple(content)
 
 
@@ -341,8 +344,8 @@ def test_an_archive_that_is_there_but_not_the_owners_is_refused(
 def test_where_no_checksum_is_published_the_first_download_sets_it(
     stare: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = tuple(part._replace(sha256=None) for part in ARCHIVES["stare"])
-    monkeypatch.setitem(ARCHIVES, "stare", parts)
+    parts = tuple(replace(part, sha256=None) for part in STARE.origin.archives)
+    monkeypatch.setattr(STARE, "origin", replace(STARE.origin, archives=parts))
     fetch("stare", tmp_path, progress=False)
     record = tmp_path / "stare-images.tar.sha256"
     assert (
@@ -361,7 +364,7 @@ def test_where_no_checksum_is_published_the_first_download_sets_it(
     assert STARE(fetch("stare", tmp_path, progress=False)).ids == ["im0001"]
 
 
-@pytest.mark.parametrize("name", sorted(BY_HAND))
+@pytest.mark.parametrize("name", sorted(origins(GuardedOrigin)))
 def test_where_only_people_get_the_data_the_layout_is_said(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         fetch(name, tmp_path)
@@ -372,7 +375,10 @@ def test_where_only_people_get_the_data_the_layout_is_said(name: str, tmp_path: 
 
 
 def test_every_data_set_on_disk_is_fetched_or_explained() -> None:
-    made = {"folder", "lits_2d", "phantom_ct", "phantom_polyp"}
-    assert ARCHIVES.keys() | BY_HAND.keys() == DATASETS.keys() - made
-    assert ARCHIVES.keys() == FOLDERS.keys()
-    assert all(len(part.sha256 or "0" * 64) == 64 for parts in ARCHIVES.values() for part in parts)
+    made = {"folder", "lits_2d", "phantom_ct", "phantom_polyp", "scans"}
+    public, guarded = origins(PublicOrigin), origins(GuardedOrigin)
+    assert public.keys() | guarded.keys() == DATASETS.keys() - made
+    archives = [archive for origin in public.values() for archive in origin.archives]
+    assert all(len(archive.sha256 or "0" * 64) == 64 for archive in archives)
+    with pytest.raises(InputError, match="phantom_ct is not to be downloaded"):
+        fetch("phantom_ct")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lightning_seg.data.sources.base import find_folder
+from lightning_seg.data.sources.base.origins import Archive, Origin, PublicOrigin
 from lightning_seg.data.sources.base.pairs import Files, Pairs, pair_files
 from lightning_seg.data.splits import protocol_text
 from lightning_seg.errors import InputError, unknown
@@ -37,6 +38,9 @@ class CHASEDB1(Pairs):
 
     classes: ClassVar[tuple[str, ...]] = ("vessel",)
     default_protocol: ClassVar[str] = "chase-20-8"
+    origin: ClassVar[Origin] = PublicOrigin(
+        "CHASE_DB1", (Archive("https://researchdata.kingston.ac.uk/96/1/CHASEDB1.zip"),)
+    )
     title: ClassVar[str] = "CHASE_DB1"
     names: ClassVar[tuple[str, ...]] = ("CHASE_DB1", "CHASEDB1", "chase_db1", "chasedb1")
 

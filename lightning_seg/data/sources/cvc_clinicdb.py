@@ -13,6 +13,7 @@ import csv
 from typing import ClassVar
 
 from lightning_seg.data.reading.masks import USUAL_THRESHOLD
+from lightning_seg.data.sources.base.origins import GuardedOrigin, Origin
 from lightning_seg.data.sources.base.pairs import Pairs
 from lightning_seg.data.splits import PROTOCOLS, SPLITS, group_split, protocol_text
 from lightning_seg.errors import InputError, unknown
@@ -50,6 +51,10 @@ class CVCClinicDB(Pairs):
 
     classes: ClassVar[tuple[str, ...]] = ("polyp",)
     default_protocol: ClassVar[str] = "clinicdb-sequences"
+    origin: ClassVar[Origin] = GuardedOrigin(
+        "its owners give a RAR archive at https://polyp.grand-challenge.org/CVCClinicDB",
+        "CVC-ClinicDB/Original/1.tif to 612.tif and CVC-ClinicDB/Ground Truth/1.tif to 612.tif",
+    )
     title: ClassVar[str] = "CVC-ClinicDB"
     names: ClassVar[tuple[str, ...]] = ("CVC-ClinicDB", "cvc-clinicdb")
     layouts: ClassVar[tuple[tuple[str, str], ...]] = (

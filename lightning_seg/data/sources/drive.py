@@ -14,6 +14,7 @@ import numpy as np
 
 from lightning_seg.data.reading.masks import read_mask
 from lightning_seg.data.sources.base import Sample, find_folder
+from lightning_seg.data.sources.base.origins import GuardedOrigin, Origin
 from lightning_seg.data.sources.base.pairs import Files, Pairs, joined, pair_files
 from lightning_seg.data.splits import protocol_text
 from lightning_seg.errors import InputError
@@ -37,6 +38,10 @@ class DRIVE(Pairs):
 
     classes: ClassVar[tuple[str, ...]] = ("vessel",)
     default_protocol: ClassVar[str] = "drive"
+    origin: ClassVar[Origin] = GuardedOrigin(
+        "its owners ask for registration at https://drive.grand-challenge.org",
+        "DRIVE/training/ and DRIVE/test/, each with images/*.tif, 1st_manual/*.gif and mask/*.gif",
+    )
     title: ClassVar[str] = "DRIVE"
     names: ClassVar[tuple[str, ...]] = ("DRIVE", "drive")
 

@@ -15,6 +15,7 @@ from typing import ClassVar
 from lightning_seg.data.reading.masks import read_nonzero
 from lightning_seg.data.reading.pictures import read_image
 from lightning_seg.data.sources.base import Sample
+from lightning_seg.data.sources.base.origins import GuardedOrigin, Origin
 from lightning_seg.data.sources.base.pairs import Files, Pairs, joined, pair_files
 from lightning_seg.data.splits import PROTOCOLS, group_split, protocol_text
 from lightning_seg.errors import InputError
@@ -37,6 +38,10 @@ class GlaS(Pairs):
 
     classes: ClassVar[tuple[str, ...]] = ("gland",)
     default_protocol: ClassVar[str] = "glas"
+    origin: ClassVar[Origin] = GuardedOrigin(
+        "its owners ask for a login at https://warwick.ac.uk",
+        "GlaS/train_1.bmp with GlaS/train_1_anno.bmp, and likewise testA_* and testB_*",
+    )
     title: ClassVar[str] = "GlaS"
     names: ClassVar[tuple[str, ...]] = (
         "GlaS",

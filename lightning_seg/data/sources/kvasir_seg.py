@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from lightning_seg.data.extract import extract
 from lightning_seg.data.sources.base import find_folder
+from lightning_seg.data.sources.base.origins import Archive, Origin, PublicOrigin
 from lightning_seg.data.sources.base.pairs import Pairs
 from lightning_seg.data.splits import (
     PROTOCOLS,
@@ -80,6 +81,11 @@ class KvasirSEG(Pairs):
 
     classes: ClassVar[tuple[str, ...]] = ("polyp",)
     default_protocol: ClassVar[str] = "kvasir-unet-a-v2"
+    origin: ClassVar[Origin] = PublicOrigin(
+        "Kvasir-SEG",
+        (Archive("https://datasets.simula.no/downloads/kvasir-seg.zip"),),
+        opened_by_source=True,
+    )
     title: ClassVar[str] = "Kvasir-SEG"
     names: ClassVar[tuple[str, ...]] = ("Kvasir-SEG", "kvasir-seg", "kvasir-seg.zip")
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from lightning_seg.data.sources.base.origins import Archive, Origin, PublicOrigin
 from lightning_seg.data.sources.base.pairs import Files, Pairs, pair_files
 from lightning_seg.data.sources.kvasir_seg import duplicate_groups, known_groups
 from lightning_seg.data.splits import SPLITS, group_split, load_protocol, protocol_text
@@ -35,6 +36,10 @@ class KvasirSessile(Pairs):
 
     classes: ClassVar[tuple[str, ...]] = ("polyp",)
     default_protocol: ClassVar[str] = "kvasir-sessile"
+    origin: ClassVar[Origin] = PublicOrigin(
+        "sessile-main-Kvasir-SEG",
+        (Archive("https://datasets.simula.no/downloads/kvasir-sessile.zip"),),
+    )
     title: ClassVar[str] = "Kvasir-Sessile or Kvasir-SEG"
     names: ClassVar[tuple[str, ...]] = (
         "sessile-main-Kvasir-SEG",

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 
 from lightning_seg.data.reading.folders import Aside
 from lightning_seg.data.sources.base import find_root
+from lightning_seg.data.sources.base.origins import GuardedOrigin, Origin
 from lightning_seg.data.sources.base.scans import (
     Labels,
     ScanSource,
@@ -73,6 +74,11 @@ class LiTS(ScanSource):
 
     classes: tuple[str, ...] = ("liver", "tumor")
     default_protocol: ClassVar[str] = "lits-fold-1"
+    origin: ClassVar[Origin] = GuardedOrigin(
+        "its owners ask for registration at https://competitions.codalab.org/competitions/17094",
+        "LiTS/volume-N.nii and LiTS/segmentation-N.nii (or .nii.gz), N from 0 to 130, or the two "
+        "in the folders 'Training Batch 1' and 'Training Batch 2'",
+    )
 
     def __init__(
         self,

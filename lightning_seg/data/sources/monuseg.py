@@ -19,6 +19,7 @@ from lightning_seg.data.reading.masks import check_threshold, read_mask
 from lightning_seg.data.reading.outlines import outlines, rasterise
 from lightning_seg.data.reading.pictures import is_picture, read_image
 from lightning_seg.data.sources.base import Sample, find_root
+from lightning_seg.data.sources.base.origins import GuardedOrigin, Origin
 from lightning_seg.data.sources.base.pairs import joined
 from lightning_seg.data.splits import protocol_text
 from lightning_seg.errors import InputError
@@ -60,6 +61,11 @@ class MoNuSeg:
     classes: ClassVar[tuple[str, ...]] = ("nucleus",)
     in_channels: ClassVar[int] = 3
     default_protocol: ClassVar[str] = "monuseg"
+    origin: ClassVar[Origin] = GuardedOrigin(
+        "its owners share it by Google Drive, linked at https://monuseg.grand-challenge.org",
+        "MoNuSeg/Tissue Images/*.tif with MoNuSeg/Annotations/*.xml, and "
+        "MoNuSeg/MoNuSegTestData/*.tif with *.xml",
+    )
 
     def __init__(
         self,

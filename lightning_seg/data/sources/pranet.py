@@ -20,6 +20,7 @@ from typing import ClassVar
 from lightning_seg.data.reading.masks import USUAL_THRESHOLD
 from lightning_seg.data.rules import Rule
 from lightning_seg.data.sources.base import find_folder
+from lightning_seg.data.sources.base.origins import GuardedOrigin, Origin
 from lightning_seg.data.sources.base.pairs import Files, Pairs, pair_files
 from lightning_seg.data.sources.cvc_clinicdb import sequences
 from lightning_seg.data.sources.kvasir_seg import duplicate_groups, known_groups
@@ -52,6 +53,10 @@ class PraNet(Pairs):
 
     classes: ClassVar[tuple[str, ...]] = ("polyp",)
     default_protocol: ClassVar[str] = "pranet"
+    origin: ClassVar[Origin] = GuardedOrigin(
+        "its authors share it by Google Drive, linked in their repository PraNet",
+        "PraNet/TrainDataset/{image,mask}/*.png and PraNet/TestDataset/<set>/{images,masks}/*.png",
+    )
     title: ClassVar[str] = "the PraNet bundle"
     names: ClassVar[tuple[str, ...]] = ("PraNet", "pranet")
     rules: ClassVar[Mapping[str, Rule]]  # below

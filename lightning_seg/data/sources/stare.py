@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from lightning_seg.data.sources.base import find_folder
+from lightning_seg.data.sources.base.origins import Archive, Origin, PublicOrigin
 from lightning_seg.data.sources.base.pairs import Files, Pairs, pair_files
 from lightning_seg.data.splits import protocol_text
 from lightning_seg.errors import InputError, unknown
 
+_OWNERS = "http://cecas.clemson.edu/~ahoover/stare/probing"
 OBSERVERS = ("ah", "vk")
 NUMBERS = (1, 2, 3, 4, 5, 44, 77, 81, 82, 139, 162, 163, 235, 236, 239, 240, 255, 291, 319, 324)
 _RULE = (
@@ -35,6 +37,26 @@ class STARE(Pairs):
 
     classes: ClassVar[tuple[str, ...]] = ("vessel",)
     default_protocol: ClassVar[str] = "stare-16-4"
+    origin: ClassVar[Origin] = PublicOrigin(
+        "STARE",
+        (
+            Archive(
+                f"{_OWNERS}/stare-images.tar",
+                "stare-images",
+                "5f7b509b6067cad4f1be84933145d783de9ec087b3eaaf4db0103dd0144dd433",
+            ),
+            Archive(
+                f"{_OWNERS}/labels-ah.tar",
+                "labels-ah",
+                "ebf2f1e17ca955f24579d9edd990e2dae79a5c82def69f0985d8e24f826ddd2f",
+            ),
+            Archive(
+                f"{_OWNERS}/labels-vk.tar",
+                "labels-vk",
+                "47474a701536b0cfdb369fdce012be36141e9f44d80387f0179446b5cb0f5576",
+            ),
+        ),
+    )
     title: ClassVar[str] = "STARE"
     names: ClassVar[tuple[str, ...]] = ("STARE", "stare")
 

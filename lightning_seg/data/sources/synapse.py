@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from lightning_seg.data.reading.folders import Aside
 from lightning_seg.data.sources.base import find_root
+from lightning_seg.data.sources.base.origins import GuardedOrigin, Origin
 from lightning_seg.data.sources.base.scans import (
     Labels,
     ScanSource,
@@ -98,6 +99,11 @@ class Synapse(ScanSource):
 
     classes: tuple[str, ...] = TRANSUNET
     default_protocol: ClassVar[str] = "synapse-18-12"
+    origin: ClassVar[Origin] = GuardedOrigin(
+        "its owners ask for registration at https://www.synapse.org/Synapse:syn3193805",
+        "Synapse/img/img0001.nii.gz and Synapse/label/label0001.nii.gz to 0010 and 0021 to 0040 "
+        "(RawData/Training of its archive)",
+    )
 
     def __init__(
         self,

@@ -3,15 +3,17 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.data import download, fetch
+from lightning_seg.data import fetch
 from lightning_seg.data.datamodule import SegmentationDataModule
 from lightning_seg.data.sources import kvasir_seg
+from lightning_seg.data.sources.base.origins import Archive
 from lightning_seg.data.sources.kvasir_seg import KvasirSEG
 from lightning_seg.data.splits import check, load_protocol
 from lightning_seg.errors import InputError
@@ -127,7 +129,8 @@ def test_known_duplicates_form_groups(make_kvasir: MakeKvasir, tmp_path: Path) -
 def test_fetch_downloads_extracts_and_does_neither_twice(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(download.ARCHIVES, "kvasir_seg", (download.Part(archive.as_uri()),))
+    here = replace(KvasirSEG.origin, archives=(Archive(archive.as_uri()),))
+    monkeypatch.setattr(KvasirSEG, "origin", here)
     root = tmp_path / "root"
     assert fetch("kvasir_seg", root, progress=False) == root / "Kvasir-SEG"
     assert len(KvasirSEG(root).ids) == 4
