@@ -20,7 +20,7 @@ from benchmarks._section import Section, ratios, spread, table
 from lightning_seg.data.sources.base import DATA_VARIABLE
 from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.inference.ensemble import Ensemble, Trained
-from lightning_seg.inference.images import PICTURE_COLUMNS, predict_images
+from lightning_seg.inference.images import PICTURE_COLUMNS, FinishedInput, finished_pictures
 from lightning_seg.inference.inputs import Input, find_inputs
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import PredictOptions
@@ -151,7 +151,11 @@ def ours(network: Ensemble, inputs: list[Input], folder: Path) -> None:
     devices = find_devices("cpu") if network.device.type == "cpu" else [network.device]
     output = OutputFolder(folder, {})
     table = ResultTable(folder / "predictions.csv", PICTURE_COLUMNS)
-    predict_images(inputs, Workers(network, devices), rule, PredictOptions(), output, table)
+    workers = Workers(network, devices)
+    for found in finished_pictures([inputs], workers, rule, PredictOptions(), folder):
+        assert isinstance(found, FinishedInput), found
+        table.add(found.rows)
+        output.record(found.input, found.stamp)
 
 
 def _difference(inputs: list[Input], first: Path, second: Path) -> float:

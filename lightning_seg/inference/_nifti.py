@@ -180,7 +180,12 @@ class SliceFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         try:
-            with gzip.open(part, "wb", compresslevel=1) as packed, self.path.open("rb") as file:
+            with (
+                part.open("wb") as target,
+                # neither time nor name, so that the same masks are the same file
+                gzip.GzipFile("", "wb", 1, target, mtime=0) as packed,
+                self.path.open("rb") as file,
+            ):
                 _write_header(packed, self.like.image, self.kind)
                 shutil.copyfileobj(file, packed, _CHUNK)
             os.replace(part, path)

@@ -2,111 +2,116 @@
 folder of results."""
 
 import argparse
-import errno
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from lightning_seg.data.reading.pictures import allow_pixels
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
 from lightning_seg.inference.coco import coco_content
-from lightning_seg.inference.ensemble import Ensemble, load_ensemble
-from lightning_seg.inference.images import (
-    PICTURE_COLUMNS,
-    image_results,
-    predict_images,
-    reading_failure,
+from lightning_seg.inference.device_work import (
+    FULL,
+    DeviceProcesses,
+    DeviceWork,
+    Kind,
+    Piece,
+    device_places,
+    picture_portions,
+    scan_portions,
 )
-from lightning_seg.inference.inputs import (
-    FoundInputs,
-    Input,
-    find_inputs,
-)
-from lightning_seg.inference.mask_rule import MaskRule
-from lightning_seg.inference.options import SETTINGS, PredictOptions, predict_options
+from lightning_seg.inference.ensemble import Ensemble
+from lightning_seg.inference.images import PICTURE_COLUMNS, FinishedInput, image_results
+from lightning_seg.inference.inputs import FoundInputs, Input, find_inputs
+from lightning_seg.inference.options import SETTINGS
 from lightning_seg.inference.output_names import mask_files, printable, safe_path
+from lightning_seg.inference.pictures import EXAMPLES
 from lightning_seg.inference.pipeline import FailedInput
 from lightning_seg.inference.progress import WorkProgress
 from lightning_seg.inference.results import OutputFolder, ResultTable, alone_in
-from lightning_seg.inference.split import open_split, predict_split
-from lightning_seg.inference.video import Video, predict_video, video_files
-from lightning_seg.inference.volume import VOLUME_COLUMNS, SliceView, predict_volume, view_of
-from lightning_seg.inference.workers import Workers, find_devices
+from lightning_seg.inference.split import SheetCell, write_sheet
+from lightning_seg.inference.video import video_files
+from lightning_seg.inference.volume import VOLUME_COLUMNS
 from lightning_seg.runs import Run
-from lightning_seg.runs.chosen_threshold import resolve_threshold
 from lightning_seg.runs.naming import named_checkpoints
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
 SHOWN = 20  # failures that are named one by one
 Failures = list[FailedInput]
 
 
 class _Job:
-    """The settings that all inputs of one command share."""
+    """What all inputs of one command share.
+
+    Args:
+        here: the work of this process.
+        places: the devices, each of which gets a process where there are several.
+        output: where the results lie.
+    """
 
     def __init__(
-        self, workers: Workers, rule: MaskRule, options: PredictOptions, output: OutputFolder
+        self,
+        given: argparse.Namespace,
+        checkpoints: Sequence[Path],
+        here: DeviceWork,
+        places: Sequence[str],
+        output: OutputFolder,
     ) -> None:
-        self.workers, self.rule, self.options, self.output = workers, rule, options, output
-        self.folder = output.path
+        self.rule, self.options, self.output = here.rule, here.options, output
+        self.folder, self.is_shared = output.path, len(places) > 1
+        several = DeviceProcesses(given, checkpoints, here, places)
+        self._crew = several if self.is_shared else here
 
     def table(self, name: str, columns: Sequence[str]) -> ResultTable:
         """A table of the results."""
         return ResultTable(self.folder / name, columns)
 
+    def do(self, kind: Kind, contents: Sequence[Any]) -> "closing[Any]":
+        """A context with the outcomes of pieces of one kind, in their order."""
+        return closing(self._crew.do([Piece(kind, content) for content in contents]))
+
 
 def predict_command(given: argparse.Namespace) -> None:
     """Predict what the options of `read_arguments` name."""
-    allow_pixels(given.max_pixels)
-    options = predict_options(given)
-    torch.set_float32_matmul_precision("high")  # as `test` computes
-    checkpoints = named_checkpoints(given)
-    network = load_ensemble(checkpoints, given.tta, given.precision, given.trust_code)
-    native = given.masks_at == "native"
-    given.threshold = resolve_threshold(given.threshold, checkpoints)
-    trained = network.trained
-    cut, steps = given.threshold, given.postprocess
-    if options.tile is None:
-        options = replace(options, tile=trained.crop)
-    if options.overlap is None:
-        options = replace(options, overlap=trained.crop_overlap)
-    given.tile, given.overlap = options.tile, options.overlap
-    rule = MaskRule(trained.classes, cut, steps, native, trained.exclusive)
+    checkpoints, places = named_checkpoints(given), device_places(given.devices)
+    here = DeviceWork(given, checkpoints, Path(given.output or ""), places[0])
     if given.input is None:
-        _predict_split(given, checkpoints, network, rule, options)
+        here.folder = Path(given.output or _split_folder(checkpoints[0], given, here.network))
+        _predict_split(given, checkpoints, here, places)
     else:
-        _predict_input(given, checkpoints, network, rule, options)
+        _predict_input(given, checkpoints, here, places)
 
 
 def _predict_split(
     given: argparse.Namespace,
     checkpoints: Sequence[Path],
-    network: Ensemble,
-    rule: MaskRule,
-    options: PredictOptions,
+    here: DeviceWork,
+    places: Sequence[str],
 ) -> None:
-    source = open_split(checkpoints[0], given.split, given.data)
-    if "size" in given.data:
-        network.trained = network.trained._replace(size=given.data["size"])
+    source, folder = here.source, here.folder
     data = json.loads(json.dumps(given.data, default=str))
     place = {"input": source.describe(), "data": data}
-    settings = place | _settings(given, checkpoints)
-    folder = Path(given.output or _split_folder(checkpoints[0], given, network))
-    job = _Job(_workers(given, network), rule, options, OutputFolder(folder, settings))
-    table = job.table("predictions.csv", PICTURE_COLUMNS)
+    output = OutputFolder(folder, place | _settings(given, checkpoints))
+    scans, size = source.scans, here.options.batch_size
+    portions = scan_portions(scans) if scans else picture_portions(source.ids, size)
+    failures, cells = Failures(), list[SheetCell]()
+    job = _Job(given, checkpoints, here, places, output)
     with _writing(folder), WorkProgress("images", len(source.ids)) as progress:
-        work = job.workers, job.rule, job.options, job.output
-        failures = predict_split(source, *work, table, progress.tick)
+        table = job.table("predictions.csv", PICTURE_COLUMNS)
+        table.keep(set())  # images of data sets have no stamp: all are predicted again
+        with job.do("images", portions) as outcomes:
+            for found in outcomes:
+                if isinstance(found, FailedInput):
+                    failures.append(found)
+                else:
+                    table.add(found.rows)
+                    cells += [found.cell] if found.cell and len(cells) < EXAMPLES else []
+                progress.tick()
+        write_sheet(cells, bool(scans), folder / "contact_sheet.png")
         if given.coco:
-            _write_coco({id: safe_path(id) for id in source.ids}, rule.classes, folder)
+            _write_coco({id: safe_path(id) for id in source.ids}, job.rule.classes, folder)
     print(f"images:         {source.describe()}{source.cautions()}")
     print(f"masks:          {folder / 'masks'}")
     print(f"contact sheet:  {folder / 'contact_sheet.png'}  (image, truth, prediction)")
@@ -124,36 +129,32 @@ def _split_folder(checkpoint: Path, given: argparse.Namespace, network: Ensemble
 def _predict_input(
     given: argparse.Namespace,
     checkpoints: Sequence[Path],
-    network: Ensemble,
-    rule: MaskRule,
-    options: PredictOptions,
+    here: DeviceWork,
+    places: Sequence[str],
 ) -> None:
-    folder = Path(given.output)
+    folder = here.folder
     found = find_inputs(given.input, folder)
     images = [one for one in found.inputs if one.kind == "image"]
     videos = [one for one in found.inputs if one.kind == "video"]
     volumes = [one for one in found.inputs if one.kind in ("volume", "dicom")]
-    view = _view(given, network) if volumes else None
+    if volumes:
+        _ = here.view  # an InputError before anything is done
     if images or videos:
-        _check_pictures(network, found)
+        _check_pictures(here.network, found)
     place = {"input": str(Path(given.input).expanduser().absolute())}
     output = OutputFolder(folder, place | _settings(given, checkpoints))
     print(f"inputs:   {found.describe()}")
-    job = _Job(_workers(given, network), rule, options, output)
+    job = _Job(given, checkpoints, here, places, output)
     with _writing(folder):
         failures = _predict_images(images, job)
-        lacking, more = _videos(videos, job)
+        lacking, more = _predict_videos(videos, job)
         failures += more
-        if view is not None:
-            failures += _predict_volumes(volumes, job, view)
+        if volumes:
+            failures += _predict_volumes(volumes, job)
         if given.coco:
             names = {one.file: one.name for one in images}
-            _write_coco(names, rule.classes, folder)
+            _write_coco(names, job.rule.classes, folder)
     report_results(failures, lacking, len(found.inputs), folder)
-
-
-def _workers(given: argparse.Namespace, network: Ensemble) -> Workers:
-    return Workers(network, find_devices(given.devices))
 
 
 def _check_pictures(network: Ensemble, found: FoundInputs) -> None:
@@ -161,14 +162,6 @@ def _check_pictures(network: Ensemble, found: FoundInputs) -> None:
         network.trained.check_pictures()
     except InputError as error:
         raise InputError(f"{error} Found were {found.describe()}.") from error
-
-
-def _view(given: argparse.Namespace, network: Ensemble) -> SliceView:
-    if given.masks_at == "network":
-        raise InputError(
-            "the masks of volumes are always those of its voxels; leave out --masks_at network."
-        )
-    return view_of(network.trained, given.window)
 
 
 @contextmanager
@@ -217,51 +210,25 @@ def _predict_images(inputs: list[Input], job: _Job) -> Failures:
     left = [one for one in inputs if one.file not in finished]
     if finished:
         print(f"{len(finished)} of {len(inputs)} pictures are done already")
-    with WorkProgress("pictures", len(left)) as progress:
-        work = job.workers, job.rule, job.options, job.output
-        return predict_images(left, *work, table, progress.tick)
+    portions = picture_portions(left, job.options.batch_size)
+    with (
+        WorkProgress("pictures", len(left)) as progress,
+        job.do("pictures", portions) as outcomes,
+    ):
+        return _enter(outcomes, job, table, progress)[1]
 
 
-def _videos(
-    inputs: list[Input],
-    job: _Job,
-) -> tuple[list[str], Failures]:
+def _predict_videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures]:
     """Predict videos; return what they lack in words, and those that could not be predicted."""
-    lacking: list[str] = []
-
-    def work(one: Input) -> str:
-        total = Video(one.path).head.frames or None
-        with WorkProgress(f"frames of {one.file}", total) as progress:
-            missing = predict_video(
-                one, job.workers, job.rule, job.options, job.folder, progress.tick
-            )
-        if missing:
-            lacking.append(missing)
-        return missing
-
     made = {one.file: video_files(job.folder, one) for one in inputs}
     finished = job.output.finished(inputs, dict(made), None)
-    notes = [job.output.notes[file] for file in sorted(finished)]
-    lacking += [note for note in notes if note]
-    return lacking, _one_by_one(inputs, finished, work, job)
+    lacking = [job.output.notes[file] for file in sorted(finished)]
+    done, failures = _one_by_one("videos", inputs, finished, job, None)
+    return [note for note in lacking + [one.note for one in done] if note], failures
 
 
-def _predict_volumes(
-    inputs: list[Input],
-    job: _Job,
-    view: SliceView,
-) -> Failures:
+def _predict_volumes(inputs: list[Input], job: _Job) -> Failures:
     table = job.table("volumes.csv", VOLUME_COLUMNS)
-
-    def work(one: Input) -> str:
-        with WorkProgress(f"slices of {one.file}", None) as progress:
-            found = predict_volume(
-                one, job.workers, job.rule, job.options, view, job.folder, progress.tick
-            )
-        table.add(found.rows)
-        _warn(found.doubt)
-        return found.doubt
-
     made: dict[str, Sequence[Path]] = {}
     for one in inputs:
         masks = mask_files(job.folder, one.name, job.rule.classes, ".nii.gz")
@@ -269,7 +236,10 @@ def _predict_volumes(
     finished = job.output.finished(inputs, made, table)
     for file in sorted(finished):
         _warn(job.output.notes[file])
-    return _one_by_one(inputs, finished, work, job)
+    done, failures = _one_by_one("volumes", inputs, finished, job, table)
+    for volume in done:
+        _warn(volume.note)
+    return failures
 
 
 def _warn(doubt: str) -> None:
@@ -278,34 +248,38 @@ def _warn(doubt: str) -> None:
 
 
 def _one_by_one(
-    inputs: Sequence[Input],
-    finished: set[str],
-    work: Callable[[Input], str],
-    job: _Job,
-) -> Failures:
-    """Do what is not finished; whatever an input raises is its own failure, but a full disk ends
-    all."""
-    failures = []
+    kind: Kind, inputs: Sequence[Input], finished: set[str], job: _Job, table: ResultTable | None
+) -> tuple[list[FinishedInput], Failures]:
+    """Do what is not finished."""
     for one in inputs:
         if one.file in finished:
             print(f"{one.file} is done already")
-            continue
-        try:
-            stamp = one.stamp()
-            job.output.record(one, stamp, note=work(one))
-        except Exception as error:
-            if _is_full(error, one):
-                raise
-            failures.append(reading_failure(one.path, error))
-    return failures
+    left = [one for one in inputs if one.file not in finished]
+    with (
+        WorkProgress(kind, len(left), job.is_shared) as progress,
+        job.do(kind, left) as outcomes,
+    ):
+        return _enter(outcomes, job, table, progress)
 
 
-def _is_full(error: Exception, one: Input) -> bool:
-    """Tell whether results cannot be written, rather than the input be read."""
-    if not isinstance(error, OSError) or error.errno not in FULL:
-        return False
-    file = Path(str(error.filename or ""))
-    return file != one.path and one.path not in file.parents
+def _enter(
+    outcomes: Iterator[FinishedInput | FailedInput],
+    job: _Job,
+    table: ResultTable | None,
+    progress: WorkProgress,
+) -> tuple[list[FinishedInput], Failures]:
+    """Enter what is finished into the tables as it comes."""
+    done, failures = list[FinishedInput](), Failures()
+    for found in outcomes:
+        if isinstance(found, FailedInput):
+            failures.append(found)
+        else:
+            if table is not None:
+                table.add(found.rows)
+            job.output.record(found.input, found.stamp, found.note)
+            done.append(found._replace(rows=[]))
+        progress.tick()
+    return done, failures
 
 
 def _write_coco(

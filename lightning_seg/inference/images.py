@@ -1,7 +1,7 @@
 """Picture files to mask files: decoding and writing in threads beside the network."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from lightning_seg.inference.pictures import overlay, write_png
 from lightning_seg.inference.pipeline import FailedInput, Loaded, Outcome, loaded, predicted
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.prefetch import prefetched
-from lightning_seg.inference.results import OutputFolder, ResultTable, Row
+from lightning_seg.inference.results import Row
 from lightning_seg.inference.workers import Workers
 
 PICTURE_COLUMNS = ("file", "height", "width", "class", "area", "share", "components", "confidence")
@@ -33,43 +33,45 @@ class _StampedFile(NamedTuple):
     stamp: str
 
 
-def predict_images(
-    inputs: Sequence[Input],
+class FinishedInput(NamedTuple):
+    """An input whose results are on disk.
+
+    Attributes:
+        stamp: of before it was read.
+        rows: of a table of results.
+        note: what the results lack, in words.
+    """
+
+    input: Input
+    stamp: str
+    rows: list[Row]
+    note: str = ""
+
+
+def finished_pictures(
+    portions: Iterable[Sequence[Input]],
     workers: Workers,
     rule: MaskRule,
     options: PredictOptions,
-    output: OutputFolder,
-    table: ResultTable,
-    tick: Callable[[], None] = lambda: None,
-) -> list[FailedInput]:
-    """Write the masks of pictures, and what ``options`` says, and their rows of the table, in
-    order.
+    folder: Path,
+) -> Iterator[FinishedInput | FailedInput]:
+    """Write the masks of pictures, and what ``options`` says, in order.
 
     Args:
+        portions: of pictures; those of different ones share no batch.
         workers: copies of the network.
-        tick: called after each picture.
 
-    Returns the pictures that could not be read or predicted. An OSError of writing ends it; what is
-    in the table stays.
+    Gives a picture that cannot be read or predicted as a failure. An OSError of writing ends it.
     """
-    failures = []
+    inputs = ((number, one) for number, portion in enumerate(portions) for one in portion)
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
         items = prefetched(
-            readers, lambda one: _load_picture(one, workers, options), inputs, _AHEAD
+            readers, lambda one: _load_picture(*one, workers, options), inputs, _AHEAD
         )
         outcomes = predicted(items, workers, options)
-        finished = prefetched(
-            writers, lambda one: _finish(one, rule, options, output.path), outcomes, _AHEAD
+        yield from prefetched(
+            writers, lambda one: _finish(one, rule, options, folder), outcomes, _AHEAD
         )
-        for found in finished:
-            if isinstance(found, FailedInput):
-                failures.append(found)
-            else:
-                read, rows = found
-                table.add(rows)
-                output.record(*read)
-            tick()
-    return failures
 
 
 def reading_failure(path: Path, error: Exception) -> FailedInput:
@@ -84,19 +86,22 @@ def reading_failure(path: Path, error: Exception) -> FailedInput:
     return FailedInput(path, text)
 
 
-def _load_picture(one: Input, workers: Workers, options: PredictOptions) -> Loaded | FailedInput:
+def _load_picture(
+    portion: int, one: Input, workers: Workers, options: PredictOptions
+) -> Loaded | FailedInput:
     network = workers.first
     try:
         read = _StampedFile(one, one.stamp())
         picture = network.trained.picture.read_checked(one.path)
-        return loaded(one.path, read, picture, network, options, options.overlays)
+        item = loaded(one.path, read, picture, network, options, options.overlays)
+        return item._replace(portion=portion)
     except Exception as error:
         return reading_failure(one.path, error)
 
 
 def _finish(
     outcome: Outcome, rule: MaskRule, options: PredictOptions, folder: Path
-) -> tuple[_StampedFile, list[Row]] | FailedInput:
+) -> FinishedInput | FailedInput:
     if isinstance(outcome, FailedInput):
         return outcome
     item, probability = outcome
@@ -104,7 +109,7 @@ def _finish(
     try:
         prediction = rule(probability, item.size)
         write_prediction(one.name, prediction, item, options, folder)
-        return item.key, picture_rows(one.file, prediction)
+        return FinishedInput(one, item.key.stamp, picture_rows(one.file, prediction))
     except MemoryError:
         reason = f"{one.path} is too large for the memory at {item.size} pixels"
         return FailedInput(one.path, reason)

@@ -179,7 +179,7 @@ def _add_rule(add: Any) -> None:
 
 def _add_machine(add: Any) -> None:
     add("--batch_size", default="auto", metavar="N", help="pictures at once (default: found)")
-    devices = "such as cpu or cuda:0,cuda:1 (default: all GPUs, or the CPU)"
+    devices = "cpu, or such as cuda:0,cuda:1, a process each (default: all GPUs, or the CPU)"
     add("--devices", default="auto", help=devices)
     numbers = f"{', '.join(PRECISIONS)}: mixed precision may move single pixels (default 32)"
     add("--precision", default="32", help=numbers)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ensemble import Ensemble, find_batch_size
+from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.mask_rule import Size
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.workers import Workers
@@ -35,6 +35,7 @@ class Loaded(NamedTuple):
         size: of the picture (H, W).
         picture: (H, W, C) uint8, kept where the sink needs it.
         seen: what the network sees (h, w, C) uint8; with windows the picture itself.
+        portion: a number; pictures of different ones share no batch.
     """
 
     source: Path
@@ -42,6 +43,7 @@ class Loaded(NamedTuple):
     size: Size
     picture: np.ndarray | None
     seen: np.ndarray
+    portion: int = 0
 
 
 Outcome = tuple[Loaded, Probability] | FailedInput
@@ -67,7 +69,7 @@ def predicted(
 
     Where a batch fails its pictures are predicted one by one, so that one of them fails alone.
     """
-    batches = _batches_by_size(items, workers.first, options)
+    batches = _batches_by_size(items, workers, options)
     outcomes = workers.map(lambda network, batch: _forward(batch, network, options), batches)
     return itertools.chain.from_iterable(outcomes)
 
@@ -81,7 +83,7 @@ def must_succeed(outcomes: Iterable[Outcome]) -> Iterator[tuple[Loaded, Probabil
 
 
 def _batches_by_size(
-    items: Iterable[Loaded | FailedInput], network: Ensemble, options: PredictOptions
+    items: Iterable[Loaded | FailedInput], workers: Workers, options: PredictOptions
 ) -> Iterator[list[Loaded] | list[FailedInput]]:
     """Form batches of the given size, or of one that is found with the first picture."""
     items = iter(items)
@@ -93,7 +95,7 @@ def _batches_by_size(
         if isinstance(item, FailedInput):
             yield [item]
         else:
-            size = find_batch_size(network, item.seen.shape)
+            size = workers.batch_size(item.seen.shape)
             items = itertools.chain([item], items)
     yield from in_batches(items, size)
 
@@ -101,10 +103,10 @@ def _batches_by_size(
 def in_batches(
     items: Iterable[Loaded | FailedInput], size: int
 ) -> Iterator[list[Loaded] | list[FailedInput]]:
-    """Neighbours of one shape together, up to ``size`` of them; each failure by itself."""
+    """Neighbours of one shape and portion, up to ``size`` of them; each failure by itself."""
     batch: list[Loaded] = []
     for item in items:
-        if batch and (isinstance(item, FailedInput) or item.seen.shape != batch[0].seen.shape):
+        if batch and not _belongs(item, batch[0]):
             yield batch
             batch = []
         if isinstance(item, FailedInput):
@@ -116,6 +118,13 @@ def in_batches(
             batch = []
     if batch:
         yield batch
+
+
+def _belongs(item: Loaded | FailedInput, first: Loaded) -> bool:
+    """Tell whether an item may lie in the batch of ``first``."""
+    if isinstance(item, FailedInput):
+        return False
+    return item.seen.shape == first.seen.shape and item.portion == first.portion
 
 
 def _forward(

@@ -12,15 +12,17 @@ class WorkProgress:
     Args:
         unit: what the pieces are, in the plural.
         total: None where it is not known.
+        shows: False: nothing is printed.
     """
 
-    def __init__(self, unit: str, total: int | None) -> None:
+    def __init__(self, unit: str, total: int | None, shows: bool = True) -> None:
         self.unit, self.total, self.count = unit, total, 0
+        self._shows = shows
         self._bar: Any = None
 
     def __enter__(self) -> "WorkProgress":
         self._start = time.perf_counter()
-        if sys.stdout.isatty() and self.total != 0:
+        if self._shows and sys.stdout.isatty() and self.total != 0:
             self._bar = _bar_of(self.unit)
             self._task = self._bar.add_task(self.unit, total=self.total)
             self._bar.start()
@@ -45,7 +47,7 @@ class WorkProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if self.count:
+        if self.count and self._shows:
             print(f"{self.count} {self.unit}, {self.rate:.1f} per second", flush=True)
 
 

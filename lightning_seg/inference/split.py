@@ -1,7 +1,7 @@
 """A data set's split to masks, through the same pipeline as files, with a contact sheet of image,
 truth and prediction."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from lightning_seg.inference.pipeline import (
 )
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.prefetch import prefetched
-from lightning_seg.inference.results import OutputFolder, ResultTable
+from lightning_seg.inference.results import Row
 from lightning_seg.inference.whole_scans import WholeScans, scans_of
 from lightning_seg.inference.workers import Workers
 from lightning_seg.runs.checkpoints import check_data_fit, read_checkpoint
@@ -52,6 +52,11 @@ class DataSplit:
         """Its images, or slices."""
         return self.data.ids(self.split)
 
+    @property
+    def scans(self) -> list[Sequence[str]]:
+        """The slices of each scan; empty where its images are no slices."""
+        return list(scans_of(self.data, self.split).values())
+
     def describe(self) -> str:
         """``kvasir_seg, test split of kvasir-unet-a (0123456789ab)``."""
         data = self.data
@@ -70,13 +75,20 @@ class _Image(NamedTuple):
     sample: Sample
 
 
-class _Cell(NamedTuple):
+class SheetCell(NamedTuple):
     """A row of the contact sheet; tensors (C, H, W) and (K, H, W)."""
 
     image: torch.Tensor
     truth: torch.Tensor
     prediction: torch.Tensor
     title: str
+
+
+class FinishedImage(NamedTuple):
+    """An image whose results are on disk: its rows of the table, and for the contact sheet."""
+
+    rows: list[Row]
+    cell: SheetCell | None
 
 
 def open_split(
@@ -109,45 +121,45 @@ def data_settings(content: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in saved.items() if not name.startswith("_")}
 
 
-def predict_split(
+def finished_images(
     source: DataSplit,
+    ids: Sequence[str],
     workers: Workers,
     rule: MaskRule,
     options: PredictOptions,
-    output: OutputFolder,
-    table: ResultTable,
-    tick: Callable[[], None] = lambda: None,
-) -> list[FailedInput]:
-    """Write the masks of a split's images, their rows of the table, and ``contact_sheet.png``.
+    folder: Path,
+) -> Iterator[FinishedImage | FailedInput]:
+    """Write the masks of some of a split's images; of scans those of all slices.
 
     Slices of scans are post-processed in three dimensions. InputError for an image that cannot be
-    read: the data set is damaged. Returns the images that could not be predicted.
+    read: the data set is damaged. Gives an image that could not be predicted as a failure.
     """
-    table.keep(set())  # images of data sets have no stamp: all are predicted again
-    failures, cells = [], list[_Cell]()
     scans = scans_of(source.data, source.split)
+    cells = 0
     # a scan stays decoded while its slices are read one after the other
     with ThreadPoolExecutor(1 if scans else READERS) as readers:
         items = prefetched(
-            readers, lambda id: _load_sample(source, id, workers, options), source.ids, _AHEAD
+            readers, lambda id: _load_sample(source, id, workers, options), ids, _AHEAD
         )
         outcomes = predicted(items, workers, options)
         for found in _predictions(outcomes, rule, WholeScans(rule, scans)):
             if isinstance(found, FailedInput):
-                failures.append(found)
-            else:
-                item, prediction = found
-                name = safe_path(item.key.id)
-                write_prediction(name, prediction, item, options, output.path, bool(scans))
-                table.add(picture_rows(item.key.id, prediction))
-                if len(cells) < EXAMPLES:
-                    cells.append(_sheet_cell(item, prediction, source.data.synthetic))
-            tick()
-    if cells:
-        columns: list[Any] = [list(column) for column in zip(*cells, strict=True)]
-        slices = bool(scans)
-        write_png(output.path / "contact_sheet.png", contact_sheet(*columns, slices=slices))  # type: ignore[misc]
-    return failures
+                yield found
+                continue
+            item, prediction = found
+            name = safe_path(item.key.id)
+            write_prediction(name, prediction, item, options, folder, bool(scans))
+            shown = cells < EXAMPLES
+            cells += 1
+            cell = _sheet_cell(item, prediction, source.data.synthetic) if shown else None
+            yield FinishedImage(picture_rows(item.key.id, prediction), cell)
+
+
+def write_sheet(cells: Sequence[SheetCell], slices: bool, file: Path) -> None:
+    """Write the contact sheet of the first of some images, if there are any."""
+    columns: list[Any] = [list(column) for column in zip(*cells[:EXAMPLES], strict=True)]
+    if columns:
+        write_png(file, contact_sheet(*columns, slices=slices))  # type: ignore[misc]
 
 
 def _load_sample(
@@ -184,7 +196,7 @@ def _cut(
         yield item, Prediction(rule.above(refined), plain, rule.classes)
 
 
-def _sheet_cell(item: Loaded, prediction: Prediction, synthetic: bool) -> _Cell:
+def _sheet_cell(item: Loaded, prediction: Prediction, synthetic: bool) -> SheetCell:
     """A row of the contact sheet, at the size that the network saw, or smaller."""
     height, width = item.seen.shape[:2]
     scale = min(1.0, _LONGEST / max(height, width))
@@ -193,7 +205,7 @@ def _sheet_cell(item: Loaded, prediction: Prediction, synthetic: bool) -> _Cell:
     masks = [_resized_nearest(plane, size) for plane in prediction.mask]
     title = f"{item.key.id}{' (synthetic)' if synthetic else ''}"
     image, truth = (torch.from_numpy(one.transpose(2, 0, 1)) for one in small[:2])
-    return _Cell(image, truth, torch.from_numpy(np.stack(masks)), title)
+    return SheetCell(image, truth, torch.from_numpy(np.stack(masks)), title)
 
 
 def _resized_nearest(

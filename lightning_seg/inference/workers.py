@@ -1,4 +1,4 @@
-"""Where networks run: copies on several GPUs, or threads of the CPU with a batch each."""
+"""Where the networks of one process run: on a GPU, or in threads of the CPU with a batch each."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ensemble import Ensemble
+from lightning_seg.inference.ensemble import Ensemble, find_batch_size
 from lightning_seg.inference.prefetch import prefetched
 from lightning_seg.runs.gpus import check_gpus_usable
 
@@ -39,11 +39,18 @@ class Workers:
         self._free: SimpleQueue[Ensemble] = SimpleQueue()
         for one in self.networks:
             self._free.put(one)
+        self._batch_sizes: dict[tuple[int, ...], int] = {}
 
     @property
     def first(self) -> Ensemble:
         """One of them."""
         return self.networks[0]
+
+    def batch_size(self, shape: tuple[int, ...]) -> int:
+        """How many images (H, W, C) at once, see `find_batch_size`; it is found once."""
+        if shape not in self._batch_sizes:
+            self._batch_sizes[shape] = find_batch_size(self.first, shape)
+        return self._batch_sizes[shape]
 
     def map(
         self,
