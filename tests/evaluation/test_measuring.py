@@ -6,6 +6,7 @@ import torch
 
 from lightning_seg.evaluation import measuring
 from lightning_seg.evaluation.counts import ImageMeasures
+from lightning_seg.evaluation.cut import Cut
 from lightning_seg.evaluation.measures import FAMILIES
 
 
@@ -20,7 +21,7 @@ def batches(count=5, classes=2, side=24):
 
 
 def measured(images):
-    metric = ImageMeasures(2, tuple(FAMILIES), 0.4, images)
+    metric = ImageMeasures(2, tuple(FAMILIES), Cut(0.4), images)
     for batch in batches():
         metric.update(*batch)
     helpers = metric._queue._helpers
