@@ -16,6 +16,7 @@ is at least g of the mean Dice):
 Figures are taken as rounded or cut off after their last digit.
 """
 
+import argparse
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightning_seg.errors import InputError
+from lightning_seg.evaluation.claims import Claim, claim_lines
 from lightning_seg.options import OptionParser
 from lightning_seg.tables import Table
 
@@ -36,10 +38,11 @@ FIGURES = ("dice", "iou", "precision", "recall")
 
 
 class PrintedFigure(NamedTuple):
-    """The range in which a printed figure lies."""
+    """The range in which a printed figure lies, and the figure itself."""
 
     low: float
     high: float
+    value: float
 
     @classmethod
     def parse(cls, name: str, text: str) -> "PrintedFigure":
@@ -56,7 +59,7 @@ class PrintedFigure(NamedTuple):
         _, _, digits = text.strip().partition(".")
         unit = 10.0 ** -len(digits) / scale
         share = value / scale
-        return cls(max(0.0, share - unit / 2), min(1.0, share + unit))
+        return cls(max(0.0, share - unit / 2), min(1.0, share + unit), share)
 
     @property
     def middle(self) -> float:
@@ -223,10 +226,27 @@ def main(args: list[str]) -> None:
         type=Path,
         help="audit a CSV with the columns model, dataset, protocol, score, value, source",
     )
+    parser.add_argument(
+        "--versus",
+        metavar=".915",
+        help="the Dice that --dice is said to be better than: how likely that is false",
+    )
+    parser.add_argument(
+        "--sd",
+        nargs=2,
+        type=float,
+        metavar=("A", "B"),
+        help="of the Dice over images of both, where they are known",
+    )
+    parser.add_argument(
+        "--correlation", type=float, help="of both over images, where it is known (-1 to 1)"
+    )
     options = parser.parse_args(args)
     if options.n_images is not None and options.n_images < 2:
         raise InputError(f"--n-images is {options.n_images}; give 2 or more.")
-    if options.table is not None:
+    if options.versus is not None:
+        _print_claim(options)
+    elif options.table is not None:
         _print_table(options.table)
     else:
         texts = {name: getattr(options, name) for name in FIGURES}
@@ -238,6 +258,20 @@ def main(args: list[str]) -> None:
             f"95 % interval over {options.n_images} images: about +-{width:.3f} "
             f"(Dice per image with an SD of {IMAGE_SD})"
         )
+
+
+def _print_claim(options: argparse.Namespace) -> None:
+    if options.dice is None or options.n_images is None:
+        raise InputError(
+            "a claim needs --dice (of the better), --versus and --n_images, the number of images "
+            "that both were scored on."
+        )
+    better = PrintedFigure.parse("dice", options.dice).value
+    worse = PrintedFigure.parse("versus", options.versus).value
+    deviations = options.sd or (None, None)
+    claim = Claim.of_means(better, worse, options.n_images, deviations)
+    for line in claim_lines(claim, options.correlation):
+        print(line)
 
 
 def _parsed(texts: Mapping[str, str]) -> dict[str, PrintedFigure]:
