@@ -29,9 +29,9 @@ Made by `python tools/claims_page.py` from `experiments/results/reported.csv`. E
 against its second best, and the probability that the first method is *not* better on images like these (Christodoulou et al. 2025,
 arXiv 2505.04720), if both are means over images of the same test set. A claim with a probability above {FALSE} is not supported.
 
-Assumed, since no table prints it: the standard deviation over images is {SPREAD} sqrt(m (1 - m)), and the two methods correlate by
-{CORRELATIONS[0]} to {CORRELATIONS[2]} over images; both were measured on the per-image tables in `experiments/results/scores`, which are of
-polyps. Pooled figures are treated as means over images. Chance of the seed, and a choice on the test set, come on top, so these are
+Assumed, since no table prints it: the standard deviation over images is {SPREAD} sqrt(m (1 - m)), and the two methods
+correlate by {CORRELATIONS[0]} to {CORRELATIONS[2]} over images; both were measured on the per-image tables of polyps in
+`experiments/results/scores`. Pooled figures are treated as means over images. Chance of the seed, and a choice on the test set, come on top, so these are
 lower bounds. Tables of vessels, and those whose number of test images is not known, are left out.
 """
 
