@@ -31,8 +31,9 @@ arXiv 2505.04720), if both are means over images of the same test set. A claim w
 
 Assumed, since no table prints it: the standard deviation over images is {SPREAD} sqrt(m (1 - m)), and the two methods
 correlate by {CORRELATIONS[0]} to {CORRELATIONS[2]} over images; both were measured on the per-image tables of polyps in
-`experiments/results/scores`. Pooled figures are treated as means over images. Chance of the seed, and a choice on the test set, come on top, so these are
-lower bounds. Tables of vessels, and those whose number of test images is not known, are left out.
+`experiments/results/scores`. Pooled figures are treated as means over images. Chance of the seed, and a choice on the
+test set, come on top, so these are lower bounds. Tables of vessels, and those whose number of test images is not known,
+are left out.
 """
 
 

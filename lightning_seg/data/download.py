@@ -20,7 +20,7 @@ from rich.progress import (
 
 from lightning_seg.data.extract import extract
 from lightning_seg.data.sources.base import DATA_VARIABLE, DATASETS, source_class
-from lightning_seg.data.sources.base.origins import Archive, GuardedOrigin, Origin, PublicOrigin
+from lightning_seg.data.sources.base.origins import Archive, GuardedOrigin, Origin
 from lightning_seg.errors import InputError, unknown
 
 _CHUNK = 1 << 20
