@@ -17,8 +17,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments import record
 from experiments.facts import RECIPES, slug
 from experiments.fits import PASSES, RATE, training_macs
@@ -26,6 +24,8 @@ from hpo.recipe import dry_run
 from hpo.space import flags
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files.documents import read_yaml
+from lightning_seg.files.trust import check_code
 from lightning_seg.models.frame.listing import count
 from lightning_seg.options import shell_command
 from lightning_seg.runs import Run
@@ -111,10 +111,8 @@ def read_campaign(path: Path, runs: Path) -> list[CampaignFit]:
         raise InputError(
             f"there is no campaign {str(path)!r}; give the path of one, such as experiments/campaign.yaml."
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
+    check_code(content, path, trust_code=False)
     entries = content.get("fits") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries or set(content) != {"fits"}:
         raise InputError(f"{path} is not a campaign; it needs fits:, a list of {{name, recipe}}.")

@@ -18,7 +18,7 @@ from lightning_seg.evaluation import SCORES, ScoreTable, per_image, pooled
 from lightning_seg.evaluation.scored_table import check_summary
 from lightning_seg.evaluation.summary import Scores, Summary
 from lightning_seg.files import write_whole
-from lightning_seg.options import OptionParser, shell_command
+from lightning_seg.options import OptionParser, add_trust_option, shell_command
 
 _ROUNDED = 1e-4  # scores are recorded with four digits
 COLUMNS = (
@@ -61,7 +61,7 @@ def main(args: list[str]) -> None:
     known = {name: getattr(options, name) for name in ("recipe", "commit", "hardware")}
     found: list[RecordedResult] = []
     for run in find_runs(options.folders):
-        tested = list(results_of(run, known))
+        tested = list(results_of(run, known, options.trust_code))
         if not tested:
             print(
                 f"{run}: its best checkpoint was not tested on a whole split "
@@ -294,6 +294,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also runs of code that differs from its commit (-dirty)",
     )
+    add_trust_option(parser)
     parser.add_argument(
         "--latency", action="store_true", help="measure here how long one image takes each network"
     )

@@ -20,10 +20,11 @@ from lightning_seg.data.sources.base import source_class
 from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.summary import FROM_FILES, Scores, Summary
+from lightning_seg.files.trust import check_code
 from lightning_seg.models.frame.listing import count
 from lightning_seg.runs import Run
 from lightning_seg.runs.environment import hardware, read_environment
-from lightning_seg.runs.run import Ending
+from lightning_seg.runs.run import CONFIG_FILE, Ending
 from lightning_seg.training.module import SegmentationModule
 from lightning_seg.training.optimizer import Optimization
 
@@ -91,7 +92,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 
 
 def results_of(
-    run: Path, known: Mapping[str, str] = MappingProxyType({})
+    run: Path, known: Mapping[str, str] = MappingProxyType({}), trust_code: bool = False
 ) -> Iterator[RecordedResult]:
     """The tests of the run's best checkpoint, each with its facts.
 
@@ -99,6 +100,7 @@ def results_of(
 
     Args:
         known: recipe, commit and hardware of a run that has not kept them.
+        trust_code: import what its configuration names outside of Lightning and this project.
     """
     place = Run.open(run)
     if not place.config_file.is_file():
@@ -114,7 +116,8 @@ def results_of(
         chosen = checkpoint == best if best else checkpoint.startswith("best")
         if chosen and not summary.partial:
             inference = folder.name.partition(checkpoint)[0].strip("-")
-            yield RecordedResult(_facts(run, summary, inference, known), folder / "scores.csv")
+            facts = _facts(run, summary, inference, known, trust_code)
+            yield RecordedResult(facts, folder / "scores.csv")
 
 
 def _best_name(run: Run) -> str:
@@ -157,8 +160,11 @@ def scores_of(result: RecordedResult) -> Scores:
     return Summary.read(result.file.parent).scores
 
 
-def _facts(run: Path, summary: Summary, inference: str, known: Mapping[str, str]) -> RunFacts:
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+def _facts(
+    run: Path, summary: Summary, inference: str, known: Mapping[str, str], trust_code: bool
+) -> RunFacts:
+    config = Run.open(run).config
+    check_code(config, run / CONFIG_FILE, trust_code)
     if config["data"]["dataset"] == summary.dataset:
         # the data set's default protocol may have become another since
         config["data"]["protocol"] = config["data"].get("protocol") or summary.protocol

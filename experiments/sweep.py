@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from experiments.facts import slug
-from hpo.options import add_engine_options, check_overrides
+from hpo.options import add_engine_options, check_overrides, trusted_overrides
 from hpo.recipe import digest, dry_run
 from hpo.slots import slots
 from hpo.space import flags
@@ -30,6 +30,8 @@ from hpo.study import launch
 from hpo.trials import trial_command
 from hpo.weights import weights_lines
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files.documents import read_yaml
+from lightning_seg.files.trust import check_code
 from lightning_seg.options import OptionParser, shell_command
 
 _KEYS = {"recipe": str, "models": list, "seeds": list, "folds": list, "overrides": dict}
@@ -49,6 +51,9 @@ def main(args: list[str]) -> None:
             f"--sweep {options.sweep} says what is trained; leave --{beside[0]} out, or --sweep."
         )
     content = _read(Path(options.sweep)) if options.sweep else _content(options, fixed)
+    if options.sweep:
+        check_code(content, options.sweep, options.trust_code)
+    fixed = trusted_overrides(options, fixed)
     places = slots(options.workers, options.per_gpu, options.devices_per_trial)
     stem = Path(options.sweep or content["recipe"]).stem
     name = options.study or (stem if options.sweep else f"{stem}_sweep")
@@ -76,10 +81,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(
             f"there is no sweep {str(path)!r}; give the path of one, such as experiments/sweeps/unet_a.yaml."
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not {"recipe", "models"} <= set(content):
         raise InputError(
             f"{path} is not a sweep; it needs recipe: and models:, a list of {{name, overrides}}."

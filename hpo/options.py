@@ -15,7 +15,8 @@ from hpo.spec import StudySpec
 from hpo.storage import open_storage, shown
 from hpo.trials import COSTS, PRUNERS, SAMPLERS, shared_arguments
 from lightning_seg.errors import InputError, unknown
-from lightning_seg.options import OptionParser
+from lightning_seg.files.trust import FLAG, check_code
+from lightning_seg.options import OptionParser, add_trust_option
 
 
 def run_parser() -> argparse.ArgumentParser:
@@ -83,6 +84,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--storage",
         help="journal file, postgresql://, sqlite:/// or grpc:// (default: a journal beside the runs)",
     )
+    add_trust_option(parser)
     parser.add_argument("--study", help="its name (default: from the files' names)")
     parser.add_argument("--runs", default="runs", help="folder of all runs")
     parser.add_argument("--retries", type=int, default=1, help="of a trial whose process died")
@@ -108,6 +110,11 @@ def check_overrides(fixed: Sequence[str]) -> None:
             raise InputError(
                 f"--{key} is set by the study; use --objective or --devices-per-trial."
             )
+
+
+def trusted_overrides(options: argparse.Namespace, fixed: Sequence[str]) -> list[str]:
+    """The overrides of all trials, with the user's word that code from outside may run."""
+    return [*fixed, FLAG] if options.trust_code else list(fixed)
 
 
 def check_names(options: argparse.Namespace) -> None:
@@ -143,6 +150,7 @@ def check_names(options: argparse.Namespace) -> None:
 def make_spec(options: argparse.Namespace, fixed: list[str], name: str, storage: str) -> StudySpec:
     """The study that the command line describes, with every key of its space tried."""
     space = read_space(options.space)
+    check_code(space, options.space, options.trust_code)
     path = str(Path(options.recipe).resolve())
     spec = StudySpec(
         recipe=path,

@@ -3,7 +3,13 @@ the cores."""
 
 from pathlib import Path
 
-from hpo.options import check_names, check_overrides, make_spec, run_parser
+from hpo.options import (
+    check_names,
+    check_overrides,
+    make_spec,
+    run_parser,
+    trusted_overrides,
+)
 from hpo.recipe import dry_run
 from hpo.slots import slots
 from hpo.space import corners, overrides
@@ -19,6 +25,7 @@ def main(args: list[str]) -> None:
     options, fixed = run_parser().parse_known_args(args)
     check_overrides(fixed)
     check_names(options)
+    fixed = trusted_overrides(options, fixed)
     places = slots(options.workers, options.per_gpu, options.devices_per_trial)
     name = options.study or f"{Path(options.recipe).stem}_{Path(options.space).stem}"
     storage = resolve(options.storage, Path(options.runs), name)

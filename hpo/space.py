@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -22,6 +21,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files.documents import read_yaml
 
 _KINDS = ("float", "int", "categorical")
 
@@ -43,10 +43,7 @@ def read_space(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"there is no space file {str(file)!r}; give the path of one, such as hpo/spaces/unet_a.yaml."
         )
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(file)
     if not isinstance(content, dict) or not content:
         raise InputError(
             f"{file} is not a space; its top level must be keys such as model.lr: {{float: [1e-5, 1e-2]}}."

@@ -23,6 +23,7 @@ from hpo.reporter import TrialReporter
 from hpo.trial_messages import TrialChannel, TrialJob, TrialResult
 from lightning_seg import cli
 from lightning_seg.errors import InputError
+from lightning_seg.files.trust import FLAG, names_code
 from lightning_seg.runs import Run
 
 
@@ -57,7 +58,7 @@ def train(job: TrialJob, channel: TrialChannel) -> TrialResult:
     if not job.replicas:
         fitted = _fit(job, Path(job.folder), job.args, channel)
         if job.test and not fitted.pruned:
-            _test(fitted.best, Path(job.folder) / "version_0", job.devices)
+            _test(fitted.best, Path(job.folder) / "version_0", job.devices, _trust(job.args))
         return _result(job, [fitted], fitted.pruned)
     done: list[FittedRun] = []
     fit = _fit_apart if job.devices > 1 else _fit
@@ -77,7 +78,7 @@ def _fit(job: TrialJob, folder: Path, args: list[str], channel: Any) -> FittedRu
     last = Run.open(version).last if version.is_dir() else None
     if last is None:
         shutil.rmtree(version, ignore_errors=True)  # it died within its first epoch
-    again = ["--ckpt_path", str(last.path), "--trust_code"] if last else []
+    again = ["--ckpt_path", str(last.path), *_trust(args)] if last else []
     command = ["fit", *args, *again]
     if job.devices > 1:
         # Lightning starts the other processes with the arguments of this one: see `main` below
@@ -131,11 +132,16 @@ def _replica(job: TrialJob, folder: Path, args: list[str], connection: Connectio
         connection.send(("failed", error))
 
 
-def _test(checkpoint: str, version: Path, devices: int) -> None:
+def _trust(args: list[str]) -> list[str]:
+    """What the command line of a trial allows holds for the checkpoints that it leaves."""
+    return [FLAG] if names_code(args) else []
+
+
+def _test(checkpoint: str, version: Path, devices: int, trust: list[str]) -> None:
     """Once: a trial that died after its test does not look again."""
     if any(version.glob("test-*/**/summary.json")):
         return
-    command = ["test", "--ckpt_path", checkpoint, "--trust_code"]
+    command = ["test", "--ckpt_path", checkpoint, *trust]
     if devices == 1:
         cli.run(command)
         return

@@ -46,8 +46,13 @@ def add_model_options(parser: argparse.ArgumentParser, ensemble: bool = False) -
     add("--name", help="the run that best or last are of")
     add("-c", "--config", metavar="RECIPE", help="a recipe whose name is that of the run")
     add("--runs", metavar="DIR", help="folder of all runs (default runs)")
-    trust = "let a network outside lightning_seg, package.module:Class, run its code"
-    add("--trust_code", action="store_true", help=trust)
+    add_trust_option(parser)
+
+
+def add_trust_option(parser: argparse.ArgumentParser) -> None:
+    """``--trust_code``; see `lightning_seg.files.trust`."""
+    trust = "let a network or class outside lightning_seg that a file names run its code"
+    parser.add_argument("--trust_code", action="store_true", help=trust)
 
 
 def spell_options(args: Sequence[str]) -> list[str]:

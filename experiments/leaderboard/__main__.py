@@ -15,13 +15,13 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation.scored_table import check_summary
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.files import write_whole
-from lightning_seg.options import OptionParser
+from lightning_seg.options import OptionParser, add_trust_option
 
 
 def main(args: list[str]) -> None:
     """Write LEADERBOARD.md and leaderboard.csv, and the page where one is asked for."""
     options = _parser().parse_args(args)
-    content = collect(options.results, options.runs)
+    content = collect(options.results, options.runs, options.trust_code)
     written = {"LEADERBOARD.md": text.markdown(content), "leaderboard.csv": text.board_csv(content)}
     for name, body in written.items():
         file = (options.output or options.results) / name
@@ -32,16 +32,17 @@ def main(args: list[str]) -> None:
         print(options.html)
 
 
-def collect(results: Path = RESULTS, runs: list[Path] | None = None) -> text.LeaderboardContent:
+def collect(
+    results: Path = RESULTS, runs: list[Path] | None = None, trust_code: bool = False
+) -> text.LeaderboardContent:
     """The boards and published results of what lies in ``results``, and of ``runs`` that are not recorded.
 
     Raises:
         InputError: there is nothing to show, or there are two runs of one training and seed.
     """
-    found = _once(
-        load_results(results),
-        _checked(result for run in find_runs(runs or []) for result in results_of(run)),
-    )
+    folders = find_runs(runs or [])
+    shown = (result for run in folders for result in results_of(run, trust_code=trust_code))
+    found = _once(load_results(results), _checked(shown))
     rows, file = read_rows(results / "reproduced.csv"), results / "reported.csv"
     check_rows(found, rows)
     evaluations = [*read_evaluations(file), *unscored_systems()] if file.is_file() else []
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runs", type=Path, nargs="+", help="run folders to show besides, that are not recorded"
     )
+    add_trust_option(parser)
     parser.add_argument(
         "--output",
         type=Path,

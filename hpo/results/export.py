@@ -15,6 +15,7 @@ from hpo.results.repeat import main as repeat
 from hpo.results.tuned_recipe import tuned_content
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
+from lightning_seg.files.trust import FLAG
 from lightning_seg.options import OptionParser, shell_command
 from lightning_seg.runs.environment import hardware, read_environment
 from lightning_seg.tables import count_text
@@ -41,6 +42,7 @@ def main(args: list[str]) -> None:
     print(f"{output}: {name_of(trial)} of study {outcome.study.study_name!r}\n{_fit_line(output)}")
     if options.repeat is not None:
         place = ["--storage", options.storage] if options.storage else []
+        place += [FLAG] if options.trust_code else []
         chosen = [
             "--trial",
             str(trial.user_attrs["slot"]),

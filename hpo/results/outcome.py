@@ -22,6 +22,8 @@ from lightning_seg.cli import run
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES, ScoreTable, bca, statistic
 from lightning_seg.evaluation.intervals import Statistic
+from lightning_seg.files.trust import check_code, check_code_of_arguments
+from lightning_seg.options import add_trust_option
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
 
@@ -103,6 +105,7 @@ def add_outcome_options(parser: argparse.ArgumentParser, place: bool = True) -> 
             "--storage", help="as `run` was given it (default: the journal in the study's runs)"
         )
         parser.add_argument("--runs", default="runs", help="folder of all runs")
+        add_trust_option(parser)
     parser.add_argument(
         "--trial", type=int, metavar="N", help="another one than the best: 13 for trial_0013"
     )
@@ -123,7 +126,20 @@ def open_outcome(options: argparse.Namespace) -> Outcome:
         raise InputError(
             f"{name!r} is a sweep, which has no search space; see `python -m experiments leaderboard`."
         )
-    return Outcome(study, spec, runs)
+    outcome = Outcome(study, spec, runs)
+    _check_trust(outcome, options.trust_code)
+    return outcome
+
+
+def _check_trust(outcome: Outcome, trust_code: bool) -> None:
+    """What a study says of its trials is found: it names no code from outside unasked."""
+    name = f"study {outcome.study.study_name!r}"
+    own = [arg for args in outcome.spec.replicas.values() for arg in args]
+    check_code_of_arguments([*outcome.spec.args, *own], name, trust_code)
+    for content in (outcome.spec.base, outcome.spec.space, *outcome.spec.start):
+        check_code(content, name, trust_code)
+    for trial in outcome.trials.values():
+        check_code(trial.params, name, trust_code)
 
 
 def _study_name(name: str | None, storage: str | None, runs: Path) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna.trial import FrozenTrial
 
 from hpo.recipe import digest, dry_run
@@ -12,6 +11,8 @@ from hpo.space import overrides
 from hpo.spec import StudySpec
 from hpo.trials import shared_arguments
 from lightning_seg.errors import InputError
+from lightning_seg.files.documents import read_yaml
+from lightning_seg.files.trust import FLAG
 
 # of the machine that trains, not of the training
 MACHINE = (
@@ -34,8 +35,9 @@ def tuned_content(spec: StudySpec, trial: FrozenTrial) -> dict[str, Any]:
             f"{recipe}, the recipe of the study, is not there or has changed since; restore it first."
         )
     args = [*spec.args, *own_overrides(spec, trial), *shared_arguments(spec)]
-    before, values = (dry_run(spec.recipe, each) for each in ([], args))
-    content: dict[str, Any] = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    trust = [FLAG] if FLAG in spec.args else []
+    before, values = (dry_run(spec.recipe, each) for each in (trust, args))
+    content: dict[str, Any] = read_yaml(recipe)
     for key in dict.fromkeys(_keys(args)):
         if key not in MACHINE and values[key] != before[key]:
             section, _, name = key.partition(".")

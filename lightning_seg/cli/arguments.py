@@ -1,7 +1,7 @@
 """What must be known of a command line before it is parsed, and what to say where it is wrong."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_seg.errors import InputError
+from lightning_seg.files.trust import FLAG, check_code, check_places
 from lightning_seg.runs import Run, find_checkpoint
-from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
 from lightning_seg.runs.naming import PLACE, recipe_place
 
 LINKED = ("classes", "in_channels")  # of the model, set from the data
@@ -31,6 +32,7 @@ class Given(NamedTuple):
     checkpoint: Path | None = None
     name: str | None = None  # --name, or that of the recipe's file
     runs: str | None = None
+    trust_code: bool = False
 
 
 def peek(command: str, args: list[str]) -> Given:
@@ -50,7 +52,7 @@ def peek(command: str, args: list[str]) -> Given:
     checkpoint = _checkpoint(
         command, values.get("ckpt_path"), name, Path(values.get("runs") or "runs")
     )
-    return Given(configs, checkpoint, name, values.get("runs"))
+    return Given(configs, checkpoint, name, values.get("runs"), FLAG in args)
 
 
 def _checkpoint(command: str, given: str | None, name: str | None, runs: Path) -> Path | None:
@@ -73,21 +75,48 @@ def base_config(command: str, given: Given) -> dict[str, Any]:
     if command == "fit" and given.configs:
         return {}
     content = read_checkpoint(given.checkpoint)
+    check_trust(content, given.checkpoint, given.trust_code)
     run = Run.holding(given.checkpoint)
-    if command == "fit" and run is not None and run.config:
-        config = run.config
-        # the data set's default protocol may have become another since
-        saved = content.get("datamodule_hyper_parameters", {})
-        config["data"]["protocol"] = config["data"].get("protocol") or saved.get("protocol")
-        return config | {"ckpt_path": None, "trust_code": False, "name": None, "runs": "runs"}
     saved = content.get("datamodule_hyper_parameters", {})
+    if command == "fit" and run is not None and run.config:
+        return _found_config(run, given) | {
+            "data": _found_data(run.config["data"], saved),
+            "ckpt_path": None,
+            "trust_code": False,
+            "name": None,
+            "runs": "runs",
+        }
     data = {key: value for key, value in saved.items() if not key.startswith("_")}
     settings = content["hyper_parameters"].items()
     model = {k: v for k, v in settings if not k.startswith("_") and k not in LINKED}
     classes = "exclusive" if model.pop("exclusive", False) else "independent"
     quiet = {} if command == "fit" else {"verbose": False}
+    data = _found_data(data, saved)
     seed = data.pop("seed", 42)
     return {"seed_everything": seed, "classes": classes, "model": model, "data": data, **quiet}
+
+
+def _found_config(run: Run, given: Given) -> dict[str, Any]:
+    """The configuration that lies in the folder of a run; InputError for what it may not say."""
+    config = run.config
+    for section in ("data", "model", "trainer"):
+        if not isinstance(config.get(section), dict):
+            raise InputError(f"{run.config_file} holds no section {section}:; restore the file.")
+    check_code(config, run.config_file, given.trust_code)
+    near = (run.folder, Path.cwd())
+    check_places(config, run.config_file, near, given.trust_code)
+    return config
+
+
+def _found_data(data: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the data that a run or checkpoint was trained with, as they hold here."""
+    found = dict(data)
+    # the data set's default protocol may have become another since
+    found["protocol"] = found.get("protocol") or saved.get("protocol")
+    # a cache is gone on with, and none is made where a file that was found says so
+    if found.get("cache") and not Path(found["cache"]).is_dir():
+        found["cache"] = None
+    return found
 
 
 class Parser(LightningArgumentParser):

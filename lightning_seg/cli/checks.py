@@ -1,5 +1,6 @@
 """What is refused before a run begins."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,32 @@ def check_best(checkpoint: Any) -> None:
             f"checkpoint.dirpath is {str(checkpoint.dirpath)!r}, but checkpoints lie in the folder "
             "of their run; say where that is with --runs and --name."
         )
+    filename = re.sub(r"{[^{}]*}", "", checkpoint.filename or "")
+    if "/" in filename or "\0" in filename or len(filename) > 150:
+        raise InputError(
+            f"checkpoint.filename is {checkpoint.filename[:200]!r}; give a name without slashes, "
+            "such as best-epoch={epoch:03d}."
+        )
     for key in ("every_n_train_steps", "train_time_interval"):
         if checkpoint[key] is not None:
             raise InputError(
                 f"checkpoint.{key} is {checkpoint[key]}, but between two validations no score of "
                 "the weights is known; validate more often with trainer.val_check_interval."
             )
+
+
+def check_length(trainer: Any) -> None:
+    """InputError where nothing would be trained."""
+    for key in ("max_epochs", "max_steps"):
+        value = trainer[key]
+        if value is not None and (value == 0 or value < -1):
+            raise InputError(
+                f"trainer.{key} is {value}, so nothing would be trained; give a whole number from 1."
+            )
+    if trainer.limit_train_batches == 0:
+        raise InputError(
+            "trainer.limit_train_batches is 0, so nothing would be trained; leave it out."
+        )
 
 
 def check_settings(

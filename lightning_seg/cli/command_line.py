@@ -30,15 +30,18 @@ from lightning_seg.callbacks.tensorboard import Dashboard
 from lightning_seg.callbacks.training_log import TrainingLog
 from lightning_seg.callbacks.volume_scores import VolumeScores
 from lightning_seg.cli.arguments import LINKED, Given, Parser, base_config, peek
-from lightning_seg.cli.checks import check_best, check_sealed, check_settings
+from lightning_seg.cli.checks import check_best, check_length, check_sealed, check_settings
 from lightning_seg.cli.scoring_options import add_scoring_options, ensemble_of, scoring_of
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
+from lightning_seg.files.documents import read_yaml
+from lightning_seg.files.trust import check_code
 from lightning_seg.inference.scored_inference import score_with
 from lightning_seg.options import home_expanded, spell_options
 from lightning_seg.runs import Run, find_checkpoint
 from lightning_seg.runs.checkpoints import check_data_fit, check_trust, read_checkpoint
+from lightning_seg.runs.network_budget import NetworkBudget
 from lightning_seg.runs.run import new_run
 from lightning_seg.runs.trained_on import TrainedOn
 from lightning_seg.training.checkpointing import BestCheckpoint, LastCheckpoint, Lineage
@@ -87,6 +90,8 @@ class CLI(LightningCLI):
 
     def __init__(self, args: list[str], given: Given, callbacks: Sequence[Any] = ()) -> None:
         self.given = given
+        for recipe in given.configs:
+            check_code(read_yaml(recipe), recipe, given.trust_code)
         self.content = read_checkpoint(given.checkpoint) if given.checkpoint else None
         self.precision_note = ""  # why `fit` computes as it does, where that was not said
         super().__init__(
@@ -131,7 +136,7 @@ class CLI(LightningCLI):
             help="name of the run (default: that of the recipe)",
         )
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
-        trust = "let the network of a checkpoint that is not of lightning_seg, package.module:Class, run its code"
+        trust = "run the code outside of lightning_seg that a checkpoint, recipe or run names"
         parser.add_argument("--trust_code", action="store_true", help=trust)
         kinds = (
             "independent: a sigmoid for each class; exclusive: a softmax of them and the background"
@@ -172,12 +177,14 @@ class CLI(LightningCLI):
             config[key] = home_expanded(value)
         torch.set_float32_matmul_precision("high")
         check_best(config.checkpoint)
+        if self.subcommand == "fit":
+            check_length(config.trainer)
         self.choose_determinism(config)
         if self.subcommand == "fit":
             self.choose_precision(config.trainer)
         if self.content is None:
             return
-        check_trust(self.content, self.given.checkpoint, config.trust_code)
+        check_trust(self.content, self.given.checkpoint, self.given.trust_code)
         config.ckpt_path = str(self.given.checkpoint)
         fixed = (*NETWORK, *OPTIMIZATION) if self.subcommand == "fit" else NETWORK
         keys = [key for key in fixed if key not in LINKED]
@@ -207,7 +214,10 @@ class CLI(LightningCLI):
         self.precision_note = f" ({reason}; --trainer.precision names another)"
 
     def instantiate_classes(self) -> None:
-        super().instantiate_classes()
+        weights = self.content and self.content["state_dict"]
+        budget = NetworkBudget(weights, self.given.checkpoint) if weights else nullcontext()
+        with budget:
+            super().instantiate_classes()
         config, data = self.config[self.subcommand], self.datamodule
         if self.subcommand in SCORING:
             scoring = scoring_of(config)
@@ -215,7 +225,7 @@ class CLI(LightningCLI):
                 check_data_fit(data, read_checkpoint(find_checkpoint(path)), path)
             split = "test" if self.subcommand == "test" else "val"
             checkpoint = Path(config.ckpt_path)
-            score_with(self.model, checkpoint, scoring, config.trust_code, data, split)
+            score_with(self.model, checkpoint, scoring, self.given.trust_code, data, split)
         if self.content is not None:
             check_data_fit(data, self.content, self.given.checkpoint)
 
@@ -302,8 +312,11 @@ class CLI(LightningCLI):
 
 
 def _seed(value: bool | int) -> int:
-    if isinstance(value, bool):
-        raise InputError(f"seed_everything is {value}; give a whole number, such as 42.")
+    if isinstance(value, bool) or not 0 <= value < 2**32:
+        raise InputError(
+            f"seed_everything is {str(value)[:30]}; give a whole number from 0 to 4294967295, "
+            "such as 42."
+        )
     return value
 
 

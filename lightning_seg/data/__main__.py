@@ -16,6 +16,7 @@ from lightning_seg.data.rules import SEED, resolve
 from lightning_seg.data.sources.base import DATASETS, Source, source_class
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
 from lightning_seg.errors import InputError, one_sentence, unknown
+from lightning_seg.files.documents import read_yaml
 from lightning_seg.options import OptionParser, shell_command
 
 RULES = """
@@ -286,12 +287,7 @@ def _recipe_data(path: Path) -> dict[str, Any]:
     """The arguments of the data module in a recipe."""
     from lightning_seg.data.datamodule import SegmentationDataModule
 
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"the recipe {path} cannot be read ({' '.join(str(error).split())}); give a YAML file."
-        ) from error
+    recipe = read_yaml(path)
     data = recipe.get("data") if isinstance(recipe, dict) else None
     if not isinstance(data, dict):
         raise InputError(

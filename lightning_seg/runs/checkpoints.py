@@ -10,6 +10,8 @@ import torch
 
 from lightning_seg.data.sources.base import DATASETS, channel_meaning, source_class
 from lightning_seg.errors import InputError
+from lightning_seg.files.trust import check_code
+from lightning_seg.runs.checkpoint_schema import SchemaError, check_archive, check_content
 
 COURSE = "run"  # the key of a checkpoint under which `fit` keeps what `SavedModel` reads
 
@@ -63,19 +65,25 @@ class SavedModel:
     def read(cls, path: Path) -> "SavedModel":
         """Read the file without its weights; InputError where it is no checkpoint."""
         content = read_checkpoint(path, weights=False)
-        course = content.get(COURSE) or _course_of_0_1(content)
-        return cls(
-            path=path,
-            epoch=content.get("epoch", 0) + 1,
-            step=content.get("global_step", 0),
-            role=course["role"],
-            monitor=course["monitor"],
-            mode=course["mode"],
-            value=course["value"],
-            best_value=course["best_value"],
-            best_name=course["best_name"],
-            lineage=tuple(Sitting(*entry) for entry in course["lineage"]),
-        )
+        try:
+            course = content.get(COURSE) or _course_of_0_1(content)
+            return cls(
+                path=path,
+                epoch=content.get("epoch", 0) + 1,
+                step=content.get("global_step", 0),
+                role=course["role"],
+                monitor=course["monitor"],
+                mode=course["mode"],
+                value=course["value"],
+                best_value=course["best_value"],
+                best_name=course["best_name"],
+                lineage=tuple(Sitting(*entry) for entry in course["lineage"]),
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{str(path)!r} does not say where in its run it was written; "
+                "give a .ckpt file that `fit` wrote."
+            ) from error
 
     def leads_to(self, lineage: Sequence[Sitting]) -> bool:
         """Tell whether a run with this lineage has passed through the state that is saved here."""
@@ -133,13 +141,13 @@ def read_checkpoint(path: str | Path, weights: bool = True) -> dict[str, Any]:
             f"there is no checkpoint {str(path)!r}; give the path of a .ckpt file that `fit` wrote."
         )
     try:
+        check_archive(Path(path))
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=not weights)
-        architecture = checkpoint["hyper_parameters"]["architecture"]
-        if not isinstance(checkpoint["state_dict"], dict) or not isinstance(architecture, str):
-            raise TypeError("its parts have other types")
+        check_content(checkpoint)
     except Exception as error:
+        reason = f" ({error})" if isinstance(error, SchemaError) else ""
         raise InputError(
-            f"{str(path)!r} is not a checkpoint of lightning_seg; "
+            f"{str(path)!r} is not a checkpoint of lightning_seg{reason}; "
             "give a .ckpt file that `fit` wrote."
         ) from error
     return _with_protocol(checkpoint)
@@ -151,7 +159,7 @@ def _with_protocol(checkpoint: dict[str, Any]) -> dict[str, Any]:
     data = checkpoint.get("datamodule_hyper_parameters") or {}
     trained = checkpoint.get("lightning_seg", {}).get("protocol")
     # a class outside the project is not imported to ask it for its default
-    if trained and data.get("protocol", trained) is None and data["dataset"] in DATASETS:
+    if trained and data.get("protocol", trained) is None and data.get("dataset") in DATASETS:
         default = source_class(data["dataset"]).default_protocol
         data["protocol"] = None if trained == default else trained
     return checkpoint
@@ -198,10 +206,5 @@ def check_data_fit(data: Any, checkpoint: dict[str, Any], name: str | Path | Non
 
 def check_trust(checkpoint: dict[str, Any], path: str | Path | None, trust_code: bool) -> None:
     """InputError where code outside lightning_seg would be imported, unless that is allowed."""
-    architecture = checkpoint["hyper_parameters"]["architecture"]
-    if ":" in architecture and not trust_code:
-        raise InputError(
-            f"{str(path)!r} holds the network {architecture!r}, for which code outside "
-            "lightning_seg would run; give --trust_code (in Python trust_code=True) "
-            "if you trust that code and this file."
-        )
+    for key in ("hyper_parameters", "datamodule_hyper_parameters"):
+        check_code(checkpoint.get(key), path, trust_code)

@@ -1,6 +1,5 @@
 """Where and with what a number was made: commit, hardware, versions."""
 
-import json
 import os
 import platform
 import subprocess
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from lightning_seg.files.documents import read_json
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("torch", "timm", "lightning", "numpy")
@@ -36,7 +37,7 @@ def read_environment(run: Path) -> dict[str, Any]:
     """``command`` and ``sittings`` of a run; empty for a run that was made before they were
     kept."""
     file = run / FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
 
 
 def hardware(sitting: dict[str, Any]) -> str:

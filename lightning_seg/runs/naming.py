@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_seg.errors import InputError
+from lightning_seg.files.documents import read_yaml
 from lightning_seg.runs.run import find_checkpoint
 
 PLACE = ("ckpt_path", "name", "runs")  # keys of a recipe that say which run is meant
@@ -36,10 +35,7 @@ def recipe_place(path: str | Path) -> dict[str, Any]:
             f"there is no recipe {str(file.absolute())!r}; "
             "give the path of a YAML file, such as experiments/quickstart.yaml."
         )
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(file) or {}
     if not isinstance(content, dict):
         raise InputError(
             f"{file} is not a recipe; its top level must be keys such as data: and model:."

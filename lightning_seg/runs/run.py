@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from lightning_seg.errors import InputError
+from lightning_seg.files.documents import read_yaml
 from lightning_seg.runs.checkpoints import SavedModel, saved_models
 from lightning_seg.runs.environment import FILE, read_environment
 from lightning_seg.tables import count_text
 
 CHECKPOINT_FOLDER, CONFIG_FILE = "checkpoints", "config.yaml"
+_MOST_BYTES = 200  # of one folder's name; file systems take 255
 _VERSION = re.compile(r"version_(\d+)")
 
 
@@ -127,7 +127,10 @@ class Run:
         """The content of its ``config.yaml``; empty where there is none."""
         if not self.config_file.is_file():
             return {}
-        return yaml.safe_load(self.config_file.read_text(encoding="utf-8")) or {}
+        content = read_yaml(self.config_file) or {}
+        if not isinstance(content, dict):
+            raise InputError(f"{self.config_file} holds no keys such as data:; restore the file.")
+        return content
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -279,6 +282,12 @@ def new_run(root: Path, name: str) -> Run:
     if not parts or Path(name).is_absolute() or ".." in parts:
         raise InputError(
             f"name is {name!r}; give a name inside the folder of all runs, such as group/run."
+        )
+    long = next((part for part in parts if len(part.encode()) > _MOST_BYTES), None)
+    if long is not None or not name.isprintable():
+        raise InputError(
+            f"name is {name[:60]!r}, with {len(name)} letters; give one of at most {_MOST_BYTES} "
+            "that can be printed."
         )
     if any(_VERSION.fullmatch(part) for part in parts):
         raise InputError(

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning_seg.models.frame.normalization import ImageNetwork, NetworkForm
 from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
+from lightning_seg.runs.network_budget import NetworkBudget
 
 
 def read_network(path: str | Path, trust_code: bool = False) -> ImageNetwork:
@@ -16,7 +17,8 @@ def read_network(path: str | Path, trust_code: bool = False) -> ImageNetwork:
     """
     checkpoint = read_checkpoint(path)
     check_trust(checkpoint, path, trust_code)
-    network = ImageNetwork(network_form(checkpoint["hyper_parameters"]))
+    with NetworkBudget(checkpoint["state_dict"], path):
+        network = ImageNetwork(network_form(checkpoint["hyper_parameters"]))
     network.load_state_dict(checkpoint["state_dict"])
     return network.eval()
 

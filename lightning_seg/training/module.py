@@ -26,6 +26,7 @@ from lightning_seg.evaluation.scoring import Refine, ScoredEpoch, Scorer, Scorin
 from lightning_seg.models import Output, encoder_parameters
 from lightning_seg.models.frame.normalization import ImageNetwork, NetworkForm, Normalization
 from lightning_seg.runs.checkpoints import COURSE, check_trust, read_checkpoint
+from lightning_seg.runs.network_budget import NetworkBudget
 from lightning_seg.runs.trained_on import TrainedOn, training_facts
 from lightning_seg.training.averaging import WeightEMA
 from lightning_seg.training.checkpointing import course_of
@@ -362,7 +363,8 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         checkpoint = read_checkpoint(path)
         check_trust(checkpoint, path, trust_code)
         given = checkpoint["hyper_parameters"]
-        module = cls(**{name: given[name] for name in given if not name.startswith("_")})
+        with NetworkBudget(checkpoint["state_dict"], path):
+            module = cls(**{name: given[name] for name in given if not name.startswith("_")})
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
         return module.eval()

@@ -31,6 +31,7 @@ import yaml
 from lightning_seg.data.augment.kernels import kernel
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files.documents import read_yaml
 
 Transforms = list[dict[str, Any]]
 Key = tuple[int | str, ...]  # ends with (copy, id)
@@ -63,13 +64,7 @@ def transforms_of(augment: str | Transforms) -> Transforms:
 
 
 def _read_transforms(path: Path) -> Transforms:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or _first_reason(error)
-        raise InputError(
-            f"the transforms in {path} cannot be read ({reason}); correct the file."
-        ) from None
+    found = read_yaml(path) or []
     if not isinstance(found, list):
         raise InputError(
             f"{path} holds no list of transforms; write lines such as '- {{name: HorizontalFlip, p: 0.5}}'."

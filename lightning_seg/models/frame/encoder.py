@@ -6,7 +6,8 @@ timm. It is imported where a network asks for it: many do not, and it takes seco
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from lightning_seg.errors import InputError
 from lightning_seg.models.frame.blocks import DoubleConv, is_empty
 
+# what decides where timm takes weights from, or what this project sets itself
+_REFUSED = ("checkpoint_path", "cache_dir", "features_only", "in_chans", "scriptable", "no_jit")
 STRIDES = (2, 4, 8, 16, 32)
 WIDTHS = (64, 128, 256, 512, 1024)  # of the original U-Net
 # Families that need a word to accept any image size.
@@ -116,6 +119,7 @@ class TimmEncoder(nn.Module):
         import timm
 
         super().__init__()
+        _check_origin(name, options or {})
         self.name = name
         self.in_channels = in_channels
         self.options = {**_size_options(name), **(options or {})}
@@ -189,6 +193,24 @@ class TimmEncoder(nn.Module):
         ]
 
 
+def _check_origin(name: str, options: Mapping[str, Any]) -> None:
+    """InputError for what would have timm fetch or unpickle weights, or build another network.
+
+    Names and options come from checkpoints too, whoever wrote them.
+    """
+    if not re.fullmatch(r"[\w.\-]+", name):
+        raise InputError(
+            f"encoder is {name[:200]!r}; give one of timm's names, such as resnet34.a1_in1k, without "
+            "a place (hf-hub:, local-dir:, a path): weights come from files that are known by name."
+        )
+    for key in options:
+        if key in _REFUSED or str(key).startswith("pretrained"):
+            raise InputError(
+                f"encoder_options holds {str(key)[:100]!r}, which says where timm takes weights or "
+                "code from; leave it out, and start from known weights with pretrained: true."
+            )
+
+
 def _size_options(name: str) -> dict[str, Any]:
     """The arguments that let encoder ``name`` take images of any size; an unknown name is an
     error."""
@@ -219,6 +241,7 @@ def make_encoder(
     """A timm encoder by name, or ``None`` for the network's own one, from scratch, of ``block`` at
     ``widths`` (None: U-Net's)."""
     if encoder is not None:
+        _check_origin(encoder, options or {})
         _size_options(encoder)  # a misspelt name is the first thing to say
         if widths is not None:
             raise InputError(

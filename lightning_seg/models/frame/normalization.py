@@ -20,6 +20,16 @@ _FIXED: dict[str, tuple[Values, Values]] = {
     "symmetric": ((0.5,), (0.5,)),
     "unit": ((0.0,), (1.0,)),
 }
+# what a constructor raises for values of the right type that make no network
+_UNBUILDABLE = (
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _OWN_PLACE = ("encoder", "encoder_options", "in_channels", "num_classes")
 
 
@@ -62,15 +72,24 @@ class NetworkForm:
         return len(self.classes) + int(self.exclusive)
 
     def build(self) -> nn.Module:
-        """The network, with fresh weights."""
-        return create(
-            self.architecture,
-            encoder=self.encoder,
-            in_channels=self.in_channels,
-            num_classes=self.channels,
-            encoder_options=self.encoder_options,
-            **(self.options or {}),
-        )
+        """The network, with fresh weights; InputError for options with which it cannot be built."""
+        try:
+            return create(
+                self.architecture,
+                encoder=self.encoder,
+                in_channels=self.in_channels,
+                num_classes=self.channels,
+                encoder_options=self.encoder_options,
+                **(self.options or {}),
+            )
+        except InputError:
+            raise
+        except _UNBUILDABLE as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(
+                f"{self.architecture} cannot be built with options {_shown(self.options)} and "
+                f"encoder {self.encoder!r}: {reason}"
+            ) from error
 
 
 class NotFiniteError(InputError):
@@ -101,6 +120,17 @@ class ImageNetwork(nn.Module):
         """The timm encoder, where the network is built over one."""
         found = (each for each in self.net.modules() if isinstance(each, TimmEncoder))
         return next(found, None)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As that of torch; InputError for the weights of another network."""
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except (RuntimeError, TypeError, AttributeError, KeyError) as error:
+            reason = " ".join(str(error).split()).partition("ImageNetwork: ")[2] or str(error)
+            raise InputError(
+                f"the weights are not those of the network {self.form.architecture!r} that stands "
+                f"with them ({reason[:300]}); give a checkpoint that `fit` wrote."
+            ) from error
 
     def forward(self, image: Tensor) -> Output:
         """image (B, C, H, W), uint8, or float in [0, 1] -> `Output` with logits (B, K, H, W).
@@ -144,6 +174,11 @@ def class_probabilities(logits: Tensor, exclusive: bool = False) -> Tensor:
     """Probabilities (B, K, H, W) float32: sigmoids, or a softmax without its background."""
     logits = logits.float()
     return logits.softmax(1)[:, 1:] if exclusive else logits.sigmoid()
+
+
+def _shown(options: Any) -> str:
+    text = repr(options or {})
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def statistics(

@@ -12,7 +12,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.files import write_whole
-from lightning_seg.options import OptionParser, shell_command
+from lightning_seg.options import OptionParser, add_trust_option, shell_command
 from lightning_seg.plots import PLOT_STYLE
 from lightning_seg.reports.printing import EMPTY_RULE, other_scores
 from lightning_seg.reports.run_page._figures import (
@@ -52,9 +52,7 @@ def main(args: Sequence[str]) -> None:
         action="store_true",
         help="leave the gallery out, for which images are read",
     )
-    parser.add_argument(
-        "--trust_code", action="store_true", help="let a network outside lightning_seg run its code"
-    )
+    add_trust_option(parser)
     options = parser.parse_args(args)
     named = Path(options.run).expanduser()
     itself = named.is_file() and options.ckpt_path == "best"

@@ -409,7 +409,7 @@ def test_a_file_of_transforms_is_read_and_its_faults_named(tmp_path: Path) -> No
     assert transforms_of(str(file)) == [{"name": "HorizontalFlip", "p": 1.0}]
     for content in ("a: 1", "{", "just text"):
         file.write_text(content)
-        with pytest.raises(InputError, match=r"mine\.yaml (holds no list|cannot be read)"):
+        with pytest.raises(InputError, match=r"mine\.yaml (holds no list|is not YAML)"):
             transforms_of(str(file))
     with pytest.raises(InputError, match=r"gone\.yaml cannot be read \(No such file"):
         transforms_of(str(tmp_path / "gone.yaml"))

@@ -1,0 +1,230 @@
+"""What a checkpoint may hold: types and ranges of all that is read of it, checked as a whole."""
+
+import math
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from lightning_seg.models.frame.normalization import Normalization
+
+Rule = Callable[[Any], bool]
+MOST_LETTERS = 10_000
+MOST_DEPTH = 30
+_LARGEST = 2**62
+
+
+class SchemaError(ValueError):
+    """What a checkpoint holds in a place where something else belongs; one half of a sentence."""
+
+
+def check_archive(path: Path) -> None:
+    """SchemaError for a file that would unfold into more than it holds, before it is opened."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise SchemaError("it is no archive as torch.save writes them, or was cut off") from error
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+        raise SchemaError("its parts claim more bytes than the file has")
+
+
+def check_content(content: Any) -> None:
+    """SchemaError for the first thing in a checkpoint that has another type or range."""
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SchemaError("it holds no named parts")
+    for name in ("state_dict", "hyper_parameters"):
+        if not isinstance(content.get(name), dict):
+            raise SchemaError(f"it has no {name}")
+    _check_weights(content["state_dict"])
+    for part, rules in _SCHEMA.items():
+        given = content.get(part)
+        if given is None and part not in ("hyper_parameters",):
+            continue
+        if not isinstance(given, dict):
+            raise SchemaError(f"its {part} are {_shown(given)}, not named values")
+        _check_plain(given, part, 0)
+        for name in _NEEDED.get(part, ()):
+            if name not in given:
+                raise SchemaError(f"its {part} lack {name!r}")
+        for name, (rule, wanted) in rules.items():
+            if name in given and not rule(given[name]):
+                raise SchemaError(f"{name} in its {part} is {_shown(given[name])}, not {wanted}")
+    for name, (rule, wanted) in _TOP.items():
+        if name in content and not rule(content[name]):
+            raise SchemaError(f"its {name} is {_shown(content[name])}, not {wanted}")
+
+
+def _check_weights(state: Mapping[Any, Any]) -> None:
+    if not state:
+        raise SchemaError("it holds no weights")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise SchemaError(f"among its weights is {_shown(name)}, no tensor with a name")
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or value.is_quantized or value.is_complex():
+            raise SchemaError(f"its weight {name[:100]!r} is no plain tensor of real numbers")
+
+
+def _check_plain(value: Any, name: str, depth: int) -> None:
+    """SchemaError for what is no plain value, or deeper, longer or larger than settings are."""
+    if depth > MOST_DEPTH:
+        raise SchemaError(f"its {name} holds more than {MOST_DEPTH} levels within each other")
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _check_plain(key, name, depth + 1)
+            _check_plain(part, name, depth + 1)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _check_plain(part, name, depth + 1)
+    elif isinstance(value, str):
+        if len(value) > MOST_LETTERS:
+            raise SchemaError(f"its {name} holds a text of {len(value):,} letters")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > _LARGEST:
+            raise SchemaError(f"its {name} holds a number of {len(str(value))} digits")
+    elif not isinstance(value, bool | float | None):
+        raise SchemaError(f"its {name} holds a {type(value).__name__}, no plain value")
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value)[:1000].split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# --- rules: each says whether a value may stand there ---
+
+
+def _number(lowest: int, highest: int = _LARGEST) -> Rule:
+    def holds(value: Any) -> bool:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return whole and lowest <= value <= highest
+
+    return holds
+
+
+def _optional(rule: Rule) -> Rule:
+    return lambda value: value is None or rule(value)
+
+
+def _list_of(rule: Rule) -> Rule:
+    return lambda value: isinstance(value, list | tuple) and all(map(rule, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_classes(value: Any) -> bool:
+    named = _list_of(_is_name)(value) and 0 < len(value) <= 1000
+    return named and len(set(value)) == len(value)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_real(value) and math.isfinite(value) and value >= 0
+
+
+def _is_sitting(value: Any) -> bool:
+    kinds = (str, int, int)
+    if not isinstance(value, list | tuple) or len(value) != len(kinds):
+        return False
+    return all(isinstance(part, kind) for part, kind in zip(value, kinds, strict=True))
+
+
+def _is_lineage(value: Any) -> bool:
+    return _list_of(_is_sitting)(value) and len(value) > 0
+
+
+def _are_images(value: Any) -> bool:
+    return _is_mapping(value) and {"train", "val"} <= set(value) and all(map(_IDS, value.values()))
+
+
+_IDS = _list_of(_is_text)
+_NAMES = get_args(Normalization)
+_TEXT = (_is_text, "a text")
+_MAYBE_TEXT = (_optional(_is_text), "a text or null")
+_MAYBE_REAL = (_optional(_is_real), "a number or null")
+_MAYBE_MAPPING = (_optional(_is_mapping), "a mapping or null")
+_COUNT = (_number(0), "a whole number from 0")
+_FLAG = (_is_flag, "true or false")
+_SHARE = (_is_share, "a number from 0")
+
+_NEEDED = {
+    "hyper_parameters": ("architecture", "classes", "in_channels"),
+    "datamodule_hyper_parameters": ("dataset",),
+}
+_SCHEMA: dict[str, dict[str, tuple[Rule, str]]] = {
+    "hyper_parameters": {
+        "architecture": (_is_name, "the name of a network"),
+        "encoder": (_optional(_is_name), "the name of an encoder or null"),
+        "pretrained": _FLAG,
+        "options": _MAYBE_MAPPING,
+        "encoder_options": _MAYBE_MAPPING,
+        "classes": (_are_classes, "a list of different names"),
+        "in_channels": (_number(1, 4096), "a whole number from 1 to 4096"),
+        "normalization": (lambda value: value in _NAMES, f"one of {', '.join(_NAMES)}"),
+        "loss": _MAYBE_MAPPING,
+        "lr": _SHARE,
+        "weight_decay": _SHARE,
+    },
+    "datamodule_hyper_parameters": {
+        "dataset": (_is_name, "the name of a data set"),
+        "root": _MAYBE_TEXT,
+        "protocol": _MAYBE_TEXT,
+        "size": (_optional(_number(1, 65536)), "a whole number from 1 to 65536 or null"),
+        "batch_size": (_number(1, 2**31), "a whole number from 1"),
+        "copies": (_number(1, 2**31), "a whole number from 1"),
+        "seed": (_number(0, 2**32 - 1), "a whole number from 0 to 4294967295"),
+        "num_workers": (_optional(_number(0, 4096)), "a whole number from 0 to 4096 or null"),
+        "online": _FLAG,
+        "dataset_options": _MAYBE_MAPPING,
+        "cache": _MAYBE_TEXT,
+    },
+    "lightning_seg": {
+        "protocol": _MAYBE_TEXT,
+        "protocol_digest": _MAYBE_TEXT,
+        "precision": _TEXT,
+        "encoder_weights": (_is_mapping, "a mapping"),
+        "trained_on": (_IDS, "a list of ids"),
+        "images": (_optional(_are_images), "digests of train and val"),
+        "decoders": _TEXT,
+        "channels": _TEXT,
+    },
+    "run": {
+        "role": _TEXT,
+        "monitor": _TEXT,
+        "mode": _TEXT,
+        "value": _MAYBE_REAL,
+        "best_value": _MAYBE_REAL,
+        "best_name": _TEXT,
+        "lineage": (_is_lineage, "a list of sittings"),
+    },
+}
+_TOP: dict[str, tuple[Rule, str]] = {
+    "epoch": _COUNT,
+    "global_step": _COUNT,
+    "pytorch-lightning_version": _TEXT,
+    "callbacks": (lambda value: isinstance(value, dict), "a mapping"),
+    "loops": (_is_mapping, "a mapping"),
+    "optimizer_states": (_list_of(_is_mapping), "a list of mappings"),
+    "lr_schedulers": (_list_of(_is_mapping), "a list of mappings"),
+}
