@@ -214,8 +214,10 @@ class CLI(LightningCLI):
         self.precision_note = f" ({reason}; --trainer.precision names another)"
 
     def instantiate_classes(self) -> None:
-        weights = self.content and self.content["state_dict"]
-        budget = NetworkBudget(weights, self.given.checkpoint) if weights else nullcontext()
+        given = self.content
+        budget: Any = nullcontext()
+        if given is not None:
+            budget = NetworkBudget(given["state_dict"], self.given.checkpoint)
         with budget:
             super().instantiate_classes()
         config, data = self.config[self.subcommand], self.datamodule

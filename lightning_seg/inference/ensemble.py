@@ -197,7 +197,7 @@ def read_trained(files: Sequence[Path]) -> Trained:
 def _trained(path: Path) -> Trained:
     content = read_checkpoint(path)
     model, data = content["hyper_parameters"], content.get("datamodule_hyper_parameters")
-    if data is None:
+    if data is None or "size" not in data:
         raise InputError(
             f"{path} holds no data settings, such as the size of its images; train it with `fit`."
         )

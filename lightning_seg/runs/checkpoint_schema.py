@@ -59,8 +59,6 @@ def check_content(content: Any) -> None:
 
 
 def _check_weights(state: Mapping[Any, Any]) -> None:
-    if not state:
-        raise SchemaError("it holds no weights")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise SchemaError(f"among its weights is {_shown(name)}, no tensor with a name")
@@ -169,7 +167,7 @@ _FLAG = (_is_flag, "true or false")
 _SHARE = (_is_share, "a number from 0")
 
 _NEEDED = {
-    "hyper_parameters": ("architecture", "classes", "in_channels"),
+    "hyper_parameters": ("architecture",),
     "datamodule_hyper_parameters": ("dataset",),
 }
 _SCHEMA: dict[str, dict[str, tuple[Rule, str]]] = {

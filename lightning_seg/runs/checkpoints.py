@@ -11,6 +11,7 @@ import torch
 from lightning_seg.data.sources.base import DATASETS, channel_meaning, source_class
 from lightning_seg.errors import InputError
 from lightning_seg.files.trust import check_code
+from lightning_seg.models.frame.normalization import NetworkForm
 from lightning_seg.runs.checkpoint_schema import SchemaError, check_archive, check_content
 
 COURSE = "run"  # the key of a checkpoint under which `fit` keeps what `SavedModel` reads
@@ -150,6 +151,9 @@ def read_checkpoint(path: str | Path, weights: bool = True) -> dict[str, Any]:
             f"{str(path)!r} is not a checkpoint of lightning_seg{reason}; "
             "give a .ckpt file that `fit` wrote."
         ) from error
+    model = checkpoint["hyper_parameters"]
+    for name in ("classes", "in_channels"):  # what a file leaves out is as the network has it
+        model.setdefault(name, getattr(NetworkForm, name))
     return _with_protocol(checkpoint)
 
 

@@ -2,9 +2,13 @@
 sees its masks."""
 
 import argparse
+import os
+import re
+import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +25,7 @@ from lightning_seg.serve._limits import Limits
 
 __all__ = ["main"]
 
+TOKEN_VARIABLE = "LIGHTNING_SEG_TOKEN"
 _NEEDED = ("starlette", "uvicorn", "python_multipart")
 
 
@@ -33,6 +38,7 @@ def main(args: Sequence[str]) -> None:
             f"serve needs {', '.join(missing)}; install them: pip install 'lightning_seg[serve]'."
         )
     limits = Limits.of(given.max_mb, given.max_pixels)
+    token = chosen_token(given.token, given.host)
     listener = listen(given.host, given.port)
     with listener:
         checkpoints = named_checkpoints(given)
@@ -46,12 +52,44 @@ def main(args: Sequence[str]) -> None:
             trust_code=given.trust_code,
         )
         predictor.network.trained.check_pictures()
-        _serve(listener, given.host, predictor, checkpoints, limits)
+        access = ServerAccess(given.host, token, given.log)
+        _serve(listener, access, predictor, checkpoints, limits)
+
+
+@dataclass(frozen=True)
+class ServerAccess:
+    """Where a server is reached, by whom, and where that is written down."""
+
+    host: str
+    token: str | None
+    log: str | None
+
+
+def chosen_token(given: str | None, host: str) -> str | None:
+    """The token of ``--token`` or $LIGHTNING_SEG_TOKEN; ``auto`` makes one and prints it.
+
+    Errors: InputError for one that is easily guessed, and for none where others are let in.
+    """
+    token = given or os.environ.get(TOKEN_VARIABLE) or None
+    if token == "auto":
+        token = secrets.token_urlsafe(24)
+        print(f"token:  {token}", flush=True)
+    if token is None and not is_loopback(host):
+        raise InputError(
+            f"--host {host[:200]} lets other machines in, so it needs --token (auto makes one; "
+            f"${TOKEN_VARIABLE} shows in no list of processes); or leave --host out."
+        )
+    if token is not None and not re.fullmatch(r"[\w.~-]{16,200}", token, re.ASCII):
+        raise InputError(
+            "the token is too short or holds other signs; give 16 to 200 letters, digits, - _ . ~, "
+            "or auto."
+        )
+    return token
 
 
 def _serve(
     listener: socket.socket,
-    host: str,
+    access: "ServerAccess",
     predictor: Predictor,
     checkpoints: Sequence[Path],
     limits: Limits,
@@ -59,22 +97,27 @@ def _serve(
     import uvicorn
 
     from lightning_seg.serve._facts import facts
+    from lightning_seg.serve._protocol import PatientProtocol
     from lightning_seg.serve.app import create_app
 
     allow_pixels(max(limits.pixels, MAX_PIXELS))
-    app = create_app(predictor, facts(predictor, checkpoints, limits), limits, host)
+    host, known = access.host, facts(predictor, checkpoints, limits)
+    app = create_app(predictor, known, limits, host, access.token, access.log)
     port = listener.getsockname()[1]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(
         f"page:  {address}  (Ctrl-C ends it; programs POST pictures to {address}/api/predict)",
         flush=True,
     )
+    if access.token is not None:
+        print("token:  as given; the page asks for it as /#token=<token>", flush=True)
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        http=PatientProtocol,
+        ws="none",
+        log_level="error",
         access_log=False,
         server_header=False,
-        limit_concurrency=64,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=5,
     )
@@ -101,9 +144,9 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
     if not is_loopback(host):
         print(
-            f"warning: --host {host} lets other machines in, and there is no authentication or "
-            "encryption: everyone who "
-            "reaches this port can use the network; leave --host out to serve this machine alone.",
+            f"warning: --host {host} lets other machines in, and there is no encryption: who can "
+            "listen on the way sees pictures and token; leave --host out to serve this machine "
+            "alone, or put a server with TLS before it.",
             file=sys.stderr,
         )
     return listener
@@ -121,6 +164,12 @@ def _serve_parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         help="address to listen on (default 127.0.0.1: this machine alone)",
     )
+    add(
+        "--token",
+        metavar="T",
+        help=f"what each request must bring; auto makes one (or ${TOKEN_VARIABLE})",
+    )
+    add("--log", metavar="FILE", help="a line a request, without names; - is the terminal")
     add("--port", type=int, default=8000, help="default 8000; 0: any free one")
     add("--max_mb", type=float, default=20, help="a larger file is refused (default 20)")
     add(

@@ -1,6 +1,7 @@
 """Who may ask, and what a browser may do with the answer."""
 
 import ipaddress
+import secrets
 import socket
 from urllib.parse import urlsplit
 
@@ -25,6 +26,13 @@ HEADERS = {
 }
 
 
+OPEN = ("/", "/page.js", "/page.css", "/health")  # without a token
+NO_TOKEN = (
+    "this server asks for its token; send it as the header Authorization: Bearer <token>, or open "
+    "the page as /#token=<token>."
+)
+
+
 class Guard:
     """Refuses requests that a foreign web page sends through the user's browser, and sets the
     headers of safety.
@@ -33,9 +41,13 @@ class Guard:
     for must be one of ours: of a loopback server those of loopback, else an address, the machine's
     name, or that of ``--host``. And it can send forms to an address, so the origin of what is sent
     must be the page of this server; programs send no origin.
+
+    With a token, only who brings it gets an answer from the network. An upload that is refused is
+    not read to its end: its connection is closed.
     """
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
+    def __init__(self, app: ASGIApp, host: str, token: str | None = None) -> None:
+        self._token = None if token is None else f"Bearer {token}".encode()
         self.app, self._names = app, {"localhost", host.lower()}
         self._only_loopback = is_loopback(host)
         if not self._only_loopback:
@@ -45,14 +57,37 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
 
+        given = Headers(scope=scope)
+        unread = "transfer-encoding" in given or given.get("content-length", "0") != "0"
+
+        async def watched() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and message.get("more_body", False)
+            return message
+
         async def safe(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                if unread:
+                    headers["Connection"] = "close"
             await send(message)
 
-        sentence = self._objection(scope["method"], Headers(scope=scope))
-        answer = self.app if sentence is None else JSONResponse({"error": sentence}, 403)
-        await answer(scope, receive, safe)
+        sentence = self._objection(scope["method"], given)
+        answer: ASGIApp = self.app
+        if sentence is not None:
+            answer = JSONResponse({"error": sentence}, 403)
+        elif not self._may_pass(scope["path"], given):
+            answer = JSONResponse({"error": NO_TOKEN}, 401, {"WWW-Authenticate": "Bearer"})
+        await answer(scope, watched, safe)
+
+    def _may_pass(self, path: str, headers: Headers) -> bool:
+        """Whether a request needs no token, or brings it."""
+        if self._token is None or path in OPEN:
+            return True
+        given = headers.get("authorization", "").encode("utf-8", "replace")
+        return secrets.compare_digest(given, self._token)
 
     def _objection(self, method: str, headers: Headers) -> str | None:
         place = headers.get("host", "")

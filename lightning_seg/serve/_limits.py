@@ -12,17 +12,20 @@ class Limits(NamedTuple):
     Attributes:
         bytes: of a file.
         pixels: of a picture.
-        places: requests that are received or predicted at once; the network takes one after the
-            other.
+        places: pictures that wait or are predicted; the network takes one after the other.
         upload_seconds: in which a file must have arrived.
-        predict_seconds: in which it must be predicted, waiting included.
+        wait_seconds: in which the pictures before it must be done.
+        predict_seconds: in which it must be predicted, from its turn.
+        uploads: requests whose files are on their way at once.
     """
 
     bytes: int = 20_000_000
     pixels: int = 50_000_000
     places: int = 5
     upload_seconds: float = 30
+    wait_seconds: float = 600
     predict_seconds: float = 120
+    uploads: int = 24
 
     @classmethod
     def of(cls, megabytes: float, pixels: int) -> "Limits":

@@ -1,10 +1,14 @@
 """The HTTP application: the page, and an endpoint that predicts the picture that is sent to it."""
 
 import asyncio
+import ctypes
+import math
 import re
+import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
@@ -21,6 +25,8 @@ from lightning_seg.inference.predictor import Predictor
 from lightning_seg.serve._answer import PARTS, as_json, mask_png
 from lightning_seg.serve._guard import Guard
 from lightning_seg.serve._limits import Limits, RequestError
+from lightning_seg.serve._openapi import description
+from lightning_seg.serve._request_log import RequestLog
 from lightning_seg.serve._upload import receive
 
 A = TypeVar("A")
@@ -33,33 +39,69 @@ class Queue:
     away at once."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits, self._places = limits, BoundedSemaphore(limits.places)
+        self._limits, self._uploads = limits, BoundedSemaphore(limits.uploads)
         self._turn, self._pool = asyncio.Lock(), ThreadPoolExecutor(1, "predict")
+        self.pictures = 0  # that wait, with the one that is predicted
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place for all of a request that takes memory; RequestError where none is free."""
-        if not self._places.acquire(blocking=False):
+    def upload(self) -> Iterator[None]:
+        """Hold a place for a file on its way; RequestError where none is free, or the queue is
+        full already, so that it need not come."""
+        self._require_place()
+        if not self._uploads.acquire(blocking=False):
+            raise RequestError(
+                503, f"{self._limits.uploads} files are on their way already; try again soon.", 5
+            )
+        try:
+            yield
+        finally:
+            self._uploads.release()
+
+    @contextmanager
+    def place(self) -> Iterator[int]:
+        """Hold a place for a picture, and say how many are before it; RequestError where none is
+        free."""
+        self._require_place()
+        self.pictures += 1
+        try:
+            yield self.pictures - 1
+        finally:
+            self.pictures -= 1
+
+    def _require_place(self) -> None:
+        if self.pictures >= self._limits.places:
             raise RequestError(
                 503,
                 f"{self._limits.places} pictures are being predicted already; try again soon.",
                 5,
             )
-        try:
-            yield
-        finally:
-            self._places.release()
 
     async def run(self, request: Request, work: Callable[[], A]) -> A:
-        """The result of ``work`` in the worker; RequestError where that takes too long,
-        ClientDisconnect where nobody waits."""
+        """The result of ``work`` in the worker, one after the other.
+
+        Errors: RequestError where that takes too long, ClientDisconnect where nobody waits.
+        """
         try:
-            async with asyncio.timeout(self._limits.predict_seconds), self._turn:
-                if (
-                    await request.is_disconnected()
-                ):  # the page drops a request when it is given another picture
-                    raise ClientDisconnect
-                return await asyncio.wrap_future(self._pool.submit(work))
+            async with asyncio.timeout(self._limits.wait_seconds):
+                await self._turn.acquire()
+        except TimeoutError:
+            seconds = f"{self._limits.wait_seconds:g} seconds"
+            raise RequestError(
+                503, f"other pictures took longer than {seconds}; try again later.", 60
+            ) from None
+        started = None
+        try:
+            # the page drops a request when it is given another picture
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            started = asyncio.wrap_future(self._pool.submit(work))
+        finally:
+            if started is None:
+                self._turn.release()
+        started.add_done_callback(self._next)
+        try:
+            async with asyncio.timeout(self._limits.predict_seconds):
+                return await asyncio.shield(started)
         except TimeoutError:
             seconds = f"{self._limits.predict_seconds:g} seconds"
             raise RequestError(
@@ -68,19 +110,34 @@ class Queue:
                 30,
             ) from None
 
+    def _next(self, done: asyncio.Future[Any]) -> None:
+        """Let the next picture in; one that nobody waits for any more ends before that too."""
+        if not done.cancelled():
+            done.exception()
+            with suppress(RuntimeError):  # at the end of the server
+                self._pool.submit(return_freed_memory)
+        self._turn.release()
+
     def close(self) -> None:
         """End the queue; whoever waits is sent away."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def create_app(
-    predictor: Predictor, facts: dict[str, Any], limits: Limits, host: str = "127.0.0.1"
+    predictor: Predictor,
+    facts: dict[str, Any],
+    limits: Limits,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    log: str | None = None,
 ) -> ASGIApp:
     """The application for one trained network.
 
     Args:
         facts: what ``GET /api/model`` answers.
         host: the address that it is served on, which decides by which names it may be asked.
+        token: what each request must bring, except for the page itself and its health.
+        log: a file for a line a request; ``-`` is the terminal.
     """
     queue = Queue(limits)
 
@@ -88,24 +145,27 @@ def create_app(
         as_png = re.match(r"\s*image/png\s*([,;]|$)", request.headers.get("accept", "")) is not None
         name = _class(request, predictor.classes) if as_png else ""
         parts = _asked_parts(request)
-        with queue.place():
+        with queue.upload():
             upload = await receive(request, limits)
+        arrived = time.perf_counter()
+        with queue.place() as ahead:
             if as_png:
-                return Response(
-                    await queue.run(request, lambda: mask_png(predictor, upload, limits, name)),
-                    200,
-                    None,
-                    "image/png",
-                )
-            return JSONResponse(
-                await queue.run(request, lambda: as_json(predictor, upload, limits, parts))
-            )
+                mask = await queue.run(request, lambda: mask_png(predictor, upload, limits, name))
+                return Response(mask, 200, {"X-Pictures-Ahead": str(ahead)}, "image/png")
+            found = await queue.run(request, lambda: as_json(predictor, upload, limits, parts))
+        if ahead:  # it stood in a queue, and the answer says so
+            waited = time.perf_counter() - arrived - found["seconds"]
+            found |= {"ahead": ahead, "waited": round(max(0.0, waited), 4)}
+        return JSONResponse(found)
 
     async def model(request: Request) -> Response:
-        return JSONResponse(facts)
+        return JSONResponse(finite(facts))
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(description(predictor.classes, token is not None))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -117,6 +177,7 @@ def create_app(
         Route("/api/model", model),
         Route("/api/predict", predict, methods=["POST"]),
         Route("/health", health),
+        Route("/openapi.json", openapi),
     ]
     handlers = {
         RequestError: _refused,
@@ -125,9 +186,26 @@ def create_app(
         Exception: _broken,
     }
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    return Guard(
-        app, host
-    )  # around all of it: Starlette's own middleware does not see the answer of `_broken`
+    # around all of it: Starlette's own middleware does not see the answer of `_broken`
+    guarded = Guard(app, host, token)
+    return guarded if log is None else RequestLog(guarded, log)
+
+
+def finite(value: Any) -> Any:
+    """A value of JSON without NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def return_freed_memory() -> None:
+    """Give the pages of the last picture back to the system, as glibc does not by itself."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _static(name: str) -> Callable[[Request], Any]:
@@ -170,7 +248,8 @@ async def _no_such(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     here = f"{request.method} {request.url.path[:100]}"
     sentence = (
-        f"there is no {here}; there are GET /, GET /api/model, GET /health and POST /api/predict."
+        f"there is no {here}; there are GET /, GET /api/model, GET /health, GET /openapi.json and "
+        "POST /api/predict."
     )
     return JSONResponse({"error": sentence}, error.status_code, error.headers)
 

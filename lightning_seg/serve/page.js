@@ -6,6 +6,10 @@ const LOCAL = ["image/png", "image/jpeg"]; // shown from the user's own file
 const byId = (id) => document.getElementById(id);
 const canvas = byId("canvas"), stage = byId("stage"), opacity = byId("opacity"), threshold = byId("threshold");
 
+// after the #, which a browser sends to nobody
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+const headers = token ? { Authorization: `Bearer ${token}` } : {};
+
 let model = null;
 let found = null; // what is shown: {name, width, height, picture, classes: [{..., mask, levels, layer, row}]}
 let asked = null; // the AbortController of the request under way
@@ -21,7 +25,12 @@ const element = (tag, text, attributes = {}) => {
 const megabytes = (count) => `${+(count / 1e6).toFixed(1)} MB`;
 
 async function showModel() {
-  model = await (await fetch("/api/model")).json();
+  const answer = await fetch("/api/model", { headers });
+  if (!answer.ok) {
+    say("", (await answer.json()).error);
+    return;
+  }
+  model = await answer.json();
   document.title = `${model.name}: lightning_seg`;
   byId("title").textContent = model.name;
   byId("notice").textContent = model.notice;
@@ -98,7 +107,7 @@ async function predict(file) {
     const body = new FormData();
     body.append("file", file, file.name);
     const include = local ? "probability" : "probability,picture";
-    const answer = await fetch(`/api/predict?include=${include}`, { method: "POST", body, signal: mine.signal });
+    const answer = await fetch(`/api/predict?include=${include}`, { method: "POST", body, headers, signal: mine.signal });
     const content = await answer.json().catch(() => ({ error: `The server answers "${answer.status} ${answer.statusText}"; try again soon.` }));
     if (!answer.ok) throw new Error(content.error);
     await take(content, local, mine);

@@ -81,7 +81,7 @@ MUTATIONS = {
     "options with nothing": put(NET, "options", {"widths": []}),
     "options of 40 levels": put(NET, "options", deep(40)),
     "options with an object": put(NET, "options", {"widths": torch.zeros(2)}),
-    "no classes": gone(NET, "classes"),
+    "no size": gone(DATA, "size"),
     "classes are a number": put(NET, "classes", 1),
     "classes are empty": put(NET, "classes", []),
     "classes twice": put(NET, "classes", ["a", "a"]),

@@ -502,7 +502,7 @@ def test_a_host_that_others_reach_is_warned_of(capsys):
     listen("127.0.0.1", 0).close()
     assert capsys.readouterr().err == ""
     listen("0.0.0.0", 0).close()
-    assert "there is no authentication" in capsys.readouterr().err
+    assert "there is no encryption" in capsys.readouterr().err
     assert is_loopback("::1")
     assert is_loopback("127.0.0.2")
     assert not is_loopback("example.org")
@@ -519,7 +519,14 @@ def test_a_host_that_others_reach_is_warned_of(capsys):
         (["--threshold", "2"], "the threshold is 2"),
         (["--precision", "8"], "no precision named '8'"),
         (["--device", "gpu7"], "no device 'gpu7'"),
-        (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
+        (
+            ["--host", "no.such.host.invalid", "--token", "auto"],
+            "cannot listen on no.such.host.invalid",
+        ),
+        (["--host", "0.0.0.0"], "so it needs --token"),
+        (["--host", "example.org"], "so it needs --token"),
+        (["--token", "short"], "the token is too short"),
+        (["--token", "of 16 letters and more"], "the token is too short"),
     ],
 )
 def test_a_wrong_option_is_a_sentence(checkpoint, options, words):
