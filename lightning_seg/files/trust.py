@@ -44,7 +44,7 @@ def check_code_of_arguments(args: Sequence[str], origin: object, trust_code: boo
     """The same for a command line that was found, such as that of a study's trials."""
     if trust_code:
         return
-    for option, value in zip(args, [*args[1:], ""], strict=True):
+    for option, value in zip(args, [*args, ""][1:], strict=True):
         name, equals, inner = option.partition("=")
         if name == FLAG:
             raise InputError(f"{origin} gives itself {FLAG}; give it yourself if you trust it.")

@@ -70,6 +70,7 @@ def test_what_is_of_the_project_needs_none(content):
 
 
 def test_a_found_command_line_does_not_trust_itself():
+    assert not names_code([])
     assert not names_code(["--model.lr", "0.1", "--trainer.precision=16-mixed"])
     for args in (
         ["--model.architecture", "stranger:Net"],
