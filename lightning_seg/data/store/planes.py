@@ -6,6 +6,7 @@ asked for, it is resampled to a spacing and padded. Then its slices are scaled t
 size, as the samples of every data set.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -86,7 +87,7 @@ def settings(
 
 
 def _is_no_window(window: Sequence[float]) -> bool:
-    return len(window) != 2 or not window[0] < window[1]
+    return len(window) != 2 or not -math.inf < window[0] < window[1] < math.inf
 
 
 def window_of(chosen: Settings, shown: np.ndarray, path: Path) -> tuple[float, float]:
