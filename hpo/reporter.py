@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from hpo.trial_messages import TrainingError, TrialChannel
+from hpo.trial_messages import TrainingError, TrialChannel, data_key
 from lightning_seg.errors import InputError
 
 
@@ -15,10 +15,21 @@ class TrialReporter(L.Callback):
 
     What it has seen goes with the checkpoint, so that a trial that is taken up again has its whole
     curve.
+
+    Args:
+        replica: its name, where the trial has several.
+        known: digest of the images and masks on which earlier trials were judged.
     """
 
-    def __init__(self, objective: str, channel: TrialChannel | None) -> None:
+    def __init__(
+        self,
+        objective: str,
+        channel: TrialChannel | None,
+        replica: str = "",
+        known: str = "",
+    ) -> None:
         self.objective, self.channel = objective, channel
+        self.replica, self.known = replica, known
         self.history: dict[int, float] = {}  # epoch -> value
         self.seconds = 0.0
         self.pruned = False
@@ -43,8 +54,21 @@ class TrialReporter(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.channel is not None and trainer.is_global_zero:
             self.channel.facts(max_epochs=trainer.max_epochs)
+            self._check_data(trainer)
             for epoch, value in self.history.items():
                 self.channel.report(epoch, value)
+
+    def _check_data(self, trainer: L.Trainer) -> None:
+        """InputError for a trial on other data than earlier ones, among which it would be ranked."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        digest = "-".join(data.fingerprint(split).digest for split in ("train", "val"))
+        if self.channel is not None:
+            self.channel.facts(**{data_key(self.replica): digest})
+        if self.known and digest != self.known:
+            raise InputError(
+                "the images or masks are not those of the study's earlier trials, among which this "
+                "one would be ranked; restore them, or give another --study."
+            )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":

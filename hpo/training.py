@@ -65,14 +65,16 @@ def train(job: TrialJob, channel: TrialChannel) -> TrialResult:
     for number, (name, own) in enumerate(job.replicas.items()):
         folder = Path(f"{job.folder}-{name}")
         args = [*job.args, *own, "--name", folder.name]
-        done.append(fit(job, folder, args, _QuietChannel(channel.facts)))
+        done.append(fit(job, folder, args, _QuietChannel(channel.facts), name))
         stop = channel.report(number, done[-1].value(job))
         if stop and number + 1 < len(job.replicas):
             return _result(job, done, True)
     return _result(job, done, False)
 
 
-def _fit(job: TrialJob, folder: Path, args: list[str], channel: Any) -> FittedRun:
+def _fit(
+    job: TrialJob, folder: Path, args: list[str], channel: Any, replica: str = ""
+) -> FittedRun:
     """A new run, or the rest of one whose process died."""
     version = folder / "version_0"
     last = Run.open(version).last if version.is_dir() else None
@@ -84,7 +86,7 @@ def _fit(job: TrialJob, folder: Path, args: list[str], channel: Any) -> FittedRu
         # Lightning starts the other processes with the arguments of this one: see `main` below
         sys.argv = ["hpo.training", job.objective, *command]
         sys.modules["__main__"].__spec__ = importlib.util.find_spec("hpo.training")
-    reporter = TrialReporter(job.objective, channel)
+    reporter = TrialReporter(job.objective, channel, replica, job.data.get(replica, ""))
     run = cli.run(command, callbacks=[reporter])
     checkpoint: Any = run.trainer.checkpoint_callback
     return FittedRun(
@@ -97,11 +99,13 @@ def _fit(job: TrialJob, folder: Path, args: list[str], channel: Any) -> FittedRu
     )
 
 
-def _fit_apart(job: TrialJob, folder: Path, args: list[str], channel: Any) -> FittedRun:
+def _fit_apart(
+    job: TrialJob, folder: Path, args: list[str], channel: Any, replica: str
+) -> FittedRun:
     """`_fit` in a process of its own: one that has been part of a group cannot found another."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_replica, args=(job, folder, args, theirs))
+    child = context.Process(target=_replica, args=(job, folder, args, theirs, replica))
     child.start()
     theirs.close()
     try:
@@ -120,14 +124,16 @@ def _fit_apart(job: TrialJob, folder: Path, args: list[str], channel: Any) -> Fi
         child.join(10)
 
 
-def _replica(job: TrialJob, folder: Path, args: list[str], connection: Connection) -> None:
+def _replica(
+    job: TrialJob, folder: Path, args: list[str], connection: Connection, replica: str
+) -> None:
     """The body of that process."""
 
     def facts(**content: Any) -> None:
         connection.send(("facts", content))
 
     try:
-        connection.send(("fitted", _fit(job, folder, args, _QuietChannel(facts))))
+        connection.send(("fitted", _fit(job, folder, args, _QuietChannel(facts), replica)))
     except InputError as error:
         connection.send(("failed", error))
 

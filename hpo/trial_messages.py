@@ -28,6 +28,7 @@ class TrialJob:
     devices: int = 1
     test: bool = False
     function: str | None = None
+    data: dict[str, str] = field(default_factory=dict)  # replica -> digest of earlier trials' data
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class TrialResult:
     def write(self, folder: str | Path) -> None:
         with whole(Path(folder) / "result.json") as part:
             part.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+def data_key(replica: str) -> str:
+    """The label of a trial under which the digest of its data stands."""
+    return f"data {replica}".strip()
 
 
 class TrialChannel:

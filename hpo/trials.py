@@ -8,7 +8,7 @@ from optuna.trial import Trial
 
 from hpo.space import overrides, parameters, suggest
 from hpo.spec import StudySpec
-from hpo.trial_messages import TrialJob, TrialResult
+from hpo.trial_messages import TrialJob, TrialResult, data_key
 from lightning_seg.options import shell_command
 
 SAMPLERS = ("tpe", "gp", "cmaes", "random")
@@ -68,7 +68,27 @@ def make_job(spec: StudySpec, trial: Trial) -> TrialJob:
         devices=spec.devices,
         test=spec.test,
         function=spec.function,
+        data=known_data(spec, trial),
     )
+
+
+def known_data(spec: StudySpec, trial: Trial) -> dict[str, str]:
+    """Digests of the data of earlier trials whose parameters read the same: replica -> digest.
+
+    None for a sweep, whose points may be of several data sets.
+    """
+    others = [] if spec.points else trial.study.get_trials(deepcopy=False)
+    own = _of_data(trial.params)
+    alike = [one for one in others if one.number != trial.number and _of_data(one.params) == own]
+    known = {}
+    for name in spec.replicas or [""]:
+        digests = [one.user_attrs.get(data_key(name)) for one in alike]
+        known[name] = next(filter(None, digests), "")
+    return known
+
+
+def _of_data(params: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in params.items() if key.startswith("data.")}
 
 
 def trial_arguments(spec: StudySpec, slot: int, own: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -119,6 +120,32 @@ def test_a_loss_that_is_not_a_number_fails_the_trial_with_its_epoch(recipe, tmp_
         training.train(
             job(recipe, tmp_path, "--model.lr", "1e30", "--model.optimizer", "sgd"), Listener()
         )
+
+
+def test_a_trial_on_other_data_than_earlier_ones_is_refused(recipe, tmp_path):
+    first = Listener()
+    short = ("--trainer.max_epochs", "1")
+    training.train(job(recipe, tmp_path / "first", *short), first)
+    same = job(recipe, tmp_path / "same", *short, data={"": first.told["data"]})
+    assert training.train(same, Listener()).state == "complete"
+    with pytest.raises(InputError, match="not those of the study's earlier trials"):
+        training.train(job(recipe, tmp_path / "other", *short, data={"": "0f-0f"}), Listener())
+
+
+def test_the_data_of_a_trial_are_those_of_earlier_ones_that_read_alike(recipe, space):
+    spec = replace(
+        parsed(recipe, space, "--trials", "3"),
+        space={"data.batch_size": {"categorical": [2, 4]}, "model.lr": {"float": [0.1, 0.2]}},
+    )
+    study = optuna.create_study()
+    for batch in (2, 4):
+        study.enqueue_trial({"data.batch_size": batch, "model.lr": 0.1}, {"slot": 0})
+    assert make_job(spec, study.ask()).data == {"": ""}
+    other = study.ask()
+    other.study._storage.set_trial_user_attr(study.trials[0]._trial_id, "data", "aa-bb")
+    assert make_job(spec, other).data == {"": ""}
+    study.enqueue_trial({"data.batch_size": 2, "model.lr": 0.2}, {"slot": 0})
+    assert make_job(spec, study.ask()).data == {"": "aa-bb"}
 
 
 def test_an_objective_that_is_not_logged_is_named_with_those_that_are(recipe, tmp_path):
