@@ -33,7 +33,8 @@ def html(content: text.LeaderboardContent) -> str:
         sections=sections,
         elsewhere=text.ELSEWHERE,
         published_head=text.PUBLISHED_HEAD,
-        published=[text.published_cells(row) for row in content.scored],
+        published=[text.published_cells(row) for row in content.scored if row.ours],
+        unmatched=[text.published_cells(row) for row in content.scored if not row.ours],
     )
 
 

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_seg.options import shell_command
-from lightning_seg.runs.trained_on import other_images
+from lightning_seg.runs.trained_on import resumed_otherwise
 from lightning_seg.tables import count_text
 from lightning_seg.training.checkpointing import BestCheckpoint
 from lightning_seg.training.run_place import run_of
@@ -41,10 +41,10 @@ class TrainingLog(L.Callback):
         self._first, self._begin = trainer.current_epoch, time.monotonic()
         for name, text in _training_facts(trainer, pl_module, self._note):
             _say(trainer, f"{f'{name}:':11}{text}")
-        other = other_images(trainer.datamodule, pl_module.trained_on)
-        for note in (_rate_note(trainer), f"note: {other}" if other else ""):
-            if note:
-                _say(trainer, note)
+        others = resumed_otherwise(trainer.datamodule, pl_module.trained_on)
+        notes = [*(f"note: {text}" for text in others), *_limit_notes(trainer)]
+        for note in filter(None, [_rate_note(trainer), *notes]):
+            _say(trainer, note)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._say_epoch(trainer)
@@ -151,6 +151,15 @@ def _rate_note(trainer: Any) -> str:
                 "its schedule is that of a training of another length."
             )
     return ""
+
+
+def _limit_notes(trainer: Any) -> Iterator[str]:
+    """What must be said where options leave images out, which none of the scores says."""
+    parts = {"limit_train_batches": "trains on", "limit_val_batches": "validates on"}
+    for option, does in parts.items():
+        limit = getattr(trainer, option)
+        if not (isinstance(limit, float) and limit == 1.0):
+            yield f"note: PARTIAL: {option} {limit}: each epoch {does} a part of the images"
 
 
 def _say(trainer: Any, text: str) -> None:

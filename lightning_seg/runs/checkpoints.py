@@ -204,7 +204,7 @@ def check_data_fit(data: Any, checkpoint: dict[str, Any], name: str | Path | Non
         raise InputError(
             f"protocol {data.protocol_name!r} is not the one {name} was trained under: its digest "
             f"was {facts['protocol_digest']} and is now {data.protocol_digest}; "
-            "restore the file, or train again."
+            "restore the file, name another protocol (test-only takes all images), or train again."
         )
 
 

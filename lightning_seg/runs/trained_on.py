@@ -1,7 +1,7 @@
 """What a checkpoint says of the images that it was trained on, and whether a split holds any of
 them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ class TrainedOn:
         images: ``train`` and ``val`` -> digests of their images; None in checkpoints of version
             0.1.
         decoders: the libraries that decoded them.
+        size: side of the network's images, or ``native``; empty where it is not known.
     """
 
     dataset: str
@@ -33,6 +34,7 @@ class TrainedOn:
     names: frozenset[str]
     images: Mapping[str, frozenset[str]] | None
     decoders: str
+    size: int | str = ""
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> "TrainedOn":
@@ -49,6 +51,7 @@ class TrainedOn:
             names=frozenset(facts.get("trained_on", ())),
             images=images and {split: frozenset(each) for split, each in images.items()},
             decoders=facts.get("decoders", ""),
+            size=(data["size"] or "native") if "size" in data else "",
         )
 
     def is_home(self, data: Fingerprint) -> bool:
@@ -149,15 +152,39 @@ def training_facts(data: Any, before: TrainedOn | None = None) -> dict[str, Any]
     }
 
 
-def other_images(data: Any, before: TrainedOn | None) -> str:
-    """The note that must be said where a training goes on with other images; empty where it does not."""
-    if before is None or before.images is None or before.decoders != decoders():
-        return ""
-    now = set(data.fingerprint("train").images.values())
-    new = len(now - before.images["train"])
-    if not new:
-        return ""
-    return (
-        f"the checkpoint was not trained on {new} of {count_text(len(now), 'training image')}, but on "
-        "others; both count as trained on from here"
-    )
+def resumed_otherwise(data: Any, before: TrainedOn | None) -> Iterator[str]:
+    """What must be said where a training goes on with other images, or at another size.
+
+    Args:
+        data: the data module of the training.
+        before: what the checkpoint holds that the training goes on from.
+    """
+    if before is None:
+        return
+    size = data.hparams["size"] or "native"
+    if before.size not in ("", size):
+        yield (
+            f"data.size was {before.size} and is {size} now, so scores before and after cannot be "
+            "compared, nor can the best epoch be told by them"
+        )
+    if before.images is None or before.decoders != decoders():
+        return
+    trained, judged = (set(data.fingerprint(split).images.values()) for split in ("train", "val"))
+    new = len(trained - before.images["train"])
+    if new:
+        yield (
+            f"the checkpoint was not trained on {new} of "
+            f"{count_text(len(trained), 'training image')}, but on others; both count as trained "
+            "on from here"
+        )
+    if judged != before.images["val"]:
+        yield (
+            "the validation images are others than those of before, so scores before and after "
+            "cannot be compared, nor can the best epoch be told by them"
+        )
+    known = len(judged & before.images["train"])
+    if known:
+        yield (
+            f"{known} of {count_text(len(judged), 'validation image')} were trained on before, so "
+            "validation flatters"
+        )

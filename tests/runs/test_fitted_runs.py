@@ -139,14 +139,38 @@ def test_a_resumed_run_removes_the_last_it_came_from_and_says_how_the_rate_goes_
     assert [path.name for path in run.folder.parent.iterdir()] == ["version_0"]
 
 
+def test_a_run_that_goes_on_as_it_was_says_nothing_of_it(fit, capsys):
+    fit("demo", "--trainer.max_epochs", "1")
+    capsys.readouterr()
+    fit("demo", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    printed = capsys.readouterr().out
+    assert not re.search("trained on|validation images|data.size|PARTIAL", printed)
+
+
+def test_validation_images_that_trained_before_are_said(fit, recipe, capsys):
+    first = fit("demo", "--trainer.max_epochs", "1").last.path
+    capsys.readouterr()
+    text = (recipe.parent / "tiny.csv").read_text().replace("# name: tiny", "# name: turned")
+    turned = recipe.parent / "turned.csv"
+    turned.write_text(text.replace("polyp-0000,train", "polyp-0000,val"))
+    options = ["--data.protocol", str(turned), "--trainer.max_epochs", "2"]
+    fit("demo", "--ckpt_path", str(first), *options)
+    assert "1 of 5 validation images were trained on before" in capsys.readouterr().out
+
+
 def test_a_run_that_goes_on_with_other_images_says_so_and_remembers_both(fit, capsys):
     first = fit("demo", "--trainer.max_epochs", "1").last.path
     before = torch.load(first, weights_only=True)["lightning_seg"]["images"]["train"]
     capsys.readouterr()
     # the same ids, drawn anew
     other = ["--data.dataset_options", "{resolution: 20}", "--trainer.max_epochs", "2"]
+    other += ["--data.size", "24", "--trainer.limit_val_batches", "1"]
     run = fit("demo", "--ckpt_path", "last", *other)
-    assert "was not trained on 12 of 12 training images" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "was not trained on 12 of 12 training images" in printed
+    assert "the validation images are others than those of before" in printed
+    assert "data.size was 16 and is 24 now" in printed
+    assert "PARTIAL: limit_val_batches 1: each epoch validates on a part" in printed
     after = torch.load(run.last.path, weights_only=True)["lightning_seg"]["images"]["train"]
     assert set(before) < set(after)
     assert len(after) == 24

@@ -305,7 +305,8 @@ def _epochs(run: ReportedRun) -> str:
         return str(planned or done or "")
     of = f"{done} of {planned}" if planned else str(done)
     status = ending.get("status", "complete")
-    return of if status == "complete" else f"{status} after {of}"
+    words = {"running": "running or killed"}
+    return of if status == "complete" else f"{words.get(status, status)} after {of}"
 
 
 def _options(options: dict[str, Any] | None) -> list[str]:
