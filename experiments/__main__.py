@@ -48,6 +48,8 @@ def main(args: list[str]) -> None:
     elif args == ["demo"]:
         demo()
     elif args and args[0] in HOMES:
+        if "--storage" in str(args):
+            import_module("hpo.storage").hide_password()
         import_module(HOMES[args[0]]).main(args[1:])
     else:
         raise unknown("command of experiments", " ".join(args), ["demo", *HOMES])

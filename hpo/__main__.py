@@ -22,6 +22,8 @@ def main(args: list[str]) -> None:
         return
     if not args or args[0] not in HOMES:
         raise unknown("command of hpo", " ".join(args[:1]), HOMES)
+    if "--storage" in str(args):
+        import_module("hpo.storage").hide_password()
     import_module(HOMES[args[0]]).main(args[1:])
 
 

@@ -17,7 +17,7 @@ import hpo
 from hpo import queue
 from hpo.progress import Progress
 from hpo.slots import WorkerSlot
-from hpo.storage import open_storage
+from hpo.storage import STORAGE_VARIABLE, open_storage
 from hpo.worker import load_spec
 
 RESTARTS = 5  # of a worker that dies, before its place is given up
@@ -59,7 +59,7 @@ class Launcher:
         ended too."""
         study = optuna.load_study(
             study_name=self.name,
-            storage=open_storage(self.storage, stop=lambda: bool(self.stopping)),
+            storage=open_storage(self.storage, stop=lambda: bool(self.stopping), wait=True),
         )
         self._workers = [_Place(slot) for slot in self.places]
         before = {
@@ -103,7 +103,6 @@ class Launcher:
 
     def _start(self, slot: WorkerSlot) -> subprocess.Popen[bytes]:
         job = {
-            "storage": self.storage,
             "study": self.name,
             "number": slot.number,
             "end": self.end,
@@ -112,7 +111,11 @@ class Launcher:
         command = [sys.executable, "-c", "from hpo.worker import start; start()", json.dumps(job)]
         # stdin: a pipe that closes when this process is gone; a session of its own: Ctrl-C is for the launcher
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, start_new_session=True, env=environment(slot)
+            command,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            # a list of processes shows arguments to everybody, and the storage may hold a password
+            env=environment(slot) | {STORAGE_VARIABLE: self.storage},
         )
 
     def _end(self) -> None:

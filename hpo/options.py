@@ -1,6 +1,7 @@
 """The command line of a study: what it says, checked before the first trial, as a `StudySpec`."""
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from optuna.trial import TrialState
 from hpo import recipe
 from hpo.space import inside, read_space
 from hpo.spec import StudySpec
-from hpo.storage import open_storage, shown
+from hpo.storage import STORAGE_VARIABLE, open_storage, shown
 from hpo.trials import COSTS, PRUNERS, SAMPLERS, shared_arguments
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.files.trust import FLAG, check_code
@@ -82,7 +83,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--storage",
-        help="journal file, postgresql://, sqlite:/// or grpc:// (default: a journal beside the runs)",
+        default=os.environ.get(STORAGE_VARIABLE),
+        help=f"${STORAGE_VARIABLE}, or journal file, postgresql://, sqlite:/// or grpc:// (default: a journal beside the runs)",
     )
     add_trust_option(parser)
     parser.add_argument("--study", help="its name (default: from the files' names)")

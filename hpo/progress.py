@@ -40,14 +40,27 @@ class Progress:
         trials = self.study.get_trials(deepcopy=False)
         wanted = spec.wanted(self.only)
         latest = {slot: trial for slot, trial in attempts(trials).items() if slot in wanted}
+        first = self.before is None
         head = self._head(spec, list(latest.values()), workers)
         if self.live:
             self.live.update(_table(head, spec, list(latest.values())).drawn(), refresh=True)
             return
+        if first:
+            self._tell_before(list(latest.values()))
         for trial in sorted(latest.values(), key=lambda t: t.number):
             if trial.state != TrialState.WAITING and self.told.get(trial.number) != trial.state:
                 self.told[trial.number] = trial.state
                 print(f"{describe(trial, spec)}  [{head}]", flush=True)
+
+    def _tell_before(self, trials: list[FrozenTrial]) -> None:
+        """One line for all trials that had ended before, where they are many."""
+        ended = [trial for trial in trials if trial.state.is_finished()]
+        if len(ended) <= ROWS:
+            return
+        self.told |= {trial.number: trial.state for trial in ended}
+        states = Counter(trial.state.name.lower() for trial in ended)
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        print(f"{len(ended)} trials had ended before: {counts}", flush=True)
 
     def _head(self, spec: StudySpec, trials: list[FrozenTrial], workers: int) -> str:
         states = Counter(trial.state.name.lower() for trial in trials)

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from lightning_seg.errors import InputError
 PATIENCE = 600.0  # seconds for which a storage that went away, or a full disk, is waited for
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+STORAGE_VARIABLE = "LIGHTNING_SEG_STORAGE"  # in place of --storage; no list of processes shows it
+_DOWN = "refused|time|starting up|shutting down|closed|unreachable|reset"
 _log = logging.getLogger("hpo")
 
 
@@ -85,7 +88,11 @@ class _Patient:
         return call
 
 
-def _patiently(call: Callable[[], Any], stop: Callable[[], bool]) -> Any:
+def _patiently(
+    call: Callable[[], Any],
+    stop: Callable[[], bool],
+    away: Callable[[Exception], bool] | None = None,
+) -> Any:
     """The result of ``call``, which is repeated while the storage is away; answers such as "no such
     study" are errors at once."""
     end, pause, told = time.monotonic() + PATIENCE, 0.1, False
@@ -93,7 +100,7 @@ def _patiently(call: Callable[[], Any], stop: Callable[[], bool]) -> Any:
         try:
             return call()
         except Exception as error:
-            if not _away(error):
+            if not (away or _away)(error):
                 raise
             if stop() or time.monotonic() > end:
                 raise StorageAwayError(
@@ -121,8 +128,25 @@ def _away(error: Exception) -> bool:
     )
 
 
+def _down(error: Exception) -> bool:
+    """Tell whether a server is down or starts, as against a wrong name, user or password."""
+    return _away(error) and re.search(_DOWN, str(error)) is not None
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def hide_password() -> None:
+    """Start this process anew where its arguments, which every list of processes shows, hold the
+    password of a database: the storage moves to the environment."""
+    args = sys.orig_argv
+    for place, arg in enumerate(args):
+        option, equals, value = arg.partition("=")
+        url = value if equals else "".join(args[place + 1 : place + 2])
+        if option == "--storage" and shown(url) != url.replace("postgresql+psycopg", "postgresql"):
+            kept = [*args[:place], *args[place + (1 if equals else 2) :]]
+            os.execve(sys.executable, kept, os.environ | {STORAGE_VARIABLE: url})
 
 
 def resolve(storage: str | Path | None, runs: Path, study: str) -> str:
@@ -150,12 +174,21 @@ def shown(storage: str) -> str:
 
 
 def open_storage(
-    storage: str, create: bool = False, stop: Callable[[], bool] = lambda: False
+    storage: str,
+    create: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    wait: bool = False,
 ) -> BaseStorage:
-    """The storage of that name; InputError where it cannot be reached. ``create`` makes the folder
-    of a journal."""
+    """The storage of that name; InputError where it cannot be reached.
+
+    Args:
+        create: make the folder of a journal.
+        stop: whether the process is to end, with which its patience does too.
+        wait: a server that is down or starts is waited for, as one that goes away later is.
+    """
     try:
-        return _Patient(_made_once(storage, create), stop)  # type: ignore[return-value]
+        made: Callable[[], BaseStorage] = lambda: _made_once(storage, create)  # noqa: E731
+        return _Patient(_patiently(made, stop, _down) if wait else made(), stop)  # type: ignore[return-value]
     except InputError:
         raise
     except Exception as error:

@@ -18,11 +18,13 @@ from hpo.worker import load_spec
 from lightning_seg.errors import InputError
 from lightning_seg.tables import count_text
 
+MOST_LINES = 20  # of trials that a summary lists
+
 
 def open_study(spec: StudySpec, storage: str, name: str) -> optuna.Study:
     """The study, new or grown by what ``spec`` adds; InputError where there is another one of that
     name."""
-    opened = open_storage(storage, create=True)
+    opened = open_storage(storage, create=True, wait=True)
     old_runs = sorted(Path(spec.runs).glob("trial_*"))
     try:
         study = optuna.create_study(study_name=name, storage=opened, directions=spec.directions)
@@ -120,10 +122,12 @@ def summarize(study: optuna.Study, stopped: bool, late: bool, only: str | None =
         reason = next((reason for reason, holds in reasons.items() if holds), "its workers died")
         text += f" of {len(wanted)}: {reason}; the same command goes on"
     print(f"study {study.study_name!r}: {text}")
-    for trial in trials.values():
-        if trial.state == TrialState.FAIL:
-            folder = trial_folder(spec, trial.user_attrs["slot"])
-            print(f"  {describe(trial, spec)}  (log: {folder / 'log.txt'})")
+    failed = [trial for trial in trials.values() if trial.state == TrialState.FAIL]
+    for trial in failed[:MOST_LINES]:
+        folder = trial_folder(spec, trial.user_attrs["slot"])
+        print(f"  {describe(trial, spec)}  (log: {folder / 'log.txt'})")
+    if failed[MOST_LINES:]:
+        print(f"  and {len(failed) - MOST_LINES} more that failed")
     if not spec.points and counts[TrialState.COMPLETE]:
-        for best in study.best_trials[:20]:
+        for best in study.best_trials[:MOST_LINES]:
             print(f"best: {describe(best, spec)}\n  {best.user_attrs.get('command', '')}")

@@ -1,8 +1,9 @@
 """A worker: takes trials from the queue of a study, one at a time, and runs each in a process of
 its own.
 
-    python -c 'from hpo.worker import start; start()' '{"storage": ..., "study": ..., "number": 0, "end": null, "only": null}'
+    python -c 'from hpo.worker import start; start()' '{"study": ..., "number": 0, "end": null, "only": null}'
 
+$LIGHTNING_SEG_STORAGE says where the study is, unless ``storage`` stands there too.
 ``end``: seconds since 1970 after which no trial is started; ``only``: a glob of points of a sweep.
 
 It ends when the queue is done, on SIGTERM (its trial goes back to the queue), or when its launcher
@@ -27,7 +28,7 @@ from optuna.trial import Trial, TrialState
 
 from hpo import queue
 from hpo.spec import StudySpec
-from hpo.storage import open_storage
+from hpo.storage import STORAGE_VARIABLE, open_storage
 from hpo.trial_messages import TrialJob, TrialResult
 from hpo.trial_process import main as trial_main
 from hpo.trials import judge_memory, make_job, make_pruner, make_sampler, trial_labels
@@ -52,7 +53,7 @@ class Worker:
         self.number, self.end, self.only, self.lifeline = number, end, only, lifeline
         self.stopping, self.launcher = False, queue.identity(os.getppid())
         self.study = optuna.load_study(
-            study_name=study, storage=open_storage(storage, stop=self._is_over)
+            study_name=study, storage=open_storage(storage, stop=self._is_over, wait=True)
         )
         self.spec = load_spec(self.study)
         seed = zlib.crc32(f"{study} {queue.identity()} {number} {len(self.study.trials)}".encode())
@@ -206,7 +207,8 @@ def load_spec(study: optuna.Study) -> StudySpec:
 
 
 def main(args: list[str]) -> None:
-    worker = Worker(**json.loads(args[0]), lifeline=sys.stdin)
+    job = {"storage": os.environ.get(STORAGE_VARIABLE)} | json.loads(args[0])
+    worker = Worker(**job, lifeline=sys.stdin)
 
     def stop(signum: int, frame: Any) -> None:
         worker.stopping = True

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo import queue
 from hpo.spec import StudySpec
-from hpo.storage import open_storage, resolve
+from hpo.storage import STORAGE_VARIABLE, open_storage, resolve
 from hpo.trials import trial_folder
 from hpo.worker import load_spec
 from lightning_seg.cli import run
@@ -102,7 +103,9 @@ def add_outcome_options(parser: argparse.ArgumentParser, place: bool = True) -> 
     if place:
         parser.add_argument("--study", help="its name (default: the only one there is)")
         parser.add_argument(
-            "--storage", help="as `run` was given it (default: the journal in the study's runs)"
+            "--storage",
+            default=os.environ.get(STORAGE_VARIABLE),
+            help="as `run` was given it (default: the journal in the study's runs)",
         )
         parser.add_argument("--runs", default="runs", help="folder of all runs")
         add_trust_option(parser)

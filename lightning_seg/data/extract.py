@@ -4,13 +4,13 @@ nothing."""
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from lightning_seg.errors import InputError
+from lightning_seg.files.leftovers import part_folder
 
 _BROKEN = (
     OSError,
@@ -38,8 +38,8 @@ def extract(
         _extract_zip if zipfile.is_zipfile(archive) or archive.suffix == ".zip" else _extract_tar
     )
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-            content = Path(scratch) / "content"
+        with part_folder(target) as scratch:
+            content = scratch / "content"
             unpack(archive, content)
             inner = [path for path in content.iterdir() if path.name != "__MACOSX"]
             folder = inner[0] if len(inner) == 1 and inner[0].is_dir() else content

@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +23,7 @@ from lightning_seg.export._check import TOLERANCE, FolderDifference, check_folde
 from lightning_seg.export._code import HEADER, flat_sources
 from lightning_seg.export._file_export import export_parser, writable
 from lightning_seg.export.card import CODE_LICENSE, card
+from lightning_seg.files.leftovers import part_folder
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.models import arguments, find
 from lightning_seg.models.frame.normalization import ImageNetwork
@@ -112,15 +112,15 @@ def export_hf(
     network = load_ensemble([file])
     with writable(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-            folder = Path(scratch) / "content"
+        with part_folder(output) as scratch:
+            folder = scratch / "content"
             folder.mkdir()
             write_model(folder, network, given.get("loss"))
             difference = check_folder(folder, network)
             text = card(file, repo_id or str(output), license_id)
             (folder / "README.md").write_text(text, encoding="utf-8")
             if output.is_dir():
-                output.rename(Path(scratch) / "before")  # is removed with the scratch folder
+                output.rename(scratch / "before")  # is removed with the scratch folder
             folder.rename(output)
     return difference
 

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from lightning_seg.export._file_export import (
 from lightning_seg.export._graph import Logits
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms
 from lightning_seg.export.verify import Function, Verified, image_batches, verify_logits
+from lightning_seg.files.leftovers import part_folder
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.runs.naming import named_checkpoint
 
@@ -139,8 +139,8 @@ def _write_program(
     """Write the program and load it again, as a function."""
     run: Any
     if aot:
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=part.parent) as scratch:
-            package = Path(scratch) / "model.pt2"  # inductor takes no other suffix
+        with part_folder(part.with_name("model.pt2")) as scratch:
+            package = scratch / "model.pt2"  # inductor takes no other suffix
             _compile(traced, package)
             run = torch._inductor.aoti_load_package(str(package))
             shutil.move(package, part)

@@ -1,12 +1,12 @@
 """Files that are written whole or not at all."""
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lightning_seg.errors import InputError
+from lightning_seg.files.leftovers import part_name
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def whole(path: Path) -> Iterator[Path]:
     The name is new each time, so that several processes may write one file: the last one stands.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name[:80]}-{secrets.token_hex(4)}.part")
+    part = part_name(path)
     try:
         yield part
         os.replace(part, path)

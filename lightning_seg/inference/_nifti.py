@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from lightning_seg.data.reading.volumes import read_grid, to_canonical
 from lightning_seg.errors import InputError
+from lightning_seg.files.leftovers import part_name
 
 _CHUNK = 1 << 16
 _BEST_RATIO = 1032  # of deflate: a byte packs no more than this many
@@ -178,7 +179,7 @@ class SliceFile:
         or not at all."""
         self._pages.flush()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
+        part = part_name(path)
         try:
             with (
                 part.open("wb") as target,

@@ -7,7 +7,6 @@ made with; probabilities go the way back to the voxels of the file.
 
 import inspect
 import math
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from lightning_seg.data.store.planes import scaled as scaled_plane
 from lightning_seg.data.store.planes import settings as checked_settings
 from lightning_seg.data.store.slices import around, stacked
 from lightning_seg.errors import InputError
+from lightning_seg.files.leftovers import part_folder
 from lightning_seg.inference._nifti import SliceFile, SliceReader, check_room
 from lightning_seg.inference.component_counter import ComponentCounter
 from lightning_seg.inference.ensemble import Trained
@@ -122,8 +122,7 @@ def predict_volume(
     Errors: InputError for a damaged volume. Post-processing, where there is some, takes the masks
         into memory.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".volume-") as scratch:
-        place = Path(scratch)
+    with part_folder(folder / "volume") as place:
         series = series_as_nifti(one.path, place) if one.kind == "dicom" else None
         reader = SliceReader(one.path if series is None else series.file, place)
         view, doubt = _fitting_view(reader, view, one, series)

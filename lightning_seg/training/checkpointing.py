@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_seg.files.leftovers import part_name
 from lightning_seg.runs.checkpoints import COURSE, FIRST, Sitting
 from lightning_seg.training.run_place import run_of
 
@@ -25,7 +26,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.part")
+        part = part_name(target)
         try:
             with part.open("wb") as file:
                 torch.save(checkpoint, file)

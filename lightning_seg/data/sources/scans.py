@@ -6,7 +6,6 @@ one. Samples are slices in the patient's axial plane.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -19,6 +18,7 @@ from lightning_seg.data.store.cache import default_folder
 from lightning_seg.data.store.planes import Scan, settings
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
+from lightning_seg.files.leftovers import part_folder
 
 _HIGHEST = 255  # label
 
@@ -97,6 +97,6 @@ def nifti_of_series(folder: Path) -> Path:
     digest = hashlib.sha256(what.encode()).hexdigest()[:16]
     target = default_folder() / "dicom" / f"{folder.name}-{digest}.nii"
     if not target.exists():
-        with whole(target) as part, tempfile.TemporaryDirectory(dir=part.parent) as scratch:
-            series_as_nifti(folder, Path(scratch)).file.rename(part)
+        with whole(target) as part, part_folder(target) as scratch:
+            series_as_nifti(folder, scratch).file.rename(part)
     return target

@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +30,7 @@ from lightning_seg.data import reading
 from lightning_seg.data.fingerprint import Content, content_of
 from lightning_seg.data.sources.base import Sample, Source
 from lightning_seg.errors import InputError
+from lightning_seg.files.leftovers import part_folder
 
 Kept = TypeVar("Kept")
 MEMORY_SHARE = 0.25  # of the memory that is available, for all processes of a run together
@@ -374,8 +374,8 @@ def lock(parent: Path, what: str) -> Iterator[bool]:
 
 def _build_folder(folder: Path, build: Callable[[Path], None]) -> None:
     """Write a folder that appears complete or not at all."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        content = Path(scratch) / "content"
+    with part_folder(folder) as scratch:
+        content = scratch / "content"
         content.mkdir()
         build(content)
         try:
