@@ -19,7 +19,7 @@ from typing import Any
 
 from experiments import record
 from experiments.facts import RECIPES, slug
-from experiments.fits import PASSES, RATE, training_macs
+from experiments.fits import PASSES, RATE, side_of, training_macs
 from hpo.recipe import dry_run
 from hpo.space import flags
 from lightning_seg.data import SegmentationDataModule
@@ -213,7 +213,7 @@ def _macs(config: dict[str, Any]) -> float:
         images = len(source.ids("train"))
     except InputError:
         return 0.0
-    _, macs = count(model["architecture"], data["size"] or 568, **options)
+    _, macs = count(model["architecture"], side_of(config), **options)
     return training_macs({"data": data, "trainer": config["trainer"]}, images, macs)
 
 

@@ -87,7 +87,8 @@ def recipe_with(recipe: str, changes: dict[str, Any]) -> dict[str, Any]:
 def side_of(config: dict[str, Any]) -> int:
     """The side of the images that a recipe trains on, in pixels."""
     native = 568  # only the recipes of DRIVE keep the size of the images
-    return config["data"]["size"] or native
+    data = config["data"]
+    return data.get("crop") or data.get("size", 256) or native
 
 
 def training_macs(config: dict[str, Any], images: int, macs: int) -> float:

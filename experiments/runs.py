@@ -264,6 +264,8 @@ def training_settings(config: dict[str, Any]) -> dict[str, Any]:
     }
     monitor = {"monitor": "val/dice", "mode": "max"} | (config.get("checkpoint") or {})
     found |= {f"checkpoint.{name}": monitor[name] for name in ("monitor", "mode")}
+    if config.get("classes") == "exclusive":
+        found["classes"] = "exclusive"
     found["data.protocol"] = _protocol(config["data"])
     if found.get("trainer.precision") == "32-true":  # Lightning's default
         del found["trainer.precision"]
@@ -338,11 +340,12 @@ def _cost(config: dict[str, Any], summary: Summary) -> tuple[int, float | None]:
         "encoder": model["encoder"],
         "encoder_options": model["encoder_options"],
     }
-    side = size if isinstance(size, int) else 256
+    side = size if isinstance(size, int) else config["data"].get("crop") or 256
+    channels_out = len(summary.scores) + int(config.get("classes") == "exclusive")
     parameters, macs = _count(
         model["architecture"],
         side,
-        json.dumps(options | {"num_classes": len(summary.scores), "in_channels": channels}),
+        json.dumps(options | {"num_classes": channels_out, "in_channels": channels}),
     )
     return parameters, round(macs / 1e9, 4) if isinstance(size, int) else None
 

@@ -183,7 +183,7 @@ def _cost(run: cli.CLI, name: str) -> float:
     gmacs: 10^9 multiply-adds. latency: milliseconds, the median of 23.
     """
     net = run.model.net.eval()
-    size = run.datamodule.hparams["size"] or 256
+    size = run.datamodule.hparams["size"] or run.datamodule.hparams["crop"] or 256
     sides = size if isinstance(size, list | tuple) else (size, size)
     image = torch.rand(1, run.datamodule.in_channels, *sides)
     image = image.to(next(net.parameters()).device).contiguous(memory_format=torch.channels_last)

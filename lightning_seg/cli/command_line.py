@@ -33,6 +33,7 @@ from lightning_seg.cli.arguments import LINKED, Given, Parser, base_config, peek
 from lightning_seg.cli.checks import check_best, check_length, check_sealed, check_settings
 from lightning_seg.cli.scoring_options import add_scoring_options, ensemble_of, scoring_of
 from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data.datamodule import check_crop_size
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
 from lightning_seg.files.documents import read_yaml
@@ -175,6 +176,10 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         for key, value in list(config.items()):
             config[key] = home_expanded(value)
+        if config.data.crop is not None:
+            check_crop_size(config.data.size, config.data.crop)
+            # the run's records say no size that is not used
+            config.data.size = None
         torch.set_float32_matmul_precision("high")
         check_best(config.checkpoint)
         if self.subcommand == "fit":
@@ -195,7 +200,7 @@ class CLI(LightningCLI):
         trainer = config.trainer
         if trainer.deterministic is not None:
             return
-        fixed = config.data.size is not None
+        fixed = config.data.size is not None or config.data.crop is not None
         found = automatic_determinism(self.subcommand, trainer.accelerator, fixed)
         trainer.deterministic = found.deterministic
         if trainer.benchmark is None:

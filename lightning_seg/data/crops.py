@@ -48,7 +48,12 @@ class Crops:
                 "1, such as 0.5."
             )
 
-    def draw(self, store: WindowStore, place: int, random: np.random.Generator) -> Corner:
+    def draw(
+        self,
+        store: WindowStore,
+        place: int,
+        random: np.random.Generator,
+    ) -> Corner:
         """The corner of a random crop of a picture."""
         held, point = random.random() < self.foreground, None
         present = np.flatnonzero(store.present(place))
@@ -56,19 +61,24 @@ class Crops:
             points = store.foreground[place, random.choice(present)]
             point = points[random.integers(len(points))]
         sides = store.pictures[place].shape
-        row, column = (
-            _start(sides[axis], self.side, None if point is None else int(point[axis]), random)
-            for axis in (0, 1)
-        )
-        return row, column
+        held_row, held_column = (None, None) if point is None else point.tolist()
+        row = _start(sides[0], self.side, held_row, random)
+        return row, _start(sides[1], self.side, held_column, random)
 
 
-def _start(length: int, side: int, held: int | None, random: np.random.Generator) -> int:
+def _start(
+    length: int,
+    side: int,
+    held: int | None,
+    random: np.random.Generator,
+) -> int:
     """Where a crop begins along an axis; ``held``: a pixel that lies in it."""
     if length <= side:
         return -centred(length, side)
-    low, high = (0, length - side) if held is None else (held - side + 1, held)
-    return int(random.integers(max(low, 0), min(high, length - side) + 1))
+    low, high = 0, length - side
+    if held is not None:
+        low, high = max(low, held - side + 1), min(high, held)
+    return int(random.integers(low, high + 1))
 
 
 class _PictureData(SegmentationDataset):
@@ -76,16 +86,20 @@ class _PictureData(SegmentationDataset):
 
     store: WindowStore
 
-    def _open(self, cache: Cache | None, size: tuple[int, int] | None) -> WindowStore:
+    def _open(
+        self,
+        cache: Cache | None,
+        size: tuple[int, int] | None,
+    ) -> WindowStore:
         return window_store(self._source, self._unique, cache)
 
     def absent(self, classes: Sequence[str]) -> list[str]:
-        present = np.any([self.store.present(place) for place in range(len(self.store))], axis=0)
+        present = self.store.foreground[:, :, 0, 0].max(0) >= 0
         return [name for name, found in zip(classes, present, strict=True) if not found]
 
     def has_foreground(self) -> np.ndarray:
-        shown = [bool(self.store.present(place).any()) for place in range(len(self.store))]
-        return np.array(shown)[self._places]
+        shown = self.store.foreground[:, :, 0, 0].max(1) >= 0
+        return np.asarray(shown[self._places])
 
     def overlapping(self) -> str:
         place = next((k for k, found in enumerate(self.store.overlaps) if found), None)
@@ -120,21 +134,28 @@ class CropDataset(_PictureData):
 
     def _stored(self, epoch: int, copy: int, index: int) -> Sample:
         place, name = self._places[index], self._names[index]
-        numbers = [self.seed, _STREAM, epoch if self.online else 0, copy, zlib.crc32(name.encode())]
-        corner = self.crops.draw(self.store, place, np.random.default_rng(numbers))
-        return self.store.pictures[place].window(corner, self.crops.side, self._has_small)
+        numbers = [self.seed, _STREAM, epoch if self.online else 0, copy]
+        random = np.random.default_rng([*numbers, zlib.crc32(name.encode())])
+        corner = self.crops.draw(self.store, place, random)
+        picture = self.store.pictures[place]
+        return picture.window(corner, self.crops.side, self._has_small)
 
 
 class WholeDataset(_PictureData):
     """Pictures for a sliding window: an item holds a `Picture`, of which nothing is read yet."""
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(
+        self,
+        key: int | tuple[int, int],
+    ) -> dict[str, Any]:
         index = key[1] if isinstance(key, tuple) else key
         picture = self.store.pictures[self._places[index]]
         return {"picture": picture, "index": index, "id": self.ids[index]}
 
 
-def collate_pictures(items: list[dict[str, Any]]) -> dict[str, Any]:
+def collate_pictures(
+    items: list[dict[str, Any]],
+) -> dict[str, Any]:
     """The batch of whole pictures, which may differ in size: ``picture`` is a list of `Picture`."""
     return {
         "picture": [item["picture"] for item in items],
@@ -144,7 +165,10 @@ def collate_pictures(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def windows_batch(
-    picture: Picture, corners: Sequence[Corner], side: int, device: torch.device | str = "cpu"
+    picture: Picture,
+    corners: Sequence[Corner],
+    side: int,
+    device: torch.device | str = "cpu",
 ) -> dict[str, torch.Tensor]:
     """The windows of a picture as a batch: image, mask and, where pixels are ignored, region."""
     small = min(picture.shape) < side

@@ -102,7 +102,7 @@ class SegmentationDataModule(LightningDataModule):
         self.crops: Crops | None = None
         if crop is not None:
             self.crops = Crops(crop, crop_foreground, crop_overlap)
-            _check_crop_size(size, crop)
+            check_crop_size(size, crop)
             size = None
         # a Path in a checkpoint could not be loaded again
         root = None if root is None else str(root)
@@ -445,8 +445,8 @@ def _known_options(
     return options
 
 
-def _check_crop_size(size: int | None, crop: int) -> None:
-    """Crops are of pictures as they are; InputError where a size was given besides."""
+def check_crop_size(size: int | None, crop: int) -> None:
+    """InputError where a size was given besides crops, which are of pictures as they are."""
     default = inspect.signature(SegmentationDataModule).parameters["size"].default
     if size not in (None, default):
         raise InputError(

@@ -57,7 +57,11 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.store: Any = self._open(cache, size)
         self.augmentation, self.copies, self.online = augmentation, copies, online
 
-    def _open(self, cache: Cache | None, size: tuple[int, int] | None) -> Any:
+    def _open(
+        self,
+        cache: Cache | None,
+        size: tuple[int, int] | None,
+    ) -> Any:
         """The store of the samples, each once."""
         return store(self._source, self._unique, size, cache)
 
@@ -155,7 +159,9 @@ def _tensor(array: np.ndarray, stored: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.atleast_3d(array)).permute(2, 0, 1)
 
 
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+def collate(
+    items: list[dict[str, Any]],
+) -> dict[str, Any]:
     """The batch of items, as torch's own; images stay channels last, as networks want them, so no
     pixel moves twice."""
     batch = default_collate([item | {"image": item["image"].permute(1, 2, 0)} for item in items])

@@ -27,7 +27,11 @@ def sampling_weights(kind: str, data: SegmentationDataset, source: Any) -> np.nd
     return np.tile(weights, data.copies)
 
 
-def _strata(kind: str, data: SegmentationDataset, source: Any) -> Sequence[Any]:
+def _strata(
+    kind: str,
+    data: SegmentationDataset,
+    source: Any,
+) -> Sequence[Any]:
     if kind == "foreground":
         return data.has_foreground().tolist()
     if kind == "groups":

@@ -29,7 +29,11 @@ class Band(NamedTuple):
 
 
 def sliding_bands(
-    shape: tuple[int, int], side: int, overlap: float, batch: int, predict: Predict
+    shape: tuple[int, int],
+    side: int,
+    overlap: float,
+    batch: int,
+    predict: Predict,
 ) -> Iterator[Band]:
     """The map of a picture (H, W) in bands, each as soon as no further window touches it.
 
@@ -43,6 +47,7 @@ def sliding_bands(
     above, before = centred(height, side), centred(width, side)
     rows = window_starts(max(height, side), side, overlap)
     columns = window_starts(max(width, side), side, overlap)
+    next_rows = [*rows[1:], rows[-1] + side]
     total = weights = weight = torch.empty(0)
     last = rows[0]
     for place, row in enumerate(rows):
@@ -54,16 +59,18 @@ def sliding_bands(
                 total = found.new_zeros(found.shape[1], side, max(width, side))
                 weights = torch.zeros_like(total[0])
             elif row > last:
-                total, weights = _moved(total, row - last), _moved(weights, row - last)
+                total = _moved(total, row - last)
+                weights = _moved(weights, row - last)
             last = row
             for column, one in zip(columns[start : start + batch], found, strict=True):
                 total[:, :, column : column + side] += one * weight
                 weights[:, column : column + side] += weight
-        end = rows[place + 1] if place + 1 < len(rows) else row + side
+        end = next_rows[place]
         first, stop = max(row, above), min(end, above + height)
         if first < stop:
             kept = slice(first - row, stop - row), slice(before, before + width)
-            yield Band(first - above, total[(slice(None), *kept)] / weights[kept])
+            values = total[(slice(None), *kept)] / weights[kept]
+            yield Band(first - above, values)
 
 
 def _moved(rows: Tensor, by: int) -> Tensor:
@@ -73,7 +80,11 @@ def _moved(rows: Tensor, by: int) -> Tensor:
 
 
 def sliding_map(
-    shape: tuple[int, int], side: int, overlap: float, batch: int, predict: Predict
+    shape: tuple[int, int],
+    side: int,
+    overlap: float,
+    batch: int,
+    predict: Predict,
 ) -> Tensor:
     """All bands together, (K, H, W); arguments as for `sliding_bands`."""
     return torch.cat(
@@ -81,7 +92,11 @@ def sliding_map(
     )
 
 
-def window_starts(length: int, side: int, overlap: float) -> list[int]:
+def window_starts(
+    length: int,
+    side: int,
+    overlap: float,
+) -> list[int]:
     """Where windows begin along an axis of ``length`` pixels, the last one at its end."""
     step = max(int(side * (1 - overlap)), 1)
     count = max(-(-(length - side) // step), 0) + 1
@@ -100,11 +115,18 @@ def gaussian_weight(side: int) -> Tensor:
     return torch.outer(bell, bell).clamp_min(_LEAST)
 
 
-def cut_window(array: np.ndarray, corner: Corner, side: int) -> np.ndarray:
+def cut_window(
+    array: np.ndarray,
+    corner: Corner,
+    side: int,
+) -> np.ndarray:
     """A square (side, side, ...) of an array (H, W, ...), whose edge pixels repeat outside it."""
     height, width = array.shape[:2]
-    (top, left), (bottom, right) = corner, (corner[0] + side, corner[1] + side)
-    inside = array[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+    top, left = corner
+    bottom, right = top + side, left + side
+    rows = slice(max(top, 0), min(bottom, height))
+    columns = slice(max(left, 0), min(right, width))
+    inside = array[rows, columns]
     outside = [
         (max(-top, 0), max(bottom - height, 0)),
         (max(-left, 0), max(right - width, 0)),
@@ -115,7 +137,12 @@ def cut_window(array: np.ndarray, corner: Corner, side: int) -> np.ndarray:
     return np.pad(inside, outside, mode="edge")
 
 
-def cut_sample(sample: Sample, corner: Corner, side: int, with_region: bool = False) -> Sample:
+def cut_sample(
+    sample: Sample,
+    corner: Corner,
+    side: int,
+    with_region: bool = False,
+) -> Sample:
     """A square of a sample; what lies outside the picture is ignored.
 
     Args:

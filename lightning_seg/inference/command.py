@@ -26,6 +26,7 @@ from lightning_seg.inference.device_work import (
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.images import PICTURE_COLUMNS, FinishedInput, image_results
 from lightning_seg.inference.inputs import FoundInputs, Input, find_inputs
+from lightning_seg.inference.label_maps import label_file, write_label_names
 from lightning_seg.inference.options import SETTINGS
 from lightning_seg.inference.output_names import mask_files, printable, safe_path
 from lightning_seg.inference.pictures import EXAMPLES
@@ -63,6 +64,8 @@ class _Job:
         self.folder, self.is_shared = output.path, len(places) > 1
         several = DeviceProcesses(given, checkpoints, here, places)
         self._crew = several if self.is_shared else here
+        if self.rule.exclusive:
+            write_label_names(output.path, self.rule.classes)
 
     def table(self, name: str, columns: Sequence[str]) -> ResultTable:
         """A table of the results."""
@@ -205,7 +208,7 @@ def _predict_images(inputs: list[Input], job: _Job) -> Failures:
     if not inputs:
         return []
     table = job.table("predictions.csv", PICTURE_COLUMNS)
-    made = image_results(job.folder, inputs, job.rule.classes, job.options)
+    made = image_results(job.folder, inputs, job.rule, job.options)
     finished = job.output.finished(inputs, made, table)
     left = [one for one in inputs if one.file not in finished]
     if finished:
@@ -232,7 +235,8 @@ def _predict_volumes(inputs: list[Input], job: _Job) -> Failures:
     made: dict[str, Sequence[Path]] = {}
     for one in inputs:
         masks = mask_files(job.folder, one.name, job.rule.classes, ".nii.gz")
-        made[one.file] = list(masks.values())
+        labels = [label_file(job.folder, one.name, ".nii.gz")] if job.rule.exclusive else []
+        made[one.file] = [*masks.values(), *labels]
     finished = job.output.finished(inputs, made, table)
     for file in sorted(finished):
         _warn(job.output.notes[file])

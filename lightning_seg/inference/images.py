@@ -11,6 +11,7 @@ import torch
 
 from lightning_seg.errors import InputError
 from lightning_seg.inference.inputs import Input
+from lightning_seg.inference.label_maps import label_file
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.output_names import mask_files
@@ -142,6 +143,8 @@ def write_prediction(
         if options.probabilities:
             levels = np.rint(probability * 65535).astype(np.uint16)
             write_png(folder / "probabilities" / file.relative_to(folder / "masks"), levels)
+    if prediction.exclusive:
+        write_png(label_file(folder, name), prediction.labels)
     if item.picture is not None:
         at_network = prediction.mask.shape[1:] != item.size
         picture = item.seen if at_network else item.picture
@@ -156,13 +159,14 @@ def _channels_first(picture: np.ndarray) -> torch.Tensor:
 def image_results(
     folder: Path,
     inputs: Iterable[Input],
-    classes: Sequence[str],
+    rule: MaskRule,
     options: PredictOptions,
 ) -> dict[str, Sequence[Path]]:
     """file -> where all its results lie."""
     found: dict[str, Sequence[Path]] = {}
     for one in inputs:
-        masks = list(mask_files(folder, one.name, classes).values())
+        masks = list(mask_files(folder, one.name, rule.classes).values())
         more = [folder / "overlays" / f"{one.name}.jpg"] if options.overlays else []
-        found[one.file] = masks + more
+        labels = [label_file(folder, one.name)] if rule.exclusive else []
+        found[one.file] = masks + labels + more
     return found

@@ -61,7 +61,7 @@ class MaskRule:
         another."""
         if self.native:
             probability = resized(probability, size)
-        return Prediction(self.masks(probability), probability, self.classes)
+        return Prediction(self.masks(probability), probability, self.classes, self.exclusive)
 
     def above(self, probability: Any) -> Any:
         """The masks before post-processing: bool, of an array or tensor (K, ...)."""
@@ -70,11 +70,12 @@ class MaskRule:
     def masks(self, probability: NDArray[np.float32]) -> Mask:
         """Probabilities (K, H, W) of a picture, or (K, D, H, W) of a volume -> its masks, bool of
         the same shape."""
-        before = self.above(probability)
-        after = self.steps(before)
-        if self.exclusive and self.steps:
-            return _parted(after, before, probability)
-        return after
+        return self.finished(self.above(probability))
+
+    def finished(self, masks: Mask) -> Mask:
+        """Masks as they were cut, (K, H, W) or (K, D, H, W), after post-processing."""
+        after = self.steps(masks)
+        return _parted(after, masks) if self.exclusive and self.steps else after
 
     def refined(
         self,
@@ -96,17 +97,19 @@ class MaskRule:
         return np.where(masks, inside, np.minimum(probability, limit))
 
 
-def _parted(after: Mask, before: Mask, probability: NDArray[np.float32]) -> Mask:
-    """Masks (K, ...) without overlaps: a pixel stays what it was, or is the likeliest of several.
+def _parted(after: Mask, before: Mask) -> Mask:
+    """Masks (K, ...) without overlaps: a pixel stays what it was, or is of the first of several.
 
     Args:
         after: may overlap, as where a hole was filled that holds another class.
         before: do not.
     """
     kept = after & before
-    claimed = np.where(after, probability, -1.0).argmax(0)
-    new = after & (claimed == np.arange(len(after)).reshape(-1, *[1] * (after.ndim - 1)))
-    return np.where(kept.any(0), kept, new)
+    taken, found = kept.any(0), kept.copy()
+    for into, mask in zip(found, after, strict=True):
+        into |= mask & ~taken
+        taken |= into
+    return found
 
 
 def resized(

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.errors import InputError
+from lightning_seg.inference.label_maps import label_map
 from lightning_seg.inference.postprocess import components
 
 
@@ -17,11 +19,26 @@ class Prediction:
         mask: (K, H, W) bool, at the size of the image.
         probability: (K, H, W) float32 in [0, 1].
         classes: the names of the K channels.
+        exclusive: whether each pixel is of one class at most.
     """
 
     mask: NDArray[np.bool_]
     probability: NDArray[np.float32]
     classes: tuple[str, ...]
+    exclusive: bool = False
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """(H, W) the number of the class of each pixel, from 1; 0 where there is none.
+
+        InputError where the classes are not exclusive, as their masks may overlap.
+        """
+        if not self.exclusive:
+            raise InputError(
+                "the classes of this network are not exclusive: their masks may overlap, and no "
+                "label map holds them; use mask."
+            )
+        return label_map(self.mask)
 
     def __repr__(self) -> str:
         """``Prediction of 480 x 640 pixels: polyp 3.1 % in 1 part, confidence 0.93``."""

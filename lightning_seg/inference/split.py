@@ -193,7 +193,7 @@ def _cut(
     whole: Iterable[tuple[tuple[Loaded, Probability], Probability]], rule: MaskRule
 ) -> Iterator[tuple[Loaded, Prediction]]:
     for (item, plain), refined in whole:
-        yield item, Prediction(rule.above(refined), plain, rule.classes)
+        yield item, Prediction(rule.above(refined), plain, rule.classes, rule.exclusive)
 
 
 def _sheet_cell(item: Loaded, prediction: Prediction, synthetic: bool) -> SheetCell:

@@ -30,11 +30,11 @@ from lightning_seg.inference._nifti import SliceFile, SliceReader, check_room
 from lightning_seg.inference.component_counter import ComponentCounter
 from lightning_seg.inference.ensemble import Trained
 from lightning_seg.inference.inputs import Input
+from lightning_seg.inference.label_maps import label_file, label_map
 from lightning_seg.inference.mask_rule import MaskRule, resized
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.output_names import mask_files
 from lightning_seg.inference.pipeline import loaded, must_succeed, predicted
-from lightning_seg.inference.postprocess import Postprocess
 from lightning_seg.inference.prefetch import in_background
 from lightning_seg.inference.results import Row
 from lightning_seg.inference.workers import Workers
@@ -128,6 +128,7 @@ def predict_volume(
         view, doubt = _fitting_view(reader, view, one, series)
         doubts = [reader.grid.doubt if series is None else series.doubt, doubt]
         bytes_a_voxel = len(rule.classes) * (5 if options.probabilities else 1)
+        bytes_a_voxel += int(rule.exclusive)
         check_room(place, math.prod(reader.grid.shape) * bytes_a_voxel, one.path)
         masks, maps = _slice_files(reader, place, rule, options)
         trust = [_Trust() for _ in rule.classes]
@@ -140,7 +141,7 @@ def predict_volume(
                 if maps:
                     maps[k][index] = found.probability[k]
             tick()
-        _postprocess(masks, rule.steps)
+        _postprocess(masks, rule)
         found_in = zip(rule.classes, masks, trust, strict=True)
         rows = [_volume_row(one, reader, *of_class) for of_class in found_in]
         targets = mask_files(folder, one.name, rule.classes, ".nii.gz")
@@ -148,6 +149,8 @@ def predict_volume(
             if maps:
                 maps[k].save(folder / "probabilities" / target.relative_to(folder / "masks"))
             masks[k].save(target)
+        if rule.exclusive:
+            _label_volume(masks, reader, place).save(label_file(folder, one.name, ".nii.gz"))
     return VolumeResult(rows, "; ".join(filter(None, doubts)))
 
 
@@ -180,11 +183,19 @@ def _slice_files(
     return masks, [SliceFile(place / f"map{k}", reader, np.float32) for k in kept]
 
 
-def _postprocess(masks: Sequence[SliceFile], steps: Postprocess) -> None:
+def _label_volume(masks: Sequence[SliceFile], reader: SliceReader, place: Path) -> SliceFile:
+    """One file with the number of the class of each voxel, of masks that do not overlap."""
+    labels = SliceFile(place / "labels", reader, np.uint8)
+    for index, planes in enumerate(zip(*masks, strict=True)):
+        labels[index] = label_map(np.stack(planes) > 0)
+    return labels
+
+
+def _postprocess(masks: Sequence[SliceFile], rule: MaskRule) -> None:
     """All classes together, in three dimensions."""
-    if steps:
+    if rule.steps:
         before = np.stack([np.asarray(file) > 0 for file in masks])
-        for file, mask in zip(masks, steps(before), strict=True):
+        for file, mask in zip(masks, rule.finished(before), strict=True):
             for index, plane in enumerate(mask):
                 file[index] = plane
 

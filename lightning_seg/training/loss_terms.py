@@ -63,7 +63,8 @@ def bce(
 
 def _by_channel(values: float | Sequence[float], like: Tensor) -> Tensor:
     """One number, or one for each class, as (K or 1, 1, 1)."""
-    return torch.as_tensor(values, dtype=like.dtype, device=like.device).reshape(-1, 1, 1)
+    tensor = torch.as_tensor(values, dtype=like.dtype, device=like.device)
+    return tensor.reshape(-1, 1, 1)
 
 
 def dice(
@@ -134,7 +135,10 @@ def focal(
 
 
 def mcc(
-    logits: Tensor, mask: Tensor, counted: Tensor | None = None, smooth: float = 1e-3
+    logits: Tensor,
+    mask: Tensor,
+    counted: Tensor | None = None,
+    smooth: float = 1e-3,
 ) -> Tensor:
     """``1 - MCC`` from soft counts of the whole batch. SA-UNetv2; Abhishek and Hamarneh 2021.
 
@@ -161,7 +165,11 @@ def _root(values: Tensor) -> Tensor:
     return values.clamp_min(_TINY).sqrt()
 
 
-def lovasz(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
+def lovasz(
+    logits: Tensor,
+    mask: Tensor,
+    counted: Tensor | None = None,
+) -> Tensor:
     """The Lovasz hinge, the convex surrogate of the Jaccard index, per image and class.
 
     Berman et al. 2018.
@@ -193,7 +201,7 @@ def cross_entropy(
     For exclusive classes alone: logits and mask (B, 1 + K, H, W) begin with the background.
     """
     truth = mask.argmax(1)
-    weight = logits.new_tensor([1.0] * logits.shape[1] if class_weights is None else class_weights)
+    weight = logits.new_tensor(class_weights or [1.0] * logits.shape[1])
     if counted is not None:
         truth = truth.masked_fill(counted[:, 0] == 0, _IGNORED)
     total = F.cross_entropy(

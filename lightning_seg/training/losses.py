@@ -61,7 +61,12 @@ class WeightedTerm:
     options: Mapping[str, Any]
     background: bool = False
 
-    def __call__(self, logits: Tensor, mask: Tensor, counted: Tensor | None) -> Tensor:
+    def __call__(
+        self,
+        logits: Tensor,
+        mask: Tensor,
+        counted: Tensor | None,
+    ) -> Tensor:
         term = TERMS.get(self.name) or SOFTMAX_TERMS[self.name]
         return self.weight * term(logits, mask, counted, **self.options)
 
@@ -96,7 +101,11 @@ class WeightedLoss(nn.Module):
     def _known(self) -> dict[str, Term]:
         return TERMS | (SOFTMAX_TERMS if self.exclusive else {})
 
-    def _term(self, name: str, value: float | dict[str, Any]) -> WeightedTerm:
+    def _term(
+        self,
+        name: str,
+        value: float | dict[str, Any],
+    ) -> WeightedTerm:
         if name in SOFTMAX_TERMS and not self.exclusive:
             raise InputError(
                 f"the loss {name!r} is for exclusive classes; set classes: exclusive, or take bce."
@@ -121,7 +130,13 @@ class WeightedLoss(nn.Module):
         checked = {key: self._checked(name, key, options[key], names) for key in options}
         return WeightedTerm(name, float(weight), checked, bool(background))
 
-    def _checked(self, name: str, option: str, value: Any, names: Sequence[str]) -> Any:
+    def _checked(
+        self,
+        name: str,
+        option: str,
+        value: Any,
+        names: Sequence[str],
+    ) -> Any:
         """A legal value of an option; one for each class as a list in their order."""
         if option in _BY_CLASS and isinstance(value, list | dict):
             return self._by_class(name, option, value, names)
@@ -140,7 +155,10 @@ class WeightedLoss(nn.Module):
 
     @staticmethod
     def _by_class(
-        name: str, option: str, given: list[Any] | dict[str, Any], names: Sequence[str]
+        name: str,
+        option: str,
+        given: list[Any] | dict[str, Any],
+        names: Sequence[str],
     ) -> list[float]:
         values: list[Any] = list(given)
         if isinstance(given, dict):
@@ -156,7 +174,12 @@ class WeightedLoss(nn.Module):
             )
         return [float(each) for each in values]
 
-    def forward(self, logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        logits: Tensor,
+        mask: Tensor,
+        counted: Tensor | None = None,
+    ) -> Tensor:
         """The loss of logits (B, K, H, W), of exclusive classes (B, 1 + K, H, W).
 
         Args:
@@ -169,7 +192,12 @@ class WeightedLoss(nn.Module):
             return self._of_softmax(logits, mask, counted)
         return torch.stack([term(logits, mask, counted) for term in self.terms]).sum()
 
-    def _of_softmax(self, logits: Tensor, mask: Tensor, counted: Tensor | None) -> Tensor:
+    def _of_softmax(
+        self,
+        logits: Tensor,
+        mask: Tensor,
+        counted: Tensor | None,
+    ) -> Tensor:
         rest = (1 - mask.sum(1, keepdim=True)).clamp_min(0)
         whole, each = torch.cat([rest, mask], 1), against_rest(logits)
         found = []

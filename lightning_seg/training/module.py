@@ -196,7 +196,11 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         seed = f"{os.environ.get('PL_GLOBAL_SEED', 0)} {self.current_epoch} {self.global_rank}"
         torch.manual_seed(zlib.crc32(seed.encode()))
 
-    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+    def training_step(
+        self,
+        batch: dict[str, Any],
+        batch_index: int,
+    ) -> Tensor:
         try:
             output = self(batch["image"])
         except ValueError as error:
@@ -210,7 +214,12 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         self.scorer.add_training(self.masks_of(output.logits), batch, loss)
         return loss
 
-    def _loss(self, output: Output, batch: dict[str, Any], stage: str) -> Tensor:
+    def _loss(
+        self,
+        output: Output,
+        batch: dict[str, Any],
+        stage: str,
+    ) -> Tensor:
         mask, region = batch["mask"], batch.get("region")
         counted = None if region is None else region > 0
         loss = self.loss.supervised([output.logits, *output.deep], mask, counted)
@@ -244,17 +253,33 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         """How many images of a split this process scores."""
         return len(self._data.ids(split)) // self.trainer.world_size
 
-    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+    def validation_step(
+        self,
+        batch: dict[str, Any],
+        batch_index: int,
+    ) -> None:
         self._score(batch, "val")
 
-    def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
+    def test_step(
+        self,
+        batch: dict[str, Any],
+        batch_index: int,
+    ) -> None:
         self._score(batch, "test")
 
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+    def predict_step(
+        self,
+        batch: dict[str, Any],
+        batch_index: int,
+    ) -> Tensor:
         """Probabilities (B, K, H, W), float32."""
         return self.probabilities(batch["image"])
 
-    def _score(self, batch: dict[str, Any], stage: str) -> None:
+    def _score(
+        self,
+        batch: dict[str, Any],
+        stage: str,
+    ) -> None:
         fitting = self.trainer.state.fn == "fit"
         with self.execution.as_tested(self.device) if fitting else nullcontext():
             if "picture" in batch:
@@ -267,7 +292,11 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
                 probability = self._predictor(batch["image"])
             self.scorer.add(stage, probability, batch, loss, self._data.source)
 
-    def _score_pictures(self, batch: dict[str, Any], stage: str) -> None:
+    def _score_pictures(
+        self,
+        batch: dict[str, Any],
+        stage: str,
+    ) -> None:
         """Score whole pictures by a sliding window; in `fit` band by band, in little memory."""
         crops, source = self._data.crops, self._data.source
         for place, picture in enumerate(batch["picture"]):
@@ -370,7 +399,10 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         return module.eval()
 
 
-def _as_batch(sample: Sample, device: torch.device) -> dict[str, Any]:
+def _as_batch(
+    sample: Sample,
+    device: torch.device,
+) -> dict[str, Any]:
     """The masks of a sample, and its region where it has one, as those of a batch."""
     mask = torch.from_numpy(sample.mask).permute(2, 0, 1)[None]
     found = {"mask": mask.to(device)}

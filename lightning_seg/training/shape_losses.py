@@ -3,6 +3,8 @@
 Arguments as for `training.loss_terms`.
 """
 
+from importlib import import_module
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,8 +32,10 @@ def cldice_loss(
     predicted = soft_skeleton(probability, kept, iterations) * kept
     true = soft_skeleton(mask, kept, iterations) * kept
     axes = (0, 2, 3)
-    precision = ((predicted * mask).sum(axes) + smooth) / (predicted.sum(axes) + smooth)
-    sensitivity = ((true * probability).sum(axes) + smooth) / (true.sum(axes) + smooth)
+    found = (predicted * mask).sum(axes) + smooth
+    precision = found / (predicted.sum(axes) + smooth)
+    met = (true * probability).sum(axes) + smooth
+    sensitivity = met / (true.sum(axes) + smooth)
     mean = 2 * precision * sensitivity / (precision + sensitivity).clamp_min(_TINY)
     return (1 - mean).mean()
 
@@ -59,10 +63,15 @@ def _eroded(values: Tensor, kept: Tensor) -> Tensor:
 
 def _opened(values: Tensor, kept: Tensor) -> Tensor:
     """Eroded, then the largest value of the square of nine pixels."""
-    return F.max_pool2d(torch.where(kept > 0, _eroded(values, kept), 0.0), 3, 1, 1)
+    eroded = torch.where(kept > 0, _eroded(values, kept), 0.0)
+    return F.max_pool2d(eroded, 3, 1, 1)
 
 
-def boundary_loss(logits: Tensor, mask: Tensor, counted: Tensor | None = None) -> Tensor:
+def boundary_loss(
+    logits: Tensor,
+    mask: Tensor,
+    counted: Tensor | None = None,
+) -> Tensor:
     """The mean of the distance from the true outline, in pixels, over what is wrong.
 
     Errors far from the outline cost more. A mask that is empty or full has no outline and no loss,
@@ -86,23 +95,29 @@ def signed_distance(mask: Tensor, counted: Tensor | None = None) -> Tensor:
     kept = np.broadcast_to(kept, truth.shape)
     found = np.zeros(truth.shape, np.float32)
     for place in np.ndindex(truth.shape[:2]):
-        inside, outside = truth[place] & kept[place], ~truth[place] & kept[place]
+        inside = truth[place] & kept[place]
+        outside = ~truth[place] & kept[place]
         if inside.any() and outside.any():
-            found[place] = _distance_from(inside) * outside - (_distance_from(outside) - 1) * inside
+            depth = _distance_from(outside) - 1
+            found[place] = _distance_from(inside) * outside - depth * inside
     return torch.from_numpy(found).to(mask.device)
 
 
 def _distance_from(pixels: np.ndarray) -> np.ndarray:
     """(H, W) the Euclidean distance of each pixel from the nearest of ``pixels``."""
+    # by name: an exported folder holds this file, and needs scipy for this loss alone
     try:
-        from scipy.ndimage import distance_transform_edt
+        ndimage = import_module("scipy.ndimage")
     except ImportError:
         raise InputError("the loss 'boundary' needs scipy; pip install scipy.") from None
-    return np.asarray(distance_transform_edt(~pixels))
+    return np.asarray(ndimage.distance_transform_edt(~pixels))
 
 
 def structure_loss(
-    logits: Tensor, mask: Tensor, counted: Tensor | None = None, reach: int = 31
+    logits: Tensor,
+    mask: Tensor,
+    counted: Tensor | None = None,
+    reach: int = 31,
 ) -> Tensor:
     """Cross-entropy and one minus IoU, whose pixels weigh up to six times as much at an outline.
 
@@ -117,7 +132,8 @@ def structure_loss(
     weight = (1 + 5 * (mean - mask).abs()) * kept
     entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     probability, axes = logits.sigmoid(), (2, 3)
-    weighted = (weight * entropy).sum(axes) / weight.sum(axes).clamp_min(_TINY)
+    total = weight.sum(axes).clamp_min(_TINY)
+    weighted = (weight * entropy).sum(axes) / total
     both = (probability * mask * weight).sum(axes)
     either = ((probability + mask) * weight).sum(axes) - both
     return (weighted + 1 - (both + 1) / (either + 1)).mean()

@@ -221,3 +221,28 @@ def test_of_classes_that_overlap_the_class_map_shows_the_last_and_the_masks_show
     ]
     with pytest.raises(ValueError, match="1 images and 2 target_sizes"):
         processor.post_process_masks({"logits": logits}, [(8, 8), (8, 8)])
+
+
+def test_exclusive_classes_are_so_where_lightning_seg_is_absent(tmp_path: Path) -> None:
+    file = write_checkpoint(tmp_path / "two.ckpt", classes=["a", "b"], exclusive=True)
+    main(["export", "hf", "--ckpt_path", str(file), "--output", str(tmp_path / "out")])
+    picture = render_phantom("polyp", 0, 2, 96)[0][:, :80]
+    Image.fromarray(picture).save(tmp_path / "image.png")
+    run_alone(
+        """
+import numpy as np, torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel
+model = AutoModel.from_pretrained("out", trust_remote_code=True).eval()
+processor = AutoImageProcessor.from_pretrained("out", trust_remote_code=True)
+pixels = processor(Image.open("image.png"), return_tensors="pt")["pixel_values"]
+masks = processor.post_process_masks(model(pixel_values=pixels), [(96, 80)])[0]
+labels = torch.zeros(1, 2, *pixels.shape[2:])
+assert model(pixel_values=pixels, labels=labels).loss.isfinite()
+np.save("found.npy", masks.numpy())
+""",
+        tmp_path,
+    )
+    found, expected = np.load(tmp_path / "found.npy"), ls.load(file).predict(picture).mask
+    assert found.sum(0).max() == 1
+    assert (found != expected).mean() < 2e-3

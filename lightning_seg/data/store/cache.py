@@ -248,7 +248,10 @@ def _in_memory(ids: Sequence[str], samples: Iterator[_SizedRead]) -> ArrayStore:
 
 
 def store_names(
-    source: Any, ids: Sequence[str], scale: str, settings: Mapping[str, Any]
+    source: Any,
+    ids: Sequence[str],
+    scale: str,
+    settings: Mapping[str, Any],
 ) -> tuple[str, str]:
     """What is cached, and in which state: two parts of the folder's name.
 
@@ -372,7 +375,10 @@ def lock(parent: Path, what: str) -> Iterator[bool]:
         os.close(file)
 
 
-def _build_folder(folder: Path, build: Callable[[Path], None]) -> None:
+def _build_folder(
+    folder: Path,
+    build: Callable[[Path], None],
+) -> None:
     """Write a folder that appears complete or not at all."""
     with part_folder(folder) as scratch:
         content = scratch / "content"
@@ -385,7 +391,11 @@ def _build_folder(folder: Path, build: Callable[[Path], None]) -> None:
                 raise
 
 
-def _write_arrays(content: Path, count: int, samples: Iterator[_SizedRead]) -> None:
+def _write_arrays(
+    content: Path,
+    count: int,
+    samples: Iterator[_SizedRead],
+) -> None:
     with contextlib.ExitStack() as stack:
         files: dict[str, Any] = {}
         contents: list[Content] = []

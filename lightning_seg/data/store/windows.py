@@ -40,7 +40,10 @@ class FilePart(NamedTuple):
 class Picture:
     """A decoded picture with its masks, and perhaps its region, in memory or in files."""
 
-    def __init__(self, parts: Sequence[np.ndarray | FilePart | None]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[np.ndarray | FilePart | None],
+    ) -> None:
         self._parts = list(parts)
 
     @property
@@ -55,7 +58,12 @@ class Picture:
         """All of it; what is in files is read where it is touched."""
         return Sample(*(_array(part) for part in self._parts))  # type: ignore[arg-type]
 
-    def window(self, corner: Corner, side: int, with_region: bool = False) -> Sample:
+    def window(
+        self,
+        corner: Corner,
+        side: int,
+        with_region: bool = False,
+    ) -> Sample:
         """The square at a corner; see `cut_sample`."""
         return cut_sample(self.sample, corner, side, with_region)
 
@@ -119,7 +127,11 @@ class WindowStore:
         return cls(pictures, np.load(folder / _FOREGROUND), contents, index["overlaps"])
 
 
-def window_store(source: Source, ids: Sequence[str], cache: Cache | None = None) -> WindowStore:
+def window_store(
+    source: Source,
+    ids: Sequence[str],
+    cache: Cache | None = None,
+) -> WindowStore:
     """The pictures ``ids`` of a source at their own sizes.
 
     Args:
@@ -157,7 +169,8 @@ class _ReadPicture(NamedTuple):
     @classmethod
     def of(cls, id: str, sample: Sample) -> "_ReadPicture":
         mask = sample.mask
-        overlaps = mask.shape[2] > 1 and any(bool((row.sum(1) > 1).any()) for row in mask)
+        # row by row, as a sum over all of a large picture would take much memory
+        overlaps = any(row.sum(1).max() > 1 for row in mask)
         return cls(sample, content_of(sample), _foreground_points(id, sample), overlaps)
 
 
@@ -192,8 +205,9 @@ def _foreground_points(id: str, sample: Sample) -> np.ndarray:
             rows = np.searchsorted(ends, ranks, side="right")
             found[k, :, 0] = rows
             starts = ends[rows] - plane[rows].sum(1)
-            for place, (row, rank) in enumerate(zip(rows, ranks - starts, strict=True)):
-                found[k, place, 1] = np.flatnonzero(plane[row])[rank]
+            places = zip(rows, ranks - starts, strict=True)
+            columns = [np.flatnonzero(plane[row])[rank] for row, rank in places]
+            found[k, :, 1] = columns
     return found
 
 
@@ -204,15 +218,16 @@ def _part_file(folder: Path, name: str) -> Path:
 def _write_pictures(folder: Path, read: Iterator[_ReadPicture]) -> None:
     facts: list[_ReadPicture] = []
     shapes: list[dict[str, Any]] = []
+    nothing = Sample(np.empty(0), np.empty(0))
     files = {name: _part_file(folder, name).open("wb") for name in Sample._fields}
     try:
         for one in read:
             parts = one.sample._asdict()
-            shapes.append({name: part is not None and part.shape for name, part in parts.items()})
+            shapes.append({name: getattr(part, "shape", None) for name, part in parts.items()})
             for name, part in parts.items():
                 if part is not None:
                     files[name].write(np.ascontiguousarray(part).data)
-            facts.append(one._replace(sample=Sample(np.empty(0), np.empty(0))))
+            facts.append(one._replace(sample=nothing))
     finally:
         for file in files.values():
             file.close()

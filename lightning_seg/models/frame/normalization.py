@@ -162,8 +162,8 @@ class ImageNetwork(nn.Module):
         logits = logits.detach()
         if not self.form.exclusive:
             return logits > 0
-        numbers = torch.arange(1, logits.shape[1], device=logits.device).view(1, -1, 1, 1)
-        return logits.argmax(1, keepdim=True) == numbers
+        numbers = torch.arange(1, logits.shape[1], device=logits.device)
+        return logits.argmax(1, keepdim=True) == numbers.view(1, -1, 1, 1)
 
     def of_classes(self, logits: Tensor) -> Tensor:
         """Probabilities (B, K, H, W) float32 of logits."""

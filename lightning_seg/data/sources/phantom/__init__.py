@@ -12,9 +12,10 @@ import numpy as np
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.phantom.abdomen import SLICES_PER_PATIENT, draw_abdomen
 from lightning_seg.data.sources.phantom.colonoscopy import draw_colonoscopy
+from lightning_seg.data.sources.phantom.kidney import draw_kidney
 from lightning_seg.errors import InputError, unknown
 
-KINDS = {"polyp": 0, "ct": 1}
+KINDS = {"polyp": 0, "ct": 1, "kidney": 3}
 _PATIENT_STREAM = 2  # the anatomy of a CT patient, apart from the streams of KINDS
 
 
@@ -29,6 +30,8 @@ def render_phantom(
         ``polyp``: image (size, size, 3) uint8 RGB and mask (size, size, 1) uint8 in {0, 1}: polyp.
         ``ct``: image (size, size, 1) uint8 and mask (size, size, 2): liver including its tumours,
         tumour. The slices 4n..4n+3 cut one patient.
+        ``kidney``: image (size, size, 1) uint8 and mask (size, size, 3): cortex, medulla, pelvis,
+        which touch and do not overlap.
     """
     if kind not in KINDS:
         raise unknown("phantom kind", kind, KINDS)
@@ -38,6 +41,8 @@ def render_phantom(
     rng = np.random.default_rng([seed, index, KINDS[kind]])
     if kind == "polyp":
         return draw_colonoscopy(rng, size)
+    if kind == "kidney":
+        return draw_kidney(rng, size)
     patient, level = divmod(index, SLICES_PER_PATIENT)
     anatomy = np.random.default_rng([seed, patient, _PATIENT_STREAM])
     return draw_abdomen(anatomy, level, rng, size)
