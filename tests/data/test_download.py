@@ -375,7 +375,7 @@ def test_where_only_people_get_the_data_the_layout_is_said(name: str, tmp_path: 
 
 
 def test_every_data_set_on_disk_is_fetched_or_explained() -> None:
-    made = {"folder", "lits_2d", "phantom_ct", "phantom_polyp", "scans"}
+    made = {"folder", "lits_2d", "phantom_ct", "phantom_kidney", "phantom_polyp", "scans"}
     public, guarded = origins(PublicOrigin), origins(GuardedOrigin)
     assert public.keys() | guarded.keys() == DATASETS.keys() - made
     archives = [archive for origin in public.values() for archive in origin.archives]
