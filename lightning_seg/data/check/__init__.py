@@ -5,13 +5,13 @@ splits of a protocol.
 it. Loads no torch.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
 from lightning_seg.data.check.annotations import Annotations, annotated_twice
-from lightning_seg.data.check.duplicates import SAME_VIEW, Pair, find_duplicates
+from lightning_seg.data.check.duplicates import SAME_VIEW, Pair, Progress, find_duplicates
 from lightning_seg.data.check.facts import Damage, Facts, gather, sample_ids
 from lightning_seg.data.check.foreground import (
     SplitForeground,
@@ -36,8 +36,6 @@ __all__ = [
     "Report",
     "examine",
 ]
-
-Progress = Callable[[Iterable], Iterable]
 
 OFFICIAL = {  # data set -> number of its ids in the owners' words
     "chase_db1": 28,
@@ -162,7 +160,7 @@ def examine_data(
     threshold: int = USUAL,
     near: bool = True,
     likeness: float = SAME_VIEW,
-    progress: Callable[[str, int], Progress] = lambda _, __: iter,
+    progress: Progress = lambda _, __: iter,
 ) -> Report:
     """Read the whole data set and hold it against the protocols.
 
@@ -179,7 +177,7 @@ def examine_data(
     found = list(progress("reading", len(ids))(gather(source, ids)))
     facts = [one for one in found if isinstance(one, Facts)]
     near = near and not getattr(source, "synthetic", False)
-    pairs = find_duplicates(facts, progress("comparing", 0), near, likeness)
+    pairs = find_duplicates(facts, progress, near, likeness)
     annotations = [] if hasattr(source, "expand") else annotated_twice(source, pairs)
     return Report(
         dataset,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from lightning_seg.data.check.duplicates import Pair
-from lightning_seg.data.check.registration import affine_map, features
+from lightning_seg.data.check.registration import affine_map, features, rooted
 from lightning_seg.data.check.views import view
 from lightning_seg.data.sources.base import Sample, Source
 
@@ -51,7 +51,7 @@ def _native_map(
     if first.shape == second.shape and np.array_equal(first, second):
         return np.eye(2, 3)
     views = [view(image) for image in (first, second)]
-    found = affine_map(*(features(each, mirrored=False) for each in views))
+    found = affine_map(*(rooted(features(each)) for each in views))
     if found is None:
         return None
     ours, theirs = (_scaling(*pair) for pair in zip((first, second), views, strict=True))

@@ -1,14 +1,15 @@
 """Which pairs of pictures are worth a registration: those whose crops look alike, and those that
-share features."""
+share features (of `registration.rooted`)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from lightning_seg.data.check.registration import Features, root
-from lightning_seg.data.check.views import View, crops
+from lightning_seg.data.check.registration import Features, mirrored
+from lightning_seg.data.check.views import CROPS, View, crop_of
 
 _SIDE, _NEAREST, _ALIKE = (
     24,
@@ -26,6 +27,11 @@ _STRONGEST, _AXES, _VOTES = (
     3,
 )  # features of a picture that vote; principal axes; votes that make a candidate
 
+_EXACT = 4000  # pictures up to which every pair of features is looked at
+_TOGETHER = 32  # pictures whose features are looked up at once
+# FLANN's randomised trees, the neighbours they give and the leaves they look at
+_KD_TREES, _NEIGHBOURS, _CHECKS, _QUERIES = 1, 8, 64, 65536
+
 
 class Candidate(NamedTuple):
     """The places of two pictures, the lower first; ``mirrored``: one looks like the other's mirror
@@ -36,55 +42,90 @@ class Candidate(NamedTuple):
     mirrored: bool
 
 
-def by_features(
-    plain: Sequence[Features],
-    mirrored: Sequence[Features],
-) -> set[Candidate]:
+def by_features(plain: Sequence[Features]) -> set[Candidate]:
     """Pairs of which three features of one are, of all pictures, nearest to features of the other:
-    also under any crop."""
-    target, owners = _strongest(plain)
+    also under any crop, turn and mirror image."""
+    axes = _principal_axes(plain)
+    target, owners = _along(plain, axes)
     if len(target) < 2:
         return set()
-    axes = np.linalg.svd(target.T @ target)[0][:, :_AXES]
-    target = target @ axes
+    search = _exact_owners if len(plain) <= _EXACT else _near_owners
     found = set()
-    for flipped, features in ((False, plain), (True, mirrored)):
-        voters, voices = _strongest(features)
-        votes = np.zeros((len(plain), len(plain)), np.int32)
-        for start in range(0, len(voters), 1024):
-            likeness = (voters[start : start + 1024] @ axes) @ target.T
-            ours = voices[start : start + 1024]
-            likeness[ours[:, None] == owners] = -1
-            np.add.at(votes, (ours, owners[likeness.argmax(axis=1)]), 1)
-        np.fill_diagonal(votes, 0)  # of a picture that alone has features
-        pairs = zip(*np.nonzero(votes >= _VOTES), strict=True)
-        found |= {Candidate(int(min(pair)), int(max(pair)), flipped) for pair in pairs}
+    for flipped in (False, True):
+        asked = _along(map(mirrored, plain), axes)[0] if flipped else target
+        nearest = search(asked, target, owners)
+        for first, second in _voted_pairs(owners, nearest, len(plain)):
+            found.add(Candidate(min(first, second), max(first, second), flipped))
     return found
 
 
-def _strongest(features: Sequence[Features]) -> tuple[np.ndarray, np.ndarray]:
-    """Descriptors (M, 128) float32 of unit length, and the pictures (M,) they belong to."""
-    parts = [root(one.descriptors[:_STRONGEST]) for one in features]
+def _exact_owners(asked: np.ndarray, target: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """The picture (M,) that holds the nearest feature of another picture, of each feature asked."""
+    bounds = np.searchsorted(owners, np.arange(owners[-1] + 2))
+    nearest = np.empty(len(asked), np.int64)
+    for start in range(0, len(bounds) - 1, _TOGETHER):
+        block = bounds[start : start + _TOGETHER + 1]
+        likeness = asked[block[0] : block[-1]] @ target.T
+        for low, high in pairwise(block):
+            likeness[low - block[0] : high - block[0], low:high] = -1  # its own
+        nearest[block[0] : block[-1]] = owners[likeness.argmax(axis=1)]
+    return nearest
+
+
+def _near_owners(asked: np.ndarray, target: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """As `_exact_owners`, by trees that miss one in a few: its time grows with the number alone."""
+    trees: dict[str, bool | int | float | str] = {"algorithm": _KD_TREES, "trees": 4}
+    index = cv2.flann.Index(np.ascontiguousarray(target, np.float32), trees)
+    nearest = np.full(len(asked), -1, np.int64)
+    for start in range(0, len(asked), _QUERIES):
+        part = np.ascontiguousarray(asked[start : start + _QUERIES], np.float32)
+        places, _ = index.knnSearch(part, _NEIGHBOURS, params={"checks": _CHECKS})
+        theirs = owners[places]
+        others = theirs != owners[start : start + len(part), None]
+        first = others.argmax(axis=1)
+        rows = np.arange(len(part))
+        nearest[start : start + len(part)] = np.where(others[rows, first], theirs[rows, first], -1)
+    return nearest
+
+
+def _voted_pairs(owners: np.ndarray, nearest: np.ndarray, count: int) -> Iterator[tuple[int, int]]:
+    """Pictures of which ``_VOTES`` features of the first are nearest to features of the second."""
+    known = (nearest >= 0) & (nearest != owners)
+    pairs, votes = np.unique(owners[known] * count + nearest[known], return_counts=True)
+    for pair in pairs[votes >= _VOTES].tolist():
+        yield divmod(pair, count)
+
+
+def _principal_axes(features: Sequence[Features]) -> np.ndarray:
+    """(128, axes): along them the strongest features of all pictures differ most."""
+    products = np.zeros((128, 128), np.float32)
+    for one in features:
+        strongest = one.descriptors[:_STRONGEST]
+        products += strongest.T @ strongest
+    axes: np.ndarray = np.linalg.svd(products)[0][:, :_AXES]
+    return axes
+
+
+def _along(features: Iterable[Features], axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The strongest features (M, axes) float32 of all pictures, and the pictures (M,) they are of."""
+    parts = [one.descriptors[:_STRONGEST] @ axes for one in features]
     owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return np.concatenate(parts) if parts else np.zeros((0, 128), np.float32), owners
+    return np.concatenate([np.zeros((0, axes.shape[1]), np.float32), *parts]), owners
 
 
 def by_crops(views: Sequence[View]) -> dict[Candidate, np.ndarray | None]:
     """Pairs of which crops look alike -> the map (2, 3) of the crops that agree as they lie, best
     of all; None where none do."""
-    parts = [crops(picture) for picture in views]
     found: dict[Candidate, np.ndarray | None] = {}
     best: dict[Candidate, float] = {}
-    for crop in parts[0] if parts else ():
-        plain = _unit([_small(part[crop][0]) for part in parts])
-        corners = [part[crop][1] for part in parts]
+    for crop in CROPS if views else ():
+        parts = [crop_of(picture, crop) for picture in views]
+        small = [_small(grey) for grey, _ in parts]
+        corners = [place for _, place in parts]
+        plain = _unit(small)
         for turn in range(8 if crop in ("whole", "content") else 1):
             nearest, alike = (_TURNED_NEAREST, _TURNED_ALIKE) if turn else (_NEAREST, _ALIKE)
-            turned = (
-                plain
-                if turn == 0
-                else _unit([_turned(_small(part[crop][0]), turn) for part in parts])
-            )
+            turned = _unit([_turned(one, turn) for one in small]) if turn else plain
             for i, j, rank, value in _likely_neighbours(turned, plain, nearest, alike):
                 candidate = Candidate(min(i, j), max(i, j), turn >= 4)
                 found.setdefault(candidate, None)
@@ -98,13 +139,13 @@ def by_crops(views: Sequence[View]) -> dict[Candidate, np.ndarray | None]:
 
 
 def _small(grey: np.ndarray) -> np.ndarray:
-    return cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
 
 
 def _unit(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """(N, side * side) of mean 0 and length 1, so that products are correlations; flat pictures are
     0."""
-    flat = np.stack(pictures).reshape(len(pictures), -1)
+    flat = np.stack(pictures).reshape(len(pictures), -1).astype(np.float32)
     flat = flat - flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     return np.where(length > _SIDE, flat / np.maximum(length, 1), 0).astype(np.float32)
@@ -132,7 +173,8 @@ def _likely_neighbours(
         likeness = turned[start : start + 1024] @ plain.T
         rows = np.arange(len(likeness))
         likeness[rows, rows + start] = -2
-        top = np.argsort(-likeness, axis=1)[:, :nearest]
-        for row, columns in enumerate(top):
-            for rank, column in enumerate(columns[likeness[row, columns] >= alike]):
-                yield row + start, int(column), rank, float(likeness[row, column])
+        for row in np.flatnonzero(likeness.max(axis=1) >= alike).tolist():
+            found = np.flatnonzero(likeness[row] >= alike)
+            order = np.argsort(-likeness[row, found], kind="stable")[:nearest]
+            for rank, column in enumerate(found[order].tolist()):
+                yield row + start, column, rank, float(likeness[row, column])

@@ -3,23 +3,41 @@ of one view.
 
 Candidates are pictures of which small copies correlate, for several crops, turns and mirror images,
 or that share features (see ``candidates``); each is then verified by registration (see
-``registration``). The costly part grows with the number of pictures, not with that of their pairs.
+``registration``). What is costly grows with the number of pictures: features are computed once and
+verified for a few candidates of each. The products that find candidates grow with the number of
+pairs, in blocks; above some thousand pictures features are looked up in trees, which may miss a
+neighbour.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from typing import NamedTuple
 
-from lightning_seg.data.check.candidates import by_crops, by_features
-from lightning_seg.data.check.facts import Facts
-from lightning_seg.data.check.registration import Likeness, affine_map, compare_views, features
-from lightning_seg.data.check.views import View
+import numpy as np
 
+from lightning_seg.data.check.candidates import Candidate, by_crops, by_features
+from lightning_seg.data.check.facts import Facts
+from lightning_seg.data.check.kept import kept_likenesses
+from lightning_seg.data.check.registration import (
+    Likeness,
+    affine_map,
+    compare_views,
+    features,
+    may_agree,
+    mirrored,
+)
+from lightning_seg.data.check.shelf import FeatureShelf, in_order
+from lightning_seg.data.cores import usable_cores
+
+# (what is done, how often) -> a wrapper of the loop that does it
+Progress = Callable[[str, int], Callable[[Iterable], Iterable]]
 KINDS = ("identical", "same picture", "same view")
-# Bounds of (detail, strain), by what was looked at. Kvasir-SEG: the 24 pairs known before and 13 found here have at least 0.40 and
-# at most 0.43; 17 of its 18 frozen frames at least 0.95 and at most 0.035. No other of its pairs keeps the bounds, nor one of
-# CVC-ClinicDB from different sequences, nor one of DRIVE. Some frames of one view, minutes apart, stay below them.
+# Bounds of (detail, strain), by what was looked at. Kvasir-SEG: the 24 pairs known before and 13
+# found here have at least 0.40 and at most 0.43; 17 of its 18 frozen frames at least 0.95 and at
+# most 0.035. No other of its pairs keeps the bounds, nor one of CVC-ClinicDB from different
+# sequences, nor one of DRIVE. Some frames of one view, minutes apart, stay below them.
 SAME_PICTURE, RIGID = 0.95, 0.035
 SAME_VIEW, ELASTIC, COMMON, ENOUGH = 0.4, 0.45, 0.5, 60  # 60 blocks are a tenth of a frame
 
@@ -36,18 +54,18 @@ class Pair(NamedTuple):
 
 def find_duplicates(
     facts: Sequence[Facts],
-    progress: Callable[[Iterable], Iterable] = iter,
+    progress: Progress = lambda _, __: iter,
     near: bool = True,
     least: float = SAME_VIEW,
 ) -> list[Pair]:
-    """All pairs of samples that show the same, the most alike first; without ``near`` those equal
-    in each pixel alone.
+    """All pairs of samples that show the same, the most alike first; without ``near`` those equal in
+    each pixel alone.
 
     ``least``: the likeness from which two pictures are frames of one view. Where anatomy and
     position are standard, as in slices of CT, those of different patients may be as alike as frames
     of one colonoscopy, and it should be raised.
     """
-    found = _likenesses([fact.view for fact in facts], progress) if near else {}
+    found = kept_likenesses(facts, lambda: _likenesses(facts, progress)) if near else {}
     pairs = {
         (facts[i].id, facts[j].id): (_pair_kind(likeness, least), likeness.detail)
         for (i, j), likeness in found.items()
@@ -57,19 +75,27 @@ def find_duplicates(
     return sorted(listed, key=lambda pair: (KINDS.index(pair.kind), -pair.likeness))
 
 
-def _likenesses(
-    views: Sequence[View], progress: Callable[[Iterable], Iterable]
-) -> dict[tuple[int, int], Likeness]:
-    plain, mirror = (
-        [features(picture, mirrored) for picture in views] for mirrored in (False, True)
-    )
-    candidates = dict.fromkeys(by_features(plain, mirror)) | by_crops(views)
-    best: dict[tuple[int, int], Likeness] = {}
-    for (first, second, mirrored), as_it_lies in progress(sorted(candidates.items())):
-        found = affine_map((mirror if mirrored else plain)[first], plain[second])
-        for matrix in (one for one in (as_it_lies, found) if one is not None):
-            likeness = compare_views(views[first], views[second], matrix)
-            best[first, second] = max(likeness, best.get((first, second), likeness), key=_rank)
+def _likenesses(facts: Sequence[Facts], progress: Progress) -> dict[tuple[int, int], Likeness]:
+    views = [fact.view for fact in facts]
+    with ThreadPoolExecutor(usable_cores()) as pool, FeatureShelf() as shelf:
+        for found in progress("describing", len(views))(in_order(pool, features, views)):
+            shelf.append(found)
+        candidates = dict.fromkeys(by_features(shelf)) | by_crops(views)
+        listed = sorted(candidates.items())
+
+        def verified(one: tuple[Candidate, np.ndarray | None]) -> list[Likeness]:
+            (first, second, flipped), as_it_lies = one
+            ours = mirrored(shelf[first]) if flipped else shelf[first]
+            maps = (as_it_lies, affine_map(ours, shelf[second]))
+            pair = views[first], views[second]
+            promising = (one for one in maps if one is not None and may_agree(*pair, one))
+            return [compare_views(*pair, one) for one in promising]
+
+        best: dict[tuple[int, int], Likeness] = {}
+        likenesses = progress("comparing", len(listed))(in_order(pool, verified, listed))
+        for ((first, second, _), _), found in zip(listed, likenesses, strict=True):
+            for likeness in found:
+                best[first, second] = max(likeness, best.get((first, second), likeness), key=_rank)
     return best
 
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from lightning_seg.data.reading.conversion import colour_spread
+
 SIDE = 256  # longer side of a view, pixels
 _DARK, _COLOURLESS = 40, 12  # at or below: the black frame of an endoscope, and the grey text in it
 _FILLED = 0.15  # share of a row's pixels that makes it content
@@ -30,7 +32,7 @@ def view(image: np.ndarray) -> View:
 
 def _content(small: np.ndarray) -> tuple[int, int, int, int]:
     bright = small.max(axis=2) > _DARK
-    coloured = np.ptp(small, axis=2) > _COLOURLESS
+    coloured = colour_spread(small) > _COLOURLESS
     inside = bright & coloured if coloured.mean() > 0.2 else bright
     rows, columns = (np.flatnonzero(inside.mean(axis=axis) > _FILLED) for axis in (1, 0))
     if min(len(rows), len(columns)) < 2 or rows[-1] - rows[0] < 16 or columns[-1] - columns[0] < 16:
@@ -41,9 +43,12 @@ def _content(small: np.ndarray) -> tuple[int, int, int, int]:
 Corners = np.ndarray  # (3, 2) float32: x, y of the top left, top right and bottom left corner
 
 
-def crops(picture: View) -> dict[str, tuple[np.ndarray, Corners]]:
-    """name -> (grey crop, its corners): the whole, its content, and parts that leave out text and
-    insets at one side."""
+# the whole, its content, and parts that leave out text and insets at one side
+CROPS = ("whole", "content", "centre", "upper", "lower", "left", "right")
+
+
+def crop_of(picture: View, name: str) -> tuple[np.ndarray, Corners]:
+    """One of ``CROPS``: the grey crop, and its corners."""
     height, width = picture.grey.shape
     top, bottom, left, right = picture.box
     rows, columns = (bottom - top) // 3, (right - left) // 3
@@ -56,9 +61,8 @@ def crops(picture: View) -> dict[str, tuple[np.ndarray, Corners]]:
         "left": (top, bottom, left, right - columns),
         "right": (top, bottom, left + columns, right),
     }
-    return {
-        name: (picture.grey[a:b, c:d], _corners(a, b, c, d)) for name, (a, b, c, d) in boxes.items()
-    }
+    a, b, c, d = boxes[name]
+    return picture.grey[a:b, c:d], _corners(a, b, c, d)
 
 
 def _corners(

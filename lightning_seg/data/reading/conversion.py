@@ -124,6 +124,18 @@ def _is_wide_tile(tile: Any) -> bool:
     return ";16" in mode and not mode.startswith("BGR")
 
 
+def colour_spread(pixels: np.ndarray) -> np.ndarray:
+    """(H, W): how far the channels of each pixel (H, W, C) are apart.
+
+    Channel by channel, for a reduction over so short an axis takes numpy twenty times as long.
+    """
+    high, low = pixels[..., 0].copy(), pixels[..., 0].copy()
+    for channel in range(1, pixels.shape[2]):
+        np.maximum(high, pixels[..., channel], out=high)
+        np.minimum(low, pixels[..., channel], out=low)
+    return high - low
+
+
 def _image_of(picture: Any) -> Image.Image:
     if hasattr(picture, "detach"):
         array = picture.detach().cpu().numpy()

@@ -19,6 +19,7 @@ from lightning_seg.data.reading.conversion import (
     WIDE_MODES,
     check_colours,
     check_pages,
+    colour_spread,
     picture_array,
     upright_image,
 )
@@ -178,7 +179,7 @@ def _stored_values(picture: Image.Image, path: Path) -> np.ndarray:
     if picture.mode == "P":
         _refuse_hidden_numbers(picture, path)
     rgb = picture_array(picture, 3, str(path))
-    if (np.ptp(rgb, axis=2) == 0).all():
+    if not colour_spread(rgb).any():
         return rgb[..., 0]
     red, green, blue = np.moveaxis(rgb.astype(np.int64), 2, 0)
     packed: np.ndarray = red << 16 | green << 8 | blue
@@ -251,17 +252,17 @@ def _beyond(
 def _dim_spots(grey: np.ndarray) -> np.ndarray:
     """Connected pixels brighter than black that are nowhere white."""
     _, spots, facts, _ = cv2.connectedComponentsWithStats((grey > _BLACK).astype(np.uint8))
-    peaks = np.zeros(len(facts), np.int64)
-    np.maximum.at(peaks, spots.ravel().astype(np.int64), grey.ravel().astype(np.int64))
-    dim = (peaks < _PEAK) & (facts[:, cv2.CC_STAT_AREA] > _DUST)
+    bright = np.bincount(spots[grey >= _PEAK], minlength=len(facts)) > 0
+    dim = ~bright & (facts[:, cv2.CC_STAT_AREA] > _DUST)
     dim[0] = False  # the background
     return dim[spots]
 
 
 def _uncoloured(picture: Image.Image, path: Path) -> np.ndarray:
     rgb = picture_array(picture, 3, str(path))
-    if np.ptp(rgb, axis=2).max() > _TOLERANCE:
-        share = (np.ptp(rgb, axis=2) > _TOLERANCE).mean()
+    coloured = colour_spread(rgb) > _TOLERANCE
+    if coloured.any():
+        share = coloured.mean()
         raise InputError(
             f"{path} is no mask: {share:.2%} of its pixels are coloured; give black-and-white "
             "masks, and see that the folders of images and masks are not exchanged (masks of "

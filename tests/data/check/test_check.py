@@ -14,10 +14,12 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import check as integrity
-from lightning_seg.data.check import Report, examine_data, page, summary
+from lightning_seg.data.check import Report, duplicates, examine_data, page, summary
 from lightning_seg.data.check import candidates as search
 from lightning_seg.data.check.duplicates import find_duplicates
 from lightning_seg.data.check.facts import Facts, gather
+from lightning_seg.data.check.registration import features, mirrored, rooted
+from lightning_seg.data.check.views import View, view
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.base.pairs import Pairs
 from lightning_seg.data.sources.folder import Folder
@@ -25,6 +27,11 @@ from lightning_seg.data.splits import make_split
 from lightning_seg.errors import InputError
 
 HEIGHT, WIDTH = 200, 256
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @cache
@@ -486,3 +493,55 @@ class _Own(Pairs):
     classes = ("polyp",)
     names = ("own",)
     title = "own"
+
+
+def test_trees_find_the_owners_that_the_full_search_finds() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.standard_normal((1600, 32)).astype(np.float32)
+    target /= np.linalg.norm(target, axis=1, keepdims=True)
+    owners = np.repeat(np.arange(50), 32)
+    partner = target[rng.permutation(1600)[:400]] + rng.normal(0, 0.02, (400, 32))
+    target[:400] = partner / np.linalg.norm(partner, axis=1, keepdims=True)
+    exact = search._exact_owners(target, target, owners)
+    near = search._near_owners(target, target, owners)
+    products = target @ target.T
+    products[owners[:, None] == owners] = -1
+    assert (exact == owners[products.argmax(axis=1)]).all()
+    assert (near[:400] == exact[:400]).mean() > 0.7  # of 32 axes at random, the hardest case
+    assert (near != owners).all()
+
+
+def test_many_pictures_are_compared_by_trees_and_their_copies_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "_EXACT", 4)
+    mirror = recompressed(scene(1)[:, ::-1])
+    assert kinds(strangers() | {"a": scene(1), "b": mirror}) == {"a-b": "same picture"}
+
+
+def test_what_was_searched_before_is_kept_by_the_content_of_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = strangers(3) | {"a": scene(1), "b": recompressed(scene(1))}
+    first = find_duplicates(facts_of(images))
+    monkeypatch.setattr(duplicates, "features", None)  # would fail
+    assert find_duplicates(facts_of(images)) == first
+    renamed = {f"x{id}": image for id, image in images.items()}
+    assert [pair.kind for pair in find_duplicates(facts_of(renamed))] == ["same picture"]
+    with pytest.raises(TypeError):
+        find_duplicates(facts_of(images | {"c": scene(2)}))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert find_duplicates(facts_of(images)) == first
+
+
+def test_features_of_a_mirror_image_are_those_of_the_picture_with_their_fields_exchanged() -> None:
+    picture = view(scene(1))
+    found = rooted(features(View(picture.grey[:, ::-1].copy(), picture.box)))
+    expected = rooted(mirrored(features(picture)))
+    likeness = expected.descriptors @ found.descriptors.T
+    places = found.points[likeness.argmax(axis=1)]
+    there = np.stack([WIDTH - 1 - places[:, 0], places[:, 1]], axis=1)
+    assert (np.abs(there - expected.points).max(axis=1) < 2).mean() > 0.8
