@@ -354,6 +354,23 @@ def test_a_slice_of_another_kind_in_a_dicom_series_is_refused(tmp_path, odd, wor
     assert "2.dcm" in str(refused.value)
 
 
+def test_slices_are_scaled_each_by_its_own_header_or_refused(tmp_path):
+    import nibabel
+
+    from lightning_seg.data.reading.dicom import series_as_nifti
+
+    plane = np.arange(64, dtype=np.int16).reshape(8, 8) * 10 - 300
+    for number in range(4):  # the writer stores what the header turns into the plane
+        scale = {"0028|1052": str(-1024 + 10 * number), "0028|1053": str(1 + number % 2)}
+        dicom_slice(tmp_path / "ct" / f"{number}.dcm", number, plane, fields=scale)
+    volume = nibabel.load(series_as_nifti(tmp_path / "ct", tmp_path).file)
+    assert (np.asarray(volume.dataobj) == plane.T[..., None]).all()
+    lost = tmp_path / "ct" / "2.dcm"
+    lost.write_bytes(lost.read_bytes().replace(b"\x28\0\x52\x10", b"\x28\0\x58\x10", 1))
+    with pytest.raises(InputError, match=r"2\.dcm has no RescaleIntercept.*1 of 4 lack it"):
+        series_as_nifti(tmp_path / "ct", tmp_path)
+
+
 def test_slices_that_are_shifted_or_without_a_place_are_refused(tmp_path):
     from lightning_seg.data.reading.dicom import series_as_nifti
 

@@ -63,6 +63,7 @@ def series_as_nifti(folder: Path, scratch: Path) -> Series:
     [files] = series.values()
     headers = [_Header(file, SimpleITK) for file in files]
     _check_fields(folder, headers)
+    _check_scales(folder, headers)
     _check_places(folder, headers)
     target = scratch / "dicom.nii"
     try:
@@ -138,6 +139,17 @@ def _check_fields(folder: Path, headers: Sequence[_Header]) -> None:
                 f"{first.name} of the same series {first.text(tag)}; put slices of one kind into a "
                 "folder of their own."
             )
+
+
+def _check_scales(folder: Path, headers: Sequence[_Header]) -> None:
+    """InputError where some slices say how their values become HU, and others do not."""
+    lacking = [header for header in headers if not header.text(_INTERCEPT)]
+    if 0 < len(lacking) < len(headers):
+        raise InputError(
+            f"{folder / lacking[0].name} has no RescaleIntercept, which other slices of the "
+            f"series have ({len(lacking)} of {len(headers)} lack it): its values are of another "
+            "scale; copy or export the series again."
+        )
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:
