@@ -75,6 +75,11 @@ def prepare(
 
 
 def _check_module(module: SegmentationDataModule) -> None:
+    if module.crops is not None:
+        raise InputError(
+            "crops are drawn anew in each epoch of training, and no folder holds them; leave out "
+            "data.crop, or train on the data directly."
+        )
     if module.in_channels not in (1, 3):
         raise InputError(
             f"the images have {module.in_channels} channels, and PNG holds 1 or 3; train on them directly."

@@ -133,6 +133,7 @@ def _cell_rows(
     epochs: range,
 ) -> list[list[Cell]]:
     from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
+    from lightning_seg.data.crops import CropDataset
     from lightning_seg.data.datamodule import (
         SegmentationDataModule,
     )  # torch takes seconds, and `outlined` needs none
@@ -146,15 +147,23 @@ def _cell_rows(
         ids[place]
         for place in dict.fromkeys(np.linspace(0, len(ids) - 1, count).astype(int).tolist())
     ]
-    side = module.hparams["size"]
-    size = None if side is None else (side, side)
-    plain = SegmentationDataset(module.source, chosen, size, None)
-    rows = [[Cell(plain.store[row], id)] for row, id in enumerate(chosen)]
+    online, copies = module.hparams["online"], module.hparams["copies"]
+
+    def opened(augmentation: Augmentation | None, copies: int) -> SegmentationDataset:
+        how = augmentation, copies, online
+        if module.crops is not None:
+            seed = module.hparams["seed"]
+            return CropDataset(module.source, chosen, module.crops, seed, *how)
+        side = module.hparams["size"]
+        size = None if side is None else (side, side)
+        return SegmentationDataset(module.source, chosen, size, *how)
+
+    plain = opened(None, 1)
+    rows = [[Cell(_sample(plain[row]), id)] for row, id in enumerate(chosen)]
     if split != "train":
         return rows
-    online, copies = module.hparams["online"], module.hparams["copies"]
     augmentation = Augmentation(transforms_of(module.hparams["augment"]), module.hparams["seed"])
-    changed = SegmentationDataset(module.source, chosen, size, augmentation, copies, online)
+    changed = opened(augmentation, copies)
     for row, cells in enumerate(rows):
         for epoch, copy in _columns(epochs, copies, online):
             item = changed[epoch, copy * len(chosen) + row]

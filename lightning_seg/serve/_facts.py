@@ -32,6 +32,7 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
             for place, name in enumerate(predictor.classes)
         ],
         "size": network.trained.size,
+        "crop": network.trained.crop,
         "channels": network.trained.in_channels,
         "dataset": network.trained.dataset,
         "protocol": more.get("protocol"),

@@ -40,13 +40,15 @@ async function showModel() {
   const pixels = Math.floor(model.limits.pixels / 1e6) || 1;
   byId("limits").textContent = `PNG, JPEG, TIFF, BMP, GIF or WebP, up to ${megabytes(model.limits.bytes)} and ${pixels} megapixels. It stays on the computer that runs the server.`;
   const options = Object.entries(model.options).map(([key, value]) => `${key} ${JSON.stringify(value)}`);
-  const use = [`threshold ${model.threshold}`, model.tta !== "none" && `test-time augmentation ${model.tta}`,
+  // of exclusive classes a pixel is of the most probable one, and no threshold moves it
+  threshold.disabled = Boolean(model.exclusive);
+  const use = [model.exclusive ? "the most probable class of each pixel" : `threshold ${model.threshold}`, model.tta !== "none" && `test-time augmentation ${model.tta}`,
     model.postprocess, model.precision !== "32" && `precision ${model.precision}`, `on ${model.device}`];
   const facts = {
     architecture: [model.architecture, ...options].join(", "),
     encoder: model.encoder,
     classes: model.classes.map((each) => each.name).join(", "),
-    input: `${model.channels === 1 ? "grey" : "RGB"}, ${model.size ? `scaled to ${model.size} x ${model.size} pixels` : "at its own size"}`,
+    input: `${model.channels === 1 ? "grey" : "RGB"}, ${model.size ? `scaled to ${model.size} x ${model.size} pixels` : "at its own size"}${model.crop ? `, in windows of ${model.crop} pixels` : ""}`,
     "data set": model.dataset,
     protocol: model.protocol && `${model.protocol}${model.trained_on ? `, trained on ${model.trained_on} images` : ""}`,
     "used with": use.filter(Boolean).join(", "),

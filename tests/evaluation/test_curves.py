@@ -5,7 +5,13 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from lightning_seg.evaluation.curves import calibration_of, counted, pr_curve, reliability
+from lightning_seg.evaluation.curves import (
+    best_threshold,
+    calibration_of,
+    counted,
+    pr_curve,
+    reliability,
+)
 from lightning_seg.evaluation.probability import calibration_sums
 
 BINS = 256
@@ -71,3 +77,28 @@ def test_a_class_that_is_never_there_has_precision_zero_and_no_area():
     assert curve.precision[100] == 0
     assert curve.precision[201] == 1  # nothing is predicted there
     assert np.isfinite(reliability(calibration_of(histogram)).ece)
+
+
+def test_the_best_threshold_is_that_of_a_loop_over_all():
+    random = np.random.default_rng(4)
+    truth = random.random((2, 4000)) < 0.2
+    maps = np.clip(random.normal(0.3, 0.15, (2, 4000)) + 0.2 * truth, 0, 0.999)
+    bins = (maps * 256).astype(int)
+    histogram = np.zeros((2, 2, 256), np.int64)
+    for k in range(2):
+        np.add.at(histogram[k], (truth[k].astype(int), bins[k]), 1)
+    dice = {}
+    for place in range(1, 256):
+        cut = maps >= place / 256
+        both = (cut & truth).sum(1)
+        dice[place / 256] = (2 * both / (cut.sum(1) + truth.sum(1))).mean()
+    found = best_threshold(histogram)
+    assert found.dice == pytest.approx(max(dice.values()))
+    assert dice[found.value] == pytest.approx(found.dice)
+    assert best_threshold(np.zeros((1, 2, 256), np.int64)) is None
+
+
+def test_of_equal_thresholds_the_nearest_to_a_half_is_the_best():
+    histogram = np.zeros((1, 2, 256), np.int64)
+    histogram[0, 0, 10] = histogram[0, 1, 200] = 5
+    assert best_threshold(histogram).value == 0.5

@@ -223,6 +223,7 @@ def test_of_classes_that_overlap_the_class_map_shows_the_last_and_the_masks_show
         processor.post_process_masks({"logits": logits}, [(8, 8), (8, 8)])
 
 
+@pytest.mark.slow
 def test_exclusive_classes_are_so_where_lightning_seg_is_absent(tmp_path: Path) -> None:
     file = write_checkpoint(tmp_path / "two.ckpt", classes=["a", "b"], exclusive=True)
     main(["export", "hf", "--ckpt_path", str(file), "--output", str(tmp_path / "out")])

@@ -85,3 +85,28 @@ def test_training_is_the_same_again_and_validation_in_bands_is_that_of_the_whole
 def test_a_network_of_crops_takes_no_size(run):
     with pytest.raises(InputError, match="leave one of them out"):
         cli.run(["test", "--ckpt_path", str(find_checkpoint(run)), "--data.size", "128"])
+
+
+def test_windows_and_the_whole_picture_agree_within_what_overlap_allows(run):
+    """Only pixels near the edges of windows, which weigh little, see less than the whole."""
+    predictor = ls.load(find_checkpoint(run))
+    image, _ = render_phantom("polyp", 7, 2, 160)
+    windows = predictor.predict(image)
+    whole = predictor.network(image[None])[0]
+    assert 0.02 < (whole > 0.5).mean() < 0.98
+    assert np.abs(windows.probability - whole).mean() < 0.02
+    both = (windows.mask & (whole > 0.5)).sum()
+    assert 2 * both / (windows.mask.sum() + (whole > 0.5).sum()) > 0.97
+
+
+@pytest.mark.slow
+def test_reports_and_sheets_show_crops(run, tmp_path):
+    from lightning_seg.__main__ import main as command
+
+    sheet = tmp_path / "sheet.png"
+    recipe = run.parent.parent.parent / "crops.yaml"
+    command(["data", "show", "-c", str(recipe), "--count", "2", "--output", str(sheet)])
+    assert read(sheet).size > 1000
+    cli.run(["test", "--ckpt_path", str(find_checkpoint(run)), "--measures", "none"])
+    command(["report", str(run), "--output", str(tmp_path / "page.html")])
+    assert "prediction" in (tmp_path / "page.html").read_text()

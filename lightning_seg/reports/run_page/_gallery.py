@@ -2,6 +2,7 @@
 attention side by side."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -13,13 +14,16 @@ from lightning_seg.analysis.attention_maps import attention_maps
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.show import COLOURS
+from lightning_seg.data.sliding import OVERLAP, Corner, cut_window, sliding_map
 from lightning_seg.evaluation import ScoreTable, per_image, pooled
+from lightning_seg.evaluation.cut import Cut
 from lightning_seg.inference.pictures import overlay
 from lightning_seg.models.frame.blocks import AttentionMap
 from lightning_seg.models.frame.normalization import ImageNetwork
 
 EACH = 4  # images of each kind
 SIDE = 288  # of a picture on the page in pixels
+WINDOWS = 4  # at once, of a network that was trained on crops
 QUALITY = 82  # of its WebP
 Image = NDArray[np.uint8]
 
@@ -78,14 +82,32 @@ def examples(
     for kind, row in choose(table):
         item = SegmentationDataset(source, [table.ids[row]], size, None)[0]
         with torch.inference_mode():
-            predicted = module.masks_of(module(item["image"][None]).logits)[0]
+            predicted = _predicted(module, item["image"], data)
         dice = per_image(table.counts[row], "dice")
         iou = per_image(table.counts[row], "iou")
         scores = list(zip(table.classes, dice.tolist(), iou.tolist(), strict=True))
         again = _dice_of_classes(predicted, item["mask"])
         off = float(np.abs(again - dice).max())
-        panels = _panels(module, item, predicted, hasattr(source, "spacing"))
+        whole = data.get("crop") is None
+        panels = _panels(module, item, predicted, hasattr(source, "spacing"), whole)
         found.append(Example(kind, table.ids[row], scores, panels, off))
+    return found
+
+
+def _predicted(module: ImageNetwork, image: torch.Tensor, data: dict[str, Any]) -> torch.Tensor:
+    """The masks (K, H, W) of an image (C, H, W), by windows where it was trained on crops."""
+    side = data.get("crop")
+    if side is None:
+        return module.masks_of(module(image[None]).logits)[0]
+    picture = image.permute(1, 2, 0).numpy()
+
+    def predict(corners: Sequence[Corner]) -> torch.Tensor:
+        windows = np.stack([cut_window(picture, corner, side) for corner in corners])
+        return module.probabilities(torch.from_numpy(windows).permute(0, 3, 1, 2))
+
+    overlap = data.get("crop_overlap", OVERLAP)
+    maps = sliding_map(picture.shape[:2], side, overlap, WINDOWS, predict)
+    found: torch.Tensor = Cut(exclusive=module.form.exclusive)(maps)
     return found
 
 
@@ -104,6 +126,7 @@ def _panels(
     item: dict[str, Any],
     prediction: torch.Tensor,
     slices: bool,
+    attention: bool = True,
 ) -> list[Panel]:
     image = _enlarged(item["image"])
     truth = _enlarged(item["mask"], smooth=False)
@@ -114,7 +137,7 @@ def _panels(
         "truth": overlay(image, truth, slices),
         "prediction": outlined,
     }
-    if any(
+    if attention and any(
         isinstance(layer, AttentionMap) and layer.over != "channel_pairs"
         for layer in module.net.modules()
     ):
