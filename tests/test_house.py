@@ -17,6 +17,7 @@ CROWDED_LINES = 6.8  # percent of lightning_seg; aim: 5
 FILES_IN_CYCLES = 0  # of all packages
 ROOMS_IN_CYCLES = 0
 TOP_LEVEL_MODULES = 6
+DOCSTRINGS_WITHOUT_SUBJECT = 5  # percent of lightning_seg, and of hpo
 # name -> why two modules of lightning_seg define it; these are not counted
 ALLOWED_TWICE: dict[str, str] = {}
 
@@ -45,6 +46,12 @@ def test_a_public_name_has_one_home(package):
 
 def test_lines_are_not_crowded(measured):
     assert measured[f"lines of more than {house.CROWDED} tokens"] <= CROWDED_LINES
+
+
+@pytest.mark.parametrize("name", ["lightning_seg", "hpo"])
+def test_docstrings_begin_with_a_subject_or_a_verb(files, name):
+    measured = house.measure_house([file for file in files if file.path.startswith(f"{name}/")])
+    assert measured["docstrings without a subject"] <= DOCSTRINGS_WITHOUT_SUBJECT
 
 
 def test_no_files_import_each_other(files):
