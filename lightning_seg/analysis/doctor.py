@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 
 from lightning_seg import __version__
 from lightning_seg.analysis.all_reduce import measure_all_reduce
-from lightning_seg.data.cores import usable_cores
+from lightning_seg.data.cores import container_cores, usable_cores
 from lightning_seg.data.datamodule import default_workers
 from lightning_seg.data.store.cache import default_folder
 from lightning_seg.errors import InputError
@@ -138,7 +138,9 @@ def _gpus() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         note = f" (CUDA_VISIBLE_DEVICES={hidden!r})" if hidden is not None else ""
-        yield Finding(section, "number", f"none: runs compute on the CPU{note}")
+        mac = torch.backends.mps.is_available()
+        where = "that of Apple (mps)" if mac else "none: runs compute on the CPU"
+        yield Finding(section, "number", f"{where}{note}")
         return
     for index in range(torch.cuda.device_count()):
         yield _gpu(index)
@@ -207,12 +209,19 @@ def _processor() -> Iterator[Finding]:
     few = gpus > 0 and cores < 4 * gpus
     cure = f"fewer than 4 for each of {gpus} GPUs: --cpus-per-task of srun" if few else ""
     yield Finding(section, "cores", found, "warn" if few else "ok", cure)
+    if container_cores() < (os.cpu_count() or 1):
+        yield Finding(section, "container", f"may use {container_cores():g} cores")
+    if torch.get_num_threads() > cores:
+        found = f"{torch.get_num_threads()}, more than cores"
+        cure = f"they wait for each other: OMP_NUM_THREADS={cores}"
+        yield Finding(section, "threads of torch", found, "warn", cure)
     precision, why = automatic_precision("auto")
     yield Finding(section, "precision", f"{precision} ({why})")
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free / _GIB
-        verdict = "fail" if free < 0.06 else "warn" if free < 1 else "ok"
+        # the 64 MiB that docker gives unasked are too few for a few batches
+        verdict = "fail" if free < 0.1 and default_workers() else "warn" if free < 1 else "ok"
         cure = "" if verdict == "ok" else "loading processes end by a bus error: docker --shm-size"
         yield Finding(section, "/dev/shm", f"{free:.2f} GiB free", verdict, cure)
 

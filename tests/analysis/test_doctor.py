@@ -9,6 +9,7 @@ import torch
 from lightning_seg.__main__ import main as front_door
 from lightning_seg.analysis import doctor
 from lightning_seg.analysis.all_reduce import measure_all_reduce
+from lightning_seg.data import cores
 from lightning_seg.errors import InputError
 from lightning_seg.runs import gpus
 
@@ -45,6 +46,28 @@ def test_an_old_driver_is_a_failure(monkeypatch):
     for module in (gpus, doctor):
         monkeypatch.setattr(module, "gpu_files", lambda: [Path("/dev/nvidia0")])
     assert verdicts()["torch and driver"] == "fail"
+
+
+def test_a_container_with_few_cores_and_little_shared_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(cores, "_CONTROL", tmp_path)
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(doctor.torch, "get_num_threads", lambda: 64)
+    space = doctor.shutil.disk_usage("/")._replace(free=64 * 2**20)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: space)
+    assert cores.usable_cores() == 64
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert cores.usable_cores() == 64
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert cores.usable_cores() == 3
+    found = {one.name: one for one in doctor._processor()}
+    assert found["/dev/shm"].verdict == "fail"
+    assert "OMP_NUM_THREADS=3" in found["threads of torch"].cure
+    (tmp_path / "cpu.max").unlink()
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    for quota, number in (("-1", 64), ("50000", 1)):
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
+        assert cores.usable_cores() == number
 
 
 def test_devices_that_do_not_answer_are_a_failure_of_gpus_alone(monkeypatch):

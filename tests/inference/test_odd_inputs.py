@@ -234,7 +234,7 @@ def test_one_picture_that_overflows_fails_alone(
         (["--outpt", "x"], "no option '--outpt'"),
         (["--window", "0", "9"], "--window is for volumes that --input names"),
         (["--data.size"], "no option '--data.size'"),
-        (["--threshold", "high"], "--threshold: invalid float value"),
+        (["--tile", "wide"], "--tile: invalid int value"),
     ],
 )
 def test_options_that_do_not_go_together_are_a_sentence(args, words):
