@@ -1,4 +1,5 @@
-"""``python -m experiments <command>``: a demonstration, sweeps, what they found, and published results run again."""
+"""``python -m experiments <command>``: a demonstration, sweeps, what they found, and published
+results run again."""
 
 import sys
 import time

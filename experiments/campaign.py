@@ -1,8 +1,8 @@
 """A list of full-length trainings, worked through by priority in the background of other work.
 
-All that is known of a campaign lies in the folders of its runs: which training has ended, which epoch another has
-reached, what was tested. So the same command goes on after whatever ended it, also on another machine that finds
-the folders again.
+All that is known of a campaign lies in the folders of its runs: which training has ended, which
+epoch another has reached, what was tested. So the same command goes on after whatever ended it,
+also on another machine that finds the folders again.
 """
 
 import fcntl
@@ -61,7 +61,7 @@ class CampaignFit:
 
     @property
     def run(self) -> Run | None:
-        """What has been done of it; None where nothing was."""
+        """The part of it that has been done; None where nothing was."""
         with suppress(InputError):
             return Run.open(self.runs / self.run_name, self.runs)
         return None
@@ -153,7 +153,7 @@ def _fits_of(entry: Any, path: Path, runs: Path) -> Iterator[CampaignFit]:
 
 @dataclass
 class Forecast:
-    """How long trainings take here: by their own epochs, or by the rate of those that ran before.
+    """The duration of trainings here: by their own epochs, or by the rate of those that ran before.
 
     Attributes:
         rate: multiply-adds per second of training.
@@ -182,7 +182,8 @@ class Forecast:
         return self.macs[key]
 
     def hours_left(self, fit: CampaignFit) -> float | None:
-        """The hours of what is left of a training, at most: some stop early. None where it is not known."""
+        """The hours of what is left of a training, at most: some stop early. None where it is not
+        known."""
         left = 0 if fit.trained else fit.epochs - fit.done
         spent = _minutes(fit)
         if left == 0:
@@ -245,7 +246,8 @@ def show_campaign(fits: Sequence[CampaignFit]) -> None:
 
 @dataclass(frozen=True)
 class Means:
-    """What a campaign may use: processor threads, and how far it gives way to other work (0 to 19)."""
+    """The share of a machine that a campaign may use: processor threads, and how far it gives way
+    to other work (0 to 19)."""
 
     threads: int
     niceness: int = 10
@@ -254,7 +256,8 @@ class Means:
 def run_campaign(
     fits: Sequence[CampaignFit], results: Path, limit_minutes: float | None, means: Means
 ) -> None:
-    """Work through the trainings until the minutes are over; each is tested and recorded once it is complete.
+    """Work through the trainings until the minutes are over; each is tested and recorded once it is
+    complete.
 
     Raises:
         InputError: another campaign is at work on the same folder, or a training failed.
@@ -289,7 +292,8 @@ def _is_over(end: float | None) -> bool:
 
 
 def _step(fit: CampaignFit, means: Means, end: float | None, lock: int) -> int:
-    """Train or test in a process of its own, which ends with this one and at ``end``; its exit code."""
+    """Train or test in a process of its own, which ends with this one and at ``end``; its exit
+    code."""
     command = [
         sys.executable,
         "-m",

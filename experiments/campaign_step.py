@@ -1,7 +1,9 @@
-"""One step of a campaign, in a process of its own: ``python -m experiments.campaign_step NICENESS fit ...``.
+"""One step of a campaign, in a process of its own: ``python -m experiments.campaign_step NICENESS
+fit ...``.
 
-It gives way to other work, and ends when the process that started it ends, however that happened: their pipe, its
-standard input, closes then. It ends as SIGTERM does, so that the last epoch is kept.
+It gives way to other work, and ends when the process that started it ends, however that happened:
+their pipe, its standard input, closes then. It ends as SIGTERM does, so that the last epoch is
+kept.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""What is kept of a scored run in ``experiments/results/scores/``: its per-image table, and beside it these facts."""
+"""What is kept of a scored run in ``experiments/results/scores/``: its per-image table, and beside
+it these facts."""
 
 import json
 import re
@@ -17,7 +18,8 @@ RESULTS = RECIPES / "results"
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """All that is to be known of a scored run besides its table. Unknown: an empty string or None."""
+    """All that is to be known of a scored run besides its table. Unknown: an empty string or
+    None."""
 
     recipe: str
     changes: dict[str, Any] = field(
@@ -66,14 +68,15 @@ class RunFacts:
 
     @property
     def network(self) -> str:
-        """As `lightning-seg profile` takes it: ``unet:encoder="resnet34",skip="dca"``."""
+        """The network as `lightning-seg profile` takes it:
+        ``unet:encoder="resnet34",skip="dca"``."""
         given = ({"encoder": self.encoder} if self.encoder else {}) | self.options
         text = ",".join(f"{key}={json.dumps(value)}" for key, value in given.items())
         return f"{self.architecture}:{text}" if text else self.architecture
 
     @property
     def model(self) -> str:
-        """For people: ``unet x mobilenetv2_100, skip=dca``."""
+        """The network for people: ``unet x mobilenetv2_100, skip=dca``."""
         name = f"{self.architecture} x {self.encoder}" if self.encoder else self.architecture
         scratch = ["from scratch"] if self.encoder and not self.pretrained else []
         more = [self.inference] if self.inference else []
@@ -100,7 +103,8 @@ class RunFacts:
 
     @property
     def place(self) -> Path:
-        """Where the table lies below ``scores/``: runs in one folder were scored on the same images in the same way."""
+        """The place of the table below ``scores/``: runs in one folder were scored on the same
+        images in the same way."""
         at = "native" if self.scored_at.startswith("native") else "network"
         folder = f"{self.protocol}-{self.protocol_digest}-{self.split}-{self.size}-{at}"
         return Path(slug(folder)) / f"{slug(self.model)}-{self.training}-seed{self.seed}.csv"

@@ -1,4 +1,5 @@
-"""The trainings behind published results: which recipe with which changes answers to which rows, and what each takes."""
+"""The trainings behind published results: which recipe with which changes answers to which rows,
+and what each takes."""
 
 import csv
 import io
@@ -43,7 +44,7 @@ class Fit:
 
     @property
     def point(self) -> str:
-        """By what ``--only`` chooses it: ``dca_unet_kvasir/dca_unet-skip=null``."""
+        """The name by which ``--only`` chooses it: ``dca_unet_kvasir/dca_unet-skip=null``."""
         return f"{self.recipe}/{self.name}"
 
     @property
@@ -57,7 +58,8 @@ class Fit:
 
 
 def plan(evaluations: Sequence[Evaluation]) -> tuple[list[Fit], dict[str, list[Evaluation]]]:
-    """The distinct fits behind published evaluations, and by reason those that no fit of ours answers to."""
+    """The distinct fits behind published evaluations, and by reason those that no fit of ours
+    answers to."""
     fits: dict[str, Fit] = {}
     refused: dict[str, list[Evaluation]] = {}
     for evaluation in evaluations:
@@ -104,11 +106,12 @@ RATE = 50e9  # multiply-adds a second: runs recorded here on two cores reached 3
 
 @dataclass(frozen=True)
 class Effort:
-    """What one seed of a fit takes.
+    """The effort of one seed of a fit.
 
     Attributes:
         weights: the timm encoder that it starts from; empty where it starts from scratch.
-        images: of the training split; None where the protocol does not count them (slices of scans).
+        images: of the training split; None where the protocol does not count them (slices of
+            scans).
         gmacs: of the forward pass of one image.
         hours: at `RATE`.
     """

@@ -1,4 +1,5 @@
-"""Published results, from ``results/reported.csv``: which of ours each can be held against, and the fit that would reproduce it."""
+"""Published results, from ``results/reported.csv``: which of ours each can be held against, and the
+fit that would reproduce it."""
 
 import csv
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ _SCRATCH = {
 
 @dataclass(frozen=True)
 class Paper:
-    """How the results of one source are trained here."""
+    """The way to train the results of one source here."""
 
     recipes: tuple[str, ...]  # the first is the one to run; the others are parts of it
     pretrained: bool = False  # the timm encoders of its networks
@@ -89,12 +90,14 @@ class Evaluation:
 
     @property
     def protocol(self) -> str:
-        """The protocol of ours that tests on the same images, else the nearest one; empty where there is none."""
+        """The protocol of ours that tests on the same images, else the nearest one; empty where
+        there is none."""
         return SAME_TEST_IMAGES.get((self.dataset, self.published_protocol), self.nearest)
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """Those whose results stand beside it: of a nearest one of version 2 the first version too."""
+        """Those whose results stand beside it: of a nearest one of version 2 the first version
+        too."""
         first = self.protocol.removesuffix("-v2")
         return (self.protocol,) if self.same_images else (self.protocol, first)
 
@@ -112,7 +115,8 @@ class Evaluation:
         return (own,) if own else self.paper.recipes
 
     def reproduced_by(self, facts: RunFacts) -> bool:
-        """True where a run trained and tested the same network, alone, by the recipe of this source under its nearest protocol."""
+        """True where a run trained and tested the same network, alone, by the recipe of this source
+        under its nearest protocol."""
         return (
             self.paper is not None
             and self.model in names()
@@ -127,7 +131,8 @@ class Evaluation:
 
 
 def read_evaluations(file: Path = RESULTS / "reported.csv") -> list[Evaluation]:
-    """All published evaluations, in the order of the table; what is no score of a network is left out."""
+    """All published evaluations, in the order of the table; what is no score of a network is left
+    out."""
     found: dict[tuple[str, ...], list[dict[str, str]]] = {}
     with file.open(newline="", encoding="utf-8") as content:
         for row in csv.DictReader(content):
@@ -137,7 +142,8 @@ def read_evaluations(file: Path = RESULTS / "reported.csv") -> list[Evaluation]:
 
 
 def unscored_systems() -> list[Evaluation]:
-    """The networks of UNet-A's grid of 24 of which its card gives no score; the grid is inferred from its code."""
+    """The networks of UNet-A's grid of 24 of which its card gives no score; the grid is inferred
+    from its code."""
     sweep = yaml.safe_load((RECIPES / "sweeps" / "unet_a.yaml").read_text(encoding="utf-8"))
     card = "model card of Attention U-Net ConvNeXt (UNet-A)"
     scored = [e for e in read_evaluations() if e.source.startswith(card)]
@@ -177,7 +183,8 @@ def recipe_overrides(evaluation: Evaluation) -> dict[str, Any]:
     """dotted key -> value that turns the recipe of the evaluation's paper into its row.
 
     Raises:
-        InputError: there is no such recipe, network, protocol or option; the sentence is the reason.
+        InputError: there is no such recipe, network, protocol or option; the sentence is the
+            reason.
     """
     paper = evaluation.paper
     if evaluation.model not in names():
@@ -249,7 +256,8 @@ def _same_network(evaluation: Evaluation, facts: RunFacts) -> bool:
 
 
 def _complete(architecture: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The options with the defaults of those that are not given, without those that only training knows."""
+    """The options with the defaults of those that are not given, without those that only training
+    knows."""
     return {k: v for k, v in (_defaults(architecture) | given).items() if k not in LOSS_OPTIONS}
 
 

@@ -1,6 +1,8 @@
-"""``python -m experiments record runs/<name> ...``: keep what tested runs found in ``experiments/results/``, where git sees it.
+"""``python -m experiments record runs/<name> ...``: keep what tested runs found in
+``experiments/results/``, where git sees it.
 
-Of each run: its per-image table and its facts below ``scores/``, and its scores with their intervals in ``reproduced.csv``.
+Of each run: its per-image table and its facts below ``scores/``, and its scores with their
+intervals in ``reproduced.csv``.
 """
 
 import argparse
@@ -80,7 +82,7 @@ def main(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is recorded.
+    """The choice of what is recorded.
 
     Attributes:
         replaced: a run takes the place of another of the same training and seed.
@@ -100,8 +102,8 @@ def record(
 ) -> tuple[int, list[str]]:
     """Keep results below ``folder``: how many are new, and why others are refused.
 
-    The tables are written first, then all rows at once, then the facts: where the facts of a run are,
-    everything of it is.
+    The tables are written first, then all rows at once, then the facts: where the facts of a run
+    are, everything of it is.
     """
     new: dict[Path, RecordedResult] = {}
     refused = []
@@ -128,7 +130,7 @@ def record(
 
 
 def _is_kept(result: RecordedResult, file: Path, rules: Rules) -> bool:
-    """Whether the result is there already, and is to stay.
+    """Tell whether the result is there already, and is to stay.
 
     Raises:
         InputError: another run of the same training and seed is there.

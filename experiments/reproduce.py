@@ -1,4 +1,5 @@
-"""``python -m experiments reproduce``: which published results can be reproduced with the data and weights at hand, and do it."""
+"""``python -m experiments reproduce``: which published results can be reproduced with the data and
+weights at hand, and do it."""
 
 import argparse
 import json
@@ -66,7 +67,8 @@ def main(args: list[str]) -> None:
 
 
 def _look(fit: Fit, rate: float, reduced: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Enter what is missing, or how long the fit takes; ``reduced``: keys of the recipe in another form of all."""
+    """Enter what is missing, or how long the fit takes; ``reduced``: keys of the recipe in another
+    form of all."""
     config = recipe_with(fit.recipe, {**reduced, **fit.changes})
     data, model = config["data"], config["model"]
     try:
@@ -96,7 +98,8 @@ def _weights(architecture: str, options: str) -> None:
 
 
 def measure_rate(seconds: float = 1.5) -> float:
-    """Multiply-adds per second that this machine trains with, on a small U-Net: good for a rough estimate."""
+    """Multiply-adds per second that this machine trains with, on a small U-Net: good for a rough
+    estimate."""
     device = default_device()
     net, image = (
         create("unet", widths=[32, 64, 128]).to(device),
@@ -156,7 +159,8 @@ def _print(
 
 
 def _run(fits: list[Fit], options: argparse.Namespace, more: list[str]) -> None:
-    """Run the fits as one sweep per recipe, which goes on where it was left, and record what has been tested."""
+    """Run the fits as one sweep per recipe, which goes on where it was left, and record what has
+    been tested."""
     for recipe in dict.fromkeys(fit.recipe for fit in fits):
         study = "_".join(["reproduce", recipe, *filter(None, [slug(" ".join(more))])])
         models = [

@@ -75,7 +75,8 @@ NOT_TRAINING = {
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """The run folders (``version_N``) at or below ``folders``; InputError where one of these holds none."""
+    """The run folders (``version_N``) at or below ``folders``; InputError where one of these holds
+    none."""
     found: list[Path] = []
     for folder in folders:
         runs = sorted({config.parent for config in folder.rglob("config.yaml")})
@@ -96,7 +97,8 @@ def results_of(
 ) -> Iterator[RecordedResult]:
     """The tests of the run's best checkpoint, each with its facts.
 
-    The best checkpoint is the one that its validation scores chose; others were tested to look, not to report.
+    The best checkpoint is the one that its validation scores chose; others were tested to look, not
+    to report.
 
     Args:
         known: recipe, commit and hardware of a run that has not kept them.
@@ -230,7 +232,8 @@ def _ending(ending: Ending) -> str:
 
 
 def _minutes_of_trial(run: Path) -> float | None:
-    """As the engine of sweeps took them, the test included; None for a run of another origin."""
+    """The minutes as the engine of sweeps took them, the test included; None for a run of another
+    origin."""
     file = run.parent / "result.json"
     seconds = (
         json.loads(file.read_text(encoding="utf-8"))["facts"].get("seconds")
@@ -245,13 +248,14 @@ def _joined(values: Iterable[str]) -> str:
 
 
 def _moved_elsewhere(trained: Mapping[str, Any], scored: Mapping[str, Any]) -> bool:
-    """Whether a run was scored on data of another root than the one it was trained on."""
+    """Tell whether a run was scored on data of another root than the one it was trained on."""
     roots = [Path(data.get("root") or "").expanduser() for data in (trained, scored)]
     return bool(scored) and roots[0].resolve() != roots[1].resolve()
 
 
 def training_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """dotted key -> value of everything that decides a training but its seed, where it is not the default."""
+    """dotted key -> value of everything that decides a training but its seed, where it is not the
+    default."""
     defaults = {
         "model": _defaults_of(SegmentationModule) | _defaults_of(Optimization),
         "data": _defaults_of(SegmentationDataModule),
@@ -281,7 +285,7 @@ def _defaults_of(kind: Any) -> dict[str, Any]:
 
 
 def _not_default(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given and no default; an empty dictionary or list is as good as None."""
+    """The values that are given and no default; an empty dictionary or list is as good as None."""
     return {
         name: value
         for name, value in given.items()
@@ -301,7 +305,8 @@ def _callback(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _protocol(data: Mapping[str, Any]) -> str:
-    """The name of the protocol of a configuration, which may give a file or leave it to the data set."""
+    """The name of the protocol of a configuration, which may give a file or leave it to the data
+    set."""
     given = data.get("protocol") or source_class(data["dataset"]).default_protocol
     path = Path(given).expanduser()
     if path.suffix != ".csv":
@@ -310,7 +315,8 @@ def _protocol(data: Mapping[str, Any]) -> str:
 
 
 def _recipe(run: Path, command: list[str]) -> Path | None:
-    """The recipe that the run's command named, or of which it has the name; None where it is none of ours."""
+    """The recipe that the run's command named, or of which it has the name; None where it is none
+    of ours."""
     pairs = pairwise(part for given in command for part in given.split("=", 1))
     named = [Path(value).stem for option, value in pairs if option in ("-c", "--config")] or [
         run.parent.name
@@ -320,7 +326,8 @@ def _recipe(run: Path, command: list[str]) -> Path | None:
 
 
 def _changes(settings: dict[str, Any], recipe: Path) -> dict[str, Any]:
-    """Where ``settings`` depart from those of the recipe, besides the network and a precision that it leaves to the machine."""
+    """The keys in which ``settings`` depart from those of the recipe, besides the network and a
+    precision that it leaves to the machine."""
     theirs = training_settings(yaml.safe_load(recipe.read_text(encoding="utf-8")))
     named = (yaml.safe_load(recipe.read_text(encoding="utf-8")).get("trainer") or {}).get(
         "precision"

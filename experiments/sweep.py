@@ -1,7 +1,8 @@
-"""``python -m experiments sweep``: architectures x encoders x seeds (x folds) over one recipe, each trained and tested once.
+"""``python -m experiments sweep``: architectures x encoders x seeds (x folds) over one recipe, each
+trained and tested once.
 
-Every combination is a queued trial of an Optuna study (see `hpo`): workers draw from it, and the same command goes on after
-whatever ended it. A sweep is given by options, or as a file:
+Every combination is a queued trial of an Optuna study (see `hpo`): workers draw from it, and the
+same command goes on after whatever ended it. A sweep is given by options, or as a file:
 
     recipe: experiments/unet_a.yaml
     seeds: [42, 43, 44]
@@ -102,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _content(options: argparse.Namespace, fixed: Sequence[str]) -> dict[str, Any]:
-    """What a file would say, from the options."""
+    """The content of a sweep's file, from the options."""
     if not options.recipe:
         raise InputError(
             "a sweep needs --sweep FILE, or --recipe with --architectures, --encoders or --seeds."
@@ -223,7 +224,8 @@ def _points(
 
 
 def slurm_array(spec: StudySpec, name: str, slots: Sequence[int]) -> str:
-    """Those combinations as a job array: one per task, which goes on from its last epoch when it is requeued."""
+    """Those combinations as a job array: one per task, which goes on from its last epoch when it is
+    requeued."""
     commands = [f"[{slot}]={shlex.quote(trial_command(spec, slot, []))}" for slot in slots]
     every = list(slots) == list(range(len(slots)))
     tasks = f"0-{len(slots) - 1}" if every else ",".join(map(str, slots))

@@ -1,1 +1,2 @@
-"""``python -m experiments leaderboard``: what was recorded, as Markdown, CSV and one page of HTML."""
+"""``python -m experiments leaderboard``: what was recorded, as Markdown, CSV and one page of
+HTML."""

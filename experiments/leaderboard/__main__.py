@@ -35,7 +35,8 @@ def main(args: list[str]) -> None:
 def collect(
     results: Path = RESULTS, runs: list[Path] | None = None, trust_code: bool = False
 ) -> text.LeaderboardContent:
-    """The boards and published results of what lies in ``results``, and of ``runs`` that are not recorded.
+    """The boards and published results of what lies in ``results``, and of ``runs`` that are not
+    recorded.
 
     Raises:
         InputError: there is nothing to show, or there are two runs of one training and seed.

@@ -1,4 +1,5 @@
-"""Boards: one table for each set of images, class and convention, so that no column holds what cannot be compared."""
+"""Boards: one table for each set of images, class and convention, so that no column holds what
+cannot be compared."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ VOLUMES = ("lits", "phantom_ct", "synapse")  # data sets whose groups are scans
 
 
 class Key(NamedTuple):
-    """What all lines of a board share."""
+    """The facts that all lines of a board share."""
 
     dataset: str
     protocol: str
@@ -63,7 +64,7 @@ class BoardLine:
 
     @property
     def standing(self) -> str:
-        """How the line stands to the best one, in words."""
+        """The standing of the line beside the best one, in words."""
         if self.ranking.rank == 0:
             return "not ranked: no per-image table"
         if self.ranking.rank == 1:
@@ -83,7 +84,8 @@ class Board:
         return min(self.lines, key=lambda line: line.ranking.rank or len(self.lines) + 1)
 
     def seeds_overlap(self, line: BoardLine) -> bool:
-        """Whether a seed of a line that is behind is as good as one of the leader's: then training is a matter of luck."""
+        """Tell whether a seed of a line that is behind is as good as one of the leader's: then
+        training is a matter of luck."""
         return line.standing == "behind the leader" and bool(
             line.seeds.max() >= self.leader.seeds.min()
         )
@@ -103,10 +105,12 @@ def make_boards(
     rows: Iterable[dict[str, str]] = (),
     evaluations: Sequence[Evaluation] = (),
 ) -> list[Board]:
-    """Boards of recorded results and of ``rows`` of reproduced.csv that have no table, in the order of their keys.
+    """Boards of recorded results and of ``rows`` of reproduced.csv that have no table, in the order
+    of their keys.
 
     Args:
-        evaluations: published ones, which stand in a line where network, images and convention are the same.
+        evaluations: published ones, which stand in a line where network, images and convention are
+            the same.
     """
     models: dict[Key, dict[str, list[RecordedResult]]] = {}
     for result in results:

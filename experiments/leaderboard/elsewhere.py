@@ -1,4 +1,5 @@
-"""Published results beside ours. Their test images are mostly others, so they stand apart from the boards."""
+"""Published results beside ours. Their test images are mostly others, so they stand apart from the
+boards."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ NAMES = {"dice": "Dice", "f1": "F1", "iou": "IoU", "mcc": "MCC", "auc": "AUC"}
 
 @dataclass(frozen=True)
 class OurScore:
-    """A score of ours under one convention, mean over the seeds; without an interval where none was kept."""
+    """A score of ours under one convention, mean over the seeds; without an interval where none was
+    kept."""
 
     score: str
     convention: str
@@ -53,7 +55,7 @@ class Beside:
 
     @property
     def images(self) -> str:
-        """Whether the test images are those of a protocol of ours, in words."""
+        """Tell whether the test images are those of a protocol of ours, in words."""
         if self.evaluation.same_images:
             return f"the same as in {self.evaluation.protocol}"
         nearest = self.evaluation.nearest
@@ -84,7 +86,7 @@ class Beside:
 
     @property
     def settings(self) -> str:
-        """How ours was made."""
+        """Tell how ours was made."""
         if not self.facts:
             return ""
         seeds = f"{len(self.facts)} seed{'s' if len(self.facts) > 1 else ''}"
@@ -97,7 +99,7 @@ class Beside:
 
 @dataclass
 class _Needs:
-    """What results would take: by the place of the evaluation in the list."""
+    """The effort of further results: by the place of the evaluation in the list."""
 
     texts: dict[int, str] = field(default_factory=dict)
 
@@ -158,7 +160,8 @@ def _ours(evaluation: Evaluation, seeds: list[RecordedResult]) -> list[OurScore]
 
 
 def _areas(evaluation: Evaluation, seeds: list[RecordedResult]) -> list[OurScore]:
-    """The area under the ROC curve, which is of all pixels together; none where a seed did not keep it."""
+    """The area under the ROC curve, which is of all pixels together; none where a seed did not keep
+    it."""
     part = "fov" if evaluation.convention.endswith("_fov") else "all"
     name = seeds[0].table.classes[0]
     areas = [result.facts.roc_auc.get(name, {}).get(part) for result in seeds]

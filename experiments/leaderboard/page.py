@@ -1,4 +1,5 @@
-"""The leaderboard as one page of HTML: sortable, with plots, light and dark, without any network."""
+"""The leaderboard as one page of HTML: sortable, with plots, light and dark, without any
+network."""
 
 from typing import Any
 

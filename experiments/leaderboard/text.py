@@ -94,7 +94,7 @@ def board_title(key: Key) -> str:
 
 
 def facts_of(board: Board) -> str:
-    """What the boards over one set of images have in common, as a sentence."""
+    """The facts that the boards over one set of images have in common, as a sentence."""
     key, first = board.key, board.lines[0].first
     known = [f for f in board.facts if f.parameters is not None]  # recorded with all their facts
     thresholds = sorted({f.threshold for f in board.facts})

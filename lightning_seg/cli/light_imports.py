@@ -131,7 +131,7 @@ def print_help(home: str, args: list[str]) -> None:
 
 
 def asks_help(args: Sequence[str]) -> bool:
-    """Whether a command is asked for its options and nothing else."""
+    """Tell whether a command is asked for its options and nothing else."""
     return bool({"-h", "--help"} & set(args))
 
 
@@ -230,7 +230,7 @@ def _mark_late(real: Any) -> Any:
 
 
 def _has_compiler() -> bool:
-    """Whether torch's compiler is imported, and not what stands for it."""
+    """Tell whether torch's compiler is imported, and not what stands for it."""
     return hasattr(sys.modules.get(_COMPILER), "__path__")
 
 

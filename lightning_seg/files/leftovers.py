@@ -77,7 +77,7 @@ def _host() -> str:
 
 
 def _started(process: int) -> int:
-    """When a process began, in ticks since the machine did; 0 for one that is not there.
+    """The time when a process began, in ticks since the machine did; 0 for one that is not there.
 
     Numbers of processes come again, after a restart of the machine within minutes.
     """
@@ -89,7 +89,7 @@ def _started(process: int) -> int:
 
 
 def _answers(process: int) -> bool:
-    """Whether there is such a process, on systems without /proc."""
+    """Tell whether there is such a process, on systems without /proc."""
     try:
         os.kill(process, 0)
     except PermissionError:

@@ -54,7 +54,7 @@ def check_code_of_arguments(args: Sequence[str], origin: object, trust_code: boo
 
 
 def names_code(args: Sequence[str]) -> bool:
-    """Whether a command line names code from outside, or allows it."""
+    """Tell whether a command line names code from outside, or allows it."""
     try:
         check_code_of_arguments(args, "", False)
     except InputError:
@@ -131,7 +131,7 @@ def _is_file(text: str) -> bool:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a dotted name is that of a class which Lightning or this project defines.
+    """Tell whether a dotted name is that of a class which Lightning or this project defines.
 
     Their modules also hold what they import, as in ``lightning_seg.files.os``: that is not theirs.
     """

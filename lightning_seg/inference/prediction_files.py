@@ -185,7 +185,7 @@ class SliceFiles:
 
 
 def is_volume(name: str) -> bool:
-    """Whether a file's name ends as that of a NIfTI volume."""
+    """Tell whether a file's name ends as that of a NIfTI volume."""
     return name.lower().endswith(_VOLUMES)
 
 

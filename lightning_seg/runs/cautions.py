@@ -29,7 +29,7 @@ def run_cautions(content: Mapping[str, Any], run: Run | None) -> list[str]:
 
 
 def is_synthetic(dataset: str) -> bool:
-    """Whether the images of a data set were made by a program."""
+    """Tell whether the images of a data set were made by a program."""
     try:
         return bool(getattr(source_class(dataset), "synthetic", False))
     except InputError:  # a data set of code that is not at hand

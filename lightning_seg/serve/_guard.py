@@ -83,7 +83,7 @@ class Guard:
         await answer(scope, watched, safe)
 
     def _may_pass(self, path: str, headers: Headers) -> bool:
-        """Whether a request needs no token, or brings it."""
+        """Tell whether a request needs no token, or brings it."""
         if self._token is None or path in OPEN:
             return True
         given = headers.get("authorization", "").encode("utf-8", "replace")

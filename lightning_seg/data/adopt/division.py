@@ -166,13 +166,13 @@ def _folder_columns(places: Mapping[str, Path], root: Path, found: Division) -> 
 
 
 def _says_more(part: str) -> bool:
-    """Whether a folder is more than that of pictures, of masks or of a split."""
+    """Tell whether a folder is more than that of pictures, of masks or of a split."""
     words = words_of(part)
     return not {*words} & (IMAGE_WORDS | MASK_WORDS) and bool(without_words(words, SPLIT_OF))
 
 
 def _tells_splits(places: Mapping[str, Path], root: Path, told: Mapping[str, str]) -> bool:
-    """Whether folders differ by their split alone."""
+    """Tell whether folders differ by their split alone."""
     pairs = {(told[id], _named_split(path, root)) for id, path in places.items()}
     folders, splits = ({*values} for values in zip(*pairs, strict=True))
     return len(pairs) == len(folders) == len(splits)

@@ -1,4 +1,5 @@
-"""What the recipe is planned from: sizes, share and thickness of the foreground, by reading samples."""
+"""What the recipe is planned from: sizes, share and thickness of the foreground, by reading
+samples."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,7 @@ class DataFacts(NamedTuple):
 
     @property
     def one_size(self) -> bool:
-        """Whether all samples have one size."""
+        """Tell whether all samples have one size."""
         return len({sample.size for sample in self.samples}) == 1
 
     @property

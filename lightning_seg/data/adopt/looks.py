@@ -90,7 +90,7 @@ def _is_masklike(values: np.ndarray, numbers: np.ndarray, count: int, lossy: boo
 
 
 def evenly_chosen(files: Sequence[Any], count: int) -> list[Any]:
-    """At most ``count`` of the files, evenly spread."""
+    """Some of the files, ``count`` at most, evenly spread."""
     places = np.linspace(0, len(files) - 1, min(count, len(files))).astype(int)
     return [files[place] for place in dict.fromkeys(places.tolist())]
 

@@ -161,7 +161,8 @@ def _sort_of(mask: Path, image: Path, root: Path) -> Words:
 
 
 def _shares_name(name: Words, image: Path) -> bool:
-    """Whether a mask's name speaks of the picture, so that its other words speak of the mask."""
+    """Tell whether a mask's name speaks of the picture, so that its other words speak of the
+    mask."""
     if {*name} & MASK_WORDS:
         return True
     ours = {*words_of(file_stem(image))}

@@ -1,4 +1,5 @@
-"""The recipe for a folder: each choice follows from its pictures and the machine, with its reason."""
+"""The recipe for a folder: each choice follows from its pictures and the machine, with its
+reason."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -84,7 +85,7 @@ def _round_side(side: float) -> int:
 
 
 def _stays_fine(context: PlanContext) -> bool:
-    """Whether scaling to the usual size would thin structures to almost nothing."""
+    """Tell whether scaling to the usual size would thin structures to almost nothing."""
     thickness = context.facts.thickness
     shrink = max(1.0, context.side / _LARGEST[context.kind])
     return 0 < thickness / shrink < _FINE

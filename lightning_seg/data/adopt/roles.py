@@ -1,4 +1,5 @@
-"""Which files are pictures and which are masks, by what they look like and by what they are called."""
+"""Which files are pictures and which are masks, by what they look like and by what they are
+called."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -71,10 +72,10 @@ def _leave(cluster: Cluster, reason: str, aside: Aside) -> None:
 
 
 def image_named(cluster: Cluster) -> bool:
-    """Whether a pattern is called pictures."""
+    """Tell whether a pattern is called pictures."""
     return bool(_own_words(cluster) & IMAGE_WORDS)
 
 
 def mask_named(cluster: Cluster) -> bool:
-    """Whether a pattern is called masks."""
+    """Tell whether a pattern is called masks."""
     return bool(_own_words(cluster) & MASK_WORDS)

@@ -131,7 +131,8 @@ def compare_views(first: View, second: View, matrix: np.ndarray) -> Likeness:
 
 
 def may_agree(first: View, second: View, matrix: np.ndarray) -> bool:
-    """Whether `compare_views` is worth its time: the same at half the size, with a coarser flow."""
+    """Tell whether `compare_views` is worth its time: the same at half the size, with a coarser
+    flow."""
     ours, theirs = _halved(first.grey), _halved(second.grey)
     to_half = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]])
     square = np.vstack([matrix, [0, 0, 1]])

@@ -141,7 +141,7 @@ class Folder:
         return self.aside.sentences()
 
     def files(self, id: str) -> tuple[Path, ...]:
-        """What ``read`` opens."""
+        """The files that ``read`` opens."""
         return self._rows[id].files
 
     def read(self, id: str) -> Sample:
@@ -292,7 +292,8 @@ def _have_own(
     table: FileTable,
     classes: Sequence[str],
 ) -> bool:
-    """Whether classes have columns of their own; InputError where these are not the classes."""
+    """Tell whether classes have columns of their own; InputError where these are not the
+    classes."""
     named = set(next(iter(table.rows.values())).of_class)
     if named and named != set(classes):
         raise InputError(
