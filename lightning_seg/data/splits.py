@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from lightning_seg.data.sources.base import Source
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files.documents import read_text
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 SPLITS = ("train", "val", "test")
@@ -184,10 +185,14 @@ def protocol_names() -> list[str]:
 
 def _read_protocol(path: Path) -> tuple[dict[str, str], list[KnownPair], list[tuple[str, str]]]:
     """The header, the pairs that it lists, and the (id, split) rows."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).removeprefix("\ufeff").splitlines()
     comments = [line.lstrip("# ").partition(":") for line in lines if line.startswith("#")]
     entries = [(key.strip(), value.strip()) for key, _, value in comments]
-    body = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
+    table = [line for line in lines if line.strip() and not line.startswith("#")]
+    try:
+        body = list(csv.reader(table))
+    except csv.Error as error:
+        raise InputError(f"{path} is no CSV ({error}); write the file again.") from error
     if not body or body[0] != ["id", "split"]:
         raise InputError(
             f"{path} does not start with the line 'id,split'; add it below the comment lines."

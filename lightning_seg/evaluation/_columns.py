@@ -135,6 +135,7 @@ def _read_parquet(path: Path) -> Columns:
 
     try:
         columns: Columns = parquet.read_table(path).to_pydict()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} is no Parquet file ({error}); test the run again.") from error
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path} is no Parquet file ({reason}); test the run again.") from error
     return columns

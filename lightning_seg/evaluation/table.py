@@ -123,7 +123,7 @@ class ScoreTable:
             )
         try:
             return cls(ids, classes, **table_parts(columns, (len(ids), len(classes))))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ArithmeticError) as error:
             raise InputError(
                 f"{path} is a damaged score table ({error}); test the run again."
             ) from error

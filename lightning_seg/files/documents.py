@@ -55,13 +55,13 @@ def parse_yaml(text: str, name: object) -> Any:
 
 def read_yaml(path: str | Path) -> Any:
     """The data that a YAML file holds; InputError where it cannot be read, or is too large."""
-    return parse_yaml(_read_text(Path(path)), path)
+    return parse_yaml(read_text(Path(path)), path)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
     """The object that a JSON file holds; InputError where it holds none."""
     try:
-        found = json.loads(_read_text(Path(path)))
+        found = json.loads(read_text(Path(path)))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(found, dict):
@@ -69,7 +69,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8; InputError where it is none, or far too long."""
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:
@@ -80,4 +81,4 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not YAML or JSON: it is no text in UTF-8.") from error
+        raise InputError(f"{path} is no text in UTF-8; write it again as such.") from error

@@ -60,7 +60,7 @@ class SliceReader:
         place[self._axis] = slice(first, first + 1)
         try:
             plane = to_canonical(np.asarray(self.image.dataobj[tuple(place)]), self.grid.affine)[0]
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, ArithmeticError, TypeError) as error:
             raise InputError(
                 f"{self.path} ends before slice {index}; fetch or copy this file again."
             ) from error

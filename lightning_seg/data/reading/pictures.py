@@ -3,6 +3,7 @@ rule)."""
 
 import gzip
 import io
+import struct
 import warnings
 import zlib
 from collections.abc import Callable
@@ -27,9 +28,16 @@ DAMAGED = (
     EOFError,
     SyntaxError,
     ValueError,
+    # what Pillow's readers come to over bytes that make no sense
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    struct.error,
     zlib.error,
     Image.DecompressionBombError,
 )
+_HEAD, _PIXEL_BYTES = 1 << 20, 16  # bytes with which a picture begins, and of a pixel at most
 MAX_PIXELS = 178_956_970  # where Pillow refuses a picture as a decompression bomb
 Result = TypeVar("Result")
 
@@ -53,7 +61,7 @@ def decoded(
     # time.
     try:
         if content is None and path.suffix.lower() == ".gz":
-            content = gzip.decompress(path.read_bytes())
+            content = _unpacked(path)
         source = path if content is None else io.BytesIO(content)
         with Image.open(source, formats=FORMATS) as picture:
             return convert(picture, path)
@@ -70,6 +78,21 @@ def decoded(
         raise InputError(
             f"{path} cannot be decoded ({error}); fetch or copy this file again."
         ) from error
+
+
+def _unpacked(path: Path) -> bytes:
+    """The picture in a .gz file; InputError for one that unfolds into more than its header says."""
+    with gzip.open(path) as file:
+        head = file.read(_HEAD)
+        with Image.open(io.BytesIO(head), formats=FORMATS) as picture:
+            most = picture.width * picture.height * _PIXEL_BYTES + _HEAD
+        content = head + file.read(most)
+        if file.read(1):
+            raise InputError(
+                f"{path} unfolds into more than the {picture.width} x {picture.height} pixels of its "
+                "header; fetch or copy this file again."
+            )
+    return content
 
 
 def read_image(path: Path, content: bytes | None = None) -> np.ndarray:

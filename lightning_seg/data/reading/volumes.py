@@ -178,7 +178,7 @@ def read_volume(path: Path) -> np.ndarray:
     try:
         scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
         array = np.asarray(image.dataobj, np.float32 if scaled else None)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, ArithmeticError, TypeError, zlib.error) as error:
         raise InputError(
             f"{path} cannot be decoded ({_error_reason(error)}); fetch or copy this file again."
         ) from error
@@ -222,6 +222,8 @@ def _open_nifti(path: Path) -> Any:
         OSError,
         EOFError,
         ValueError,
+        ArithmeticError,
+        TypeError,
         zlib.error,
         gzip.BadGzipFile,
         nibabel.filebasedimages.ImageFileError,
