@@ -166,6 +166,10 @@ def test_scores_at_native_size_stand_beside_those_at_network_size_by_name(recipe
         (run / "test-tiny" / f"{stem}-32-native" / "summary.json").read_text(encoding="utf-8")
     )
     assert facts["scored_at"] == "native size of each mask"
+    cli.run([*options, "--trainer.precision", "bf16-true", "--measures", "none"])
+    assert "computed in bf16-true" in " ".join(capsys.readouterr().out.split())
+    low = run / "test-tiny" / f"precision=bf16-true-{stem}-32" / "summary.json"
+    assert json.loads(low.read_text(encoding="utf-8"))["inference"]["precision"] == "bf16-true"
     with pytest.raises(InputError, match="did you mean 'boundary'"):
         cli.run([*options, "--measures", "[boundry]"])
     with pytest.raises(InputError, match="score_at"):

@@ -13,7 +13,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.evaluation.findings import find_scores_of
 from lightning_seg.evaluation.scored_table import table_digest
 from lightning_seg.evaluation.summary import Summary
-from lightning_seg.inference.pictures import score_folder
+from lightning_seg.inference.pictures import other_precision, score_folder
 from lightning_seg.reports.printing import print_scores
 from lightning_seg.runs.ledger import enter_look
 from lightning_seg.training.run_place import run_of
@@ -69,7 +69,7 @@ def partial_folder(folder: Path) -> Path:
 def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
     """The summary of what was scored, on what and how, and of what follows from the table."""
     data, scored, scoring = trainer.datamodule, pl_module.scored, pl_module.scorer.scoring
-    native = scoring.score_at == "native"
+    native, precision = scoring.score_at == "native", other_precision(trainer)
     images, trained = data.fingerprint(split), pl_module.trained_on
     leaks = [data.split.leak_sentence, trained.repeated(images) if trained else ""]
     return Summary(
@@ -84,7 +84,7 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
         size=data.hparams["size"] or "native",
         scored_at="native size of each mask" if native else "network size",
         threshold_from=scoring.threshold_from,
-        inference=scoring.inference,
+        inference=scoring.inference | ({"precision": precision} if precision else {}),
         encoder_weights=pl_module.origin,
         data=images.to_json(),
         partial=partial_reason(trainer, len(scored.table.ids), split),

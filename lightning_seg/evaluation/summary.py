@@ -82,7 +82,8 @@ class Summary:
         groups: the number of independent groups; ``resampled`` says what they are.
         size: side of the network's images in pixels, or ``native``.
         threshold_from: how the threshold was chosen, in words; empty where somebody gave it.
-        inference: test-time augmentation, ensemble and post-processing.
+        inference: test-time augmentation, ensemble and post-processing, and a precision that is not
+            float32.
         partial: why these are not the scores of the whole split; empty where they are.
         data: the fingerprint of the images that were scored.
         table_digest: of the score table's file; empty where an older version wrote it.

@@ -116,6 +116,7 @@ def _is_plain(result: ScoredSplit) -> bool:
         found.get("tta", "none") == "none"
         and not found.get("ensemble")
         and not found.get("postprocess")
+        and not found.get("precision")
     )
 
 

@@ -5,6 +5,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.images import PICTURE_COLUMNS, FinishedInput, image_results
 from lightning_seg.inference.inputs import FoundInputs, Input, find_inputs
 from lightning_seg.inference.label_maps import label_file, write_label_names
-from lightning_seg.inference.options import SETTINGS
+from lightning_seg.inference.options import HOLD_FOR, SETTINGS
 from lightning_seg.inference.output_names import mask_files, printable, safe_path
 from lightning_seg.inference.pictures import EXAMPLES
 from lightning_seg.inference.pipeline import FailedInput
@@ -147,6 +148,8 @@ def _predict_input(
     place = {"input": str(Path(given.input).expanduser().absolute())}
     output = OutputFolder(folder, place | _settings(given, checkpoints))
     print(f"inputs:   {found.describe()}")
+    for note in _unused(given, found):
+        print(f"note: {note}", file=sys.stderr)
     job = _Job(given, checkpoints, here, places, output)
     with _writing(folder):
         failures = _predict_images(images, job)
@@ -154,10 +157,18 @@ def _predict_input(
         failures += more
         if volumes:
             failures += _predict_volumes(volumes, job)
-        if given.coco:
+        if given.coco and images:
             names = {one.file: one.name for one in images}
             _write_coco(names, job.rule.classes, folder)
     report_results(failures, lacking, len(found.inputs), folder)
+
+
+def _unused(given: argparse.Namespace, found: FoundInputs) -> Iterator[str]:
+    """Say which of the given options do nothing for some of the inputs."""
+    for option, kinds in HOLD_FOR.items():
+        others = [one for one in found.inputs if one.kind not in kinds]
+        if others and getattr(given, option) not in (None, False, "native"):
+            yield f"--{option} does nothing for {FoundInputs(others, Counter()).describe()}"
 
 
 def _check_pictures(network: Ensemble, found: FoundInputs) -> None:

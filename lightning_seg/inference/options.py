@@ -27,6 +27,14 @@ SETTINGS = (
     "overlays",
     "window",
 )
+# option -> the kinds of input for which it does anything
+HOLD_FOR = {
+    "probabilities": ("image", "volume", "dicom"),
+    "overlays": ("image",),
+    "coco": ("image",),
+    "masks_at": ("image",),
+    "window": ("volume", "dicom"),
+}
 
 
 @dataclass(frozen=True)

@@ -107,19 +107,28 @@ def checkpoint_label(trainer: L.Trainer) -> str:
     return f"{Path(str(trainer.ckpt_path)).stem}-{data.hparams['size'] or 'native'}"
 
 
+def other_precision(trainer: L.Trainer) -> str:
+    """The precision of the computation where it is none of float32, such as ``bf16-true``."""
+    found = str(trainer.precision)
+    return "" if found == "32-true" else found
+
+
 def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
     """The folder of the scores of a ``val`` or ``test`` split.
 
     ``<run>/<split>-<protocol>/<label of the checkpoint>``. Other data than those of the training
     have folders of their own, ``<split>-<protocol>-<data set>-<fingerprint>``. Scores of more than
-    the network alone come before the label: ``tta=flips-best-epoch=...``.
+    the network alone, or of another precision than float32, come before the label:
+    ``tta=flips-best-epoch=...``.
     """
     data: Any = getattr(trainer, "datamodule")  # noqa: B009
     images = data.fingerprint(split)
     home = pl_module.trained_on is None or pl_module.trained_on.is_home(images)
     elsewhere = "" if home else f"-{images.dataset}-{images.short}"
     native = "-native" if pl_module.scorer.scoring.score_at == "native" else ""
-    more = f"{label}-" if (label := pl_module.scorer.scoring.label) else ""
+    precision = other_precision(trainer)
+    labels = [pl_module.scorer.scoring.label, f"precision={precision}" if precision else ""]
+    more = "".join(f"{label}-" for label in labels if label)
     return (
         run_dir(trainer)
         / f"{split}-{data.protocol_name}{elsewhere}"

@@ -63,6 +63,8 @@ def _inference(summary: Summary) -> Iterator[str]:
         yield f"mean of {len(found['ensemble']) + 1} checkpoints"
     if found.get("postprocess"):
         yield f"post-processing {found['postprocess']}"
+    if found.get("precision"):
+        yield f"computed in {found['precision']}"
 
 
 def overlap_rows(summary: Summary) -> list[tuple[str, ...]]:

@@ -291,6 +291,15 @@ def test_a_volume_that_is_done_is_skipped(checkpoint, tmp_path, capsys):
     assert len(table(tmp_path / "out")) == 2
 
 
+def test_options_that_do_nothing_for_an_input_are_said(checkpoint, tmp_path, capsys):
+    path = save(tmp_path / "scan.nii", body((32, 32, 3)))
+    predict(checkpoint, path, tmp_path / "out", "--coco", "--probabilities")
+    assert capsys.readouterr().err.count("does nothing") == 1
+    assert not (tmp_path / "out" / "coco.json").exists()
+    predict(checkpoint, path, tmp_path / "other", "--overlays")
+    assert "note: --overlays does nothing for 1 volume" in capsys.readouterr().err
+
+
 def test_masks_of_volumes_are_at_their_voxels(checkpoint, tmp_path):
     path = save(tmp_path / "scan.nii", body((32, 32, 3)))
     with pytest.raises(InputError, match="leave out --masks_at network"):
