@@ -18,7 +18,6 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from lightning_seg.data.cores import PART, cores_of_each
-from lightning_seg.errors import InputError
 
 # how long one process waits for another; rank 0 may be writing scores of large images meanwhile
 PATIENCE = timedelta(minutes=10)
@@ -59,9 +58,9 @@ class _JointLauncher(_SubprocessScriptLauncher):
         _set_num_threads_if_needed(num_processes=self.num_processes)
         try:
             return function(*args, **kwargs)
-        except (InputError, torch.OutOfMemoryError):
+        except torch.OutOfMemoryError:
             raise
-        except Exception:
+        except RuntimeError:
             # a broken connection is not the cause: the process that broke it is about to end
             if self.procs or _PARENT in os.environ:
                 time.sleep(_GRACE)

@@ -25,7 +25,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.inference.workers import find_devices
 from lightning_seg.models import create
 from lightning_seg.runs import gpus
-from lightning_seg.training import devices
+from lightning_seg.training import devices, processes
 from lightning_seg.training.devices import SyncedBatchNorm, check_layer_sync, device_options
 from lightning_seg.training.processes import JointStrategy, joint_strategy
 from lightning_seg.training.termination import Termination
@@ -222,8 +222,8 @@ def test_processes_that_do_not_fit_the_devices_are_refused(variables, options, w
 
 
 def test_ddp_waits_for_minutes_only_and_other_strategies_are_left_alone():
-    for given, processes in (("auto", 2), ("ddp", 1), ("ddp_find_unused_parameters_true", 2)):
-        strategy = joint_strategy(given, processes)
+    for given, number in (("auto", 2), ("ddp", 1), ("ddp_find_unused_parameters_true", 2)):
+        strategy = joint_strategy(given, number)
         assert isinstance(strategy, JointStrategy)
         assert strategy._timeout.total_seconds() < 1000
     assert joint_strategy("ddp_find_unused_parameters_true", 2)._ddp_kwargs == {
@@ -360,6 +360,29 @@ def test_all_processes_end_with_the_first_failure(failing, error, sentence, reci
     assert sentence in errors[0]
     assert "Traceback" not in done.stderr
     assert not left_behind(mark)
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (RuntimeError("Connection closed by peer"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (ValueError("an odd value in the validation"), False),
+        (InputError("image 17 cannot be read; restore it."), False),
+    ],
+)
+def test_who_may_have_failed_by_another_process_waits_for_its_sentence(error, waits, monkeypatch):
+    slept = []
+    monkeypatch.setattr(processes.time, "sleep", slept.append)
+    monkeypatch.setenv(processes._PARENT, "1")
+    outside = SimpleNamespace(validate_settings=lambda **_: None, creates_processes_externally=True)
+
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)):
+        processes._JointLauncher(outside, 2, 1).launch(fail)
+    assert bool(slept) == waits
 
 
 def left_behind(mark, seconds=3.0):
