@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from lightning_seg.tables import count_text
+
 
 class WorkProgress:
     """The progress of ``total`` equal pieces of work, as a context.
@@ -48,7 +50,9 @@ class WorkProgress:
         if self._bar is not None:
             self._bar.stop()
         if self.count and self._shows:
-            print(f"{self.count} {self.unit}, {self.rate:.1f} per second", flush=True)
+            things, *more = self.unit.split(" ")
+            done = count_text(self.count, things.removesuffix("s"))
+            print(f"{' '.join([done, *more])}, {self.rate:.1f} per second", flush=True)
 
 
 def _bar_of(unit: str) -> Any:

@@ -18,6 +18,7 @@ from lightning_seg.data.reading.folders import walk_files
 from lightning_seg.data.reading.pictures import is_picture
 from lightning_seg.data.splits import SPLITS
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.tables import count_text
 
 COLUMNS = ("id", "image", "mask", "region", "group", "split")
 OF_CLASS = "mask:"  # before the name of a class that has masks of its own
@@ -191,7 +192,7 @@ def _refuse_missing(path: Path, rows: dict[str, TableRow]) -> None:
     if gone:
         id, file = gone[0]
         raise InputError(
-            f"{path} names {file} (id {id!r}), which does not exist ({len(gone)} such files); "
+            f"{path} names {file} (id {id!r}), which does not exist ({count_text(len(gone), 'such file')}); "
             "restore them or correct the table."
         )
 
