@@ -19,6 +19,7 @@ VERBS = {
     "models": "list the networks, their options and their costs: lightning-seg models [name] [--counts]",
     "profile": "parameters, multiply-adds, memory and time of networks: lightning-seg profile unet pam_unet:attention=none",
     "cka": "how alike the layers of one or two trained networks are: lightning-seg cka X [Y] --output cka.png",
+    "calibrate": "probabilities that mean what they say: lightning-seg calibrate --ckpt_path X",
     "export": "a checkpoint as a model that others load: lightning-seg export hf|onnx|program --help",
     "push": "upload a folder that `export hf` wrote: lightning-seg push DIR --repo_id user/name",
     "doctor": "what of this machine would break or slow a run, on one page: lightning-seg doctor",
@@ -37,6 +38,7 @@ VERBS = {
 
 _HOMES = {
     "audit": "lightning_seg.evaluation.audit",
+    "calibrate": "lightning_seg.analysis.calibrate",
     "cka": "lightning_seg.analysis.cka",
     "compare": "lightning_seg.reports.comparison",
     "data": "lightning_seg.data.__main__",

@@ -31,6 +31,7 @@ class Logits(nn.Module):
         self.net = exportable(copy.deepcopy(module.net))
         self.register_buffer("mean", module.mean.clone())
         self.register_buffer("std", module.std.clone())
+        self.scaling = copy.deepcopy(module.scaling)
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -41,7 +42,9 @@ class Logits(nn.Module):
 
     def _logits(self, image: Tensor) -> Tensor:
         output = self.net((image - self.mean) / self.std)
-        return output.logits if isinstance(output, Output) else output
+        logits: Tensor = output.logits if isinstance(output, Output) else output
+        scaled: Tensor = self.scaling(logits)
+        return scaled
 
 
 class Masks(nn.Module):

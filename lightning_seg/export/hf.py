@@ -234,6 +234,7 @@ def configuration(
         "image_mean": module.mean.flatten().tolist(),
         "image_std": module.std.flatten().tolist(),
         "exclusive": form.exclusive,
+        "calibration": form.calibration,
         "loss": loss or {"cross_entropy" if form.exclusive else "bce": 0.5, "dice": 0.5},
         "dtype": "float32",
     }

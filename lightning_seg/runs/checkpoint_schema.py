@@ -156,6 +156,11 @@ def _are_images(value: Any) -> bool:
     return _is_mapping(value) and {"train", "val"} <= set(value) and all(map(_IDS, value.values()))
 
 
+def _is_calibration(value: Any) -> bool:
+    lists = value is None or (_is_mapping(value) and all(map(_list_of(_is_real), value.values())))
+    return lists and all(math.isfinite(one) for part in (value or {}).values() for one in part)
+
+
 _IDS = _list_of(_is_text)
 _NAMES = get_args(Normalization)
 _TEXT = (_is_text, "a text")
@@ -181,6 +186,7 @@ _SCHEMA: dict[str, dict[str, tuple[Rule, str]]] = {
         "in_channels": (_number(1, 4096), "a whole number from 1 to 4096"),
         "normalization": (lambda value: value in _NAMES, f"one of {', '.join(_NAMES)}"),
         "loss": _MAYBE_MAPPING,
+        "calibration": (_is_calibration, "lists of finite numbers, scale and shift, or null"),
         "lr": _SHARE,
         "weight_decay": _SHARE,
     },

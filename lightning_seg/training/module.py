@@ -69,6 +69,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
             exclusive classes the default is ``{cross_entropy: 0.5, dice: 0.5}``.
         exclusive: whether each pixel is of one class at most: a softmax over the background and
             the classes in place of a sigmoid each. A recipe says it by ``classes: exclusive``.
+        calibration: of a trained network's logits; see ``lightning-seg calibrate``.
         compile: let torch.compile translate the network in `fit`: ``true``; ``dynamic``, for
             images of many sizes; or a mode: ``reduce-overhead``, ``max-autotune``. The first step
             takes a minute and more, which is printed.
@@ -95,6 +96,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         compile: bool | str = False,
         activation_checkpointing: bool = False,
         exclusive: bool = False,
+        calibration: dict[str, list[float]] | None = None,
         **optimization: Any,
     ) -> None:
         settings = Optimization(**optimization)
@@ -111,6 +113,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
                 in_channels,
                 normalization,
                 exclusive,
+                calibration,
             )
         )
         self.save_hyperparameters()
@@ -176,6 +179,12 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_fit_start(self) -> None:
+        if self.form.calibration is not None:
+            raise InputError(
+                "this network was calibrated after its training, so that it is not trained "
+                "further; go on with the checkpoint that was calibrated, and leave out "
+                "model.calibration."
+            )
         check_layer_sync(self.trainer.strategy)
         self._data.require_foreground()
         if self.form.exclusive:

@@ -16,6 +16,8 @@ class LightningSegConfig(PretrainedConfig):
             as they are.
         image_mean, image_std: of images in [0, 1], per channel; the model itself applies them.
         exclusive: whether the logits are of a softmax, with the background before the classes.
+        calibration: ``scale`` and ``shift`` of the logits, found after the training; None: as they
+            are.
         loss: terms of the training loss and their weights.
     """
 
@@ -32,6 +34,7 @@ class LightningSegConfig(PretrainedConfig):
         image_std: tuple[float, ...] | list[float] = (1.0, 1.0, 1.0),
         loss: dict[str, Any] | None = None,
         exclusive: bool = False,
+        calibration: dict[str, list[float]] | None = None,
         **kwargs: Any,
     ) -> None:
         self.architecture = architecture
@@ -42,6 +45,7 @@ class LightningSegConfig(PretrainedConfig):
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
         self.exclusive = exclusive
+        self.calibration = calibration
         self.loss = loss or {"bce": 0.5, "dice": 0.5}
         kwargs.setdefault("id2label", dict(enumerate(self.classes)))
         kwargs.setdefault("label2id", {name: index for index, name in enumerate(self.classes)})

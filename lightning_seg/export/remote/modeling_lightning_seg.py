@@ -64,6 +64,10 @@ class LightningSegModel(PreTrainedModel):
         image = pixel_values.to(self.mean.dtype).contiguous(memory_format=torch.channels_last)
         output = self.net((image - self.mean) / self.std)
         logits, deep, penalty = (output, (), None) if isinstance(output, Tensor) else output
+        if self.config.calibration is not None:
+            parts = (self.config.calibration[name] for name in ("scale", "shift"))
+            scale, shift = (logits.new_tensor(part).view(1, -1, 1, 1) for part in parts)
+            logits = logits * scale + shift
         loss = None if labels is None else self._loss([logits, *deep], penalty, labels)
         if return_dict if return_dict is not None else getattr(self.config, "return_dict", True):
             return SemanticSegmenterOutput(loss=loss, logits=logits)

@@ -47,6 +47,8 @@ class NetworkForm:
         normalization: see `statistics`.
         exclusive: whether each pixel is of one class at most. The logits then are of a softmax,
             with the background before the classes.
+        calibration: ``scale`` and ``shift`` of the logits, a number for each, that
+            ``lightning-seg calibrate`` found; None: they are as the network gives them.
     """
 
     architecture: str = "unet"
@@ -57,8 +59,10 @@ class NetworkForm:
     in_channels: int = 3
     normalization: Normalization = "encoder"
     exclusive: bool = False
+    calibration: dict[str, list[float]] | None = None
 
     def __post_init__(self) -> None:
+        _check_calibration(self.calibration, self.channels)
         for name in _OWN_PLACE:
             if name in (self.options or {}):
                 raise InputError(
@@ -92,8 +96,37 @@ class NetworkForm:
             ) from error
 
 
+def _check_calibration(calibration: dict[str, list[float]] | None, channels: int) -> None:
+    if calibration is None:
+        return
+    lengths = {name: len(values) for name, values in calibration.items()}
+    if lengths != {"scale": channels, "shift": channels}:
+        raise InputError(
+            f"model.calibration holds {lengths}; it needs a scale and a shift for each of "
+            f"{channels} maps of logits, as `lightning-seg calibrate` writes them."
+        )
+
+
 class NotFiniteError(InputError):
     """A network gave NaN or infinity, of which no mask is to be made."""
+
+
+class LogitScaling(nn.Module):
+    """Logits (B, C, H, W) times a number and plus a number for each map.
+
+    They are found after the training and lie in no file of weights.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: list[float], shift: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("scale", _by_channel(scale), persistent=False)
+        self.register_buffer("shift", _by_channel(shift), persistent=False)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits * self.scale + self.shift
 
 
 class ImageNetwork(nn.Module):
@@ -114,6 +147,9 @@ class ImageNetwork(nn.Module):
         mean, std = statistics(form.normalization, self.encoder, form.in_channels)
         self.register_buffer("mean", _by_channel(mean))
         self.register_buffer("std", _by_channel(std))
+        self.scaling: nn.Module = (
+            nn.Identity() if form.calibration is None else LogitScaling(**form.calibration)
+        )
 
     @property
     def encoder(self) -> TimmEncoder | None:
@@ -140,8 +176,9 @@ class ImageNetwork(nn.Module):
         if image.dtype == torch.uint8:
             image = image.to(self.mean.dtype).div_(255)
         image = image.contiguous(memory_format=torch.channels_last)
-        output = self.net((image - self.mean) / self.std)
-        return output if isinstance(output, Output) else Output(output)
+        found = self.net((image - self.mean) / self.std)
+        output = found if isinstance(found, Output) else Output(found)
+        return output._replace(logits=self.scaling(output.logits))
 
     def probabilities(self, image: Tensor) -> Tensor:
         """image as for `forward` -> probabilities (B, K, H, W), float32.

@@ -1,0 +1,98 @@
+"""`lightning-seg calibrate`: the scaling is found where it is known, and everything that uses the checkpoint follows it."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy.special import expit
+
+import lightning_seg as ls
+from lightning_seg.analysis.calibrate import main as calibrate
+from lightning_seg.cli import main as cli
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation.summary import Summary
+from lightning_seg.evaluation.temperature import PixelSample, fit_scaling
+from lightning_seg.runs import find_run
+
+RECIPE = """
+seed_everything: 1
+name: tiny
+trainer: {accelerator: cpu, enable_progress_bar: false, max_epochs: 2, logger: false}
+data: {dataset: phantom_polyp, size: 32, num_workers: 0, dataset_options: {resolution: 32}}
+model: {architecture: unet, options: {widths: [4, 8]}, lr: 0.01}
+"""
+
+
+def drawn(logits, scale, shift, seed=0):
+    """Truth of which the probabilities are those of scaled and shifted logits."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random(logits.shape) < expit(logits * scale + shift)
+    return PixelSample(torch.tensor(logits).float(), torch.tensor(truth).float())
+
+
+def test_the_scaling_that_made_the_truth_is_found():
+    logits = np.random.default_rng(1).normal(0, 3, (200_000, 2))
+    sample = drawn(logits, np.array([0.4, 1.5]), np.array([0.5, -1.0]))
+    scale, shift = fit_scaling(sample, "vector")
+    assert scale.tolist() == pytest.approx([0.4, 1.5], rel=0.03)
+    assert shift.tolist() == pytest.approx([0.5, -1.0], abs=0.03)
+    after = sample.scaled(scale.float(), shift.float())
+    assert max(after.expected_errors()) < 0.005 < min(sample.expected_errors())
+
+
+def test_temperature_moves_no_mask():
+    logits = np.random.default_rng(1).normal(0, 3, (100_000, 1))
+    sample = drawn(logits, 0.4, 0.0)
+    scale, shift = fit_scaling(sample)
+    assert (scale.item(), shift.item()) == (pytest.approx(0.4, rel=0.03), 0)
+    after = sample.scaled(scale.float(), shift.float())
+    assert torch.equal(after.probability > 0.5, sample.probability > 0.5)
+
+
+def test_exclusive_classes_share_one_temperature():
+    rng = np.random.default_rng(0)
+    logits = torch.tensor(rng.normal(0, 3, (100_000, 4))).float()
+    cumulated = (logits * 0.3).softmax(1).cumsum(1).numpy()
+    labels = (rng.random((100_000, 1)) > cumulated).sum(1)
+    truth = torch.tensor(np.eye(4)[labels][:, 1:]).float()
+    scale, shift = fit_scaling(PixelSample(logits, truth, exclusive=True))
+    assert scale.tolist() == pytest.approx([0.3] * 4, rel=0.03)
+    assert shift.abs().max() == 0
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("calibrate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        (folder / "tiny.yaml").write_text(RECIPE)
+        cli(["fit", "-c", "tiny.yaml"])
+        cli(["test", "--ckpt_path", "best", "--name", "tiny"])
+        calibrate(["--ckpt_path", "best", "--name", "tiny", "--method", "vector"])
+        cli(["test", "--ckpt_path", "best", "--name", "tiny-calibrated"])
+        yield folder
+
+
+def test_the_calibrated_checkpoint_is_a_run_of_its_own(runs):
+    before, after = (find_run(name) for name in ("tiny", "tiny-calibrated"))
+    assert after.best.path.name == before.best.path.name
+    kept = yaml.safe_load(after.config_file.read_text())["model"]["calibration"]
+    scores = [Summary.read(*run.score_folders("test")) for run in (before, after)]
+    briers = [found.measures["polyp"]["brier"].value for found in scores]
+    assert briers[1] < briers[0]
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    plain, scaled = (ls.load(run.best.path).predict(image).probability for run in (before, after))
+    logits = np.log(plain) - np.log1p(-plain)
+    expected = expit(logits * kept["scale"][0] + kept["shift"][0])
+    assert scaled == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_calibrated_network_is_neither_trained_nor_calibrated_again(runs, capsys):
+    place = find_run("tiny-calibrated").best.path
+    with pytest.raises(InputError, match="calibrated already"):
+        calibrate(["--ckpt_path", str(place), "--output", "again.ckpt"])
+    with pytest.raises(SystemExit):
+        cli(["fit", "--ckpt_path", str(place), "--trainer.max_epochs", "4"])
+    assert "calibrated after its training" in capsys.readouterr().err
+    with pytest.raises(InputError, match="exists"):
+        calibrate(["--ckpt_path", "best", "--name", "tiny"])
