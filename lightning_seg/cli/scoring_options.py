@@ -8,6 +8,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning_seg.errors import unknown
 from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.evaluation.scoring import Scoring
+from lightning_seg.inference.options import ENGINES
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.tta import PASSES
 from lightning_seg.options import THRESHOLD_HELP, VALIDATED
@@ -27,6 +28,8 @@ def add_scoring_options(parser: LightningArgumentParser) -> None:
     add("--threshold", type=float | str, default=0.5, help=THRESHOLD_HELP)
     steps = f"what follows the threshold, such as fill_holes,min_area=50, of {', '.join(STEPS)}"
     add("--postprocess", type=str, default="", help=steps)
+    engine = f"what computes on a CPU: {', '.join(ENGINES)}"
+    add("--engine", type=str, default="torch", help=engine)
     more = "further models, whose probabilities are averaged"
     add("--ensemble", type=str | list[str], default=[], help=more)
 
@@ -42,6 +45,7 @@ def scoring_of(config: Any) -> Scoring:
         threshold=resolve_threshold(config.threshold, checkpoints),
         threshold_from=CHOSEN_ON_VAL if config.threshold == VALIDATED else "",
         ensemble=ensemble_of(config),
+        engine=config.engine,
     )
 
 

@@ -40,6 +40,7 @@ class Scoring:
         threshold: a probability above it is predicted.
         threshold_from: how the threshold was chosen, in words; empty where somebody gave it.
         ensemble: further checkpoints, whose probabilities are averaged with those of the first.
+        engine: what computes on a CPU, a name of ``inference.options.ENGINES``.
     """
 
     score_at: Literal["network", "native"] = "network"
@@ -49,6 +50,7 @@ class Scoring:
     threshold: float = 0.5
     ensemble: tuple[str, ...] = ()
     threshold_from: str = ""
+    engine: str = "torch"
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -69,15 +71,24 @@ class Scoring:
             parts.append(f"threshold={self.threshold:g}")
         if self.postprocess:
             parts.append(f"post={self.postprocess}")
+        if self.engine != "torch":
+            parts.append(f"engine={self.engine}")
         return "-".join(parts)
+
+    @property
+    def changes_probabilities(self) -> bool:
+        """Whether anything but one pass of one network in torch gives the probabilities."""
+        return bool(self.ensemble) or self.tta != "none" or self.engine != "torch"
 
     @property
     def inference(self) -> dict[str, Any]:
         """The same for a summary, whose threshold has a place of its own."""
+        engine = {} if self.engine == "torch" else {"engine": self.engine}
         return {
             "tta": self.tta,
             "postprocess": self.postprocess,
             "ensemble": list(self.ensemble),
+            **engine,
         }
 
 

@@ -119,6 +119,7 @@ def _predict_split(
     print(f"images:         {source.describe()}{source.cautions()}")
     print(f"masks:          {folder / 'masks'}")
     print(f"contact sheet:  {folder / 'contact_sheet.png'}  (image, truth, prediction)")
+    _print_engine(here)
     report_results(failures, [], len(source.ids), folder)
 
 
@@ -160,6 +161,7 @@ def _predict_input(
         if given.coco and images:
             names = {one.file: one.name for one in images}
             _write_coco(names, job.rule.classes, folder)
+    _print_engine(here)
     report_results(failures, lacking, len(found.inputs), folder)
 
 
@@ -191,6 +193,11 @@ def _writing(folder: Path) -> Iterator[None]:
             f"cannot write into {folder}: {error.strerror}; what was finished before is kept, and "
             "the same command goes on from there once there is room."
         ) from error
+
+
+def _print_engine(here: DeviceWork) -> None:
+    for note in here.network.engine_notes:
+        print(f"engine:   {note}")
 
 
 def report_results(
@@ -322,4 +329,7 @@ def _settings(
 ) -> dict[str, Any]:
     """The settings that the results depend on besides the input."""
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in checkpoints]
-    return {"checkpoints": digests} | {key: getattr(given, key) for key in SETTINGS}
+    found = {key: getattr(given, key) for key in SETTINGS}
+    if given.engine == "torch":  # as results were written before there were others
+        del found["engine"]
+    return {"checkpoints": digests} | found

@@ -64,7 +64,9 @@ class DeviceWork:
         allow_pixels(given.max_pixels)
         torch.set_float32_matmul_precision("high")  # as `test` computes
         options = predict_options(given)
-        network = load_ensemble(checkpoints, given.tta, given.precision, given.trust_code)
+        network = load_ensemble(
+            checkpoints, given.tta, given.precision, given.trust_code, given.engine
+        )
         if "size" in given.data:
             network.trained = network.trained._replace(size=given.data["size"])
         self.rule = _mask_rule(given, checkpoints, network.trained)

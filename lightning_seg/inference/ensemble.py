@@ -18,6 +18,7 @@ from lightning_seg.data.sliding import OVERLAP, Corner, cut_window, sliding_map
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.inference.engines import EngineNetwork, check_engine
 from lightning_seg.inference.options import PRECISIONS
 from lightning_seg.inference.tta import augmented, check_tta
 from lightning_seg.models.frame.normalization import ImageNetwork
@@ -68,6 +69,7 @@ class Ensemble:
         tta: a name of ``tta.PASSES``.
         device: where they run.
         precision: ``32``, or ``bf16`` or ``16`` for mixed precision.
+        engine: what computes on the CPU, see ``engines``; on a GPU torch does.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Ensemble:
         tta: str = "none",
         device: str | torch.device = "cpu",
         precision: str = "32",
+        engine: str = "torch",
     ) -> None:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
@@ -87,10 +90,26 @@ class Ensemble:
             precision,
         )
         self.modules = [module.to(self.device) for module in modules]
+        self.engine = check_engine(engine, precision)
+        self._computing: list[ImageNetwork | EngineNetwork] = list(self.modules)
+        if self.engine != "torch" and self.device.type == "cpu":
+            self._computing = [
+                EngineNetwork(module, self.engine, precision) for module in self.modules
+            ]
+
+    @property
+    def engine_notes(self) -> list[str]:
+        """What was found of the engine, in words; nothing of torch where nobody asked."""
+        if self.engine != "torch" and self.device.type != "cpu":
+            return [f"torch computes on {self.device}"]
+        engines = (one for one in self._computing if isinstance(one, EngineNetwork))
+        return list(dict.fromkeys(note for one in engines for note in one.notes))
 
     def copy_to(self, device: torch.device) -> "Ensemble":
         """The same on another device; this one stays where it is."""
-        return Ensemble(copy.deepcopy(self.modules), self.trained, self.tta, device, self.precision)
+        return Ensemble(
+            copy.deepcopy(self.modules), self.trained, self.tta, device, self.precision, self.engine
+        )
 
     def scale(self, image: np.ndarray) -> np.ndarray:
         """image (H, W, C) uint8 at the network's size, as the images of training and test are
@@ -123,7 +142,7 @@ class Ensemble:
     def probabilities(self, image: Tensor) -> Tensor:
         """image (B, C, H, W) uint8 -> probabilities (B, K, H, W) float32."""
         with self._autocast():
-            return mean_probabilities(self.modules, image, self.tta)
+            return mean_probabilities(self._computing, image, self.tta)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         name = PRECISIONS[self.precision]
@@ -143,7 +162,7 @@ class Ensemble:
 
 
 def mean_probabilities(
-    modules: Sequence[ImageNetwork],
+    modules: Sequence[ImageNetwork | EngineNetwork],
     image: Tensor,
     tta: str,
 ) -> Tensor:
@@ -162,6 +181,7 @@ def load_ensemble(
     tta: str = "none",
     precision: str = "32",
     trust_code: bool = False,
+    engine: str = "torch",
 ) -> Ensemble:
     """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see
     `read_network`.
@@ -176,6 +196,7 @@ def load_ensemble(
         trained,
         tta,
         precision=precision,
+        engine=engine,
     )
 
 

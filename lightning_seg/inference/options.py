@@ -13,6 +13,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.options import THRESHOLD_HELP, OptionParser, add_model_options
 
 PRECISIONS = {"32": None, "bf16": "bfloat16", "16": "float16"}  # names of torch's types
+ENGINES = ("torch", "onnxruntime", "openvino", "auto")
 SPLITS = ("test", "val", "train")
 # what the results depend on besides networks and input
 SETTINGS = (
@@ -23,6 +24,7 @@ SETTINGS = (
     "overlap",
     "masks_at",
     "precision",
+    "engine",
     "probabilities",
     "overlays",
     "window",
@@ -191,5 +193,7 @@ def _add_machine(add: Any) -> None:
     add("--devices", default="auto", help=devices)
     numbers = f"{', '.join(PRECISIONS)}: mixed precision may move single pixels (default 32)"
     add("--precision", default="32", help=numbers)
+    engine = f"{', '.join(ENGINES)}: what computes on the CPU (default torch)"
+    add("--engine", default="torch", help=engine)
     most = f"a larger picture is refused (default {MAX_PIXELS})"
     add("--max_pixels", type=int, default=MAX_PIXELS, metavar="N", help=most)

@@ -112,6 +112,7 @@ def load(
     postprocess: str = "",
     precision: str = "32",
     trust_code: bool = False,
+    engine: str = "torch",
 ) -> Predictor:
     """The trained network of a checkpoint: ``load(path).predict("image.jpg").mask``.
 
@@ -129,6 +130,7 @@ def load(
         precision: ``32``, or ``bf16`` or ``16``: mixed precision may move single pixels.
         trust_code: let a network that is not of lightning_seg, ``package.module:Class``, import
             its module.
+        engine: ``torch``, ``onnxruntime``, ``openvino`` or ``auto``: what computes on the CPU.
 
     Errors: InputError for a file that is no checkpoint, code that is not trusted, an unknown name,
         checkpoints that do not
@@ -136,9 +138,11 @@ def load(
     """
     paths = [path] if isinstance(path, str | Path) else path
     files = [find_checkpoint(each) for each in paths]
-    network = load_ensemble(files, tta, precision, trust_code)
+    network = load_ensemble(files, tta, precision, trust_code, engine)
     trained = network.trained
     cut = resolve_threshold(threshold, files)
     rule = MaskRule(trained.classes, cut, postprocess, exclusive=trained.exclusive)
     [target, *_] = find_devices(device)
-    return Predictor(Ensemble(network.modules, network.trained, tta, target, precision), rule)
+    return Predictor(
+        Ensemble(network.modules, network.trained, tta, target, precision, engine), rule
+    )

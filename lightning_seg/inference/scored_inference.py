@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.scoring import ScoredPart, Scoring
+from lightning_seg.inference.engines import EngineNetwork, check_engine
 from lightning_seg.inference.ensemble import mean_probabilities, read_trained
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.tta import check_tta
@@ -48,15 +49,19 @@ def score_with(
     if members:
         read_trained([checkpoint, *members])
     others = [read_network(file, trust_code) for file in members]
+    check_engine(scoring.engine, "32")
+    engines = [EngineNetwork(each, scoring.engine) for each in (module, *others)]
 
     def averaged(image: Tensor) -> Tensor:
+        if scoring.engine != "torch" and image.device.type == "cpu":
+            return mean_probabilities(engines, image, scoring.tta)
         networks = [module, *(other.to(image.device) for other in others)]
         return mean_probabilities(networks, image, scoring.tta)
 
     files = tuple(str(file) for file in members)
     module.score_by(
         replace(scoring, postprocess=rule.postprocess, ensemble=files),
-        averaged if members or scoring.tta != "none" else None,
+        averaged if scoring.changes_probabilities else None,
         PostProcessed(rule, data, split) if rule.steps else None,
     )
 

@@ -65,6 +65,8 @@ def _inference(summary: Summary) -> Iterator[str]:
         yield f"post-processing {found['postprocess']}"
     if found.get("precision"):
         yield f"computed in {found['precision']}"
+    if found.get("engine", "torch") != "torch":
+        yield f"engine {found['engine']}"
 
 
 def overlap_rows(summary: Summary) -> list[tuple[str, ...]]:

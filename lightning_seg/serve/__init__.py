@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lightning_seg.data.reading.pictures import MAX_PIXELS, allow_pixels
 from lightning_seg.errors import InputError
-from lightning_seg.inference.options import PRECISIONS
+from lightning_seg.inference.options import ENGINES, PRECISIONS
 from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.predictor import Predictor, load
 from lightning_seg.inference.tta import PASSES
@@ -50,6 +50,7 @@ def main(args: Sequence[str]) -> None:
             postprocess=given.postprocess,
             precision=given.precision,
             trust_code=given.trust_code,
+            engine=given.engine,
         )
         predictor.network.trained.check_pictures()
         access = ServerAccess(given.host, token, given.log)
@@ -191,5 +192,7 @@ def _serve_parser() -> argparse.ArgumentParser:
         default="32",
         help=f"{', '.join(PRECISIONS)}: mixed precision may move single pixels (default 32)",
     )
+    engine = f"{', '.join(ENGINES)}: what computes on the CPU (default torch)"
+    add("--engine", default="torch", help=engine)
     add("--device", default="auto", help="such as cpu or cuda:0 (default: a GPU, or the CPU)")
     return parser

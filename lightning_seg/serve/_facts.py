@@ -43,6 +43,7 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
         "tta": network.tta,
         "postprocess": rule.postprocess,
         "precision": network.precision,
+        "engine": network.engine,
         "device": str(network.device),
         "scores": list(_known_scores(predictor, checkpoints)),
         "limits": {"bytes": limits.bytes, "pixels": limits.pixels},

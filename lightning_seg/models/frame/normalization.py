@@ -185,7 +185,10 @@ class ImageNetwork(nn.Module):
 
         NotFiniteError for NaN and infinity: a sigmoid would make empty and sure masks of them.
         """
-        logits = self(image).logits
+        return self.checked_probabilities(self(image).logits)
+
+    def checked_probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W) float32 of logits; NotFiniteError as `probabilities`."""
         if not logits.isfinite().all():
             kind = "NaN" if logits.isnan().any() else "infinity"
             raise NotFiniteError(
