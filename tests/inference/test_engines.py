@@ -35,9 +35,7 @@ def test_onnxruntime_gives_the_masks_of_torch_and_says_that_it_does(
 ) -> None:
     file = write_checkpoint(tmp_path / "x.ckpt")
     torch_, other = ls.load(file), ls.load(file, engine="onnxruntime")
-    for ours, theirs in zip(
-        other.predict(pictures), torch_.predict(pictures), strict=True
-    ):
+    for ours, theirs in zip(other.predict(pictures), torch_.predict(pictures), strict=True):
         assert np.abs(ours.probability - theirs.probability).max() < 1e-5
         assert 0 < theirs.mask.mean() < 1
         assert (ours.mask == theirs.mask).mean() > 0.999
@@ -49,6 +47,7 @@ def test_onnxruntime_gives_the_masks_of_torch_and_says_that_it_does(
     assert len(list(own_cache.glob("*.onnx"))) == 1
 
 
+@pytest.mark.slow
 def test_auto_takes_the_fastest_and_keeps_the_choice(
     tmp_path: Path, pictures: list[Any], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +71,7 @@ def test_auto_takes_the_fastest_and_keeps_the_choice(
     assert "torch computes, the fastest" in third.network.engine_notes[-1]
 
 
+@pytest.mark.slow
 def test_an_engine_that_disagrees_fails_or_cannot_write_is_left_aside_with_a_sentence(
     tmp_path: Path, pictures: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +98,7 @@ def test_an_engine_that_disagrees_fails_or_cannot_write_is_left_aside_with_a_sen
     assert "it does not load the network (no such operator)" in notes()[0]
 
 
+@pytest.mark.slow
 def test_a_cached_file_that_is_damaged_is_no_mask(
     tmp_path: Path, pictures: list[Any], own_cache: Path
 ) -> None:
