@@ -59,6 +59,7 @@ class SliceView(NamedTuple):
 
     settings: Settings
     turns: int = 0  # by a quarter, counterclockwise
+    coloured: bool = False  # the network takes pictures in RGB, not neighbouring slices
 
 
 def view_of(
@@ -71,11 +72,6 @@ def view_of(
     Args:
         given: lowest and highest HU, in place of the data set's window.
     """
-    if trained.channels == "RGB":
-        raise InputError(
-            "this network takes the colours of pictures (RGB), which a volume does not have; give "
-            "it pictures, or train on scans."
-        )
     kind = source_class(trained.dataset)
     values = {
         name: one.default for name, one in inspect.signature(kind).parameters.items()
@@ -90,7 +86,8 @@ def view_of(
     settings = checked_settings(
         chosen, trained.in_channels, values.get("spacing"), values.get("pad")
     )
-    return SliceView(settings, getattr(kind, "quarter_turns", 0))
+    coloured = trained.channels == "RGB"
+    return SliceView(settings, getattr(kind, "quarter_turns", 0), coloured)
 
 
 class VolumeResult(NamedTuple):
@@ -278,7 +275,9 @@ def _slice_pictures(
     held: deque[tuple[int, np.ndarray]] = deque()
     numbered = enumerate(planes)
     for index in range(count):
-        wanted = around(index, count, chosen.in_channels)
+        # red, green and blue of a grey slice are the slice, as of any grey picture
+        channels = chosen.in_channels
+        wanted = [index] * channels if view.coloured else around(index, count, channels)
         while not held or held[-1][0] < wanted[-1]:
             held.append(next(numbered))
         while held[0][0] < wanted[0]:

@@ -353,9 +353,15 @@ def test_unpacking_needs_no_memory_of_the_size_of_the_file(tmp_path):
     assert peak < 256 * 256 * 60  # half of its bytes
 
 
-def test_a_network_of_colours_refuses_volumes(tmp_path: Path) -> None:
+def test_a_network_of_colours_sees_a_slice_as_a_grey_picture(tmp_path: Path) -> None:
     """Three neighbouring slices are no red, green and blue."""
-    file = write_checkpoint(tmp_path / "polyp.ckpt")
-    scan = save(tmp_path / "ct.nii.gz", np.zeros((8, 8, 4), np.int16))
-    with pytest.raises(InputError, match="takes the colours of pictures"):
-        predict(file, scan, tmp_path / "out", "--window", "-200", "250")
+    view = view_of(Trained(("polyp",), 3, 32, "kvasir_seg", {}, "RGB"), (-200, 250))
+    scan = save(tmp_path / "ct.nii", body((16, 12, 5)))
+    pictures = list(volume._slice_pictures(SliceReader(scan, tmp_path), (5, 12, 16), view))
+    assert len(pictures) == 5
+    for picture in pictures:
+        assert picture.shape == (12, 16, 3)
+        assert np.ptp(picture, axis=2).max() == 0 < np.ptp(picture)
+    of_slices = view._replace(coloured=False)
+    [first, *_] = volume._slice_pictures(SliceReader(scan, tmp_path), (5, 12, 16), of_slices)
+    assert np.ptp(first, axis=2).max() > 0
