@@ -74,7 +74,7 @@ def found_lines(found: Any) -> list[str]:
 
 
 def _plan_lines(found: Any) -> list[str]:
-    said = ("size", "batch_size", "max_epochs", "encoder", "architecture", "loss")
+    said = ("size", "crop", "batch_size", "max_epochs", "encoder", "architecture", "loss")
     lines = []
     for choice in found.choices:
         if choice.key in said and choice.reason:

@@ -32,6 +32,7 @@ class FolderFinding:
         classes: the names of the mask's channels.
         options: what the data set is told besides the classes.
         notes: what was found and how it was read, in sentences.
+        exclusive: whether one file says of each pixel which class it is of.
         sided: whether left and right are classes of their own, so that no picture is mirrored.
     """
 
@@ -43,6 +44,7 @@ class FolderFinding:
     notes: list[str] = field(default_factory=list)
     aside: Aside = field(default_factory=Aside)
     sided: bool = False
+    exclusive: bool = False
 
     @property
     def in_channels(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ def adopt_pictures(survey: Survey, choice: AdoptChoice) -> FolderFinding:
     division = divide(places, survey.root, survey.tables)
     notes += [*more, _form_note(look_list, images)]
     sided = len(classes) > 1 and any({*words_of(name)} & SIDE_WORDS for name in classes)
-    return FolderFinding("folder", rows, classes, options, division, notes, survey.aside, sided)
+    own_files = any(next(iter(rows.values())).masks)
+    exclusive = len(classes) > 1 and not own_files
+    found = FolderFinding("folder", rows, classes, options, division, notes, survey.aside)
+    return replace(found, sided=sided, exclusive=exclusive)
 
 
 def _unpaired(survey: Survey, images: Sequence[Cluster], masks: Sequence[Cluster]) -> str:

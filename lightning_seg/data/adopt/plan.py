@@ -11,7 +11,8 @@ from lightning_seg.data.adopt.finding import FolderFinding
 from lightning_seg.data.adopt.machine import Machine
 
 _LARGEST = {"cpu": 256, "gpu": 512}  # side in pixels
-_NATIVE = 1024  # side up to which pictures of fine structures stay as they are
+_NATIVE = 640  # side up to which pictures of fine structures stay as they are
+_MOST_COPIES = 8  # crops of one picture in an epoch
 _SMALLEST, _STEP = 64, 32
 _FINE = 3.0  # pixels: structures that would become thinner are fine
 _BYTES = {"encoder": 4000, "own": 8000}  # for each pixel of a batch, in training
@@ -57,20 +58,22 @@ class PlanContext(NamedTuple):
 
 def plan_recipe(context: PlanContext, table: str) -> list[PlannedChoice]:
     """All choices in the order of the recipe."""
-    size = _size(context)
-    pixels = context.side**2 if size.value is None else size.value**2
+    sizes = _size(context)
+    pixels = (sizes[0].value or context.side) ** 2
     network = _network(context, _stays_fine(context))
     own = not any(choice.key == "encoder" for choice in network)
     batch = _batch(context, pixels, own)
+    copies = next((choice.value for choice in sizes if choice.key == "copies"), 1)
     finding = context.finding
     options = {"classes": list(finding.classes)} | finding.options
     return [
         PlannedChoice("", "seed_everything", 42),
-        _epochs(context),
+        *_exclusive(context),
+        _epochs(context, copies),
         PlannedChoice("data", "dataset", finding.dataset),
         PlannedChoice("data", "root", table, "the table of what was found; edit it freely"),
         PlannedChoice("data", "protocol", "auto", "as the table's column split says"),
-        size,
+        *sizes,
         batch,
         _augmentation(context),
         *_absent(context),
@@ -91,20 +94,35 @@ def _stays_fine(context: PlanContext) -> bool:
     return 0 < thickness / shrink < _FINE
 
 
-def _size(context: PlanContext) -> PlannedChoice:
+def _size(context: PlanContext) -> list[PlannedChoice]:
+    """The side to which pictures are scaled, or that of crops at their own resolution."""
     side, largest = context.side, _LARGEST[context.kind]
-    thin = context.facts.thickness
+    thin = f"foreground {context.facts.thickness:.1f} pixels wide"
     if _stays_fine(context) and side > largest:
         if context.facts.one_size and side <= _NATIVE:
-            why = f"all pictures have one size, and foreground {thin:.1f} pixels wide stays visible"
-            return PlannedChoice("data", "size", None, f"as they are: {why}")
+            reason = f"as they are: all pictures have one size, and {thin} stays visible"
+            return [PlannedChoice("data", "size", None, reason)]
+        if context.finding.dataset == "folder":
+            return _crops(context, thin)
         kept = min(_NATIVE, _round_side(side))
-        why = f"foreground is {thin:.1f} pixels wide and should not become thinner"
-        return PlannedChoice("data", "size", kept, f"median side {side}: {why}")
+        reason = f"median side {side}: {thin} should not become thinner"
+        return [PlannedChoice("data", "size", kept, reason)]
     chosen = min(largest, _round_side(side))
     device = context.machine.gpu or "a CPU"
     more = "" if chosen < largest else f"; at most {largest}, for {device}"
-    return PlannedChoice("data", "size", chosen, f"the pictures' median side is {side}{more}")
+    reason = f"the pictures' median side is {side}{more}"
+    return [PlannedChoice("data", "size", chosen, reason)]
+
+
+def _crops(context: PlanContext, thin: str) -> list[PlannedChoice]:
+    side = _LARGEST[context.kind]
+    count = min(_MOST_COPIES, max(1, round((context.side / side) ** 2)))
+    reason = f"crops at the pictures' own resolution (median side {context.side}): scaled, {thin} "
+    again = f"{count} crops of each picture an epoch, which is about its area"
+    return [
+        PlannedChoice("data", "crop", side, f"{reason}would all but vanish"),
+        PlannedChoice("data", "copies", count, again),
+    ]
 
 
 def _batch(context: PlanContext, pixels: int, own: bool) -> PlannedChoice:
@@ -121,11 +139,11 @@ def _batch(context: PlanContext, pixels: int, own: bool) -> PlannedChoice:
     return PlannedChoice("data", "batch_size", count, reason)
 
 
-def _epochs(context: PlanContext) -> PlannedChoice:
+def _epochs(context: PlanContext, copies: int) -> PlannedChoice:
     low, high = _EPOCHS
-    wanted = round(_SEEN[context.kind] / max(context.training, 1))
-    count = int(np.clip(wanted, low, high))
-    reason = f"{context.training * count:,} images in all, from {context.training} training images"
+    each = max(context.training * copies, 1)
+    count = int(np.clip(round(_SEEN[context.kind] / each), low, high))
+    reason = f"{each * count:,} images in all, from {context.training} training images"
     return PlannedChoice("trainer", "max_epochs", count, reason)
 
 
@@ -189,6 +207,13 @@ def _network(context: PlanContext, fine: bool) -> list[PlannedChoice]:
     ]
 
 
+def _exclusive(context: PlanContext) -> list[PlannedChoice]:
+    if not context.finding.exclusive:
+        return []
+    reason = "masks say of each pixel which class it is of: one softmax, and none overlaps"
+    return [PlannedChoice("", "classes", "exclusive", reason)]
+
+
 def _loss(context: PlanContext) -> PlannedChoice:
     shares = context.facts.foreground
     shown = [float(column[column > 0].mean()) for column in shares.T if (column > 0).any()]
@@ -196,12 +221,15 @@ def _loss(context: PlanContext) -> PlannedChoice:
     share = f"foreground is {least:.2%} of the pixels where there is some"
     if len(shown) > 1:
         share = f"the rarest class is {least:.2%} of the pixels where there is some"
+    entropy = "cross_entropy" if context.finding.exclusive else "bce"
     if least < _VERY_RARE:
-        terms: dict[str, Any] = {"bce": 0.2, "tversky": 1.0}
+        terms = {entropy: 0.2, "tversky": 1.0}
         return PlannedChoice("model", "loss", terms, f"{share}: missed pixels cost more than false")
     if least < _RARE:
-        return PlannedChoice("model", "loss", {"bce": 0.5, "dice": 1.0}, f"{share}: overlap leads")
-    return PlannedChoice("model", "loss", {"bce": 0.5, "dice": 0.5}, share)
+        return PlannedChoice(
+            "model", "loss", {entropy: 0.5, "dice": 1.0}, f"{share}: overlap leads"
+        )
+    return PlannedChoice("model", "loss", {entropy: 0.5, "dice": 0.5}, share)
 
 
 def _option_reasons(finding: FolderFinding) -> Sequence[str]:

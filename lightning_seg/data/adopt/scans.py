@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 from lightning_seg.data.adopt.division import divide
 from lightning_seg.data.adopt.finding import AdoptChoice, AdoptedRow, FolderFinding, unique_ids
 from lightning_seg.data.adopt.looks import Look, evenly_chosen
-from lightning_seg.data.adopt.names import file_stem, plain_identifier
+from lightning_seg.data.adopt.names import SIDE_WORDS, file_stem, plain_identifier, words_of
 from lightning_seg.data.adopt.pairing import PairedMask, pair_masks
 from lightning_seg.data.adopt.roles import assign_roles
 from lightning_seg.data.adopt.survey import Cluster, Survey, clusters_of
@@ -66,9 +67,9 @@ def adopt_scans(survey: Survey, choice: AdoptChoice) -> FolderFinding:
     for path in survey.pictures:
         survey.aside.add("pictures beside scans", path)
     all_notes = [first, *notes, told]
-    return FolderFinding(
-        "scans", rows, classes, options | window, division, all_notes, survey.aside
-    )
+    found = FolderFinding("scans", rows, classes, options | window, division, all_notes)
+    sided = any({*words_of(name)} & SIDE_WORDS for name in classes)
+    return replace(found, aside=survey.aside, exclusive=len(classes) > 1, sided=sided)
 
 
 def _units(survey: Survey) -> list[_Series]:

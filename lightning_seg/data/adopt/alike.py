@@ -1,0 +1,68 @@
+"""Groups that pictures show themselves: those of one view, such as frames of one video."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from lightning_seg.data.adopt.division import Division
+from lightning_seg.data.check.duplicates import find_duplicates
+from lightning_seg.data.check.facts import Facts
+from lightning_seg.data.check.views import View
+
+MOST_PICTURES = 2500  # that are compared; the time grows with their number
+_LARGEST_SHARE = 0.34  # of all pictures in one group, above which standard views look alike
+
+
+def group_alike(
+    views: Mapping[str, View],
+    hashes: Mapping[str, str],
+    division: Division,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> None:
+    """Put pictures that show the same into one group, where nothing else tells groups.
+
+    Args:
+        views, hashes: of each picture by id.
+    """
+    facts = [_facts_of(id, views[id], hashes[id]) for id in views]
+    pairs = find_duplicates(facts, progress)
+    if not pairs:
+        division.notes.append(f"no two of the {len(facts)} pictures show the same view")
+        return
+    groups = _joined(list(views), [(pair.first, pair.second) for pair in pairs])
+    sizes = [len(members) for members in groups]
+    if max(sizes) > _LARGEST_SHARE * len(facts):
+        division.notes.append(
+            f"{max(sizes)} of {len(facts)} pictures look alike, as standard views do; they are "
+            "taken as of different patients"
+        )
+        return
+    several = [members for members in groups if len(members) > 1]
+    for members in several:
+        for id in members:
+            division.groups[id] = f"view {members[0]}"
+    count = sum(map(len, several))
+    division.groups_from = (
+        f"pictures that show the same view: {count} of them in {len(several)} groups; patients and "
+        "videos themselves are unknown"
+    )
+
+
+def _facts_of(id: str, view: View, image_hash: str) -> Facts:
+    return Facts(id, (*view.grey.shape, 1), (), 0.0, image_hash, "", None, view)
+
+
+def _joined(ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """The ids, those that pairs connect together."""
+    home = {id: id for id in ids}
+
+    def root(id: str) -> str:
+        while home[id] != id:
+            home[id] = home[home[id]]
+            id = home[id]
+        return id
+
+    for first, second in pairs:
+        home[root(second)] = root(first)
+    members: dict[str, list[str]] = {}
+    for id in ids:
+        members.setdefault(root(id), []).append(id)
+    return list(members.values())
