@@ -32,7 +32,7 @@ from lightning_seg.callbacks.volume_scores import VolumeScores
 from lightning_seg.cli.arguments import LINKED, Given, Parser, base_config, peek
 from lightning_seg.cli.checks import check_best, check_length, check_sealed, check_settings
 from lightning_seg.cli.scoring_options import add_scoring_options, ensemble_of, scoring_of
-from lightning_seg.data import SegmentationDataModule
+from lightning_seg.data import SegmentationDataModule, trust_source
 from lightning_seg.data.datamodule import check_crop_size
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
@@ -187,9 +187,14 @@ class CLI(LightningCLI):
         self.choose_determinism(config)
         if self.subcommand == "fit":
             self.choose_precision(config.trainer)
+        if ":" in config.data.dataset and self.content is None:
+            # a recipe that names it was let pass, or it was typed
+            trust_source(config.data.dataset)
         if self.content is None:
             return
         check_trust(self.content, self.given.checkpoint, self.given.trust_code)
+        if ":" in config.data.dataset:
+            trust_source(config.data.dataset)
         config.ckpt_path = str(self.given.checkpoint)
         fixed = (*NETWORK, *OPTIMIZATION) if self.subcommand == "fit" else NETWORK
         keys = [key for key in fixed if key not in LINKED]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_seg.data.datamodule import SegmentationDataModule as SegmentationDataModule
     from lightning_seg.data.download import fetch as fetch
     from lightning_seg.data.sources.base import DATASETS as DATASETS
+    from lightning_seg.data.sources.base import trust_source as trust_source
     from lightning_seg.data.splits import load_protocol as load_protocol
 
 _HOMES = {
@@ -19,8 +20,9 @@ _HOMES = {
     "DATASETS": "sources.base",
     "load_protocol": "splits",
     "fetch": "download",
+    "trust_source": "sources.base",
 }
-__all__ = ["DATASETS", "SegmentationDataModule", "fetch", "load_protocol"]
+__all__ = ["DATASETS", "SegmentationDataModule", "fetch", "load_protocol", "trust_source"]
 
 
 # PEP 562: importing Lightning takes seconds, listing protocols should not

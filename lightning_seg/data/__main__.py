@@ -13,11 +13,11 @@ import yaml
 from lightning_seg.data.adopt.command import add_adopt
 from lightning_seg.data.download import fetch
 from lightning_seg.data.rules import SEED, resolve
-from lightning_seg.data.sources.base import DATASETS, Source, source_class
+from lightning_seg.data.sources.base import DATASETS, Source, source_class, trust_source
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
 from lightning_seg.errors import InputError, one_sentence, unknown
 from lightning_seg.files.documents import read_yaml
-from lightning_seg.options import OptionParser, shell_command
+from lightning_seg.options import OptionParser, add_trust_option
 
 RULES = """
 Rules that split any data set when it is opened (see lightning_seg.data.rules), each keeping groups whole:
@@ -36,6 +36,8 @@ def main(args: list[str]) -> None:
     """Run one verb; InputError where its arguments are wrong. ``check`` ends with exit code 1 where
     it finds a fault."""
     options = _data_parser().parse_args(args)
+    if ":" in (getattr(options, "dataset", None) or ""):
+        trust_source(options.dataset)
     options.run(options)
 
 
@@ -116,6 +118,7 @@ def _add_show(verbs: Any) -> None:
         help="epochs, or copies, beside each image (default 5)",
     )
     show.add_argument("--output", type=Path, default=Path("sheet.png"), metavar="FILE")
+    add_trust_option(show)
     show.set_defaults(run=_show)
 
 
@@ -271,6 +274,8 @@ def _show(options: argparse.Namespace) -> None:
     if options.epoch < 0:
         raise InputError(f"--epoch is {options.epoch}; give a whole number from 0.")
     data = _recipe_data(options.config) if options.config else {"dataset": options.dataset}
+    if options.trust_code and ":" in data.get("dataset", ""):
+        trust_source(data["dataset"])
     data |= {
         key: value
         for key in ("root", "protocol", "augment", "size", "copies", "dataset_options")

@@ -96,7 +96,13 @@ def _foreign(content: Any, path: Keys) -> Iterator[tuple[str, str]]:
     elif isinstance(content, str) and _unfolded(content, path) != content:
         yield from _foreign(_unfolded(content, path), path)
     elif isinstance(content, str) and _is_foreign(content, path):
-        yield ("the network" if "architecture" in path else ".".join(path)), content
+        yield _place(path), content
+
+
+def _place(path: Keys) -> str:
+    if "architecture" in path:
+        return "the network"
+    return "the data set" if path[-1:] == ("dataset",) else ".".join(path)
 
 
 def _unfolded(text: str, path: Keys) -> Any:
@@ -111,7 +117,7 @@ def _unfolded(text: str, path: Keys) -> Any:
 
 
 def _is_foreign(text: str, path: Keys) -> bool:
-    if "architecture" in path:
+    if "architecture" in path or path[-1:] == ("dataset",):
         return ":" in text
     if path[-1:] == ("class_path",):
         return "." in text and not _is_own(text)

@@ -8,7 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lightning_seg.data.sources.base import DATASETS, channel_meaning, source_class
+from lightning_seg.data.sources.base import (
+    DATASETS,
+    channel_meaning,
+    source_class,
+    trust_source,
+)
 from lightning_seg.errors import InputError
 from lightning_seg.files.trust import check_code
 from lightning_seg.models.frame.normalization import NetworkForm
@@ -212,3 +217,6 @@ def check_trust(checkpoint: dict[str, Any], path: str | Path | None, trust_code:
     """InputError where code outside lightning_seg would be imported, unless that is allowed."""
     for key in ("hyper_parameters", "datamodule_hyper_parameters"):
         check_code(checkpoint.get(key), path, trust_code)
+    dataset = (checkpoint.get("datamodule_hyper_parameters") or {}).get("dataset", "")
+    if ":" in dataset:
+        trust_source(dataset)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_seg.data.adopt.alike import MOST_PICTURES, group_alike
 from lightning_seg.data.adopt.division import draw_again
 from lightning_seg.data.adopt.facts import DataFacts, read_facts
 from lightning_seg.data.adopt.finding import AdoptChoice, FolderFinding
@@ -55,7 +56,10 @@ def adopt_folder(
     _check_places(folder, output, table)
     survey = survey_folder(folder)
     finding = _find(survey, choice, output.with_name(f"{output.stem}_masks"))
-    facts = _write_table(finding, table)
+    near = choice.near and _may_look_alike(finding)
+    facts = _write_table(finding, table, near)
+    if near:
+        group_alike(facts.by_id, finding.division)
     _settle_splits(finding, facts)
     write_whole(table, table_text(finding, table.parent).encode())
     training = _training_samples(finding, table)
@@ -63,6 +67,13 @@ def adopt_folder(
     choices = plan_recipe(context, str(table.resolve()))
     write_whole(output, recipe_text(choices, _recipe_head(folder, output, finding)).encode())
     return Adoption(output, table, finding, facts, choices)
+
+
+def _may_look_alike(finding: FolderFinding) -> bool:
+    """Whether to look for groups in the pictures themselves: where nothing else tells them."""
+    few = len(finding.rows) <= MOST_PICTURES
+    pictures = finding.dataset == "folder" and finding.in_channels in (1, 3)
+    return few and pictures and finding.division.drawn and not finding.division.groups_from
 
 
 def _check_places(folder: Path, output: Path, table: Path) -> None:
@@ -95,11 +106,11 @@ def _find(survey: Survey, choice: AdoptChoice, masks: Path) -> FolderFinding:
     )
 
 
-def _write_table(finding: FolderFinding, table: Path) -> DataFacts:
+def _write_table(finding: FolderFinding, table: Path, views: bool) -> DataFacts:
     """Write the table and read its samples as training does; what cannot be read leaves it."""
     write_whole(table, table_text(finding, table.parent).encode())
     try:
-        facts = _read_table(finding, table)
+        facts = _read_table(finding, table, views)
     except BaseException:
         table.unlink(missing_ok=True)
         raise
@@ -116,7 +127,7 @@ def _write_table(finding: FolderFinding, table: Path) -> DataFacts:
     return facts
 
 
-def _read_table(finding: FolderFinding, table: Path) -> DataFacts:
+def _read_table(finding: FolderFinding, table: Path, views: bool) -> DataFacts:
     options: dict[str, Any] = {"classes": finding.classes} | finding.options
     source = source_class(finding.dataset)(root=table, **options)
     if hasattr(source, "expand"):
@@ -124,7 +135,7 @@ def _read_table(finding: FolderFinding, table: Path) -> DataFacts:
         return read_facts(source, [id for chosen in slices for id in chosen], 1)
     sizes = [header_size(row.image) for row in list(finding.rows.values())[:8]]
     pixels = [int(np.prod(size)) for size in sizes if size is not None]
-    return read_facts(source, source.ids, max(pixels, default=1 << 18))
+    return read_facts(source, source.ids, max(pixels, default=1 << 18), views)
 
 
 def _training_samples(finding: FolderFinding, table: Path) -> int:

@@ -1,33 +1,32 @@
 """Groups that pictures show themselves: those of one view, such as frames of one video."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from lightning_seg.data.adopt.division import Division
+from lightning_seg.data.adopt.facts import SampleFacts
 from lightning_seg.data.check.duplicates import find_duplicates
 from lightning_seg.data.check.facts import Facts
-from lightning_seg.data.check.views import View
 
 MOST_PICTURES = 2500  # that are compared; the time grows with their number
 _LARGEST_SHARE = 0.34  # of all pictures in one group, above which standard views look alike
 
 
 def group_alike(
-    views: Mapping[str, View],
-    hashes: Mapping[str, str],
+    samples: Mapping[str, SampleFacts],
     division: Division,
-    progress: Callable[[Iterable], Iterable] = iter,
 ) -> None:
     """Put pictures that show the same into one group, where nothing else tells groups.
 
     Args:
-        views, hashes: of each picture by id.
+        samples: with their views, by id.
     """
-    facts = [_facts_of(id, views[id], hashes[id]) for id in views]
-    pairs = find_duplicates(facts, progress)
+    seen = {id: sample for id, sample in samples.items() if sample.view is not None}
+    facts = [_facts_of(id, sample) for id, sample in seen.items()]
+    pairs = find_duplicates(facts)
     if not pairs:
         division.notes.append(f"no two of the {len(facts)} pictures show the same view")
         return
-    groups = _joined(list(views), [(pair.first, pair.second) for pair in pairs])
+    groups = _joined(list(seen), [(pair.first, pair.second) for pair in pairs])
     sizes = [len(members) for members in groups]
     if max(sizes) > _LARGEST_SHARE * len(facts):
         division.notes.append(
@@ -46,8 +45,10 @@ def group_alike(
     )
 
 
-def _facts_of(id: str, view: View, image_hash: str) -> Facts:
-    return Facts(id, (*view.grey.shape, 1), (), 0.0, image_hash, "", None, view)
+def _facts_of(id: str, sample: SampleFacts) -> Facts:
+    small = sample.view
+    assert small is not None
+    return Facts(id, (*sample.size, 1), (), 0.0, sample.image_hash, "", None, small)
 
 
 def _joined(ids: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[list[str]]:

@@ -157,7 +157,7 @@ def _folder_columns(places: Mapping[str, Path], root: Path, found: Division) -> 
         found.groups |= chosen
         names = sorted({*chosen.values()})
         found.groups_from = f"{len(names)} folders, {_few(names)}"
-    if not many:
+    if not many and found.groups != told:
         column = _free_name("folder", found)
         found.columns[column] = told
         counts = Counter(told.values())

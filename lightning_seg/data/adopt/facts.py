@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 
 from lightning_seg.data.adopt.looks import evenly_chosen
+from lightning_seg.data.check.views import View, view
+from lightning_seg.data.fingerprint import pixels_digest
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.errors import InputError
 
@@ -23,11 +25,15 @@ class SampleFacts(NamedTuple):
         size: height and width.
         foreground: share of the pixels of each class.
         thickness: mean width of the foreground in pixels; 0 where there is none.
+        image_hash: the same for the same pixels.
+        view: for the search of pictures that show the same; None where it is not asked for.
     """
 
     size: tuple[int, int]
     foreground: tuple[float, ...]
     thickness: float
+    image_hash: str = ""
+    view: View | None = None
 
 
 class DataFacts(NamedTuple):
@@ -73,11 +79,12 @@ class DataFacts(NamedTuple):
         return float(np.median(shown)) if shown else 0.0
 
 
-def read_facts(source: Any, ids: Sequence[str], pixels: int) -> DataFacts:
+def read_facts(source: Any, ids: Sequence[str], pixels: int, views: bool = False) -> DataFacts:
     """Read samples, all of them where they are not too many.
 
     Args:
         pixels: of a sample, about.
+        views: keep small copies of the pictures.
     """
     count = max(24, _PIXELS // max(pixels, 1))
     chosen = evenly_chosen(list(ids), count)
@@ -85,7 +92,9 @@ def read_facts(source: Any, ids: Sequence[str], pixels: int) -> DataFacts:
     read: dict[str, SampleFacts] = {}
     damaged: dict[str, str] = {}
     with ThreadPoolExecutor(workers) as pool:
-        for id, found in zip(chosen, pool.map(lambda id: _facts(source, id), chosen), strict=True):
+        for id, found in zip(
+            chosen, pool.map(lambda id: _facts(source, id, views), chosen), strict=True
+        ):
             if isinstance(found, SampleFacts):
                 read[id] = found
             else:
@@ -94,14 +103,17 @@ def read_facts(source: Any, ids: Sequence[str], pixels: int) -> DataFacts:
     return DataFacts(read, damaged, whole)
 
 
-def _facts(source: Any, id: str) -> SampleFacts | str:
+def _facts(source: Any, id: str, views: bool) -> SampleFacts | str:
     try:
         sample: Sample = source.read(id)
     except InputError as error:
         return str(error)
     shares = sample.mask.reshape(-1, sample.mask.shape[2]).mean(axis=0)
     size = sample.image.shape[0], sample.image.shape[1]
-    return SampleFacts(size, tuple(shares.tolist()), _thickness(sample.mask.max(axis=2)))
+    found = SampleFacts(size, tuple(shares.tolist()), _thickness(sample.mask.max(axis=2)))
+    if not views:
+        return found
+    return found._replace(image_hash=pixels_digest(sample.image), view=view(sample.image))
 
 
 def _thickness(mask: np.ndarray) -> float:

@@ -53,6 +53,9 @@ def stored_values(path: Path) -> tuple[np.ndarray, bool, bool]:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             lossy = is_lossy(picture)
+            if picture.format == "TIFF" and getattr(picture, "n_frames", 1) > 1:
+                values = stored_channels(path)
+                return values, lossy, values.dtype.itemsize > 1
             if picture.mode in ("1", "L", "P", "RGB", "RGBA", *WIDE_MODES):
                 plain = picture.convert("L") if picture.mode == "1" else picture
                 values = np.array(plain)

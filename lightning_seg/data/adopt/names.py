@@ -13,7 +13,7 @@ def _set_of(text: str) -> frozenset[str]:
 MASK_WORDS = _set_of(
     "mask masks label labels lbl seg segs segm segmentation segmentations segmented gt gts truth "
     "groundtruth ground anno annot annos annotation annotations ann manual labelcol delineation "
-    "delineations target targets"
+    "delineations target targets groundtruths"
 )
 IMAGE_WORDS = _set_of(
     "image images img imgs input inputs original originals photo photos picture pictures raw cxr "

@@ -18,7 +18,6 @@ from lightning_seg.data.adopt.looks import (
 )
 from lightning_seg.data.adopt.names import (
     NEGATIVE_WORDS,
-    SIDE_WORDS,
     file_stem,
     folder_words,
     words_of,
@@ -65,7 +64,7 @@ def adopt_pictures(survey: Survey, choice: AdoptChoice) -> FolderFinding:
     places = {id: row.image for id, row in rows.items()}
     division = divide(places, survey.root, survey.tables)
     notes += [*more, _form_note(look_list, images)]
-    sided = len(classes) > 1 and any({*words_of(name)} & SIDE_WORDS for name in classes)
+    sided = len(classes) > 1 and any({*words_of(name)} & {"left", "right"} for name in classes)
     own_files = any(next(iter(rows.values())).masks)
     exclusive = len(classes) > 1 and not own_files
     found = FolderFinding("folder", rows, classes, options, division, notes, survey.aside)

@@ -24,8 +24,13 @@ def assign_roles(
     clusters: Sequence[Cluster],
     look: Callable[..., Look | None],
     aside: Aside,
+    undecoded: str = "pictures that cannot be decoded",
 ) -> Roles:
-    """Tell pictures from masks; drawings about pictures, and what cannot be read, is left aside."""
+    """Tell pictures from masks; drawings about pictures, and what cannot be read, is left aside.
+
+    Args:
+        undecoded: the reason for files that cannot be read.
+    """
     images: list[Cluster] = []
     masks: list[Cluster] = []
     unclear: list[Cluster] = []
@@ -34,7 +39,7 @@ def assign_roles(
         looks = [look(path) for path in evenly_chosen(cluster.files, count)]
         seen = [one for one in looks if one is not None]
         if not seen:
-            _leave(cluster, "pictures that cannot be decoded", aside)
+            _leave(cluster, undecoded, aside)
         elif _own_words(cluster) & OTHER_WORDS:
             _leave(cluster, "drawings such as boxes, outlines and overlays, by their names", aside)
         else:

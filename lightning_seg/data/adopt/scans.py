@@ -13,7 +13,7 @@ import numpy as np
 from lightning_seg.data.adopt.division import divide
 from lightning_seg.data.adopt.finding import AdoptChoice, AdoptedRow, FolderFinding, unique_ids
 from lightning_seg.data.adopt.looks import Look, evenly_chosen
-from lightning_seg.data.adopt.names import SIDE_WORDS, file_stem, plain_identifier, words_of
+from lightning_seg.data.adopt.names import file_stem, plain_identifier, words_of
 from lightning_seg.data.adopt.pairing import PairedMask, pair_masks
 from lightning_seg.data.adopt.roles import assign_roles
 from lightning_seg.data.adopt.survey import Cluster, Survey, clusters_of
@@ -27,6 +27,7 @@ _HIGHEST = 255  # label
 _FLAT = 0.8  # share of a label volume's voxels whose neighbours have their value
 _AIR = -500  # HU that only a CT has
 _NARROWEST = 350  # HU of a window
+_UNREAD = "volumes of several times or channels (4-D), or that cannot be decoded"
 _VOXELS = 4_000_000  # of a volume that a look takes
 
 
@@ -41,7 +42,8 @@ def adopt_scans(survey: Survey, choice: AdoptChoice) -> FolderFinding:
     """Find scans and segmentations; InputError where there are no pairs."""
     series = {one.unit: one.folder for one in _units(survey)}
     look = cache(_look_at_volume)
-    roles = assign_roles(clusters_of(survey.volumes, survey.root), look, survey.aside)
+    clusters = clusters_of(survey.volumes, survey.root)
+    roles = assign_roles(clusters, look, survey.aside, _UNREAD)
     images = list(roles.images)
     if series:
         images = [Cluster("series", tuple(series), frozenset(("series",)))]
@@ -50,9 +52,11 @@ def adopt_scans(survey: Survey, choice: AdoptChoice) -> FolderFinding:
                 survey.aside.add("volumes beside DICOM series that are no segmentations", path)
     if not images or not roles.masks:
         kind = "segmentations" if images else "scans"
+        left = "; ".join(survey.aside.sentences())
         raise InputError(
             f"{survey.root} holds {len(survey.volumes)} volumes and {len(series)} DICOM series of "
-            f"which none look like {kind}; give the folder that holds scans and segmentations."
+            f"which none look like {kind}; give the folder that holds scans and segmentations"
+            f"{f' (left aside: {left})' if left else ''}."
         )
     pairs = pair_masks(images, roles.masks, survey.root, survey.aside)
     rows = _scan_rows(pairs, series, survey)
@@ -68,7 +72,7 @@ def adopt_scans(survey: Survey, choice: AdoptChoice) -> FolderFinding:
         survey.aside.add("pictures beside scans", path)
     all_notes = [first, *notes, told]
     found = FolderFinding("scans", rows, classes, options | window, division, all_notes)
-    sided = any({*words_of(name)} & SIDE_WORDS for name in classes)
+    sided = any({*words_of(name)} & {"left", "right"} for name in classes)
     return replace(found, aside=survey.aside, exclusive=len(classes) > 1, sided=sided)
 
 

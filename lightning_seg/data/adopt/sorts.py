@@ -49,7 +49,7 @@ def sort_masks(
     """
     counts = Counter(sort for masks in pairs.values() for sort in {mask.sort for mask in masks})
     notes: list[str] = []
-    sorts = _named_masks(counts)
+    sorts = _named_masks(counts, _first_names(pairs))
     left = {sort: "masks of other sorts, not called masks" for sort in counts if sort not in sorts}
     region = _field_of_view(pairs, sorts)
     if region is not None:
@@ -82,11 +82,21 @@ def _of_picture(
     return SortedMasks(classes, views[0] if views else None)
 
 
-def _named_masks(counts: Mapping[Words, int]) -> list[Words]:
-    """The sorts called masks, or all where none is; the most frequent first."""
-    ordered = sorted(counts, key=lambda sort: (-counts[sort], sort))
-    called = [sort for sort in ordered if {*sort} & MASK_WORDS]
-    return called or ordered
+def _first_names(pairs: Mapping[Path, Sequence[PairedMask]]) -> dict[Words, str]:
+    """The name of the first mask of each sort, by which 1st comes before 2nd."""
+    first: dict[Words, str] = {}
+    for masks in pairs.values():
+        for mask in masks:
+            first[mask.sort] = min(first.get(mask.sort, str(mask.path)), str(mask.path))
+    return first
+
+
+def _named_masks(counts: Mapping[Words, int], first: Mapping[Words, str]) -> list[Words]:
+    """The sorts called masks, or all where none is; the most frequent and plainest first."""
+    ordered = sorted(counts, key=lambda sort: (-counts[sort], len(sort), first[sort]))
+    plain = [sort for sort in ordered if "roi" not in sort] or ordered
+    called = [sort for sort in plain if {*sort} & MASK_WORDS]
+    return called or plain
 
 
 def _shown(sort: Words) -> str:
@@ -153,8 +163,13 @@ def _foreground(path: Path) -> np.ndarray | None:
     except InputError:
         return None
     strength = values[..., :3].max(axis=2)
-    plane: np.ndarray = strength > (127 if lossy else 0)
-    return plane
+    if lossy:
+        bright: np.ndarray = strength > 127
+        return bright
+    rim = np.concatenate([strength[0], strength[-1], strength[:, 0], strength[:, -1]])
+    background = Counter(rim.tolist()).most_common(1)[0][0]
+    other: np.ndarray = strength != background
+    return other
 
 
 def _iou(first: np.ndarray, second: np.ndarray) -> float:

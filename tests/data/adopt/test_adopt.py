@@ -38,7 +38,7 @@ EXPECTED = {
 
 def adopt(folder, output, **choice):
     """The adoption, and the rows of its table."""
-    found = adopt_folder(folder, output, AdoptChoice(**choice), LAPTOP)
+    found = adopt_folder(folder, output, AdoptChoice(**{"near": False} | choice), LAPTOP)
     lines = found.table.read_text(encoding="utf-8").splitlines()
     return found, list(csv.DictReader(line for line in lines if not line.startswith("#")))
 

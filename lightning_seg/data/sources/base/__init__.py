@@ -3,7 +3,12 @@
 ``pairs`` and ``scans`` hold the base classes; import them by name.
 """
 
-from lightning_seg.data.sources.base.registry import DATASETS, channel_meaning, source_class
+from lightning_seg.data.sources.base.registry import (
+    DATASETS,
+    channel_meaning,
+    source_class,
+    trust_source,
+)
 from lightning_seg.data.sources.base.roots import DATA_VARIABLE, find_folder, find_root
 from lightning_seg.data.sources.base.source import Sample, Source
 
@@ -16,4 +21,5 @@ __all__ = [
     "find_folder",
     "find_root",
     "source_class",
+    "trust_source",
 ]
