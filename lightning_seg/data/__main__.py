@@ -17,7 +17,7 @@ from lightning_seg.data.sources.base import DATASETS, Source, source_class, trus
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
 from lightning_seg.errors import InputError, one_sentence, unknown
 from lightning_seg.files.documents import read_yaml
-from lightning_seg.options import OptionParser, add_trust_option
+from lightning_seg.options import OptionParser, add_trust_option, shell_command
 
 RULES = """
 Rules that split any data set when it is opened (see lightning_seg.data.rules), each keeping groups whole:

@@ -127,7 +127,7 @@ def test_sixteen_bits_and_five_channels_are_read_by_percentiles_also_in_predict(
 def test_fine_structures_are_cropped_and_weights_at_hand_are_used(tmp_path, opened):
     rng = np.random.default_rng(0)
     for number in range(6):
-        mask = np.zeros((900, 900 + number), bool)
+        mask = np.zeros((300, 300 + number), bool)
         mask[:, 10 * number :: 60] = True
         mask[:, 1 + 10 * number :: 60] = True
         noise = rng.integers(0, 200, (*mask.shape, 3)).astype(np.uint8)
