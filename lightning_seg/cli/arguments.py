@@ -143,6 +143,11 @@ def _keys(parser: Any, prefix: str = "") -> Iterator[str]:
 def _sentence(message: str, keys: Iterable[str]) -> str:
     """jsonargparse's message on one line, with the near match of an unknown key."""
     text = " ".join(message.split())
+    if "--> model.classes" in text:
+        return (
+            "model.classes are the names that the data give; classes: exclusive, which says that "
+            "each pixel is of one of them, stands at the top level of a recipe (--classes)."
+        )
     union = re.match(r'Parser key "([\w.]+)".*Subtypes: \[(.*)\] Errors:.*Given value: (.*)', text)
     if union:
         types = re.sub(r"<class '(\w+\.)*(\w+)'>", r"\2", union.group(2)).replace("typing.", "")

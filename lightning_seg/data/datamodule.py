@@ -405,8 +405,10 @@ class SegmentationDataModule(LightningDataModule):
             raise InputError(
                 f"data.batch_size {batch_size} cannot be shared by {world} devices; give a multiple of {world}."
             )
-        workers = default_workers() if given is None else given
         whole = isinstance(data, WholeDataset)
+        workers = default_workers() if given is None else given
+        # whole pictures are read window by window, where the network is
+        workers = 0 if whole else workers
         return DataLoader(
             data,
             # by name: Lightning rebuilds the loader of predict from names

@@ -36,7 +36,9 @@ def _strata(
         return data.has_foreground().tolist()
     if kind == "groups":
         return [source.groups[id] for id in data.ids]
-    columns: dict[str, dict[str, str]] = getattr(source, "columns", {})
-    if kind not in columns:
-        raise unknown("sampling (data.sampling)", kind, [*_KINDS, *columns])
-    return [columns[kind].get(id, "") for id in data.ids]
+    # id -> column -> value
+    rows: dict[str, dict[str, str]] = getattr(source, "columns", {})
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    if kind not in names:
+        raise unknown("sampling (data.sampling)", kind, [*_KINDS, *names])
+    return [rows.get(id, {}).get(kind, "") for id in data.ids]

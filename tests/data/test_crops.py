@@ -147,7 +147,7 @@ class Sexes:
     classes, in_channels = ("point",), 1
     ids = [f"p{k:02d}" for k in range(12)]  # noqa: RUF012
     groups = {id: "one" if k < 4 else id for k, id in enumerate(ids)}  # noqa: RUF012
-    columns = {"sex": {id: "f" if k < 3 else "m" for k, id in enumerate(ids)}}  # noqa: RUF012
+    columns = {id: {"sex": "f" if k < 3 else "m"} for k, id in enumerate(ids)}  # noqa: RUF012
 
     def read(self, id):
         mask = np.full((8, 8, 1), id == "p05", np.uint8)

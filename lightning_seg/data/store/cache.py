@@ -151,12 +151,12 @@ def contents_of(
 
     A source with a method ``contents`` says it of larger units, such as scans.
     """
-    known: list[Content] = getattr(kept, "contents", [])
-    if len(known) == len(ids):
-        return dict(zip(ids, known, strict=True))
     if hasattr(source, "contents"):
         found: dict[str, Content] = source.contents(ids)
         return found
+    known: list[Content] = getattr(kept, "contents", [])
+    if len(known) == len(ids):
+        return dict(zip(ids, known, strict=True))
     return {id: content_of(source.read(id)) for id in ids}
 
 

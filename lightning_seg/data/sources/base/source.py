@@ -36,6 +36,7 @@ class Source(Protocol):
     * ``left_aside -> Sequence[str]``: what of its folders it does not use, in words.
     * ``contents(ids) -> dict[str, Content]``: what these samples show, by larger units (see
       ``fingerprint``).
+    * ``columns -> dict[str, dict[str, str]]``: id -> further columns of its row in a table.
     * ``spacing(scan, size) -> tuple[float, ...]``: mm between slices, rows and columns at a size;
       with it scans are scored whole.
     * ``training_ids(ids) -> Sequence[str]``: which of the training samples an epoch visits, and how
