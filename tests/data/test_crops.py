@@ -1,5 +1,7 @@
 """Crops of pictures of any sizes: where they lie, what they hold, where they are kept."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -177,3 +179,33 @@ def test_an_unknown_sampling_names_the_columns():
     data = SegmentationDataset(source, source.ids, None, None)
     with pytest.raises(InputError, match=r"foreground, groups.*sex"):
         sampling_weights("centre", data, source)
+
+
+class Large:
+    """One picture of a given height."""
+
+    classes, in_channels = ("point",), 3
+    ids = ["p"]  # noqa: RUF012
+    groups = {"p": "p"}  # noqa: RUF012
+
+    def __init__(self, folder, side):
+        self.side, self.files = side, lambda id: (folder / "p.png",)
+
+    def read(self, id):
+        mask = np.zeros((self.side, self.side, 1), np.uint8)
+        mask[:50, :50] = 1
+        return Sample(np.zeros((self.side, self.side, 3), np.uint8), mask)
+
+
+def test_memory_of_training_does_not_depend_on_the_size_of_a_picture(tmp_path):
+    peaks = []
+    for side in (200, 2000):
+        cache = Cache({"side": side}, tmp_path / "cache")
+        data = CropDataset(Large(tmp_path, side), ["p"], Crops(128), 0, cache=cache)
+        tracemalloc.start()
+        for epoch in range(5):
+            assert data[epoch, 0]["image"].shape == (3, 128, 128)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # a whole picture would take 16 MB
+    assert peaks[1] < peaks[0] + 200_000

@@ -21,7 +21,8 @@ from lightning_seg.data.sources.base import Sample, Source
 from lightning_seg.data.store.cache import Cache, default_folder, kept_on_disk, store_names
 
 _POINTS = 64  # of the foreground that are known of each picture and class
-_AT_ONCE = 2  # pictures that are decoded at once, of whatever size
+_AT_ONCE = 2  # pictures that are decoded at once
+_LARGE = 8 << 20  # bytes of one of them, above which they are decoded one by one
 _INDEX, _FOREGROUND = "pictures.json", "foreground.npy"
 
 
@@ -183,11 +184,19 @@ def _joined_facts(
 
 def _decoded(source: Source, ids: Sequence[str]) -> Iterator[_ReadPicture]:
     """The pictures in their order; few are in memory at a time, as one may be large."""
-    at_once = min(_AT_ONCE, usable_cores())
+    first = _ReadPicture.of(ids[0], source.read(ids[0]))
+    large = first.sample.image.nbytes > _LARGE
+    yield first
+    # else two would be held while the next one is decoded
+    del first
+    at_once = 1 if large else min(_AT_ONCE, usable_cores())
+    ids = ids[1:]
     with ThreadPoolExecutor(at_once) as pool:
         for start in range(0, len(ids), at_once):
             chunk = ids[start : start + at_once]
-            yield from pool.map(lambda id: _ReadPicture.of(id, source.read(id)), chunk)
+            for found in pool.map(lambda id: _ReadPicture.of(id, source.read(id)), chunk):
+                yield found
+                del found
 
 
 def _foreground_points(id: str, sample: Sample) -> np.ndarray:
@@ -228,6 +237,7 @@ def _write_pictures(folder: Path, read: Iterator[_ReadPicture]) -> None:
                 if part is not None:
                     files[name].write(np.ascontiguousarray(part).data)
             facts.append(one._replace(sample=nothing))
+            del one, parts
     finally:
         for file in files.values():
             file.close()
