@@ -1,4 +1,7 @@
-"""``lightning-seg data``: adopt, protocols, check, show, prepare and download data. Loads no torch but to show and to prepare."""
+"""``lightning-seg data``: adopt, protocols, check, show, prepare, download and cache data.
+
+Loads no torch but to show and to prepare.
+"""
 
 import argparse
 import inspect
@@ -46,7 +49,7 @@ def _data_parser() -> argparse.ArgumentParser:
         prog="lightning-seg data", description=__doc__.split(": ", 1)[1].split(".")[0]
     )
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="adopt|protocols|check|show|prepare|download"
+        dest="verb", required=True, metavar="adopt|protocols|check|show|prepare|download|cache"
     )
     protocols = verbs.add_parser(
         "protocols", help="list the named splits, with their digests, sizes and rules"
@@ -61,6 +64,9 @@ def _data_parser() -> argparse.ArgumentParser:
     )
     download.set_defaults(run=lambda options: print(fetch(options.dataset, options.root)))
     add_adopt(verbs)
+    cache = verbs.add_parser("cache", help="what decoded samples take in the home folder")
+    cache.add_argument("--clear", action="store_true", help="remove all of it")
+    cache.set_defaults(run=_cache)
     _add_check(verbs)
     _add_show(verbs)
     _add_prepare(verbs)
@@ -213,6 +219,12 @@ def protocol_table(protocols: list[Split]) -> str:
 
 def _indented(text: str) -> str:
     return fill(text, 110, initial_indent="  ", subsequent_indent="  ")
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from lightning_seg.data.store.housekeeping import clear_cache, show_cache
+
+    clear_cache() if options.clear else show_cache()
 
 
 def _check_data(options: argparse.Namespace) -> None:

@@ -98,7 +98,10 @@ class EngineNetwork:
         compute = self._for_shape(image)
         if compute is None:
             return self.module.probabilities(image)
-        return self.module.checked_probabilities(compute(image))
+        return self._probabilities(compute, image)
+
+    def _probabilities(self, compute: Logits, image: Tensor) -> Tensor:
+        return self.module.checked_probabilities(self.module.scaling(compute(image)))
 
     def _for_shape(self, image: Tensor) -> Logits | None:
         """The engine for images of this size, chosen when the first of them comes; None: torch."""
@@ -145,7 +148,7 @@ class EngineNetwork:
             if compute is None:
                 self.module.probabilities(image)
             else:
-                self.module.checked_probabilities(compute(image))
+                self._probabilities(compute, image)
             found.append(time.perf_counter() - start)
         return statistics.median(found)
 
@@ -158,7 +161,7 @@ class EngineNetwork:
         except UnusableError:
             file.unlink(missing_ok=True)  # a damaged one is written anew the next time
             raise
-        ours = self.module.checked_probabilities(compute(image))
+        ours = self._probabilities(compute, image)
         with torch.autocast("cpu", enabled=False):
             theirs = self.module.probabilities(image)
         changed = int(((ours > 0.5) != (theirs > 0.5)).sum())
