@@ -4,7 +4,7 @@ export PYTHONUTF8 := 1
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-all lint clean
+.PHONY: install demo test test-all fuzz attacks kills lock lint clean
 
 install: .venv/installed
 
@@ -25,6 +25,24 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest tests
+	LIGHTNING_SEG_FUZZ=300 $(BIN)/python -m pytest tests/fuzz
+
+# each reader gets thousands of broken files, drawn anew
+fuzz: install
+	LIGHTNING_SEG_FUZZ=3000 $(BIN)/python -m pytest tests/fuzz
+
+# the table of attacks, which goes to docs/security.md
+attacks: install
+	$(BIN)/python tools/attacks.py --slow --write
+
+# ten random kills each of six commands, which must come to what one run comes to
+kills: install
+	$(BIN)/python tools/kills.py
+
+# what requirements.txt needs in turn, with hashes; needs uv
+lock:
+	uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
+	  --python-version 3.11 requirements.txt -o requirements.lock
 
 lint: install
 	$(BIN)/ruff check .

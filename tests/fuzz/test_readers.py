@@ -214,7 +214,8 @@ FOUND: dict[str, list[bytes]] = {
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.filterwarnings("ignore")
-def test_a_broken_file_is_read_or_refused_in_a_sentence(name, tmp_path):
+def test_a_broken_file_is_read_or_refused_in_a_sentence(name, tmp_path, record_property):
+    record_property("attacks", COUNT)
     file, make, read = READERS[name]
     (tmp_path / "good").mkdir()
     content = make(tmp_path / "good")
@@ -249,7 +250,8 @@ def client(tmp_path_factory):
         yield client
 
 
-def test_a_broken_upload_is_answered_in_a_sentence(client):
+def test_a_broken_upload_is_answered_in_a_sentence(client, record_property):
+    record_property("attacks", COUNT)
     seed = seed_of("upload")
     draw, good = random.Random(seed), picture("png")
     boundary = {"Content-Type": "multipart/form-data; boundary=b"}

@@ -9,6 +9,7 @@ from lightning_seg import cli
 from lightning_seg.__main__ import main
 from lightning_seg.errors import InputError
 from lightning_seg.runs.checkpoints import SavedModel
+from lightning_seg.runs.trained_network import read_network
 from tests.inference.conftest import write_checkpoint
 
 
@@ -137,6 +138,17 @@ def test_a_malformed_checkpoint_is_one_sentence(good, tmp_path, capsys, name):
 def test_the_good_one_gets_past_its_check(good, tmp_path, capsys):
     args = ("predict", "--ckpt_path", good, "--input", good, "--output", tmp_path / "out")
     assert "checkpoint of lightning_seg" not in refused(capsys, *args)
+
+
+def test_a_checkpoint_of_a_newer_version_is_read_as_far_as_it_is_known(good, tmp_path, capsys):
+    content = torch.load(good, weights_only=True)
+    content |= {"newer_part": {"a": 1}, "lightning_seg": {"newer_fact": [1, 2]}}
+    content[NET]["newer_setting"] = True
+    torch.save(content, tmp_path / "newer.ckpt")
+    ours, theirs = read_network(tmp_path / "newer.ckpt"), read_network(good)
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+    sentence = refused(capsys, "test", "--ckpt_path", tmp_path / "newer.ckpt")
+    assert "newer_setting" in sentence
 
 
 @pytest.mark.parametrize(
