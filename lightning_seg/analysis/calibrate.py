@@ -126,6 +126,8 @@ def _write(place: Path, file: Path, content: dict[str, Any], found: Calibration)
     values = {"scale": found.scale.tolist(), "shift": found.shift.tolist()}
     parameters = content["hyper_parameters"] | {"calibration": values}
     kept = {name: part for name, part in content.items() if name not in _TRAINING}
+    # the threshold of the validation split was found with other probabilities
+    kept["lightning_seg"] = content.get("lightning_seg", {}) | {"threshold": None}
     place.parent.mkdir(parents=True, exist_ok=True)
     with whole(place) as part, part.open("wb") as opened:
         torch.save(kept | {"hyper_parameters": parameters}, opened)

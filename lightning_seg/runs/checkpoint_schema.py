@@ -137,6 +137,12 @@ def _are_classes(value: Any) -> bool:
     return named and len(set(value)) == len(value)
 
 
+def _is_threshold(value: Any) -> bool:
+    """The threshold that was chosen on the validation split, with its Dice."""
+    known = _is_mapping(value) and {"value", "dice"} <= set(value)
+    return known and _is_real(value["value"]) and 0 < value["value"] < 1
+
+
 def _is_share(value: Any) -> bool:
     return _is_real(value) and math.isfinite(value) and value >= 0
 
@@ -186,6 +192,7 @@ _SCHEMA: dict[str, dict[str, tuple[Rule, str]]] = {
         "in_channels": (_number(1, 4096), "a whole number from 1 to 4096"),
         "normalization": (lambda value: value in _NAMES, f"one of {', '.join(_NAMES)}"),
         "loss": _MAYBE_MAPPING,
+        "exclusive": _FLAG,
         "calibration": (_is_calibration, "lists of finite numbers, scale and shift, or null"),
         "lr": _SHARE,
         "weight_decay": _SHARE,
@@ -195,6 +202,8 @@ _SCHEMA: dict[str, dict[str, tuple[Rule, str]]] = {
         "root": _MAYBE_TEXT,
         "protocol": _MAYBE_TEXT,
         "size": (_optional(_number(1, 65536)), "a whole number from 1 to 65536 or null"),
+        "crop": (_optional(_number(16, 65536)), "a whole number from 16 to 65536 or null"),
+        "crop_overlap": (lambda value: _is_share(value) and value < 1, "a share below 1"),
         "batch_size": (_number(1, 2**31), "a whole number from 1"),
         "copies": (_number(1, 2**31), "a whole number from 1"),
         "seed": (_number(0, 2**32 - 1), "a whole number from 0 to 4294967295"),
@@ -212,6 +221,7 @@ _SCHEMA: dict[str, dict[str, tuple[Rule, str]]] = {
         "images": (_optional(_are_images), "digests of train and val"),
         "decoders": _TEXT,
         "channels": _TEXT,
+        "threshold": (_optional(_is_threshold), "a threshold from 0 to 1 with its Dice, or null"),
     },
     "run": {
         "role": _TEXT,
