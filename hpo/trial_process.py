@@ -36,7 +36,15 @@ def main(job: TrialJob, connection: Connection, lifeline: Connection) -> None:
         )
     if result.state != "failed":
         result.write(folder)
+        _thin(job, result)
     channel.done(result)
+
+
+def _thin(job: TrialJob, result: TrialResult) -> None:
+    if not job.function:  # which needs no torch
+        from hpo.thinning import thin_trial
+
+        thin_trial(job, result.state)
 
 
 def _end_with(lifeline: Connection) -> None:

@@ -12,10 +12,13 @@ from driving import Driven, stop
 from hpo import options, training
 from hpo.recipe import check_space, dry_run
 from hpo.space import read_space
+from hpo.thinning import thin_trial
 from hpo.trial_messages import TrainingError, TrialJob
 from hpo.trials import make_job, trial_arguments, trial_labels
 from lightning_seg.errors import InputError
+from lightning_seg.runs import Run
 from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.trained_network import read_network
 from lightning_seg.training.module import SegmentationModule
 
 TINY = """
@@ -78,6 +81,26 @@ def test_a_trial_is_an_ordinary_run_judged_by_its_best_epoch(recipe, tmp_path):
     assert f"{result.values[0]:.4f}" in best.name
     assert read_checkpoint(best)["hyper_parameters"]["lr"] == 0.01
     assert not list(tmp_path.glob("**/test-*"))
+    only_the_best_weights_are_kept(recipe, tmp_path, best)
+
+
+def only_the_best_weights_are_kept(recipe, folder, best):
+    """What is left of the trial once it has ended, and of a pruned one."""
+    before = read_checkpoint(best)
+    of_a_sweep = job(recipe, folder, test=True)
+    for other, state in ((of_a_sweep, "complete"), (of_a_sweep, "pruned"), (None, "failed")):
+        thin_trial(other or job(recipe, folder), state)
+        assert len(list(best.parent.iterdir())) == 2, state
+    thin_trial(job(recipe, folder), "complete")
+    assert list(best.parent.iterdir()) == [best]
+    after = read_checkpoint(best)
+    assert set(before) - set(after) == {"optimizer_states", "lr_schedulers"}
+    for name, weights in before["state_dict"].items():
+        assert torch.equal(weights, after["state_dict"][name])
+    assert Run.open(best.parent.parent).best.path == best
+    read_network(best)
+    thin_trial(job(recipe, folder), "pruned")
+    assert not list(best.parent.iterdir())
 
 
 def test_a_trial_stops_after_the_epoch_in_which_it_is_pruned(recipe, tmp_path):
