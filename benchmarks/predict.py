@@ -7,6 +7,7 @@ probabilities scaled back to the picture's size, cut, and saved with Pillow. The
 import os
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
     heads = (
         "network",
         "precision",
+        "engine",
         "plain, images/s",
         "ours, images/s",
         "times as fast",
@@ -55,15 +57,24 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
         inputs, kind = _inputs(Path(scratch), count, smoke)
         for architecture, encoder in SMOKE_NETWORKS if smoke else NETWORKS:
             module = _untrained(architecture, encoder, size)
-            for precision in ("32", "bf16"):
-                network = Ensemble(
-                    [module], Trained(CLASSES, 3, size, "", {}), device=device, precision=precision
-                )
+            for precision, engine in _ways(smoke):
+                trained = Trained(CLASSES, 3, size, "", {})
+                network = Ensemble([module], trained, "none", device, precision, engine)
                 rows.append(
                     _row(f"{architecture} x {encoder}", network, inputs, Path(scratch), repetitions)
                 )
     caption = _caption(kind, len(inputs), size, device, repetitions)
     return Section(f"{caption}\n\n{table(heads, [_cells(row) for row in rows])}", {"rows": rows})
+
+
+def _ways(smoke: bool) -> list[tuple[str, str]]:
+    """Precisions and engines; those that are installed, and on the CPU alone."""
+    torch_alone = [("32", "torch"), ("bf16", "torch")]
+    if smoke or default_device().type != "cpu":
+        return torch_alone
+    engines = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
+    more = [("bf16", name) for name in engines if name == "openvino"]
+    return [*torch_alone, *(("32", name) for name in engines), *more]
 
 
 def _untrained(architecture: str, encoder: str, size: int) -> SegmentationModule:
@@ -109,6 +120,7 @@ def _row(
     row = {
         "network": name,
         "precision": network.precision,
+        "engine": network.engine,
         "images": len(inputs),
         "seconds": seconds,
     }
@@ -122,6 +134,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["network"],
         row["precision"],
+        row["engine"],
         *rates,
         spread(ratios(first, second), 2),
         f"{row['different']:.1e}",

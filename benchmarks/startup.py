@@ -20,7 +20,13 @@ COMMANDS = {
     "lightning-seg --help": ["-m", "lightning_seg", "--help"],
     "lightning-seg models": ["-m", "lightning_seg", "models"],
     "import lightning_seg, which imports the rest when it is used": ["-c", "import lightning_seg"],
-    "the imports of lightning-seg fit": ["-c", "import lightning_seg.cli, albumentations, cv2"],
+    "lightning-seg report --help": ["-m", "lightning_seg", "report", "--help"],
+    "lightning-seg fit --help": ["-m", "lightning_seg", "fit", "--help"],
+    "the imports of lightning-seg fit": [
+        "-c",
+        "from lightning_seg.cli.light_imports import lean_lightning; lean_lightning(); "
+        "import lightning_seg.cli.command_line, albumentations, cv2",
+    ],
     "the imports of the plain loop": [
         "-c",
         "import lightning, segmentation_models_pytorch, albumentations, torchmetrics, cv2",
