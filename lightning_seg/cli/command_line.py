@@ -50,7 +50,7 @@ from lightning_seg.training.determinism import automatic_determinism
 from lightning_seg.training.devices import device_options, spare_devices
 from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationModule
 from lightning_seg.training.precision import automatic_precision
-from lightning_seg.training.processes import end_with_parent, wait_for_parent
+from lightning_seg.training.processes import end_with_parent, may_tell
 from lightning_seg.training.run_place import RunPlace, run_of
 from lightning_seg.training.termination import Termination, ended_by_sigterm
 from lightning_seg.training.trainer import RunTrainer
@@ -366,7 +366,6 @@ def main(args: list[str] | None = None, callbacks: Sequence[Any] = ()) -> None:
         with ended_by_sigterm() if args[:1] == ["fit"] else nullcontext():
             run(args, callbacks)
     except InputError as error:
-        wait_for_parent()
         _fail(str(error))
     except MisconfigurationException as error:
         _fail(" ".join(str(error).split()))
@@ -383,5 +382,6 @@ def main(args: list[str] | None = None, callbacks: Sequence[Any] = ()) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    if may_tell():
+        print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)

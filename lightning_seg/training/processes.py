@@ -1,15 +1,18 @@
 """The processes of a run on several devices: they end together, and the first failure is told."""
 
+import atexit
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -24,6 +27,7 @@ PATIENCE = timedelta(minutes=10)
 _PARENT = (
     "LIGHTNING_SEG_PARENT"  # set for the further processes: that of rank 0, which started them
 )
+_WORD = "LIGHTNING_SEG_WORD"  # a file: the process that removes it tells why the run failed
 _PERIOD = 0.2  # seconds between two looks
 _GRACE = 5.0  # seconds in which another process may turn out to be the one that failed first
 
@@ -57,7 +61,9 @@ class _JointLauncher(_SubprocessScriptLauncher):
             self._call_children_scripts()
         _set_num_threads_if_needed(num_processes=self.num_processes)
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            os.environ.pop(_WORD, None)  # from here on each process speaks for itself
+            return result
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:
@@ -68,10 +74,19 @@ class _JointLauncher(_SubprocessScriptLauncher):
 
     def _call_children_scripts(self) -> None:
         os.environ[_PARENT] = str(os.getpid())
+        os.environ[_WORD] = _new_file()
         os.environ[PART] = str(cores_of_each(self.num_processes))
         super()._call_children_scripts()
         del os.environ[_PARENT]
         _watch(lambda: _end_after_failure(self.procs))
+
+
+def _new_file() -> str:
+    """An empty file that is gone when this process is."""
+    descriptor, name = tempfile.mkstemp(prefix="lightning_seg_")
+    os.close(descriptor)
+    atexit.register(Path(name).unlink, missing_ok=True)
+    return name
 
 
 def end_with_parent() -> None:
@@ -81,10 +96,20 @@ def end_with_parent() -> None:
         _watch(lambda: os.getppid() == parent or _end(1))
 
 
-def wait_for_parent() -> None:
-    """Wait, in a further process, before it tells of bad input: rank 0 may be about to tell the same."""
-    if _PARENT in os.environ:
-        time.sleep(_GRACE)
+def may_tell() -> bool:
+    """Whether this process is the first of its run to tell why it fails; another one waits first.
+
+    The one that removes the file is the first, however slow the machine is.
+    """
+    file = os.environ.get(_WORD)
+    if file is None:
+        return True
+    try:
+        Path(file).unlink()
+    except FileNotFoundError:
+        time.sleep(_GRACE)  # the first one tells, and ends the run
+        return False
+    return True
 
 
 def free_ports(number: int) -> list[int]:
@@ -125,6 +150,8 @@ def _end_after_failure(children: Sequence[subprocess.Popen[Any]]) -> None:
         return
     for child in children:
         child.kill()
+    if _WORD in os.environ:
+        Path(os.environ[_WORD]).unlink(missing_ok=True)
     if failed < 0:
         name = signal.Signals(-failed).name
         told = f"error: a process of this run was ended by {name}; the others end with it."

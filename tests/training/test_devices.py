@@ -331,6 +331,7 @@ ERRORS = {
     "input": 'InputError("image 17 cannot be read; restore it.")',
     "memory": 'torch.cuda.OutOfMemoryError("CUDA out of memory")',
     "signal": "os.kill(os.getpid(), 9)",
+    "disk": "OSError(28, 'No space left on device', '/cache/image_17')",
 }
 
 
@@ -343,6 +344,13 @@ ERRORS = {
         pytest.param(
             "0 1", "input", "image 17 cannot be read; restore it.", marks=pytest.mark.slow
         ),
+        pytest.param("0 1", "memory", "the GPU has not enough memory", marks=pytest.mark.slow),
+        pytest.param(
+            "1", "disk", "No space left on device (/cache/image_17)", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "0 1", "disk", "No space left on device (/cache/image_17)", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_all_processes_end_with_the_first_failure(failing, error, sentence, recipe, tmp_path):
@@ -353,7 +361,7 @@ def test_all_processes_end_with_the_first_failure(failing, error, sentence, reci
     command += ["--model.architecture", "failing_net:Failing", "--model.options", "{}"]
     command += ["--model.encoder", "null", "--trust_code"]
     command += ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode in (1, 2), done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr
@@ -385,7 +393,16 @@ def test_who_may_have_failed_by_another_process_waits_for_its_sentence(error, wa
     assert bool(slept) == waits
 
 
-def left_behind(mark, seconds=3.0):
+def test_one_of_several_processes_tells_why_they_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes.time, "sleep", lambda seconds: None)
+    assert processes.may_tell()
+    word = tmp_path / "word"
+    word.touch()
+    monkeypatch.setenv(processes._WORD, str(word))
+    assert [processes.may_tell() for _ in range(3)] == [True, False, False]
+
+
+def left_behind(mark, seconds=20.0):
     """Command lines of processes that still name ``mark`` after some seconds."""
     end = time.monotonic() + seconds
     while True:
