@@ -57,7 +57,9 @@ class Fit:
         return ", ".join(sorted(values))
 
 
-def plan(evaluations: Sequence[Evaluation]) -> tuple[list[Fit], dict[str, list[Evaluation]]]:
+def plan(
+    evaluations: Sequence[Evaluation],
+) -> tuple[list[Fit], dict[str, list[Evaluation]]]:
     """The distinct fits behind published evaluations, and by reason those that no fit of ours
     answers to."""
     fits: dict[str, Fit] = {}
@@ -198,7 +200,10 @@ def write_efforts(efforts: Iterable[Effort], file: Path) -> None:
     write_whole(file, text.getvalue().encode())
 
 
-def efforts_of(fits: Iterable[Fit], file: Path = RESULTS / "effort.csv") -> dict[str, Effort]:
+def efforts_of(
+    fits: Iterable[Fit],
+    file: Path = RESULTS / "effort.csv",
+) -> dict[str, Effort]:
     """point -> what each fit takes; what ``file`` does not hold yet is counted and kept there."""
     known = read_efforts(file)
     missing = [fit for fit in fits if fit.point not in known]

@@ -66,7 +66,11 @@ def main(args: list[str]) -> None:
         _run(ready, options, more)
 
 
-def _look(fit: Fit, rate: float, reduced: Mapping[str, Any] = MappingProxyType({})) -> None:
+def _look(
+    fit: Fit,
+    rate: float,
+    reduced: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Enter what is missing, or how long the fit takes; ``reduced``: keys of the recipe in another
     form of all."""
     config = recipe_with(fit.recipe, {**reduced, **fit.changes})
@@ -121,7 +125,10 @@ def _short_enough(fit: Fit, limit: float | None) -> bool:
 
 
 def _print(
-    chosen: list[Fit], ready: list[Fit], refused: dict[str, list[Evaluation]], limit: float | None
+    chosen: list[Fit],
+    ready: list[Fit],
+    refused: dict[str, list[Evaluation]],
+    limit: float | None,
 ) -> None:
     lacks = [fit for fit in chosen if fit.missing]
     slow = [fit for fit in chosen if not fit.missing and fit not in ready]
@@ -158,7 +165,11 @@ def _print(
         )
 
 
-def _run(fits: list[Fit], options: argparse.Namespace, more: list[str]) -> None:
+def _run(
+    fits: list[Fit],
+    options: argparse.Namespace,
+    more: list[str],
+) -> None:
     """Run the fits as one sweep per recipe, which goes on where it was left, and record what has
     been tested."""
     for recipe in dict.fromkeys(fit.recipe for fit in fits):

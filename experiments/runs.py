@@ -93,7 +93,9 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 
 
 def results_of(
-    run: Path, known: Mapping[str, str] = MappingProxyType({}), trust_code: bool = False
+    run: Path,
+    known: Mapping[str, str] = MappingProxyType({}),
+    trust_code: bool = False,
 ) -> Iterator[RecordedResult]:
     """The tests of the run's best checkpoint, each with its facts.
 
@@ -163,7 +165,11 @@ def scores_of(result: RecordedResult) -> Scores:
 
 
 def _facts(
-    run: Path, summary: Summary, inference: str, known: Mapping[str, str], trust_code: bool
+    run: Path,
+    summary: Summary,
+    inference: str,
+    known: Mapping[str, str],
+    trust_code: bool,
 ) -> RunFacts:
     config = Run.open(run).config
     check_code(config, run / CONFIG_FILE, trust_code)
@@ -284,7 +290,10 @@ def _defaults_of(kind: Any) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in parameters.items()}
 
 
-def _not_default(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _not_default(
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
     """The values that are given and no default; an empty dictionary or list is as good as None."""
     return {
         name: value
@@ -338,7 +347,10 @@ def _changes(settings: dict[str, Any], recipe: Path) -> dict[str, Any]:
     return {key: settings.get(key) for key in keys if settings.get(key) != theirs.get(key)}
 
 
-def _cost(config: dict[str, Any], summary: Summary) -> tuple[int, float | None]:
+def _cost(
+    config: dict[str, Any],
+    summary: Summary,
+) -> tuple[int, float | None]:
     """Parameters, and GMACs for one image where its size is a number."""
     model, size = config["model"], summary.size
     given = config["data"].get("dataset_options") or {}

@@ -162,7 +162,10 @@ def numbers(text: str, what: str) -> list[int]:
 
 
 def _spec(
-    content: dict[str, Any], options: argparse.Namespace, fixed: list[str], name: str
+    content: dict[str, Any],
+    options: argparse.Namespace,
+    fixed: list[str],
+    name: str,
 ) -> StudySpec:
     """The study, with every model tried on the command line."""
     recipe = str(Path(content["recipe"]).resolve())

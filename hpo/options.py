@@ -149,7 +149,12 @@ def check_names(options: argparse.Namespace) -> None:
         )
 
 
-def make_spec(options: argparse.Namespace, fixed: list[str], name: str, storage: str) -> StudySpec:
+def make_spec(
+    options: argparse.Namespace,
+    fixed: list[str],
+    name: str,
+    storage: str,
+) -> StudySpec:
     """The study that the command line describes, with every key of its space tried."""
     space = read_space(options.space)
     check_code(space, options.space, options.trust_code)
@@ -202,7 +207,11 @@ def _replicas(seeds: int, folds: int) -> dict[str, list[str]]:
     return protocols if folds > 1 else found
 
 
-def _best_of(study: str | None, storage: str, number: int) -> list[dict[str, Any]]:
+def _best_of(
+    study: str | None,
+    storage: str,
+    number: int,
+) -> list[dict[str, Any]]:
     """The parameters of the best trials of another study in the same storage, or in a journal of
     its own."""
     if study is None:

@@ -73,7 +73,13 @@ class Progress:
             parts += [f"{workers} workers", self._left(spec, trials, workers, finished)]
         return ", ".join(parts)
 
-    def _left(self, spec: StudySpec, trials: list[FrozenTrial], workers: int, finished: int) -> str:
+    def _left(
+        self,
+        spec: StudySpec,
+        trials: list[FrozenTrial],
+        workers: int,
+        finished: int,
+    ) -> str:
         seconds = [
             t.user_attrs["seconds"]
             for t in trials

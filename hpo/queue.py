@@ -119,7 +119,11 @@ def stalled(spec: StudySpec, study: optuna.Study) -> bool:
     return bool(values) and len(values) - 1 - values.index(max(values)) >= spec.patience
 
 
-def claim(study: optuna.Study, slots: Collection[int], launcher: str = "") -> Trial | None:
+def claim(
+    study: optuna.Study,
+    slots: Collection[int],
+    launcher: str = "",
+) -> Trial | None:
     """Take the next trial of the queue in one of ``slots``, which is then this worker's; None where
     none is waiting.
 

@@ -57,7 +57,11 @@ def dry_run(recipe: str, args: Sequence[str]) -> dict[str, Any]:
     return try_fit(["-c", recipe, *args]).values
 
 
-def check_space(recipe: str, args: Sequence[str], space: Mapping[str, Any]) -> dict[str, Any]:
+def check_space(
+    recipe: str,
+    args: Sequence[str],
+    space: Mapping[str, Any],
+) -> dict[str, Any]:
     """The configuration of the recipe itself, once the whole space has been tried.
 
     Each choice and each end of a range is tried on the command line.

@@ -159,7 +159,11 @@ def _check_condition(parameter: Parameter, found: Mapping[str, Parameter]) -> No
                 )
 
 
-def suggest(trial: Trial, space: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+def suggest(
+    trial: Trial,
+    space: Mapping[str, Any],
+    base: Mapping[str, Any],
+) -> dict[str, Any]:
     """Values of one trial: key -> value. ``base`` holds what conditions may ask of keys outside the
     space."""
     values: dict[str, Any] = {}
@@ -173,7 +177,10 @@ def suggest(trial: Trial, space: Mapping[str, Any], base: Mapping[str, Any]) -> 
     return values
 
 
-def inside(space: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def inside(
+    space: Mapping[str, Any],
+    found: Mapping[str, Any],
+) -> dict[str, Any]:
     """Those values of ``found``, such as the recipe's own or those of another study, that lie
     inside the space."""
     values = {}
@@ -212,7 +219,10 @@ def _ends(distribution: BaseDistribution) -> list[Any]:
     return [distribution.low, distribution.high]
 
 
-def overrides(values: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+def overrides(
+    values: Mapping[str, Any],
+    base: Mapping[str, Any],
+) -> list[str]:
     """``["--model.lr", "0.001", ...]``. A key inside a dictionary, such as model.loss.dice, changes
     that of ``base``."""
     found: dict[str, Any] = {}
@@ -242,7 +252,10 @@ def _round(value: Any) -> Any:
     return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(
+    config: Mapping[str, Any],
+    prefix: str = "",
+) -> dict[str, Any]:
     """A nested configuration as dotted keys, of its dictionaries too: {"model": {"lr": 1}} ->
     model, model.lr."""
     flat: dict[str, Any] = {}

@@ -102,7 +102,12 @@ def launch(
     return study
 
 
-def summarize(study: optuna.Study, stopped: bool, late: bool, only: str | None = None) -> None:
+def summarize(
+    study: optuna.Study,
+    stopped: bool,
+    late: bool,
+    only: str | None = None,
+) -> None:
     """Tell how the study stands, and why it goes on no further."""
     spec = load_spec(study)
     wanted = spec.wanted(only)

@@ -118,7 +118,11 @@ def number_text(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if value is not None and isfinite(value) else NONE
 
 
-def interval_text(interval: tuple[float, float], digits: int = 3, word: str = "-") -> str:
+def interval_text(
+    interval: tuple[float, float],
+    digits: int = 3,
+    word: str = "-",
+) -> str:
     """``0.881 - 0.913``; of a single unit, which has no interval, ``-``."""
     low, high = interval
     known = isfinite(low) and isfinite(high)

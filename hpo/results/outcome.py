@@ -225,7 +225,10 @@ def validated(folder: Path) -> Path:
     return place / "scores.csv"
 
 
-def convention_of(objective: str, classes: Sequence[str]) -> tuple[str, str, list[str]]:
+def convention_of(
+    objective: str,
+    classes: Sequence[str],
+) -> tuple[str, str, list[str]]:
     """Score, convention and classes of an objective: ``val/dice_image_liver`` -> dice, image,
     [liver].
 

@@ -77,7 +77,12 @@ def _value(place: int, sign: int) -> Callable[[optuna.trial.FrozenTrial], float]
     return lambda trial: sign * trial.values[place]
 
 
-def _png(function: str, study: optuna.Study, settings: dict[str, Any], path: Path) -> Path:
+def _png(
+    function: str,
+    study: optuna.Study,
+    settings: dict[str, Any],
+    path: Path,
+) -> Path:
     import matplotlib
 
     matplotlib.use("Agg")

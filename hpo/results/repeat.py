@@ -104,7 +104,9 @@ def spec_of(
     )
 
 
-def tables_of(study: optuna.Study) -> tuple[dict[str, list[ScoreTable]], list[int]]:
+def tables_of(
+    study: optuna.Study,
+) -> tuple[dict[str, list[ScoreTable]], list[int]]:
     """The test's tables of both recipes, one for each seed that both have finished; InputError for
     fewer than two."""
     spec = load_spec(study)

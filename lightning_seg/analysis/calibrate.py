@@ -121,7 +121,12 @@ def _place(file: Path, output: Path | None) -> Path:
     return place
 
 
-def _write(place: Path, file: Path, content: dict[str, Any], found: Calibration) -> None:
+def _write(
+    place: Path,
+    file: Path,
+    content: dict[str, Any],
+    found: Calibration,
+) -> None:
     """The checkpoint with its calibration; a run's configuration and environment beside it."""
     values = {"scale": found.scale.tolist(), "shift": found.shift.tolist()}
     parameters = content["hyper_parameters"] | {"calibration": values}

@@ -106,7 +106,11 @@ class TrainingLog(L.Callback):
             print(f"next:             {command}")
 
 
-def _training_facts(trainer: Any, pl_module: Any, precision_note: str) -> Iterator[tuple[str, str]]:
+def _training_facts(
+    trainer: Any,
+    pl_module: Any,
+    precision_note: str,
+) -> Iterator[tuple[str, str]]:
     """Tell what is trained, on what, with what."""
     data, config = trainer.datamodule, pl_module.hparams
     counts = ", ".join(f"{len(ids)} {split}" for split, ids in data.split.ids.items())

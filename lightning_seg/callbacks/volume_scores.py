@@ -80,7 +80,12 @@ class Volumes:
         self._shapes: dict[str, tuple[int, int]] = {}
         self.rows: dict[str, list[VolumeRow]] = {}
 
-    def add(self, id: str, prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+    def add(
+        self,
+        id: str,
+        prediction: NDArray[np.bool_],
+        truth: NDArray[np.bool_],
+    ) -> None:
         """A slice: (K, H, W) each; one that is there already is left aside."""
         scan, place = self._places[id]
         if scan in self.rows:
@@ -133,7 +138,11 @@ class Volumes:
 
 
 def score_volume(
-    scan: str, name: str, prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Spacing
+    scan: str,
+    name: str,
+    prediction: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    spacing: Spacing,
 ) -> VolumeRow:
     """The row of one scan and class: (slices, rows, columns) each."""
     tp = int((prediction & truth).sum())

@@ -55,7 +55,12 @@ def peek(command: str, args: list[str]) -> Given:
     return Given(configs, checkpoint, name, values.get("runs"), FLAG in args)
 
 
-def _checkpoint(command: str, given: str | None, name: str | None, runs: Path) -> Path | None:
+def _checkpoint(
+    command: str,
+    given: str | None,
+    name: str | None,
+    runs: Path,
+) -> Path | None:
     """The checkpoint file that ``--ckpt_path`` means."""
     if given in (None, "null"):
         if command == "fit":
@@ -108,7 +113,10 @@ def _found_config(run: Run, given: Given) -> dict[str, Any]:
     return config
 
 
-def _found_data(data: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+def _found_data(
+    data: Mapping[str, Any],
+    saved: Mapping[str, Any],
+) -> dict[str, Any]:
     """The options of the data that a run or checkpoint was trained with, as they hold here."""
     found = dict(data)
     # the data set's default protocol may have become another since

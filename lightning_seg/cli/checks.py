@@ -62,7 +62,10 @@ def check_length(trainer: Any) -> None:
 
 
 def check_settings(
-    given: Mapping[str, Any], content: Mapping[str, Any], keys: Iterable[str], name: Path | None
+    given: Mapping[str, Any],
+    content: Mapping[str, Any],
+    keys: Iterable[str],
+    name: Path | None,
 ) -> None:
     """A checkpoint's settings of the network, and of the optimiser in `fit`, cannot be changed."""
     for key in keys:

@@ -89,7 +89,12 @@ class SaveConfigOnce(SaveConfigCallback):
 class CLI(LightningCLI):
     """LightningCLI for this project's module and data."""
 
-    def __init__(self, args: list[str], given: Given, callbacks: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        args: list[str],
+        given: Given,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         self.given = given
         for recipe in given.configs:
             check_code(read_yaml(recipe), recipe, given.trust_code)
@@ -359,7 +364,10 @@ def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
         return CLI(args, given, callbacks)
 
 
-def main(args: list[str] | None = None, callbacks: Sequence[Any] = ()) -> None:
+def main(
+    args: list[str] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> None:
     """`run` for the shell: an error is one sentence on stderr and exit code 2."""
     args = list(sys.argv[1:] if args is None else args)
     try:

@@ -91,7 +91,12 @@ class _EmptyModule(ModuleType):
 class _EmptyFinder:
     """Finds every module of the libraries in `COMPUTING`, and loads it empty."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(
+        self,
+        name: str,
+        path: Any = None,
+        target: Any = None,
+    ) -> ModuleSpec | None:
         return ModuleSpec(name, self, is_package=True) if _root(name) in COMPUTING else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -209,7 +214,12 @@ def _determinism_without(real: Any) -> Any:
 def _mark_late(real: Any) -> Any:
     """``torch.compiler.disable``, which marks a function once there is a compiler."""
 
-    def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
+    def disable(
+        fn: Any = None,
+        recursive: bool = True,
+        *,
+        reason: str | None = None,
+    ) -> Any:
         if fn is None:
             return functools.partial(disable, recursive=recursive, reason=reason)
         if _has_compiler() or not isinstance(fn, FunctionType):

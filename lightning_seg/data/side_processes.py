@@ -68,7 +68,11 @@ class SideProcesses(Generic[A, B]):
 
 
 class _Helper:
-    def __init__(self, maker: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        maker: Callable[..., Any],
+        arguments: tuple[Any, ...],
+    ) -> None:
         path = os.pathsep.join(place or os.getcwd() for place in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],

@@ -183,7 +183,9 @@ def protocol_names() -> list[str]:
     return sorted(path.stem for path in PROTOCOLS.glob("*.csv") if not path.stem.endswith(_TABLES))
 
 
-def _read_protocol(path: Path) -> tuple[dict[str, str], list[KnownPair], list[tuple[str, str]]]:
+def _read_protocol(
+    path: Path,
+) -> tuple[dict[str, str], list[KnownPair], list[tuple[str, str]]]:
     """The header, the pairs that it lists, and the (id, split) rows."""
     lines = read_text(path).removeprefix("\ufeff").splitlines()
     comments = [line.lstrip("# ").partition(":") for line in lines if line.startswith("#")]

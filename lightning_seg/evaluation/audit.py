@@ -307,7 +307,9 @@ def _row_label(row: Mapping[str, str]) -> str:
     return f"{row['model']} ({row['source']})" if row.get("source") else row["model"]
 
 
-def read_reported(path: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+def read_reported(
+    path: Path,
+) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
     """The common words of a table with one figure a row: what the rows of one evaluation share, and its figures,
     where they can be audited."""
     if not path.is_file():

@@ -225,7 +225,9 @@ def _by_class(found: Mapping[str, Any]) -> dict[str, dict[str, Estimate]]:
     return {name: _by_name(each) for name, each in found.items()}
 
 
-def _scores_by_class(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Estimate]]]:
+def _scores_by_class(
+    found: Mapping[str, Any],
+) -> dict[str, dict[str, dict[str, Estimate]]]:
     return {name: _by_class(each) for name, each in found.items()}
 
 

@@ -124,7 +124,12 @@ class Plot:
         """The pixels of points."""
         return [(self.px(x), self.py(y)) for x, y in points]
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], css: str) -> None:
+    def line(
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        css: str,
+    ) -> None:
         """Draw a line through the points; a single one is a dot."""
         points = [point for point in zip(xs, ys, strict=True) if all(map(math.isfinite, point))]
         every = math.ceil(len(points) / MOST) or 1
@@ -136,7 +141,13 @@ class Plot:
         else:
             self.marks.append(LineMark(tuple(kept), css))
 
-    def dots(self, xs: Iterable[float], ys: Iterable[float], css: str, radius: float = 3) -> None:
+    def dots(
+        self,
+        xs: Iterable[float],
+        ys: Iterable[float],
+        css: str,
+        radius: float = 3,
+    ) -> None:
         """Draw many dots."""
         self.marks.append(DotsMark(tuple(zip(xs, ys, strict=True)), css, radius))
 
@@ -157,7 +168,14 @@ class Plot:
         """Draw a straight line."""
         self.marks.append(SegmentMark(start, end, css))
 
-    def text(self, x: float, y: float, text: str, css: str = "", anchor: str = "start") -> None:
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        css: str = "",
+        anchor: str = "start",
+    ) -> None:
         """Write words."""
         self.marks.append(TextMark((x, y), text, css, anchor))
 

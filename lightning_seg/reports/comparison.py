@@ -157,7 +157,13 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
-def _difference_words(a: str, b: str, gain: float, p: float, units: int) -> str:
+def _difference_words(
+    a: str,
+    b: str,
+    gain: float,
+    p: float,
+    units: int,
+) -> str:
     if np.isnan(p) or units < FEWEST_UNITS:
         return "too few images"
     return "tied" if p > 0.05 else f"{a if gain > 0 else b} is better"

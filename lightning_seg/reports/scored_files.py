@@ -116,7 +116,12 @@ class FileScores:
         placeholder = np.zeros((*shape, 1), np.uint8)
         return resize_sample(sample._replace(image=placeholder), (side, side)), shape
 
-    def _maps(self, id: str, size: Sequence[int], own: Sequence[int]) -> NDArray[np.float32]:
+    def _maps(
+        self,
+        id: str,
+        size: Sequence[int],
+        own: Sequence[int],
+    ) -> NDArray[np.float32]:
         if id not in self._files.files:
             return np.zeros((len(self._truth.classes), *size), np.float32)
         found = self._files.read(id)

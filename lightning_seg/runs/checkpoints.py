@@ -182,7 +182,11 @@ def trained_channels(checkpoint: dict[str, Any]) -> str:
     return said or channel_meaning(data.get("dataset", ""), count)
 
 
-def check_data_fit(data: Any, checkpoint: dict[str, Any], name: str | Path | None) -> None:
+def check_data_fit(
+    data: Any,
+    checkpoint: dict[str, Any],
+    name: str | Path | None,
+) -> None:
     """InputError for data that do not fit the network of a checkpoint.
 
     Args:
@@ -213,7 +217,11 @@ def check_data_fit(data: Any, checkpoint: dict[str, Any], name: str | Path | Non
         )
 
 
-def check_trust(checkpoint: dict[str, Any], path: str | Path | None, trust_code: bool) -> None:
+def check_trust(
+    checkpoint: dict[str, Any],
+    path: str | Path | None,
+    trust_code: bool,
+) -> None:
     """InputError where code outside lightning_seg would be imported, unless that is allowed."""
     for key in ("hyper_parameters", "datamodule_hyper_parameters"):
         check_code(checkpoint.get(key), path, trust_code)

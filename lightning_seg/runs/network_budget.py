@@ -33,7 +33,13 @@ class NetworkBudget(TorchFunctionMode):
         self._numbers = _TIMES * held + _SPARE_NUMBERS
         self._tensors = _TIMES * len(weights) + _SPARE_TENSORS
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: Any = (),
+        kwargs: Any = None,
+    ) -> Any:
         found = func(*args, **(kwargs or {}))
         if func in _MAKERS:
             self._numbers -= found.numel()

@@ -78,7 +78,11 @@ def _run_name(path: str) -> str:
     return parts[version - 1]
 
 
-def find_scores(text: str | Path, split: str | None = None, runs: str | Path = "runs") -> Path:
+def find_scores(
+    text: str | Path,
+    split: str | None = None,
+    runs: str | Path = "runs",
+) -> Path:
     """The score table that ``text`` names: a file, its folder, a checkpoint that was scored, or a
     run, by folder or name, with a single one of the split."""
     path = Path(text).expanduser()

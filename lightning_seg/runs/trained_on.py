@@ -100,7 +100,12 @@ class TrainedOn:
         known = (self.images or {}).get(split, frozenset())
         return {id for id, image in data.images.items() if image in known}
 
-    def _refusal(self, data: Fingerprint, name: str, seen: Mapping[str, set[str]]) -> str:
+    def _refusal(
+        self,
+        data: Fingerprint,
+        name: str,
+        seen: Mapping[str, set[str]],
+    ) -> str:
         verbs = {"train": "were trained on by", "val": "chose the epoch of"}
         count = len(data.contents)
         counts = [

@@ -67,7 +67,12 @@ def _elements(container: nn.Module) -> Iterator[nn.Module]:
             yield element
 
 
-def _recomputed(unit: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _recomputed(
+    unit: nn.Module,
+    forward: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
 

@@ -131,7 +131,10 @@ def make_optimizer(
     return optimizer
 
 
-def _keep_kernel(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+def _keep_kernel(
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+) -> dict[str, Any]:
     """A checkpoint's state without its choice of a kernel.
 
     It may be from another machine, or from before there were fused ones. torch would take that

@@ -53,7 +53,11 @@ class _JointLauncher(_SubprocessScriptLauncher):
     """
 
     def launch(
-        self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        trainer: Any = None,
+        **kwargs: Any,
     ) -> Any:
         environment = self.cluster_environment
         environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)

@@ -67,7 +67,10 @@ class WithinEpoch(L.Callback):
         self._states = checkpoint.get(_RANDOM, [])
 
 
-def _of_all(trainer: Any, own: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_all(
+    trainer: Any,
+    own: dict[str, Any],
+) -> list[dict[str, Any]]:
     found: list[Any] = [None] * trainer.world_size
     if trainer.world_size == 1:
         return [own]

@@ -30,7 +30,11 @@ class RunningStatistics(L.Callback):
             print(f"note: {caution}", flush=True)
 
 
-def slow_statistics(net: nn.Module, batches: int, trained_before: nn.Module | None = None) -> str:
+def slow_statistics(
+    net: nn.Module,
+    batches: int,
+    trained_before: nn.Module | None = None,
+) -> str:
     """The caution about ``net`` after so many batches; empty where its statistics settle.
 
     Args:

@@ -59,7 +59,11 @@ def by_features(plain: Sequence[Features]) -> set[Candidate]:
     return found
 
 
-def _exact_owners(asked: np.ndarray, target: np.ndarray, owners: np.ndarray) -> np.ndarray:
+def _exact_owners(
+    asked: np.ndarray,
+    target: np.ndarray,
+    owners: np.ndarray,
+) -> np.ndarray:
     """The picture (M,) that holds the nearest feature of another picture, of each feature asked."""
     bounds = np.searchsorted(owners, np.arange(owners[-1] + 2))
     nearest = np.empty(len(asked), np.int64)
@@ -72,7 +76,11 @@ def _exact_owners(asked: np.ndarray, target: np.ndarray, owners: np.ndarray) -> 
     return nearest
 
 
-def _near_owners(asked: np.ndarray, target: np.ndarray, owners: np.ndarray) -> np.ndarray:
+def _near_owners(
+    asked: np.ndarray,
+    target: np.ndarray,
+    owners: np.ndarray,
+) -> np.ndarray:
     """As `_exact_owners`, by trees that miss one in a few: its time grows with the number alone."""
     trees: dict[str, bool | int | float | str] = {"algorithm": _KD_TREES, "trees": 4}
     index = cv2.flann.Index(np.ascontiguousarray(target, np.float32), trees)
@@ -88,7 +96,11 @@ def _near_owners(asked: np.ndarray, target: np.ndarray, owners: np.ndarray) -> n
     return nearest
 
 
-def _voted_pairs(owners: np.ndarray, nearest: np.ndarray, count: int) -> Iterator[tuple[int, int]]:
+def _voted_pairs(
+    owners: np.ndarray,
+    nearest: np.ndarray,
+    count: int,
+) -> Iterator[tuple[int, int]]:
     """Pictures of which ``_VOTES`` features of the first are nearest to features of the second."""
     known = (nearest >= 0) & (nearest != owners)
     pairs, votes = np.unique(owners[known] * count + nearest[known], return_counts=True)
@@ -106,7 +118,10 @@ def _principal_axes(features: Sequence[Features]) -> np.ndarray:
     return axes
 
 
-def _along(features: Iterable[Features], axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _along(
+    features: Iterable[Features],
+    axes: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """The strongest features (M, axes) float32 of all pictures, and the pictures (M,) they are of."""
     parts = [one.descriptors[:_STRONGEST] @ axes for one in features]
     owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])

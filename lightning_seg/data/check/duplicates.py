@@ -75,7 +75,10 @@ def find_duplicates(
     return sorted(listed, key=lambda pair: (KINDS.index(pair.kind), -pair.likeness))
 
 
-def _likenesses(facts: Sequence[Facts], progress: Progress) -> dict[tuple[int, int], Likeness]:
+def _likenesses(
+    facts: Sequence[Facts],
+    progress: Progress,
+) -> dict[tuple[int, int], Likeness]:
     views = [fact.view for fact in facts]
     with ThreadPoolExecutor(usable_cores()) as pool, FeatureShelf() as shelf:
         for found in progress("describing", len(views))(in_order(pool, features, views)):
@@ -112,7 +115,9 @@ def _pair_kind(likeness: Likeness, least: float = SAME_VIEW) -> str:
     return "same view" if alike and likeness.overlap >= COMMON and likeness.blocks >= ENOUGH else ""
 
 
-def _identical(facts: Sequence[Facts]) -> dict[tuple[str, str], tuple[str, float]]:
+def _identical(
+    facts: Sequence[Facts],
+) -> dict[tuple[str, str], tuple[str, float]]:
     members: dict[str, list[str]] = defaultdict(list)
     for fact in facts:
         members[fact.image_hash].append(fact.id)

@@ -94,7 +94,11 @@ def examples(
     return found
 
 
-def _predicted(module: ImageNetwork, image: torch.Tensor, data: dict[str, Any]) -> torch.Tensor:
+def _predicted(
+    module: ImageNetwork,
+    image: torch.Tensor,
+    data: dict[str, Any],
+) -> torch.Tensor:
     """The masks (K, H, W) of an image (C, H, W), by windows where it was trained on crops."""
     side = data.get("crop")
     if side is None:

@@ -131,7 +131,9 @@ def _mask_files(table: Path, cell: str | None) -> tuple[Path, ...]:
     return tuple(_listed_place(table, part) for part in parts if part)
 
 
-def _table_lines(path: Path) -> tuple[dict[str, str], list[str], list[dict[str, str]]]:
+def _table_lines(
+    path: Path,
+) -> tuple[dict[str, str], list[str], list[dict[str, str]]]:
     """What stands above the columns, the columns, and the lines below them."""
     try:
         text = path.read_text(encoding="utf-8-sig").splitlines()
