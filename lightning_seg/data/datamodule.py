@@ -229,6 +229,7 @@ class SegmentationDataModule(LightningDataModule):
             check(split, source)
             self._source, self._split = source, split
             self._say_left_aside(source)
+            self._say_doubts(source)
         return self._source
 
     def _say_left_aside(self, source: Any) -> None:
@@ -238,6 +239,12 @@ class SegmentationDataModule(LightningDataModule):
             unit = "scan" if hasattr(source, "expand") else "image"
             used = f"{self.hparams['dataset']}: {count_text(len(source.ids), unit)} used"
             print(f"{used}; left aside: {left}", file=sys.stderr)
+
+    def _say_doubts(self, source: Any) -> None:
+        """Say what the headers of scans leave open, once."""
+        _, rank = self._place()
+        for doubt in getattr(source, "doubts", ()) if rank == 0 else ():
+            print(f"warning: {doubt}", file=sys.stderr)
 
     def fingerprint(self, split: str) -> Fingerprint:
         """The images and masks that a split holds; what is not read yet is read, once."""

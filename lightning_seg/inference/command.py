@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,17 @@ def _predict_images(inputs: list[Input], job: _Job) -> Failures:
         WorkProgress("pictures", len(left)) as progress,
         job.do("pictures", portions) as outcomes,
     ):
-        return _enter(outcomes, job, table, progress)[1]
+        failures = _enter(outcomes, job, table, progress)[1]
+    _say_of_pictures([one.file for one in inputs], job.output.notes)
+    return failures
+
+
+def _say_of_pictures(files: Sequence[str], notes: Mapping[str, str]) -> None:
+    """One line for each thing that is said of pictures."""
+    for note in sorted({*filter(None, map(notes.get, files))}):
+        told = [file for file in files if notes.get(file) == note]
+        more = f" and {len(told) - 1} more" if len(told) > 1 else ""
+        print(f"note: {printable(told[0])}{more}: {note}", file=sys.stderr)
 
 
 def _predict_videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures]:

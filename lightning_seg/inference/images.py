@@ -24,14 +24,16 @@ from lightning_seg.inference.workers import Workers
 
 PICTURE_COLUMNS = ("file", "height", "width", "class", "area", "share", "components", "confidence")
 READERS = WRITERS = max(2, min(16, os.cpu_count() or 1))
+COLOURS_LOST = "in colour, of which the network sees the grey alone"
 _AHEAD = 16  # pictures that are decoded, or written, beside the network
 
 
 class _StampedFile(NamedTuple):
-    """A picture file and its stamp from before it was read."""
+    """A picture file and its stamp from before it was read; what is said of it."""
 
     input: Input
     stamp: str
+    note: str = ""
 
 
 class FinishedInput(NamedTuple):
@@ -40,7 +42,7 @@ class FinishedInput(NamedTuple):
     Attributes:
         stamp: of before it was read.
         rows: of a table of results.
-        note: what the results lack, in words.
+        note: what the results lack, or are doubtful in, in words.
     """
 
     input: Input
@@ -93,7 +95,10 @@ def _load_picture(
     network = workers.first
     try:
         read = _StampedFile(one, one.stamp())
-        picture = network.trained.picture.read_checked(one.path)
+        form = network.trained.picture
+        picture = form.read_checked(one.path)
+        if form.loses_colours(one.path):
+            read = read._replace(note=COLOURS_LOST)
         item = loaded(one.path, read, picture, network, options, options.overlays)
         return item._replace(portion=portion)
     except Exception as error:
@@ -110,7 +115,8 @@ def _finish(
     try:
         prediction = rule(probability, item.size)
         write_prediction(one.name, prediction, item, options, folder)
-        return FinishedInput(one, item.key.stamp, picture_rows(one.file, prediction))
+        rows = picture_rows(one.file, prediction)
+        return FinishedInput(one, item.key.stamp, rows, item.key.note)
     except MemoryError:
         reason = f"{one.path} is too large for the memory at {item.size} pixels"
         return FailedInput(one.path, reason)

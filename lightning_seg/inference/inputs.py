@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from lightning_seg.data.reading.dicom import check_whole_series
 from lightning_seg.data.reading.pictures import IMAGE_SUFFIXES
 from lightning_seg.errors import InputError
 from lightning_seg.inference.output_names import output_names, printable
@@ -104,6 +105,7 @@ def find_inputs(
             "other files); known are "
             f"{', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES | {*VOLUME_SUFFIXES}))}."
         )
+    check_whole_series([path for path, kind in found if kind == "dicom"])
     return FoundInputs(_named(found, root), left)
 
 

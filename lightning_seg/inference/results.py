@@ -135,6 +135,7 @@ class OutputFolder:
         note: str = "",
     ) -> None:
         """The results of an input are complete; ``stamp`` was taken before it was read."""
+        self.notes[one.file] = note
         self._record.add([{"file": one.file, "stamp": stamp, "note": note}])
 
 

@@ -448,3 +448,18 @@ def test_a_network_of_pictures_as_they_are_takes_any_size(pictures, tmp_path):
         )
         mask = read(tmp_path / "out" / "masks" / row["file"]) > 0
         np.testing.assert_array_equal(mask[abs(found) > 1e-4], (found > 0)[abs(found) > 1e-4])
+
+
+def test_a_network_of_grey_slices_says_that_it_does_not_see_colours(tmp_path, capsys):
+    network = write_checkpoint(
+        tmp_path / "ct.ckpt", "lits", in_channels=1, classes=["liver"], normalization="symmetric"
+    )
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in" / "photo.png")
+    Image.fromarray(np.repeat(pixels[..., :1], 3, axis=2)).save(tmp_path / "in" / "grey.png")
+    for _ in range(2):  # also when it is done already
+        predict(network, tmp_path / "in", tmp_path / "out")
+        told = capsys.readouterr().err
+        assert "note: photo.png: in colour, of which the network sees the grey alone" in told
+        assert "grey.png" not in told

@@ -306,10 +306,8 @@ def test_masks_of_volumes_are_at_their_voxels(checkpoint, tmp_path):
         predict(checkpoint, path, tmp_path / "out", "--masks_at", "network")
 
 
-def test_a_dicom_series_is_predicted_like_its_nifti(checkpoint, tmp_path):
-    series = tmp_path / "series"
-    series.mkdir()
-    hu = body((5, 32, 32))
+def write_series(hu, *folders):
+    """A DICOM series, its slices in turn into the folders."""
     for number, plane in enumerate(hu):
         image = SimpleITK.GetImageFromArray(plane)
         image.SetSpacing((0.7, 0.9))
@@ -324,8 +322,27 @@ def test_a_dicom_series_is_predicted_like_its_nifti(checkpoint, tmp_path):
             image.SetMetaData(tag, value)
         writer = SimpleITK.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(series / f"{number}.dcm"))
+        folder = folders[number % len(folders)]
+        folder.mkdir(parents=True, exist_ok=True)
+        writer.SetFileName(str(folder / f"{number}.dcm"))
         writer.Execute(image)
+
+
+def test_a_series_in_two_folders_is_refused_and_half_of_one_is_doubted(
+    checkpoint, tmp_path, capsys
+):
+    halves = tmp_path / "ct" / "a", tmp_path / "ct" / "b"
+    write_series(body((6, 32, 32)), *halves)
+    with pytest.raises(InputError, match=r"a and .*b hold slices of one DICOM series .*1\.2\.3\.4"):
+        predict(checkpoint, tmp_path / "ct", tmp_path / "out")
+    predict(checkpoint, halves[0], tmp_path / "half")
+    assert "slices of 2.5 mm that lie 5 mm apart" in capsys.readouterr().err
+
+
+def test_a_dicom_series_is_predicted_like_its_nifti(checkpoint, tmp_path):
+    series = tmp_path / "series"
+    hu = body((5, 32, 32))
+    write_series(hu, series)
     nifti = SimpleITK.GetImageFromArray(hu)
     nifti.SetSpacing((0.7, 0.9, 2.5))
     nifti.SetOrigin((10, 20, 0))

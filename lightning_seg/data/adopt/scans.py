@@ -18,6 +18,7 @@ from lightning_seg.data.adopt.pairing import PairedMask, pair_masks
 from lightning_seg.data.adopt.roles import assign_roles
 from lightning_seg.data.adopt.survey import Cluster, Survey, clusters_of
 from lightning_seg.data.reading.deep import PERCENTILES
+from lightning_seg.data.reading.dicom import check_whole_series
 from lightning_seg.data.reading.volumes import read_volume
 from lightning_seg.data.sources.scans import nifti_of_series
 from lightning_seg.errors import InputError
@@ -78,6 +79,7 @@ def adopt_scans(survey: Survey, choice: AdoptChoice) -> FolderFinding:
 
 def _units(survey: Survey) -> list[_Series]:
     """Each series by the highest folder that holds no other one."""
+    check_whole_series(survey.series)
     found = []
     for folder in survey.series:
         unit = folder

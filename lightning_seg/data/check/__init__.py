@@ -94,6 +94,7 @@ class Report:
     annotations: list[Annotations]  # of pictures that stand twice
     synthetic: bool = False
     left_aside: tuple[str, ...] = ()  # what of its folders is not used, in words
+    doubts: tuple[str, ...] = ()  # what headers leave open, in words
 
     @property
     def grouped(self) -> bool:
@@ -195,6 +196,7 @@ def examine_data(
         annotations,
         bool(getattr(source, "synthetic", False)),
         tuple(getattr(source, "left_aside", ())),
+        tuple(getattr(source, "doubts", ())),
     )
 
 

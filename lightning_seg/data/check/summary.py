@@ -27,6 +27,7 @@ class Line(NamedTuple):
 def lines(report: Report) -> list[Line]:
     """All findings, in the order of the checks."""
     found = [_count_line(report), _files_line(report), *_left_aside(report)]
+    found += [Line("amber", "headers", sentence) for sentence in report.doubts]
     if report.facts:
         found += [
             _sizes_line(report),

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from lightning_seg.data.reading.conversion import WIDE_MODES, upright_image
+from lightning_seg.data.reading.conversion import WIDE_MODES, colour_spread, upright_image
 from lightning_seg.data.reading.pictures import (
     DAMAGED,
     decoded,
@@ -24,6 +24,8 @@ from lightning_seg.errors import InputError
 
 PERCENTILES = "percentiles"
 _LOW, _HIGH = 0.5, 99.5
+# levels by which channels differ in colours, and share of such pixels; JPEG tints grey a little
+_COLOURED, _COLOURED_SHARE = 24, 0.02
 Window = tuple[float, float] | Literal["percentiles"] | None
 
 
@@ -46,6 +48,13 @@ class PictureForm(NamedTuple):
     def read_checked(self, path: Path) -> np.ndarray:
         """As `read`, where a picture is too large with the option that allows it."""
         return read_picture(path, self.channels) if self.window is None else self.read(path)
+
+    def loses_colours(self, path: Path) -> bool:
+        """Tell whether a picture in colour is read as grey."""
+        if self.channels != 1 or self.window is not None:
+            return False
+        coloured = colour_spread(read_image(path)) > _COLOURED
+        return bool(coloured.mean() > _COLOURED_SHARE)
 
     def _windowed(self, path: Path) -> np.ndarray:
         window = self.window

@@ -1,5 +1,6 @@
 """A DICOM series as a NIfTI file: one whole series of slices at equal distances, or a sentence."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,12 +10,14 @@ import numpy as np
 from lightning_seg.errors import InputError
 
 _TOLERANCE = 0.02  # of the distance of slices, by which it may vary; headers are rounded
+_GAP = 1.5  # of their thickness, from which on slices may be missing
 _SHIFT = 0.05  # of that distance, by which slices may be shifted; then ml are 0.1 % off
 # what all slices of a series share, and what must stand in each of them
 _ALIKE = {"Rows": "0028|0010", "Columns": "0028|0011"}
 _PLACED = {"ImageOrientationPatient": "0020|0037", "PixelSpacing": "0028|0030"}
 _POSITION = "0020|0032"
 _THICKNESS = "0018|0050"
+_SERIES = "0020|000e"
 _MODALITY = "0008|0060"
 _INTERCEPT = "0028|1052"
 _PHOTOMETRIC = "0028|0004"
@@ -78,6 +81,34 @@ def series_as_nifti(folder: Path, scratch: Path) -> Series:
             f"the DICOM series in {folder} cannot be read ({reason}); copy it again."
         ) from error
     return Series(target, _doubt(folder, headers), all(_is_scaled(header) for header in headers))
+
+
+def check_whole_series(folders: Sequence[Path]) -> None:
+    """InputError where one series lies in several of the folders: each would be read as a whole
+    one, at a wrong distance of slices."""
+    try:
+        import SimpleITK
+    except ImportError:
+        # reading a series says so
+        return
+    homes: dict[str, Path] = {}
+    for folder in folders if len(folders) > 1 else ():
+        for uid in _series_in(folder, SimpleITK):
+            other = homes.setdefault(uid, folder)
+            if other != folder:
+                raise InputError(
+                    f"{other} and {folder} hold slices of one DICOM series (SeriesInstanceUID "
+                    f"{uid}); put all of them into one folder, or take a copy away."
+                )
+
+
+def _series_in(folder: Path, itk: Any) -> set[str]:
+    """The SeriesInstanceUIDs of a folder, by its first readable file."""
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        with contextlib.suppress(InputError):
+            uid = _Header(str(file), itk).text(_SERIES)
+            return {uid} if uid else set()
+    return set()
 
 
 class _Header:
@@ -187,6 +218,14 @@ def _is_scaled(header: _Header) -> bool:
     return bool(header.text(_INTERCEPT)) and header.text(_PHOTOMETRIC) == "MONOCHROME2"
 
 
+def _distance(headers: Sequence[_Header]) -> float:
+    """Of the first two slices, in mm; 0 of a single one."""
+    if len(headers) < 2:
+        return 0.0
+    way = headers[1].numbers(_POSITION) - headers[0].numbers(_POSITION)
+    return float(np.linalg.norm(way))
+
+
 def _doubt(folder: Path, headers: Sequence[_Header]) -> str:
     modality = headers[0].text(_MODALITY)
     if modality != "CT":
@@ -194,6 +233,13 @@ def _doubt(folder: Path, headers: Sequence[_Header]) -> str:
             f"the DICOM series in {folder} is of the modality {modality or 'that is not said'}, "
             "not CT: its values are no Hounsfield units"
         )
-    if len(headers) == 1 and not headers[0].thickness:
+    thick = headers[0].thickness
+    if len(headers) == 1 and not thick:
         return f"{folder} holds one slice of unknown thickness: its ml are those of 1 mm"
+    apart = _distance(headers)
+    if thick and apart > _GAP * thick:
+        return (
+            f"the DICOM series in {folder} has slices of {thick:g} mm that lie {apart:.3g} mm apart: "
+            "every other one may be missing; the distance is taken"
+        )
     return ""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lightning_seg.data.reading.dicom import series_as_nifti
+from lightning_seg.data.reading.dicom import check_whole_series, series_as_nifti
 from lightning_seg.data.sources.base.labels import label_values
 from lightning_seg.data.sources.base.scans import ScanSource, Slices
 from lightning_seg.data.sources.base.tables import TableRow, read_table
@@ -69,6 +69,7 @@ class Scans(ScanSource):
         if max(legal) > _HIGHEST:
             raise InputError(f"labels holds {max(legal)}; numbers of scans end at {_HIGHEST}.")
         table = read_table(root)
+        check_whole_series([row.image for row in table.rows.values() if row.image.is_dir()])
         scans = {id: _scan_of(id, row, align, legal) for id, row in table.rows.items()}
         chosen = settings(window, in_channels, spacing, pad)
         named = dict(zip(classes, numbers, strict=True))

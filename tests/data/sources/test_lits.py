@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from benchmarks.volumes import draw_scan, write_scan
 from lightning_seg.data import SegmentationDataModule, load_protocol
+from lightning_seg.data.check import examine_data
+from lightning_seg.data.check.summary import lines
 from lightning_seg.data.sources import lits
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.base.scans import oversampled
@@ -529,6 +531,25 @@ def test_options_that_make_no_sense_are_refused(
     write(tmp_path, 0)
     with pytest.raises(InputError, match=message):
         LiTS(tmp_path, **options)
+
+
+def test_doubts_about_headers_are_said_once_by_data_sets_and_their_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write(tmp_path / "LiTS", 0, 1, 2, suffix=".nii")
+    for path in root.glob("*-[12].nii"):
+        image = nibabel.load(path)
+        image.header["sform_code"] = image.header["qform_code"] = 0
+        image = nibabel.Nifti1Image(image.get_fdata().astype(np.int16), None, image.header)
+        nibabel.save(image, path)
+    module = SegmentationDataModule("lits", str(root), protocol="auto", size=16)
+    module.setup("fit")
+    assert module.source is module.source
+    told = capsys.readouterr().err
+    assert told.count("does not say where its axes run") == 1
+    assert "2 of 3 scans have headers with such doubts" in told
+    report = examine_data("lits", module.source, [])
+    assert ("amber", "headers", report.doubts[0]) in lines(report)
 
 
 def test_scans_of_several_sizes_need_a_size(tmp_path: Path) -> None:

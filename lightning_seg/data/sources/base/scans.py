@@ -79,6 +79,7 @@ class ScanSource:
     ) -> None:
         self.left_aside = [] if aside is None else aside.sentences()
         self.classes, self.in_channels = tuple(labels), settings.in_channels
+        self.doubts = _header_doubts(scans)
         self._scans, self._labels, self._settings = scans, labels, settings
         self.label_numbers = labels
         self._tables = np.stack([label_table(numbers) for numbers in labels.values()])
@@ -239,6 +240,19 @@ class ScanSource:
                 f"cannot keep {scan} in the cache {target.parent} ({error.strerror or error}); give data.cache a folder that "
                 "can be written and has room, or make data.size smaller."
             ) from error
+
+
+def _header_doubts(scans: Mapping[str, Scan]) -> list[str]:
+    """What the headers of scans leave open, in words; of many alike the first."""
+    doubtful = [scan.grid for scan in scans.values() if scan.grid.doubt]
+    first: dict[str, str] = {}
+    for grid in doubtful:
+        kind = re.sub(r"[\d.]+ mm", "mm", grid.doubt.replace(str(grid.path), ""))
+        first.setdefault(kind, grid.doubt)
+    found = list(first.values())
+    if len(doubtful) > len(found):
+        found.append(f"{len(doubtful)} of {len(scans)} scans have headers with such doubts")
+    return found
 
 
 def find_scans(
