@@ -86,13 +86,15 @@ def series_as_nifti(folder: Path, scratch: Path) -> Series:
 def check_whole_series(folders: Sequence[Path]) -> None:
     """InputError where one series lies in several of the folders: each would be read as a whole
     one, at a wrong distance of slices."""
+    if len(folders) < 2:
+        return
     try:
         import SimpleITK
     except ImportError:
         # reading a series says so
         return
     homes: dict[str, Path] = {}
-    for folder in folders if len(folders) > 1 else ():
+    for folder in folders:
         for uid in _series_in(folder, SimpleITK):
             other = homes.setdefault(uid, folder)
             if other != folder:
