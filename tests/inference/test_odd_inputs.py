@@ -276,7 +276,7 @@ def test_two_dicom_series_or_missing_slices_are_refused(tmp_path):
 
     write(tmp_path / "good", "1.2.3", range(8))
     assert series_as_nifti(tmp_path / "good", tmp_path).file.is_file()
-    write(tmp_path / "lacking", "1.2.3", [0, 1, 2, 4, 5, 6, 7])
+    write(tmp_path / "lacking", "1.2.5", [0, 1, 2, 4, 5, 6, 7])
     with pytest.raises(
         InputError, match=r"7 slices 3\.00 mm apart, but 6\.00 mm between its slices 3"
     ):
