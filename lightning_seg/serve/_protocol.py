@@ -18,6 +18,7 @@ class PatientProtocol(H11Protocol):
 
     _transport: asyncio.Transport  # the socket's own
     _patience: asyncio.TimerHandle | None = None
+    _idle_since = 0.0
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -26,8 +27,13 @@ class PatientProtocol(H11Protocol):
         super().connection_made(lingering)
         self._wait_for_request()
         if len(self.connections) > MOST_CONNECTIONS:
-            idle = (each for each in self.connections if not _is_at_work(each))
-            getattr(next(idle, self), "_transport").abort()  # noqa: B009
+            self._longest_idle()._transport.abort()
+
+    def _longest_idle(self) -> "PatientProtocol":
+        """The one of all other connections that has waited longest; this one where all work."""
+        others: Any = self.connections
+        idle = [each for each in others if each is not self and not _is_at_work(each)]
+        return min(idle, key=lambda each: each._idle_since, default=self)
 
     def data_received(self, data: bytes) -> None:
         transport: Any = self.transport
@@ -58,6 +64,7 @@ class PatientProtocol(H11Protocol):
     def _wait_for_request(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
+        self._idle_since = self.loop.time()
         self._patience = self.loop.call_later(HEADER_SECONDS, self._lose_patience)
 
     def _lose_patience(self) -> None:

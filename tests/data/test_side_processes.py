@@ -99,7 +99,9 @@ def test_work_under_way_is_given_up_where_the_context_is_left():
 
 
 PARENT = """
-import sys, threading, time
+import signal, sys, threading, time
+# a shell's background job ignores Ctrl-C, and so would its children
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {folder!r})
 from test_side_processes import make_adder
 from lightning_seg.data.side_processes import SideProcesses
@@ -123,5 +125,5 @@ def test_no_helper_outlives_its_parent(number):
         pid = int(parent.stdout.readline())
         time.sleep(0.3)
         os.killpg(parent.pid, number)  # as a terminal does
-        parent.wait(30)
+        parent.wait(120)
     assert ends(pid)

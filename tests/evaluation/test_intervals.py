@@ -278,8 +278,10 @@ def runs(tmp_path):
     """Folders of three runs, as `test` leaves them."""
     for name, quality, seed in (("good", 0.95, 1), ("again", 0.95, 2), ("bad", 0.7, 3)):
         folder = tmp_path / name / "version_0" / "test-p" / "best-epoch=007-dice=0.9-256"
-        table(quality, seed).write(folder / "scores.csv")
+        scored = table(quality, seed)
+        scored.write(folder / "scores.csv")
         facts = {
+            "images": len(scored.ids),
             "dataset": "d",
             "protocol": "p",
             "protocol_digest": "abc",
@@ -365,6 +367,9 @@ def test_compare_gives_no_verdict_on_fewer_images_than_signed_ranks_could_tell_a
 ):
     for file in runs.glob("*/*/*/*/scores.csv"):
         ScoreTable.read(file).at(np.arange(images)).write(file)
+        summary = file.with_name("summary.json")
+        facts = json.loads(summary.read_text(encoding="utf-8"))
+        summary.write_text(json.dumps(facts | {"images": images}))
     main([str(runs / "good"), str(runs / "bad"), "--score", "dice"])
     rows = [line for line in capsys.readouterr().out.splitlines() if " image │" in line]
     assert [row.split("│")[-2].strip() for row in rows] == [words]
