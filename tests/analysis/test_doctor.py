@@ -49,6 +49,7 @@ def test_an_old_driver_is_a_failure(monkeypatch):
 
 
 def test_a_container_with_few_cores_and_little_shared_memory(monkeypatch, tmp_path):
+    monkeypatch.delenv(cores.PART, raising=False)
     monkeypatch.setattr(cores, "_CONTROL", tmp_path)
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setattr(doctor.torch, "get_num_threads", lambda: 64)
