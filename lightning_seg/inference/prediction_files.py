@@ -113,6 +113,14 @@ class PredictionFiles:
                 aside.add(f"files that are {reason}", file)
         return cls(files, numbers, values, aside, tuple(missing))
 
+    @property
+    def may_be_graded(self) -> bool:
+        """Whether any file may hold probabilities, by its kind alone."""
+        arrays = any(
+            file.name.lower().endswith(_ARRAYS) for each in self.files.values() for file in each
+        )
+        return arrays or self.values != "auto"
+
     def read(self, id: str) -> Predicted:
         """The prediction of an image that has one; InputError for a file that holds none."""
         files = self.files[id]
@@ -149,6 +157,11 @@ class SliceFiles:
     def aside(self) -> Aside:
         """What is left aside, and why."""
         return self.volumes.aside
+
+    @property
+    def may_be_graded(self) -> bool:
+        """Whether any file may hold probabilities, by its kind alone."""
+        return self.volumes.may_be_graded
 
     @cached_property
     def missing(self) -> tuple[str, ...]:

@@ -89,7 +89,10 @@ class FileScores:
 
     def _families(self) -> tuple[str, ...]:
         """All, where the files hold probabilities; else those that masks have."""
-        graded = any(self._files.read(id).graded for id in self._files.files)
+        # masks are not read for this
+        graded = self._files.may_be_graded and any(
+            self._files.read(id).graded for id in self._files.files
+        )
         return tuple(FAMILIES) if graded else MASK_FAMILIES
 
     def _batches(self) -> Iterator[dict[str, Any]]:

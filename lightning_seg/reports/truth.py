@@ -1,14 +1,12 @@
 """What predictions are held against: the masks of a data set's split, or of a folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.fingerprint import Content, Fingerprint, content_of
 from lightning_seg.data.reading.folders import walk_files
 from lightning_seg.data.sources.base import Sample
@@ -20,6 +18,7 @@ from lightning_seg.inference.prediction_files import (
     PredictionFiles,
     usual_numbers,
 )
+from lightning_seg.inference.split import DataSplit
 
 NO_IMAGE: NDArray[np.uint8] = np.zeros((0, 0, 0), np.uint8)
 
@@ -53,16 +52,8 @@ class Truth(Protocol):
         """The fields of a `Summary` that say of which images the scores are."""
 
 
-@dataclass(frozen=True)
-class SplitTruth:
+class SplitTruth(DataSplit):
     """The masks of a data set's split."""
-
-    data: SegmentationDataModule
-    split: str
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return self.data.ids(self.split)
 
     @property
     def classes(self) -> tuple[str, ...]:
