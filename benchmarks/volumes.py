@@ -122,6 +122,7 @@ def write_scan(
     folder.mkdir(parents=True, exist_ok=True)
     for part, values in (("volume", ct), ("segmentation", labels)):
         image = nibabel.Nifti1Image(nibabel.orientations.apply_orientation(values, turn), affine)
+        image.header.set_xyzt_units("mm")
         image.to_filename(folder / f"{part}-{number}{suffix}")
     return ct, labels
 

@@ -5,7 +5,6 @@ epoch another has reached, what was tested. So the same command goes on after wh
 also on another machine that finds the folders again.
 """
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -24,7 +23,9 @@ from hpo.recipe import dry_run
 from hpo.space import flags
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files import real_path
 from lightning_seg.files.documents import read_yaml
+from lightning_seg.files.locks import locked
 from lightning_seg.files.trust import check_code
 from lightning_seg.models.frame.listing import count
 from lightning_seg.options import shell_command
@@ -109,14 +110,14 @@ def read_campaign(path: Path, runs: Path) -> list[CampaignFit]:
     """
     if not path.is_file():
         raise InputError(
-            f"there is no campaign {str(path)!r}; give the path of one, such as experiments/campaign.yaml."
+            f"there is no campaign {str(path)!r}; give the path of one, such as experiments/campaigns/papers.yaml."
         )
     content = read_yaml(path)
     check_code(content, path, trust_code=False)
     entries = content.get("fits") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries or set(content) != {"fits"}:
         raise InputError(f"{path} is not a campaign; it needs fits:, a list of {{name, recipe}}.")
-    found = [fit for entry in entries for fit in _fits_of(entry, path, runs.resolve())]
+    found = [fit for entry in entries for fit in _fits_of(entry, path, real_path(runs))]
     names = [fit.run_name for fit in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -291,7 +292,7 @@ def _is_over(end: float | None) -> bool:
     return end is not None and time.monotonic() >= end
 
 
-def _step(fit: CampaignFit, means: Means, end: float | None, lock: int) -> int:
+def _step(fit: CampaignFit, means: Means, end: float | None, lock: Path) -> int:
     """Train or test in a process of its own, which ends with this one and at ``end``; its exit
     code."""
     command = [
@@ -299,6 +300,7 @@ def _step(fit: CampaignFit, means: Means, end: float | None, lock: int) -> int:
         "-m",
         "experiments.campaign_step",
         str(means.niceness),
+        str(lock),
         *fit.command(),
     ]
     print(f"{datetime.now():%H:%M}  {shell_command('lightning-seg', *fit.command())}", flush=True)
@@ -306,8 +308,8 @@ def _step(fit: CampaignFit, means: Means, end: float | None, lock: int) -> int:
         "OMP_NUM_THREADS": str(means.threads),
         "MKL_NUM_THREADS": str(means.threads),
     }
-    # the lock is theirs too: should this process be killed, no second campaign starts beside them
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=(lock,))
+    # a lock of its own: should this process be killed, no second campaign starts beside it
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
     try:
         return process.wait(None if end is None else max(0.0, end - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -328,17 +330,21 @@ def _terminate(process: "subprocess.Popen[bytes]") -> int:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[int]:
-    """Hold the campaign's lock; InputError where another process has it."""
+def _alone(folder: Path) -> Iterator[Path]:
+    """Hold the campaign's lock; InputError where another process has it. Gives the file that each
+    training locks."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "campaign.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"a campaign is at work in {str(folder)!r} already; wait for it, or give --runs another folder."
-            ) from error
-        yield lock.fileno()
+    step = folder / "step.lock"
+    try:
+        with locked(folder / "campaign.lock", wait=False):
+            # of a campaign that was killed, its last training may still be there
+            with locked(step, wait=False):
+                pass
+            yield step
+    except BlockingIOError as error:
+        raise InputError(
+            f"a campaign is at work in {str(folder)!r} already; wait for it, or give --runs another folder."
+        ) from error
 
 
 def _record(fit: CampaignFit, results: Path) -> None:

@@ -1,5 +1,5 @@
 """One step of a campaign, in a process of its own: ``python -m experiments.campaign_step NICENESS
-fit ...``.
+LOCK fit ...``.
 
 It gives way to other work, and ends when the process that started it ends, however that happened:
 their pipe, its standard input, closes then. It ends as SIGTERM does, so that the last epoch is
@@ -11,8 +11,10 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 from lightning_seg.__main__ import main
+from lightning_seg.files.locks import locked
 
 _GRACE = 60.0  # seconds for ending in order
 
@@ -33,4 +35,5 @@ def _wait_for_end() -> None:
 if __name__ == "__main__":
     os.nice(int(sys.argv[1]))
     end_with_starter()
-    main(sys.argv[2:])
+    with locked(Path(sys.argv[2])):
+        main(sys.argv[3:])

@@ -11,9 +11,17 @@ from typing import Any
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.files import write_whole
+from lightning_seg.files.shipped import HOME
 
 RECIPES = Path(__file__).parent
-RESULTS = RECIPES / "results"
+RESULTS = RECIPES / "results"  # of the project, under version control
+
+
+def results_folder() -> Path:
+    """Where results are kept unless another place is named: in a checkout its own, elsewhere
+    ``results`` of the working folder."""
+    in_checkout = RECIPES.parent == HOME and Path.cwd().is_relative_to(HOME)
+    return RESULTS if in_checkout and (HOME / "setup.cfg").is_file() else Path("results")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,10 @@ class RunFacts:
     threads: int | None = None  # of the processor that training used
     load: float | None = None  # of the machine meanwhile: how many processes wanted a core
     ending: str = ""  # how the training ended, where it did not go to its end
+    folds: dict[str, list[float]] = field(
+        default_factory=dict
+    )  # of a cross-validation: class -> Dice of each fold, mean over its images
+    doubts: str = ""  # how it was resumed otherwise, and why images are not those of its data set
     roc_auc: dict[str, dict[str, float]] = field(default_factory=dict)  # class -> all, fov
     parameters: int | None = None
     gmacs: float | None = None  # of one image of this size

@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from experiments.facts import RESULTS, RecordedResult, RunFacts, read_facts, words, write_facts
+from experiments.contribution import REQUIREMENTS, check_contribution
+from experiments.facts import (
+    RecordedResult,
+    RunFacts,
+    read_facts,
+    results_folder,
+    words,
+    write_facts,
+)
 from experiments.runs import find_runs, results_of, scores_of
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import SCORES, ScoreTable, per_image, pooled
@@ -62,18 +70,22 @@ def main(args: list[str]) -> None:
     options = _parser().parse_args(args)
     known = {name: getattr(options, name) for name in ("recipe", "commit", "hardware")}
     found: list[RecordedResult] = []
+    untested: list[Path] = []
     for run in find_runs(options.folders):
         tested = list(results_of(run, known, options.trust_code))
         if not tested:
+            untested.append(run)
             print(
                 f"{run}: its best checkpoint was not tested on a whole split "
                 "(lightning-seg test --ckpt_path ...); passed over"
             )
         found += tested
+    if options.contributed:
+        check_contribution(found, untested, options.trust_code)
     rules = Rules(options.replace, options.allow_changed, options.latency)
     done, refused = record(found, options.results, rules)
-    place = ["--results", options.results] if options.results != RESULTS else []
-    board = shell_command("python", "-m", "experiments", "leaderboard", *place)
+    place = ["--results", options.results] if options.results != results_folder() else []
+    board = shell_command("lightning-seg", "leaderboard", *place)
     print(f"{done} recorded in {options.results}; next: {board}")
     if refused:
         others = f" (So it is with {len(refused)} runs.)" if refused[1:] else ""
@@ -106,15 +118,17 @@ def record(
     are, everything of it is.
     """
     new: dict[Path, RecordedResult] = {}
+    contents: dict[Path, set[str]] = {}
     refused = []
     for result in results:
         file = folder / "scores" / result.facts.place
         try:
-            _check_images(result, file, new)
+            _check_images(result, file.parent, contents)
             if not _is_kept(result, file, rules):
                 _check_new(result, file, new, rules)
                 check_summary(Summary.read(result.file.parent), result.file.parent)
                 new[file] = result
+                contents[file.parent].add(result.facts.content)
         except InputError as error:
             refused.append(str(error))
     for file, result in new.items():
@@ -150,15 +164,19 @@ def _is_kept(result: RecordedResult, file: Path, rules: Rules) -> bool:
     return True
 
 
-def _check_images(result: RecordedResult, file: Path, new: Mapping[Path, RecordedResult]) -> None:
-    """InputError for a result of other images than those recorded under its protocol."""
+def _check_images(result: RecordedResult, folder: Path, contents: dict[Path, set[str]]) -> None:
+    """InputError for a result of other images than those recorded under its protocol.
+
+    Args:
+        folder: of the results of the protocol.
+        contents: digests of the images of the results in a folder, which are read once.
+    """
     facts = result.facts
-    pending = [other.facts for place, other in new.items() if place.parent == file.parent]
-    kept = [read_facts(each) for each in file.parent.glob("*.json")]
-    contents = {other.content for other in (*kept, *pending)} - {""}
-    if facts.content and contents - {facts.content}:
+    if folder not in contents:
+        contents[folder] = {read_facts(each).content for each in folder.glob("*.json")}
+    if facts.content and contents[folder] - {facts.content, ""}:
         raise InputError(
-            f"{result.file} is of other images or masks than the results in {file.parent}, though "
+            f"{result.file} is of other images or masks than the results in {folder}, though "
             f"both are under protocol {facts.protocol!r} and bear the same ids; test the run on "
             "the data of those results, or give these images a protocol of their own."
         )
@@ -232,11 +250,12 @@ def check_rows(results: Iterable[RecordedResult], rows: Iterable[dict[str, str]]
 
 def rows_of(facts: RunFacts, scores: Scores) -> list[dict[str, str]]:
     """One row per class, convention and score."""
+    changes = ", ".join(f"{key}={words(value)}" for key, value in facts.changes.items())
     common = {name: getattr(facts, name, "") for name in COLUMNS} | {
         "options": words(facts.options) if facts.options else "",
         "encoder_weights_sha256": facts.encoder_weights.get("sha256", ""),
         "table": facts.place.as_posix(),
-        "note": ", ".join(f"{key}={words(value)}" for key, value in facts.changes.items()),
+        "note": "; ".join(filter(None, [changes, facts.doubts])),
     }
     rows = [
         {"class": name, "convention": convention, "score": score}
@@ -283,8 +302,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results",
         type=Path,
-        default=RESULTS,
-        help="where to keep them (default experiments/results)",
+        default=results_folder(),
+        help="where to keep them (default: experiments/results of a checkout, elsewhere ./results)",
+    )
+    parser.add_argument(
+        "--contributed",
+        action="store_true",
+        help=f"for results of others, all of which must have: {'; '.join(REQUIREMENTS)}",
     )
     parser.add_argument(
         "--replace",

@@ -17,7 +17,7 @@ import yaml
 
 from experiments import record, sweep
 from experiments.campaign import Means, read_campaign, run_campaign
-from experiments.facts import RECIPES, RESULTS, slug
+from experiments.facts import RECIPES, results_folder, slug
 from experiments.fits import PASSES, Fit, plan, recipe_with, side_of, training_macs
 from experiments.published import Evaluation, override_arguments, read_evaluations, unscored_systems
 from hpo.weights import built_encoder
@@ -226,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
         "--campaign",
         type=Path,
         metavar="FILE",
-        help="work through this list of full-length trainings, such as experiments/campaign.yaml",
+        help="work through this list of full-length trainings, such as experiments/campaigns/papers.yaml",
     )
     parser.add_argument(
         "--threads",
@@ -245,8 +245,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results",
         type=Path,
-        default=RESULTS,
-        help="where to record (default experiments/results)",
+        default=results_folder(),
+        help="where to record (default: experiments/results of a checkout, elsewhere ./results)",
     )
     parser.add_argument(
         "--rate", type=float, help="multiply-adds per second of this machine (default: measured)"

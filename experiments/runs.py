@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
@@ -19,19 +20,19 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import source_class
 from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation.summary import FROM_FILES, Scores, Summary
+from lightning_seg.evaluation.summary import FROM_FILES, Scores, Summary, named_data
 from lightning_seg.files.trust import check_code
 from lightning_seg.models.frame.listing import count
 from lightning_seg.runs import Run
+from lightning_seg.runs.cross_validation import POOLED, CrossValidation
 from lightning_seg.runs.environment import hardware, read_environment
-from lightning_seg.runs.run import CONFIG_FILE, Ending
+from lightning_seg.runs.run import CONFIG_FILE, CROSS_VALIDATION_FILE, Ending
 from lightning_seg.training.module import SegmentationModule
 from lightning_seg.training.optimizer import Optimization
 
 # What says which network it is, where files lie, or how fast it goes: no part of how a network is trained.
 NETWORK = {f"model.{name}" for name in ("architecture", "encoder", "options", "pretrained")}
 COPIED = (
-    "dataset",
     "synthetic",
     "protocol",
     "protocol_digest",
@@ -75,11 +76,14 @@ NOT_TRAINING = {
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """The run folders (``version_N``) at or below ``folders``; InputError where one of these holds
-    none."""
+    """The run folders (``version_N``) at or below ``folders``, and those of cross-validations in
+    place of the runs of their folds; InputError where one of these holds none."""
     found: list[Path] = []
     for folder in folders:
-        runs = sorted({config.parent for config in folder.rglob("config.yaml")})
+        validations = sorted({file.parent for file in folder.rglob(CROSS_VALIDATION_FILE)})
+        configs = {config.parent for config in folder.rglob("config.yaml")}
+        runs = sorted(run for run in configs if not set(validations) & set(run.parents))
+        runs += validations
         # predictions of other tools have no training
         runs += sorted(
             {file.parents[2] for file in folder.rglob(f"test-*/{FROM_FILES}*/summary.json")}
@@ -106,11 +110,15 @@ def results_of(
         known: recipe, commit and hardware of a run that has not kept them.
         trust_code: import what its configuration names outside of Lightning and this project.
     """
+    validation = CrossValidation.open(run)
+    if validation is not None:
+        yield from _results_of_folds(validation, known, trust_code)
+        return
     place = Run.open(run)
     if not place.config_file.is_file():
         yield from _results_of_files(place)
         return
-    best = _best_name(place)
+    best = place.best_stem
     found = [(Summary.read(folder), folder) for folder in place.score_folders("test")]
     trained = place.config.get("data") or {}
     # on its own data before others
@@ -124,11 +132,29 @@ def results_of(
             yield RecordedResult(facts, folder / "scores.csv")
 
 
-def _best_name(run: Run) -> str:
-    """The name of the best checkpoint, also of one that was deleted; empty where none says it."""
-    if run.best is not None:
-        return run.best.path.stem
-    return Path(run.last.best_name).stem if run.last is not None else ""
+def _results_of_folds(
+    validation: CrossValidation, known: Mapping[str, str], trust_code: bool
+) -> Iterator[RecordedResult]:
+    """The pooled scores of a cross-validation, one result; none where folds lack."""
+    for folder in validation.scored():
+        summary = Summary.read(folder)
+        if summary.partial or summary.folds is None:
+            continue
+        inference = folder.name.partition(POOLED)[0].strip("-")
+        facts = [
+            _facts(run.folder, summary, inference, known, trust_code, validation.protocol)
+            for run in validation.trained
+        ]
+        minutes = [each.minutes for each in facts if each.minutes is not None]
+        dice = {name: scores["dice"]["image"] for name, scores in summary.folds.values.items()}
+        one = replace(
+            facts[0],
+            commit=_joined(each.commit for each in facts),
+            hardware=_joined(each.hardware for each in facts),
+            minutes=round(sum(minutes), 1) if minutes else None,
+            folds=dice,
+        )
+        yield RecordedResult(one, folder / "scores.csv")
 
 
 def _results_of_files(run: Run) -> Iterator[RecordedResult]:
@@ -154,6 +180,7 @@ def _results_of_files(run: Run) -> Iterator[RecordedResult]:
             commit="",
             hardware="",
             minutes=None,
+            dataset=summary.data_name,
             **{key: getattr(summary, key) for key in COPIED},
         )
         yield RecordedResult(facts, folder / "scores.csv")
@@ -170,9 +197,17 @@ def _facts(
     inference: str,
     known: Mapping[str, str],
     trust_code: bool,
+    division: str = "",
 ) -> RunFacts:
+    """What is to be known of a scored run.
+
+    Args:
+        division: in place of the protocol of its training: that of all folds.
+    """
     config = Run.open(run).config
     check_code(config, run / CONFIG_FILE, trust_code)
+    if division:
+        config["data"]["protocol"] = division
     if config["data"]["dataset"] == summary.dataset:
         # the data set's default protocol may have become another since
         config["data"]["protocol"] = config["data"].get("protocol") or summary.protocol
@@ -186,7 +221,8 @@ def _facts(
     scored_on = (summary.dataset, summary.protocol)
     moved = _moved_elsewhere(config["data"], summary.data)
     own_data = scored_on == trained_on and not moved
-    elsewhere = (*trained_on, "of another folder") if moved else trained_on
+    name = named_data(trained_on[0], config["data"].get("root") or "")
+    elsewhere = (name, trained_on[1], "of another folder") if moved else (name, trained_on[1])
     parameters, gmacs = _cost(config, summary)
     return RunFacts(
         recipe=recipe.stem if recipe else "",
@@ -218,8 +254,10 @@ def _facts(
         threads=next((s["threads"] for s in reversed(sittings) if "threads" in s), None),
         load=_mean_load(sittings),
         ending=_ending(Run.open(run).ending),
+        doubts="; ".join(filter(None, [summary.other_images, summary.changed])),
         parameters=parameters,
         gmacs=gmacs,
+        dataset=summary.data_name,
         **{key: getattr(summary, key) for key in COPIED},
     )
 

@@ -31,7 +31,9 @@ from hpo.study import launch
 from hpo.trials import trial_command
 from hpo.weights import weights_lines
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files import real_path
 from lightning_seg.files.documents import read_yaml
+from lightning_seg.files.shipped import find_shipped
 from lightning_seg.files.trust import check_code
 from lightning_seg.options import OptionParser, shell_command
 
@@ -51,7 +53,9 @@ def main(args: list[str]) -> None:
         raise InputError(
             f"--sweep {options.sweep} says what is trained; leave --{beside[0]} out, or --sweep."
         )
-    content = _read(Path(options.sweep)) if options.sweep else _content(options, fixed)
+    content = (
+        _read(find_shipped("sweep", options.sweep)) if options.sweep else _content(options, fixed)
+    )
     if options.sweep:
         check_code(content, options.sweep, options.trust_code)
     fixed = trusted_overrides(options, fixed)
@@ -78,10 +82,6 @@ def main(args: list[str]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     """A sweep file; InputError where it is not one."""
-    if not path.is_file():
-        raise InputError(
-            f"there is no sweep {str(path)!r}; give the path of one, such as experiments/sweeps/unet_a.yaml."
-        )
     content = read_yaml(path)
     if not isinstance(content, dict) or not {"recipe", "models"} <= set(content):
         raise InputError(
@@ -168,7 +168,7 @@ def _spec(
     name: str,
 ) -> StudySpec:
     """The study, with every model tried on the command line."""
-    recipe = str(Path(content["recipe"]).resolve())
+    recipe = str(real_path(find_shipped("recipe", content["recipe"])))
     args = [*flags(content.get("overrides", {})), *fixed]
     base = dry_run(recipe, args)
     points = list(_points(content, options, base))
@@ -180,7 +180,7 @@ def _spec(
         recipe=recipe,
         digest=digest(recipe),
         args=args,
-        runs=str((Path(options.runs) / name).resolve()),
+        runs=str(real_path(Path(options.runs) / name)),
         trials=len(points),
         points=points,
         objective=base["checkpoint.monitor"] or "val/dice",
@@ -272,9 +272,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Train and test every combination; --any.key value holds for all.",
     )
     parser.add_argument(
-        "--sweep", metavar="FILE", help="a sweep, such as experiments/sweeps/unet_a.yaml"
+        "--sweep",
+        metavar="FILE",
+        help="a sweep: a file, or the name of one that ships, such as unet_a",
     )
-    parser.add_argument("--recipe", help="or: a recipe, such as experiments/unet_a.yaml, with")
+    parser.add_argument("--recipe", help="or: a recipe, such as unet_a, with")
     parser.add_argument("--architectures", help="names, with commas between them")
     parser.add_argument(
         "--encoders", help="timm names or none; a named one starts from its ImageNet weights"

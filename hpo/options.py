@@ -16,6 +16,8 @@ from hpo.spec import StudySpec
 from hpo.storage import STORAGE_VARIABLE, open_storage, shown
 from hpo.trials import COSTS, PRUNERS, SAMPLERS, shared_arguments
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files import real_path
+from lightning_seg.files.shipped import find_shipped
 from lightning_seg.files.trust import FLAG, check_code
 from lightning_seg.options import OptionParser, add_trust_option
 
@@ -26,10 +28,14 @@ def run_parser() -> argparse.ArgumentParser:
         description="Tune a recipe; --any.key value holds for all trials.",
     )
     parser.add_argument(
-        "--recipe", required=True, help="YAML recipe, such as experiments/unet_a.yaml"
+        "--recipe",
+        required=True,
+        help="a recipe: a file, or the name of one that ships, such as unet_a",
     )
     parser.add_argument(
-        "--space", required=True, help="YAML search space, such as hpo/spaces/unet_a.yaml"
+        "--space",
+        required=True,
+        help="a search space: a file, or the name of one that ships, such as unet_a",
     )
     parser.add_argument("--trials", type=int, default=50, help="how many, pruned ones included")
     add_engine_options(parser)
@@ -46,6 +52,13 @@ def run_parser() -> argparse.ArgumentParser:
         help=f"{', '.join(PRUNERS)} (default: hyperband; wilcoxon over seeds or folds)",
     )
     parser.add_argument(
+        "--keep",
+        type=int,
+        default=5,
+        metavar="K",
+        help="how many trials go on after their first epoch under --pruner first-epoch",
+    )
+    parser.add_argument(
         "--objective", default="val/dice", help="a validation score; the best epoch counts"
     )
     parser.add_argument(
@@ -60,6 +73,12 @@ def run_parser() -> argparse.ArgumentParser:
         default=1,
         metavar="K",
         help="or the mean over K folds by rule",
+    )
+    parser.add_argument(
+        "--keep-best",
+        type=int,
+        metavar="N",
+        help="the best N trials keep their weights (default: all that finish)",
     )
     parser.add_argument("--stop-after-no-improvement", type=int, metavar="N", help="trials")
     parser.add_argument(
@@ -142,6 +161,16 @@ def check_names(options: argparse.Namespace) -> None:
         raise InputError(
             f"--trials is {options.trials}; give how many trials there are to be, at least 1."
         )
+    if options.pruner == "first-epoch" and not 1 <= options.keep <= options.trials:
+        raise InputError(
+            f"--keep is {options.keep}; give how many of the {options.trials} trials go on after "
+            "their first epoch, at least 1."
+        )
+    if options.keep_best is not None and (options.keep_best < 1 or options.and_minimize):
+        raise InputError(
+            f"--keep-best is {options.keep_best}; give a whole number from 1, and leave it out with "
+            "--and-minimize, under which no trial is the best."
+        )
     if not options.objective.startswith("val/"):
         raise InputError(
             f"the objective is {options.objective!r}, but the test set is sealed and training scores mislead; "
@@ -158,20 +187,22 @@ def make_spec(
     """The study that the command line describes, with every key of its space tried."""
     space = read_space(options.space)
     check_code(space, options.space, options.trust_code)
-    path = str(Path(options.recipe).resolve())
+    path = str(real_path(find_shipped("recipe", options.recipe)))
     spec = StudySpec(
         recipe=path,
         digest="",
         args=fixed,
-        runs=str((Path(options.runs) / name).resolve()),
+        runs=str(real_path(Path(options.runs) / name)),
         trials=options.trials,
         space=space,
         objective=options.objective,
         minimize=options.and_minimize,
         sampler=options.sampler,
         pruner=options.pruner,
+        keep=options.keep,
         replicas=_replicas(options.seeds_per_trial, options.folds_per_trial),
         retries=options.retries,
+        keep_best=options.keep_best,
         patience=options.stop_after_no_improvement,
         maximum=options.max_memory,
         devices=options.devices_per_trial,
@@ -187,7 +218,13 @@ def make_spec(
         *(inside(space, p) for p in _best_of(options.warm_start, storage, options.best)),
     ]
     return StudySpec(
-        **{**spec.__dict__, "digest": recipe.digest(path), "base": kept, "start": start}
+        **spec.__dict__
+        | {
+            "digest": recipe.digest(path),
+            "base": kept,
+            "start": start,
+            "files": recipe.named_files(base, space),
+        }
     )
 
 
@@ -218,7 +255,7 @@ def _best_of(
         return []
     path = Path(study)
     name, where = (
-        (path.parent.name, str(path.resolve())) if path.suffix == ".journal" else (study, storage)
+        (path.parent.name, str(real_path(path))) if path.suffix == ".journal" else (study, storage)
     )
     beside = Path(storage).parent.parent / study / "study.journal"
     if "://" not in storage and where == storage and beside.is_file():

@@ -26,6 +26,7 @@ from hpo.trial_messages import TrialResult
 from hpo.trials import trial_folder
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+AHEAD = 32  # trials of a search that wait at a time
 
 
 @dataclass(frozen=True)
@@ -251,10 +252,25 @@ def tend(study: optuna.Study, spec: StudySpec, watch: SilenceWatch) -> None:
             finish(study, trial, TrialResult("failed", reason="its worker died"), again)
     filler = study.user_attrs.get("filler", "")
     ours = filler == identity() or (filler.startswith(f"{host()} ") and not _is_alive(filler))
-    items = missing(spec, study.get_trials(deepcopy=False))
+    items = _next_items(spec, study.get_trials(deepcopy=False))
     enqueue(
         study, (i for i in items if _is_ours(i, ours) or watch.stale((i.slot, i.attempt), None))
     )
+
+
+def _next_items(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[QueueItem]:
+    """The items to be queued now: of a search as many as are needed until the next round.
+
+    Each look at a database reads all trials that wait, so a long queue would make every trial of a
+    long study slower. Of a sweep several launchers may want different parts.
+    """
+    items = missing(spec, trials)
+    if spec.points:
+        return items
+    room = AHEAD - sum(trial.state == TrialState.WAITING for trial in trials)
+    again = [item for item in items if item.attempt]
+    fresh = [item for item in items if not item.attempt]
+    return again + fresh[: max(0, room)]
 
 
 def _is_ours(item: QueueItem, filler: bool) -> bool:

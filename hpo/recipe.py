@@ -6,33 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from hpo.space import corners, flatten, overrides
-from lightning_seg.cli import CLI
-from lightning_seg.cli.arguments import peek
+from hpo.space import corners, flatten, overrides, parameters
+from lightning_seg.cli.dry_fit import DryFit
 from lightning_seg.errors import InputError
 
+# what decides by which images a trial is judged
+_JUDGING = {
+    "data.dataset",
+    "data.root",
+    "data.protocol",
+    "trainer.limit_val_batches",
+    "trainer.overfit_batches",
+}
 
-class DryRun(CLI):
-    """The command line up to network and data, with weights that take no memory.
 
-    Nothing is read or trained. What a recipe says does not depend on the machine, and a launcher
-    leaves the GPUs to its workers: no precision is chosen, and no trainer is made.
-    """
-
-    def instantiate_classes(self) -> None:
-        with torch.device("meta"):
-            super().instantiate_classes()
-
-    def choose_precision(self, trainer: Any) -> None:
-        pass
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        return None
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass
+class DryRun(DryFit):
+    """What a recipe with overrides says."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -45,10 +34,27 @@ def digest(recipe: str | Path) -> str:
     return hashlib.sha256(Path(recipe).read_bytes()).hexdigest()[:16]
 
 
+def named_files(*places: Any) -> dict[str, str]:
+    """The YAML files that values name, such as those of augmentation, and the digest of each.
+
+    Args:
+        places: texts, and lists and mappings of them, at any depth.
+    """
+    found: dict[str, str] = {}
+    for place in places:
+        if isinstance(place, Mapping):
+            found |= named_files(*place.values())
+        elif isinstance(place, list | tuple):
+            found |= named_files(*place)
+        elif isinstance(place, str) and Path(place).suffix in (".yaml", ".yml"):
+            file = Path(place).expanduser()
+            found |= {place: digest(file)} if file.is_file() else {}
+    return found
+
+
 def try_fit(args: Sequence[str]) -> DryRun:
     """``fit`` with these arguments, dry; InputError where something in it does not work."""
-    command = ["fit", *args]
-    return DryRun(command, peek("fit", command))
+    return DryRun.of(args)
 
 
 def dry_run(recipe: str, args: Sequence[str]) -> dict[str, Any]:
@@ -64,8 +70,14 @@ def check_space(
 ) -> dict[str, Any]:
     """The configuration of the recipe itself, once the whole space has been tried.
 
-    Each choice and each end of a range is tried on the command line.
+    Each choice and each end of a range is tried on the command line. InputError for a space that
+    varies the images by which trials are judged.
     """
+    for key in _JUDGING & {parameter.key for parameter in parameters(space)}:
+        raise InputError(
+            f"the space varies {key}, so trials would be ranked by scores of different images; "
+            "give it in the recipe, and run a study for each of its values."
+        )
     base = dry_run(recipe, args)
     for values in corners(space):
         changed = overrides(values, base)

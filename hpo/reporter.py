@@ -6,7 +6,8 @@ from typing import Any
 
 import lightning as L
 
-from hpo.trial_messages import TrainingError, TrialChannel, data_key
+from hpo.conditions import code_text, weights_labels
+from hpo.trial_messages import CODE, TrainingError, TrialChannel, data_key
 from lightning_seg.errors import InputError
 
 
@@ -55,6 +56,8 @@ class TrialReporter(L.Callback):
         if self.channel is not None and trainer.is_global_zero:
             self.channel.facts(max_epochs=trainer.max_epochs)
             self._check_data(trainer)
+            origin: dict[str, str] = getattr(pl_module, "origin", {})
+            self.channel.facts(**{CODE: code_text()}, **weights_labels(origin))
             for epoch, value in self.history.items():
                 self.channel.report(epoch, value)
 

@@ -3,6 +3,7 @@ the cores."""
 
 from pathlib import Path
 
+from hpo.disk import RunSize, disk_lines
 from hpo.options import (
     check_names,
     check_overrides,
@@ -10,7 +11,7 @@ from hpo.options import (
     run_parser,
     trusted_overrides,
 )
-from hpo.recipe import dry_run
+from hpo.recipe import try_fit
 from hpo.slots import slots
 from hpo.space import corners, overrides
 from hpo.spec import StudySpec
@@ -31,14 +32,14 @@ def main(args: list[str]) -> None:
     storage = resolve(options.storage, Path(options.runs), name)
     spec = make_spec(options, fixed, name, storage)
     if options.dry_run:
-        _show(spec, name)
+        _show(spec, name, len(places))
         return
     launch(spec, storage, name, places, options.minutes, options.retry_failed)
 
 
-def _show(spec: StudySpec, name: str) -> None:
+def _show(spec: StudySpec, name: str, workers: int) -> None:
     """Tell what would be run: the commands of the trials whose parameters are known, the rest in
-    words."""
+    words; and what it needs."""
     print(
         f"study {name!r}: {spec.trials} trials, {spec.sampler} sampler, {spec.pruner} pruner, objective {spec.objective}"
     )
@@ -47,7 +48,10 @@ def _show(spec: StudySpec, name: str) -> None:
     print(
         f"and {max(0, spec.trials - len(spec.start))} more, drawn from {', '.join(spec.space or {})}"
     )
-    for line in weights_lines(dry_run(spec.recipe, args) for args in _variants(spec)):
+    fits = [try_fit(["-c", spec.recipe, *args]) for args in _variants(spec)]
+    for line in weights_lines(fit.values for fit in fits):
+        print(line)
+    for line in disk_lines(spec, max(map(RunSize.of, fits)), workers):
         print(line)
 
 

@@ -22,6 +22,7 @@ from optuna.trial import Trial
 
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.files.documents import read_yaml
+from lightning_seg.files.shipped import find_shipped
 
 _KINDS = ("float", "int", "categorical")
 
@@ -38,11 +39,7 @@ class Parameter:
 
 def read_space(path: str | Path) -> dict[str, Any]:
     """The content of a space file; InputError where it is not one."""
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(
-            f"there is no space file {str(file)!r}; give the path of one, such as hpo/spaces/unet_a.yaml."
-        )
+    file = find_shipped("space", path)
     content = read_yaml(file)
     if not isinstance(content, dict) or not content:
         raise InputError(

@@ -9,7 +9,18 @@ from lightning_seg.errors import InputError
 
 Direction = Literal["minimize", "maximize"]
 # may change when a study is taken up again; of the recipe the content counts
-FREE = ("trials", "points", "start", "retries", "patience", "grace", "recipe", "base")
+FREE = (
+    "trials",
+    "points",
+    "start",
+    "retries",
+    "patience",
+    "grace",
+    "recipe",
+    "base",
+    "files",
+    "keep_best",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class StudySpec:
         start: parameters of the first trials, as far as they are given; the sampler draws the rest.
         base: what the recipe says, dotted: for conditions and for keys inside of its dictionaries.
         objective: a validation score; ``minimize``: a cost beside it, gmacs or latency.
+        keep: how many trials go on after their first epoch under the pruner first-epoch.
         replicas: runs of each trial, which is then judged by their mean: name -> overrides, of a
             seed or a fold.
         retries: how often a trial whose process died is run again.
@@ -46,9 +58,12 @@ class StudySpec:
         maximum: GiB of memory above which a trial is infeasible.
         devices: GPUs (processes on the CPU) of each trial.
         test: score the best checkpoint on the test split after training; only sweeps do.
+        keep_best: how many finished trials keep their weights, the best ones; None: all.
         function: ``module:name`` called in place of a training, with the parameters and a function
             ``report(step, value)`` that says whether to stop. For tests and measurements of the
             engine.
+        files: digests of the YAML files that recipe, arguments and space name, such as those of
+            augmentation; empty where an older version made the study.
     """
 
     recipe: str
@@ -64,6 +79,7 @@ class StudySpec:
     start: list[dict[str, Any]] = field(default_factory=list)
     sampler: str = "tpe"
     pruner: str = "hyperband"
+    keep: int = 5
     replicas: dict[str, list[str]] = field(default_factory=dict)
     retries: int = 1
     patience: int | None = None
@@ -71,7 +87,9 @@ class StudySpec:
     maximum: float | None = None
     devices: int = 1
     test: bool = False
+    keep_best: int | None = None
     function: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def directions(self) -> list[Direction]:
@@ -102,6 +120,12 @@ class StudySpec:
         for name in (f.name for f in fields(self) if f.name not in FREE):
             if getattr(self, name) != getattr(other, name):
                 raise InputError(_changed(study, name, getattr(self, name), getattr(other, name)))
+        changed = [name for name, value in self.files.items() if other.files.get(name) != value]
+        if changed:
+            raise InputError(
+                f"{changed[0]}, which study {study!r} names, has changed since it began; restore "
+                "it, or give another --study."
+            )
         known = {point.key: point for point in self.points}
         for point in other.points:
             if point.key in known and known[point.key] != point:

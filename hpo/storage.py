@@ -5,7 +5,7 @@ Storage is a path (a journal file), ``postgresql://user@host/database``, ``sqlit
 ``grpc://host:port``.
 """
 
-import fcntl
+import json
 import logging
 import os
 import re
@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,26 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
+from optuna.storages.journal._storage import JournalOperation
 
 from lightning_seg.errors import InputError
+from lightning_seg.files import real_path
+from lightning_seg.files.locks import locked
 
 PATIENCE = 600.0  # seconds for which a storage that went away, or a full disk, is waited for
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 STORAGE_VARIABLE = "LIGHTNING_SEG_STORAGE"  # in place of --storage; no list of processes shows it
 _DOWN = "refused|time|starting up|shutting down|closed|unreachable|reset"
+_OF_RUNNING_TRIALS = frozenset(
+    {
+        JournalOperation.SET_TRIAL_PARAM,
+        JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE,
+        JournalOperation.SET_TRIAL_USER_ATTR,
+        JournalOperation.SET_TRIAL_SYSTEM_ATTR,
+    }
+)
 _log = logging.getLogger("hpo")
 
 
@@ -42,16 +54,17 @@ class _Flock(BaseJournalFileLock):
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file: Any = None
+        self._held = ExitStack()
 
     def acquire(self) -> bool:
-        self._file = open(f"{self._path}.flock", "a")  # noqa: SIM115  (held until release)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        held = ExitStack()
+        held.enter_context(locked(Path(f"{self._path}.flock"), needed=True))
+        self._held = held
         _drop_torn_line(self._path)
         return True
 
     def release(self) -> None:
-        self._file.close()
+        self._held.close()
 
 
 def _drop_torn_line(path: str) -> None:
@@ -61,6 +74,24 @@ def _drop_torn_line(path: str) -> None:
         if file.read() not in (b"", b"\n"):
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
+
+
+class JournalFile(JournalFileBackend):
+    """A journal that waits for its disk where a trial begins or ends, not at each of its values.
+
+    Whatever is told stands in the file at once: other processes read it, and kill -9 takes nothing.
+    Should the whole machine go down, the trials that ran on it are run again, whatever they had
+    told; what ends a trial brings all that was told before it to the disk.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write operations behind those that are there."""
+        content = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with get_lock_file(self._lock), open(self._file_path, "ab") as file:
+            file.write(content.encode())
+            file.flush()
+            if any(log["op_code"] not in _OF_RUNNING_TRIALS for log in logs):
+                os.fsync(file.fileno())
 
 
 class StorageAwayError(InputError):
@@ -153,15 +184,15 @@ def resolve(storage: str | Path | None, runs: Path, study: str) -> str:
     """The one name of a storage that every process can use: a URL, or the absolute path of a
     journal file."""
     if storage is None:
-        return str((runs / study / "study.journal").resolve())
+        return str(real_path(runs / study / "study.journal"))
     text = str(storage)
     if text.startswith("sqlite:///"):
-        return f"sqlite:///{Path(text.removeprefix('sqlite:///')).resolve()}"
+        return f"sqlite:///{real_path(text.removeprefix('sqlite:///'))}"
     if "://" in text:
         return text.replace("postgres://", "postgresql://", 1).replace(
             "postgresql://", "postgresql+psycopg://", 1
         )
-    return str(Path(text).resolve())
+    return str(real_path(text))
 
 
 def shown(storage: str) -> str:
@@ -228,4 +259,4 @@ def _open(storage: str, create: bool) -> BaseStorage:
         raise InputError(
             f"there is no study at {storage!r}; give the --storage that `run` was given."
         )
-    return JournalStorage(JournalFileBackend(str(path), _Flock(str(path))))
+    return JournalStorage(JournalFile(str(path), _Flock(str(path))))

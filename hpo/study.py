@@ -1,5 +1,6 @@
 """Studies as a whole: made, resumed, run on this machine, and told of."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import TrialState
 
 from hpo import queue
+from hpo.conditions import check_weights, code_warning
 from hpo.launcher import Launcher
 from hpo.progress import describe
 from hpo.slots import WorkerSlot
@@ -33,6 +35,7 @@ def open_study(spec: StudySpec, storage: str, name: str) -> optuna.Study:
         old = _spec_of(study)
         if old is not None:
             grown = old.resumed(spec, name)
+            check_weights(study)
             _write(study, grown, fills=grown.trials > old.trials) if grown != old else None
             return study
         if study.trials:
@@ -90,6 +93,8 @@ def launch(
 ) -> optuna.Study:
     """Open or resume the study, run this machine's workers until it ends, and say how it ended."""
     study = open_study(spec, storage, name)
+    if warning := code_warning(study.get_trials(deepcopy=False), ahead=True):
+        print(warning, file=sys.stderr)
     if again:
         print(f"{retry_failed(study, only)} failed trials are run again")
     end = time.time() + 60 * minutes if minutes else None

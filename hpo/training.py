@@ -4,7 +4,6 @@ callback."""
 import importlib.util
 import multiprocessing
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -25,6 +24,12 @@ from lightning_seg import cli
 from lightning_seg.errors import InputError
 from lightning_seg.files.trust import FLAG, names_code
 from lightning_seg.runs import Run
+from lightning_seg.training.processes import usable_port
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,9 @@ def _fit(
         # Lightning starts the other processes with the arguments of this one: see `main` below
         sys.argv = ["hpo.training", job.objective, *command]
         sys.modules["__main__"].__spec__ = importlib.util.find_spec("hpo.training")
+        # another program may have taken the port since the study began
+        port = usable_port(int(os.environ.get("MASTER_PORT", 0)))
+        os.environ["MASTER_PORT"] = str(port)
     reporter = TrialReporter(job.objective, channel, replica, job.data.get(replica, ""))
     run = cli.run(command, callbacks=[reporter])
     checkpoint: Any = run.trainer.checkpoint_callback
@@ -171,9 +179,12 @@ def _result(job: TrialJob, done: list[FittedRun], pruned: bool) -> TrialResult:
 
 
 def _memory() -> float:
-    """GiB at most: of the GPU where there is one, else of this process."""
+    """GiB at most: of the GPU where there is one, else of this process; 0 where the system does not
+    say."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_reserved() / 2**30
+    if resource is None:
+        return 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

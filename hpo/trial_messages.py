@@ -9,6 +9,10 @@ from typing import Any
 
 from lightning_seg.files import whole
 
+# labels of a trial; the name of a replica follows the second, that of an encoder the third
+CODE, DATA, WEIGHTS = "code", "data", "weights"
+MARK = "trial.json"  # of a trial's folder: the arguments that it has for itself
+
 
 class TrainingError(RuntimeError):
     """The training went wrong in a way that a retry would repeat; the message says how."""
@@ -23,6 +27,7 @@ class TrialJob:
     params: dict[str, Any]
     objective: str
     maximize: bool
+    own: list[str] = field(default_factory=list)  # the args that this trial has for itself
     cost: str | None = None
     replicas: dict[str, list[str]] = field(default_factory=dict)
     devices: int = 1
@@ -52,9 +57,32 @@ class TrialResult:
             part.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
+def claim_folder(folder: str | Path, own: list[str]) -> str:
+    """Mark the folder as that of a trial; a sentence where it is that of another, as after the
+    journal of a study was copied and both went on.
+
+    Args:
+        own: the arguments that the trial has for itself.
+    """
+    if not holds_trial(folder, own):
+        return (
+            f"{folder} holds a trial of other values, so two studies write to one place; "
+            "give another --study"
+        )
+    with whole(Path(folder) / MARK) as part:
+        part.write_text(json.dumps(own), encoding="utf-8")
+    return ""
+
+
+def holds_trial(folder: str | Path, own: list[str]) -> bool:
+    """Tell whether the folder may be that of a trial: folders of older versions bear no mark."""
+    file = Path(folder) / MARK
+    return not file.is_file() or json.loads(file.read_text(encoding="utf-8")) == own
+
+
 def data_key(replica: str) -> str:
     """The label of a trial under which the digest of its data stands."""
-    return f"data {replica}".strip()
+    return f"{DATA} {replica}".strip()
 
 
 class TrialChannel:

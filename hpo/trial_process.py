@@ -13,7 +13,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from hpo.trial_messages import TrainingError, TrialChannel, TrialJob, TrialResult
-from lightning_seg.errors import InputError
+from lightning_seg.errors import InputError, PortTakenError
+from lightning_seg.files.locks import locked
+
+LOCK = "trial.lock"  # of a trial's folder, while it is trained
 
 
 def main(job: TrialJob, connection: Connection, lifeline: Connection) -> None:
@@ -28,6 +31,14 @@ def main(job: TrialJob, connection: Connection, lifeline: Connection) -> None:
         os.dup2(log, stream.fileno())
         stream.reconfigure(line_buffering=True)  # type: ignore[attr-defined, union-attr]
     channel = TrialChannel(connection)
+    # another study that was copied from this one may train the same trial
+    with locked(folder / LOCK):
+        result = TrialResult.read(folder) or _told(job, channel)
+    channel.done(result)
+
+
+def _told(job: TrialJob, channel: TrialChannel) -> TrialResult:
+    """The result of the job, which is kept in its folder."""
     result = _guarded(job, channel)
     sys.stdout.flush()  # once the result is told, this process may be ended at any time
     if not all(map(math.isfinite, result.values)):
@@ -35,9 +46,9 @@ def main(job: TrialJob, connection: Connection, lifeline: Connection) -> None:
             "failed", reason=f"the objective is not a number ({result.values})", facts=result.facts
         )
     if result.state != "failed":
-        result.write(folder)
+        result.write(job.folder)
         _thin(job, result)
-    channel.done(result)
+    return result
 
 
 def _thin(job: TrialJob, result: TrialResult) -> None:
@@ -61,7 +72,7 @@ def _guarded(job: TrialJob, channel: TrialChannel) -> TrialResult:
     try:
         return _function(job, channel, start) if job.function else _training(job, channel)
     except (InputError, TrainingError) as error:
-        return TrialResult("failed", reason=str(error))
+        return TrialResult("failed", reason=str(error), again=isinstance(error, PortTakenError))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return TrialResult("failed", reason=f"{type(error).__name__}: {error}", again=full)
@@ -78,9 +89,7 @@ def _crash(error: Exception) -> TrialResult:
     first = (str(error).strip() or "no message").splitlines()[0]
     if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error):
         return TrialResult("failed", reason=f"out of memory ({first})")
-    # another program took the port on which the processes of this trial were to meet
-    port = "EADDRINUSE" in str(error) or "address already in use" in str(error).lower()
-    return TrialResult("failed", reason=f"{type(error).__name__}: {first}", again=port)
+    return TrialResult("failed", reason=f"{type(error).__name__}: {first}")
 
 
 def _training(job: TrialJob, channel: TrialChannel) -> TrialResult:

@@ -6,13 +6,14 @@ from typing import Any
 from optuna import pruners, samplers
 from optuna.trial import Trial
 
+from hpo.first_epoch import FirstEpochPruner
 from hpo.space import overrides, parameters, suggest
 from hpo.spec import StudySpec
 from hpo.trial_messages import TrialJob, TrialResult, data_key
 from lightning_seg.options import shell_command
 
 SAMPLERS = ("tpe", "gp", "cmaes", "random")
-PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "none")
+PRUNERS = ("hyperband", "asha", "median", "wilcoxon", "first-epoch", "none")
 COSTS = ("gmacs", "latency")
 
 
@@ -47,6 +48,8 @@ def make_pruner(spec: StudySpec) -> pruners.BasePruner:
             )
         case "median":
             return pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 10))
+        case "first-epoch":
+            return FirstEpochPruner(spec.keep, spec.trials)
         case "wilcoxon":
             return pruners.WilcoxonPruner()
     return pruners.NopPruner()
@@ -56,10 +59,12 @@ def make_job(spec: StudySpec, trial: Trial) -> TrialJob:
     """The job of a trial's process: the parameters are drawn here."""
     params = suggest(trial, spec.space, spec.base) if spec.space else {}
     slot = trial.user_attrs["slot"]
-    args = trial_arguments(spec, slot, overrides(params, spec.base))
+    drawn = overrides(params, spec.base)
+    args, own = trial_arguments(spec, slot, drawn), own_arguments(spec, slot, drawn)
     return TrialJob(
         folder=str(trial_folder(spec, slot)),
         args=args,
+        own=own,
         params=params,
         objective=spec.objective,
         maximize=spec.directions[0] == "maximize",
@@ -94,19 +99,24 @@ def _of_data(params: dict[str, Any]) -> dict[str, Any]:
 def trial_arguments(spec: StudySpec, slot: int, own: list[str]) -> list[str]:
     """The arguments of `fit` in the trial of that slot; ``own`` are the overrides from its
     parameters."""
-    if spec.points:
-        own = [*spec.points[slot].args, "--seed_everything", str(spec.points[slot].seed)]
     return [
         "-c",
         spec.recipe,
         *spec.args,
-        *own,
+        *own_arguments(spec, slot, own),
         *shared_arguments(spec),
         "--runs",
         spec.runs,
         "--name",
         _name(slot),
     ]
+
+
+def own_arguments(spec: StudySpec, slot: int, drawn: list[str]) -> list[str]:
+    """The arguments that the trial of that slot has for itself: those ``drawn``, or its point's."""
+    if spec.points:
+        return [*spec.points[slot].args, "--seed_everything", str(spec.points[slot].seed)]
+    return drawn
 
 
 def trial_command(spec: StudySpec, slot: int, own: list[str]) -> str:

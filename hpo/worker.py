@@ -29,7 +29,7 @@ from optuna.trial import Trial, TrialState
 from hpo import queue
 from hpo.spec import StudySpec
 from hpo.storage import STORAGE_VARIABLE, open_storage
-from hpo.trial_messages import TrialJob, TrialResult
+from hpo.trial_messages import TrialJob, TrialResult, claim_folder
 from hpo.trial_process import main as trial_main
 from hpo.trials import judge_memory, make_job, make_pruner, make_sampler, trial_labels
 from lightning_seg.errors import one_sentence
@@ -97,9 +97,10 @@ class Worker:
         trial.set_user_attr("host", queue.host())
         for key, value in trial_labels(self.spec, trial, job).items():
             trial.set_user_attr(key, value)
-        result = TrialResult.read(job.folder)
-        if result is None:
-            result = self._in_child(trial, job)
+        if foreign := claim_folder(job.folder, job.own):
+            result = TrialResult("failed", reason=foreign)
+        else:
+            result = TrialResult.read(job.folder) or self._in_child(trial, job)
         if self.stopping and result.state == "failed":
             queue.finish(
                 self.study, trial, TrialResult("failed", reason="interrupted"), again="interrupted"
@@ -107,6 +108,14 @@ class Worker:
         else:
             result = judge_memory(self.spec, trial, result)
             queue.finish(self.study, trial, result, again="died" if result.again else None)
+            self._thin(result)
+
+    def _thin(self, result: TrialResult) -> None:
+        if self.spec.keep_best is not None and result.state == "complete":
+            # torch, which a study over a plain function does without
+            from hpo.thinning import thin_behind_best
+
+            thin_behind_best(self.spec, self.study.get_trials(deepcopy=False))
 
     def _in_child(self, trial: Trial, job: TrialJob) -> TrialResult:
         ours, theirs = self._context.Pipe()

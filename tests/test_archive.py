@@ -34,6 +34,11 @@ def scored(folder):
     return {file.parent: file.stat().st_mtime_ns for file in folder.rglob("scores.csv")}
 
 
+def moved(table):
+    """The options of a checkpoint whose protocol file lies elsewhere than when it was written."""
+    return "--data.protocol", table
+
+
 def written(folder, *args):
     """Run the command line; the one folder of scores that it wrote below ``folder``."""
     before = scored(folder)
@@ -72,22 +77,24 @@ def assert_same(old, new):
     ],
 )
 def test_an_old_checkpoint_scores_to_the_last_digit(archive, name, folder):
-    new = written(archive / "runs" / name, "test", "--ckpt_path", "best", "--name", name, *CPU)
+    table = folder.split("/")[0].removeprefix("test-archive-") + ".csv"
+    named = ["--ckpt_path", "best", "--name", name, *moved(table)]
+    new = written(archive / "runs" / name, "test", *named, *CPU)
     assert_same(ARCHIVE / "runs" / name / "version_0" / folder, new)
 
 
 def test_so_does_an_ensemble_with_passes_and_steps_at_native_size(archive):
     options = ["--score_at", "native", "--tta", "flips", "--ensemble", "runs/unet3plus"]
     steps = ["--postprocess", "fill_holes,min_area=20"]
-    checkpoint = ["--ckpt_path", "last", "--name", "unet"]
+    checkpoint = ["--ckpt_path", "last", "--name", "unet", *moved("polyps.csv")]
     new = written(archive / "runs/unet", "test", *checkpoint, *options, *steps, *CPU)
     [old] = (ARCHIVE / "runs/unet/version_0/test-archive-polyps").glob("tta=*")
     assert_same(old, new)
 
 
 def test_so_does_validate(archive):
-    arguments = ["validate", "--ckpt_path", "best", "--name", "attention", *CPU]
-    new = written(archive / "runs/attention", *arguments)
+    named = ["--ckpt_path", "best", "--name", "attention", *moved("slices.csv")]
+    new = written(archive / "runs/attention", "validate", *named, *CPU)
     [old] = (ARCHIVE / "runs/attention/version_0/val-archive-slices").glob("best*")
     assert_same(old, new)
 

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 # The rooms from the bottom up; each may import those before it. Where it needs fewer, they are named in `NARROWER`.
 ROOMS = [
     "errors",
+    "plugins",
     "files",
     "options",
     "tables",
@@ -29,8 +30,8 @@ ROOMS = [
 ]
 NARROWER = {
     "plots": set(),
-    "models": {"errors", "tables"},
-    "data": {"errors", "files", "options", "tables"},
+    "models": {"errors", "plugins", "tables"},
+    "data": {"errors", "plugins", "files", "options", "tables", "plots"},
     "evaluation": {"errors", "files", "options", "tables", "data"},
 }
 HOMES = {

@@ -41,7 +41,7 @@ KINDS = (
     AttackKind(
         "malformed checkpoints",
         "one sentence with the part that is wrong, exit code 2, nothing is built or written",
-        ("tests/runs/test_malformed_checkpoints.py",),
+        ("tests/runs/test_malformed_checkpoints.py", "tests/runs/test_hostile_archives.py"),
     ),
     AttackKind(
         "code and places to write in recipes, runs, sweeps, studies and checkpoints of others",
@@ -54,9 +54,19 @@ KINDS = (
         ("tests/fuzz/test_readers.py",),
     ),
     AttackKind(
-        "odd inputs in a folder of `predict`",
+        "nonsense in YAML, JSON and tables; pipes, devices and loops in their place",
+        "one sentence; nothing that they hold is run",
+        ("tests/files/test_hostile_texts.py",),
+    ),
+    AttackKind(
+        "faults in code that is named `module:Class`",
+        "one sentence with file, line and cause",
+        ("tests/test_plugins.py",),
+    ),
+    AttackKind(
+        "odd inputs, names and places of `predict`: bombs, pipes, devices, loops, full disks",
         "the others are predicted; the odd one is told at the end, exit code 1",
-        ("tests/inference/test_odd_inputs.py",),
+        ("tests/inference/test_odd_inputs.py", "tests/inference/test_hostile_folders.py"),
     ),
     AttackKind(
         "names of classes and inputs that are paths, or meet in one file",
@@ -69,9 +79,14 @@ KINDS = (
         ("tests/data/test_download.py",),
     ),
     AttackKind(
-        "requests to `serve`: half of one, foreign pages, no token, bombs, floods",
+        "requests to `serve`: halves, smuggled ones, foreign pages, no token, bombs, floods",
         "a status and one sentence; connections that only wait are closed",
-        ("tests/serve/test_connections.py", "tests/serve/test_endpoint.py"),
+        (
+            "tests/serve/test_connections.py",
+            "tests/serve/test_endpoint.py",
+            "tests/serve/test_raw_requests.py",
+            "tests/serve/test_large_pictures.py",
+        ),
     ),
     AttackKind(
         "databases that are away, passwords in lists of processes",

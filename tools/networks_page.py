@@ -255,5 +255,9 @@ def page_text() -> str:
 
 
 if __name__ == "__main__":
+    from lightning_seg import models
+
+    if lacking := sorted(set(models.names()) - set(PROOFS)):
+        sys.exit(f"error: {', '.join(lacking)} has no proof; give it one in PROOFS of {__file__}.")
     PAGE.write_text(page_text(), encoding="utf-8")
     print(PAGE)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from experiments.facts import RESULTS, RecordedResult, load_results
+from experiments.facts import RESULTS, RecordedResult, load_results, results_folder
 from experiments.leaderboard import page, text
 from experiments.leaderboard.boards import make_boards
 from experiments.leaderboard.elsewhere import set_beside
@@ -50,7 +50,7 @@ def collect(
     boards = make_boards(found, rows, evaluations)
     if not boards:
         raise InputError(
-            f"nothing is recorded in {str(results)!r}; first: python -m experiments record runs/<name>."
+            f"nothing is recorded in {str(results)!r}; first: lightning-seg record runs/<name>."
         )
     return text.LeaderboardContent(boards, set_beside(evaluations, found))
 
@@ -85,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results",
         type=Path,
-        default=RESULTS,
-        help="where it is recorded (default experiments/results)",
+        default=results_folder(),
+        help="where it is recorded (default: experiments/results of a checkout, elsewhere ./results)",
     )
     parser.add_argument(
         "--runs", type=Path, nargs="+", help="run folders to show besides, that are not recorded"

@@ -2,7 +2,7 @@
 cannot be compared."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
 from typing import NamedTuple
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from experiments.facts import RecordedResult, RunFacts
 from experiments.published import Evaluation
-from lightning_seg.evaluation import per_image
-from lightning_seg.evaluation.intervals import statistic
+from lightning_seg.evaluation import ScoreTable, per_image, strata
+from lightning_seg.evaluation.intervals import bca_of_part, statistic
 from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.ranking import Ranking, rank_intervals
+from lightning_seg.evaluation.summary import Estimate
 
 SCORE = "dice"  # what models are ranked by
 # convention -> what else is shown
@@ -57,6 +58,7 @@ class BoardLine:
     published: tuple[
         Evaluation, ...
     ]  # of the same network, on the same images, under the same convention
+    parts: dict[str, Estimate] = field(default_factory=dict)  # by value of the table's columns
 
     @property
     def first(self) -> RunFacts:
@@ -168,8 +170,19 @@ def _ranked(
             for e in evaluations
             if e.same_images and e.convention == key.convention and e.reproduced_by(facts[0])
         )
-        lines.append(BoardLine(facts, ranking[name], seeds, beside, images, published))
+        parts = _parts(tables[name], key) if key.convention == "image" else {}
+        lines.append(BoardLine(facts, ranking[name], seeds, beside, images, published, parts))
     return lines
+
+
+def _parts(tables: Sequence[ScoreTable], key: Key) -> dict[str, Estimate]:
+    """``centre: A`` -> the score of these images, mean over the seeds."""
+    found = {}
+    for part in (each for each in strata(tables[0], key.class_name) if each.column):
+        rows = np.flatnonzero(part.rows)
+        mean = statistic([table.at(rows) for table in tables], key.class_name, SCORE)
+        found[part.name] = Estimate(mean.value, bca_of_part(mean))
+    return found
 
 
 def _row_key(row: dict[str, str]) -> Key:

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isnan
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from experiments.leaderboard.boards import Board, BoardLine
 from experiments.published import published_score
 from lightning_seg.evaluation.measures import MEASURES
-from lightning_seg.tables import count_text
+from lightning_seg.tables import count_text, interval_text
 
 SHOWN = {measure.name: measure for measure in MEASURES if measure.heading}
 SCORE_NAMES = {"dice": "Dice", "iou": "IoU"} | {
@@ -22,7 +22,7 @@ CONVENTIONS = {
     "pooled_fov": "pooled over pixels, inside the field of view",
     "volume": "mean over scans",
 }
-OPTIONAL = ("published", "difference", "ms")
+OPTIONAL = ("folds", "published", "difference", "ms")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Column:
 def columns(board: Board) -> list[Column]:
     """The columns of a board; of ``OPTIONAL`` those that say something of any line."""
     beside = dict.fromkeys(score for line in board.lines for score in line.beside)
+    parts = dict.fromkeys(name for line in board.lines for name in line.parts)
     found = [
         Column(
             "rank",
@@ -68,7 +69,15 @@ def columns(board: Board) -> list[Column]:
             lambda line: len(line.facts),
             "SD over them below",
         ),
+        Column(
+            "folds",
+            _fold_count,
+            lambda line: _fold_spread(line, board),
+            _fold_number,
+            "of a cross-validation, whose scores are pooled; mean and SD over them below",
+        ),
         *(_beside(score) for score in beside),
+        *(_part(name) for name in parts),
         Column(
             "published",
             _published,
@@ -135,10 +144,40 @@ def _spread(line: BoardLine) -> str:
     return "" if isnan(line.ranking.sd_over_seeds) else f"SD {line.ranking.sd_over_seeds:.4f}"
 
 
+def _fold_number(line: BoardLine) -> int | None:
+    return max((len(each) for each in line.first.folds.values()), default=None)
+
+
+def _fold_count(line: BoardLine) -> str:
+    return str(_fold_number(line) or "-")
+
+
+def _fold_spread(line: BoardLine, board: Board) -> str:
+    """``mean 0.8512, SD 0.0123``, over the folds of each seed, under the convention that has it."""
+    dice = [facts.folds.get(board.key.class_name) for facts in line.facts]
+    known = [each for each in dice if each and len(each) > 1]
+    if not known or board.key.convention != "image":
+        return ""
+    return f"mean {mean(map(mean, known)):.4f}, SD {mean(map(stdev, known)):.4f}"
+
+
 def _beside(score: str) -> Column:
     digits = f".{SHOWN[score].digits}f" if score in SHOWN else ".4f"
     value = lambda line: line.beside.get(score)  # noqa: E731
     return Column(SCORE_NAMES[score], lambda line: _number(value(line), digits), sort=value)
+
+
+def _part(name: str) -> Column:
+    """Dice of the images that share a value of a column of the data set's table."""
+
+    def value(line: BoardLine) -> float | None:
+        part = line.parts.get(name)
+        return None if part is None or isnan(part.value) else part.value
+
+    def small(line: BoardLine) -> str:
+        return interval_text(line.parts[name].interval, word="to") if name in line.parts else ""
+
+    return Column(name, lambda line: _number(value(line), ".4f"), small, value, "Dice of these")
 
 
 def _score(value: float) -> str:
@@ -200,6 +239,7 @@ def _how_long(line: BoardLine) -> str:
         count_text(threads, "thread") if threads else "",
         f"load {mean(loads):.1f}" if loads else "",
         *dict.fromkeys(facts.ending for facts in line.facts if facts.ending),
+        *dict.fromkeys(facts.doubts for facts in line.facts if facts.doubts),
     ]
     return ", ".join(filter(None, parts))
 

@@ -9,7 +9,8 @@ from markupsafe import Markup
 from experiments.leaderboard import plots, text
 from experiments.leaderboard.boards import Board
 from experiments.leaderboard.columns import CONVENTIONS, columns
-from lightning_seg.plots import PLOT_STYLE, draw_svg
+from experiments.leaderboard.marks import board_flags, line_flags, short_names
+from lightning_seg.plots import PLOT_STYLE, SORT_SCRIPT, draw_svg
 
 
 def html(content: text.LeaderboardContent) -> str:
@@ -22,7 +23,8 @@ def html(content: text.LeaderboardContent) -> str:
     environment.trim_blocks = environment.lstrip_blocks = True
     sections = [
         {
-            "title": text.board_title(key),
+            "title": text.board_title(key, marked=False),
+            "flags": board_flags(key, boards[0].facts),
             "facts": text.facts_of(boards[0]).replace("`", ""),
             "boards": [_board(b) for b in boards],
         }
@@ -30,6 +32,7 @@ def html(content: text.LeaderboardContent) -> str:
     ]
     return environment.get_template("page.html").render(
         plot_style=Markup(PLOT_STYLE),
+        sort_script=Markup(SORT_SCRIPT),
         introduction=text.INTRODUCTION,
         sections=sections,
         elsewhere=text.ELSEWHERE,
@@ -46,6 +49,8 @@ def _board(board: Board) -> dict[str, Any]:
         "columns": shown,
         "rows": [[_cell(column, line) for column in shown] for line in board.lines],
         "standings": [line.standing for line in board.lines],
+        "flags": [line_flags(line) for line in board.lines],
+        "names": short_names(board),
         "plots": _plots(board),
     }
 

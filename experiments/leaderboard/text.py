@@ -81,15 +81,16 @@ def markdown(content: LeaderboardContent) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def board_title(key: Key) -> str:
+def board_title(key: Key, marked: bool = True) -> str:
+    """Data set, protocol, class and size; ``marked``: with what must be known of the images."""
     size = f"{key.size} px" if isinstance(key.size, int) else f"{key.size} size"
     native = (
         ", scored at native size"
         if key.scored_at.startswith("native") and isinstance(key.size, int)
         else ""
     )
-    leaks = " (LEAKS)" if leak_of(key.digest) else ""
-    made = " (SYNTHETIC)" if is_synthetic(key.dataset) else ""
+    leaks = " (LEAKS)" if marked and leak_of(key.digest) else ""
+    made = " (SYNTHETIC)" if marked and is_synthetic(key.dataset) else ""
     return f"{key.dataset}{made}, protocol {key.protocol}{leaks}: {key.class_name}, {size}{native}"
 
 
@@ -166,6 +167,7 @@ def board_csv(content: LeaderboardContent) -> str:
 def _row(key: Key, line: Any) -> dict[str, Any]:
     shown = {column.title: column.text(line) for column in columns(Board(key, (line,)))}
     ranking = line.ranking
+    said = [text for facts in line.facts for text in (facts.ending, facts.doubts)]
     return {
         **key._asdict(),
         "model": line.first.model,
@@ -191,5 +193,5 @@ def _row(key: Key, line: Any) -> dict[str, Any]:
         "hardware": "; ".join(dict.fromkeys(facts.hardware for facts in line.facts)),
         "leaks": leak_of(key.digest),
         "synthetic": "SYNTHETIC" if any(facts.synthetic for facts in line.facts) else "",
-        "ending": "; ".join(dict.fromkeys(f.ending for f in line.facts if f.ending)),
+        "ending": "; ".join(dict.fromkeys(filter(None, said))),
     }

@@ -5,11 +5,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from hpo.conditions import code_warning
 from hpo.progress import duration
 from hpo.results.outcome import Outcome, add_outcome_options, name_of, open_outcome, validation
 from hpo.space import inside
 from lightning_seg.options import OptionParser, shell_command
 from lightning_seg.tables import Table, count_text
+
+_ROUNDING = 0.0005  # between a score within the training and the same once more
 
 
 def main(args: list[str]) -> None:
@@ -29,7 +32,8 @@ def main(args: list[str]) -> None:
     _parameters(outcome, trial).show()
     print(f"run:      {', '.join(map(str, outcome.folders(trial)))}")
     print(f"command:  {trial.user_attrs.get('command', '')}")
-    print(caution(outcome, trial))
+    for line in filter(None, [caution(outcome, trial), code_warning(outcome.trials.values())]):
+        print(line)
 
 
 def account(outcome: Outcome) -> str:
@@ -38,12 +42,11 @@ def account(outcome: Outcome) -> str:
     counts = {state: outcome.count(state) for state in TrialState}
     parts = [f"{counts[TrialState.COMPLETE]} complete", f"{counts[TrialState.PRUNED]} pruned"]
     parts += [f"{counts[TrialState.FAIL]} failed"]
-    open_ = counts[TrialState.RUNNING] + counts[TrialState.WAITING]
-    parts += [f"{open_} not finished"] if open_ else []
+    parts += [f"{running} running"] if (running := counts[TrialState.RUNNING]) else []
     seconds = sum(trial.user_attrs.get("seconds", 0) for trial in trials.values())
     epochs = sum(trial.user_attrs.get("epochs", 0) for trial in trials.values())
     return (
-        f"study {outcome.study.study_name!r}: {len(trials)} of {spec.trials} trials: {', '.join(parts)}; "
+        f"study {outcome.study.study_name!r}: {len(trials) - counts[TrialState.WAITING]} of {spec.trials} trials: {', '.join(parts)}; "
         f"{spec.sampler} sampler, {spec.pruner} pruner; {count_text(epochs, 'epoch')}, {duration(seconds)} of training"
     )
 
@@ -52,7 +55,13 @@ def scores(outcome: Outcome, trial: FrozenTrial) -> str:
     """The values of a trial in words, with the interval over the validation images."""
     spec, facts = outcome.spec, trial.user_attrs
     logged = f"{trial.values[0]:.4f}, Dice " if spec.objective == "val/loss" else ""
-    parts = [f"{spec.objective} {logged}{validation(outcome.folders(trial), spec.objective)}"]
+    found = validation(outcome.folders(trial), spec.objective)
+    parts = [f"{spec.objective} {logged}{found}"]
+    if not logged and abs(found.value - trial.values[0]) > _ROUNDING:
+        parts.append(
+            f"NOT the {trial.values[0]:.4f} by which it was chosen: its images, masks, checkpoint "
+            "or this code have changed since"
+        )
     if spec.minimize:
         parts.append(f"{spec.minimize} {trial.values[1]:.4g}")
     if "seconds" in facts:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from hpo.conditions import code_warning
 from hpo.progress import duration
 from hpo.results.best import changes, scores, text_of
 from hpo.results.outcome import Outcome, add_outcome_options, name_of, open_outcome
@@ -26,7 +27,9 @@ def main(args: list[str]) -> None:
     parser = OptionParser(prog="python -m hpo export", description=__doc__)
     add_outcome_options(parser)
     parser.add_argument(
-        "--output", type=Path, help="the recipe (default: experiments/<recipe>_tuned.yaml)"
+        "--output",
+        type=Path,
+        help="the recipe (default: <recipe>_tuned.yaml, in experiments/ where there is one)",
     )
     parser.add_argument(
         "--replace", action="store_true", help="where there is another recipe of that name"
@@ -37,7 +40,9 @@ def main(args: list[str]) -> None:
     options = parser.parse_args(args)
     outcome = open_outcome(options)
     trial = outcome.choose(options.trial)
-    output = options.output or Path("experiments") / f"{Path(outcome.spec.recipe).stem}_tuned.yaml"
+    home = Path("experiments")
+    name = f"{Path(outcome.spec.recipe).stem}_tuned.yaml"
+    output = options.output or (home if home.is_dir() else Path()) / name
     write(output, text(outcome, trial, output), options.replace)
     print(f"{output}: {name_of(trial)} of study {outcome.study.study_name!r}\n{_fit_line(output)}")
     if options.repeat is not None:
@@ -88,6 +93,7 @@ def _header(outcome: Outcome, trial: FrozenTrial, output: Path) -> list[str]:
         f"Chosen as the best of {count_text(len(outcome.trials), 'trial')} ({counts[TrialState.PRUNED]} pruned, "
         f"{counts[TrialState.FAIL]} failed; {spec.sampler}) by {spec.objective}, the best epoch of each.",
         f"Validation: {scores(outcome, trial)}. The best of many is optimistic: python -m hpo repeat compares on the test set.",
+        *filter(None, [code_warning(outcome.trials.values())]),
         f"Cost of all trials: {duration(sum(seconds))} of training, {machine}.",
     ]
     return [line for paragraph in paragraphs for line in _comment(paragraph)]

@@ -15,8 +15,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo import queue
+from hpo.space import overrides
 from hpo.spec import StudySpec
 from hpo.storage import STORAGE_VARIABLE, open_storage, resolve
+from hpo.trial_messages import holds_trial
 from hpo.trials import trial_folder
 from hpo.worker import load_spec
 from lightning_seg.cli import run
@@ -86,10 +88,16 @@ class Outcome:
 
     def folders(self, trial: FrozenTrial) -> list[Path]:
         """The runs of a trial: one, or one for each seed or fold."""
-        folder = trial_folder(self.spec, trial.user_attrs["slot"])
-        if not folder.parent.is_dir():
-            folder = self.runs / self.study.study_name / folder.name
-        return [Path(f"{folder}-{name}") for name in self.spec.replicas] or [folder]
+        made = trial_folder(self.spec, trial.user_attrs["slot"])
+        places = dict.fromkeys((self.runs / self.study.study_name / made.name, made))
+        drawn = overrides(trial.params, self.spec.base)
+        known = [place for place in places if place.is_dir() and holds_trial(place, drawn)]
+        if not known:
+            raise InputError(
+                f"{name_of(trial)} of study {self.study.study_name!r} is not in "
+                f"{' or '.join(map(str, places))}; give the --runs that hold it."
+            )
+        return [Path(f"{known[0]}-{name}") for name in self.spec.replicas] or [known[0]]
 
 
 def name_of(trial: FrozenTrial) -> str:
@@ -119,7 +127,14 @@ def open_outcome(options: argparse.Namespace) -> Outcome:
     runs = Path(options.runs)
     name = _study_name(options.study, options.storage, runs)
     opened = open_storage(resolve(options.storage, runs, name))
-    study = optuna.load_study(study_name=name, storage=opened)
+    try:
+        study = optuna.load_study(study_name=name, storage=opened)
+    except KeyError:
+        held = ", ".join(sorted(optuna.get_all_study_names(opened))) or "none"
+        raise InputError(
+            f"the journal of study {name!r} holds the study {held}, as if its folder were renamed; "
+            "rename it back."
+        ) from None
     if "spec" not in study.user_attrs:
         raise InputError(
             f"study {name!r} was not made by `python -m hpo run`; optuna-dashboard shows it."

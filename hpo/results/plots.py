@@ -1,18 +1,34 @@
 """``python -m hpo plot``: pictures of a study, as PNG and as one HTML page that needs no
 network."""
 
-from collections.abc import Callable, Iterator
-from html import escape
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+from markupsafe import Markup
 from optuna import visualization
+from optuna.trial import TrialState
 
+from hpo.progress import describe
+from hpo.results.luck import (
+    SearchCourse,
+    check_control,
+    course_of,
+    luck_plot,
+    show_luck,
+)
 from hpo.results.outcome import Outcome, add_outcome_options, open_outcome
+from lightning_seg import __version__
 from lightning_seg.errors import InputError
+from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser
+from lightning_seg.plots import PAGE_STYLE, SORT_SCRIPT, draw_svg, write_picture
+from lightning_seg.tables import NONE
 
+_ENDINGS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+_GREY, _GRID = "#7d8792", "rgba(128,136,146,.3)"  # to be read on light and on dark pages
 PICTURES = {  # name -> the function of optuna.visualization and of optuna.visualization.matplotlib
     "history": "plot_optimization_history",
     "importances": "plot_param_importances",
@@ -28,19 +44,50 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--output", type=Path, help="folder (default: plots beside the study's runs)"
     )
+    controls = "studies of the same recipe and space, such as random search: their best scores beside this one's at equal epochs"
+    parser.add_argument("--against", nargs="+", default=[], metavar="STUDY", help=controls)
     options = parser.parse_args(args)
     outcome = open_outcome(options)
     outcome.choose(options.trial)
+    searches = _searches(outcome, options)
     folder = options.output or Path(outcome.spec.runs) / "plots"
     folder.mkdir(parents=True, exist_ok=True)
-    for path in draw(outcome, folder):
+    if searches:
+        show_luck(searches, outcome.spec.objective)
+    for path in draw(outcome, folder, searches):
         print(path)
 
 
-def draw(outcome: Outcome, folder: Path) -> list[Path]:
-    """Every picture that the study has enough trials for; what was left out is said."""
+def _searches(outcome: Outcome, options: Namespace) -> list[SearchCourse]:
+    """The study and its controls; none without controls."""
+    if not options.against:
+        return []
+    names = [outcome.study.study_name, *options.against]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"--against names {twice!r}, which is there already; give each study once."
+        )
+    found = [course_of(outcome)]
+    for name in options.against:
+        control = open_outcome(Namespace(**vars(options) | {"study": name}))
+        check_control(outcome, control)
+        found.append(course_of(control))
+    return found
+
+
+def draw(outcome: Outcome, folder: Path, searches: Sequence[SearchCourse] = ()) -> list[Path]:
+    """Every picture that the study has enough trials for; what was left out is said.
+
+    Args:
+        searches: the study and its controls, where there are any.
+    """
     written: list[Path] = []
     parts: list[str] = []
+    if searches:
+        plot = luck_plot(searches, outcome.spec.objective)
+        write_picture(folder / "luck.png", plot)
+        written.append(folder / "luck.png")
     for name, function, settings in _pictures(outcome):
         try:
             written.append(_png(function, outcome.study, settings, folder / f"{name}.png"))
@@ -48,8 +95,9 @@ def draw(outcome: Outcome, folder: Path) -> list[Path]:
         except (ValueError, RuntimeError) as error:
             print(f"{name} is left out: {error}")
             continue
-        parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts))
-    return [*written, _html(outcome.study.study_name, parts, folder / "study.html")]
+        parts.append(_page_part(figure, first=not parts))
+    luck = draw_svg(plot) if searches else ""
+    return [*written, _html(outcome, parts, luck, folder / "study.html")]
 
 
 def _pictures(outcome: Outcome) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -98,13 +146,60 @@ def _png(
     return path
 
 
-def _html(title: str, parts: list[str], path: Path) -> Path:
+def _html(outcome: Outcome, parts: list[str], luck: str, path: Path) -> Path:
+    """The page of the study: how its trials ended, the best, the pictures, and every trial."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    name, spec = outcome.study.study_name, outcome.spec
     if not parts:
         raise InputError(
-            f"there is nothing to draw of study {title!r} yet; let `hpo run` finish more trials."
+            f"there is nothing to draw of study {name!r} yet; let `hpo run` finish more trials."
         )
-    body = "\n".join(parts)
-    path.write_text(
-        f'<!doctype html><html><head><meta charset="utf-8"><title>{escape(title)}</title></head><body>{body}</body></html>'
+    environment = Environment(
+        loader=PackageLoader("hpo.results", "."), autoescape=True, undefined=StrictUndefined
     )
+    objectives = [objective for objective in (spec.objective, spec.minimize) if objective]
+    keys = list(dict.fromkeys(key for trial in outcome.trials.values() for key in trial.params))
+    page = environment.get_template("study.html").render(
+        name=name,
+        objective=" and ".join(objectives),
+        counts=[(outcome.count(state), words) for state, words in _ENDINGS.items()],
+        best="\n".join(describe(trial, spec) for trial in outcome.front),
+        parts=[Markup(part) for part in parts],
+        luck=luck,
+        header=["trial", "state", *objectives, *keys],
+        falling=[spec.objective] if spec.directions[0] == "maximize" else [],
+        rows=[_trial_row(slot, outcome, keys) for slot in sorted(outcome.trials)],
+        page_style=Markup(PAGE_STYLE),
+        sort_script=Markup(SORT_SCRIPT),
+        version=__version__,
+    )
+    write_whole(path, page.encode())
     return path
+
+
+def _trial_row(slot: int, outcome: Outcome, keys: list[str]) -> list[str]:
+    """Number, state, values and parameters of a trial, as texts."""
+    trial = outcome.trials[slot]
+    values = trial.values or [None] * len(outcome.spec.directions)
+    params = [trial.params.get(key) for key in keys]
+    return [f"{slot:04d}", trial.state.name.lower(), *map(_cell, [*values, *params])]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _page_part(figure: Any, first: bool) -> str:
+    """A figure of plotly for a page that is light or dark; the first one brings plotly along."""
+    figure.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": _GREY}
+    )
+    figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID, linecolor=_GRID)
+    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID, linecolor=_GRID)
+    found: str = figure.to_html(
+        full_html=False, include_plotlyjs=first, config={"responsive": True, "displaylogo": False}
+    )
+    return found

@@ -23,6 +23,7 @@ from hpo.trials import trial_command, trial_folder
 from hpo.worker import load_spec
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Comparison, ScoreTable, compare_models, statistic
+from lightning_seg.files import real_path
 from lightning_seg.options import OptionParser
 from lightning_seg.runs.scored_models import find_scores
 from lightning_seg.tables import Table
@@ -49,7 +50,7 @@ def main(args: list[str]) -> None:
     name = f"{outcome.study.study_name}_repeat_{trial.user_attrs['slot']:04d}"
     places = slots(options.workers, options.per_gpu, options.devices_per_trial)
     seeds = range(first, first + options.seeds)  # none of them served the search
-    settings = {"runs": str((Path(options.runs) / name).resolve()), "retries": options.retries}
+    settings = {"runs": str(real_path(Path(options.runs) / name)), "retries": options.retries}
     spec = spec_of(outcome.spec, trial, seeds, devices=options.devices_per_trial, **settings)
     if options.dry_run:
         print("\n".join(trial_command(spec, slot, []) for slot in range(spec.trials)))

@@ -29,7 +29,7 @@ from lightning_seg.models.frame.listing import count
 from lightning_seg.options import OptionParser
 from lightning_seg.plots import Axis, Plot, write_picture
 from lightning_seg.runs.gpus import default_device
-from lightning_seg.tables import Table, number_text
+from lightning_seg.tables import Table, count_text, number_text
 
 CONVENTION = (
     "parameters: all, without buffers. GMACs: 10^9 multiply-adds of one image, half of "
@@ -321,7 +321,9 @@ def _environment(device: torch.device) -> str:
     if device.type == "cuda":
         place = torch.cuda.get_device_name(device)
     else:
-        place = f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+        place = (
+            f"{device.type} ({platform.machine()}, {count_text(torch.get_num_threads(), 'thread')})"
+        )
     return f"{place}, torch {torch.__version__}, float32"
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import lightning as L
 
 from lightning_seg.callbacks.tensorboard import add_scores
+from lightning_seg.data.fingerprint import content_difference
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.findings import find_scores_of
 from lightning_seg.evaluation.scored_table import table_digest
-from lightning_seg.evaluation.summary import Summary
+from lightning_seg.evaluation.summary import FILE, Summary
 from lightning_seg.inference.pictures import other_precision, score_folder
 from lightning_seg.reports.printing import print_scores
 from lightning_seg.runs.ledger import enter_look
+from lightning_seg.runs.trained_on import changes_caution
 from lightning_seg.training.run_place import run_of
 
 
@@ -34,8 +36,9 @@ class ScoreReport(L.Callback):
     def _report(trainer: Any, pl_module: Any, split: str) -> None:
         if not trainer.is_global_zero:
             return
-        summary = _summary(trainer, pl_module, split)
+        summary = summary_of(trainer, pl_module, split)
         folder = report_folder(trainer, pl_module, split)
+        summary = replace(summary, other_images=_other_images(summary, folder))
         if split == "test":  # before its scores are written, so that a kill hides no look
             facts = vars(summary) | {"content": summary.data["digest"]}
             looks = enter_look(run_of(trainer).root, facts)
@@ -53,6 +56,14 @@ class ScoreReport(L.Callback):
             )
 
 
+def _other_images(summary: Summary, folder: Path) -> str:
+    """What the summary says of its images, and that earlier scores of the folder are of others."""
+    earlier = Summary.read(folder).data if (folder / FILE).is_file() else {}
+    differs = content_difference(earlier, summary.data)
+    since = f"since the scores that lay here before, they were replaced: {differs}"
+    return "; ".join(filter(None, [summary.other_images, since * bool(differs)]))
+
+
 def report_folder(trainer: Any, pl_module: Any, split: str) -> Path:
     """The folder of the scores of a finished test or validation, whole or partial."""
     folder = score_folder(trainer, pl_module, split)
@@ -66,11 +77,12 @@ def partial_folder(folder: Path) -> Path:
     return folder.parent.with_name(f"partial-{folder.parent.name}") / folder.name
 
 
-def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
+def summary_of(trainer: Any, pl_module: Any, split: str) -> Summary:
     """The summary of what was scored, on what and how, and of what follows from the table."""
     data, scored, scoring = trainer.datamodule, pl_module.scored, pl_module.scorer.scoring
     native, precision = scoring.score_at == "native", other_precision(trainer)
     images, trained = data.fingerprint(split), pl_module.trained_on
+    corruption = data.corruption if split == "test" else None
     leaks = [data.split.leak_sentence, trained.repeated(images) if trained else ""]
     return Summary(
         checkpoint=str(trainer.ckpt_path),
@@ -87,6 +99,11 @@ def _summary(trainer: Any, pl_module: Any, split: str) -> Summary:
         inference=scoring.inference | ({"precision": precision} if precision else {}),
         encoder_weights=pl_module.origin,
         data=images.to_json(),
+        lost="" if native else data.lost_foreground(split),
+        read_otherwise=trained.read_otherwise(images) if trained else "",
+        corruption="" if corruption is None else corruption.words,
+        changed=changes_caution(trained.changes) if trained else "",
+        other_images=trained.other_images(data) if trained else "",
         partial=partial_reason(trainer, len(scored.table.ids), split),
         **find_scores_of(scored, scoring, data.hparams["batch_size"]),
     )

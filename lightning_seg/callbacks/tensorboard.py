@@ -1,17 +1,25 @@
-"""What TensorBoard shows of a run: curves are Lightning's, these are the pictures, texts and
+"""The dashboard of a run in TensorBoard: curves are Lightning's, these are the pictures, texts and
 tables."""
 
+import inspect
 import json
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 import yaml
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.evaluation.curves import calibration_of, pr_curve, reliability
 from lightning_seg.evaluation.summary import Summary
-from lightning_seg.inference.pictures import contact_sheet, of_slices
+from lightning_seg.inference.pictures import (
+    contact_sheet,
+    jpeg_content,
+    of_slices,
+    with_legend,
+)
 from lightning_seg.plots import draw_picture
 from lightning_seg.reports.printing import (
     OVERLAP_HEADER,
@@ -22,9 +30,21 @@ from lightning_seg.reports.printing import (
 from lightning_seg.reports.reliability import reliability_plot
 from lightning_seg.runs import Run
 from lightning_seg.tables import Table
+from lightning_seg.training.module import SegmentationModule
+from lightning_seg.training.optimizer import Optimization
 from lightning_seg.training.run_place import run_of
 
 EXAMPLES = 6
+# the charts of TensorBoard's page "custom scalars", scores first
+_LAYOUT = {
+    "scores": {
+        "Dice": ["Multiline", ["val/dice", "val/dice_image"]],
+        "IoU": ["Multiline", ["val/iou", "val/iou_image"]],
+        "precision and recall": ["Multiline", ["val/precision", "val/recall"]],
+    },
+    "losses": {"loss": ["Multiline", ["train/loss", "val/loss"]]},
+    "learning rate": {"learning rate": ["Multiline", ["lr-.*"]]},
+}
 TESTED = (
     "test/dice",
     "test/dice_image",
@@ -34,9 +54,9 @@ TESTED = (
 
 
 class Dashboard(L.Callback):
-    """Shows in TensorBoard: the recipe and the data as text; at each validation example overlays,
-    precision-recall curves and reliability diagrams, the last two at a test also; the
-    hyper-parameters with the best validation score and the test's."""
+    """Shows in TensorBoard: the recipe and the data as text; example overlays at each validation
+    that is the best so far; precision-recall curves and reliability diagrams at each validation
+    and a test; the hyper-parameters with the best validation score and the test's."""
 
     def __init__(self) -> None:
         self.examples: dict[
@@ -50,6 +70,7 @@ class Dashboard(L.Callback):
             writer.add_text("run/recipe", _recipe_text(trainer, pl_module))
             data = Table(("data", ""), _data(trainer.datamodule, pl_module))
             writer.add_text("run/data", data.markdown())
+            writer.add_custom_scalars(_LAYOUT)
             _add_hparams(writer, trainer, pl_module)
 
     def on_validation_batch_start(
@@ -80,18 +101,18 @@ class Dashboard(L.Callback):
             self.hook = None
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        writer = _writer(trainer)
-        if writer is None or trainer.sanity_checking or trainer.state.fn != "fit":
+        if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
-        step = trainer.global_step
-        if self.examples:
+        writer, step = _writer(trainer), trainer.global_step
+        if self.examples and trainer.loggers and _is_best_so_far(trainer):
             images, truths, predictions = (
                 list(self.examples[key]) for key in ("image", "mask", "prediction")
             )
             titles = [f"epoch {trainer.current_epoch + 1}"] * len(images)
             sheet = contact_sheet(images, truths, predictions, titles, of_slices(trainer))
-            writer.add_image("val/overlays", sheet, step, dataformats="HWC")
-        _add_probabilities(writer, "val", pl_module, step)
+            _add_image(trainer, "val/overlays", with_legend(sheet, pl_module.classes), step)
+        if writer is not None:
+            _add_probabilities(writer, "val", pl_module, step)
 
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         writer = _writer(trainer)
@@ -124,6 +145,43 @@ def add_scores(trainer: Any, summary: Summary) -> None:
     others = Table(("measure or convention", "value", "95 %"), list(other_scores(summary)))
     text = f"{title}\n\n{overlap.markdown()}\n\n{others.markdown()}"
     writer.add_text(f"{summary.split}/scores", text)
+
+
+def _add_image(trainer: Any, name: str, image: np.ndarray, step: int) -> None:
+    """Show an image (H, W, 3) uint8 in every logger that shows images."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            _add_jpeg(logger.experiment, name, image, step)
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(name, [image], step)
+        elif isinstance(logger, MLFlowLogger):
+            file = f"{name}-{step:06d}.png"
+            logger.experiment.log_image(logger.run_id, image, file)
+
+
+def _add_jpeg(writer: Any, name: str, image: np.ndarray, step: int) -> None:
+    """Add a picture as JPEG, a fifth of the PNG that ``add_image`` would make."""
+    # not needed by `--help`
+    from tensorboard.compat.proto.summary_pb2 import Summary as Event
+
+    height, width, _ = image.shape
+    content = jpeg_content(image)
+    shown = Event.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+    event = Event(value=[Event.Value(tag=name, image=shown)])
+    writer._get_file_writer().add_summary(event, step)
+
+
+def _is_best_so_far(trainer: Any) -> bool:
+    """Tell whether no validation before was better, as far as the run keeps a best checkpoint.
+
+    To be asked before the callback of checkpoints, which Lightning calls last.
+    """
+    best = trainer.checkpoint_callback
+    value = trainer.callback_metrics.get(getattr(best, "monitor", None))
+    if value is None or best.best_model_score is None:
+        return True
+    smaller = best.mode == "min"
+    return bool(value < best.best_model_score if smaller else value > best.best_model_score)
 
 
 def _writer(trainer: Any) -> Any:
@@ -185,9 +243,33 @@ def _add_hparams(writer: Any, trainer: Any, pl_module: Any) -> None:
     # TensorBoard takes a quarter of a second, and `--help` none
     from torch.utils.tensorboard.summary import hparams
 
-    parameters = _primitives({**trainer.datamodule.hparams, **pl_module.hparams})
-    for summary in hparams(parameters, dict.fromkeys(columns, 0.0)):
+    given = {**trainer.datamodule.hparams, **pl_module.hparams}
+    experiment, *session = hparams(_primitives(given), dict.fromkeys(columns, 0.0))
+    _show_first(experiment, _set_by_the_run(given))
+    for summary in (experiment, *session):
         writer._get_file_writer().add_summary(summary)
+
+
+def _set_by_the_run(values: dict[str, Any]) -> set[str]:
+    """The names of the hyper-parameters that are not at their defaults."""
+    kinds = (SegmentationDataModule, SegmentationModule, Optimization)
+    known = {
+        name: parameter.default
+        for kind in kinds
+        for name, parameter in inspect.signature(kind).parameters.items()
+    }
+    return {name for name, value in values.items() if value != known.get(name)}
+
+
+def _show_first(experiment: Any, names: set[str]) -> None:
+    """Mark hyper-parameters as those that vary, which TensorBoard shows before all others."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in names
+    data.content = content.SerializeToString()
 
 
 def _add_probabilities(writer: Any, stage: str, pl_module: Any, step: int) -> None:

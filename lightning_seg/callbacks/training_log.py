@@ -13,13 +13,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_seg.options import shell_command
-from lightning_seg.runs.trained_on import resumed_otherwise
+from lightning_seg.runs.trained_on import repeated_in_validation, resumed_otherwise
 from lightning_seg.tables import count_text
 from lightning_seg.training.checkpointing import BestCheckpoint
 from lightning_seg.training.run_place import run_of
 from lightning_seg.training.termination import was_interrupted
 
 SCORES = ("val/loss", "val/dice", "val/dice_image")  # those of a validation that are printed
+_COLUMNS = ("train/loss", *SCORES)
 
 
 class TrainingLog(L.Callback):
@@ -36,13 +37,19 @@ class TrainingLog(L.Callback):
         self._first = 0  # the epoch with which this sitting began
         self._line = ""
         self._scored = False
+        self._best = ""  # the file of the best epoch so far
+        self._best_epoch = 0  # counted from 1; 0: none yet
+        self._headed = False
+        self._epoch = 0  # the one that has ended, counted from 1
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._first, self._begin = trainer.current_epoch, time.monotonic()
+        self._know_best(trainer)
         for name, text in _training_facts(trainer, pl_module, self._note):
             _say(trainer, f"{f'{name}:':11}{text}")
         others = resumed_otherwise(trainer.datamodule, pl_module.trained_on)
-        notes = [*(f"note: {text}" for text in others), *_limit_notes(trainer)]
+        doubts = _data_doubts(trainer.datamodule)
+        notes = [*(f"note: {text}" for text in (*others, *doubts)), *_limit_notes(trainer)]
         for note in filter(None, [_rate_note(trainer), *notes]):
             _say(trainer, note)
 
@@ -55,7 +62,8 @@ class TrainingLog(L.Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         # the training loss is known a moment later: the line is printed by the next hook
-        self._line = f"epoch {trainer.current_epoch + 1}{_of_epochs(trainer)}"
+        self._epoch = trainer.current_epoch + 1
+        self._line = f"epoch {self._epoch}{_of_epochs(trainer)}"
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._say_epoch(trainer)
@@ -63,14 +71,51 @@ class TrainingLog(L.Callback):
     def _say_epoch(self, trainer: Any) -> None:
         if not self._line:
             return
+        done = max(trainer.current_epoch - self._first, 1)
+        self._note_best(trainer)
         names = ["train/loss", *(SCORES if self._scored else ())]
         known = trainer.callback_metrics
-        parts = [f"{name} {float(known[name]):.4f}" for name in names if name in known]
-        seconds = time.monotonic() - self._start
-        done = max(trainer.current_epoch - self._first, 1)
-        parts += [_duration(seconds), *self._left(trainer, done)]
-        _say(trainer, f"{self._line}: {', '.join(parts)}")
+        values = {name: f"{float(known[name]):.4f}" for name in names if name in known}
+        seconds = _duration(time.monotonic() - self._start)
+        left = "".join(self._left(trainer, done))
+        best = f"best so far: epoch {self._best_epoch}" if self._best_epoch else ""
+        if _bar_of(trainer) is None:
+            parts = [f"{name} {value}" for name, value in values.items()]
+            told = [*parts, best, seconds, left]
+            _say(trainer, f"{self._line}: {', '.join(filter(None, told))}")
+        else:
+            self._say_row(trainer, values, seconds, left)
         self._line = ""
+
+    def _know_best(self, trainer: Any) -> None:
+        """Remember the best epoch of earlier sittings, where a run goes on."""
+        self._best = _best_checkpoint(trainer).best_model_path
+        known = run_of(trainer).checkpoints if self._best else []
+        found = [saved.epoch for saved in known if saved.path.name == Path(self._best).name]
+        self._best_epoch = found[0] if found else 0
+
+    def _note_best(self, trainer: Any) -> None:
+        """Remember the epoch that has ended where it is the best one."""
+        path = _best_checkpoint(trainer).best_model_path
+        if path != self._best:
+            self._best, self._best_epoch = path, self._epoch
+
+    def _say_row(self, trainer: Any, values: dict[str, str], seconds: str, left: str) -> None:
+        """One row of the table that grows above the bar of a terminal."""
+        if not self._headed:
+            _say(
+                trainer,
+                _table_row(
+                    "epoch", dict(zip(_COLUMNS, _COLUMNS, strict=True)), "best", "time", "left"
+                ),
+            )
+            self._headed = True
+        epoch = (
+            f"{self._epoch}/{trainer.max_epochs}" if trainer.max_epochs > 0 else str(self._epoch)
+        )
+        star = " *" if self._best_epoch == self._epoch else ""
+        best = f"{self._best_epoch or '-'}{star}"
+        _say(trainer, _table_row(epoch, values, best, seconds, left.removesuffix(" left")))
 
     def _left(self, trainer: Any, done: int) -> Iterator[str]:
         left = trainer.max_epochs - trainer.current_epoch
@@ -90,10 +135,12 @@ class TrainingLog(L.Callback):
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        best = next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint))
+        best = _best_checkpoint(trainer)
         path, value = best.best_model_path, best.best_model_score
         if path:
             score = "" if value is None else f"{best.monitor} {float(value):.4f}"
+            if self._best_epoch:
+                score = f"epoch {self._best_epoch}{_of_epochs(trainer)}, {score}".rstrip(", ")
             print(f"best checkpoint:  {path}  ({score})")
         else:
             print(f"no best checkpoint: no validation found {best.monitor}")
@@ -114,6 +161,10 @@ def _training_facts(
     """Tell what is trained, on what, with what."""
     data, config = trainer.datamodule, pl_module.hparams
     counts = ", ".join(f"{len(ids)} {split}" for split, ids in data.split.ids.items())
+    without = len(data.source.ids) - sum(map(len, data.split.ids.values()))
+    # of phantoms there are as many as one likes
+    if without and not data.synthetic:
+        counts += f", {without} in no split"
     marks = " (SYNTHETIC)" if data.synthetic else ""
     leaks = " (LEAKS)" if data.leaks else ""
     yield (
@@ -157,6 +208,14 @@ def _rate_note(trainer: Any) -> str:
     return ""
 
 
+def _data_doubts(data: Any) -> Iterator[str]:
+    """Doubts about the training and validation images, in words."""
+    known = [data.lost_foreground(split) for split in ("train", "val")]
+    for text in filter(None, known):
+        yield f"{text}, so such masks count as empty; raise data.size"
+    yield from filter(None, [data.covering_masks(), repeated_in_validation(data)])
+
+
 def _limit_notes(trainer: Any) -> Iterator[str]:
     """What must be said where options leave images out, which none of the scores says."""
     parts = {"limit_train_batches": "trains on", "limit_val_batches": "validates on"}
@@ -169,11 +228,26 @@ def _limit_notes(trainer: Any) -> Iterator[str]:
 def _say(trainer: Any, text: str) -> None:
     if not trainer.is_global_zero:
         return
-    bar = trainer.progress_bar_callback
-    if bar is not None and bar.is_enabled:
+    bar = _bar_of(trainer)
+    if bar is not None:
         bar.print(text)
     else:
         print(text, flush=True)
+
+
+def _bar_of(trainer: Any) -> Any:
+    """The progress bar, where one is shown."""
+    bar = trainer.progress_bar_callback
+    return bar if bar is not None and bar.is_enabled else None
+
+
+def _best_checkpoint(trainer: Any) -> BestCheckpoint:
+    return next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint))
+
+
+def _table_row(epoch: str, values: dict[str, str], best: str, seconds: str, left: str) -> str:
+    scores = "".join(f"{values.get(name, '-'):>16}" for name in _COLUMNS)
+    return f"{epoch:>9}{scores}{best:>9}{seconds:>10}{left:>13}"
 
 
 def _of_epochs(trainer: Any) -> str:

@@ -4,19 +4,14 @@
 The slices of a scan are put together in their order, whatever the order and the device they were
 predicted on, each once. They are kept compressed, and a scan is scored and dropped as soon as it
 is whole: memory holds one volume, and slices of scans that are not whole yet at about a hundredth
-of their size. Dice, IoU, HD95 (mm) and NSD (share of the surfaces within 2 mm) are of one scan and
-class each, with the spacing of its voxels at the scored size; then the mean over scans, each scan
-counting alike. Empty masks: Dice and IoU as in ``evaluation.conventions``, HD95 and NSD as in
-``evaluation.boundary``.
+of their size.
 """
 
-import csv
-import io
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -25,36 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_seg.callbacks.scores import report_folder
-from lightning_seg.evaluation import bca, per_image
-from lightning_seg.evaluation.boundary import boundary_scores
-from lightning_seg.evaluation.intervals import mean_of
-from lightning_seg.evaluation.summary import Estimate, VolumeSummary, find_summary
-from lightning_seg.files import write_whole
+from lightning_seg.evaluation.summary import find_summary
+from lightning_seg.evaluation.volumes import (
+    VOLUME_FILE,
+    Spacing,
+    VolumeRow,
+    score_volume,
+    summarize_volumes,
+    write_volume_rows,
+)
 from lightning_seg.inference.whole_scans import scans_of
 from lightning_seg.reports.printing import print_volumes
-
-TOLERANCE = 2.0  # mm, of NSD
-MEASURES = ("dice", "iou", "hd95_mm", "nsd_2mm")
-Spacing = Sequence[float]
-
-
-class VolumeRow(NamedTuple):
-    """One scan and class; counts in voxels."""
-
-    scan: str
-    label: str
-    dice: float
-    iou: float
-    hd95_mm: float
-    nsd_2mm: float
-    truth_ml: float
-    predicted_ml: float
-    tp: int
-    fp: int
-    fn: int
-
-
-HEADER = tuple("class" if name == "label" else name for name in VolumeRow._fields)
 
 
 class Volumes:
@@ -137,45 +113,10 @@ class Volumes:
         ]
 
 
-def score_volume(
-    scan: str,
-    name: str,
-    prediction: NDArray[np.bool_],
-    truth: NDArray[np.bool_],
-    spacing: Spacing,
-) -> VolumeRow:
-    """The row of one scan and class: (slices, rows, columns) each."""
-    tp = int((prediction & truth).sum())
-    fp, fn = int(prediction.sum()) - tp, int(truth.sum()) - tp
-    counts = np.array([tp, fp, fn, truth.size - tp - fp - fn])
-    distance, near = boundary_scores(prediction, truth, spacing, TOLERANCE)
-    ml = float(np.prod(spacing)) / 1000
-    overlap = float(per_image(counts, "dice")), float(per_image(counts, "iou"))
-    return VolumeRow(
-        scan, name, *overlap, distance, near, (tp + fn) * ml, (tp + fp) * ml, tp, fp, fn
-    )
-
-
 def _gathered(content: Any) -> list[Any]:
     found = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(found, content)
     return found
-
-
-def summarize_volumes(rows: Sequence[VolumeRow]) -> dict[str, dict[str, Estimate]]:
-    """class -> measure -> mean over scans and its 95 % interval (BCa bootstrap over scans)."""
-    return {
-        name: {
-            measure: _mean_estimate([getattr(row, measure) for row in rows if row.label == name])
-            for measure in MEASURES
-        }
-        for name in dict.fromkeys(row.label for row in rows)
-    }
-
-
-def _mean_estimate(values: Sequence[float]) -> Estimate:
-    found = mean_of(np.array(values)[:, None], np.arange(len(values)))
-    return Estimate(found.value, bca(found))
 
 
 class VolumeScores(L.Callback):
@@ -234,11 +175,8 @@ class VolumeScores(L.Callback):
             return
         folder = report_folder(trainer, pl_module, split)
         rows = [row for scan in sorted(volumes.rows) for row in volumes.rows[scan]]
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([HEADER, *rows])
-        write_whole(folder / "volumes.csv", text.getvalue().encode())
-        scores = summarize_volumes(rows)
-        found = VolumeSummary(len(volumes.rows), volumes.incomplete, TOLERANCE, scores)
+        write_volume_rows(rows, folder)
+        found = summarize_volumes(rows, volumes.incomplete)
         replace(find_summary(folder), volumes=found).write(folder)
         print_volumes(found)
-        print(f"per-scan table:   {folder / 'volumes.csv'}")
+        print(f"per-scan table:   {folder / VOLUME_FILE}")

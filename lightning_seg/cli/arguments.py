@@ -1,20 +1,23 @@
 """What must be known of a command line before it is parsed, and what to say where it is wrong."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_seg.errors import InputError
+from lightning_seg.errors import InputError, near_match
+from lightning_seg.files.shipped import find_shipped, shipped_names
 from lightning_seg.files.trust import FLAG, check_code, check_places
+from lightning_seg.options import meant_option, shell_command
 from lightning_seg.runs import Run, find_checkpoint
 from lightning_seg.runs.checkpoints import check_trust, read_checkpoint
 from lightning_seg.runs.naming import PLACE, recipe_place
+from lightning_seg.training.losses import SOFTMAX_TERMS, TERMS
 
 LINKED = ("classes", "in_channels")  # of the model, set from the data
+CLASS_FAILS = "Problem with given class_path"  # words of jsonargparse
 _SHORT = {
     "-c": "config",
     "--config": "config",
@@ -43,7 +46,7 @@ def peek(command: str, args: list[str]) -> Given:
         option, equals, value = arg.partition("=")
         if option in _SHORT and (equals or position + 1 < len(args)):
             found[_SHORT[option]].append(value if equals else args[position + 1])
-    configs = tuple(Path(path) for path in found["config"])
+    configs = tuple(find_shipped("recipe", path) for path in found["config"])
     values: dict[str, Any] = {}
     for path in configs:
         values |= recipe_place(path)
@@ -53,6 +56,49 @@ def peek(command: str, args: list[str]) -> Given:
         command, values.get("ckpt_path"), name, Path(values.get("runs") or "runs")
     )
     return Given(configs, checkpoint, name, values.get("runs"), FLAG in args)
+
+
+def with_recipe_paths(args: Sequence[str]) -> list[str]:
+    """The arguments with the path of each recipe in place of its name; InputError where there is
+    none."""
+    found = list(args)
+    for position, arg in enumerate(found):
+        option, equals, value = arg.partition("=")
+        if _SHORT.get(option) != "config":
+            continue
+        if equals:
+            found[position] = f"{option}={find_shipped('recipe', value)}"
+        elif position + 1 < len(found):
+            found[position + 1] = str(find_shipped("recipe", found[position + 1]))
+    return found
+
+
+def check_begun(command: str, args: Sequence[str], given: Given) -> None:
+    """InputError where nobody said what is trained."""
+    if command != "fit" or given.configs or given.checkpoint:
+        return
+    named = {arg[2:].partition("=")[0] for arg in args if arg.startswith("--")}
+    network = any(name.partition(".")[0] == "model" for name in named)
+    if network and named & {"data", "data.dataset"}:
+        return
+    raise InputError(
+        f"fit needs a recipe, as in `lightning-seg fit -c quickstart`; those that ship are "
+        f"{', '.join(shipped_names('recipe'))} (`lightning-seg recipes` says what each trains), "
+        "`lightning-seg data adopt FOLDER` writes one for your own data, and without one name "
+        "both --data.dataset and --model.architecture."
+    )
+
+
+def check_placed(command: str, args: Sequence[str]) -> None:
+    """InputError where a recipe or checkpoint follows the command without its option."""
+    if args[:1] and not args[0].startswith("-"):
+        raise InputError(_without_option(args[0], command))
+
+
+def _without_option(value: str, command: str = "fit") -> str:
+    option, what = ("-c", "a recipe") if command == "fit" else ("--ckpt_path", "a checkpoint")
+    line = shell_command("lightning-seg", command, option, value)
+    return f"{value!r} stands there without its option; {what} is given as `{line}`."
 
 
 def _checkpoint(
@@ -149,27 +195,66 @@ def _keys(parser: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _sentence(message: str, keys: Iterable[str]) -> str:
-    """jsonargparse's message on one line, with the near match of an unknown key."""
+    """jsonargparse's message on one line: what was meant, or the real cause."""
     text = " ".join(message.split())
     if "--> model.classes" in text:
         return (
             "model.classes are the names that the data give; classes: exclusive, which says that "
             "each pixel is of one of them, stands at the top level of a recipe (--classes)."
         )
-    union = re.match(r'Parser key "([\w.]+)".*Subtypes: \[(.*)\] Errors:.*Given value: (.*)', text)
+    key = next(iter(re.findall(r'Parser key "([\w.]+)"', text)), "")
+    if CLASS_FAILS in text:
+        return failed_class(key, text)
+    if section := re.search(r"Unable to load config '([^']*)'", text):
+        return _no_section(key, section.group(1))
+    literal = re.search(r"Expected a typing\.Literal\[(.*?)\]\.? Got value: (.*)", text)
+    if literal:
+        return _not_among(key, literal.group(2), re.findall(r"'([^']*)'", literal.group(1)))
+    union = re.search(r"Subtypes: \[(.*)\] Errors:.*Given value: (.*)", text)
+    if union and key == "model.loss":
+        return _no_loss(union.group(2))
     if union:
-        types = re.sub(r"<class '(\w+\.)*(\w+)'>", r"\2", union.group(2)).replace("typing.", "")
-        return f"{union.group(1)} does not take {union.group(3)!r}; give one of the types {types}."
+        types = re.sub(r"<class '(\w+\.)*(\w+)'>", r"\2", union.group(1)).replace("typing.", "")
+        return f"{key} does not take {union.group(2)!r}; give one of the types {types}."
     match = re.search(
         r"'(?:--)?([\w.\-/]+)'? (?:is )?not (?:accepted|expected)", text
-    ) or re.search(r"[Uu]nrecognized arguments: (?:--)?([\w.\-]+)", text)
+    ) or re.search(r"[Uu]nrecognized arguments: (?:--)?([\w.\-/]+)", text)
     if not match:
         return text
     given = match.group(1)
-    known = sorted({key for key in keys if "help" not in key})
-    near = get_close_matches(given, known, n=1, cutoff=0.5) or get_close_matches(
-        given.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.5
+    if re.search(rf"arguments: {re.escape(given)}", text):
+        return _without_option(given)
+    near = meant_option(given, {key for key in keys if "help" not in key})
+    return f"there is no option {given!r}" + (f"; did you mean {near!r}?" if near else f": {text}")
+
+
+def failed_class(key: str, message: str) -> str:
+    """The real cause why a class that a recipe names by ``class_path`` cannot be made."""
+    text = " ".join(message.split())
+    name, cause = re.findall(rf"{CLASS_FAILS} '([^']+)': (.*?)(?= - |$)", text)[0]
+    return f"{key or 'a class of the recipe'}: {name} cannot be made: {cause.strip()}"
+
+
+def _no_section(key: str, given: str) -> str:
+    """A name where a whole section of a recipe is read from a file."""
+    first = {"model": "architecture", "data": "dataset"}.get(key)
+    meant = f"did you mean --{key}.{first} {given}?" if first else "give the path of a YAML file."
+    return (
+        f"{key} is a section of a recipe, and there is no file {given!r} to read it from; {meant}"
     )
-    return f"there is no option {given!r}" + (
-        f"; did you mean {near[0]!r}?" if near else f": {text}"
+
+
+def _not_among(key: str, given: str, legal: Sequence[str]) -> str:
+    near = near_match(given, legal)
+    hint = f"did you mean {near!r}? Give" if near else "give"
+    return f"{key} is {given!r}; {hint} one of {', '.join(legal)}."
+
+
+def _no_loss(given: str) -> str:
+    """A name where the terms of the loss stand with their weights."""
+    terms = sorted([*TERMS, *SOFTMAX_TERMS])
+    near = near_match(given, terms) or "dice"
+    return (
+        f"model.loss is {given!r}; give terms with their weights, such as "
+        f"--model.loss '{{{near}: 1}}'; there are {', '.join(terms)}."
     )

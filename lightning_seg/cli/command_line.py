@@ -6,13 +6,12 @@ X``), ``best`` and ``last`` name files of the run, options that contradict a che
 errors are one sentence.
 """
 
-import errno
 import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -23,19 +22,37 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lightning_seg.callbacks.corrupted_scores import score_corrupted
 from lightning_seg.callbacks.run_record import RunRecord
 from lightning_seg.callbacks.scores import ScoreReport
 from lightning_seg.callbacks.seen_images import SeenImages
 from lightning_seg.callbacks.tensorboard import Dashboard
 from lightning_seg.callbacks.training_log import TrainingLog
 from lightning_seg.callbacks.volume_scores import VolumeScores
-from lightning_seg.cli.arguments import LINKED, Given, Parser, base_config, peek
+from lightning_seg.cli.arguments import (
+    CLASS_FAILS,
+    LINKED,
+    Given,
+    Parser,
+    base_config,
+    check_begun,
+    check_placed,
+    failed_class,
+    peek,
+    with_recipe_paths,
+)
 from lightning_seg.cli.checks import check_best, check_length, check_sealed, check_settings
-from lightning_seg.cli.scoring_options import add_scoring_options, ensemble_of, scoring_of
+from lightning_seg.cli.scoring_options import (
+    add_corruption_options,
+    add_scoring_options,
+    corruptions_of,
+    ensemble_of,
+    scoring_of,
+)
 from lightning_seg.data import SegmentationDataModule, trust_source
 from lightning_seg.data.datamodule import check_crop_size
-from lightning_seg.errors import InputError
-from lightning_seg.files import whole
+from lightning_seg.errors import InputError, printable, refused_place
+from lightning_seg.files import real_path, whole
 from lightning_seg.files.documents import read_yaml
 from lightning_seg.files.trust import check_code
 from lightning_seg.inference.scored_inference import score_with
@@ -47,8 +64,9 @@ from lightning_seg.runs.run import new_run
 from lightning_seg.runs.trained_on import TrainedOn
 from lightning_seg.training.checkpointing import BestCheckpoint, LastCheckpoint, Lineage
 from lightning_seg.training.determinism import automatic_determinism
-from lightning_seg.training.devices import device_options, spare_devices
+from lightning_seg.training.devices import cluster_environment, device_options, spare_devices
 from lightning_seg.training.module import NETWORK, OPTIMIZATION, SegmentationModule
+from lightning_seg.training.nodes import Found, SameImages, common_settings, common_start, this_node
 from lightning_seg.training.precision import automatic_precision
 from lightning_seg.training.processes import end_with_parent, may_tell
 from lightning_seg.training.run_place import RunPlace, run_of
@@ -70,6 +88,7 @@ for _text in (
     "callbacks used to create the checkpoint",
     "exists and is not empty",
     "`srun` command is available",
+    "overridden `on_after_batch_transfer` in both",  # the module's is for plain loaders alone
 ):
     warnings.filterwarnings("ignore", f"(?s).*{_text}")
 
@@ -86,6 +105,13 @@ class SaveConfigOnce(SaveConfigCallback):
             self.parser.save(self.config, str(part), skip_none=False, multifile=False)
 
 
+class _ScalarsLeftOut(TensorBoardLogger):
+    """TensorBoard with the texts of a validation, and without a point at step 0 of the curves."""
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Keep nothing."""
+
+
 class CLI(LightningCLI):
     """LightningCLI for this project's module and data."""
 
@@ -94,8 +120,11 @@ class CLI(LightningCLI):
         args: list[str],
         given: Given,
         callbacks: Sequence[Any] = (),
+        begin: Callable[[int, Mapping[str, Found]], None] | None = None,
     ) -> None:
         self.given = given
+        self.begin = begin
+        self._asked = args[0] if args else ""
         for recipe in given.configs:
             check_code(read_yaml(recipe), recipe, given.trust_code)
         self.content = read_checkpoint(given.checkpoint) if given.checkpoint else None
@@ -116,6 +145,7 @@ class CLI(LightningCLI):
                     VolumeScores(),
                     Lineage(),
                     LastCheckpoint(),
+                    SameImages(),
                     *callbacks,
                 ],
                 "devices": 1,  # batch norm and score tables of several are no choice to make unasked
@@ -125,14 +155,11 @@ class CLI(LightningCLI):
             },
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Lightning's own, of which some are not this project's."""
-        return {
-            name: skipped
-            for name, skipped in LightningCLI.subcommands().items()
-            if name in COMMANDS
-        }
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is asked for, as each parser takes a while to make; else this project's."""
+        known = LightningCLI.subcommands()
+        wanted = [self._asked] if self._asked in COMMANDS else COMMANDS
+        return {name: known[name] for name in wanted}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -171,6 +198,8 @@ class CLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand in SCORING:
             add_scoring_options(parser)
+        if subcommand == "test":
+            add_corruption_options(parser)
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -233,8 +262,15 @@ class CLI(LightningCLI):
         budget: Any = nullcontext()
         if given is not None:
             budget = NetworkBudget(given["state_dict"], self.given.checkpoint)
-        with budget:
-            super().instantiate_classes()
+        try:
+            with budget:
+                super().instantiate_classes()
+        except (
+            ValueError
+        ) as error:  # of jsonargparse, where the class of a logger or callback fails
+            if isinstance(error, InputError) or CLASS_FAILS not in str(error):
+                raise
+            raise InputError(failed_class("", str(error))) from error
         config, data = self.config[self.subcommand], self.datamodule
         if self.subcommand in SCORING:
             scoring = scoring_of(config)
@@ -261,9 +297,9 @@ class CLI(LightningCLI):
         if self.subcommand in SCORING:
             self.trainer_defaults["callbacks"].append(SeenImages(self._trainings()))
         if logger in (None, True):
-            kwargs["logger"] = TensorBoardLogger(
-                run.folder, name="", version="", default_hp_metric=False
-            )
+            # a validation is of no step of the training
+            board = _ScalarsLeftOut if self.subcommand == "validate" else TensorBoardLogger
+            kwargs["logger"] = board(run.folder, name="", version="", default_hp_metric=False)
         if logger is not False:
             self.trainer_defaults["callbacks"].append(LearningRateMonitor())
         if self._get(self.config_init, "trainer.default_root_dir") is None:
@@ -284,7 +320,7 @@ class CLI(LightningCLI):
     def _run(self) -> Run:
         """The run of the checkpoint, unless another place is named, or a new one."""
         config, given = self.config[self.subcommand], self.given
-        root = Path(config.runs).expanduser().resolve()
+        root = real_path(config.runs)
         run = Run.holding(given.checkpoint, root) if given.checkpoint else None
         if run is None:
             return new_run(root, given.name or config.model.architecture)
@@ -300,10 +336,24 @@ class CLI(LightningCLI):
 
     def before_test(self) -> None:
         self._require_batches("test")
+        self.corruptions = corruptions_of(self.config["test"])
+        # 1 is one batch
+        whole_split = repr(self.trainer.limit_test_batches) == "1.0"
+        if self.corruptions and not whole_split:
+            raise InputError(
+                "--corrupt scores a whole split; leave out trainer.limit_test_batches."
+            )
+        self._begin_on_all_nodes()
         self._say_ending()
+
+    def after_test(self) -> None:
+        if self.corruptions:
+            checkpoint = Path(self.config["test"].ckpt_path)
+            score_corrupted(self.trainer, self.model, checkpoint, self.corruptions)
 
     def before_validate(self) -> None:
         self._require_batches("val")
+        self._begin_on_all_nodes()
         self._say_ending()
 
     def _require_batches(self, split: str) -> None:
@@ -326,6 +376,19 @@ class CLI(LightningCLI):
         self.model.execution.check_machine(self.trainer.strategy.root_device)
         if self.content is None:
             self.model.load_encoder_weights()  # before the data are read: a missing file is found at once
+        self._begin_on_all_nodes()
+
+    def _begin_on_all_nodes(self) -> None:
+        """InputError on all nodes where one of them lacks what the others have, or has another."""
+        if self.begin is None:
+            return
+        found = {"options": common_settings(self.config[self.subcommand])}
+        if self.given.checkpoint is not None:
+            found["checkpoint"] = Found.of_file(self.given.checkpoint)
+        if self.model.origin:
+            origin = self.model.origin
+            found["encoder weights"] = Found(origin.get("file", ""), origin.get("sha256", ""))
+        self.begin(self.trainer.num_nodes, found)
 
 
 def _seed(value: bool | int) -> int:
@@ -341,6 +404,25 @@ def _is_exclusive(classes: str) -> bool:
     return classes == "exclusive"
 
 
+class _ParsersAlone(CLI):
+    """The parsers of the commands; nothing is parsed."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        raise _ParsersMadeError
+
+
+class _ParsersMadeError(Exception):
+    """Ends `_ParsersAlone` before it parses anything."""
+
+
+def run_parser(command: str) -> Any:
+    """The parser of ``fit``, ``validate`` or ``test``, for its help and its keys."""
+    cli = _ParsersAlone.__new__(_ParsersAlone)
+    with suppress(_ParsersMadeError):
+        cli.__init__([command], Given())  # type: ignore[misc]
+    return cli._subcommand_parsers[command]
+
+
 def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
     """Parse ``args`` (``["fit", "-c", "recipe.yaml", ...]``) and do what they say; InputError where
     they are wrong.
@@ -352,16 +434,28 @@ def run(args: list[str], callbacks: Sequence[Any] = ()) -> CLI:
     if not args or args[0] not in COMMANDS or {"-h", "--help"} & set(args):
         return CLI(args, Given(), callbacks)
     end_with_parent()
+    with common_start(this_node(cluster_environment())) as begin:
+        return _run(args, callbacks, begin)
+
+
+def _run(
+    args: list[str],
+    callbacks: Sequence[Any],
+    begin: Callable[[int, Mapping[str, Found]], None],
+) -> CLI:
+    check_placed(args[0], args[1:])
     given = peek(args[0], args)
+    check_begun(args[0], args, given)
     if args[0] == "fit":
         callbacks = [*callbacks, RunRecord(args), Termination()]
     with tempfile.TemporaryDirectory() as folder:
         base = base_config(args[0], given)
+        args = with_recipe_paths(args)
         if base:
             file = Path(folder) / "checkpoint.yaml"
             file.write_text(yaml.safe_dump(base))
             args = [args[0], "--config", str(file), *args[1:]]
-        return CLI(args, given, callbacks)
+        return CLI(args, given, callbacks, begin)
 
 
 def main(
@@ -382,14 +476,13 @@ def main(
             f"the GPU has not enough memory; lower data.batch_size or data.size ({str(error).splitlines()[0]})"
         )
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+        sentence = refused_place(error)
+        if sentence is None:
             raise
-        _fail(
-            f"cannot write: {error.strerror}{f' ({error.filename})' if error.filename else ''}; files written before are intact."
-        )
+        _fail(sentence)
 
 
 def _fail(message: str) -> NoReturn:
     if may_tell():
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
     raise SystemExit(2)

@@ -128,16 +128,23 @@ def print_help(home: str, args: list[str]) -> None:
     if "torch" not in sys.modules:
         try:
             with stand_ins():
-                importlib.import_module(home).main(args)
+                load_command(home)(args)
             return
         except Exception:  # the command itself says below what is wrong
             pass
-    importlib.import_module(home).main(args)
+    load_command(home)(args)
+
+
+def load_command(home: str) -> Any:
+    """The function of a command, which takes its arguments: ``module:function``, or ``main`` of a
+    module."""
+    module, _, function = home.partition(":")
+    return getattr(importlib.import_module(module), function or "main")
 
 
 def asks_help(args: Sequence[str]) -> bool:
     """Tell whether a command is asked for its options and nothing else."""
-    return bool({"-h", "--help"} & set(args))
+    return bool({"-h", "--help"} & {arg.partition("=")[0] for arg in args})
 
 
 def lean_lightning() -> None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lightning_seg.data.augment.corruptions import CORRUPTIONS, Corruption, all_corruptions
 from lightning_seg.errors import unknown
 from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.evaluation.scoring import Scoring
@@ -32,6 +33,24 @@ def add_scoring_options(parser: LightningArgumentParser) -> None:
     add("--engine", type=str, default="torch", help=engine)
     more = "further models, whose probabilities are averaged"
     add("--ensemble", type=str | list[str], default=[], help=more)
+
+
+def add_corruption_options(parser: LightningArgumentParser) -> None:
+    """Those of `test` alone."""
+    add = parser.add_argument
+    kinds = (
+        "score the test images once more under corruptions of five severities, all or some of "
+        f"[{', '.join(CORRUPTIONS)}]; the results lie apart from the scores"
+    )
+    add("--corrupt", type=str | list[str], default=[], help=kinds)
+    add("--corrupt_seed", type=int, default=0, help="of the corruptions; not that of the training")
+
+
+def corruptions_of(config: Any) -> list[Corruption]:
+    """What ``--corrupt`` names, by kind and severity."""
+    named = config.corrupt
+    kinds = [each.strip() for each in named.split(",")] if isinstance(named, str) else named
+    return all_corruptions(kinds, config.corrupt_seed)
 
 
 def scoring_of(config: Any) -> Scoring:

@@ -1,4 +1,4 @@
-"""``lightning-seg data``: adopt, protocols, check, show, prepare, download and cache data.
+"""``lightning-seg data``: list, adopt, protocols, check, show, prepare, download and cache data.
 
 Loads no torch but to show and to prepare.
 """
@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, shorten
 from typing import Any
 
 import yaml
@@ -16,10 +16,17 @@ import yaml
 from lightning_seg.data.adopt.command import add_adopt
 from lightning_seg.data.download import fetch
 from lightning_seg.data.rules import SEED, resolve
-from lightning_seg.data.sources.base import DATASETS, Source, source_class, trust_source
+from lightning_seg.data.sources.base import (
+    DATASETS,
+    Source,
+    dataset_title,
+    source_class,
+    trust_source,
+)
 from lightning_seg.data.splits import SPLITS, Split, load_protocol, protocol_names
 from lightning_seg.errors import InputError, one_sentence, unknown
 from lightning_seg.files.documents import read_yaml
+from lightning_seg.files.shipped import find_shipped
 from lightning_seg.options import OptionParser, add_trust_option, shell_command
 
 RULES = """
@@ -27,8 +34,12 @@ Rules that split any data set when it is opened (see lightning_seg.data.rules), 
   auto, auto-<seed>   80/10/10 % (seed 42); auto: as the data set's own table says, where it does
   fold-<i>-of-<k>     fold i of k tests, the next one validates: fold-1-of-5
   leave-<group>       this group tests, a tenth of the others validates: leave one out
+  leave-<column>=<value>
+                      images of that value of a column of the table test: leave-centre=A
   half-<seed>-of-<split>-of-<protocol>
                       one half of that split tests, the other validates: half-42-of-val-of-kvasir-unet-a-v2
+  reserve-<seed>-of-<protocol or rule>
+                      half of its validation images are reserved for a guarantee: reserve-42-of-kvasir-60-20-20-v2
   test-only           everything tests a network that was trained elsewhere"""
 _EXIT = """exit code: 0 clean; 1 where something leaks (a group, or two samples that show the same, in two splits), is damaged or
 missing (undecodable or mismatched files, ids of the protocol, another number of images than the owners state, a class in a
@@ -49,8 +60,9 @@ def _data_parser() -> argparse.ArgumentParser:
         prog="lightning-seg data", description=__doc__.split(": ", 1)[1].split(".")[0]
     )
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="adopt|protocols|check|show|prepare|download|cache"
+        dest="verb", required=True, metavar="list|adopt|protocols|check|show|prepare|download|cache"
     )
+    verbs.add_parser("list", help="the data sets that are known").set_defaults(run=_list)
     protocols = verbs.add_parser(
         "protocols", help="list the named splits, with their digests, sizes and rules"
     )
@@ -189,6 +201,15 @@ def _mapping(text: str) -> dict[str, Any]:
     return found
 
 
+def _list(options: argparse.Namespace) -> None:
+    for name in sorted(DATASETS):
+        print(f"{name:16}{shorten(dataset_title(name), 100, placeholder=' ...')}")
+    print(
+        "\n--data.dataset NAME trains on one; `lightning-seg data download NAME` fetches it or says "
+        "where it is to be had,\n`lightning-seg data adopt FOLDER` takes pictures and masks of your own."
+    )
+
+
 def _protocols(options: argparse.Namespace) -> None:
     named = [options.name] if options.name else protocol_names()
     protocols = [load_protocol(name) for name in named]
@@ -285,7 +306,11 @@ def _show(options: argparse.Namespace) -> None:
         raise InputError("`data show` needs a data set or a recipe (-c), and not both; give one.")
     if options.epoch < 0:
         raise InputError(f"--epoch is {options.epoch}; give a whole number from 0.")
-    data = _recipe_data(options.config) if options.config else {"dataset": options.dataset}
+    data = (
+        _recipe_data(find_shipped("recipe", options.config))
+        if options.config
+        else {"dataset": options.dataset}
+    )
     if options.trust_code and ":" in data.get("dataset", ""):
         trust_source(data["dataset"])
     data |= {

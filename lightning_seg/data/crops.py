@@ -142,7 +142,8 @@ class CropDataset(_PictureData):
 
 
 class WholeDataset(_PictureData):
-    """Pictures for a sliding window: an item holds a `Picture`, of which nothing is read yet."""
+    """Pictures for a sliding window: an item holds a `Picture`, of which nothing is read yet, unless
+    it is changed by an ``augmentation``."""
 
     def __getitem__(
         self,
@@ -150,6 +151,10 @@ class WholeDataset(_PictureData):
     ) -> dict[str, Any]:
         index = key[1] if isinstance(key, tuple) else key
         picture = self.store.pictures[self._places[index]]
+        if self.augmentation is not None:
+            assert not isinstance(self.augmentation, DeviceAugmentation)
+            changed = self.augmentation.change(picture.sample, (0, 0, self._names[index]))
+            picture = Picture(changed)
         return {"picture": picture, "index": index, "id": self.ids[index]}
 
 

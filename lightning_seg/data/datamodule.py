@@ -12,12 +12,15 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader
 
+from lightning_seg.data.augment.corruptions import CorruptingAugmentation, Corruption
 from lightning_seg.data.augment.on_device import DeviceAugmentation
 from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
 from lightning_seg.data.cores import usable_cores
 from lightning_seg.data.crops import CropDataset, Crops, WholeDataset, collate_pictures
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
 from lightning_seg.data.fingerprint import Fingerprint
+from lightning_seg.data.mask_shares import covering_doubt
+from lightning_seg.data.reading.pictures import MOST_SIDE
 from lightning_seg.data.rules import Rule, resolve
 from lightning_seg.data.sampling import sampling_weights
 from lightning_seg.data.sliding import OVERLAP
@@ -25,11 +28,13 @@ from lightning_seg.data.sources.base import DATASETS, Source, channel_meaning, s
 from lightning_seg.data.splits import Split, check
 from lightning_seg.data.store.cache import Cache
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.files import real_path
 from lightning_seg.tables import count_text
 
 __all__ = ["DATASETS", "SegmentationDataModule"]
 
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+_FEW_COVERING = 0.05  # share of the training masks
 _NO_WORKERS = "data.num_workers is 0: the GPU waits while each batch is read; give 1 or more, or leave it out."
 
 
@@ -111,12 +116,12 @@ class SegmentationDataModule(LightningDataModule):
         # a checkpoint must find its files from any folder
         for name, path in (("root", root), ("protocol", protocol)):
             if path is not None and Path(path).expanduser().exists():
-                self.hparams[name] = str(Path(path).expanduser().resolve())
+                self.hparams[name] = str(real_path(path))
         if isinstance(augment, str) and Path(augment).suffix in (".yaml", ".yml"):
             # a checkpoint holds the transforms, as the file may change
             self.hparams["augment"] = transforms_of(augment)
         if cache is not None:
-            self.hparams["cache"] = str(Path(cache).expanduser().resolve())
+            self.hparams["cache"] = str(real_path(cache))
         lowest = {
             "size": (1 if size is None else size, 1),
             "batch_size": (batch_size, 1),
@@ -126,6 +131,8 @@ class SegmentationDataModule(LightningDataModule):
         for name, (value, least) in (lowest | {"num_workers": (num_workers or 0, 0)}).items():
             if value < least:
                 raise InputError(f"data.{name} is {value}; give a whole number from {least}.")
+        if size is not None and size > MOST_SIDE:
+            raise InputError(f"data.size is {size}; give a whole number up to {MOST_SIDE}.")
         self._kind = source_class(dataset)
         self._options = _known_options(dataset, self._kind, dataset_options or {})
         resolved = resolve(protocol or self._kind.default_protocol, self._kind)
@@ -140,6 +147,7 @@ class SegmentationDataModule(LightningDataModule):
             )
         if augment_on == "device":
             self._augmentation = DeviceAugmentation(self._augmentation)
+        self.corruption: Corruption | None = None  # of the test images
         self._source: Source | None = None
         self._ids: dict[str, tuple[str, ...]] = {}
         self._datasets: dict[str, SegmentationDataset] = {}
@@ -202,18 +210,18 @@ class SegmentationDataModule(LightningDataModule):
         return bool(getattr(self.source, "regions", False))
 
     def ids(self, split: str) -> tuple[str, ...]:
-        """The ids of a split's samples (``train``, ``val``, ``test``), in the order of a batch's
-        ``index``.
+        """The ids of a split's samples (``train``, ``val``, ``test``, and those that some protocols
+        reserve), in the order of a batch's ``index``.
 
         Those of the protocol; where these are scans and the samples slices (``expand``), the data
         set is opened.
         """
         if not hasattr(self._kind, "expand"):
-            return self.split.ids[split]
+            return self.split.ids.get(split, ())
         if split not in self._ids:
             source: Any = self.source
             self._ids[split] = tuple(
-                sample for id in self.split.ids[split] for sample in source.expand(id)
+                sample for id in self.split.ids.get(split, ()) for sample in source.expand(id)
             )
         return self._ids[split]
 
@@ -262,6 +270,19 @@ class SegmentationDataModule(LightningDataModule):
             )
         return self._fingerprints[split]
 
+    def lost_foreground(self, split: str) -> str:
+        """How many masks of a split lose a class at the network's size, in words; empty for none."""
+        data, side = self._datasets[split], self.hparams["size"]
+        masks, lost = count_text(len(data.ids), f"{split} mask"), data.lost(self.classes)
+        parts = [f"all {name} in {count} of {masks}" for name, count in lost.items()]
+        return f"{' and '.join(parts)} is lost at {side} x {side} pixels" * bool(parts)
+
+    def covering_masks(self) -> str:
+        """Doubts about training masks that cover nearly whole pictures, in words; empty for few."""
+        shares = self._datasets["train"].mask_shares()
+        doubt = covering_doubt(shares, "training mask", _FEW_COVERING)
+        return doubt and f"{doubt}; look at them with `lightning-seg data check`"
+
     def prepare_data(self) -> None:
         """Extract an archive, once per machine, before the other ranks look for its files."""
         _ = self.source
@@ -276,6 +297,12 @@ class SegmentationDataModule(LightningDataModule):
                 )
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
+
+    def corrupt(self, corruption: Corruption | None) -> None:
+        """Show test images corrupted from now on, or as they are; what was read stays as it is."""
+        data = self._datasets["test"]
+        data.augmentation = None if corruption is None else CorruptingAugmentation(corruption)
+        self.corruption = corruption
 
     def require_exclusive(self) -> None:
         """InputError where pixels of the training or validation split are of several classes."""

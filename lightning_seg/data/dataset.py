@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler, default_collate
 
+from lightning_seg.data.augment.corruptions import CorruptingAugmentation
 from lightning_seg.data.augment.on_device import DeviceAugmentation
 from lightning_seg.data.augment.pipeline import Augmentation, Key
 from lightning_seg.data.fingerprint import Content
+from lightning_seg.data.mask_shares import MaskShare, mask_share
 from lightning_seg.data.sources.base import Sample, Source
 from lightning_seg.data.store.cache import Cache, contents_of, store
 from lightning_seg.errors import InputError
@@ -40,7 +42,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         source: Source,
         ids: Sequence[str],
         size: tuple[int, int] | None,
-        augmentation: Augmentation | DeviceAugmentation | None,
+        augmentation: Augmentation | DeviceAugmentation | CorruptingAugmentation | None,
         copies: int = 1,
         online: bool = True,
         cache: Cache | None = None,
@@ -118,6 +120,18 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             if not left:
                 break
         return [name for k, name in enumerate(classes) if k in left]
+
+    def lost(self, classes: Sequence[str]) -> dict[str, int]:
+        """The classes whose foreground has no pixel at this size in some samples, or slices of
+        scans, and in how many."""
+        known = [place for gone in getattr(self.store, "lost", []) for place in gone]
+        counts = Counter(known)
+        return {classes[place]: counts[place] for place in sorted(counts)}
+
+    def mask_shares(self) -> list[MaskShare]:
+        """How far the classes of each sample reach; of stores of whole samples alone."""
+        masks = getattr(self.store, "masks", ())
+        return [mask_share(mask) for mask in masks]
 
     def has_foreground(self) -> np.ndarray:
         """(N,) bool: the ids whose sample has counted foreground of any class; reads all of

@@ -28,6 +28,7 @@ from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.splits import SPLITS, protocol_text
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
+from lightning_seg.files.leftovers import remove_leftovers
 
 MANIFEST = "manifest.json"
 _LIBRARIES = ("lightning_seg", "albumentations", "opencv-python-headless", "pillow", "numpy")
@@ -141,6 +142,8 @@ def _open_manifest(
         raise InputError(f"{output} is a file; give a folder.")
     path = output / MANIFEST
     if not path.exists():
+        if output.is_dir():
+            remove_leftovers(output)  # one that was killed with its first file half written
         if output.exists() and any(output.iterdir()):
             raise InputError(f"{output} holds other files; give an empty or a new folder.")
         write_whole(path, _json(manifest))

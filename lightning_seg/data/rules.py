@@ -5,8 +5,12 @@ file of ids.
   assigns its ids, where it does.
 * ``fold-<i>-of-<k>``: fold i of k tests, the next one validates (by group, seed 42).
 * ``leave-<group>``: this group tests, a tenth of the others validates: leave one out.
+* ``leave-<column>=<value>``: the same with the images of a value of a column of the table, such as
+  ``leave-centre=A``.
 * ``half-<seed>-of-<split>-of-<protocol>``: one half of a split of another protocol tests, the other
   validates; what that protocol trains on trains.
+* ``reserve-<seed>-of-<protocol or rule>``: one half of its validation ids, by group, is reserved for
+  a guarantee (``calibrate --fnr``): they train nothing, choose nothing and test nothing.
 * ``test-only``: everything tests a network that was trained elsewhere.
 """
 
@@ -17,6 +21,7 @@ from typing import Any
 
 from lightning_seg.data.sources.base import Source
 from lightning_seg.data.splits import (
+    RESERVED,
     SPLITS,
     KnownPair,
     Split,
@@ -27,10 +32,12 @@ from lightning_seg.data.splits import (
     make_split,
 )
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.tables import count_text
 
 Rule = Callable[[Any], Split]  # an opened source -> its split
 
 SEED = 42
+FEWEST_RESERVED = 10  # groups; an error rate of .1 needs 9
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -41,6 +48,9 @@ def resolve(name: str, kind: type[Any]) -> Split | Rule:
     A class may have rules of its own, ``rules: ClassVar[Mapping[str, Rule]]``.
     """
     own: Mapping[str, Rule] = getattr(kind, "rules", {})
+    if match := re.fullmatch(r"reserve-(\d+)-of-(.+)", name):
+        seed, whole = int(match[1]), resolve(match[2], kind)
+        return lambda source: _reserve(name, source, seed, whole)
     return (
         own.get(name) or _general(name) or load_protocol(name, others=[*own, "auto", "test-only"])
     )
@@ -132,19 +142,75 @@ def _half(
     return replace(found, leaks=bool(across) if whole.pairs else whole.leaks, pairs=across)
 
 
+def _reserve(name: str, source: Source, seed: int, whole: Split | Rule) -> Split:
+    """Set aside one half of the validation ids of a protocol, before anything is trained.
+
+    Errors: InputError where either half would hold fewer than `FEWEST_RESERVED` groups.
+    """
+    split = whole if isinstance(whole, Split) else whole(source)
+    check(split, source)
+    divided = {id: source.groups[id] for id in split.ids["val"]}
+    groups = len(set(divided.values()))
+    if groups < 2 * FEWEST_RESERVED or RESERVED in split.ids:
+        kept = " and has reserved some already" if RESERVED in split.ids else ""
+        raise InputError(
+            f"protocol {split.name} validates on {count_text(groups, 'group')} (patients, "
+            f"sequences, or single images){kept}; one half can be reserved for a guarantee from "
+            f"{2 * FEWEST_RESERVED} on: name a protocol with a larger validation split."
+        )
+    halves = group_split(divided, {RESERVED: 0.5, "val": 0.5}, seed)
+    rule = (
+        f"{split.name} ({split.digest}), of whose {len(divided)} val ids one half is reserved for "
+        f"a guarantee, by group, seed {seed}: they train, choose and test nothing"
+    )
+    parts = {"train": split.ids["train"], **halves, "test": split.ids["test"]}
+    safe = re.sub(r"[/\\]", "_", name)  # the name becomes that of a folder
+    found = _of_parts(safe, rule, parts)
+    home = found.home
+    across = tuple(pair for pair in split.pairs if _divided(pair, home))
+    return replace(found, leaks=split.leaks, pairs=across)
+
+
 def _divided(pair: KnownPair, home: Mapping[str, str]) -> bool:
     splits = {home[id] for id in (pair.first, pair.second) if id in home}
     return len(splits) > 1
 
 
 def _leave(name: str, source: Source, group: str) -> Split:
-    if group not in source.groups.values():
+    column, equals, value = group.partition("=")
+    if group in source.groups.values():
+        tested = [id for id in source.ids if source.groups[id] == group]
+        what = f"group {group}"
+    elif equals:
+        tested = [id for id, each in _column(source, column).items() if each == value]
+        what = f"{column} {value}"
+        if not tested:
+            raise unknown(f"value of {column}", value, column_values_of(source, column))
+    else:
         raise unknown("group of the data set", group, set(source.groups.values()))
-    others = {id: home for id, home in source.groups.items() if home != group}
+    others = {id: source.groups[id] for id in source.ids if id not in set(tested)}
     parts: dict[str, Any] = dict(group_split(others, {"train": 0.9, "val": 0.1}, SEED))
-    parts["test"] = [id for id in source.ids if source.groups[id] == group]
-    rule = f"group {group} tests; of the others 10 % validate, by group, seed {SEED}"
+    parts["test"] = tested
+    rule = f"{what} tests; of the others 10 % validate, by group, seed {SEED}"
     return _of_parts(re.sub(r"[/\\]", "_", name), rule, parts)  # the name becomes that of a folder
+
+
+def column_values_of(source: Source, column: str) -> list[str]:
+    """The values of a column of the data set's table, sorted; an image without one counts for none.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    return sorted(set(_column(source, column).values()) - {""})
+
+
+def _column(source: Source, column: str) -> dict[str, str]:
+    """id -> the value of a column, stripped."""
+    rows: Mapping[str, Mapping[str, str]] = getattr(source, "columns", {})
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    if column not in names:
+        raise unknown("column of the data set's table", column, names)
+    return {id: rows.get(id, {}).get(column, "").strip() for id in source.ids}
 
 
 def _of_parts(

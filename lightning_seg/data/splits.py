@@ -17,6 +17,8 @@ from lightning_seg.files.documents import read_text
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 SPLITS = ("train", "val", "test")
+# a part of some protocols: it trains nothing, chooses nothing and tests nothing
+RESERVED = "calibration"
 LEAK = "images of one patient or sequence stand in several of its splits"
 # files beside the protocols that hold groups
 _TABLES = ("-duplicates", "-frames", "-pairs", "-patients")
@@ -38,7 +40,7 @@ class Split:
 
     Args:
         digest: of its (id, split) pairs, whatever their order in the file and its comments.
-        ids: ``train``, ``val`` and ``test`` -> ids.
+        ids: ``train``, ``val`` and ``test`` -> ids; of some protocols also `RESERVED` -> ids.
         leaks: patients, sequences or pictures are known to stand in several of its splits.
         pairs: samples that show the same and stand in different splits, where they are listed.
     """
@@ -147,6 +149,9 @@ def make_split(
             f"each of {', '.join(SPLITS)} needs at least one "
             "(or test alone has ids, where nothing is to be trained)."
         )
+    reserved = tuple(id for id in assigned if assigned[id] == RESERVED)
+    if reserved:
+        ids[RESERVED] = reserved
     return Split(name, version, _split_digest(assigned), ids, rule, leaks)
 
 
@@ -169,7 +174,8 @@ def _protocol_path(name_or_path: str | Path, others: Iterable[str]) -> Path:
     if isinstance(name_or_path, Path) or path.suffix == ".csv" or len(path.parts) > 1:
         if not path.is_file():
             raise InputError(
-                f"there is no protocol file {str(path)!r}; give a CSV file of id,split lines."
+                f"there is no protocol file {str(path)!r}; give a CSV file of id,split lines "
+                "(--data.protocol, also where a checkpoint names a file that lies elsewhere now)."
             )
         return path
     names = protocol_names()
@@ -202,9 +208,10 @@ def _read_protocol(
     for row in body[1:]:
         if len(row) != 2:
             raise InputError(f"{path} holds the line {','.join(row)!r}; each line is 'id,split'.")
-        if row[1] not in SPLITS:
+        if row[1] not in (*SPLITS, RESERVED):
             raise InputError(
-                f"{path} puts {row[0]!r} into {row[1]!r}; the splits are {', '.join(SPLITS)}."
+                f"{path} puts {row[0]!r} into {row[1]!r}; the splits are {', '.join(SPLITS)}, and "
+                f"{RESERVED} for images that a guarantee is to be fitted to."
             )
     pairs = [_read_pair(value, path) for key, value in entries if key == "pair"]
     return dict(entries), pairs, [(id, split) for id, split in body[1:]]

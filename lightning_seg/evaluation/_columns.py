@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COUNTS = ("tp", "fp", "fn", "tn")
 FOV_COUNTS = tuple(f"fov_{name}" for name in COUNTS)
+OF_TABLE = "column:"  # before the name of a further column of the data set's table
 _KEYS = ("id", "group", "class")
 _NAMED = {*_KEYS, *COUNTS, *FOV_COUNTS, "components", "calibration"}  # the others are measures
 
@@ -36,6 +37,10 @@ def columns_of(table: "ScoreTable") -> Columns:
             }
     if table.components is not None:
         columns["components"] = table.components.ravel().tolist()
+    columns |= {
+        OF_TABLE + name: np.repeat(values, repeats).tolist()
+        for name, values in table.columns.items()
+    }
     return columns | {
         name: np.asarray(values, float).ravel().tolist() for name, values in table.measures.items()
     }
@@ -48,9 +53,10 @@ def table_parts(
     """The fields of a table of ``shape`` (N, K) besides ids and classes."""
 
     def counts(names: tuple[str, ...]) -> NDArray[np.int64]:
-        return np.array(
-            [[int(v) for v in columns[name]] for name in names], dtype=np.int64
-        ).T.reshape(*shape, 4)
+        values = np.array([[int(v) for v in columns[name]] for name in names], dtype=np.int64)
+        if values.size and values.min() < 0:
+            raise ValueError(f"it counts {values.min()} pixels")
+        return values.T.reshape(*shape, 4)
 
     found: dict[str, Any] = {"counts": counts(COUNTS)}
     if "group" in columns:  # tables of before groups were stored have none
@@ -65,7 +71,12 @@ def table_parts(
         found["calibration"] = np.array(columns["calibration"], dtype=np.float64).reshape(
             *shape, -1, 3
         )
-    names = [name for name in columns if name not in _NAMED]
+    further = [name for name in columns if name.startswith(OF_TABLE)]
+    found["columns"] = {
+        name.removeprefix(OF_TABLE): np.array(columns[name][:: shape[1]], dtype=str)
+        for name in further
+    }
+    names = [name for name in columns if name not in _NAMED and name not in further]
     return found | {
         "measures": {
             name: np.array(columns[name], dtype=np.float64).reshape(shape) for name in names
@@ -120,6 +131,8 @@ def _read_csv(path: Path) -> Columns:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file)) or [[]]
+        if len(set(header)) < len(header):
+            raise ValueError("two columns have one name")
         return {
             name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)
         }

@@ -243,7 +243,7 @@ def main(args: list[str]) -> None:
     )
     options = parser.parse_args(args)
     if options.n_images is not None and options.n_images < 2:
-        raise InputError(f"--n-images is {options.n_images}; give 2 or more.")
+        raise InputError(f"--n_images is {options.n_images}; give 2 or more.")
     if options.versus is not None:
         _print_claim(options)
     elif options.table is not None:
@@ -252,7 +252,7 @@ def main(args: list[str]) -> None:
         texts = {name: getattr(options, name) for name in FIGURES}
         given = {name: text for name, text in texts.items() if text is not None}
         _print_verdicts(audit(_parsed(given)))
-    if options.n_images is not None:
+    if options.n_images is not None and options.sd is None:
         width = half_width(options.n_images)
         print(
             f"95 % interval over {options.n_images} images: about +-{width:.3f} "
@@ -265,6 +265,12 @@ def _print_claim(options: argparse.Namespace) -> None:
         raise InputError(
             "a claim needs --dice (of the better), --versus and --n_images, the number of images "
             "that both were scored on."
+        )
+    unused = [f"--{name}" for name in FIGURES[1:] if getattr(options, name) is not None]
+    if unused:
+        raise InputError(
+            f"a claim is of two Dice, and {' and '.join(unused)} would have no part in it; leave it out, or "
+            "leave out --versus to audit the figures of one method."
         )
     better = PrintedFigure.parse("dice", options.dice).value
     worse = PrintedFigure.parse("versus", options.versus).value

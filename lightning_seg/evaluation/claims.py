@@ -98,6 +98,13 @@ def assumed_deviation(mean: float) -> float:
     return SPREAD * math.sqrt(mean * (1 - mean))
 
 
+def _chance_text(probability: float) -> str:
+    """Three digits; nothing is certain."""
+    if probability < 0.0005:
+        return "below 0.001"
+    return "above 0.999" if probability > 0.9995 else f"{probability:.3f}"
+
+
 def claim_lines(claim: Claim, correlation: float | None = None) -> list[str]:
     """The answer in words, with what it assumes."""
     given = [correlation] if correlation is not None else list(CORRELATIONS)
@@ -110,9 +117,8 @@ def claim_lines(claim: Claim, correlation: float | None = None) -> list[str]:
         word = "supported" if found <= FALSE else "NOT supported"
         needed = claim.needed_images(each)
         images = f"; {needed} images would do" if found > FALSE and needed else ""
-        lines.append(
-            f"  correlation {each:.2f}: false with probability {found:.3f}, {word}{images}"
-        )
+        chance = _chance_text(found)
+        lines.append(f"  correlation {each:.2f}: false with probability {chance}, {word}{images}")
     first, second = claim.deviations
     lines.append(
         f"assumed: an SD over images of {first:.3f} and {second:.3f} "

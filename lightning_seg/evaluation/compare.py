@@ -61,14 +61,17 @@ def _units(
         return np.zeros(0)
     base = convention.removesuffix("_fov")
     each = convention if base == "volume" else convention.replace(base, "image")
-    sums = statistic(tables, class_name, score, each).sums
+    found = statistic(tables, class_name, score, each)
+    sums = found.sums
+    if np.isnan(found.value):
+        return np.full(len(sums), np.nan)
     return (sums[..., 0] / sums[..., 1]).mean(1)
 
 
 def _wilcoxon(differences: NDArray[np.float64]) -> float:
     from scipy.stats import wilcoxon
 
-    if not len(differences):
+    if not len(differences) or np.isnan(differences).any():
         return float("nan")
     differences = np.round(differences, 12)  # equal scores are ties, whatever the last bit
     return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
@@ -82,3 +85,40 @@ def holm(p: Sequence[float]) -> NDArray[np.float64]:
     corrected = np.empty_like(values)
     corrected[order] = np.minimum(stepped, 1)
     return corrected
+
+
+class UnpairedDifference(NamedTuple):
+    """A score on one set of images minus that on another; the interval is of 95 % (percentiles)."""
+
+    first: float
+    second: float
+    low: float
+    high: float
+    groups: tuple[int, int]
+
+    @property
+    def difference(self) -> float:
+        return self.first - self.second
+
+
+def compare_data_sets(
+    a: Sequence[ScoreTable],
+    b: Sequence[ScoreTable],
+    class_name: str,
+    score: str = "dice",
+    convention: str = "image",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> UnpairedDifference:
+    """The difference of two sets of images, each given by one table per seed of a model.
+
+    Both are resampled by themselves, images or groups. Efron and Tibshirani 1993, chapter 8.
+
+    Args:
+        score, convention: see `intervals.statistic`.
+    """
+    first, second = (statistic(tables, class_name, score, convention) for tables in (a, b))
+    units = len(first.sums), len(second.sums)
+    drawn = first.resampled(resamples, seed) - second.resampled(resamples, seed + 1)
+    low, high = np.quantile(drawn, [0.025, 0.975]) if min(units) > 1 else (np.nan, np.nan)
+    return UnpairedDifference(first.value, second.value, float(low), float(high), units)

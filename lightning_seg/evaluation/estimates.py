@@ -3,7 +3,7 @@
 import numpy as np
 
 from lightning_seg.evaluation.conventions import SCORES
-from lightning_seg.evaluation.intervals import bca, statistic
+from lightning_seg.evaluation.intervals import bca, bca_of_part, statistic
 from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.summary import EmptyImages, Estimate, PartScore
 from lightning_seg.evaluation.table import ScoreTable
@@ -61,15 +61,22 @@ def estimate_strata(
     table: ScoreTable,
     score: str = "dice",
 ) -> dict[str, list[PartScore]]:
-    """class -> the mean over the images of each stratum of `strata.strata`."""
+    """class -> the mean over the images of each stratum of `strata.strata`.
+
+    A stratum of fewer than `FEWEST_UNITS` groups has no interval.
+    """
     found: dict[str, list[PartScore]] = {}
     for name in table.classes:
         found[name] = []
         for part in strata(table, name):
             rows = np.flatnonzero(part.rows)
-            mean = estimate(table.at(rows), name, score, "image")
+            images = table.at(rows)
+            mean = statistic([images], name, score)
             about = (part.name, part.rule, len(rows), score)
-            found[name].append(PartScore(*about, mean.value, mean.interval))
+            groups = len(set(images.groups))
+            found[name].append(
+                PartScore(*about, mean.value, bca_of_part(mean), part.column, groups)
+            )
     return found
 
 

@@ -11,31 +11,40 @@ from lightning_seg.evaluation.estimates import (
 from lightning_seg.evaluation.measures import CURVES, NSD_TOLERANCE
 from lightning_seg.evaluation.probability import roc_auc
 from lightning_seg.evaluation.scoring import ScoredEpoch, Scoring
+from lightning_seg.evaluation.strata import unused_columns
 from lightning_seg.evaluation.summary import Numbers
+from lightning_seg.evaluation.table import ScoreTable
 
 
 def find_scores_of(
     scored: ScoredEpoch, scoring: Scoring, batch_size: int | None = None
 ) -> dict[str, Any]:
-    """The fields of a `Summary` that follow from the score table.
+    """The fields of a `Summary` that follow from what was scored.
 
     Args:
         batch_size: see `estimate_scores`.
     """
-    table = scored.table
-    groups = len(set(table.groups))
     maxima, areas = _over_thresholds(scored, scoring)
+    found = find_scores_of_table(scored.table, batch_size)
+    return found | {"threshold": scoring.threshold, "maxima": maxima, "roc_auc": areas}
+
+
+def find_scores_of_table(table: ScoreTable, batch_size: int | None = None) -> dict[str, Any]:
+    """The fields of a `Summary` that follow from the score table alone.
+
+    Args:
+        batch_size: see `estimate_scores`.
+    """
+    groups = len(set(table.groups))
     return {
         "images": len(table.ids),
         "groups": groups,
-        "resampled": f"{groups} groups of images" if table.grouped else "images",
-        "threshold": scoring.threshold,
+        "resampled": f"{groups} group{'s' * (groups > 1)} of images" if table.grouped else "images",
         "scores": estimate_scores(table, batch_size),
         "measures": estimate_measures(table),
         "nsd_tolerance": NSD_TOLERANCE,
-        "maxima": maxima,
-        "roc_auc": areas,
         "strata": estimate_strata(table),
+        "unused_columns": unused_columns(table),
         "empty": count_empty(table),
     }
 

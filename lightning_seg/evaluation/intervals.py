@@ -70,13 +70,18 @@ class Statistic(NamedTuple):
 
     def minus(self, other: "Statistic") -> "Statistic":
         """The paired difference, over the same units."""
-        seeds = self.sums.shape[1]
+        seeds, own, theirs_own = self.sums.shape[1], self.sums.shape[2], other.sums.shape[2]
 
         def form(sums: Values) -> Values:
-            ours, theirs = sums[..., :seeds, :], sums[..., seeds:, :]
+            ours, theirs = sums[..., :seeds, :own], sums[..., seeds:, :theirs_own]
             return self.form(ours) - other.form(theirs)
 
-        return Statistic(np.concatenate([self.sums, other.sums], 1), form)
+        # what is undefined of one of them has other sums than the other
+        depth = max(own, theirs_own)
+        both = [
+            np.pad(s, ((0, 0), (0, 0), (0, depth - s.shape[2]))) for s in (self.sums, other.sums)
+        ]
+        return Statistic(np.concatenate(both, 1), form)
 
 
 def draw_weights(
@@ -262,6 +267,11 @@ def bca(
     z = bias + ndtri([0.025, 0.975])
     low, high = np.quantile(drawn, ndtr(bias + z / (1 - acceleration * z)))
     return float(low), float(high)
+
+
+def bca_of_part(statistic: Statistic) -> tuple[float, float]:
+    """`bca` of a part of the images; nan of fewer than `FEWEST_UNITS` units, which say little."""
+    return bca(statistic) if len(statistic.sums) >= FEWEST_UNITS else (nan, nan)
 
 
 def p_value(

@@ -11,6 +11,8 @@ leaderboards and what commands print follow from that.
   ``dice_pranet`` and ``iou_pranet`` (means over 256 thresholds).
 * ``probability``: ``brier``, the mean squared error, and the sums from which ECE and the area under
   the ROC curve follow.
+* ``confidence``: what the network itself says of an image, without its truth: ``expected_dice`` and
+  ``entropy`` (see ``confidence.py``).
 
 Ignored pixels (``region`` 0) are background of truth and prediction here, and left out of ``mae``
 and ``probability``.
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.errors import unknown
 from lightning_seg.evaluation.boundary import boundary_scores, bounding_box
+from lightning_seg.evaluation.confidence import expected_dice, mean_entropy
 from lightning_seg.evaluation.probability import CALIBRATION_BINS, calibration_sums
 from lightning_seg.evaluation.saliency import (
     LEVELS,
@@ -139,6 +142,14 @@ def _squared_error(plane: Plane) -> float:
     return float((errors**2).mean())
 
 
+def _expected_dice(plane: Plane) -> float:
+    return expected_dice(plane.probability, plane.prediction)
+
+
+def _entropy(plane: Plane) -> float:
+    return mean_entropy(plane.probability[plane.kept])
+
+
 def _mean_curve(place: int) -> Callable[[Plane], float]:
     return lambda plane: float(plane.curves[place].mean())
 
@@ -172,6 +183,8 @@ MEASURES = (
     Measure("dice_pranet", "saliency", _mean_curve(0), _LEVELS),
     Measure("iou_pranet", "saliency", _mean_curve(1), _LEVELS),
     Measure("brier", "probability", _squared_error, lower_is_better=True),
+    Measure("expected_dice", "confidence", _expected_dice, "of the map alone, no truth"),
+    Measure("entropy", "confidence", _entropy, "bits of a pixel, no truth", lower_is_better=True),
 )
 FAMILIES: dict[str, tuple[str, ...]] = {
     family: tuple(each.name for each in MEASURES if each.family == family)

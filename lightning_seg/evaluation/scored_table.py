@@ -4,6 +4,8 @@ import hashlib
 from math import isfinite
 from pathlib import Path
 
+import numpy as np
+
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.conventions import SCORES, per_image, pooled
 from lightning_seg.evaluation.summary import Summary
@@ -13,13 +15,21 @@ _DIGITS = 16  # of a digest
 _ROUNDING = 1e-6
 
 
+def scores_file(folder: Path) -> Path:
+    """The table in a folder of scores: the Parquet file, which also holds the sums of calibration,
+    where it is there."""
+    parquet = folder / "scores.parquet"
+    return parquet if parquet.is_file() else folder / "scores.csv"
+
+
 def table_digest(file: Path) -> str:
     """16 hex digits of the content of a score table's file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()[:_DIGITS]
 
 
 def check_summary(summary: Summary, folder: Path) -> None:
-    """InputError where ``scores.csv`` is not the table that the summary was made from.
+    """InputError where ``scores.csv`` is not the table that the summary was made from, or the
+    Parquet file beside it another one.
 
     The digest of the file is known since summaries keep it; its scores are computed again always.
     """
@@ -43,6 +53,19 @@ def check_summary(summary: Summary, folder: Path) -> None:
                 if known and abs(ours - theirs) > _ROUNDING:
                     what = f"{score} ({convention}) of {name} is {ours:.4f} against {theirs:.4f}"
                     raise _disagreement(file, what)
+    parquet = scores_file(folder)
+    if parquet != file and not _is_same(ScoreTable.read(parquet), table):
+        raise _disagreement(parquet, "it holds other rows than scores.csv")
+
+
+def _is_same(one: ScoreTable, other: ScoreTable) -> bool:
+    """Tell whether two tables hold the same rows; sums of calibration are in one kind of file."""
+    if (one.ids, one.classes, one.groups) != (other.ids, other.classes, other.groups):
+        return False
+    if one.measures.keys() != other.measures.keys() or (one.counts != other.counts).any():
+        return False
+    pairs = ((one.measures[name], other.measures[name]) for name in one.measures)
+    return all(np.allclose(*pair, rtol=1e-9, atol=0, equal_nan=True) for pair in pairs)
 
 
 def _disagreement(file: Path, what: str) -> InputError:

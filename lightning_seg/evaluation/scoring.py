@@ -21,7 +21,7 @@ from lightning_seg.evaluation.counts import (
 )
 from lightning_seg.evaluation.cut import Cut
 from lightning_seg.evaluation.measures import FAMILIES
-from lightning_seg.evaluation.table import ScoreTable
+from lightning_seg.evaluation.table import ScoreTable, column_values
 
 STAGES = ("train", "val", "test")
 Watcher = Callable[[Tensor, Tensor, Tensor], None]
@@ -67,7 +67,8 @@ class Scoring:
             digests = "".join(_sha256_of(Path(file).read_bytes()) for file in self.ensemble)
             together = _sha256_of(digests.encode())
             parts.append(f"ensemble={len(self.ensemble) + 1}-{together[:6]}")
-        if self.threshold != 0.5:
+        # one that happens to be .5 was still chosen
+        if self.threshold != 0.5 or self.threshold_from:
             parts.append(f"threshold={self.threshold:g}")
         if self.postprocess:
             parts.append(f"post={self.postprocess}")
@@ -240,12 +241,14 @@ class Scorer(nn.Module):
         stage: str,
         ids: Sequence[str],
         groups: Mapping[str, str],
+        columns: Mapping[str, Mapping[str, str]] | None = None,
     ) -> ScoredEpoch:
         """End an epoch of validation or test.
 
         Args:
             ids: of the split, in its order.
             groups: of the ids, where they are known.
+            columns: id -> further column -> its value, where there are any.
         """
         for part in [] if self._refine is None else self._refine.rest():
             self._score(stage, part)
@@ -258,6 +261,8 @@ class Scorer(nn.Module):
         inside = counted.inside
         names = [ids[image] for image in counted.images]
         parts: dict[str, Any] = {"groups": tuple(groups.get(name, name) for name in names)}
+        if columns:
+            parts["columns"] = column_values(columns, names)
         pixels = counted.counts.sum(-1)
         if inside is not None and (inside.sum(-1) != pixels).any():
             parts["fov_counts"] = inside

@@ -33,6 +33,8 @@ class ScoreTable:
         components: (N, K) lesions of the truth: its 8-connected components.
         calibration: (N, K, bins, 3) by predicted probability: pixels, foreground pixels, sum of
             probabilities. In Parquet only.
+        columns: name -> the (N,) values of a further column of the data set's table, such as
+            ``centre``; empty texts where an image has none.
     """
 
     ids: tuple[str, ...]
@@ -43,6 +45,7 @@ class ScoreTable:
     fov_counts: Counts | None = None
     components: NDArray[np.int64] | None = None
     calibration: NDArray[np.float64] | None = None
+    columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.groups:
@@ -127,3 +130,16 @@ class ScoreTable:
             raise InputError(
                 f"{path} is a damaged score table ({error}); test the run again."
             ) from error
+
+
+def column_values(
+    rows: Mapping[str, Mapping[str, str]], ids: Sequence[str]
+) -> dict[str, NDArray[np.str_]]:
+    """The further columns of a data set's table, name -> (N,) values of the ids.
+
+    Args:
+        rows: id -> column -> value.
+    """
+    known = [rows.get(id, {}) for id in ids]
+    names = dict.fromkeys(name for row in known for name in row)
+    return {name: np.array([row.get(name, "") for row in known], dtype=str) for name in names}

@@ -25,19 +25,24 @@ _NATIVE = 128  # where the network takes images of any size
 
 class FolderDifference(NamedTuple):
     """The largest ones: of logits, of pixels that the processor scaled in grey levels; ``pixels``:
-    the share that differs."""
+    the share that differs; ``note``: what must be said of the input."""
 
     logits: float
     grey_levels: int
     pixels: float
+    note: str = ""
 
 
 def check_folder(folder: Path, network: Ensemble) -> FolderDifference:
     """Compare the folder with the network; InputError where it does not load, or is too far off."""
-    pictures = _phantom_pictures(network)
-    scaled = torch.from_numpy(np.stack([network.scale(picture) for picture in pictures])).permute(
-        0, 3, 1, 2
-    )
+    pictures, form = _phantom_pictures(network), network.trained.picture
+    read = list(pictures)
+    if form.window is not None:
+        # of any depth: a tenth of the values lies beyond the window
+        pictures = _stored_values(pictures, form.window)
+        read = [form.take(picture) for picture in pictures]
+    scaled = torch.from_numpy(np.stack([network.scale(picture) for picture in read]))
+    scaled = scaled.permute(0, 3, 1, 2)
     images = scaled.float() / 255
     with torch.inference_mode():
         logits = network.modules[0](images).logits.float()
@@ -69,6 +74,13 @@ def _phantom_pictures(network: Ensemble) -> np.ndarray:
     if channels != 3:
         images = images[..., np.arange(channels) % 3]
     return np.ascontiguousarray(images[:, :, : height - height // 8])
+
+
+def _stored_values(pictures: np.ndarray, window: tuple[float, float] | str) -> np.ndarray:
+    """Pictures (B, H, W, C) uint8 as float32 values that a window brings to 8 bits."""
+    low, high = (0.0, 4095.0) if isinstance(window, str) else window
+    share = pictures.astype(np.float32) / 255 * 1.1 - 0.05
+    return np.float32(low) + share * np.float32(high - low)
 
 
 def _load_alone(

@@ -2,20 +2,24 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_seg import __version__
 from lightning_seg.errors import InputError
-from lightning_seg.inference.ensemble import Ensemble
+from lightning_seg.inference.ensemble import Ensemble, Trained
 from lightning_seg.runs.checkpoints import read_checkpoint
 
 SIDES = range(16, 8193)
 
 
-def export_facts(network: Ensemble, checkpoint: Path) -> dict[str, Any]:
-    """The facts of a model: where it comes from and what its output is."""
-    content = read_checkpoint(checkpoint)
+def export_facts(network: Ensemble, checkpoints: Sequence[Path]) -> dict[str, Any]:
+    """The facts of a model: where it comes from and what its output is; of an ensemble what the
+    first says, and the names of all."""
+    content = read_checkpoint(checkpoints[0])
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in checkpoints]
+    several = {"ensemble": len(checkpoints)} if len(checkpoints) > 1 else {}
     model, origin = content["hyper_parameters"], content.get("lightning_seg", {})
     return {
         "lightning_seg": __version__,
@@ -25,13 +29,29 @@ def export_facts(network: Ensemble, checkpoint: Path) -> dict[str, Any]:
         "in_channels": network.trained.in_channels,
         "size": network.trained.size,
         "crop": network.trained.crop,
+        "window": network.trained.picture.window,
         "exclusive": network.trained.exclusive,
         "dataset": network.trained.dataset,
         "protocol": origin.get("protocol", ""),
         "protocol_digest": origin.get("protocol_digest", ""),
-        "checkpoint": checkpoint.name,
-        "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "checkpoint": ", ".join(file.name for file in checkpoints),
+        "checkpoint_sha256": ", ".join(digests),
+        **several,
     }
+
+
+def input_note(trained: Trained) -> str:
+    """What the input must be besides its shape, in words: of networks that were trained by a window
+    or on crops."""
+    parts = []
+    if trained.picture.window is not None:
+        parts.append(f"pixels are those of the window {trained.picture.window}, brought to 8 bits")
+    if trained.crop is not None:
+        parts.append(
+            f"trained on crops: `predict` slides a window of {trained.crop} pixels over each "
+            "picture, and masks of whole pictures differ from its masks"
+        )
+    return "; ".join(parts)
 
 
 def check_output(output: Path, suffix: str) -> None:

@@ -2,7 +2,7 @@
 it, how it is written."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ from lightning_seg.export._pictures import Pictures, choose_pictures
 from lightning_seg.files import whole
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.options import OptionParser, add_model_options
-from lightning_seg.runs import find_checkpoint
+from lightning_seg.runs.cross_validation import CrossValidation, find_checkpoints
 
+Model = str | Path | Sequence[str | Path]
 NATIVE = 96  # side of the example for a network that takes images as they are
 
 
@@ -24,7 +25,7 @@ class FileExport:
     """A checkpoint that is to become a file.
 
     Attributes:
-        checkpoint: its file.
+        checkpoint: its file, the first one of an ensemble.
         facts: what the exported file says of itself.
         pictures: those that verify it.
         side: height and width of the example that is traced.
@@ -37,10 +38,14 @@ class FileExport:
     side: int
 
 
-def export_parser(kind: str, description: str) -> argparse.ArgumentParser:
-    """A parser of ``lightning-seg export <kind>`` with the options that all kinds have."""
+def export_parser(kind: str, description: str, ensemble: bool = False) -> argparse.ArgumentParser:
+    """A parser of ``lightning-seg export <kind>`` with the options that all kinds have.
+
+    Args:
+        ensemble: whether the kind takes several checkpoints.
+    """
     parser = OptionParser(prog=f"lightning-seg export {kind}", description=description)
-    add_model_options(parser)
+    add_model_options(parser, ensemble)
     return parser
 
 
@@ -61,7 +66,7 @@ def check_side(size: int | None) -> None:
 
 
 def open_export(
-    checkpoint: str | Path,
+    checkpoint: Model,
     size: int | None,
     images: str | None,
     count: int,
@@ -70,16 +75,26 @@ def open_export(
     """Load a checkpoint, and ``count`` pictures that verify its file.
 
     Args:
-        checkpoint: a ``.ckpt`` file, or a run: its best one.
+        checkpoint: a ``.ckpt`` file, a run: its best one, a cross-validation, or several of these:
+            an ensemble.
         size: the only height and width; None: free.
         images: a folder; None: of the validation split, or phantoms.
         trust_code: see `read_network`.
     """
-    file = find_checkpoint(checkpoint)
-    network = load_ensemble([file], trust_code=trust_code)
-    pictures = choose_pictures(network, file, images, count)
+    named = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
+    files = [file for each in named for file in find_checkpoints(each)]
+    network = load_ensemble(files, trust_code=trust_code)
+    pictures = choose_pictures(network, files[0], images, count)
     side = size or network.trained.size or network.trained.crop or NATIVE
-    return FileExport(file, network, export_facts(network, file), pictures, side)
+    return FileExport(files[0], network, export_facts(network, files), pictures, side)
+
+
+def say_of_ensemble(checkpoints: Sequence[Path], validations: Sequence[CrossValidation]) -> None:
+    """Say that several networks become one file, and of which folds they are."""
+    for validation in validations:
+        print(f"network:   {validation.ensemble_text}; probabilities are averaged")
+    if len(checkpoints) > 1 and not validations:
+        print(f"network:   an ensemble of {len(checkpoints)} networks; probabilities are averaged")
 
 
 @contextmanager

@@ -11,27 +11,25 @@ from lightning_seg.evaluation.cut import Cut
 from lightning_seg.export._sizes import exportable
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.models import Output
-from lightning_seg.models.frame.normalization import class_probabilities
+from lightning_seg.models.frame.normalization import (
+    ImageNetwork,
+    class_probabilities,
+    mean_logits,
+)
 
 
 class Logits(nn.Module):
-    """image (B, C, H, W) float32 in [0, 1] -> logits (B, K, H, W) float32.
+    """image (B, C, H, W) float32 in [0, 1] -> logits (B, K, H, W) float32; of an ensemble those of
+    the mean of the probabilities.
 
     Args:
         mixed: in mixed precision with bfloat16, on a CPU.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, network: Ensemble, mixed: bool = False) -> None:
         super().__init__()
-        module = network.modules[0]
-        self.mixed = mixed
-        self.net = exportable(copy.deepcopy(module.net))
-        self.register_buffer("mean", module.mean.clone())
-        self.register_buffer("std", module.std.clone())
-        self.scaling = copy.deepcopy(module.scaling)
+        self.mixed, self.exclusive = mixed, network.trained.exclusive
+        self.members = nn.ModuleList(_MemberLogits(module) for module in network.modules)
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -41,6 +39,23 @@ class Logits(nn.Module):
         return self._logits(image)
 
     def _logits(self, image: Tensor) -> Tensor:
+        return mean_logits([member(image) for member in self.members], self.exclusive)
+
+
+class _MemberLogits(nn.Module):
+    """One network: image (B, C, H, W) in [0, 1] -> logits (B, K, H, W)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, module: ImageNetwork) -> None:
+        super().__init__()
+        self.net = exportable(copy.deepcopy(module.net))
+        self.register_buffer("mean", module.mean.clone())
+        self.register_buffer("std", module.std.clone())
+        self.scaling = copy.deepcopy(module.scaling)
+
+    def forward(self, image: Tensor) -> Tensor:
         output = self.net((image - self.mean) / self.std)
         logits: Tensor = output.logits if isinstance(output, Output) else output
         scaled: Tensor = self.scaling(logits)

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent.parent.parent / "experiments" / "results"
+from lightning_seg.files.shipped import HOME
+
+RESULTS = HOME / "experiments" / "results"
 
 
 def leaderboard_rows(

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from lightning_seg.data import SegmentationDataModule
-from lightning_seg.data.reading.pictures import read_picture
 from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.errors import InputError
 from lightning_seg.inference.ensemble import Ensemble
@@ -58,7 +57,7 @@ def choose_pictures(
             )
         network.trained.check_pictures()
         chosen = _spread_evenly(found, count)
-        images = [read_picture(one.path, network.trained.in_channels) for one in chosen]
+        images = [network.trained.picture.read_checked(one.path) for one in chosen]
         if option == CALIBRATE:
             _refuse_test_images(_data_of(checkpoint), [one.path for one in chosen], images)
         return Pictures(images, f"{count_text(len(images), 'image')} of {folder}")

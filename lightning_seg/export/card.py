@@ -10,18 +10,24 @@ import yaml
 
 from lightning_seg import __version__
 from lightning_seg.evaluation.conventions import SCORES
+from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.evaluation.summary import Estimate
+from lightning_seg.export._hub_results import HUB_RESULTS, benchmark_entry
 from lightning_seg.export._leaderboard import RESULTS, leaderboard_rows
-from lightning_seg.models.frame.listing import count, title
+from lightning_seg.models.frame.listing import bibtex, count, title
+from lightning_seg.plots import write_picture
 from lightning_seg.reports.printing import other_scores
 from lightning_seg.reports.run_page import header
+from lightning_seg.reports.run_page._figures import strip_plot
 from lightning_seg.reports.run_page._findings import cautions_of
 from lightning_seg.reports.run_page._run import Events, ReportedRun, ScoredSplit, open_run
+from lightning_seg.reports.run_page._sizes import by_size
 from lightning_seg.runs import Run as RunFolder
 from lightning_seg.runs.checkpoints import read_checkpoint, trained_channels
 from lightning_seg.tables import interval_text, number_text
 
 CODE_LICENSE = "apache-2.0"
+DICE_PICTURE = "dice.png"
 SPLITS = {"test": "Test", "val": "Validation"}
 PUBLISHED = ("dice", "iou")  # what the metadata of the Hub hold
 OPTIONS = (
@@ -59,10 +65,10 @@ def card(
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    run = _reported_run(checkpoint)
-    scored = [
-        result for result in run.results if _is_plain(result) and result.summary.split in SPLITS
-    ]
+    run, scored = card_results(checkpoint)
+    # of scans a window is none of pictures
+    options = (run.data.get("dataset_options") or {}) if run.data["dataset"] == "folder" else {}
+    window = options.get("window")
     environment = Environment(
         loader=PackageLoader("lightning_seg.export", "."),
         undefined=StrictUndefined,
@@ -75,10 +81,16 @@ def card(
             metadata(run, scored, license_id), sort_keys=False, allow_unicode=True, width=1000
         ),
         where=where,
-        picture=trained_channels(run.content) in ("RGB", "grey"),
+        picture=trained_channels(run.content) in ("RGB", "grey") or window is not None,
+        window=window,
+        exclusive=bool(run.model.get("exclusive")),
+        crop=run.data.get("crop"),
         run=run,
         title=name(run),
         paper=title(run.model["architecture"]),
+        bibtex=bibtex(run.model["architecture"]),
+        drawn=bool(scored),
+        dice_picture=DICE_PICTURE,
         license_id=license_id,
         architecture=architecture(run),
         training=training_rows(run),
@@ -94,6 +106,45 @@ def card(
         version=__version__,
         versions=", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "transformers")),
     )
+
+
+def card_results(checkpoint: Path) -> tuple[ReportedRun, list[ScoredSplit]]:
+    """The run of a checkpoint, and the scores of whole splits by one pass of it, a test first."""
+    run = _reported_run(checkpoint)
+    scored = [
+        result for result in run.results if _is_plain(result) and result.summary.split in SPLITS
+    ]
+    return run, scored
+
+
+def write_card(
+    folder: Path,
+    checkpoint: Path,
+    where: str,
+    license_id: str = "other",
+    benchmark: str = "",
+) -> None:
+    """Write the card, its picture, and the entry for the leaderboard of a benchmark.
+
+    Args:
+        where, license_id: see `card`.
+        benchmark: ``owner/dataset`` or ``owner/dataset:task`` on the Hub; see `benchmark_entry`.
+
+    Raises:
+        InputError: a benchmark is named and the test split was never scored.
+    """
+    _, scored = card_results(checkpoint)
+    if benchmark:
+        place = folder / HUB_RESULTS / f"{benchmark.partition(':')[0].rpartition('/')[2]}.yaml"
+        place.parent.mkdir()
+        place.write_text(benchmark_entry(scored, benchmark, where), encoding="utf-8")
+    if scored:
+        table = scored[0].table
+        name = table.classes[0]
+        sizes = [group for group in by_size(table, name) if group.name in SIZES]
+        write_picture(folder / DICE_PICTURE, strip_plot(table, name, sizes, []))
+    text = card(checkpoint, where, license_id)
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _reported_run(checkpoint: Path) -> ReportedRun:
@@ -164,7 +215,7 @@ def _indexed(result: ScoredSplit) -> dict[str, Any]:
         "task": {"type": "image-segmentation", "name": "Image Segmentation"},
         "dataset": {
             "type": summary.dataset,
-            "name": f"{summary.dataset}, protocol {summary.protocol} ({summary.protocol_digest})",
+            "name": f"{summary.data_name}, protocol {summary.protocol} ({summary.protocol_digest})",
             "split": {"val": "validation"}.get(summary.split, summary.split),
         },
         "metrics": [

@@ -21,8 +21,10 @@ from safetensors.torch import save
 from lightning_seg.errors import InputError
 from lightning_seg.export._check import TOLERANCE, FolderDifference, check_folder
 from lightning_seg.export._code import HEADER, flat_sources
+from lightning_seg.export._facts import input_note
 from lightning_seg.export._file_export import export_parser, writable
-from lightning_seg.export.card import CODE_LICENSE, card
+from lightning_seg.export._hub_results import HUB_RESULTS, check_benchmark
+from lightning_seg.export.card import CODE_LICENSE, DICE_PICTURE, write_card
 from lightning_seg.files.leftovers import part_folder
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.models import arguments, find
@@ -41,7 +43,11 @@ AUTO_MAP = {
     "AutoModelForSemanticSegmentation": "modeling_lightning_seg.LightningSegModel",
 }
 # what the files of ``remote`` import besides the network
-CARRIED = ("lightning_seg.training.losses", "lightning_seg.data.reading.conversion")
+CARRIED = (
+    "lightning_seg.training.losses",
+    "lightning_seg.data.reading.conversion",
+    "lightning_seg.data.reading.windowing",
+)
 PROCESSOR = {"AutoImageProcessor": "image_processing_lightning_seg.LightningSegImageProcessor"}
 
 
@@ -54,6 +60,7 @@ def main(args: Sequence[str]) -> None:
         options.repo_id,
         options.license,
         options.overwrite,
+        options.benchmark,
     )
     upload = "export with --repo-id, which the card names, then lightning-seg push"
     if options.repo_id:
@@ -67,6 +74,8 @@ def main(args: Sequence[str]) -> None:
         f"{found.pixels:.3%} of the scaled pixels by {found.grey_levels} grey level\n"
         f"upload:  {upload}"
     )
+    if found.note:
+        print(f"note:  {found.note}")
 
 
 def _hf_parser() -> argparse.ArgumentParser:
@@ -80,6 +89,8 @@ def _hf_parser() -> argparse.ArgumentParser:
         f"of the weights, as the Hub names it (default: other; the code is under {CODE_LICENSE})"
     )
     add("--license", default="other", metavar="ID", help=terms)
+    listed = "a benchmark of the Hub, for whose leaderboard the test's Dice is written"
+    add("--benchmark", default="", metavar="OWNER/DATASET[:TASK]", help=listed)
     add("--overwrite", action="store_true", help="replace an earlier export")
     return parser
 
@@ -90,6 +101,7 @@ def export_hf(
     repo_id: str = "",
     license_id: str = "other",
     overwrite: bool = False,
+    benchmark: str = "",
 ) -> FolderDifference:
     """Write the folder ``output`` for a checkpoint, after it has been loaded and compared in a
     process of its own.
@@ -99,6 +111,7 @@ def export_hf(
         repo_id: ``user/name`` on the Hub, for the card; without it the card names the folder.
         license_id: of the weights.
         overwrite: replace an earlier export.
+        benchmark: see `write_card`; needs ``repo_id``.
 
     Errors: InputError for a network that is not of lightning_seg, a name that is none on the Hub,
         a folder that is in use, a
@@ -106,6 +119,12 @@ def export_hf(
     """
     if repo_id:
         check_repo_id(repo_id)
+    if benchmark:
+        check_benchmark(benchmark)
+        if not repo_id:
+            raise InputError(
+                f"--benchmark {benchmark} leads to the model on the Hub; give its --repo-id too."
+            )
     file = find_checkpoint(checkpoint)
     given = read_checkpoint(file)["hyper_parameters"]
     _check_export(given["architecture"], output, overwrite)
@@ -117,8 +136,8 @@ def export_hf(
             folder.mkdir()
             write_model(folder, network, given.get("loss"))
             difference = check_folder(folder, network)
-            text = card(file, repo_id or str(output), license_id)
-            (folder / "README.md").write_text(text, encoding="utf-8")
+            difference = difference._replace(note=input_note(network.trained))
+            write_card(folder, file, repo_id or str(output), license_id, benchmark)
             if output.is_dir():
                 output.rename(scratch / "before")  # is removed with the scratch folder
             folder.rename(output)
@@ -171,6 +190,8 @@ def is_export(folder: Path) -> bool:
         "preprocessor_config.json",
         "model.safetensors",
         "README.md",
+        DICE_PICTURE,
+        HUB_RESULTS,
         "__pycache__",
     }
     return ours and all(path.name in data or path.suffix == ".py" for path in folder.iterdir())
@@ -202,6 +223,7 @@ def write_model(
         "of_pictures": network.trained.channels in ("RGB", "grey"),
         "exclusive": network.trained.exclusive,
         "size": size and {"height": size, "width": size},
+        "window": network.trained.picture.window,
     }
     _write_config(folder / "preprocessor_config.json", processor)
     write_code(folder, module.form.architecture)

@@ -18,19 +18,22 @@ import numpy as np
 
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.export import _onnx_graph as graph
-from lightning_seg.export._facts import check_output, read_side
+from lightning_seg.export._facts import check_output, input_note, read_side
 from lightning_seg.export._file_export import (
     FileExport,
+    Model,
     add_file_options,
     check_side,
     export_parser,
     open_export,
+    say_of_ensemble,
     written,
 )
 from lightning_seg.export._graph import Logits, Masks
 from lightning_seg.export._pictures import CALIBRATE, Pictures, choose_pictures
 from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logits_forms, masks_forms
 from lightning_seg.export.verify import (
+    MasksChangedError,
     Verified,
     image_batches,
     one_by_one,
@@ -38,7 +41,8 @@ from lightning_seg.export.verify import (
     verify_masks,
 )
 from lightning_seg.inference.mask_rule import MaskRule
-from lightning_seg.runs.naming import named_checkpoint
+from lightning_seg.runs.naming import named_checkpoints, named_cross_validations
+from lightning_seg.tables import count_text
 
 OPSETS = range(18, 24)  # that torch can write
 OPSET = 20
@@ -111,14 +115,16 @@ def main(args: Sequence[str]) -> None:
         given.images,
         given.calibrate,
     )
-    found = export_onnx(named_checkpoint(given), given.output, options, given.trust_code)
+    checkpoints = named_checkpoints(given)
+    say_of_ensemble(checkpoints, named_cross_validations(given))
+    found = export_onnx(checkpoints, given.output, options, given.trust_code)
     megabytes = given.output.stat().st_size / 2**20
     print(f"exported:  {given.output} ({megabytes:.1f} MiB, opset {given.opset})")
     print(f"takes:     {found.takes}\nverified:  {found.verified.text}")
 
 
 def _onnx_parser() -> argparse.ArgumentParser:
-    parser = export_parser("onnx", "A checkpoint as an ONNX file.")
+    parser = export_parser("onnx", "A checkpoint as an ONNX file.", ensemble=True)
     add_file_options(parser, ".onnx")
     add = parser.add_argument
     processing = "pictures (B, H, W, C) uint8 of any size in, masks out"
@@ -135,7 +141,7 @@ def _onnx_parser() -> argparse.ArgumentParser:
 
 
 def export_onnx(
-    checkpoint: str | Path,
+    checkpoint: Model,
     output: Path,
     options: OnnxOptions | None = None,
     trust_code: bool = False,
@@ -144,7 +150,7 @@ def export_onnx(
     masks) with it.
 
     Args:
-        checkpoint: a ``.ckpt`` file, or the folder of a run: its best one.
+        checkpoint: see `open_export`.
         trust_code: see `read_network`.
 
     Errors: InputError for another suffix, missing libraries, a place that cannot be written, and
@@ -206,10 +212,37 @@ class _OnnxExport:
     def _write(self, traced: Traced, part: Path) -> Verified:
         model = self._model(traced)
         verified = self._verify(model, part, traced.shapes, "")
+        if self.calibration is not None:
+            return self._write_int8(model, part, traced.shapes, self.calibration.images)
         if self.options.quantize:
-            model = self._quantized(model)
+            graph.store_bfloat16(model)
             verified = self._verify(model, part, traced.shapes, self.options.quantize)
         return verified
+
+    def _write_int8(
+        self, model: Any, part: Path, shapes: Shapes, pictures: Sequence[np.ndarray]
+    ) -> Verified:
+        """Write as many convolutions in whole numbers as the masks allow; InputError where half of
+        them are too many."""
+        from lightning_seg.export._quantize import SPARED, Int8Quantization
+
+        alone = (picture[None] for picture in pictures)
+        batches = alone if self.options.processing else one_by_one(pictures, self.side)
+        refusal: InputError | None = None
+        with Int8Quantization(model, batches) as quantization:
+            for share in SPARED:
+                spared = quantization.spared(share)
+                try:
+                    verified = self._verify(
+                        quantization.quantized(spared), part, shapes, "int8", len(spared)
+                    )
+                except MasksChangedError as error:
+                    refusal = error
+                    continue
+                said = f"; {count_text(len(spared), 'convolution')} more in float32"
+                return verified._replace(text=verified.text + said * bool(spared))
+        assert refusal is not None
+        raise refusal
 
     def _calibrated(self, words: str = "") -> str:
         return f"{words}{self.calibration.origin}" if self.calibration else ""
@@ -229,6 +262,7 @@ class _OnnxExport:
         part: Path,
         shapes: Shapes,
         variant: str,
+        spared: int = 0,
     ) -> Verified:
         import onnx
 
@@ -237,7 +271,8 @@ class _OnnxExport:
             "takes": self._takes(shapes),
             "quantization": variant or "none",
         }
-        more |= {"calibrated_on": self._calibrated()} if variant == "int8" else {}
+        if variant == "int8":
+            more |= {"calibrated_on": self._calibrated(), "convolutions_in_float32": str(spared)}
         graph.set_metadata(model, self.facts | more)
         try:
             onnx.save(model, part)
@@ -251,18 +286,6 @@ class _OnnxExport:
         )
         return verify_logits(self.network, lambda batch: run(batch)[0], list(batches), variant)
 
-    def _quantized(self, model: Any) -> Any:
-        if self.calibration is None:
-            graph.store_bfloat16(model)
-            return model
-        from lightning_seg.export._quantize import quantize_int8
-
-        pictures = self.calibration.images
-        plain = one_by_one(pictures, self.side)
-        return quantize_int8(
-            model, (picture[None] for picture in pictures) if self.options.processing else plain
-        )
-
     def _takes(self, shapes: Shapes) -> str:
         channels = self.network.trained.in_channels
         kind = (
@@ -270,7 +293,8 @@ class _OnnxExport:
             if self.options.processing
             else f"float32 (B, {channels}, H, W) in [0, 1]"
         )
-        return f"image {kind}: {shapes.describe()}"
+        note = input_note(self.network.trained)
+        return f"image {kind}: {shapes.describe()}" + f"; {note}" * bool(note)
 
 
 def _dimensions(axes: tuple[int, int]) -> tuple[str, str, str]:

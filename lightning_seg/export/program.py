@@ -22,12 +22,14 @@ import numpy as np
 import torch
 
 from lightning_seg.errors import InputError, unknown
-from lightning_seg.export._facts import check_output, read_side
+from lightning_seg.export._facts import check_output, input_note, read_side
 from lightning_seg.export._file_export import (
+    Model,
     add_file_options,
     check_side,
     export_parser,
     open_export,
+    say_of_ensemble,
     written,
 )
 from lightning_seg.export._graph import Logits
@@ -35,7 +37,7 @@ from lightning_seg.export._trace import FormError, Shapes, Traced, freest, logit
 from lightning_seg.export.verify import Function, Verified, image_batches, verify_logits
 from lightning_seg.files.leftovers import part_folder
 from lightning_seg.inference.ensemble import Ensemble
-from lightning_seg.runs.naming import named_checkpoint
+from lightning_seg.runs.naming import named_checkpoints, named_cross_validations
 
 PRECISIONS = ("32", "bf16")
 VERIFIED = 4  # pictures
@@ -48,8 +50,10 @@ def main(args: Sequence[str]) -> None:
     if given.precision not in PRECISIONS:
         raise unknown("precision", given.precision, PRECISIONS)
     side = read_side(given.size)
+    checkpoints = named_checkpoints(given)
+    say_of_ensemble(checkpoints, named_cross_validations(given))
     lines = export_program(
-        named_checkpoint(given),
+        checkpoints,
         given.output,
         given.aot,
         given.precision,
@@ -62,7 +66,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def _program_parser() -> argparse.ArgumentParser:
-    parser = export_parser("program", "A checkpoint as a torch program.")
+    parser = export_parser("program", "A checkpoint as a torch program.", ensemble=True)
     add_file_options(parser, ".pt2")
     aot = "compiled for processors like this one (needs a C++ compiler, takes minutes)"
     parser.add_argument("--aot", action="store_true", help=aot)
@@ -72,7 +76,7 @@ def _program_parser() -> argparse.ArgumentParser:
 
 
 def export_program(
-    checkpoint: str | Path,
+    checkpoint: Model,
     output: Path,
     aot: bool = False,
     precision: str = "32",
@@ -84,7 +88,7 @@ def export_program(
     gave those of the checkpoint.
 
     Args:
-        checkpoint: a ``.ckpt`` file, or the folder of a run: its best one.
+        checkpoint: see `open_export`.
         aot: compiled by AOTInductor; else a program that torch interprets, compiles or converts.
         precision: of `PRECISIONS`.
         size: the only height and width; None: free, where the network allows.
@@ -127,7 +131,9 @@ def _allowed(batch: np.ndarray, traced: Traced) -> bool:
 
 
 def _takes(network: Ensemble, shapes: Shapes) -> str:
-    return f"image float32 (B, {network.trained.in_channels}, H, W) in [0, 1]: {shapes.describe(pads=False)}"
+    note = input_note(network.trained)
+    shape = f"image float32 (B, {network.trained.in_channels}, H, W) in [0, 1]"
+    return f"{shape}: {shapes.describe(pads=False)}" + f"; {note}" * bool(note)
 
 
 def _write_program(

@@ -67,7 +67,7 @@ def push(
             repo_id=repo_id,
             folder_path=folder,
             commit_message="Upload from lightning_seg",
-            ignore_patterns=["__pycache__/*", ".*"],
+            ignore_patterns=["__pycache__/*"],
         )
     except HfHubHTTPError as error:
         raise InputError(

@@ -15,6 +15,7 @@ from lightning_seg.export._trace import FormError, Shapes
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.prediction import Prediction
+from lightning_seg.models.frame.normalization import mean_logits
 from lightning_seg.tables import count_text
 
 LOGITS = 1e-4  # the largest difference that is allowed in float32
@@ -137,14 +138,19 @@ def _check_shapes(
 
 
 def reference_of(network: Ensemble) -> Function:
-    """The checkpoint itself, in float32."""
+    """The checkpoint itself, or the ensemble of several, in float32."""
 
     @torch.inference_mode()
     def logits(images: Batch) -> Batch:
-        prediction = network.modules[0](torch.from_numpy(images))
-        return prediction.logits.float().numpy()
+        batch = torch.from_numpy(images)
+        found = [module(batch).logits.float() for module in network.modules]
+        return mean_logits(found, network.trained.exclusive).numpy()
 
     return logits
+
+
+class MasksChangedError(InputError):
+    """A variant whose masks are others than the checkpoint's."""
 
 
 class Verified(NamedTuple):
@@ -198,7 +204,7 @@ def _check_variant(variant: str, dice: float) -> None:
             "it finds something, or export it in float32."
         )
     if dice < DICE:
-        raise InputError(
+        raise MasksChangedError(
             f"{variant} changes the masks of this network: their Dice with the checkpoint's is "
             f"{dice:.5f}, below {DICE}, so nothing "
             "was written; export it in float32."
@@ -208,11 +214,13 @@ def _check_variant(variant: str, dice: float) -> None:
 def rounding(network: Ensemble, images: Iterable[Batch]) -> float:
     """The distance of the checkpoint's logits in float32 from those in float64: what another order
     of sums may cost."""
-    exact = copy.deepcopy(network.modules[0]).double()
+    exact = [copy.deepcopy(module).double() for module in network.modules]
+    exclusive = network.trained.exclusive
 
     @torch.inference_mode()
     def logits(batch: Batch) -> Batch:
-        return exact(torch.from_numpy(batch).double()).logits.numpy()
+        images = torch.from_numpy(batch).double()
+        return mean_logits([module(images).logits for module in exact], exclusive).numpy()
 
     return compare_logits(logits, reference_of(network), images).max_difference
 

@@ -1,6 +1,7 @@
 """YAML and JSON of files, whoever wrote them: bounded in size, depth and aliases."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,31 @@ def read_json(path: str | Path) -> dict[str, Any]:
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8; InputError where it is none, or far too long."""
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
+        check_readable(path)
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
             raise InputError(
-                f"{path} holds {size:,} bytes, more than settings ever take; give the right file."
+                f"{path} holds over {MOST_BYTES:,} bytes, more than settings ever take; give the "
+                "right file."
             )
-        return path.read_text(encoding="utf-8")
+        return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no text in UTF-8; write it again as such.") from error
+
+
+def check_readable(path: Path) -> None:
+    """InputError for what is no file: a named pipe, at which a reader would wait for ever, a device,
+    a folder, a link that leads to itself.
+
+    The pipes of a shell, such as ``<(...)``, lie below ``/dev/fd``.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+    if not stat.S_ISREG(mode) and not str(path).startswith(("/dev/fd/", "/proc/self/fd/")):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"{path} is {kind} and no file; give a file.")

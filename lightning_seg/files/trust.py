@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.errors import InputError
+from lightning_seg.files import real_path
 from lightning_seg.files.documents import parse_yaml
 
 FLAG = "--trust_code"
@@ -72,12 +73,12 @@ def check_places(content: Any, file: object, near: Sequence[Path], trust_code: b
     if trust_code:
         return
     trainer = content.get("trainer") if isinstance(content, dict) else None
-    homes = [folder.resolve() for folder in near]
+    homes = [real_path(folder) for folder in near]
     for path, text in _texts(trainer, ("trainer",)):
         place = Path(text)
         if "\0" in text or not (place.is_absolute() or ".." in place.parts):
             continue
-        whole = place.resolve()
+        whole = real_path(place)
         if not any(whole == home or home in whole.parents for home in homes):
             raise InputError(
                 f"{str(file)!r} holds {'.'.join(path)} {text[:200]!r}, outside of its run and of "

@@ -150,11 +150,16 @@ class SliceFile:
             )  # a full disk is an error here, and a crash below
             self._pages = mmap.mmap(opened.fileno(), size)
         stored = np.frombuffer(self._pages, self.kind).reshape(shape, order="F")
-        self._slices = to_canonical(stored, like.grid.affine)
+        self._stored, self._slices = stored, to_canonical(stored, like.grid.affine)
 
     def __setitem__(self, index: int, plane: np.ndarray) -> None:
         self._slices[index] = plane
         self._release()
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        plane = np.array(self._slices[index])
+        self._release()
+        return plane
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for plane in self._slices:
@@ -168,6 +173,10 @@ class SliceFile:
     ) -> np.ndarray:
         """(slices, rows, columns), all of it."""
         return np.array(self._slices, dtype)
+
+    def as_stored(self) -> np.ndarray:
+        """(I, J, K) in the order of the file, all of it."""
+        return np.array(self._stored)
 
     def _release(self) -> None:
         """The pages stay in the file; the process gives up its view of them, which would count as

@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning_seg.errors import InputError
-from lightning_seg.files import whole
+from lightning_seg.errors import InputError, printable
+from lightning_seg.files import whole, write_whole
 from lightning_seg.inference.coco import coco_content
 from lightning_seg.inference.device_work import (
     FULL,
@@ -24,12 +24,14 @@ from lightning_seg.inference.device_work import (
     picture_portions,
     scan_portions,
 )
+from lightning_seg.inference.dicom_seg import require_highdicom
 from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.images import PICTURE_COLUMNS, FinishedInput, image_results
 from lightning_seg.inference.inputs import FoundInputs, Input, find_inputs
-from lightning_seg.inference.label_maps import label_file, write_label_names
+from lightning_seg.inference.label_maps import write_label_names
+from lightning_seg.inference.look_first import FILE, write_order
 from lightning_seg.inference.options import HOLD_FOR, SETTINGS
-from lightning_seg.inference.output_names import mask_files, printable, safe_path
+from lightning_seg.inference.output_names import mask_files, safe_path
 from lightning_seg.inference.pictures import EXAMPLES
 from lightning_seg.inference.pipeline import FailedInput
 from lightning_seg.inference.progress import WorkProgress
@@ -37,9 +39,12 @@ from lightning_seg.inference.results import OutputFolder, ResultTable, alone_in
 from lightning_seg.inference.split import SheetCell, write_sheet
 from lightning_seg.inference.video import video_files
 from lightning_seg.inference.volume import VOLUME_COLUMNS
+from lightning_seg.inference.volume_files import volume_results
 from lightning_seg.runs import Run
-from lightning_seg.runs.naming import named_checkpoints
+from lightning_seg.runs.naming import named_checkpoints, named_cross_validations
+from lightning_seg.tables import count_text
 
+GUARANTEE = "guarantee.txt"
 SHOWN = 20  # failures that are named one by one
 Failures = list[FailedInput]
 
@@ -67,10 +72,23 @@ class _Job:
         self._crew = several if self.is_shared else here
         if self.rule.exclusive:
             write_label_names(output.path, self.rule.classes)
+        if here.guarantee_note:
+            print(f"note: {here.guarantee_note}", file=sys.stderr)
+        self._promise = [] if self.rule.guarantee is None else self.rule.guarantee.sentences()
+        if self._promise:
+            write_whole(output.path / GUARANTEE, ("\n".join(self._promise) + "\n").encode())
 
     def table(self, name: str, columns: Sequence[str]) -> ResultTable:
         """A table of the results."""
         return ResultTable(self.folder / name, columns)
+
+    def say_of_pictures(self, table: ResultTable) -> None:
+        """Which pictures to look at first, and what their contours promise."""
+        first = write_order(table.read_rows(), self.folder)
+        if first:
+            print(f"look at these first (expected Dice): {first}; all in order: {FILE}")
+        for sentence in self._promise:
+            print(f"guarantee: {sentence}")
 
     def do(self, kind: Kind, contents: Sequence[Any]) -> "closing[Any]":
         """A context with the outcomes of pieces of one kind, in their order."""
@@ -80,12 +98,24 @@ class _Job:
 def predict_command(given: argparse.Namespace) -> None:
     """Predict what the options of `read_arguments` name."""
     checkpoints, places = named_checkpoints(given), device_places(given.devices)
+    _say_of_ensembles(given)
     here = DeviceWork(given, checkpoints, Path(given.output or ""), places[0])
     if given.input is None:
         here.folder = Path(given.output or _split_folder(checkpoints[0], given, here.network))
         _predict_split(given, checkpoints, here, places)
     else:
         _predict_input(given, checkpoints, here, places)
+
+
+def _say_of_ensembles(given: argparse.Namespace) -> None:
+    """Say that a cross-validation is an ensemble; InputError for the images that trained it."""
+    for validation in named_cross_validations(given):
+        print(f"network:  {validation.ensemble_text}; probabilities are averaged")
+        if given.input is None and not given.data:
+            raise InputError(
+                f"{validation.folder} is an ensemble of networks, most of which were trained on "
+                "each image of their data set; give other images with --input."
+            )
 
 
 def _predict_split(
@@ -113,6 +143,7 @@ def _predict_split(
                     table.add(found.rows)
                     cells += [found.cell] if found.cell and len(cells) < EXAMPLES else []
                 progress.tick()
+        job.say_of_pictures(table)
         write_sheet(cells, bool(scans), folder / "contact_sheet.png")
         if given.coco:
             _write_coco({id: safe_path(id) for id in source.ids}, job.rule.classes, folder)
@@ -144,6 +175,8 @@ def _predict_input(
     volumes = [one for one in found.inputs if one.kind in ("volume", "dicom")]
     if volumes:
         _ = here.view  # an InputError before anything is done
+    if given.dicom_seg and any(one.kind == "dicom" for one in volumes):
+        require_highdicom()
     if images or videos:
         _check_pictures(here.network, found)
     place = {"input": str(Path(given.input).expanduser().absolute())}
@@ -162,6 +195,8 @@ def _predict_input(
             names = {one.file: one.name for one in images}
             _write_coco(names, job.rule.classes, folder)
     _print_engine(here)
+    if given.profile:
+        _print_profile(here, len(places))
     report_results(failures, lacking, len(found.inputs), folder)
 
 
@@ -198,6 +233,14 @@ def _writing(folder: Path) -> Iterator[None]:
 def _print_engine(here: DeviceWork) -> None:
     for note in here.network.engine_notes:
         print(f"engine:   {note}")
+
+
+def _print_profile(here: DeviceWork, processes: int) -> None:
+    if processes > 1:
+        print("note: --profile is of one process; give one of --devices", file=sys.stderr)
+        return
+    for line in here.workers.clock.lines():
+        print(f"profile:  {line}")
 
 
 def report_results(
@@ -237,6 +280,7 @@ def _predict_images(inputs: list[Input], job: _Job) -> Failures:
         job.do("pictures", portions) as outcomes,
     ):
         failures = _enter(outcomes, job, table, progress)[1]
+    job.say_of_pictures(table)
     _say_of_pictures([one.file for one in inputs], job.output.notes)
     return failures
 
@@ -260,18 +304,21 @@ def _predict_videos(inputs: list[Input], job: _Job) -> tuple[list[str], Failures
 
 def _predict_volumes(inputs: list[Input], job: _Job) -> Failures:
     table = job.table("volumes.csv", VOLUME_COLUMNS)
-    made: dict[str, Sequence[Path]] = {}
-    for one in inputs:
-        masks = mask_files(job.folder, one.name, job.rule.classes, ".nii.gz")
-        labels = [label_file(job.folder, one.name, ".nii.gz")] if job.rule.exclusive else []
-        made[one.file] = [*masks.values(), *labels]
+    made = volume_results(job.folder, inputs, job.rule, job.options)
     finished = job.output.finished(inputs, made, table)
-    for file in sorted(finished):
-        _warn(job.output.notes[file])
+    _warn_of_volumes([(one, job.output.notes[one.file]) for one in inputs if one.file in finished])
     done, failures = _one_by_one("volumes", inputs, finished, job, table)
-    for volume in done:
-        _warn(volume.note)
+    _warn_of_volumes([(volume.input, volume.note) for volume in done])
     return failures
+
+
+def _warn_of_volumes(notes: Sequence[tuple[Input, str]]) -> None:
+    """One line for each thing that is said of volumes."""
+    alike: dict[str, list[str]] = {}
+    for one, note in notes:
+        alike.setdefault(note.replace(str(one.path), ""), []).append(note)
+    for first, *more in filter(lambda notes: notes[0], alike.values()):
+        _warn(first + (f" ({count_text(len(more), 'more volume')} alike)" if more else ""))
 
 
 def _warn(doubt: str) -> None:
@@ -340,6 +387,8 @@ def _settings(
     """The settings that the results depend on besides the input."""
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in checkpoints]
     found = {key: getattr(given, key) for key in SETTINGS}
-    if given.engine == "torch":  # as results were written before there were others
+    # as results were written before there were these
+    found |= {key: True for key in ("frame_masks", "dicom_seg") if getattr(given, key)}
+    if given.engine == "torch":
         del found["engine"]
     return {"checkpoints": digests} | found

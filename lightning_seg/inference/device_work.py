@@ -29,6 +29,7 @@ from lightning_seg.inference.video import Video, predict_video
 from lightning_seg.inference.volume import SliceView, VolumeResult, predict_volume, view_of
 from lightning_seg.inference.workers import Workers, find_devices
 from lightning_seg.runs.chosen_threshold import resolve_threshold
+from lightning_seg.runs.guarantees import probabilities_otherwise, usable_guarantee
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
 PORTION = 256  # pictures that one process takes at a time, at least
@@ -69,8 +70,11 @@ class DeviceWork:
         )
         if "size" in given.data:
             network.trained = network.trained._replace(size=given.data["size"])
-        self.rule = _mask_rule(given, checkpoints, network.trained)
         self.options = _as_trained(options, network.trained)
+        guarantee, self.guarantee_note = usable_guarantee(
+            checkpoints, _otherwise(given, self.options, network.trained)
+        )
+        self.rule = replace(_mask_rule(given, checkpoints, network.trained), guarantee=guarantee)
         given.tile, given.overlap = self.options.tile, self.options.overlap
         self.network, self.folder = network, folder
         self._given, self._checkpoints = given, checkpoints
@@ -145,6 +149,16 @@ def _mask_rule(
     given.threshold = resolve_threshold(given.threshold, checkpoints)
     native, cut, steps = given.masks_at == "native", given.threshold, given.postprocess
     return MaskRule(trained.classes, cut, steps, native, trained.exclusive)
+
+
+def _otherwise(given: argparse.Namespace, options: PredictOptions, trained: Trained) -> list[str]:
+    """How the options make other masks than a guarantee is of, in words."""
+    return [
+        *probabilities_otherwise(given.tta, given.precision),
+        *(["at another data.size"] if "size" in given.data else []),
+        *([f"in windows of {options.tile} pixels"] if options.tile != trained.crop else []),
+        *(["at the network's size"] if given.masks_at == "network" else []),
+    ]
 
 
 def _as_trained(options: PredictOptions, trained: Trained) -> PredictOptions:

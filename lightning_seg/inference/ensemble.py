@@ -5,6 +5,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,18 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_seg.data.reading.deep import PictureForm, checked_window
+from lightning_seg.data.reading.deep import PictureForm
 from lightning_seg.data.reading.pictures import check_channels
+from lightning_seg.data.reading.windowing import checked_window
 from lightning_seg.data.sliding import OVERLAP, Corner, cut_window, sliding_map
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.inference.engines import EngineNetwork, check_engine
+from lightning_seg.inference.folding import folded
 from lightning_seg.inference.options import PRECISIONS
 from lightning_seg.inference.tta import augmented, check_tta
 from lightning_seg.models.frame.normalization import ImageNetwork
-from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint, trained_channels
+from lightning_seg.runs.cross_validation import find_checkpoints
 from lightning_seg.runs.trained_network import read_network
 
 CPU_PIXELS, CPU_LARGEST_BATCH, LARGEST_BATCH = 2 * 256**2, 16, 64
@@ -52,6 +55,12 @@ class Trained(NamedTuple):
             )
         if self.picture.window is None:
             check_channels(self.in_channels)
+
+    @property
+    def window(self) -> Any:
+        """The window that the data set's options name: low and high, or ``percentiles``."""
+        window = self.dataset_options.get("window")
+        return tuple(window) if isinstance(window, list) else window
 
     @property
     def picture(self) -> PictureForm:
@@ -91,16 +100,22 @@ class Ensemble:
         )
         self.modules = [module.to(self.device) for module in modules]
         self.engine = check_engine(engine, precision)
-        self._computing: list[ImageNetwork | EngineNetwork] = list(self.modules)
-        if self.engine != "torch" and self.device.type == "cpu":
-            self._computing = [
-                EngineNetwork(module, self.engine, precision) for module in self.modules
-            ]
+
+    @cached_property
+    def _computing(self) -> list[ImageNetwork | EngineNetwork]:
+        """What computes in place of the modules; made when the first image comes."""
+        size = self.trained.size or self.trained.crop
+        plain = [folded(module, size) for module in self.modules]
+        if self.engine == "torch" or self.device.type != "cpu":
+            return [*plain]
+        return [EngineNetwork(module, self.engine, self.precision) for module in plain]
 
     @property
     def engine_notes(self) -> list[str]:
         """What was found of the engine, in words; nothing of torch where nobody asked."""
-        if self.engine != "torch" and self.device.type != "cpu":
+        if self.engine == "torch":
+            return []
+        if self.device.type != "cpu":
             return [f"torch computes on {self.device}"]
         engines = (one for one in self._computing if isinstance(one, EngineNetwork))
         return list(dict.fromkeys(note for one in engines for note in one.notes))
@@ -186,10 +201,10 @@ def load_ensemble(
     """The network of a checkpoint, or the ensemble of several, on the CPU. ``trust_code``: see
     `read_network`.
 
-    InputError where they do not agree on classes, channels and size. A folder of a run stands for
-    its best checkpoint.
+    InputError where they do not agree on classes, channels, size and window. A folder of a run stands for
+    its best checkpoint, that of a cross-validation for those of its folds.
     """
-    files = [find_checkpoint(path) for path in paths]
+    files = [file for path in paths for file in find_checkpoints(path)]
     trained = read_trained(files)
     return Ensemble(
         [read_network(file, trust_code) for file in files],
@@ -205,9 +220,11 @@ def read_trained(files: Sequence[Path]) -> Trained:
     sizes."""
     facts = [_trained(file) for file in files]
     for file, fact in zip(files[1:], facts[1:], strict=True):
-        for name in ("classes", "in_channels", "channels", "size", "exclusive", "crop"):
+        for name in ("classes", "in_channels", "channels", "size", "exclusive", "crop", "window"):
             first, other = getattr(facts[0], name), getattr(fact, name)
-            if first != other:
+            # scans have a window of their own where the options name none
+            usual = name == "window" and None in (first, other) and fact.dataset != "folder"
+            if first != other and not usual:
                 raise InputError(
                     f"{files[0]} was trained with {name} {first} and {file} with {other}; an "
                     "ensemble needs the same."

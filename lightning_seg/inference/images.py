@@ -1,7 +1,7 @@
 """Picture files to mask files: decoding and writing in threads beside the network."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -15,16 +15,25 @@ from lightning_seg.inference.label_maps import label_file
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.output_names import mask_files
-from lightning_seg.inference.pictures import overlay, write_png
+from lightning_seg.inference.pictures import overlay, with_contours, write_png
 from lightning_seg.inference.pipeline import FailedInput, Loaded, Outcome, loaded, predicted
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.prefetch import prefetched
 from lightning_seg.inference.results import Row
 from lightning_seg.inference.workers import Workers
 
-PICTURE_COLUMNS = ("file", "height", "width", "class", "area", "share", "components", "confidence")
+PICTURE_COLUMNS = (
+    "file",
+    "height",
+    "width",
+    "class",
+    "area",
+    "share",
+    "components",
+    "confidence",
+    "expected_dice",
+)
 READERS = WRITERS = max(2, min(16, os.cpu_count() or 1))
-COLOURS_LOST = "in colour, of which the network sees the grey alone"
 _AHEAD = 16  # pictures that are decoded, or written, beside the network
 
 
@@ -66,15 +75,19 @@ def finished_pictures(
 
     Gives a picture that cannot be read or predicted as a failure. An OSError of writing ends it.
     """
+
+    def load(one: tuple[int, Input]) -> Loaded | FailedInput:
+        return _load_picture(*one, workers, options)
+
+    def finish(outcome: Outcome) -> FinishedInput | FailedInput:
+        return _finish(outcome, rule, options, folder)
+
     inputs = ((number, one) for number, portion in enumerate(portions) for one in portion)
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
-        items = prefetched(
-            readers, lambda one: _load_picture(*one, workers, options), inputs, _AHEAD
-        )
-        outcomes = predicted(items, workers, options)
-        yield from prefetched(
-            writers, lambda one: _finish(one, rule, options, folder), outcomes, _AHEAD
-        )
+        read = workers.clock.timed("reading", READERS, load)
+        write = workers.clock.timed("writing", WRITERS, finish)
+        outcomes = predicted(prefetched(readers, read, inputs, _AHEAD), workers, options)
+        yield from prefetched(writers, write, outcomes, _AHEAD)
 
 
 def reading_failure(path: Path, error: Exception) -> FailedInput:
@@ -97,8 +110,7 @@ def _load_picture(
         read = _StampedFile(one, one.stamp())
         form = network.trained.picture
         picture = form.read_checked(one.path)
-        if form.loses_colours(one.path):
-            read = read._replace(note=COLOURS_LOST)
+        read = read._replace(note=form.doubt(one.path, picture))
         item = loaded(one.path, read, picture, network, options, options.overlays)
         return item._replace(portion=portion)
     except Exception as error:
@@ -149,13 +161,21 @@ def write_prediction(
         if options.probabilities:
             levels = np.rint(probability * 65535).astype(np.uint16)
             write_png(folder / "probabilities" / file.relative_to(folder / "masks"), levels)
+    for kind, plain in prediction.contours.items():
+        for file, mask in zip(contour_files(masks, folder, kind), plain, strict=True):
+            write_png(file, mask.astype(np.uint8) * 255)
     if prediction.exclusive:
         write_png(label_file(folder, name), prediction.labels)
     if item.picture is not None:
         at_network = prediction.mask.shape[1:] != item.size
         picture = item.seen if at_network else item.picture
         drawn = overlay(_channels_first(picture), torch.from_numpy(prediction.mask), slices)
-        write_png(folder / "overlays" / f"{name}.jpg", drawn)
+        write_png(folder / "overlays" / f"{name}.jpg", with_contours(drawn, prediction.contours))
+
+
+def contour_files(masks: Mapping[str, Path], folder: Path, kind: str) -> list[Path]:
+    """Where the guaranteed masks of a kind lie: ``outer/<name>.png`` as ``masks/<name>.png``."""
+    return [folder / kind / file.relative_to(folder / "masks") for file in masks.values()]
 
 
 def _channels_first(picture: np.ndarray) -> torch.Tensor:
@@ -171,7 +191,10 @@ def image_results(
     """file -> where all its results lie."""
     found: dict[str, Sequence[Path]] = {}
     for one in inputs:
-        masks = list(mask_files(folder, one.name, rule.classes).values())
+        named = mask_files(folder, one.name, rule.classes)
+        masks = list(named.values())
+        for kind in () if rule.guarantee is None else rule.guarantee.bounds:
+            masks += contour_files(named, folder, kind)
         more = [folder / "overlays" / f"{one.name}.jpg"] if options.overlays else []
         labels = [label_file(folder, one.name)] if rule.exclusive else []
         found[one.file] = masks + labels + more

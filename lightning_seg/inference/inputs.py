@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from lightning_seg.data.reading.dicom import check_whole_series
 from lightning_seg.data.reading.pictures import IMAGE_SUFFIXES
-from lightning_seg.errors import InputError
-from lightning_seg.inference.output_names import output_names, printable
+from lightning_seg.errors import InputError, printable
+from lightning_seg.files import real_path
+from lightning_seg.files.states import file_state
+from lightning_seg.inference.output_names import output_names
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 VOLUME_SUFFIXES = (".nii", ".nii.gz")
@@ -67,8 +69,8 @@ def _plural(kind: str, count: int) -> str:
 
 
 def _stamp_of(path: Path) -> str:
-    found = path.stat()
-    return f"{found.st_size} bytes {found.st_mtime_ns} ns"
+    size, *times = file_state(path)
+    return f"{size} bytes {' '.join(map(str, times))} ns"
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
@@ -86,9 +88,10 @@ def find_inputs(
     Links are followed. What lies in ``output`` is no input. InputError, which names ``option``,
     where nothing is found.
     """
-    place, left = Path(text).expanduser(), Counter[str]()
+    place, left = Path(os.path.expanduser(text)), Counter[str]()
+    inner = real_path(output) if output else None
     if place.is_dir():
-        root, paths = place, sorted(_files_below(place, output and output.resolve(), left))
+        root, paths = place, sorted(_files_below(place, inner, left))
     elif place.is_file():
         root, paths = place.parent, [place]
     else:
@@ -98,7 +101,7 @@ def find_inputs(
             raise InputError(
                 f"{option} {text!r} names no file; give a file, a folder, or a pattern in quotes."
             )
-    found = list(_known(paths, output and output.resolve(), left))
+    found = list(_known(paths, inner, left))
     if not found:
         raise InputError(
             f"{option} {text!r} holds no picture, video, volume or DICOM series ({len(paths)} "
@@ -122,12 +125,12 @@ def _files_below(
     left: Counter[str],
 ) -> Iterator[Path]:
     """All files below a folder, also behind links, each folder once."""
-    seen = {place.resolve()}
+    seen = {real_path(place)}
     for name, folders, files in os.walk(place, followlinks=True):
         folder = Path(name)
         kept = []
         for sub in sorted(folders):
-            target = (folder / sub).resolve()
+            target = real_path(folder / sub)
             if sub.startswith("."):
                 left["hidden"] += 1
             elif target in seen or target == output:
@@ -146,7 +149,7 @@ def _known(
     series = set()
     for path in paths:
         kind = _kind_of_file(path.name.lower())
-        if output is not None and output in path.resolve().parents:
+        if output is not None and output in real_path(path).parents:
             continue
         if path.name.startswith("."):
             left["hidden"] += 1
@@ -186,7 +189,7 @@ def _named(
 ) -> list[Input]:
     """Named by their path below ``root``."""
     files = [
-        path.relative_to(root).as_posix() if path != root else path.resolve().name
+        path.relative_to(root).as_posix() if path != root else real_path(path).name
         for path, _ in found
     ]
     suffixes = [

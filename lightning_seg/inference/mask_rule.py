@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.evaluation.conformal import Guarantee
 from lightning_seg.evaluation.cut import Cut
 from lightning_seg.inference.postprocess import Mask, Postprocess
 from lightning_seg.inference.prediction import Prediction
@@ -27,6 +28,7 @@ class MaskRule:
         postprocess: a chain of steps such as ``fill_holes,min_area=50``; see
             ``inference.postprocess``.
         exclusive: whether the classes are; their masks never overlap, post-processed neither.
+        guarantee: what the network's checkpoint promises of outer and inner contours.
         native: whether a `Prediction` is at the size of its image, or at the network's.
 
     Errors: InputError for a threshold outside (0, 1), and an unknown step.
@@ -37,6 +39,7 @@ class MaskRule:
     postprocess: str = ""
     native: bool = True
     exclusive: bool = False
+    guarantee: Guarantee | None = None
 
     def __post_init__(self) -> None:
         _ = self.cut
@@ -61,7 +64,15 @@ class MaskRule:
         another."""
         if self.native:
             probability = resized(probability, size)
-        return Prediction(self.masks(probability), probability, self.classes, self.exclusive)
+        return self.prediction(self.masks(probability), probability)
+
+    def prediction(self, masks: Mask, probability: NDArray[np.float32]) -> Prediction:
+        """Masks (K, H, W) with the probabilities that they come from, and guaranteed contours."""
+        bounds = {} if self.guarantee is None else self.guarantee.bounds
+        contours: dict[str, Mask] = {
+            kind: bound.masks(probability) for kind, bound in bounds.items()
+        }
+        return Prediction(masks, probability, self.classes, self.exclusive, contours)
 
     def above(self, probability: Any) -> Any:
         """The masks before post-processing: bool, of an array or tensor (K, ...)."""

@@ -32,9 +32,12 @@ SETTINGS = (
 # option -> the kinds of input for which it does anything
 HOLD_FOR = {
     "probabilities": ("image", "volume", "dicom"),
-    "overlays": ("image",),
+    "overlays": ("image", "volume", "dicom"),
+    "dicom_seg": ("dicom",),
+    "frame_masks": ("video",),
     "coco": ("image",),
     "masks_at": ("image",),
+    "profile": ("image",),
     "window": ("volume", "dicom"),
 }
 
@@ -50,6 +53,8 @@ class PredictOptions:
             in training, scaled or by windows.
         overlap: of neighbouring windows, as a share of their side; None: as in training, or .5.
         batch_size: None: found.
+        frame_masks: also write the mask of each frame of a video.
+        dicom_seg: also write the masks of a DICOM series as DICOM-SEG.
     """
 
     probabilities: bool = False
@@ -57,6 +62,8 @@ class PredictOptions:
     tile: int | None = None
     overlap: float | None = None
     batch_size: int | None = None
+    frame_masks: bool = False
+    dicom_seg: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("tile", self.tile), ("batch_size", self.batch_size)):
@@ -84,9 +91,17 @@ def read_arguments(args: Sequence[str]) -> argparse.Namespace:
         )
     if given.input is None and given.window is not None:
         raise InputError("--window is for volumes that --input names; leave it out, or give them.")
+    if given.input is None and given.dicom_seg:
+        raise InputError(
+            "--dicom_seg is for DICOM series that --input names; leave it out, or give them."
+        )
     if given.tile is not None and given.masks_at == "network":
         raise InputError(
             "--tile predicts at the input's own resolution; leave out --masks_at network."
+        )
+    if given.input is None and given.profile:
+        raise InputError(
+            "--profile is for pictures that --input names; leave it out, or give them."
         )
     given.split = given.split or "test"
     return given
@@ -99,7 +114,15 @@ def predict_options(given: argparse.Namespace) -> PredictOptions:
             f"--batch_size is {given.batch_size!r}; give auto, or a whole number from 1."
         )
     size = None if given.batch_size == "auto" else int(given.batch_size)
-    return PredictOptions(given.probabilities, given.overlays, given.tile, given.overlap, size)
+    windows = given.tile, given.overlap
+    return PredictOptions(
+        given.probabilities,
+        given.overlays,
+        *windows,
+        size,
+        frame_masks=given.frame_masks,
+        dicom_seg=given.dicom_seg,
+    )
 
 
 def _underscored(arg: str) -> str:
@@ -120,6 +143,11 @@ def _data_options(rest: Sequence[str]) -> dict[str, Any]:
             raise InputError(
                 f"predict has no option {name!r}, since it needs no trainer; give --devices cpu or "
                 "cuda:0, and --precision."
+            )
+        if not name.startswith("-"):
+            raise InputError(
+                f"{name!r} belongs to no option; an option takes one value: put a pattern in quotes, such as "
+                "--input 'images/*.jpg'."
             )
         if not name.startswith("--data.") or not (equals or words):
             raise InputError(
@@ -167,7 +195,12 @@ def _add_results(add: Any) -> None:
     add("--output", metavar="DIR", help=folder)
     maps = "also maps of probability: PNG of 16 bits, 65535 is 1; NIfTI of float"
     add("--probabilities", action="store_true", help=maps)
-    add("--overlays", action="store_true", help="also pictures with the outlines drawn in")
+    drawn = "also pictures with the outlines drawn in; of a volume some slices in one picture"
+    add("--overlays", action="store_true", help=drawn)
+    segments = "also the masks of a DICOM series as DICOM-SEG, a segment for each class"
+    add("--dicom_seg", action="store_true", help=segments)
+    frames = "also the mask of each frame of a video, videos/masks/NAME/frame_000000.png"
+    add("--frame_masks", action="store_true", help=frames)
     add("--coco", action="store_true", help="also the contours of all pictures, coco.json")
 
 
@@ -196,4 +229,6 @@ def _add_machine(add: Any) -> None:
     engine = f"{', '.join(ENGINES)}: what computes on the CPU (default torch)"
     add("--engine", default="torch", help=engine)
     most = f"a larger picture is refused (default {MAX_PIXELS})"
+    stages = "also how busy reading, network and writing were, and which of them is the slowest"
+    add("--profile", action="store_true", help=stages)
     add("--max_pixels", type=int, default=MAX_PIXELS, metavar="N", help=most)

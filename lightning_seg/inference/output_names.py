@@ -61,8 +61,3 @@ def mask_files(
     return {
         label: folder / "masks" / f"{name}{joint}{safe_part(label)}{suffix}" for label in classes
     }
-
-
-def printable(text: str) -> str:
-    """The text with bytes that are not UTF-8 written out, so that it can be printed and stored."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,11 +1,16 @@
 """Pictures that a person looks at: overlays and contact sheets, and how a picture is written."""
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import lightning as L
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +20,9 @@ from lightning_seg.training.run_place import run_dir
 
 Image = NDArray[np.uint8]
 EXAMPLES, PER_COLUMN = 12, 6
+CONTOUR_COLOURS = {"outer": (255, 255, 160), "inner": (40, 0, 120)}
+_DOT = 3  # pixels of a dotted line
+LEGEND_WIDTH, LEGEND_HEIGHT = 320, 22  # pixels: the least width of a sheet with a legend
 TITLE, GAP = 18, 2  # pixels of a cell above the image, and around it
 
 
@@ -51,6 +59,23 @@ def overlay(image: Tensor, mask: Tensor, slices: bool = False) -> Image:
     return picture
 
 
+def with_contours(picture: Image, contours: Mapping[str, NDArray[np.bool_]]) -> Image:
+    """Draw guaranteed contours into a picture, dotted: the outer one light, the inner one dark.
+
+    Args:
+        picture: (H, W, 3), drawn into.
+        contours: ``outer`` and ``inner`` -> (K, H, W).
+    """
+    for kind, masks in contours.items():
+        for mask in masks.astype(np.uint8):
+            outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            for outline in outlines:
+                x, y = outline[:, 0].T
+                shown = np.arange(len(x)) // _DOT % 2 == 0
+                picture[y[shown], x[shown]] = CONTOUR_COLOURS[kind]
+    return picture
+
+
 def contact_sheet(
     images: list[Tensor],
     truths: list[Tensor],
@@ -73,6 +98,37 @@ def contact_sheet(
         for start in range(0, len(padded), PER_COLUMN)
     ]
     return np.concatenate(columns, 1)
+
+
+def titled_grid(cells: Sequence[Image], titles: Sequence[str]) -> Image:
+    """Pictures (H, W, 3) of one size in rows, with a title each: as many rows as columns, or one
+    less."""
+    drawn = [
+        _titled(_row_of_cells([cell]), title) for cell, title in zip(cells, titles, strict=True)
+    ]
+    columns = math.ceil(math.sqrt(len(drawn)))
+    drawn += [np.zeros_like(drawn[0])] * (-len(drawn) % columns)
+    rows = [np.concatenate(drawn[k : k + columns], 1) for k in range(0, len(drawn), columns)]
+    return np.concatenate(rows)
+
+
+def with_legend(sheet: Image, classes: Sequence[str]) -> Image:
+    """A contact sheet, enlarged where it is small, over a line that says what its pictures show.
+
+    Args:
+        classes: names of the mask's channels, which stand in their colours.
+    """
+    factor = -(-LEGEND_WIDTH // sheet.shape[1])
+    large = sheet.repeat(factor, 0).repeat(factor, 1)
+    strip = PIL.Image.new("RGB", (large.shape[1], LEGEND_HEIGHT))
+    pen, font = PIL.ImageDraw.Draw(strip), PIL.ImageFont.load_default(LEGEND_HEIGHT - 8)
+    place = 4.0
+    words = [("image, truth, prediction", (255, 255, 255))]
+    words += [(name, COLOURS[k % len(COLOURS)]) for k, name in enumerate(classes)]
+    for text, colour in words:
+        pen.text((place, 2), text, colour, font)
+        place += pen.textlength(text, font) + 14
+    return np.concatenate([large, np.asarray(strip, np.uint8)])
 
 
 def _row_of_cells(cells: list[Image]) -> Image:
@@ -134,6 +190,20 @@ def score_folder(trainer: L.Trainer, pl_module: Any, split: str) -> Path:
         / f"{split}-{data.protocol_name}{elsewhere}"
         / f"{more}{checkpoint_label(trainer)}{native}"
     )
+
+
+def corrupted_folder(folder: Path) -> Path:
+    """The folder of the scores of corrupted images beside that of the images as they are: no name
+    under which a split's scores are looked for."""
+    return folder.parent.with_name(f"corrupted-{folder.parent.name}") / folder.name
+
+
+def jpeg_content(picture: Image) -> bytes:
+    """An RGB picture (H, W, 3) as JPEG, in colours of full resolution: outlines are a pixel wide."""
+    fine = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90, *fine])
+    assert done
+    return content.tobytes()
 
 
 def write_png(

@@ -6,7 +6,7 @@ or pictures where that is said. Nothing in a file is executed.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -35,15 +35,20 @@ _ARCHIVE_KEYS = ("probabilities", "softmax")
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a tool predicted of one image.
+    """The prediction of a tool for one image.
 
     Attributes:
         maps: (K, H, W) in [0, 1]; (K, slices, H, W) of a scan.
         graded: whether these are probabilities; masks are 0 and 1.
+        exclusive: whether they are of a softmax with the background: the most probable class is
+            meant.
+        mark: the number that marks the one class of a mask; 0 where there is none.
     """
 
     maps: Maps
     graded: bool
+    exclusive: bool = False
+    mark: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class PredictionFiles:
     values: Values = "auto"
     aside: Aside = field(default_factory=Aside)
     missing: tuple[str, ...] = ()
+    _first_mark: list[Any] = field(default_factory=list)  # a file and its number, once known
 
     @classmethod
     def find(
@@ -115,7 +121,7 @@ class PredictionFiles:
 
     @property
     def may_be_graded(self) -> bool:
-        """Whether any file may hold probabilities, by its kind alone."""
+        """Tell whether any file may hold probabilities, by its kind alone."""
         arrays = any(
             file.name.lower().endswith(_ARRAYS) for each in self.files.values() for file in each
         )
@@ -125,7 +131,9 @@ class PredictionFiles:
         """The prediction of an image that has one; InputError for a file that holds none."""
         files = self.files[id]
         if len(files) == 1:
-            return _read_all(files[0], self.numbers, self.values)
+            found = _read_all(files[0], self.numbers, self.values)
+            self._check_mark(files[0], found.mark)
+            return found
         each = self.numbers.items()
         parts = [
             _read_all(file, {name: own}, self.values)
@@ -139,6 +147,19 @@ class PredictionFiles:
             )
         maps = np.concatenate([part.maps for part in parts])
         return Predicted(maps, any(part.graded for part in parts))
+
+    def _check_mark(self, file: Path, mark: int) -> None:
+        """InputError for a mask whose class has another number than in an earlier one."""
+        first, usual = self._first_mark or (file, mark)
+        if not mark:
+            return
+        if not self._first_mark:
+            self._first_mark.extend((file, mark))
+        if mark != usual:
+            raise InputError(
+                f"{file} marks its class by {mark}, and {first} by {usual}: whether these are one "
+                "class is not known; write the masks with one number, or score the classes by name."
+            )
 
 
 @dataclass(frozen=True)
@@ -160,7 +181,7 @@ class SliceFiles:
 
     @property
     def may_be_graded(self) -> bool:
-        """Whether any file may hold probabilities, by its kind alone."""
+        """Tell whether any file may hold probabilities, by its kind alone."""
         return self.volumes.may_be_graded
 
     @cached_property
@@ -180,7 +201,7 @@ class SliceFiles:
     def read(self, id: str) -> Predicted:
         """The prediction of a slice; InputError where its volume has other slices than the scan."""
         scan, place = self.files[id]
-        return Predicted(self._volume(scan).maps[:, place], self._volume(scan).graded)
+        return replace(self._volume(scan), maps=self._volume(scan).maps[:, place])
 
     def _volume(self, scan: str) -> Predicted:
         # slices are read one after the other, so one volume is kept
@@ -258,7 +279,10 @@ def _read_all(file: Path, numbers: Numbers, values: Values) -> Predicted:
     """The maps of all classes in one file."""
     name = file.name.lower()
     if name.endswith(_ARRAYS):
-        array = _channels_first(_read_array(file), len(numbers), file)
+        planes = _channels_first(_read_array(file), len(numbers), file)
+        if len(planes) > len(numbers) and planes.dtype.kind == "f":
+            return _of_softmax(planes, values, file)
+        array = planes[len(planes) - len(numbers) :]
     elif name.endswith(_VOLUMES):
         array = _read_scan(file)[None]
     else:
@@ -298,7 +322,8 @@ def _read_array(file: Path) -> NDArray[Any]:
 
 
 def _channels_first(array: NDArray[Any], classes: int, file: Path) -> NDArray[Any]:
-    """(K, H, W) or (1, H, W) of any usual order of the axes; a channel of background is dropped."""
+    """(K, H, W), (1, H, W) or, with the background, (K + 1, H, W) of any usual order of the
+    axes."""
     array = np.asarray(array).squeeze()
     fits = (classes, classes + 1)
     if array.ndim == 2:
@@ -311,7 +336,18 @@ def _channels_first(array: NDArray[Any], classes: int, file: Path) -> NDArray[An
             f"{count_text(classes, 'class', 'classes')}, with or without the background before "
             "them."
         )
-    return array[len(array) - classes :]
+    return array
+
+
+def _of_softmax(planes: NDArray[Any], values: Values, file: Path) -> Predicted:
+    """The classes behind the background, which the softmax gave its share."""
+    if values == "logit":
+        _check_finite(planes, file)
+        logits = planes.astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=0))
+        planes = (powers / powers.sum(axis=0)).astype(np.float32)
+    found = _masks_or_probabilities(planes[1:], file)
+    return replace(found, exclusive=bool(np.allclose(planes.sum(axis=0), 1, atol=0.01)))
 
 
 def _of_labels(labels: NDArray[Any], numbers: Numbers, file: Path) -> Maps:
@@ -365,4 +401,5 @@ def _masks_or_probabilities(array: NDArray[Any], file: Path) -> Predicted:
             "mask holds 0 and another, and grey values that are probabilities need --values "
             "probability."
         )
-    return Predicted((array != 0).astype(np.float32), graded=False)
+    mark = int(found[-1]) if len(array) == 1 else 0
+    return Predicted((array != 0).astype(np.float32), graded=False, mark=mark)

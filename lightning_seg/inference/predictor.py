@@ -1,6 +1,8 @@
 """`load`: a trained network as one object of the library, from a picture to its masks."""
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -8,15 +10,15 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from lightning_seg.data.reading.pictures import as_picture
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.pipeline import TILES
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.workers import find_devices
 from lightning_seg.models.frame.normalization import ImageNetwork
-from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.chosen_threshold import resolve_threshold
+from lightning_seg.runs.cross_validation import CrossValidation, find_checkpoints
+from lightning_seg.runs.guarantees import probabilities_otherwise, usable_guarantee
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 _BATCH = 8
@@ -33,6 +35,11 @@ class Predictor:
 
     def __init__(self, network: Ensemble, rule: MaskRule) -> None:
         self.network, self.rule = network, rule
+
+    def __repr__(self) -> str:
+        count, classes = len(self.network.modules), ", ".join(self.classes)
+        what = "one network" if count == 1 else f"an ensemble of {count} networks"
+        return f"Predictor: {what} for {classes}"
 
     @property
     def module(self) -> ImageNetwork:
@@ -66,7 +73,9 @@ class Predictor:
 
         Returns:
             `Prediction` with ``mask`` (K, H, W) bool and ``probability`` (K, H, W) float32, at the
-            size of the picture (turned as its EXIF orientation says).
+            size of the picture (turned as its EXIF orientation says); with ``contours`` where the
+            checkpoint holds a guarantee (``calibrate --fnr``). Its ``note``, which is also a
+            warning, says where a network of one channel is given colours.
 
         Errors: InputError for a file that is no picture, and an array of another type or shape.
         """
@@ -79,8 +88,14 @@ class Predictor:
         ]
 
     def _predict(self, images: Sequence[Picture]) -> list[Prediction]:
-        self.network.trained.check_pictures()
-        pictures = [self._read(image) for image in images]
+        trained = self.network.trained
+        trained.check_pictures()
+        read = [trained.picture.take(image) for image in images]
+        doubts = map(trained.picture.doubt, images, read)
+        return list(map(_noted, images, self.predict_read(read), doubts))
+
+    def predict_read(self, pictures: Sequence[np.ndarray]) -> list[Prediction]:
+        """The masks of pictures (H, W, C) that were read as the network's training reads them."""
         trained = self.network.trained
         if trained.crop is not None:
             windows = trained.crop, trained.crop_overlap, TILES
@@ -96,11 +111,14 @@ class Predictor:
             self.rule(one, picture.shape[:2]) for one, picture in zip(found, pictures, strict=True)
         ]
 
-    def _read(self, image: Picture) -> np.ndarray:
-        form = self.network.trained.picture
-        if form.window is not None and isinstance(image, str | Path):
-            return form.read(Path(image).expanduser())
-        return as_picture(image, form.channels)
+
+def _noted(image: Picture, prediction: Prediction, doubt: str) -> Prediction:
+    """The prediction with what is to be said of it, which is a warning too."""
+    if not doubt:
+        return prediction
+    name = image if isinstance(image, str | Path) else "the picture"
+    warnings.warn(f"{name}: {doubt}", stacklevel=4)
+    return replace(prediction, note=doubt)
 
 
 def load(
@@ -120,7 +138,8 @@ def load(
 
     Args:
         path: a ``.ckpt`` file, the folder of a run (its best checkpoint), or several of them: an
-            ensemble.
+            ensemble; the folder of a cross-validation: the ensemble of its folds, with a warning
+            where some of them lack.
         device: such as ``cpu`` or ``cuda``.
         tta: test-time augmentation, a name of ``inference.tta.PASSES``.
         threshold: above which a probability belongs to the mask; ``val``: the one that `fit` chose
@@ -132,16 +151,22 @@ def load(
             its module.
         engine: ``torch``, ``onnxruntime``, ``openvino`` or ``auto``: what computes on the CPU.
 
-    Errors: InputError for a file that is no checkpoint, code that is not trusted, an unknown name,
-        checkpoints that do not
-    fit together.
+    Raises:
+        InputError: for a file that is no checkpoint, code that is not trusted, an unknown name, or
+            checkpoints that do not fit together.
     """
     paths = [path] if isinstance(path, str | Path) else path
-    files = [find_checkpoint(each) for each in paths]
+    files = [file for each in paths for file in find_checkpoints(each)]
+    for validation in filter(None, map(CrossValidation.find, paths)):
+        if validation.lacking:
+            warnings.warn(validation.ensemble_text, stacklevel=2)
     network = load_ensemble(files, tta, precision, trust_code, engine)
     trained = network.trained
     cut = resolve_threshold(threshold, files)
-    rule = MaskRule(trained.classes, cut, postprocess, exclusive=trained.exclusive)
+    guarantee, _ = usable_guarantee(files, probabilities_otherwise(tta, precision))
+    rule = MaskRule(
+        trained.classes, cut, postprocess, exclusive=trained.exclusive, guarantee=guarantee
+    )
     [target, *_] = find_devices(device)
     return Predictor(
         Ensemble(network.modules, network.trained, tta, target, precision, engine), rule

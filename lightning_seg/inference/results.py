@@ -3,30 +3,31 @@ whole rows."""
 
 import csv
 import errno
-import fcntl
 import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
+from lightning_seg.files.locks import locked
 from lightning_seg.inference.inputs import Input
 
 Row = dict[str, Any]
 # files and folders under which results are written until they are whole
+LOCK = ".lock"  # of an output folder
 _LEFTOVER = re.compile(r"\.volume-.*|\.part-.*|\..*\.part")
 INPUT_COLUMNS = ("file", "stamp", "note")
 
 
 class ResultTable:
     """A CSV file to which groups of rows are added, each group whole or not at all; what stands in
-    it is kept.
+    it is kept, unless it has other columns.
 
     Args:
         path: of the file; it is made with the first rows.
@@ -41,7 +42,12 @@ class ResultTable:
             complete = text[: text.rfind("\n") + 1]  # a line cut off by a kill is done again
             if complete != text:
                 os.truncate(path, len(complete.encode()))
-            self.rows = list(csv.DictReader(io.StringIO(complete)))
+            reader = csv.DictReader(io.StringIO(complete))
+            self.rows = list(reader)
+            if reader.fieldnames != self.columns:
+                # of an older version: what stands in it is done again
+                path.unlink()
+                self.rows = []
 
     def keep(self, files: set[str]) -> None:
         """Remove the rows of all other files."""
@@ -51,6 +57,13 @@ class ResultTable:
         with whole(self.path) as part:
             part.write_text(self._text(kept, header=True), encoding="utf-8")
         self.rows = kept
+
+    def read_rows(self) -> list[dict[str, str]]:
+        """All rows of the file as it is now; none where there is no file."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
 
     def add(self, rows: Iterable[Row]) -> None:
         """Append rows; an OSError leaves the file as it was."""
@@ -142,29 +155,20 @@ class OutputFolder:
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Work as the only process that writes into a folder, without what killed ones left in it."""
-    place = os.open(folder, os.O_RDONLY)
     try:
-        if _is_locked(place):
-            _remove_leftovers(folder)
-        yield
+        with locked(folder / LOCK, wait=False) as alone:
+            if alone:
+                _remove_leftovers(folder)
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows keeps a file that is open
+                    (folder / LOCK).unlink()
     except BlockingIOError as error:
         raise InputError(
             f"another process writes into {str(folder)!r}; wait for its end, or give another "
             "--output."
         ) from error
-    finally:
-        os.close(place)
-
-
-def _is_locked(place: int) -> bool:
-    """Lock an open folder; False where the file system has no locks."""
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return False
-    return True
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -16,7 +16,7 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.errors import InputError
-from lightning_seg.inference.images import READERS, picture_rows, write_prediction
+from lightning_seg.inference.images import READERS, WRITERS, picture_rows, write_prediction
 from lightning_seg.inference.mask_rule import MaskRule, resized
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.output_names import safe_path
@@ -34,9 +34,11 @@ from lightning_seg.inference.prefetch import prefetched
 from lightning_seg.inference.results import Row
 from lightning_seg.inference.whole_scans import WholeScans, scans_of
 from lightning_seg.inference.workers import Workers
+from lightning_seg.runs import Run
 from lightning_seg.runs.checkpoints import check_data_fit, read_checkpoint
+from lightning_seg.runs.ledger import enter_look
 
-_AHEAD = 16  # images that are read beside the network
+_AHEAD = 16  # images that are read, or written, beside the network
 _LONGEST = 512  # side of a cell of the contact sheet
 
 
@@ -73,6 +75,9 @@ class DataSplit:
 class _Image(NamedTuple):
     id: str
     sample: Sample
+
+
+_Predicted = tuple[Loaded, Prediction] | FailedInput
 
 
 class SheetCell(NamedTuple):
@@ -115,6 +120,26 @@ def open_split(
     return DataSplit(data, split)
 
 
+def count_look(home: DataSplit, checkpoint: Path) -> int:
+    """Enter a look at a test split into the ledger of a checkpoint's run; how many there were, this
+    one included.
+
+    Errors: InputError for a checkpoint that lies in no run.
+    """
+    run = Run.holding(checkpoint)
+    if run is None:
+        raise InputError(f"{checkpoint} lies in no run, whose ledger counts looks at test splits.")
+    images = home.data.fingerprint(home.split)
+    facts = {
+        "protocol": home.data.protocol_name,
+        "protocol_digest": home.data.protocol_digest,
+        "dataset": images.dataset,
+        "checkpoint": str(checkpoint),
+        "content": images.to_json()["digest"],
+    }
+    return enter_look(run.root, facts)
+
+
 def data_settings(content: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `SegmentationDataModule` that a checkpoint holds."""
     saved = content["datamodule_hyper_parameters"]
@@ -135,24 +160,28 @@ def finished_images(
     read: the data set is damaged. Gives an image that could not be predicted as a failure.
     """
     scans = scans_of(source.data, source.split)
-    cells = 0
+
+    def finish(one: tuple[_Predicted, bool]) -> FinishedImage | FailedInput:
+        found, shown = one
+        if isinstance(found, FailedInput):
+            return found
+        item, prediction = found
+        name = safe_path(item.key.id)
+        write_prediction(name, prediction, item, options, folder, bool(scans))
+        cell = _sheet_cell(item, prediction, source.data.synthetic) if shown else None
+        return FinishedImage(picture_rows(item.key.id, prediction), cell)
+
     # a scan stays decoded while its slices are read one after the other
-    with ThreadPoolExecutor(1 if scans else READERS) as readers:
+    with (
+        ThreadPoolExecutor(1 if scans else READERS) as readers,
+        ThreadPoolExecutor(WRITERS) as writers,
+    ):
         items = prefetched(
             readers, lambda id: _load_sample(source, id, workers, options), ids, _AHEAD
         )
         outcomes = predicted(items, workers, options)
-        for found in _predictions(outcomes, rule, WholeScans(rule, scans)):
-            if isinstance(found, FailedInput):
-                yield found
-                continue
-            item, prediction = found
-            name = safe_path(item.key.id)
-            write_prediction(name, prediction, item, options, folder, bool(scans))
-            shown = cells < EXAMPLES
-            cells += 1
-            cell = _sheet_cell(item, prediction, source.data.synthetic) if shown else None
-            yield FinishedImage(picture_rows(item.key.id, prediction), cell)
+        found = _predictions(outcomes, rule, WholeScans(rule, scans))
+        yield from prefetched(writers, finish, _with_shown(found), _AHEAD)
 
 
 def write_sheet(cells: Sequence[SheetCell], slices: bool, file: Path) -> None:
@@ -173,9 +202,17 @@ def _load_sample(
     return loaded(Path(id), key, sample.image, workers.first, options, options.overlays)
 
 
+def _with_shown(items: Iterator[_Predicted]) -> Iterator[tuple[_Predicted, bool]]:
+    """Each outcome, and whether it is one of the first images, which the contact sheet shows."""
+    cells = 0
+    for one in items:
+        yield one, cells < EXAMPLES
+        cells += not isinstance(one, FailedInput)
+
+
 def _predictions(
     outcomes: Iterator[Outcome], rule: MaskRule, scans: "WholeScans[tuple[Loaded, Probability]]"
-) -> Iterator[tuple[Loaded, Prediction] | FailedInput]:
+) -> Iterator[_Predicted]:
     """Masks by the rule, of scans when they are whole."""
     for outcome in outcomes:
         if isinstance(outcome, FailedInput):
@@ -193,7 +230,7 @@ def _cut(
     whole: Iterable[tuple[tuple[Loaded, Probability], Probability]], rule: MaskRule
 ) -> Iterator[tuple[Loaded, Prediction]]:
     for (item, plain), refined in whole:
-        yield item, Prediction(rule.above(refined), plain, rule.classes, rule.exclusive)
+        yield item, rule.prediction(rule.above(refined), plain)
 
 
 def _sheet_cell(item: Loaded, prediction: Prediction, synthetic: bool) -> SheetCell:

@@ -12,12 +12,15 @@ import cv2
 import numpy as np
 import torch
 
+from lightning_seg.data.reading.deep import COLOURS_LOST
 from lightning_seg.data.reading.pictures import as_picture
 from lightning_seg.errors import InputError
 from lightning_seg.inference.inputs import Input
+from lightning_seg.inference.label_maps import label_file, label_map
 from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import PredictOptions
-from lightning_seg.inference.pictures import overlay
+from lightning_seg.inference.output_names import mask_files
+from lightning_seg.inference.pictures import overlay, write_png
 from lightning_seg.inference.pipeline import (
     Loaded,
     Probability,
@@ -30,7 +33,16 @@ from lightning_seg.inference.prefetch import in_background, prefetched
 from lightning_seg.inference.results import ResultTable, Row
 from lightning_seg.inference.workers import Workers
 
-FRAME_COLUMNS = ("frame", "seconds", "class", "area", "share", "components", "confidence")
+FRAME_COLUMNS = (
+    "frame",
+    "seconds",
+    "class",
+    "area",
+    "share",
+    "components",
+    "confidence",
+    "expected_dice",
+)
 _AHEAD = 16  # frames that are decoded, or drawn, beside the network
 
 
@@ -93,7 +105,8 @@ def predict_video(
     Args:
         tick: called after each frame.
 
-    Returns what is missing, in words, where fewer frames can be decoded than the file says it has.
+    Returns what is missing, in words, where fewer frames can be decoded than the file says it has,
+    and whether the network does not see its colours.
     """
     video = Video(one.path)
     target, listing = video_files(folder, one)
@@ -102,7 +115,8 @@ def predict_video(
     rows = part.with_suffix(".csv")
     try:
         table = ResultTable(rows, FRAME_COLUMNS)
-        count = _write_video(video, part, table, workers, rule, options, tick)
+        masks = one.name if options.frame_masks else None
+        count, note = _write_video(video, part, table, workers, rule, options, tick, masks)
         if count == 0:
             raise InputError(
                 f"{one.path} holds no frame that can be decoded; fetch or copy this file again."
@@ -112,7 +126,7 @@ def predict_video(
     finally:
         part.unlink(missing_ok=True)
         rows.unlink(missing_ok=True)
-    return _missing(one.path, count, video.head.frames)
+    return "; ".join(filter(None, (_missing(one.path, count, video.head.frames), note)))
 
 
 def _missing(path: Path, decoded: int, claimed: int) -> str:
@@ -133,8 +147,10 @@ def _write_video(
     rule: MaskRule,
     options: PredictOptions,
     tick: Callable[[], None],
-) -> int:
-    """The number of frames; an OSError where they are not all in the file."""
+    masks: str | None = None,
+) -> tuple[int, str]:
+    """The number of frames, and what is said of them; an OSError where they are not all in the
+    file."""
     head, network = video.head, workers.first
     size = (head.width, head.height)
     writer = cv2.VideoWriter(str(target), _codec(target), head.per_second, size)
@@ -143,13 +159,21 @@ def _write_video(
         item, probability = outcome
         prediction = rule(probability, item.size)
         drawn = _drawn_frame(_frame(item), prediction)
+        if masks is not None:
+            home = target.parents[masks.count("/")]  # the folder videos/
+            _write_masks(home, f"{masks}/frame_{item.key:06d}", prediction, rule)
         writer.write(_of_size(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), size))
         return _frame_rows(item.key, item.key / head.per_second, prediction)
 
-    count = 0
-    frames = (
-        as_picture(frame, network.trained.in_channels) for frame in in_background(video, _AHEAD)
-    )
+    count, note, form = 0, "", network.trained.picture
+
+    def grey_or_coloured(frame: np.ndarray) -> np.ndarray:
+        nonlocal note
+        if not note and form.loses_colours(frame):
+            note = f"{video.path}: {COLOURS_LOST}"
+        return as_picture(frame, form.channels)
+
+    frames = (grey_or_coloured(frame) for frame in in_background(video, _AHEAD))
     items = (
         loaded(video.path, number, frame, network, options, keep=True)
         for number, frame in enumerate(frames)
@@ -166,7 +190,17 @@ def _write_video(
             writer.release()
     if count and sum(1 for _ in Video(target)) != count:  # the encoder does not tell
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-    return count
+    return count, note
+
+
+def _write_masks(home: Path, name: str, prediction: Prediction, rule: MaskRule) -> None:
+    """Write the mask of each class of one frame, 0 and 255, as `mask_files` names them; of
+    exclusive classes also their label map."""
+    files = mask_files(home, name, rule.classes).values()
+    for mask, file in zip(prediction.mask, files, strict=True):
+        write_png(file, mask.astype(np.uint8) * 255)
+    if rule.exclusive:
+        write_png(label_file(home, name, ".png"), label_map(prediction.mask))
 
 
 def _frame(item: Loaded) -> np.ndarray:

@@ -28,15 +28,22 @@ from lightning_seg.errors import InputError
 from lightning_seg.files.leftovers import part_folder
 from lightning_seg.inference._nifti import SliceFile, SliceReader, check_room
 from lightning_seg.inference.component_counter import ComponentCounter
+from lightning_seg.inference.dicom_seg import dicom_seg_file
 from lightning_seg.inference.ensemble import Trained
 from lightning_seg.inference.inputs import Input
-from lightning_seg.inference.label_maps import label_file, label_map
+from lightning_seg.inference.label_maps import label_file
 from lightning_seg.inference.mask_rule import MaskRule, resized
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.output_names import mask_files
 from lightning_seg.inference.pipeline import loaded, must_succeed, predicted
 from lightning_seg.inference.prefetch import in_background
 from lightning_seg.inference.results import Row
+from lightning_seg.inference.volume_files import (
+    sheet_file,
+    write_label_volume,
+    write_segmentation,
+    write_sheet_of_slices,
+)
 from lightning_seg.inference.workers import Workers
 
 VOLUME_COLUMNS = (
@@ -111,13 +118,13 @@ def predict_volume(
     folder: Path,
     tick: Callable[[], None] = lambda: None,
 ) -> VolumeResult:
-    """Write the masks of a volume as NIfTI with its affine and header.
+    """Write the masks of a volume as NIfTI with its affine and header, and what ``options`` says.
 
     Args:
         tick: called after each slice.
 
-    Errors: InputError for a damaged volume. Post-processing, where there is some, takes the masks
-        into memory.
+    Errors: InputError for a damaged volume. Post-processing and DICOM-SEG, where they are asked
+        for, take the masks into memory.
     """
     with part_folder(folder / "volume") as place:
         series = series_as_nifti(one.path, place) if one.kind == "dicom" else None
@@ -147,7 +154,14 @@ def predict_volume(
                 maps[k].save(folder / "probabilities" / target.relative_to(folder / "masks"))
             masks[k].save(target)
         if rule.exclusive:
-            _label_volume(masks, reader, place).save(label_file(folder, one.name, ".nii.gz"))
+            target = label_file(folder, one.name, ".nii.gz")
+            write_label_volume(masks, reader, place, target)
+        if options.overlays:
+            target = sheet_file(folder, one.name)
+            write_sheet_of_slices(masks, reader, _levels(view), target)
+        if options.dicom_seg and series is not None:
+            target = dicom_seg_file(folder, one.name)
+            write_segmentation(masks, rule.classes, series, target)
     return VolumeResult(rows, "; ".join(filter(None, doubts)))
 
 
@@ -178,14 +192,6 @@ def _slice_files(
     masks = [SliceFile(place / f"mask{k}", reader, np.uint8) for k in channels]
     kept = channels if options.probabilities else ()
     return masks, [SliceFile(place / f"map{k}", reader, np.float32) for k in kept]
-
-
-def _label_volume(masks: Sequence[SliceFile], reader: SliceReader, place: Path) -> SliceFile:
-    """One file with the number of the class of each voxel, of masks that do not overlap."""
-    labels = SliceFile(place / "labels", reader, np.uint8)
-    for index, planes in enumerate(zip(*masks, strict=True)):
-        labels[index] = label_map(np.stack(planes) > 0)
-    return labels
 
 
 def _postprocess(masks: Sequence[SliceFile], rule: MaskRule) -> None:
@@ -271,7 +277,7 @@ def _slice_pictures(
     """The pictures (H, W, C) of all resampled slices, before they are brought to the network's
     size."""
     chosen, count = view.settings, shape[0]
-    planes = (np.rot90(plane, view.turns) for plane in _planes(reader, shape, chosen))
+    planes = (np.rot90(plane, view.turns) for plane in _planes(reader, shape, view))
     held: deque[tuple[int, np.ndarray]] = deque()
     numbered = enumerate(planes)
     for index in range(count):
@@ -286,16 +292,19 @@ def _slice_pictures(
         yield stacked([np.ascontiguousarray(known[place]) for place in wanted])
 
 
-def _planes(
-    reader: SliceReader,
-    shape: tuple[int, int, int],
-    chosen: Settings,
-) -> Planes:
-    """The resampled slices (H, W), as `data.store.planes.Planes` has them."""
-    count, height, width = shape
-    levels = chosen.window
+def _levels(view: SliceView) -> tuple[float, float]:
+    """The HU that are black and white."""
+    found = view.settings.window
     # what a volume's own percentiles are is known by now
-    assert not isinstance(levels, str)
+    assert not isinstance(found, str)
+    return found
+
+
+def _planes(reader: SliceReader, shape: tuple[int, int, int], view: SliceView) -> Planes:
+    """The resampled slices (H, W), as `data.store.planes.Planes` has them."""
+    chosen = view.settings
+    count, height, width = shape
+    levels = _levels(view)
     grey: dict[int, np.ndarray] = {}  # the two slices in use
     for index in range(count):
         low, share = neighbours(index, count, len(reader))

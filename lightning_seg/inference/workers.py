@@ -10,6 +10,7 @@ import torch
 from lightning_seg.errors import InputError
 from lightning_seg.inference.ensemble import Ensemble, find_batch_size
 from lightning_seg.inference.prefetch import prefetched
+from lightning_seg.inference.stage_clock import StageClock
 from lightning_seg.runs.gpus import check_gpus_usable
 
 A = TypeVar("A")
@@ -25,6 +26,9 @@ class Workers:
     Args:
         network: on the CPU.
         devices: may name a device several times.
+
+    Attributes:
+        clock: of the stages that work beside each other.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Workers:
         self._free: SimpleQueue[Ensemble] = SimpleQueue()
         for one in self.networks:
             self._free.put(one)
+        self.clock = StageClock()
         self._batch_sizes: dict[tuple[int, ...], int] = {}
 
     @property
@@ -62,11 +67,15 @@ class Workers:
         def one(item: A) -> B:
             network = self._free.get()
             try:
-                return work(network, item)
+                return timed((network, item))
             finally:
                 self._free.put(network)
 
+        def compute(both: tuple[Ensemble, A]) -> B:
+            return work(*both)
+
         count = len(self.networks)
+        timed = self.clock.timed("network", count, compute)
         with ThreadPoolExecutor(
             count, initializer=torch.set_num_threads, initargs=(self._threads,)
         ) as pool:

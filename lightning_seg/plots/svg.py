@@ -1,7 +1,5 @@
 """A plot as inline SVG, coloured by the page's style sheet, so that it follows light and dark."""
 
-from pathlib import Path
-
 from markupsafe import Markup, escape
 
 from lightning_seg.plots.plot import (
@@ -15,10 +13,6 @@ from lightning_seg.plots.plot import (
     SegmentMark,
     TextMark,
 )
-
-# for the style sheet of a page, which sets --paper, --ink, --quiet, --line and, where plots stand
-# on another ground than paper, --ground
-PLOT_STYLE = Path(__file__).with_name("plot.css").read_text(encoding="utf-8")
 
 _TEXT = Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>')
 

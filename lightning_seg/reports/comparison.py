@@ -14,8 +14,9 @@ from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.options import OptionParser
+from lightning_seg.reports.unpaired import print_unpaired
 from lightning_seg.runs import Run
-from lightning_seg.runs.scored_models import ScoredModel, check_alike, read_runs
+from lightning_seg.runs.scored_models import ScoredModel, check_alike, read_runs, unlike_uses
 from lightning_seg.tables import NONE, Table
 
 DEFAULT_SCORES = ("dice", "iou", *(each.name for each in MEASURES if each.heading))
@@ -60,18 +61,27 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--resamples", type=int, default=2000, help="of the bootstrap, default %(default)s"
     )
+    parser.add_argument(
+        "--unpaired",
+        action="store_true",
+        help="two results over different images, such as in domain against external",
+    )
     options = parser.parse_args(args)
     if options.resamples < 100:
         raise InputError(f"--resamples is {options.resamples}; give 100 or more.")
     runs = read_runs(options.runs, options.split)
     if len(runs) < 2:
         raise InputError("one run cannot be compared; give two or more.")
-    check_alike(runs)
+    if not options.unpaired:
+        check_alike(runs)
     scores = [
         score
         for score in options.score
         if options.score != list(DEFAULT_SCORES) or _stored(runs, score)
     ]
+    if options.unpaired:
+        print_unpaired(runs, scores, options.resamples)
+        return
     _print_lines(
         runs, [row for score in scores for row in _score_lines(runs, score, options.resamples)]
     )
@@ -134,7 +144,7 @@ def _pair_lines(
             f"{convention}, {part}" if part else convention,
             str(each.images),
             NONE if np.isnan(each.difference) else f"{each.difference:+.4f}",
-            _range(each.low, each.high),
+            NONE if part and each.groups < FEWEST_UNITS else _range(each.low, each.high),
             _p(p),
             _p(q),
             _difference_words(
@@ -173,6 +183,11 @@ def _notes_of(model: ScoredModel) -> Iterator[str]:
     """What must be said of a model's scores and of the trainings behind them."""
     if model.summary.dataset:
         yield from model.summary.cautions()
+    else:
+        yield (
+            f"{model.name} lies without a summary.json: of which data, threshold and checkpoint "
+            "it is, is not known"
+        )
     for path in model.paths:
         run = Run.holding_scores(path)
         if run is not None and run.ending.caution:
@@ -181,10 +196,15 @@ def _notes_of(model: ScoredModel) -> Iterator[str]:
 
 def _print_lines(runs: Sequence[ScoredModel], rows: list[tuple[str, ...]]) -> None:
     summary, table = runs[0].summary, runs[0].tables[0]
-    shown = ("dataset", "split", "protocol", "size", "scored_at")
-    known = [(key, getattr(summary, key)) for key in shown]
+    shown = ("data_name", "split", "protocol", "size", "scored_at")
+    known = [
+        (key.replace("data_name", "dataset"), getattr(summary, key))
+        for key in shown
+        if all(getattr(run.summary, key) == getattr(summary, key) for run in runs)
+    ]
     units = f"{len(set(table.groups))} groups of images" if table.grouped else "images"
     notes = [note for run in runs for note in _notes_of(run)]
+    notes += [f"used unlike each other: {words}" for words in unlike_uses(runs)]
     printed = Table(
         _HEADER,
         rows,

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from math import isfinite
 
+from lightning_seg.evaluation.intervals import FEWEST_UNITS
 from lightning_seg.evaluation.measures import MEASURES
-from lightning_seg.evaluation.summary import Estimate, Summary, VolumeSummary
+from lightning_seg.evaluation.strata import MOST_VALUES
+from lightning_seg.evaluation.summary import Estimate, FoldScores, Summary, VolumeSummary
 from lightning_seg.tables import Table, count_text, halves, interval_text, number_text, print_rich
 
 NOTES = {measure.name: measure.remark for measure in MEASURES} | {"ece": "pooled, lower is better"}
@@ -27,6 +29,8 @@ def print_scores(summary: Summary) -> None:
         note="\n".join(summary.cautions()),
     )
     table.show()
+    if summary.folds is not None:
+        _print_folds(summary.folds)
     if any(summary.measures.values()):
         others = Table(
             ("measure", "value", "95 %") * 2,
@@ -36,6 +40,70 @@ def print_scores(summary: Summary) -> None:
         )
         others.show()
     print_rich(*_stratum_lines(summary))
+    if rows := column_rows(summary):
+        table = Table(
+            ("class", "part of the images", "images", "groups", "mean Dice", "95 %"),
+            rows,
+            title="by the columns of the table",
+            caption=f"intervals over groups, as above; - of fewer than {FEWEST_UNITS} groups",
+            left=("class", "part of the images"),
+        )
+        table.show()
+    if summary.unused_columns:
+        names = ", ".join(summary.unused_columns)
+        print_rich(
+            f"columns without scores by value: {names} (one value alone, or more than "
+            f"{MOST_VALUES} texts)"
+        )
+
+
+FOLD_HEADER = ("class", "score", "mean over images", "SD", "pooled over pixels", "SD")
+
+
+def _print_folds(folds: FoldScores) -> None:
+    """Print the scores as means over the folds, each scored by itself."""
+    tested = len(folds.protocols)
+    of = "" if tested == folds.planned else f" of {folds.planned} (PARTIAL)"
+    table = Table(
+        FOLD_HEADER,
+        fold_rows(folds),
+        title=f"mean and standard deviation over {tested}{of} folds, each scored by itself",
+        left=("class", "score"),
+    )
+    table.show()
+
+
+def fold_rows(folds: FoldScores) -> list[tuple[str, ...]]:
+    """Class, score, and its mean and standard deviation over folds under the main conventions."""
+    rows = []
+    for name, scores in folds.values.items():
+        for score in scores:
+            cells = [
+                number_text(number)
+                for convention in MAIN
+                for number in (
+                    folds.mean(name, score, convention),
+                    folds.spread(name, score, convention),
+                )
+            ]
+            rows.append((name, score, *cells))
+    return rows
+
+
+def column_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """Class, value of a column, images, groups, mean Dice and its interval."""
+    return [
+        (
+            name,
+            part.name,
+            str(part.images),
+            str(part.groups),
+            *_cells(Estimate(part.value, part.interval)),
+        )
+        for name, parts in summary.strata.items()
+        for part in parts
+        if part.column
+    ]
 
 
 def headline(summary: Summary) -> str:
@@ -44,17 +112,13 @@ def headline(summary: Summary) -> str:
         f"{summary.split} scores: protocol {summary.protocol} ({summary.protocol_digest})",
         count_text(summary.images, "image"),
         f"at {summary.scored_at} ({summary.size})",
-        f"threshold {summary.threshold}" + _how_chosen(summary),
-        *_inference(summary),
+        f"threshold {summary.threshold_text}",
+        *inference_words(summary),
     ]
     return ", ".join(parts)
 
 
-def _how_chosen(summary: Summary) -> str:
-    return f" ({summary.threshold_from})" if summary.threshold_from else ""
-
-
-def _inference(summary: Summary) -> Iterator[str]:
+def inference_words(summary: Summary) -> Iterator[str]:
     """Tell what made the probabilities besides one pass of one network."""
     found = summary.inference
     if found.get("tta", "none") != "none":
@@ -106,7 +170,8 @@ def _other_measures(
 
 def _stratum_lines(summary: Summary) -> Iterator[str]:
     """Rows by size and number of lesions, and what was empty."""
-    for name, parts in summary.strata.items():
+    for name, every in summary.strata.items():
+        parts = [part for part in every if not part.column]
         if len(parts) > 1:
             values = [f"{part.name} {number_text(part.value, 3)} ({part.images})" for part in parts]
             what = f"mean Dice of {name} by size (thirds) and number of lesions (images)"

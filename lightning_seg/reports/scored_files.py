@@ -24,6 +24,7 @@ from lightning_seg.evaluation.measures import FAMILIES
 from lightning_seg.evaluation.scored_table import table_digest
 from lightning_seg.evaluation.scoring import ScoredEpoch, Scorer, Scoring
 from lightning_seg.evaluation.summary import FROM_FILES, Summary
+from lightning_seg.files import real_path
 from lightning_seg.inference.output_names import safe_part
 from lightning_seg.inference.prediction_files import (
     Predicted,
@@ -33,6 +34,7 @@ from lightning_seg.inference.prediction_files import (
 )
 from lightning_seg.inference.whole_scans import scans_of
 from lightning_seg.options import OptionParser, shell_command
+from lightning_seg.reports.file_doubts import FileDoubts
 from lightning_seg.reports.printing import print_scores
 from lightning_seg.reports.truth import FolderTruth, SplitTruth, Truth
 from lightning_seg.runs.ledger import enter_look
@@ -44,7 +46,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class FileScoring:
-    """How files are scored.
+    """The way in which files are scored.
 
     Attributes:
         size: side to which truth and predictions are scaled as `test` does; None: each truth as
@@ -65,6 +67,7 @@ class FileScores:
         scored: the table and what was measured.
         scoring: with the families of measures that these files allow.
         scaled: how many predictions had another size than their truth.
+        doubts: what is strange of all images together.
         digest: 8 hex digits of all predictions.
     """
 
@@ -75,13 +78,15 @@ class FileScores:
         self.scaled = 0
         self._digest = hashlib.sha256()
         self.scoring = Scoring(threshold=options.threshold, families=self._families())
-        scorer = Scorer(truth.classes, self.scoring)
+        exclusive = len(truth.classes) > 1 and self._first().exclusive
+        scorer = Scorer(truth.classes, self.scoring, exclusive=exclusive)
+        self.doubts = FileDoubts(scorer.cut)
         scorer.begin(torch.device("cpu"), len(truth.ids))
         for batch in self._batches():
             probability = batch.pop("probability")
             # what no network made has no loss
             scorer.add("test", probability, batch, torch.zeros(()), None)
-        self.scored: ScoredEpoch = scorer.finish("test", truth.ids, truth.groups)
+        self.scored: ScoredEpoch = scorer.finish("test", truth.ids, truth.groups, truth.columns)
 
     @property
     def digest(self) -> str:
@@ -95,10 +100,15 @@ class FileScores:
         )
         return tuple(FAMILIES) if graded else MASK_FAMILIES
 
+    def _first(self) -> Predicted:
+        """The first image's prediction."""
+        return self._files.read(next(iter(self._files.files)))
+
     def _batches(self) -> Iterator[dict[str, Any]]:
         for index, id in enumerate(self._truth.ids):
             sample, shape = self._sample(id)
             maps = self._maps(id, sample.mask.shape[:2], shape)
+            self.doubts.add(maps, sample.mask)
             self._digest.update(np.ascontiguousarray(maps).tobytes())
             batch: dict[str, Any] = {
                 "probability": torch.from_numpy(maps)[None],
@@ -128,6 +138,16 @@ class FileScores:
         if id not in self._files.files:
             return np.zeros((len(self._truth.classes), *size), np.float32)
         found = self._files.read(id)
+        if found.maps.ndim > 3:
+            raise InputError(
+                f"the prediction of {id} is a volume, and its truth is a picture; write masks of "
+                "pictures as PNG or NPY, since a volume does not say which axis its rows are."
+            )
+        if tuple(found.maps.shape[-2:]) == tuple(own[::-1]) != tuple(own):
+            raise InputError(
+                f"the prediction of {id} has {own[1]} rows and {own[0]} columns, and its truth "
+                f"{own[0]} rows and {own[1]} columns, as if they were exchanged; turn it."
+            )
         self.scaled += tuple(found.maps.shape[-2:]) not in {tuple(size), tuple(own)}
         return scaled_maps(found, size)
 
@@ -158,6 +178,8 @@ def main(args: list[str]) -> None:
             f"scaled to it ({how})",
             file=sys.stderr,
         )
+    for doubt in found.doubts.sentences():
+        print(f"warning: {doubt}", file=sys.stderr)
     _keep(given, truth, folder, found)
 
 
@@ -225,7 +247,7 @@ def _keep(given: argparse.Namespace, truth: Truth, folder: Path, found: FileScor
     native = given.size is None
     facts = truth.facts()
     summary = Summary(
-        predictions=str(folder.resolve()),
+        predictions=str(real_path(folder)),
         size="native" if native else given.size,
         scored_at="native size of each mask" if native else "network size",
         **facts,

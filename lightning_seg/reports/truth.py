@@ -31,6 +31,7 @@ class Truth(Protocol):
         classes: of the masks.
         numbers: class -> the numbers that a label map has for it.
         groups: of the ids, where they are known.
+        columns: id -> further column -> its value, where there are any.
     """
 
     @property
@@ -44,6 +45,9 @@ class Truth(Protocol):
 
     @property
     def groups(self) -> Mapping[str, str]: ...
+
+    @property
+    def columns(self) -> Mapping[str, Mapping[str, str]]: ...
 
     def read(self, id: str) -> Sample:
         """The sample: a mask (H, W, K) in {0, 1}, with its region where there is one."""
@@ -67,6 +71,10 @@ class SplitTruth(DataSplit):
     @property
     def groups(self) -> Mapping[str, str]:
         return self.data.source.groups
+
+    @property
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        return getattr(self.data.source, "columns", {})
 
     def read(self, id: str) -> Sample:
         return self.data.source.read(id)
@@ -94,6 +102,7 @@ class FolderTruth:
     """
 
     groups: Mapping[str, str] = {}
+    columns: Mapping[str, Mapping[str, str]] = {}
 
     def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
         names = [

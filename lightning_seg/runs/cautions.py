@@ -8,6 +8,7 @@ from lightning_seg.data.splits import leak_of
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.runs.run import Run
+from lightning_seg.runs.trained_on import changes_caution
 
 
 def run_cautions(content: Mapping[str, Any], run: Run | None) -> list[str]:
@@ -25,7 +26,8 @@ def run_cautions(content: Mapping[str, Any], run: Run | None) -> list[str]:
         groups_known=True,  # not known from here: scores say it
     )
     ending = run.ending.caution if run is not None else ""
-    return [*known.cautions(), *filter(None, [ending])]
+    changed = changes_caution(origin.get("changes", ()))
+    return [*known.cautions(), *filter(None, [ending, changed])]
 
 
 def is_synthetic(dataset: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import torch
 
+from lightning_seg.data.reading.pictures import MOST_SIDE
 from lightning_seg.models.frame.normalization import Normalization
 
 Rule = Callable[[Any], bool]
@@ -167,6 +168,27 @@ def _is_calibration(value: Any) -> bool:
     return lists and all(math.isfinite(one) for part in (value or {}).values() for one in part)
 
 
+def _is_bound(value: Any) -> bool:
+    """Thresholds of one kind of guaranteed masks, one for each class."""
+    if not _is_mapping(value) or set(value) != {"rate", "thresholds", "units", "risks"}:
+        return False
+    lists = [value[name] for name in ("thresholds", "risks", "units")]
+    numbers = all(_list_of(_is_share)(each) for each in lists)
+    return numbers and _is_share(value["rate"]) and len(set(map(len, lists))) == 1
+
+
+def _is_guarantee(value: Any) -> bool:
+    kinds = ("outer", "inner")
+    texts = ("protocol", "protocol_digest")
+    others = {"classes", "images", "grouped"}
+    if not _is_mapping(value) or set(value) != {*kinds, *texts, *others}:
+        return False
+    bounds = [value[kind] for kind in kinds if value[kind] is not None]
+    fitting = all(_is_bound(one) and len(one["units"]) == len(value["classes"]) for one in bounds)
+    known = _are_classes(value["classes"]) and all(_is_text(value[name]) for name in texts)
+    return bool(bounds) and known and fitting and _is_flag(value["grouped"])
+
+
 _IDS = _list_of(_is_text)
 _NAMES = get_args(Normalization)
 _TEXT = (_is_text, "a text")
@@ -201,8 +223,11 @@ _SCHEMA: dict[str, dict[str, tuple[Rule, str]]] = {
         "dataset": (_is_name, "the name of a data set"),
         "root": _MAYBE_TEXT,
         "protocol": _MAYBE_TEXT,
-        "size": (_optional(_number(1, 65536)), "a whole number from 1 to 65536 or null"),
-        "crop": (_optional(_number(16, 65536)), "a whole number from 16 to 65536 or null"),
+        "size": (_optional(_number(1, MOST_SIDE)), f"a whole number from 1 to {MOST_SIDE} or null"),
+        "crop": (
+            _optional(_number(16, MOST_SIDE)),
+            f"a whole number from 16 to {MOST_SIDE} or null",
+        ),
         "crop_overlap": (lambda value: _is_share(value) and value < 1, "a share below 1"),
         "batch_size": (_number(1, 2**31), "a whole number from 1"),
         "copies": (_number(1, 2**31), "a whole number from 1"),
@@ -219,8 +244,12 @@ _SCHEMA: dict[str, dict[str, tuple[Rule, str]]] = {
         "encoder_weights": (_is_mapping, "a mapping"),
         "trained_on": (_IDS, "a list of ids"),
         "images": (_optional(_are_images), "digests of train and val"),
+        "truths": (_optional(_are_images), "digests of train and val"),
+        "steps": (_is_mapping, "a mapping"),
+        "changes": (_IDS, "a list of texts"),
         "decoders": _TEXT,
         "channels": _TEXT,
+        "guarantee": (_optional(_is_guarantee), "thresholds with their promise, or null"),
         "threshold": (_optional(_is_threshold), "a threshold from 0 to 1 with its Dice, or null"),
     },
     "run": {

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lightning_seg.files.documents import read_json
+from lightning_seg.tables import count_text
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("torch", "timm", "lightning", "numpy")
@@ -20,7 +21,8 @@ FILE = "environment.json"  # of a run, kept by `lightning_seg.callbacks.run_reco
 def environment(device: torch.device, commit: str | None = None) -> dict[str, str]:
     """Facts in the order in which they are printed; ``commit`` where the folder is no checkout that
     could say it."""
-    cpu = f"{cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used"
+    threads = count_text(torch.get_num_threads(), "thread")
+    cpu = f"{cpu_model()}, {count_text(os.cpu_count() or 1, 'core')}, {threads} used"
     hardware = (
         {"gpu": torch.cuda.get_device_name(device), "cpu": cpu}
         if device.type == "cuda"
@@ -30,7 +32,7 @@ def environment(device: torch.device, commit: str | None = None) -> dict[str, st
     versions = {"python": platform.python_version()} | {
         name: package_version(name) for name in PACKAGES
     }
-    return {"commit": commit or _commit()} | hardware | versions | cuda
+    return {"commit": commit or project_commit()} | hardware | versions | cuda
 
 
 def read_environment(run: Path) -> dict[str, Any]:
@@ -41,8 +43,8 @@ def read_environment(run: Path) -> dict[str, Any]:
 
 
 def hardware(sitting: dict[str, Any]) -> str:
-    """The processor that did the work, in words: ``2 x NVIDIA H200``, ``AMD EPYC, 2 cores, 1
-    threads used``."""
+    """The processor that did the work, in words: ``2 x NVIDIA H200``, ``AMD EPYC, 2 cores, 1 thread
+    used``."""
     name = str(sitting.get("gpu") or sitting.get("cpu", ""))
     return f"{sitting['devices']} x {name}" if sitting.get("devices", 1) > 1 else name
 
@@ -55,9 +57,11 @@ def package_version(package: str) -> str:
         return "absent"
 
 
-def _commit() -> str:
+def project_commit() -> str:
     """The commit's first 12 digits, ``-dirty`` where files differ from it; recorded results are no
-    part of what was run."""
+    part of what was run. An installed wheel has none, whatever folder it lies in."""
+    if not (ROOT / ".git").exists():
+        return "unknown"
     try:
         changed = _git(
             "status",

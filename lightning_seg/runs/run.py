@@ -6,12 +6,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightning_seg.errors import InputError
+from lightning_seg.files import real_path
 from lightning_seg.files.documents import read_yaml
 from lightning_seg.runs.checkpoints import SavedModel, saved_models
 from lightning_seg.runs.environment import FILE, read_environment
 from lightning_seg.tables import count_text
 
 CHECKPOINT_FOLDER, CONFIG_FILE = "checkpoints", "config.yaml"
+CROSS_VALIDATION_FILE = "cross_validation.json"  # of a folder that holds a run for each fold
 _MOST_BYTES = 200  # of one folder's name; file systems take 255
 _VERSION = re.compile(r"version_(\d+)")
 
@@ -78,7 +80,7 @@ class Run:
 
         Errors: InputError where there is none.
         """
-        place = Path(path).expanduser().resolve()
+        place = real_path(path)
         versions = _versions(place)
         if not versions and not _is_run(place):
             raise InputError(
@@ -94,7 +96,7 @@ class Run:
     @classmethod
     def holding(cls, checkpoint: str | Path, root: str | Path | None = None) -> "Run | None":
         """The run in whose folder a checkpoint lies; None for a file that lies elsewhere."""
-        folder = Path(checkpoint).expanduser().resolve().parent
+        folder = real_path(checkpoint).parent
         if folder.name != CHECKPOINT_FOLDER:
             return None
         return cls(folder.parent, *_home(folder.parent, root))
@@ -102,7 +104,7 @@ class Run:
     @classmethod
     def holding_scores(cls, table: str | Path) -> "Run | None":
         """The run in whose folder a score table lies; None for one that lies elsewhere."""
-        places = Path(table).expanduser().resolve().parents
+        places = real_path(table).parents
         folder = places[2] if len(places) > 2 else None
         if folder is None or not _is_run(folder):
             return None
@@ -183,6 +185,14 @@ class Run:
                 return saved
         return next((saved for saved in living if saved.path.name == newest.best_name), None)
 
+    @property
+    def best_stem(self) -> str:
+        """The name of the best checkpoint, also of one that was deleted; empty where none says
+        it."""
+        if self.best is not None:
+            return self.best.path.stem
+        return Path(self.last.best_name).stem if self.last is not None else ""
+
     def checkpoint(self, which: str) -> SavedModel | None:
         """The ``best`` or the ``last``."""
         return self.best if which == "best" else self.last
@@ -224,6 +234,12 @@ def find_checkpoint(
         return _of_run(place, None, which)
     if _versions(root / text) or _is_run(root / text):
         return _of_run(root / text, root, which)
+    for folder in (place, root / text):
+        if (folder / CROSS_VALIDATION_FILE).is_file():
+            raise InputError(
+                f"{str(text)!r} is a cross-validation, whose folds are an ensemble for predict, "
+                f"serve and export onnx or program; give one of them, such as {text}/fold_1."
+            )
     raise _nothing_named(text, root, ", or `best` or `last` with -c <recipe> or --name <run>")
 
 
@@ -246,7 +262,7 @@ def find_run(text: str | Path, runs: str | Path = "runs") -> Run:
 def run_versions(text: str | Path, runs: str | Path = "runs") -> list[Run]:
     """All versions of the run that ``text`` means, newest first; one where it names a version."""
     run, place = find_run(text, runs), Path(text).expanduser()
-    if place.is_file() or not run.version or place.resolve() == run.folder:
+    if place.is_file() or not run.version or real_path(place) == run.folder:
         return [run]
     named = _versions(Path(runs).expanduser() / text)
     if not named and not _versions(place):  # the name of one version, such as demo/version_0
@@ -267,7 +283,7 @@ def _of_run(place: Path, root: Path | None, which: str) -> Path:
         found = Run.open(place, root).checkpoint(which)
     if found is None:
         raise InputError(
-            f"there is no {which!r} checkpoint in {place.resolve()}; "
+            f"there is no {which!r} checkpoint in {real_path(place)}; "
             "train it first, or give the path of a .ckpt file."
         )
     return found.path
@@ -293,7 +309,7 @@ def new_run(root: Path, name: str) -> Run:
         raise InputError(
             f"name is {name!r}, but version_N numbers the versions of a run; give another name."
         )
-    root = root.expanduser().resolve()
+    root = real_path(root)
     taken = [int(folder.name.removeprefix("version_")) for folder in _versions(root / name)]
     return Run(root / name / f"version_{max(taken, default=-1) + 1}", root, name)
 
@@ -320,7 +336,7 @@ def _home(folder: Path, root: str | Path | None) -> tuple[Path, str]:
     name."""
     place = folder.parent if _VERSION.fullmatch(folder.name) else folder
     if root is not None:
-        base = Path(root).expanduser().resolve()
+        base = real_path(root)
         if base in place.parents:
             return base, place.relative_to(base).as_posix()
     parts = PurePosixPath(read_environment(folder).get("name", "")).parts or (place.name,)

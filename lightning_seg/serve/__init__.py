@@ -19,7 +19,7 @@ from lightning_seg.inference.postprocess import STEPS
 from lightning_seg.inference.predictor import Predictor, load
 from lightning_seg.inference.tta import PASSES
 from lightning_seg.options import THRESHOLD_HELP, OptionParser, add_model_options
-from lightning_seg.runs.naming import named_checkpoints
+from lightning_seg.runs.naming import named_checkpoints, named_cross_validations
 from lightning_seg.serve._address import is_loopback
 from lightning_seg.serve._limits import Limits
 
@@ -42,6 +42,8 @@ def main(args: Sequence[str]) -> None:
     listener = listen(given.host, given.port)
     with listener:
         checkpoints = named_checkpoints(given)
+        for validation in named_cross_validations(given):
+            print(f"network:  {validation.ensemble_text}; probabilities are averaged", flush=True)
         predictor = load(
             checkpoints,
             device=given.device,

@@ -4,6 +4,8 @@ numbers."""
 import base64
 import time
 from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data.show import COLOURS
 from lightning_seg.errors import InputError
-from lightning_seg.inference.pictures import overlay
+from lightning_seg.inference.pictures import overlay, with_contours
 from lightning_seg.inference.prediction import Prediction
 from lightning_seg.inference.predictor import Predictor
 from lightning_seg.models.frame.normalization import NotFiniteError
@@ -35,8 +37,11 @@ def predict_upload(
     """The picture (H, W, C) uint8 and what the network finds in it; RequestError where it cannot
     be predicted."""
     try:
-        picture = read_upload(upload, predictor.network.trained.in_channels, limits)
-        return picture, predictor.predict(picture)
+        form = predictor.network.trained.picture
+        picture = read_upload(upload, form, limits)
+        [prediction] = predictor.predict_read([picture])
+        doubt = form.doubt(Path(upload.name), picture, upload.content)
+        return picture, replace(prediction, note=doubt) if doubt else prediction
     except MemoryError:
         raise RequestError(
             503, f"{upload.name} is too large for the memory; send a smaller one.", 30
@@ -47,10 +52,10 @@ def predict_upload(
         raise RequestError(400, str(error)) from error
 
 
-def mask_png(predictor: Predictor, upload: Upload, limits: Limits, name: str) -> bytes:
-    """The mask of the class ``name``: PNG, 255 is the class."""
+def mask_png(predictor: Predictor, upload: Upload, limits: Limits, name: str) -> tuple[bytes, str]:
+    """The mask of the class ``name``, PNG, where 255 is the class; what it may be wrong in."""
     _, prediction = predict_upload(predictor, upload, limits)
-    return _png(prediction.mask[prediction.classes.index(name)])
+    return _png(prediction.mask[prediction.classes.index(name)]), prediction.note
 
 
 def as_json(
@@ -70,7 +75,10 @@ def as_json(
             "share": found.share,
             "components": found.components,
             "confidence": found.confidence,
+            "expected_dice": found.expected_dice,
+            "expected_area": float(probability.sum(dtype=np.float64)),
             "mask": _text(_png(mask)),
+            **{kind: _text(_png(masks[place])) for kind, masks in prediction.contours.items()},
             **(
                 {"probability": _text(_encoded(".png", levels(probability)))}
                 if "probability" in parts
@@ -85,6 +93,7 @@ def as_json(
     answer |= {
         "threshold": rule.threshold,
         "postprocess": rule.postprocess,
+        "note": prediction.note,
         "classes": classes,
     }
     if "picture" in parts:
@@ -93,6 +102,7 @@ def as_json(
         drawn = overlay(
             torch.from_numpy(picture.transpose(2, 0, 1)), torch.from_numpy(prediction.mask)
         )
+        drawn = with_contours(drawn, prediction.contours)
         answer["overlay"] = _text(_encoded(".jpg", drawn[..., ::-1]))
     return answer
 

@@ -40,6 +40,7 @@ def facts(predictor: Predictor, checkpoints: Sequence[Path], limits: Limits) -> 
         "checkpoints": [file.name for file in checkpoints],
         "threshold": rule.threshold,
         "exclusive": rule.exclusive,
+        "guarantee": [] if rule.guarantee is None else rule.guarantee.sentences(),
         "tta": network.tta,
         "postprocess": rule.postprocess,
         "precision": network.precision,

@@ -7,7 +7,14 @@ from lightning_seg import __version__
 from lightning_seg.serve._answer import PARTS
 
 _PNG = {"type": "string", "contentEncoding": "base64"}
+_PERCENT = _PNG | {"description": "grey PNG, in percent, rounded up: 50 is a probability of 0.5"}
+_NOTE = {"type": "string", "description": "what the masks may be wrong in; empty: nothing known"}
 _NUMBER, _TEXT, _COUNT = {"type": "number"}, {"type": "string"}, {"type": "integer", "minimum": 0}
+OPTIONS = {  # behind the ``?`` of POST /api/predict
+    "class": "of the mask, where a PNG is accepted",
+    "include": f"further parts of JSON, with commas, of {', '.join(PARTS)}",
+    "name": "of the picture, where the body is the picture itself",
+}
 _MAYBE = {"type": ["number", "null"]}
 _ERROR = {
     "type": "object",
@@ -69,9 +76,8 @@ def _predict(classes: Sequence[str]) -> dict[str, Any]:
         },
     }
     operation["parameters"] = [
-        _query("class", {"enum": list(classes)}, "of the mask, where a PNG is accepted"),
-        _query("include", _TEXT, f"further parts of JSON, with commas, of {', '.join(PARTS)}"),
-        _query("name", _TEXT, "of the picture, where the body is the picture itself"),
+        _query(name, {"enum": list(classes)} if name == "class" else _TEXT, text)
+        for name, text in OPTIONS.items()
     ]
     return operation
 
@@ -104,8 +110,14 @@ _CLASS = _object(
     share=_NUMBER,
     components=_COUNT,
     confidence=_MAYBE,
+    expected_dice=_NUMBER,
+    expected_area=_NUMBER,
     mask=_PNG,
 )
+# only where the checkpoint holds a guarantee of them
+_CLASS["properties"] |= {"outer": _PNG, "inner": _PNG}
+# what `include` asks for
+_CLASS["properties"]["probability"] = _PERCENT
 _PREDICTION = _object(
     file=_TEXT,
     width=_COUNT,
@@ -113,6 +125,7 @@ _PREDICTION = _object(
     seconds=_NUMBER,
     threshold={},
     postprocess=_TEXT,
+    note=_NOTE,
     classes={"type": "array", "items": _CLASS},
 )
 # only where pictures were before it
@@ -125,6 +138,7 @@ _MODEL = _object(
     size={"type": ["integer", "null"]},
     channels=_COUNT,
     checkpoints={"type": "array", "items": _TEXT},
+    guarantee={"type": "array", "items": _TEXT},
     scores={"type": "array"},
     notice=_TEXT,
     version=_TEXT,

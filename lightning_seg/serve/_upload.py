@@ -12,7 +12,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from lightning_seg.data.reading.pictures import DAMAGED, FORMATS, read_picture
+from lightning_seg.data.reading.deep import PictureForm
+from lightning_seg.data.reading.pictures import DAMAGED, FORMATS
 from lightning_seg.serve._limits import Limits, RequestError
 
 _AROUND = 65536  # bytes of a form around its file
@@ -65,10 +66,16 @@ async def _receive(request: Request, limits: Limits) -> Upload:
         raise RequestError(
             400, f"the form cannot be read ({reason}); send one picture as its part `file`."
         ) from error
-    for part in form.values():
-        if isinstance(part, UploadFile):
-            return Upload(_printable(part.filename or ""), await part.read())
-    return Upload("", b"")
+    picture = next((part for part in form.values() if isinstance(part, UploadFile)), None)
+    if picture is None:
+        return Upload("", b"")
+    for name, part in form.multi_items():
+        if part is not picture:
+            raise RequestError(
+                400,
+                f"nothing is done with the form's part {_printable(name)!r}; send the picture alone.",
+            )
+    return Upload(_printable(picture.filename or ""), await picture.read())
 
 
 async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
@@ -95,7 +102,7 @@ def _printable(name: str) -> str:
     )
 
 
-def read_upload(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
+def read_upload(upload: Upload, form: PictureForm, limits: Limits) -> np.ndarray:
     """The picture (H, W, C) uint8, as ``predict`` reads it from a file.
 
     RequestError or InputError where it is none or has too many pixels, which is known before
@@ -125,4 +132,4 @@ def read_upload(upload: Upload, channels: int, limits: Limits) -> np.ndarray:
             "allowed; send a smaller one, "
             "or raise --max_pixels.",
         )
-    return read_picture(Path(upload.name), channels, upload.content)
+    return form.read_checked(Path(upload.name), upload.content)

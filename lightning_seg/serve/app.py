@@ -25,7 +25,7 @@ from lightning_seg.inference.predictor import Predictor
 from lightning_seg.serve._answer import PARTS, as_json, mask_png
 from lightning_seg.serve._guard import Guard
 from lightning_seg.serve._limits import Limits, RequestError
-from lightning_seg.serve._openapi import description
+from lightning_seg.serve._openapi import OPTIONS, description
 from lightning_seg.serve._request_log import RequestLog
 from lightning_seg.serve._upload import receive
 
@@ -81,6 +81,14 @@ class Queue:
 
         Errors: RequestError where that takes too long, ClientDisconnect where nobody waits.
         """
+        try:
+            return await self._run(request, work)
+        except asyncio.CancelledError:  # by uvicorn, which else prints it as a fault
+            raise RequestError(
+                503, "the server is ending; send the picture to the next one.", 30
+            ) from None
+
+    async def _run(self, request: Request, work: Callable[[], A]) -> A:
         try:
             async with asyncio.timeout(self._limits.wait_seconds):
                 await self._turn.acquire()
@@ -142,6 +150,7 @@ def create_app(
     queue = Queue(limits)
 
     async def predict(request: Request) -> Response:
+        _require_known_options(request)
         as_png = re.match(r"\s*image/png\s*([,;]|$)", request.headers.get("accept", "")) is not None
         name = _class(request, predictor.classes) if as_png else ""
         parts = _asked_parts(request)
@@ -150,8 +159,11 @@ def create_app(
         arrived = time.perf_counter()
         with queue.place() as ahead:
             if as_png:
-                mask = await queue.run(request, lambda: mask_png(predictor, upload, limits, name))
-                return Response(mask, 200, {"X-Pictures-Ahead": str(ahead)}, "image/png")
+                mask, note = await queue.run(
+                    request, lambda: mask_png(predictor, upload, limits, name)
+                )
+                headers = {"X-Pictures-Ahead": str(ahead)} | ({"X-Note": note} if note else {})
+                return Response(mask, 200, headers, "image/png")
             found = await queue.run(request, lambda: as_json(predictor, upload, limits, parts))
         if ahead:  # it stood in a queue, and the answer says so
             waited = time.perf_counter() - arrived - found["seconds"]
@@ -215,6 +227,14 @@ def _static(name: str) -> Callable[[Request], Any]:
         return Response(content, media_type=_TYPES[f".{name.rpartition('.')[2]}"])
 
     return answer
+
+
+def _require_known_options(request: Request) -> None:
+    """RequestError for an option that is none, such as ``?threshold=.9``: a mask in PNG would not
+    show that it was left aside."""
+    for option in request.query_params:
+        if option not in OPTIONS:
+            raise RequestError(400, str(unknown("option of a request", option[:100], OPTIONS)))
 
 
 def _class(request: Request, classes: tuple[str, ...]) -> str:

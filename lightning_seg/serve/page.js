@@ -2,6 +2,7 @@
 "use strict";
 
 const DRAWN = 1600; // pixels of the canvas's longer side at most
+const CONTOURS = { outer: "#ffffa0", inner: "#280078" }; // of a guarantee, as in the overlays of predict
 const LOCAL = ["image/png", "image/jpeg"]; // shown from the user's own file
 const byId = (id) => document.getElementById(id);
 const canvas = byId("canvas"), stage = byId("stage"), opacity = byId("opacity"), threshold = byId("threshold");
@@ -59,6 +60,8 @@ async function showModel() {
     pair.append(element("dt", name), element("dd", text));
     byId("facts").append(pair);
   }
+  byId("guarantee").hidden = !model.guarantee.length;
+  byId("promises").append(...model.guarantee.map((text) => element("li", text)));
   showScores(model.scores);
 }
 
@@ -143,8 +146,12 @@ async function take(content, local, mine) {
   for (const each of content.classes) {
     const file = await blobOf(each.mask, "image/png");
     const levels = await greys(await blobOf(each.probability, "image/png"), width, height);
-    const served = { ...each, mask: await greys(file, width, height) };
-    classes.push({ name: each.name, colour: each.colour, file, levels, served, shown: true });
+    const served = { ...each, expected: each.expected_dice, mask: await greys(file, width, height) };
+    const outlines = [];
+    for (const [kind, colour] of Object.entries(CONTOURS)) {
+      if (each[kind]) outlines.push(outline(await greys(await blobOf(each[kind], "image/png"), width, height), colour, width, height));
+    }
+    classes.push({ name: each.name, colour: each.colour, file, levels, served, outlines, shown: true });
   }
   if (mine !== asked) return;
   found?.picture.close();
@@ -162,7 +169,8 @@ async function take(content, local, mine) {
   byId("choose").textContent = "Choose another picture";
   makeRows();
   cut();
-  const odd = local && !fits ? " The browser shows it at another size than the server read it." : "";
+  const odd = (local && !fits ? " The browser shows it at another size than the server read it." : "") +
+    (content.note ? ` Note: ${content.note}.` : "");
   say(`${content.file}: ${width} x ${height} pixels, ${content.seconds < 0.1 ? "under 0.1" : content.seconds.toFixed(1)} s.${odd}`);
 }
 
@@ -176,12 +184,13 @@ function cut() {
   for (const each of found.classes) {
     const mask = served ? each.served.mask : each.levels.map((value) => (value > level ? 255 : 0));
     each.mask = mask;
-    each.numbers = served ? each.served : measured(mask, each.levels, found.width, found.height);
+    each.numbers = served ? each.served : measured(mask, each.levels, each.served.expected_area, found.width, found.height);
     each.layer = layer(mask, each.colour, found.width, found.height);
-    const [area, parts, confidence] = each.cells;
+    const [area, parts, confidence, expected] = each.cells;
     area.textContent = percent(each.numbers.share);
     parts.textContent = each.numbers.components;
     confidence.textContent = each.numbers.confidence.toFixed(2);
+    expected.textContent = each.numbers.expected.toFixed(2);
   }
   byId("threshold-value").textContent = (served ? found.threshold : level / 100).toFixed(2);
   byId("reset").disabled = served;
@@ -192,14 +201,15 @@ function cut() {
 
 const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
 
-function measured(mask, levels, width, height) {
+function measured(mask, levels, expectedArea, width, height) {
   let area = 0, sum = 0, highest = 0;
   for (let place = 0; place < mask.length; place++) {
     if (levels[place] > highest) highest = levels[place];
     if (mask[place]) { area++; sum += levels[place] - 0.5; } // a level is rounded up
   }
   const confidence = area ? sum / area / 100 : 1 - Math.max(0, highest - 0.5) / 100;
-  return { share: area / mask.length, components: components(mask, width, height), confidence };
+  const expected = area ? (2 * sum) / 100 / (expectedArea + area) : confidence;
+  return { share: area / mask.length, components: components(mask, width, height), confidence, expected };
 }
 
 // The connected parts of a mask, by union-find over the runs of its rows; pixels that touch at a corner are connected.
@@ -241,6 +251,20 @@ function layer(mask, colour, width, height) {
   return made;
 }
 
+// The dotted outline of a mask: its pixels beside one that does not belong to it.
+function outline(mask, colour, width, height) {
+  const edge = new Uint8Array(mask.length), wide = Math.max(1, Math.round(Math.max(width, height) / 500));
+  const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x];
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      if (!inside(x, y) || Math.floor((x + y) / (4 * wide)) % 2) continue;
+      const near = [[wide, 0], [-wide, 0], [0, wide], [0, -wide]];
+      if (near.some(([right, down]) => !inside(x + right, y + down))) edge[y * width + x] = 255;
+    }
+  }
+  return layer(edge, colour, width, height);
+}
+
 function draw() {
   const context = canvas.getContext("2d");
   context.globalAlpha = 1;
@@ -248,6 +272,8 @@ function draw() {
   context.drawImage(found.picture, 0, 0, canvas.width, canvas.height);
   context.globalAlpha = Number(opacity.value) / 100;
   for (const each of found.classes) if (each.shown) context.drawImage(each.layer, 0, 0, canvas.width, canvas.height);
+  context.globalAlpha = 1;
+  if (byId("contours").checked) for (const each of found.classes) if (each.shown) for (const line of each.outlines) context.drawImage(line, 0, 0, canvas.width, canvas.height);
   byId("opacity-value").textContent = `${opacity.value} %`;
   const parts = found.classes.map(({ name, numbers }) => `${name} ${percent(numbers.share)} of it in ${numbers.components} ${numbers.components === 1 ? "component" : "components"}`);
   canvas.setAttribute("aria-label", `${found.name}, with ${parts.join(", ")}`);
@@ -263,7 +289,7 @@ function makeRows() {
     swatch.style.backgroundColor = each.colour;
     label.append(box, swatch, element("span", each.name));
     head.append(label);
-    each.cells = [0, 1, 2].map(() => element("td", "", { className: "number" }));
+    each.cells = [0, 1, 2, 3].map(() => element("td", "", { className: "number" }));
     const save = element("button", "Mask", { type: "button", title: "Download the mask as PNG" });
     save.setAttribute("aria-label", `Download the mask of ${each.name} as PNG`);
     save.addEventListener("click", () => download(each));
@@ -294,6 +320,7 @@ function layerFile(mask, width, height) {
 
 let waiting = 0;
 const soon = (work) => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => found && work()); };
+byId("contours").addEventListener("change", () => soon(draw));
 opacity.addEventListener("input", () => soon(draw));
 threshold.addEventListener("input", () => soon(cut));
 byId("reset").addEventListener("click", () => { threshold.value = percentServed(); cut(); threshold.focus(); });

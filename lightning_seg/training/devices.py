@@ -139,12 +139,31 @@ def cluster_environment() -> ClusterEnvironment:
 
 
 def _slurm_tasks() -> int:
-    """The processes that srun has started with this one: 1 outside of its steps."""
-    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if interactive or "SLURM_STEP_ID" not in os.environ:
+    """The processes that srun has started with this one: 1 outside of its steps.
+
+    Lightning tells a session from a step by the job's name, which is ``bash`` for the tasks of
+    ``srun bash script`` and ``interactive`` for those of ``salloc srun``: each would train alone.
+    """
+    if "SLURM_STEP_ID" not in os.environ or _in_session():
         return 1
     step = os.environ.get("SLURM_STEP_NUM_TASKS")
     return int(step or os.environ.get("SLURM_NTASKS", "1"))
+
+
+def _in_session() -> bool:
+    """Tell whether somebody types commands here, in ``srun --pty bash``.
+
+    The steps that are started from there inherit its variables, but not its terminal.
+    """
+    return "SLURM_PTY_PORT" in os.environ and _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def check_world_size(environment: ClusterEnvironment, devices: int, nodes: int) -> None:

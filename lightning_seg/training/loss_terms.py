@@ -214,3 +214,25 @@ def cross_entropy(
     )
     weights = weight[truth.clamp_min(0)] * (truth != _IGNORED)
     return total / weights.sum().clamp_min(_TINY)
+
+
+def ace(
+    logits: Tensor,
+    mask: Tensor,
+    counted: Tensor | None = None,
+    bins: int = 20,
+) -> Tensor:
+    """The average calibration error of each image and class, for probabilities that mean what they say.
+
+    Over the bins of probability that hold pixels, the mean distance between the mean probability
+    and the share of foreground. A constant map that knows the share has none, so give it beside
+    another term. Barfoot et al. 2024.
+    """
+    probability = logits.sigmoid()
+    weight = torch.ones_like(mask) if counted is None else counted.expand_as(mask)
+    place = (probability.detach() * bins).long().clamp(0, bins - 1).flatten(2)
+    empty = logits.new_zeros(*logits.shape[:2], bins)
+    pixels = empty.scatter_add(2, place, weight.flatten(2))
+    gaps = empty.scatter_add(2, place, (weight * (probability - mask)).flatten(2)).abs()
+    used = (pixels > 0).sum(2).clamp_min(1)
+    return (_share(gaps, pixels).sum(2) / used).mean()

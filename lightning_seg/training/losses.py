@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.training.loss_terms import (
+    ace,
     bce,
     cross_entropy,
     dice,
@@ -29,6 +30,7 @@ from lightning_seg.training.shape_losses import boundary_loss, cldice_loss, stru
 
 Term = Callable[..., Tensor]
 TERMS: dict[str, Term] = {
+    "ace": ace,
     "bce": bce,
     "boundary": boundary_loss,
     "cldice": cldice_loss,

@@ -24,10 +24,15 @@ from lightning_seg.evaluation.conventions import mean_of_defined
 from lightning_seg.evaluation.curves import BestThreshold, best_threshold
 from lightning_seg.evaluation.scoring import Refine, ScoredEpoch, Scorer, Scoring
 from lightning_seg.models import Output, encoder_parameters
-from lightning_seg.models.frame.normalization import ImageNetwork, NetworkForm, Normalization
+from lightning_seg.models.frame.normalization import (
+    ImageNetwork,
+    NetworkForm,
+    Normalization,
+    check_statistics,
+)
 from lightning_seg.runs.checkpoints import COURSE, check_trust, read_checkpoint
 from lightning_seg.runs.network_budget import NetworkBudget
-from lightning_seg.runs.trained_on import TrainedOn, training_facts
+from lightning_seg.runs.trained_on import TrainedOn, changes_of, steps_of, training_facts
 from lightning_seg.training.averaging import WeightEMA
 from lightning_seg.training.checkpointing import course_of
 from lightning_seg.training.devices import check_layer_sync
@@ -35,6 +40,7 @@ from lightning_seg.training.execution import Execution
 from lightning_seg.training.freezing import Freezing, freeze_for_good
 from lightning_seg.training.losses import WeightedLoss
 from lightning_seg.training.optimizer import Optimization, make_optimizer
+from lightning_seg.training.plain_loaders import PlainLoaders, check_batch
 from lightning_seg.training.precision import CompileCost
 from lightning_seg.training.resuming import PlateauSteps, WithinEpoch
 from lightning_seg.training.running_statistics import RunningStatistics
@@ -136,6 +142,8 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         self.trained_on: TrainedOn | None = None  # of the checkpoint that was loaded
         self.scored: ScoredEpoch | None = None
         self._predictor: Callable[[Tensor], Tensor] | None = None
+        # of DataLoaders without a data module
+        self._batch_checked, self._images_seen = False, 0
 
     def score_by(
         self,
@@ -154,7 +162,24 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
 
     @property
     def _data(self) -> Any:
-        return getattr(self.trainer, "datamodule")  # noqa: B009  (Lightning does not declare it)
+        found = getattr(self.trainer, "datamodule")  # noqa: B009  (Lightning does not declare it)
+        return PlainLoaders(self.trainer, self.form.in_channels) if found is None else found
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """A batch of anybody's DataLoader is checked, the first time, and its images are numbered;
+        see `training.plain_loaders`."""
+        if not isinstance(self._data, PlainLoaders):
+            return batch
+        if not self._batch_checked:
+            if self.trainer.world_size > 1:
+                raise InputError("DataLoaders without a data module take one device; give one.")
+            check_batch(batch, len(self.classes), self.form.in_channels)
+            self._batch_checked = True
+        count = len(batch["image"])
+        places = torch.arange(self._images_seen, self._images_seen + count)
+        self._images_seen += count
+        names = list(map(str, places.tolist()))
+        return {**batch, "index": places.to(batch["image"].device), "id": names}
 
     # Training
 
@@ -186,9 +211,10 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
                 "model.calibration."
             )
         check_layer_sync(self.trainer.strategy)
-        self._data.require_foreground()
-        if self.form.exclusive:
-            self._data.require_exclusive()
+        if not isinstance(self._data, PlainLoaders):
+            self._data.require_foreground()
+            if self.form.exclusive:
+                self._data.require_exclusive()
         # a resumed run has its origin from the checkpoint, and nothing is loaded
         self.load_encoder_weights()
         self.execution.check_machine(self.device)
@@ -200,6 +226,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
             self.origin = self.encoder.load_weights()
 
     def on_train_epoch_start(self) -> None:
+        self._images_seen = 0
         # Every epoch draws dropout from numbers of its own, so that a resumed run repeats an
         # uninterrupted one.
         seed = f"{os.environ.get('PL_GLOBAL_SEED', 0)} {self.current_epoch} {self.global_rank}"
@@ -252,10 +279,12 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
     # Validation, test and prediction
 
     def on_validation_epoch_start(self) -> None:
+        self._images_seen = 0
         measured = self.trainer.state.fn == "validate"
         self.scorer.begin(self.device if measured else None, self._share_of("val"))
 
     def on_test_epoch_start(self) -> None:
+        self._images_seen = 0
         self.scorer.begin(self.device, self._share_of("test"))
 
     def _share_of(self, split: str) -> int:
@@ -347,7 +376,9 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         self._finish("test")
 
     def _finish(self, stage: str) -> None:
-        found = self.scorer.finish(stage, self._data.ids(stage), self._data.source.groups)
+        source = self._data.source
+        columns = getattr(source, "columns", None)
+        found = self.scorer.finish(stage, self._data.ids(stage), source.groups, columns)
         if not math.isfinite(found.loss) and self.trainer.state.fn != "fit":
             raise InputError(
                 f"the {stage} loss is {found.loss}: the network gives no finite numbers, which no "
@@ -375,17 +406,23 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["lightning_seg"] = {
+        facts = {
             "encoder_weights": self.origin,
             "precision": str(self.trainer.precision),
+            "steps": steps_of(self.trainer),
             "channels": self._data.channels,
-            "protocol": self._data.protocol_name,
-            "protocol_digest": self._data.protocol_digest,
             "threshold": None if self.threshold is None else asdict(self.threshold),
-        } | training_facts(self._data, self.trained_on)
+        }
+        if not isinstance(self._data, PlainLoaders):
+            facts["protocol"] = self._data.protocol_name
+            facts["protocol_digest"] = self._data.protocol_digest
+            facts |= training_facts(self._data, self.trained_on)
+            facts["changes"] = changes_of(self._data, self.trained_on)
+        checkpoint["lightning_seg"] = facts
         checkpoint[COURSE] = course_of(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_statistics(checkpoint.get("state_dict", {}))
         self.origin = checkpoint.get("lightning_seg", {}).get("encoder_weights", {})
         self.trained_on = TrainedOn.read(checkpoint)
 

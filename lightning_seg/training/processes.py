@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from lightning_seg.data.cores import PART, cores_of_each
+from lightning_seg.errors import PortTakenError
 
 # how long one process waits for another; rank 0 may be writing scores of large images meanwhile
 PATIENCE = timedelta(minutes=10)
@@ -37,6 +39,19 @@ class JointStrategy(DDPStrategy):
 
     def __init__(self, timeout: timedelta = PATIENCE, **kwargs: Any) -> None:
         super().__init__(timeout=timeout, **kwargs)
+
+    def setup_distributed(self) -> None:
+        try:
+            super().setup_distributed()
+        except dist.DistNetworkError as error:
+            if "EADDRINUSE" not in str(error):
+                raise
+            environment = self.cluster_environment
+            assert environment is not None
+            raise PortTakenError(
+                f"port {environment.main_port}, on which the processes of this run meet, is taken "
+                "by another program; give another MASTER_PORT, or none."
+            ) from error
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
@@ -123,6 +138,16 @@ def free_ports(number: int) -> list[int]:
         for one in held:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in held]
+
+
+def usable_port(wanted: int) -> int:
+    """``wanted`` where nobody listens on it, another free port otherwise."""
+    try:
+        with socket.socket() as trial:
+            trial.bind(("127.0.0.1", wanted))
+            return int(trial.getsockname()[1])
+    except OSError:
+        return free_ports(1)[0]
 
 
 def joint_strategy(strategy: Any, world_size: int) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 
+from lightning_seg.files import real_path
 from lightning_seg.runs import Run
 
 
@@ -30,7 +31,7 @@ def run_of(trainer: Any) -> Run:
         if isinstance(callback, RunPlace):
             return callback.run
     folder = Path((trainer.logger and trainer.logger.log_dir) or trainer.default_root_dir)
-    return Run(folder.resolve(), folder.resolve().parent, folder.name)
+    return Run(real_path(folder), real_path(folder).parent, folder.name)
 
 
 def run_dir(trainer: Any) -> Path:

@@ -98,7 +98,9 @@ class _Flag(_SignalConnector):
     asked = False
 
     def register_signal_handlers(self) -> None:
-        self._original_handlers = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
+        # Lightning ignores SIGINT once Ctrl-C has ended a training, and whatever follows would too
+        numbers = signal.SIGTERM, signal.SIGINT
+        self._original_handlers = {number: signal.getsignal(number) for number in numbers}
         self._register_signal(signal.SIGTERM, self._note)
 
     def _note(self, signum: int, frame: Any) -> None:

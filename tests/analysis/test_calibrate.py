@@ -1,5 +1,7 @@
 """`lightning-seg calibrate`: the scaling is found where it is known, and everything that uses the checkpoint follows it."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,16 @@ import yaml
 from scipy.special import expit
 
 import lightning_seg as ls
+from lightning_seg.analysis.calibrate import PIXELS, sample_pixels
 from lightning_seg.analysis.calibrate import main as calibrate
 from lightning_seg.cli import main as cli
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.evaluation.temperature import PixelSample, fit_scaling
+from lightning_seg.export.__main__ import main as export
+from lightning_seg.inference.split import open_split
 from lightning_seg.runs import find_run
+from lightning_seg.runs.trained_network import read_network
 
 RECIPE = """
 seed_everything: 1
@@ -87,6 +93,24 @@ def test_the_calibrated_checkpoint_is_a_run_of_its_own(runs):
     assert scaled == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_calibration_that_dies_while_it_writes_can_be_given_again(runs, monkeypatch):
+    shutil.copytree(runs / "runs" / "tiny", runs / "runs" / "dies")
+    monkeypatch.chdir(runs)
+    again = ["--ckpt_path", "best", "--name", "dies"]
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning_seg.analysis.calibrate.write_whole", die)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(again)
+    calibrate(again)
+    run = find_run("dies-calibrated")
+    assert run.best.path.is_file()
+    assert yaml.safe_load(run.config_file.read_text())["model"]["calibration"]
+
+
+def die(*_):
+    raise KeyboardInterrupt
+
+
 def test_a_calibrated_network_is_neither_trained_nor_calibrated_again(runs, capsys):
     place = find_run("tiny-calibrated").best.path
     with pytest.raises(InputError, match="calibrated already"):
@@ -96,3 +120,54 @@ def test_a_calibrated_network_is_neither_trained_nor_calibrated_again(runs, caps
     assert "calibrated after its training" in capsys.readouterr().err
     with pytest.raises(InputError, match="exists"):
         calibrate(["--ckpt_path", "best", "--name", "tiny"])
+
+
+@pytest.mark.slow
+def test_exports_give_the_calibrated_probabilities_of_predict(runs, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    transformers = pytest.importorskip("transformers")
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    plain, scaled = (find_run(name).best.path for name in ("tiny", "tiny-calibrated"))
+    before, expected = (ls.load(file).predict(image).probability for file in (plain, scaled))
+    assert np.abs(before - expected).max() > 0.01
+    export(["onnx", "--ckpt_path", str(scaled), "--output", str(tmp_path / "m.onnx")])
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    [logits] = session.run(None, {"image": image.transpose(2, 0, 1)[None].astype("f4") / 255})
+    assert expit(logits[0]) == pytest.approx(expected, abs=1e-5)
+    export(["hf", "--ckpt_path", str(scaled), "--output", str(tmp_path / "hf")])
+    given = str(tmp_path / "hf")
+    model = transformers.AutoModel.from_pretrained(given, trust_remote_code=True).eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(given, trust_remote_code=True)
+    with torch.no_grad():
+        found = model(**processor(image, return_tensors="pt")).logits
+    assert found.sigmoid()[0].numpy() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_network_of_crops_is_calibrated_by_its_windows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    crops = RECIPE.replace("size: 32", "crop: 32").replace("resolution: 32", "resolution: 48")
+    (tmp_path / "crops.yaml").write_text(crops.replace("name: tiny", "name: crops"))
+    cli(["fit", "-c", "crops.yaml"])
+    calibrate(["--ckpt_path", "best", "--name", "crops", "--method", "vector"])
+    before, after = (find_run(name) for name in ("crops", "crops-calibrated"))
+    kept = yaml.safe_load(after.config_file.read_text())["model"]["calibration"]
+    networks = [ls.load(run.best.path) for run in (before, after)]
+    # a picture of one window: what predict gives is what was fitted
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    plain, scaled = (network.predict(image).probability for network in networks)
+    logits = np.log(plain) - np.log1p(-plain)
+    assert scaled == pytest.approx(expit(logits * kept["scale"][0] + kept["shift"][0]), abs=1e-5)
+    # and on pictures of several windows the validation split is fitted better
+    for run in (before, after):
+        cli(["validate", "--ckpt_path", str(run.best.path)])
+    briers = [
+        Summary.read(*run.score_folders("val")).measures["polyp"]["brier"].value
+        for run in (before, after)
+    ]
+    assert briers[1] < briers[0]
+    data = open_split(before.best.path, "val", {}).data
+    network = read_network(before.best.path)
+    first, second = (sample_pixels(network, data).logits for _ in range(2))
+    assert torch.equal(first, second)
+    assert len(first) <= PIXELS * len(data.ids("val"))

@@ -47,6 +47,7 @@ from lightning_seg.cli import run
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.runs.environment import cpu_has, environment
+from lightning_seg.tables import count_text
 from lightning_seg.training.module import SegmentationModule
 
 ROOT = Path(__file__).parents[2]
@@ -235,6 +236,8 @@ class Caller:
 
 def fit_watched(tmp_path: Path, callbacks: list[Any]) -> None:
     sizes = [
+        "--data.dataset",
+        "phantom_polyp",
         "--data.size",
         "32",
         "--data.dataset_options",
@@ -425,7 +428,7 @@ def test_where_a_number_was_measured_names_commit_hardware_and_versions() -> Non
     facts = environment(CPU, "abc")
     assert facts["commit"] == "abc"
     assert facts["torch"] == torch.__version__.partition("+")[0]
-    assert f"{torch.get_num_threads()} threads" in facts["cpu"]
+    assert f"{count_text(torch.get_num_threads(), 'thread')} used" in facts["cpu"]
     assert not cpu_has("no_such_flag")
 
 
@@ -529,13 +532,24 @@ def test_a_session_runs_its_phases_and_leaves_a_few_flat_files(
 def test_a_session_tries_whole_commands_on_one_device_and_on_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = dict(list(_gpu_commands.STEPS.items())[:3])  # the others take minutes on a CPU
-    monkeypatch.setattr(_gpu_commands, "STEPS", steps)
-    record = session(tmp_path, "--phases", "commands", "--minutes", "20")["first_minutes"]
-    assert record["commands"]["failed"] == []
-    one, all_, validated = record["commands"]["rows"]
+    for limit in ("LIMIT", "ENDING"):  # of a GPU's machine
+        monkeypatch.setattr(_gpu_commands, limit, 600.0)
+    record = session(tmp_path, "--phases", "commands", "studies", "--minutes", "60")
+    commands, studies = (record["first_minutes"][name] for name in ("commands", "studies"))
+    assert (commands["status"], studies["status"]) == ("done", "done")
+    assert (commands["failed"], studies["failed"]) == ([], []), record
+    rows = {row["step"]: row for row in commands["rows"]}
+    assert list(rows) == list(_gpu_commands.STEPS)
+    one, all_, validated, same, memory, sigterm, resumed, compiled = rows.values()
     assert one["steps"] == all_["steps"] == 3 * _gpu_commands.EPOCHS
     assert validated["validate"] == pytest.approx(validated["in_fit"], abs=2e-3)
+    assert validated["telling"], "a network that found nothing has the same score everywhere"
+    assert same["images"] == _gpu_commands.IMAGES["val"]
+    assert [line.count("not enough memory") for line in memory["told"]] == [1]
+    assert "--ckpt_path" in sigterm["told"][-1]
+    assert resumed["steps"] == one["steps"] + 3
+    assert compiled["skipped"] == "a CPU compiles for minutes"
+    assert [row["trials"] for row in studies["rows"]] == [2, 1]
 
 
 def test_a_command_that_fails_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,10 @@ from scipy import ndimage
 
 from benchmarks.volumes import write_scan
 from lightning_seg import cli
-from lightning_seg.callbacks.volume_scores import VolumeRow, Volumes, summarize_volumes
+from lightning_seg.callbacks.volume_scores import Volumes
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.evaluation import ScoreTable
+from lightning_seg.evaluation.volumes import VolumeRow, summarize_volumes
 from lightning_seg.inference.__main__ import main as predict
 from lightning_seg.inference.pictures import GAP, TITLE
 from lightning_seg.training.module import SegmentationModule
@@ -152,7 +153,7 @@ def test_processes_that_share_scans_agree_with_one_that_has_all(tmp_path: Path, 
 
 def test_each_scan_counts_alike_in_the_mean() -> None:
     rows = [row for pair in in_order(drawn()).values() for row in pair]
-    found = summarize_volumes(rows)
+    found = summarize_volumes(rows).scores
     assert list(found) == ["liver", "tumor"]
     dice = [row.dice for row in rows if row.label == "liver"]
     assert found["liver"]["dice"].value == pytest.approx(np.mean(dice))

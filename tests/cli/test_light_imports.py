@@ -29,7 +29,7 @@ NEVER_BEFORE_A_STEP = (
     "transformers",
 )
 COMMANDS = [
-    *([verb, "--help"] for verb in front._HOMES if verb not in ("data", "export", "hpo")),
+    *([verb, "--help"] for verb in front.COMMAND_HOMES if verb not in ("data", "export", "hpo")),
     *(["data", verb, "--help"] for verb in ("check", "show", "prepare", "download")),
     *(["export", kind, "--help"] for kind in ("hf", "onnx", "program")),
     *(["hpo", verb, "--help"] for verb in ("run", "best", "export", "repeat", "plot")),

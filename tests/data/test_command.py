@@ -234,7 +234,7 @@ def test_show_writes_one_row_an_image_and_one_column_an_epoch(
         ([], "needs a data set or a recipe"),
         (["phantom_polyp", "--output", "sheet.bmpx"], "ends with .png or .jpg"),
         (["phantom_polyp", "--augment", "unet_b"], "no augmentation preset named 'unet_b'"),
-        (["-c", "gone.yaml"], "gone.yaml cannot be read"),
+        (["-c", "gone.yaml"], "there is no recipe"),
         (["phantom_polyp", "--epoch", "-1"], "--epoch is -1"),
     ],
 )

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_seg.data import DATASETS, SegmentationDataModule
-from lightning_seg.data.rules import resolve
+from lightning_seg.data.rules import column_values_of, resolve
 from lightning_seg.data.sources import kvasir_seg
-from lightning_seg.data.splits import SPLITS, Split, load_protocol
+from lightning_seg.data.splits import RESERVED, SPLITS, Split, load_protocol
 from lightning_seg.errors import InputError
 
 MakeSource = Callable[[int], Any]
@@ -212,3 +212,41 @@ def test_half_of_a_leaking_split_lists_the_pairs_that_still_cross() -> None:
 def test_half_of_what_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="no protocol named"):
         resolve(name, Bare)
+
+
+def test_half_of_the_validation_images_are_reserved_and_nothing_else_moves() -> None:
+    source = Bare({f"s{index:03d}": f"patient {index // 2}" for index in range(400)})
+    whole, made = split("auto", source), split("reserve-7-of-auto", source)
+    assert made.ids["train"] == whole.ids["train"]
+    assert made.ids["test"] == whole.ids["test"]
+    parts = made.ids["val"], made.ids[RESERVED]
+    assert sorted(id for part in parts for id in part) == sorted(whole.ids["val"])
+    assert [len(part) for part in parts] == [20, 20]
+    assert all(len(found) == 1 for found in homes(made, source).values())
+    assert made.digest != whole.digest
+    assert split("reserve-8-of-auto", source).ids[RESERVED] != made.ids[RESERVED]
+
+
+def test_too_few_validation_groups_and_a_second_reserve_are_refused() -> None:
+    with pytest.raises(InputError, match=r"validates on 1 group .* from 20 on"):
+        split("reserve-7-of-auto", Bare())
+    many = Bare({f"s{index:03d}": f"s{index:03d}" for index in range(800)})
+    with pytest.raises(InputError, match="has reserved some already"):
+        split("reserve-1-of-reserve-7-of-auto", many)
+
+
+def test_a_value_of_a_column_is_left_out_whole_and_others_are_divided_by_group() -> None:
+    source: Any = Bare()
+    source.columns = {
+        id: {"centre": "" if place < 4 else "AB"[place // 4 % 2]}
+        for place, id in enumerate(source.ids)
+    }
+    made = split("leave-centre=A", source)
+    expected = {id for id, row in source.columns.items() if row["centre"] == "A"}
+    assert set(made.ids["test"]) == expected
+    assert sorted(id for ids in made.ids.values() for id in ids) == source.ids
+    assert all(len(found) == 1 for found in homes(made, source).values())
+    assert column_values_of(source, "centre") == ["A", "B"]
+    for name, words in (("leave-centre=C", "'C'"), ("leave-center=A", "did you mean 'centre'")):
+        with pytest.raises(InputError, match=words):
+            split(name, source)

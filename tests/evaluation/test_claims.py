@@ -61,6 +61,19 @@ def test_the_command_says_the_answer_and_what_it_assumes(capsys):
     assert "NOT" not in capsys.readouterr().out
     with pytest.raises(InputError, match="needs --dice"):
         audit(["--versus", ".8", "--n_images", "100"])
+    with pytest.raises(InputError, match="--iou would have no part"):
+        audit(["--dice", ".9", "--iou", ".8", "--versus", ".8", "--n_images", "100"])
+
+
+def test_no_claim_is_called_certain(capsys):
+    audit(["--dice", ".9411", "--versus", ".80", "--n_images", "100"])
+    said = capsys.readouterr().out
+    assert "false with probability below 0.001, supported" in said
+    assert "0.000," not in said
+    audit(["--dice", ".5", "--versus", ".99", "--n_images", "1000"])
+    said = capsys.readouterr().out
+    assert "false with probability above 0.999, NOT supported" in said
+    assert "1.000," not in said
 
 
 def test_the_page_of_published_claims_is_current():

@@ -339,6 +339,37 @@ def test_compare_names_what_was_scored_and_splits_two_runs_by_size(runs, capsys)
         assert words in printed
 
 
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ({"threshold": 0.3}, "threshold: 0.5 (good), 0.3 (bad)"),
+        ({"inference": {"tta": "flips"}}, "test-time augmentation: none (good), flips (bad)"),
+        ({"inference": {"postprocess": "keep_largest"}}, "post-processing: none (good)"),
+        ({"size": 512, "scored_at": "native size"}, "size: 256 (good), 512 (bad)"),
+    ],
+)
+def test_compare_says_what_was_used_unlike_and_joins_no_such_seeds(runs, capsys, odd, words):
+    if "size" in odd:  # networks of two sizes, both scored at that of the masks
+        change(runs, "good", {"scored_at": "native size"})
+    change(runs, "bad", odd)
+    main([str(runs / "good"), str(runs / "bad"), "--score", "dice", "--resamples", "100"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"used unlike each other: {words}" in printed
+    assert ("protocol p, size 256" in printed) == ("size" not in odd)
+    change(runs, "again", odd if "size" in odd else {})
+    main([str(runs / "good"), str(runs / "again"), "--score", "dice", "--resamples", "100"])
+    assert ("used unlike" in capsys.readouterr().out) == ("size" in odd)
+    with pytest.raises(InputError, match="joins scores of unlike uses"):
+        main([f"ours={runs / 'good'},{runs / 'bad'}", str(runs / "again")])
+    with pytest.raises(InputError, match="names one score table twice"):
+        main([f"ours={runs / 'bad'},{runs / 'bad'}", str(runs / "again")])
+
+
+def change(runs, name, facts):
+    file = next(runs.glob(f"{name}/*/*/*")) / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | facts))
+
+
 def test_compare_refuses_unlike_tests_with_a_sentence(runs, capsys):
     one = str(runs / "good")
     summary = next(runs.glob("bad/*/*/*")) / "summary.json"

@@ -1,6 +1,7 @@
 """A score table and its summary that do not say the same are shown by nothing."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation import Summary
+from lightning_seg.evaluation import ScoreTable, Summary
 from lightning_seg.evaluation.scored_table import check_summary, table_digest
 from tests.made_runs import make_run
 
@@ -63,4 +64,16 @@ def test_a_changed_score_and_a_changed_number_of_images_are_refused(folder: Path
         check_summary(Summary.read(folder), folder)
     _change_summary(folder, lambda facts: facts.update(images=61))
     with pytest.raises(InputError, match="60 images against 61"):
+        check_summary(Summary.read(folder), folder)
+
+
+def test_a_parquet_file_of_another_test_is_refused(folder: Path, tmp_path: Path) -> None:
+    """It is what comparisons read."""
+    other = next(make_run(tmp_path / "b", 0.6).glob("test-*/*"))
+    table = ScoreTable.read(folder / "scores.csv")
+    table.write(folder / "scores.csv")
+    check_summary(Summary.read(folder), folder)
+    ScoreTable.read(other / "scores.csv").write(other / "scores.csv")
+    shutil.copy(other / "scores.parquet", folder / "scores.parquet")
+    with pytest.raises(InputError, match="holds other rows than"):
         check_summary(Summary.read(folder), folder)

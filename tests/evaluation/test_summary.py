@@ -10,7 +10,7 @@ import pytest
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Estimate, ScoreTable, Summary
 from lightning_seg.evaluation.estimates import count_empty, estimate_scores, estimate_strata
-from lightning_seg.evaluation.summary import SCHEMA, VolumeSummary, find_summary
+from lightning_seg.evaluation.summary import SCHEMA, VolumeSummary, find_summary, named_data
 
 
 def table(tp=(50, 20, 0), fp=(5, 5, 3), fn=(1, 8, 0)):
@@ -110,3 +110,11 @@ def test_a_leak_found_later_is_said_of_results_recorded_before(
     (tmp_path / "summary.json").write_text(json.dumps(content))
     assert Summary.read(tmp_path).leaks.startswith(said)
     assert bool(Summary.read(tmp_path).leaks) == bool(said)
+
+
+def test_data_of_anyone_have_a_name_of_their_own():
+    assert named_data("kvasir_seg", "/data/kvasir.csv") == "kvasir_seg"
+    assert named_data("folder", "/data/clinic") == "clinic (folder)"
+    assert named_data("scans", "~/ct/livers.csv") == "livers (scans)"
+    assert named_data("folder", "") == "folder"
+    assert Summary(dataset="folder", data={"root": "/x/clinic.csv"}).data_name == "clinic (folder)"

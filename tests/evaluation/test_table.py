@@ -82,6 +82,7 @@ def test_parts_of_a_table_keep_what_belongs_together():
         ("id,class,tp,fp,fn,tn\na,x,1,2,3\n", "damaged"),
         ("id,class,tp,fp,fn,tn\na,x,1,2,3,many\n", "damaged"),
         ("id,class,tp,fp,fn,tn\n", "damaged"),
+        ("id,class,tp,fp,fn,tn,tp\na,x,1,2,3,4,5\n", "two columns have one name"),
     ],
 )
 def test_a_file_that_is_no_whole_table_is_one_sentence(tmp_path, text, words):

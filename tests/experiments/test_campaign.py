@@ -132,8 +132,8 @@ def test_a_campaign_ends_with_its_minutes_and_keeps_its_epochs(
 
 @pytest.mark.slow
 def test_each_fit_of_the_shipped_campaign_works(tmp_path: Path) -> None:
-    fits = read_campaign(RECIPES / "campaign.yaml", tmp_path)
-    assert {fit.config["trainer.max_epochs"] for fit in fits} == {50, 60, 150, 200}
+    fits = read_campaign(RECIPES / "campaigns" / "papers.yaml", tmp_path)
+    assert {fit.config["trainer.max_epochs"] for fit in fits} == {50, 60, 100, 150, 200}
 
 
 def test_the_shipped_campaign_is_the_papers_runs_by_priority(
@@ -141,7 +141,7 @@ def test_the_shipped_campaign_is_the_papers_runs_by_priority(
 ) -> None:
     config = {"trainer.max_epochs": 150, "seed_everything": 42}
     monkeypatch.setattr(campaign, "dry_run", lambda recipe, args: config)
-    fits = read_campaign(RECIPES / "campaign.yaml", tmp_path)
+    fits = read_campaign(RECIPES / "campaigns" / "papers.yaml", tmp_path)
     names = list(dict.fromkeys(fit.name for fit in fits))
     assert names[:3] == ["sa_unet_v2", "mobile_unet", "deep_residual_unet"]
     assert names.index("unet_mobilenetv2") < names.index("pam_unet-ct") < names.index("nanonet-c")
@@ -150,7 +150,7 @@ def test_the_shipped_campaign_is_the_papers_runs_by_priority(
     assert all(fit.state == "not begun" for fit in fits)
     first = fits[0].command()
     assert first[:3] == ["fit", "-c", str(RECIPES / "sa_unet_v2_drive.yaml")]
-    assert first[first.index("--name") + 1] == "campaign/sa_unet_v2-seed42"
+    assert first[first.index("--name") + 1] == "papers/sa_unet_v2-seed42"
     assert fits[0].epochs == 150
 
 

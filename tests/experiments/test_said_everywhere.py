@@ -1,6 +1,7 @@
 """What must be said of a run is said wherever the run is shown."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,36 @@ def test_an_early_end_and_synthetic_images_are_said_wherever_a_run_is_shown(
         board = (results / name).read_text()
         assert SYNTHETIC in board
         assert "RUNNING OR KILLED after 1 of 3 epochs" in board
+
+
+def test_a_training_that_was_resumed_otherwise_is_said_wherever_it_is_shown(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "RESUMED OTHERWISE: data.batch_size was 2 and is 4 now"
+    shutil.copytree(run.folder, tmp_path / "a" / "version_0")
+    assert run.last is not None
+    last = tmp_path / "a" / "version_0" / "checkpoints" / run.last.path.name
+    more = ["--trainer.max_epochs=2", "--data.batch_size=4", "--runs", str(tmp_path)]
+    config = tmp_path / "a" / "version_0" / "config.yaml"
+    cli.run(["fit", "-c", str(config), "--ckpt_path", str(last), "--name", "b", *more])
+    resumed = Run.open(tmp_path / "b", tmp_path)
+    assert resumed.best is not None
+    cli.run(["test", "--ckpt_path", str(resumed.best.path)])
+    capsys.readouterr()
+    compare([f"one={resumed.folder}", f"two={resumed.folder}", "--score", "dice"])
+    shown = {"compare": " ".join(capsys.readouterr().out.split())}
+    report([str(resumed.folder), "--output", str(tmp_path / "r.html"), "--no-predictions"])
+    shown["report"] = (tmp_path / "r.html").read_text()
+    shown["card"] = card(resumed.best.path, "jane/tiny")
+    model = facts(load(resumed.best.path), [resumed.best.path], Limits.of(1, 1000))
+    shown["serve"] = " ".join(model["cautions"])
+    results = tmp_path / "results"
+    record.main([str(resumed.folder), "--results", str(results), "--allow-changed"])
+    leaderboard(["--results", str(results)])
+    for name in ("reproduced.csv", "LEADERBOARD.md", "leaderboard.csv"):
+        shown[name] = (results / name).read_text()
+    for place, text in shown.items():
+        assert told in text, f"{place} does not say it"
 
 
 def test_scores_that_were_changed_by_hand_are_shown_and_recorded_by_nothing(

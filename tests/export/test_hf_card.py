@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from hf_runs import run_alone, write_checkpoint
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, parse_eval_result_entries
 from made_runs import make_run
 from markdown_it import MarkdownIt
 from PIL import Image
@@ -21,8 +21,10 @@ from experiments.leaderboard.__main__ import main as leaderboard
 from experiments.runs import results_of
 from lightning_seg import cli
 from lightning_seg.data.sources.phantom import render_phantom
-from lightning_seg.export.card import card
+from lightning_seg.errors import InputError
+from lightning_seg.export.card import card, write_card
 from lightning_seg.export.hf import export_hf
+from lightning_seg.models.frame.listing import bibtex, title
 from lightning_seg.runs import find_checkpoint
 
 RECIPE = {
@@ -265,3 +267,67 @@ def test_the_snippets_run_as_they_stand_and_give_the_masks_of_the_checkpoint(
     assert (found["mask"][0] != scaled).mean() < 2e-3
     assert (found["masks"] != expected.predict(seen).mask).mean() < 2e-3
     assert found["found"] == scaled.any()
+
+
+def test_the_benchmark_of_the_hub_gets_the_test_and_what_must_be_said(
+    tested: Path, tmp_path: Path
+) -> None:
+    write_card(
+        tmp_path, find_checkpoint(tested, "best"), "jane/polyps", benchmark="jane/kvasir:test"
+    )
+    content = yaml.safe_load((tmp_path / ".eval_results" / "kvasir.yaml").read_text("utf-8"))
+    [entry] = parse_eval_result_entries(content)
+    dice = summary(tested, "test")["scores"]["polyp"]["dice"]["image"]
+    assert (entry.dataset_id, entry.task_id) == ("jane/kvasir", "test")
+    assert entry.value == round(dice["value"], 4)
+    assert entry.source_url == "https://huggingface.co/jane/polyps"
+    assert entry.notes.startswith("SYNTHETIC data")
+    assert f"polyp {dice['interval'][0]:.3f} to {dice['interval'][1]:.3f}" in entry.notes
+    assert "split test" in entry.notes
+
+
+def test_no_benchmark_gets_a_score_of_validation_or_a_name_that_is_none(
+    run: Path, tmp_path: Path
+) -> None:
+    checkpoint = find_checkpoint(run, "best")
+    with pytest.raises(InputError, match="was not tested on a whole split"):
+        write_card(tmp_path, checkpoint, "jane/polyps", benchmark="jane/kvasir")
+    with pytest.raises(InputError, match="is no benchmark of the Hub"):
+        export_hf(checkpoint, tmp_path / "out", "jane/polyps", benchmark="kvasir")
+    with pytest.raises(InputError, match="give its --repo-id too"):
+        export_hf(checkpoint, tmp_path / "out", benchmark="jane/kvasir")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_picture_of_the_card_is_written_beside_it(tested: Path, tmp_path: Path) -> None:
+    write_card(tmp_path, find_checkpoint(tested, "best"), "jane/polyps")
+    assert "](dice.png)" in (tmp_path / "README.md").read_text("utf-8")
+    pixels = np.asarray(Image.open(tmp_path / "dice.png"))
+    dots = (pixels == (0, 0x60, 0xA8)).all(-1)
+    assert dots.any()
+    assert not (tmp_path / ".eval_results").exists()
+
+
+def test_a_model_without_scores_has_no_picture(tmp_path: Path) -> None:
+    write_card(tmp_path, write_checkpoint(tmp_path / "alone.ckpt"), "jane/alone")
+    assert "dice.png" not in (tmp_path / "README.md").read_text("utf-8")
+    assert not (tmp_path / "dice.png").exists()
+
+
+@pytest.mark.parametrize("network", ls.names())
+def test_every_network_has_the_entry_of_its_paper(network: str) -> None:
+    entry = bibtex(network)
+    assert entry.count("{") == entry.count("}")
+    fields = dict(re.findall(r"^  (\w+) += \{+(.+?)\}+,$", entry, re.MULTILINE))
+    assert fields.keys() >= {"author", "title", "year"}
+    assert f'"{fields["title"]}"' in title(network)
+    assert fields["author"].endswith(" and others") or " and " in fields["author"]
+
+
+def test_authors_and_venue_stand_in_the_entry_as_bibtex_has_them() -> None:
+    assert bibtex("attention_unet").splitlines()[:2] == [
+        "@inproceedings{attention_unet,",
+        "  author    = {Oktay and others},",
+    ]
+    assert "  author    = {Ibtehaz and Rahman}," in bibtex("multires_unet")
+    assert "  booktitle = {MIDL}," in bibtex("attention_unet")

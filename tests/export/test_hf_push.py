@@ -10,6 +10,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from lightning_seg.__main__ import main
 from lightning_seg.errors import InputError
@@ -73,11 +74,19 @@ def test_the_folder_goes_to_the_repository_as_one_commit(
 
         def upload_folder(self, **given: Any) -> Any:
             calls.append((given["repo_id"], given["folder_path"]))
+            files = [".eval_results/kvasir.yaml", "__pycache__/network.pyc"]
+            sent = filter_repo_objects(files, ignore_patterns=given["ignore_patterns"])
+            calls.append(("sent", list(sent)))
             return SimpleNamespace(commit_url="https://hub/jane/polyps/commit/1")
 
     online.setattr("huggingface_hub.HfApi", Api)
     main(["push", str(folder), "--repo-id", "jane/polyps", "--private", "--token", "hf_x"])
-    assert calls == [("token", "hf_x"), ("jane/polyps", True), ("jane/polyps", folder)]
+    assert calls == [
+        ("token", "hf_x"),
+        ("jane/polyps", True),
+        ("jane/polyps", folder),
+        ("sent", [".eval_results/kvasir.yaml"]),
+    ]
     assert "uploaded:  https://hub/jane/polyps/commit/1" in capsys.readouterr().out
 
 

@@ -183,6 +183,7 @@ def test_a_variant_that_changes_the_masks_is_refused_and_leaves_no_file(
     folder, checkpoint, monkeypatch
 ):
     monkeypatch.setattr("lightning_seg.export.verify.DICE", 1.0)
+    monkeypatch.setattr("lightning_seg.export._quantize.SPARED", (0, 1 / 2))
     original, traced = export.to_onnx, []
     monkeypatch.setattr(
         export, "to_onnx", lambda form, *args: traced.append(form) or original(form, *args)

@@ -1,7 +1,5 @@
 """`lightning_seg.export.verify`: agreement against plain numpy, and the rule by which an export is refused."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -61,7 +59,7 @@ def test_a_checkpoint_whose_logits_are_not_finite_is_refused(variant):
 
 def test_a_variant_must_find_something_and_stay_finite(network):
     for shift, message in ((100, "infinite"), (-100, "nothing tells what int8 does")):
-        other = copy.deepcopy(network)
+        other = network.copy_to(network.device)
         with torch.no_grad():
             [
                 layer

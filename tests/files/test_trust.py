@@ -95,7 +95,8 @@ def test_a_found_configuration_does_not_say_where_to_write(tmp_path):
             check_places(content, "config.yaml", [tmp_path / "run"], True)
 
 
-FIT = ["--data.protocol", "auto", "--data.size", "16", "--data.batch_size", "4"]
+FIT = ["--data.dataset", "phantom_polyp", "--model.architecture", "unet"]
+FIT += ["--data.protocol", "auto", "--data.size", "16", "--data.batch_size", "4"]
 FIT += ["--data.dataset_options", '{"count": 12, "resolution": 16}', "--data.augment", "[]"]
 FIT += ["--model.options", "{widths: [2, 4]}", "--trainer.accelerator", "cpu"]
 

@@ -24,8 +24,9 @@ def make_spec(runs, trials, function="objectives:nap", **settings):
     return StudySpec.load(json.dumps(DEFAULTS | content | settings))
 
 
-def main(storage, study, runs, trials, workers=2, minutes=None, again=False, **settings):
-    places = [WorkerSlot(number, {"OMP_NUM_THREADS": "1"}) for number in range(workers)]
+def main(storage, study, runs, trials, workers=2, minutes=None, again=False, own=None, **settings):
+    environment = {"OMP_NUM_THREADS": "1"} | (own or {})
+    places = [WorkerSlot(number, environment) for number in range(workers)]
     launch(make_spec(runs, trials, **settings), storage, study, places, minutes, again)
 
 

@@ -2,22 +2,24 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import optuna
 import pytest
 import yaml
+from lightning.pytorch.accelerators import CPUAccelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from hpo import options, queue, training
-from hpo.results import best, export, outcome, plots, repeat
+from hpo.results import best, export, luck, outcome, plots, repeat
 from hpo.results.tuned_recipe import tuned_content
 from hpo.spec import StudySpec
 from hpo.study import open_study
-from hpo.trials import make_job, trial_labels
+from hpo.trials import make_job, make_pruner, trial_labels
 from hpo.worker import load_spec
-from lightning_seg.cli import run
+from lightning_seg.cli import CLI, run
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 
@@ -46,21 +48,22 @@ model.options.widths: {categorical: [[4, 8], [4, 8, 8]]}
 
 
 class Listener:
-    """A channel that says stop after its first epoch in the trials that are to be pruned."""
+    """A channel that says stop after its first epoch in the trials that are to be pruned; None asks
+    the study's pruner."""
 
     def __init__(self, study, trial, pruned):
         self.study, self.trial, self.pruned = study, trial, pruned
 
     def report(self, step, value):
         self.trial.report(value, step)
-        return self.pruned
+        return self.trial.should_prune() if self.pruned is None else self.pruned
 
     def facts(self, **facts):
         for key, value in facts.items():
             self.trial.set_user_attr(key, value)
 
 
-def work(study, pruned=()):
+def work(study, pruned=(), judged=False):
     """Run what is queued, here: as a worker does, without its processes."""
     spec = load_spec(study)
     queue.tend(study, spec, queue.SilenceWatch(spec.grace))
@@ -68,9 +71,8 @@ def work(study, pruned=()):
         job = make_job(spec, trial)
         for key, value in trial_labels(spec, trial, job).items():
             trial.set_user_attr(key, value)
-        queue.finish(
-            study, trial, training.train(job, Listener(study, trial, trial.number in pruned))
-        )
+        stop = None if judged else trial.number in pruned
+        queue.finish(study, trial, training.train(job, Listener(study, trial, stop)))
     return study
 
 
@@ -133,6 +135,22 @@ def pooled_dice(file):
     return 2 * tp / (2 * tp + fp + fn)
 
 
+def test_best_scores_its_trial_on_one_device_of_several(folder, monkeypatch):
+    monkeypatch.setattr(CPUAccelerator, "auto_device_count", lambda: 8)
+    taken = []
+
+    def look(self):
+        taken.append(self.trainer.num_devices)
+        raise InputError("seen")  # on eight devices it would start this command seven times more
+
+    monkeypatch.setattr(CLI, "before_validate", look)
+    for table in (folder / "runs" / "tiny").glob("trial_*/version_0/val-*"):
+        shutil.rmtree(table)
+    with pytest.raises(InputError, match="seen"):
+        best.main(["--runs", str(folder / "runs")])
+    assert taken == [1]
+
+
 def test_best_tells_the_trial_its_interval_its_parameters_beside_the_recipe_and_its_command(
     folder, capsys
 ):
@@ -149,6 +167,29 @@ def test_best_tells_the_trial_its_interval_its_parameters_beside_the_recipe_and_
     assert trial.user_attrs["command"] in text
     assert "optimistic" in text
     assert "The recipe itself (trial_0000)" in text
+
+
+def test_a_study_that_was_moved_is_told_by_its_own_runs(folder, tmp_path):
+    """Another study of that name may lie where it was."""
+    shutil.copytree(folder / "runs" / "tiny", tmp_path / "runs" / "tiny")
+    found = opened(tmp_path)
+    trial = found.choose()
+    (moved,) = found.folders(trial)
+    assert moved.is_relative_to(tmp_path)
+    (moved / "trial.json").write_text(json.dumps(["--model.lr", "7"]))
+    (there,) = found.folders(trial)
+    assert there.is_relative_to(folder)
+    shutil.rmtree(tmp_path / "runs" / "tiny")
+    assert found.folders(trial) == [there]
+
+
+def test_a_score_that_is_no_longer_found_is_told(folder, tmp_path, capsys):
+    shutil.copytree(folder / "runs" / "tiny", tmp_path / "runs" / "tiny")
+    found = opened(tmp_path)
+    trial = found.choose()
+    assert " NOT " not in best.scores(found, trial)
+    trial.values = [0.99]
+    assert "NOT the 0.9900 by which it was chosen" in best.scores(found, trial)
 
 
 def test_a_trial_that_is_the_recipe_is_not_called_tuned_nor_repeated(folder, capsys):
@@ -397,3 +438,104 @@ def test_tensorboard_shows_the_hyperparameters_of_every_trial_with_its_best_scor
         assert events.Scalars("best/val/dice")[0].value == pytest.approx(
             max(trial.intermediate_values.values())
         )
+
+
+def searched(folder, name, curves, pruned=(), labels=None, **settings):
+    """A study whose trials reported these values, epoch by epoch, and bear these labels."""
+    found = made(folder, name, [], **{"sampler": "random", "pruner": "none"} | settings)
+    for slot, values in enumerate(curves):
+        trial = optuna.trial.create_trial(
+            value=max(values),
+            state=getattr(optuna.trial.TrialState, "PRUNED" if slot in pruned else "COMPLETE"),
+            params={"x": slot / 100},
+            distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+            intermediate_values=dict(enumerate(values)),
+            user_attrs={"slot": slot, "attempt": 0, "deaths": 0} | (labels or {}),
+        )
+        found.study.add_trial(trial)
+    return outcome.open_outcome(best_options("--runs", str(folder), "--study", name))
+
+
+def test_the_best_so_far_of_a_random_search_is_that_of_trials_in_any_order(tmp_path):
+    values = np.random.default_rng(0).random(12)
+    course = luck.course_of(searched(tmp_path, "random", [[v / 2, v] for v in values]))
+    assert (course.epochs, course.learns) == (24, False)
+    drawn = course.resampled(24, 4000)
+    assert (np.diff(drawn, axis=1) >= 0).all()
+    # after k trials: the expected maximum of k drawn with replacement, in closed form
+    ordered, shares = np.sort(values), np.arange(13) / 12
+    for k in (1, 4, 12):
+        expected = (ordered * np.diff(shares**k)).sum()
+        assert drawn[:, 2 * k - 1].mean() == pytest.approx(expected, abs=0.01)
+    assert course.found(24)[-1] <= values.max()
+
+
+def test_a_search_that_learns_keeps_its_order_and_given_trials_come_first(tmp_path):
+    curves = [[0.3, 0.2], [0.1], [0.4, 0.6], [0.5]]
+    settings = {"sampler": "tpe", "start": [{"x": 0.0}]}
+    course = luck.course_of(searched(tmp_path, "tpe", curves, pruned=[1, 3], **settings))
+    assert course.learns
+    assert course.found(8).tolist() == [0.3, 0.3, 0.3, 0.4, 0.6, 0.6, 0.6, 0.6]
+    assert (course.resampled(8)[:, 0] == 0.3).all()
+    minimized = searched(tmp_path, "loss", [[0.9, 0.5], [0.7]], objective="val/loss")
+    assert luck.course_of(minimized).resampled(2)[:, -1].max() <= 0.9
+
+
+def test_what_tuning_is_worth_beside_controls_is_said_and_drawn(tmp_path, capsys):
+    random = np.random.default_rng(1)
+    low = [[v / 2, v] for v in 0.5 + 0.02 * random.random(20)]
+    high = [[v / 2, v] for v in 0.8 + 0.02 * random.random(20)]
+    searched(tmp_path, "tuned", high, sampler="tpe")
+    searched(tmp_path, "chance", low)
+    searched(tmp_path, "again", low[::-1])
+    at = ["--runs", str(tmp_path), "--output", str(tmp_path)]
+    plots.main([*at, "--study", "tuned", "--against", "chance", "again"])
+    said = capsys.readouterr().out
+    assert re.search(r"tuned against chance after 40 epochs: \+0\.3\d+ .*: better", said)
+    assert "how another such search would go is not known" in " ".join(said.split())
+    assert (tmp_path / "luck.png").is_file()
+    page = (tmp_path / "study.html").read_text(encoding="utf-8")
+    assert "Best so far at equal epochs: tuned 0.8" in page
+    plots.main([*at, "--study", "chance", "--against", "again"])
+    assert "no surer than luck" in capsys.readouterr().out
+
+
+def test_other_searches_are_no_controls(tmp_path):
+    searched(tmp_path, "one", [[0.1, 0.2]])
+    searched(tmp_path, "other", [[0.1, 0.2]], objective="val/iou")
+    searched(tmp_path, "seeds", [[0.1, 0.2]], replicas={"seed42": [], "seed43": []})
+    at = ["--runs", str(tmp_path), "--study", "one", "--against"]
+    with pytest.raises(
+        InputError, match="'other' is no control of 'one': it has another objective"
+    ):
+        plots.main([*at, "other"])
+    with pytest.raises(InputError, match="'seeds' has two objectives, or several trainings"):
+        plots.main([*at, "seeds"])
+    with pytest.raises(InputError, match="names 'one', which is there already"):
+        plots.main([*at, "one"])
+    searched(tmp_path, "here", [[0.1, 0.2]], labels={"data": "aa-bb"})
+    searched(tmp_path, "elsewhere", [[0.1, 0.2]], labels={"data": "aa-cc"})
+    at = ["--runs", str(tmp_path), "--study", "here", "--against"]
+    with pytest.raises(InputError, match="its trials had other data"):
+        plots.main([*at, "elsewhere"])
+
+
+def test_tuning_and_its_controls_on_a_phantom(folder, tmp_path, capsys):
+    controls = {
+        "chance": ["--sampler", "random", "--pruner", "none"],
+        "halving": ["--sampler", "random", "--pruner", "first-epoch", "--keep", "1"],
+    }
+    for name, args in controls.items():
+        study = begin(folder, name, "--trials", "4", *args)
+        study.sampler = optuna.samplers.RandomSampler(seed=1)
+        study.pruner = make_pruner(load_spec(study))
+        work(study, judged=True)
+    at = ["--runs", str(folder / "runs"), "--output", str(tmp_path)]
+    plots.main([*at, "--study", "tiny", "--against", *controls])
+    said = capsys.readouterr().out
+    for name in controls:
+        assert f"tiny against {name} after" in said
+    states = [trial.state.name for trial in opened(folder, "halving").trials.values()]
+    assert states[0] == "COMPLETE"
+    assert "PRUNED" in states
+    assert [t.state.name for t in opened(folder, "chance").trials.values()] == ["COMPLETE"] * 4

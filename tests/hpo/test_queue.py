@@ -10,12 +10,15 @@ from drive import make_spec
 from optuna.trial import TrialState
 
 from hpo import queue
+from hpo.conditions import check_weights, code_warning
+from hpo.recipe import named_files
 from hpo.spec import StudySpec, SweepPoint
 from hpo.storage import open_storage
 from hpo.study import open_study
-from hpo.trial_messages import TrialResult
+from hpo.trial_messages import TrialResult, claim_folder, holds_trial
 from hpo.trials import PRUNERS, SAMPLERS, judge_memory, make_pruner, make_sampler, trial_folder
 from lightning_seg.errors import InputError
+from lightning_seg.models.frame.weights import describe_weights
 
 
 @pytest.fixture
@@ -42,6 +45,37 @@ def test_the_queue_is_filled_once_and_each_trial_taken_once(study, spec):
     taken = [take(study, spec) for _ in range(5)]
     assert [trial.number for trial in taken[:4]] == [0, 1, 2, 3]
     assert taken[4] is None
+
+
+def waiting(study):
+    states = (TrialState.WAITING,)
+    return [trial.user_attrs["slot"] for trial in study.get_trials(deepcopy=False, states=states)]
+
+
+def test_a_long_search_queues_some_trials_ahead_and_goes_on_in_order(tmp_path):
+    spec = make_spec(str(tmp_path / "runs"), queue.AHEAD + 36)
+    study = open_study(spec, str(tmp_path / "s.journal"), "s")
+    fill(study, spec)
+    assert waiting(study) == [*range(queue.AHEAD)]
+    for _ in range(10):
+        queue.finish(study, take(study, spec), TrialResult("complete", [0.5]))
+    queue.finish(study, take(study, spec), TrialResult("failed", reason="died"), "died")
+    fill(study, spec)
+    # the one that died is queued beside them
+    assert sorted(waiting(study)) == [10, *range(11, 11 + queue.AHEAD)]
+    while (trial := take(study, spec)) is not None:
+        queue.finish(study, trial, TrialResult("complete", [0.5]))
+        fill(study, spec)
+    assert queue.done(spec, study.trials)
+    assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == spec.trials
+
+
+def test_all_of_a_sweep_is_queued_for_several_launchers_may_want_parts_of_it(tmp_path):
+    points = [dataclasses.asdict(SweepPoint(f"p{i}", 42, [])) for i in range(queue.AHEAD + 36)]
+    spec = make_spec(str(tmp_path / "runs"), len(points), points=points)
+    study = open_study(spec, str(tmp_path / "s.journal"), "s")
+    fill(study, spec)
+    assert len(waiting(study)) == len(points)
 
 
 def test_a_trial_is_done_when_it_is_complete_pruned_or_failed_for_good(study, spec):
@@ -194,6 +228,21 @@ def test_a_study_is_taken_up_only_as_it_was(study, spec, tmp_path):
     assert StudySpec.load(again(trials=2).user_attrs["spec"]).trials == 9
 
 
+def test_a_study_is_not_taken_up_with_another_augmentation_in_the_same_file(spec, tmp_path):
+    file = tmp_path / "augment.yaml"
+    file.write_text("- {name: HorizontalFlip}")
+    values = {"data.augment": str(file), "model.options": {"deep": ["none.yaml", 3]}}
+    before = dataclasses.replace(spec, files=named_files(values))
+    assert list(before.files) == [str(file)]
+    assert before.resumed(dataclasses.replace(spec, files=named_files([values])), "s") == before
+    file.write_text("- {name: VerticalFlip}")
+    now = dataclasses.replace(spec, files=named_files(values))
+    with pytest.raises(InputError, match=r"augment.yaml, which study 's' names, has changed"):
+        before.resumed(now, "s")
+    # a study of an older version kept nothing of it
+    assert spec.resumed(now, "s").files == now.files
+
+
 def test_a_study_of_another_version_can_be_read(spec):
     content = json.loads(spec.dump())
     del content["maximum"]
@@ -261,7 +310,8 @@ def test_every_sampler_finds_the_better_half(spec, name):
 
 @pytest.mark.parametrize("name", [name for name in PRUNERS if name not in ("none", "wilcoxon")])
 def test_every_pruner_stops_what_is_worse(spec, name):
-    spec = dataclasses.replace(spec, pruner=name, base={"trainer.max_epochs": 27})
+    budget = {"trainer.max_epochs": 27}
+    spec = dataclasses.replace(spec, pruner=name, base=budget, trials=30, keep=5)
     study = optuna.create_study(pruner=make_pruner(spec), direction="maximize", study_name="s")
     stopped = []
     for number in range(30):
@@ -294,3 +344,43 @@ def test_only_deaths_under_a_launcher_that_lived_on_count_against_a_trial(study,
     failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
     assert [trial.user_attrs["again"] for trial in failed] == ["interrupted", "died"]
     assert [t.user_attrs["deaths"] for t in study.trials[4:]] == [0, 1]
+
+
+def test_a_folder_of_another_trial_is_not_taken_for_a_trial_s_own(tmp_path):
+    folder = tmp_path / "trial_0000"
+    assert claim_folder(folder, ["--model.lr", "0.1"]) == ""
+    assert claim_folder(folder, ["--model.lr", "0.1"]) == ""
+    assert "a trial of other values" in claim_folder(folder, ["--model.lr", "0.2"])
+    assert holds_trial(tmp_path, ["--model.lr", "0.2"])  # of an older version, without a mark
+
+
+def labelled(study, **labels):
+    trial = study.ask()
+    for key, value in labels.items():
+        trial.set_user_attr(key.replace("_", " "), value)
+    return trial
+
+
+def test_other_encoder_weights_than_those_of_earlier_trials_are_refused(
+    study, monkeypatch, tmp_path
+):
+    name, file = "mobilenetv2", tmp_path / "mobilenetv2.safetensors"
+    monkeypatch.setenv("LIGHTNING_SEG_WEIGHTS", str(tmp_path))
+    file.write_bytes(b"first")
+    labelled(study, weights_mobilenetv2=describe_weights(file)["sha256"])
+    check_weights(study)
+    file.write_bytes(b"other")
+    with pytest.raises(InputError, match=f"the encoder {name} starts, is another file than"):
+        check_weights(study)
+
+
+def test_trials_of_unlike_code_are_told(study, monkeypatch):
+    assert code_warning(study.trials, ahead=True) == ""
+    labelled(study, code="commit a")
+    assert code_warning(study.trials) == ""
+    monkeypatch.setattr("hpo.conditions.code_text", lambda: "commit b")
+    assert "1 trial by commit a; those to come by commit b" in code_warning(
+        study.trials, ahead=True
+    )
+    labelled(study, code="commit b")
+    assert "1 trial by commit a; 1 trial by commit b" in code_warning(study.trials)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import socket
 from dataclasses import replace
 
 import optuna
@@ -9,13 +10,13 @@ import pytest
 import torch
 from driving import Driven, stop
 
-from hpo import options, training
+from hpo import options, training, trial_process
 from hpo.recipe import check_space, dry_run
 from hpo.space import read_space
 from hpo.thinning import thin_trial
 from hpo.trial_messages import TrainingError, TrialJob
 from hpo.trials import make_job, trial_arguments, trial_labels
-from lightning_seg.errors import InputError
+from lightning_seg.errors import InputError, PortTakenError
 from lightning_seg.runs import Run
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.trained_network import read_network
@@ -330,6 +331,13 @@ def test_every_key_choice_and_end_of_a_space_is_tried_before_the_first_trial(
     assert "the space does not fit" in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["data.protocol", "data.root", "trainer.limit_val_batches"])
+def test_a_space_does_not_vary_the_images_by_which_trials_are_ranked(recipe, tmp_path, key):
+    (tmp_path / "space.yaml").write_text(f"{key}: {{categorical: [1, 2]}}")
+    with pytest.raises(InputError, match=f"varies {key}, so trials would be ranked by scores"):
+        check_space(str(recipe), [], read_space(tmp_path / "space.yaml"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("failing", [False, True])
 def test_each_seed_of_a_trial_on_two_devices_has_a_group_of_its_own(recipe, tmp_path, failing):
@@ -355,6 +363,36 @@ def test_each_seed_of_a_trial_on_two_devices_has_a_group_of_its_own(recipe, tmp_
         path.parent.parent.name for path in tmp_path.glob("runs/s/*/version_0/checkpoints")
     )
     assert runs == ["trial_0000-seed-1", "trial_0000-seed-2"]
+
+
+@pytest.mark.slow
+def test_a_trial_whose_port_is_taken_meets_on_another(recipe, tmp_path):
+    driven = Driven(tmp_path)
+    args = ["--trainer.max_epochs", "1"]
+    study = {"space": {"model.lr": {"float": [1e-3, 1e-1]}}, "pruner": "none", "args": args}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        own = {"MASTER_PORT": str(taken.getsockname()[1])}
+        try:
+            driven.finish(
+                1, seconds=300, workers=1, devices=2, function=None, recipe=str(recipe), own=own,
+                **study,
+            )  # fmt: skip
+        finally:
+            stop(driven)
+    (trial,) = driven.trials()
+    assert trial.state.name == "COMPLETE", trial.user_attrs
+
+
+@pytest.mark.parametrize("error", [PortTakenError("port 1 is taken"), InputError("no such recipe")])
+def test_a_trial_whose_port_was_taken_meanwhile_is_tried_again(error, monkeypatch):
+    def fail(job, channel):
+        raise error
+
+    monkeypatch.setattr(trial_process, "_training", fail)
+    result = trial_process._guarded(TrialJob("runs", [], {}, "val/dice", True), None)
+    assert (result.state, result.again) == ("failed", isinstance(error, PortTakenError))
 
 
 @pytest.mark.slow

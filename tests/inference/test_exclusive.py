@@ -122,6 +122,7 @@ def test_classes_that_overlap_are_refused_before_training(tmp_path):
     options = ["--data.dataset", "phantom_ct", "--data.size", "32", "--trainer.max_epochs", "1"]
     options += ["--data.protocol", "auto", "--data.dataset_options.count", "40"]
     options += ["--data.allow_absent_classes", "true", "--data.num_workers", "0"]
+    options += ["--model.architecture", "unet"]
     with pytest.raises(InputError, match=r"overlap, but the classes of this training are excl"):
         cli.run(["fit", "--classes", "exclusive", "--runs", str(tmp_path), *options])
 

@@ -1,7 +1,6 @@
 """One odd input never ends a folder, what was replaced is predicted again, and what is not a number is no mask."""
 
 import csv
-import fcntl
 import gzip
 import os
 import shutil
@@ -15,9 +14,12 @@ from PIL import Image
 
 import lightning_seg as ls
 from lightning_seg.errors import InputError
+from lightning_seg.files.locks import locked
 from lightning_seg.inference import _nifti
 from lightning_seg.inference.inputs import find_inputs
 from lightning_seg.inference.options import read_arguments
+from lightning_seg.inference.results import LOCK
+from lightning_seg.training.module import SegmentationModule
 from tests.inference.conftest import not_finite, read, write_checkpoint
 from tests.inference.test_predict_pictures import predict, table
 from tests.inference.test_predict_volumes import body, save
@@ -302,11 +304,8 @@ def test_what_killed_runs_left_is_removed_and_two_at_once_are_refused(
     predict(checkpoint, pictures, out)
     assert not (out / ".volume-abc").exists()
     assert not any(path.exists() for path in left)
-    place = os.open(out, os.O_RDONLY)
-    fcntl.flock(place, fcntl.LOCK_EX)
-    with pytest.raises(InputError, match="another process writes into"):
+    with locked(out / LOCK), pytest.raises(InputError, match="another process writes into"):
         predict(checkpoint, pictures, out)
-    os.close(place)
     predict(checkpoint, pictures, out)
 
 
@@ -400,3 +399,47 @@ def test_one_dicom_slice_is_as_thick_as_it_says_and_another_modality_is_said(tmp
     assert "unknown thickness" in series_as_nifti(tmp_path / "thin", tmp_path).doubt
     dicom_slice(tmp_path / "mr" / "a.dcm", 0, fields={"0008|0060": "MR"})
     assert "modality MR, not CT" in series_as_nifti(tmp_path / "mr", tmp_path).doubt
+
+
+def test_a_split_series_is_found_behind_any_file_and_a_part_of_one_by_its_numbers(tmp_path):
+    from lightning_seg.data.reading.dicom import check_whole_series, series_as_nifti
+
+    def numbered(number, uid="1.2.3"):
+        return {"0020|0013": str(number), "0020|000e": uid, "0018|0050": "2"}
+
+    for number in range(1, 5):  # numbers from 1, as scanners count
+        folder = tmp_path / ("low" if number < 3 else "high")
+        dicom_slice(folder / f"{number}.dcm", number, fields=numbered(number))
+        dicom_slice(tmp_path / "whole" / f"{number}.dcm", number, fields=numbered(number, "1.2.5"))
+    dicom_slice(tmp_path / "low" / "0.dcm", 0, fields=numbered(1, "1.2.4"))  # a scout stands first
+    with pytest.raises(InputError, match="hold slices of one DICOM series"):
+        check_whole_series([tmp_path / "low", tmp_path / "high"])
+    check_whole_series([tmp_path / "whole", tmp_path / "high"])
+    assert series_as_nifti(tmp_path / "whole", tmp_path).doubt == ""
+    doubt = series_as_nifti(tmp_path / "high", tmp_path).doubt
+    assert "no slice of the InstanceNumber 1 to 2" in doubt
+
+
+def test_networks_of_unlike_windows_are_no_ensemble(tmp_path):
+    """The pictures would be read by the window of the first."""
+    files = [
+        write_checkpoint(tmp_path / f"{name}.ckpt", "folder", dataset_options={"window": window})
+        for name, window in (("a", [0, 100]), ("b", [0, 200]), ("c", None), ("d", [0, 100]))
+    ]
+    for other in files[1:3]:
+        with pytest.raises(InputError, match=r"trained with window .*an ensemble needs the same"):
+            ls.load([files[0], other])
+    ls.load([files[0], files[3]])
+
+
+def test_an_infinite_variance_of_a_batch_norm_is_no_mask(tmp_path):
+    """It makes every logit a constant, which is a number."""
+    file = write_checkpoint(tmp_path / "a.ckpt")
+    content = torch.load(file, weights_only=True)
+    names = [name for name in content["state_dict"] if name.endswith("running_var")]
+    content["state_dict"][names[0]].fill_(float("inf"))
+    torch.save(content, file)
+    with pytest.raises(InputError, match="has a variance that is infinite"):
+        ls.load(file)
+    with pytest.raises(InputError, match="has a variance that is infinite"):
+        SegmentationModule.load(file)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
 
 import lightning_seg as ls
 from lightning_seg.__main__ import main as front
@@ -217,6 +219,36 @@ def rasterized(segmentation, shape):
         assert x0 == x1 or y0 == y1
         inside += (x0 < columns) & (min(y0, y1) < rows) & (rows < max(y0, y1))
     return inside % 2
+
+
+def test_pycocotools_decodes_the_written_masks(checkpoint, pictures, tmp_path):
+    predict(checkpoint, pictures, tmp_path / "out", "--coco")
+    found = COCO(str(tmp_path / "out" / "coco.json"))
+    assert found.getAnnIds()
+    for image in found.loadImgs(found.getImgIds()):
+        notes = found.loadAnns(found.getAnnIds(image["id"]))
+        drawn = sum(found.annToMask(note) for note in notes)
+        written = read(tmp_path / "out" / "masks" / image["file_name"]) > 0
+        np.testing.assert_array_equal(drawn, written)
+        assert [found.annToMask(note).sum() for note in notes] == [note["area"] for note in notes]
+        boxes = [coco_masks.toBbox(found.annToRLE(note)).tolist() for note in notes]
+        assert boxes == [note["bbox"] for note in notes]
+
+
+@pytest.mark.parametrize("smooth", [0.3, 0.8, 2.0])
+def test_pycocotools_decodes_parts_that_touch_at_corners_or_have_holes(smooth):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        noise = rng.random(tuple(rng.integers(3, 60, 2)))
+        mask = cv2.GaussianBlur(noise, (0, 0), smooth) > 0.5
+        parts = [part["segmentation"] for part in contours(mask)]
+        drawn = np.zeros(mask.shape, int)
+        for part in parts:
+            packed = coco_masks.frPyObjects(part, *mask.shape)
+            drawn += coco_masks.decode(
+                coco_masks.merge(packed) if isinstance(part, list) else packed
+            )
+        np.testing.assert_array_equal(drawn, mask)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,6 +1,7 @@
 """`lightning-seg predict --input` on videos."""
 
 import csv
+import shutil
 
 import cv2
 import numpy as np
@@ -93,3 +94,25 @@ def test_what_is_no_video_is_told_and_leaves_nothing(checkpoint, tmp_path, capsy
     assert caught.value.code == 1
     assert "text.mp4 is no readable video" in capsys.readouterr().err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"settings.json"}
+
+
+def test_the_mask_of_each_frame_is_written_on_request(checkpoint, video, tmp_path):
+    home = tmp_path / "in" / "a" / "b"
+    home.mkdir(parents=True)
+    shutil.copy(video, home)
+    common = ["--ckpt_path", str(checkpoint), "--input", str(tmp_path / "in"), "--devices", "cpu"]
+    main([*common, "--output", str(tmp_path / "plain")])
+    assert not list((tmp_path / "plain" / "videos").rglob("*.png"))
+    main([*common, "--output", str(tmp_path / "out"), "--frame-masks"])
+    [listing] = (tmp_path / "out" / "videos").rglob("*.csv")
+    rows = list(csv.DictReader(listing.open()))
+    classes = len({row["class"] for row in rows})
+    masks = sorted(
+        (tmp_path / "out" / "videos" / "masks" / "a" / "b" / listing.stem).glob("frame_*.png")
+    )
+    assert len(masks) == len(rows)
+    if classes == 1:
+        for row, file in zip(rows, masks, strict=True):
+            mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            assert np.count_nonzero(mask) == int(row["area"])
+            assert set(np.unique(mask)) <= {0, 255}

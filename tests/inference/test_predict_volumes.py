@@ -296,8 +296,11 @@ def test_options_that_do_nothing_for_an_input_are_said(checkpoint, tmp_path, cap
     predict(checkpoint, path, tmp_path / "out", "--coco", "--probabilities")
     assert capsys.readouterr().err.count("does nothing") == 1
     assert not (tmp_path / "out" / "coco.json").exists()
-    predict(checkpoint, path, tmp_path / "other", "--overlays")
-    assert "note: --overlays does nothing for 1 volume" in capsys.readouterr().err
+    predict(checkpoint, path, tmp_path / "other", "--dicom_seg")
+    assert "note: --dicom_seg does nothing for 1 volume" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "dicom_seg").exists()
+    with pytest.raises(InputError, match="--dicom_seg is for DICOM series that --input names"):
+        main(["--ckpt_path", str(checkpoint), "--dicom_seg"])
 
 
 def test_masks_of_volumes_are_at_their_voxels(checkpoint, tmp_path):

@@ -78,8 +78,10 @@ def test_the_library_imports_it_where_it_is_told_to(foreign: Path) -> None:
 def test_a_network_that_the_command_line_names_is_trained_and_with_trust_tested_and_resumed(
     foreign: Path, tmp_path: Path
 ) -> None:
-    data = ["--data.protocol", "auto", "--data.size", "16", "--data.batch_size", "4"]
+    data = ["--data.dataset", "phantom_polyp", "--data.protocol", "auto", "--data.size", "16"]
     options = [
+        "--data.batch_size",
+        "4",
         "--data.dataset_options",
         '{"count": 12, "resolution": 16}',
         "--model.architecture",

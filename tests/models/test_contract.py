@@ -200,7 +200,10 @@ def test_a_state_dict_restores_the_network_exactly(case: Case) -> None:
         assert torch.equal(logits(net.eval()(image())), logits(other.eval()(image())))
 
 
-@each_case
+# an export takes a second: every network is quick, its other forms are of the slow tests
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * bool(c[1])) for c in CASES], ids=_id
+)
 def test_the_exported_program_gives_the_same_logits(case: Case) -> None:
     net = build(case).eval()
     with torch.no_grad():

@@ -5,6 +5,7 @@ import dataclasses
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,11 +19,15 @@ from lightning_seg import cli
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.show import COLOURS
+from lightning_seg.data.sources.folder import Folder
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation import ScoreTable, Summary, per_image
+from lightning_seg.evaluation import ScoreTable, Summary, per_image, pooled
 from lightning_seg.reports.run_page import main, report
-from lightning_seg.reports.run_page._gallery import SIDE, choose
-from lightning_seg.reports.run_page._run import ScoredSplit, open_run
+from lightning_seg.reports.run_page._figures import dice_by_threshold
+from lightning_seg.reports.run_page._findings import _overfits
+from lightning_seg.reports.run_page._gallery import SIDE, _scored_sample, choose
+from lightning_seg.reports.run_page._images import images_table
+from lightning_seg.reports.run_page._run import ScoredSplit, _is_of, open_run
 from lightning_seg.reports.run_page._sizes import by_size
 from lightning_seg.training.module import SegmentationModule
 
@@ -138,13 +143,50 @@ def examples(page):
 
 def test_the_page_needs_nothing_but_itself(page):
     for tag, attrs in page.elements:
-        assert tag not in ("link", "script", "iframe")
+        assert tag not in ("link", "iframe")
         for key in ("src", "href"):
             assert attrs.get(key, "#").startswith(("#", "data:image/webp;base64,")), attrs[key][:60]
     targets = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
     links = {attrs["href"][1:] for attrs in page.all("a")}
     assert links
     assert links <= targets
+
+
+def test_every_image_stands_in_a_table_that_can_be_sorted(run, page):
+    assert len([each for each in page.all("table") if each.get("class") == "sortable"]) == 1
+    scores = result(run, "test").table
+    dice = per_image(scores.of("polyp"), "dice")
+    found = images_table(scores, "polyp")
+    assert found.header[:3] == ("image", "dice", "iou")
+    assert [id for id, _ in found.rows] == [
+        scores.ids[row] for row in np.argsort(dice, kind="stable")
+    ]
+    assert [cells[0].sort for _, cells in found.rows] == sorted(dice.tolist())
+    assert {"hd95", "mae"} <= set(found.falling)
+    assert all(f"{value:.3f}" in page.text for value in dice)
+
+
+def test_the_curve_of_thresholds_gives_the_score_at_its_threshold(run):
+    table = result(run, "test").table
+    histogram = run.histogram("polyp", result(run, "test"))
+    shown = dice_by_threshold(histogram, "polyp", 0.5, test=True)
+    expected = float(pooled(table.of("polyp"), "dice"))
+    assert f"threshold 0.5, as scored: {expected:.3f}" in shown.key[0][1]
+    assert "would flatter" in shown.caption
+    assert "would flatter" not in dice_by_threshold(histogram, "polyp", 0.5, test=False).caption
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        (np.linspace(0.5, 0.95, 30), np.r_[np.linspace(0.5, 0.7, 15), np.full(15, 0.65)], True),
+        (np.linspace(0.5, 0.95, 30), np.linspace(0.4, 0.8, 30), False),  # validation still gains
+        (np.linspace(0.5, 0.95, 6), np.linspace(0.5, 0.4, 6), False),  # too short to say
+    ],
+)
+def test_only_curves_that_part_are_said_to_overfit(ours, theirs, said):
+    epochs = np.arange(len(ours)) + 1.0
+    assert _overfits((epochs, ours), (epochs, theirs)) is said
 
 
 def test_pictures_and_plots_say_what_they_show_and_tables_have_headers(page):
@@ -251,6 +293,20 @@ def test_a_run_without_scores_has_its_curves_and_says_what_to_do(trained):
     )
 
 
+def test_another_folder_is_an_external_test_by_its_own_name(run):
+    other = {"dataset": "folder", "protocol": "auto", "protocol_digest": "0" * 12}
+    [result, *_] = run.results
+    moved = result.summary.data | {"root": "/elsewhere/clinic"}
+    same = dataclasses.replace(result.summary, data=moved)
+    assert not run.is_external(result._replace(summary=same))
+    tested = dataclasses.replace(same, **other)
+    settings = run.data | {"dataset": "folder", "root": "/here/ward", "protocol": "auto"}
+    content = run.content | {"datamodule_hyper_parameters": settings}
+    shown = dataclasses.replace(run, content=content, results=[result._replace(summary=tested)])
+    assert shown.is_external(shown.results[0])
+    assert "clinic (folder), auto" in Page(report(shown, predictions=False)).text
+
+
 def test_the_gallery_can_be_left_out_and_is_where_data_are_absent(run, monkeypatch):
     assert not Page(report(run, predictions=False)).all("img")
     monkeypatch.delenv("LIGHTNING_SEG_DATA", raising=False)
@@ -273,11 +329,21 @@ def test_the_gallery_can_be_left_out_and_is_where_data_are_absent(run, monkeypat
     )
 
 
-def test_curves_count_epochs_once_and_leave_out_what_validate_logged_at_step_0(run):
+def test_an_image_of_the_scores_that_the_data_lack_is_named(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "a.png"), np.zeros((32, 32), np.uint8))
+    source = Folder(tmp_path, classes=["polyp"])
+    assert _scored_sample(source, "a", (32, 32))["image"].shape == (3, 32, 32)
+    with pytest.raises(InputError, match="the data set holds no 'gone', which the table of scores"):
+        _scored_sample(source, "gone", (32, 32))
+
+
+def test_curves_count_epochs_once_and_validate_adds_no_point(run):
     epochs, values = run.events.by_epoch("val/dice")
     assert epochs.tolist() == [1, 2]
     assert f"{values.max():.4f}" == run.checkpoint.stem.partition("dice=")[2]
-    assert 0 in run.events.scalars["val/dice"][0]  # `validate` did log
+    assert 0 not in run.events.scalars["val/dice"][0]
 
 
 def test_the_probabilities_are_those_of_the_scored_pixels(run, trained):
@@ -366,3 +432,20 @@ def test_sizes_divide_the_lesions_and_their_shares_add_up():
         assert group.found + group.missed == pytest.approx(1)
         assert group.false == pytest.approx(fp / (tp + fn))
         assert group.interval[0] <= group.dice <= group.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("folder", "listed"),
+    [
+        ("best-1-48", True),
+        ("tta=flips-best-1-48", True),
+        ("tta=flips-post=fill-best-1-48", True),
+        ("tta=flips-last-1-48", False),
+        ("best-11-48", False),
+    ],
+)
+def test_a_page_lists_what_was_scored_with_its_checkpoint_however(tmp_path, folder, listed):
+    place = tmp_path / folder
+    place.mkdir()
+    (place / "scores.csv").touch()
+    assert _is_of(place / "summary.json", Path("best-1.ckpt")) is listed

@@ -1,6 +1,10 @@
 """`lightning-seg score`: foreign predictions get the scores that the same masks get anywhere else."""
 
+import html
 import json
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import cv2
@@ -8,11 +12,13 @@ import nibabel
 import numpy as np
 import pytest
 
+from experiments.leaderboard.__main__ import main as leaderboard
 from experiments.record import main as record
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.evaluation.summary import Summary
+from lightning_seg.reports.comparison import main as compare
 from lightning_seg.reports.run_page import main as report
 from lightning_seg.reports.scored_files import main as score
 
@@ -177,6 +183,71 @@ def test_what_is_no_prediction_is_refused(polyps, tmp_path, array, sentence):
         score(["theirs", *POLYPS, "--protocol", "six.csv", "--name", "theirs"])
 
 
+def test_a_number_that_changes_from_mask_to_mask_is_no_class(polyps, tmp_path):
+    write_masks(tmp_path / "out", polyps, value=1)
+    write_masks(tmp_path / "out", {IDS[3]: polyps[IDS[3]]}, value=2)
+    with pytest.raises(InputError, match=r"0003\.png marks its class by 2, and .*\d\.png by 1"):
+        score(["out", *POLYPS, "--protocol", "six.csv", "--name", "mixed"])
+
+
+def test_rows_and_columns_that_were_exchanged_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:9, 5:22] = 1
+    write_masks(tmp_path / "truth", {"a": mask})
+    write_masks(tmp_path / "out", {"a": mask.T})
+    with pytest.raises(InputError, match="30 rows and 20 columns, and its truth 20 rows and 30"):
+        score(["out", "truth", "--name", "turned"])
+
+
+@pytest.mark.parametrize(
+    ("paint", "told"),
+    [
+        (lambda mask: 1 - mask, "warning: in most predictions the class fills the rim"),
+        (np.ones_like, "warning: in 6 of 6 predictions a class covers over 90% of the picture"),
+        (lambda mask: mask, "warning: every prediction equals its truth, pixel by pixel"),
+        (shifted, ""),
+    ],
+)
+def test_strange_predictions_are_told(polyps, tmp_path, capsys, paint, told):
+    write_masks(tmp_path / "out", {id: paint(mask) for id, mask in polyps.items()})
+    score(["out", *POLYPS, "--protocol", "six.csv", "--name", "strange"])
+    warnings = capsys.readouterr().err
+    assert told in warnings
+    assert ("warning" in warnings) == bool(told)
+
+
+def test_true_masks_that_seem_inverted_are_told(polyps, tmp_path, capsys):
+    for folder in ("truth", "out"):
+        write_masks(tmp_path / folder, {id: 1 - mask for id, mask in polyps.items()})
+    score(["out", "truth", "--name", "inverted"])
+    assert "warning: in most true masks the class fills the rim" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("values", ["logit", "auto"])
+def test_a_softmax_with_the_background_is_taken_by_its_most_probable_class(
+    tmp_path, monkeypatch, values
+):
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 1, (3, 16, 20))
+    powers = np.exp(logits)
+    probability = powers / powers.sum(0)
+    labels = random.integers(0, 3, (16, 20)).astype(np.uint8)
+    for folder in ("truth", "out"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite("truth/a.png", labels)
+    shown = logits if values == "logit" else probability
+    np.save("out/a.npy", shown.astype(np.float32))
+    score(["out", "truth", "--classes", "one", "two", "--name", "soft", "--values", values])
+    tp, fp, fn, _ = np.moveaxis(scored("soft").counts[0], -1, 0)
+    chosen = logits.argmax(0)
+    for place, number in enumerate((1, 2)):
+        predicted, true = chosen == number, labels == number
+        expected = [(predicted & true).sum(), (predicted & ~true).sum(), (~predicted & true).sum()]
+        assert [tp[place], fp[place], fn[place]] == expected
+
+
 def test_several_files_of_an_image_are_not_chosen_from(polyps, tmp_path):
     write_masks(tmp_path / "theirs", polyps, "a/{}.png")
     write_masks(tmp_path / "theirs", {id: shifted(mask) for id, mask in polyps.items()}, "b/{}.png")
@@ -194,8 +265,40 @@ def test_scores_of_files_are_recorded_as_such(polyps, tmp_path):
     (facts,) = (tmp_path / "results" / "scores").glob("*/*.json")
     kept = json.loads(facts.read_text())
     assert (kept["architecture"], kept["inference"]) == ("nnunet", "scored from files")
-    with pytest.raises(InputError, match="no training"):
-        report(["runs/nnunet"])
+
+
+def test_scores_of_files_stand_in_compare_report_and_leaderboard_marked_so(
+    polyps, tmp_path, capsys
+):
+    """Images without a polyp in which both find none have no Dice, and stop no comparison."""
+    assert any(not truth.any() for truth in polyps.values())
+    write_masks(tmp_path / "a", polyps)
+    write_masks(tmp_path / "b", {id: shifted(truth) for id, truth in polyps.items()})
+    given = [*POLYPS, "--protocol", "six.csv", "--threshold", "0.4"]
+    score(["a", *given, "--name", "tools/a"])
+    score(["b", *given, "--name", "tools/b"])
+    capsys.readouterr()
+    compare(["runs/tools/a", "runs/tools/b", "--score", "dice"])
+    said = capsys.readouterr().out
+    assert said.count("SCORED FROM FILES") == 2
+    assert "image, empty" in said
+    report(["runs/tools/b"])
+    page = Path("runs/tools/b/version_0/report.html").read_text(encoding="utf-8")
+    assert f"SCORED FROM FILES ({tmp_path / 'b'})" in page
+    assert "not known here" in page
+    assert "Dice of every image" in page
+    command = re.search(r"<pre[^>]*>(.*)</pre>", page)[1]
+    # a protocol of one's own is named, not where its file lies
+    words = [{"six": "six.csv"}.get(word, word) for word in shlex.split(html.unescape(command))]
+    before = scored("tools/b").counts
+    shutil.rmtree("runs/tools/b")
+    score(words[2:])
+    assert np.array_equal(scored("tools/b").counts, before)
+    record(["runs/tools/a", "runs/tools/b", "--results", "results"])
+    leaderboard(["--results", "results"])
+    board = Path("results/LEADERBOARD.md").read_text(encoding="utf-8")
+    assert "a, scored from files" in board
+    assert "b, scored from files" in board
 
 
 def test_volumes_of_scans_are_scored_slice_by_slice(tmp_path, monkeypatch):
@@ -223,3 +326,12 @@ def test_volumes_of_scans_are_scored_slice_by_slice(tmp_path, monkeypatch):
     assert len(table.ids) == 8
     assert table.counts[..., 1:3].sum() == 0
     assert table.counts[..., 0].min() > 0
+
+
+def test_volume_in_place_of_a_picture_is_refused(polyps):
+    """One slice as NIfTI does not say which axis its rows are."""
+    Path("theirs").mkdir()
+    for id, mask in polyps.items():
+        nibabel.Nifti1Image(mask[..., None], np.eye(4)).to_filename(f"theirs/{id}_seg.nii.gz")
+    with pytest.raises(InputError, match=r"polyp-0000 is a volume, .* write .* as PNG or NPY"):
+        score(["theirs", *POLYPS, "--protocol", "six.csv", "--name", "volumes"])

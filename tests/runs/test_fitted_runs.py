@@ -103,12 +103,16 @@ def test_commands_that_are_printed_can_be_pasted(fit, capsys):
     assert shlex.split(tensorboard) == ["tensorboard", "--logdir", str(run.folder.parent)]
 
 
-def test_a_branch_from_best_is_what_best_and_last_mean_afterwards(fit):
+def test_a_branch_from_best_is_what_best_and_last_mean_afterwards(fit, capsys):
     before = fit("demo", "--trainer.max_epochs", "4", "--checkpoint.monitor", "val/loss")
     start = before.best  # mode max of a falling loss: the first epoch
     assert (start.epoch, before.last.epoch) == (1, 4)
     branch = ["--ckpt_path", "best", "--data.batch_size", "6", "--checkpoint.monitor", "val/loss"]
+    capsys.readouterr()
     after = fit("demo", *branch, "--trainer.max_epochs", "3")
+    printed = capsys.readouterr().out
+    assert printed.count("best so far: epoch 1, ") == 2
+    assert "(epoch 1 of 3, val/loss " in printed
     assert after.folder == before.folder
     assert (after.best.path, after.last.epoch) == (start.path, 3)
     assert [saved.epoch for saved in after.living] == [1, 3]
@@ -126,9 +130,25 @@ def test_fit_says_what_it_trains_and_counts_epochs_from_1(fit, capsys):
     assert [line.partition(":")[0] for line in epochs] == ["epoch 1 of 2", "epoch 2 of 2"]
     assert "train/loss" in epochs[0]
     assert "val/dice" in epochs[0]
+    assert "best so far: epoch 1, " in epochs[0]
     assert epochs[0].endswith("left")
+    best = next(line for line in printed if line.startswith("best checkpoint:"))
+    told = f"(epoch {run.best.epoch} of 2, val/dice "
+    assert told in best
+    assert f"best so far: epoch {run.best.epoch}, " in epochs[1]
     assert run.last.path.name == "last-epoch=002.ckpt"
     assert run.last.epoch == 2
+
+
+def test_a_terminal_shows_a_table_of_epochs(fit, capsys):
+    fit("demo", "--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "true")
+    printed = capsys.readouterr()
+    lines = [line.split() for line in (printed.out + printed.err).replace("\r", "\n").splitlines()]
+    head = ["epoch", "train/loss", "val/loss", "val/dice", "val/dice_image", "best", "time", "left"]
+    assert lines.count(head) == 1
+    rows = [line for line in lines if line and line[0] in ("1/2", "2/2")]
+    assert [row[0] for row in rows] == ["1/2", "2/2"]
+    assert rows[0][5:7] == ["1", "*"]
 
 
 def test_a_resumed_run_removes_the_last_it_came_from_and_says_how_the_rate_goes_on(fit, capsys):

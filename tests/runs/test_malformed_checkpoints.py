@@ -185,6 +185,7 @@ def test_a_folder_of_malformed_checkpoints_has_none(good, tmp_path):
 
 
 FIT = ["--data.protocol", "auto", "--data.size", "16", "--data.batch_size", "4"]
+FIT += ["--data.dataset", "phantom_polyp"]
 FIT += ["--data.dataset_options", '{"count": 12, "resolution": 16}', "--data.augment", "[]"]
 FIT += ["--model.options", "{widths: [2, 4]}", "--trainer.accelerator", "cpu"]
 

@@ -16,6 +16,7 @@ from lightning_seg.data.splits import load_protocol
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import Summary
 from lightning_seg.reports.comparison import main as compare
+from lightning_seg.runs.cautions import run_cautions
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.trained_on import TrainedOn
 
@@ -253,3 +254,129 @@ def test_a_checkpoint_keeps_the_protocol_that_was_the_default_when_it_was_writte
     torch.save(content, tmp_path / "x.ckpt")
     read = read_checkpoint(tmp_path / "x.ckpt")
     assert read["datamodule_hyper_parameters"]["protocol"] == expected
+
+
+def resume(checkpoint: Path, *options: str) -> None:
+    """Go on from the checkpoint of a run for one more epoch."""
+    run = checkpoint.parents[1]
+    arguments = [f"--config={run / 'config.yaml'}", f"--ckpt_path={checkpoint}"]
+    cli.run(["fit", *arguments, "--trainer.max_epochs=2", f"--runs={run.parents[1]}", *options])
+
+
+@pytest.fixture
+def own_run(checkpoint: Path, tmp_path: Path) -> Path:
+    """The checkpoint in a copy of its run, without scores that other tests left there."""
+    target = tmp_path / "runs" / "small" / "version_0"
+    shutil.copytree(checkpoint.parents[1], target, ignore=shutil.ignore_patterns("test*"))
+    return target / "checkpoints" / checkpoint.name
+
+
+def test_a_training_that_goes_on_otherwise_says_every_setting_that_changed(
+    own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resume(own_run, "--data.batch_size=8", "--seed_everything=7", "--data.copies=2")
+    told = capsys.readouterr().out
+    assert "data.batch_size was 4 and is 8 now" in told
+    assert "data.seed was 42 and is 7 now" in told
+    assert "data.copies was 1 and is 2 now" in told
+
+
+def test_a_training_that_goes_on_as_it_was_says_nothing_of_settings_or_masks(
+    own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resume(own_run)
+    told = capsys.readouterr().out
+    assert "epoch 2 of 2" in told
+    assert "no longer of one recipe" not in told
+    assert "are others than before" not in told
+
+
+def test_a_training_that_goes_on_with_other_masks_of_the_same_images_says_so(
+    own_run: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(home, changed)
+    for id in trained_names(own_run)[:3]:
+        file = changed / "masks" / f"{id}.png"
+        mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(file), np.roll(mask, 3, axis=0))
+    resume(own_run, f"--data.root={changed}")
+    told = capsys.readouterr().out
+    assert "the masks of 3 of 16 training images are others than before" in told
+    assert "validation images are others" not in told
+
+
+def test_scores_say_that_masks_are_read_otherwise_than_in_training() -> None:
+    trained = TrainedOn("folder", "/d", {"labels": [1, 2]}, "auto", "", frozenset(), None, "")
+    data = Fingerprint("folder", "/d", {"labels": [2, 1]}, "auto", "", "test", {})
+    assert trained.read_otherwise(data) == "labels is [2, 1] and was [1, 2]"
+    told = list(Summary(read_otherwise=trained.read_otherwise(data)).cautions())
+    assert any("masks are read otherwise than in training" in text for text in told)
+    same = Fingerprint("folder", "/d", {"labels": [1, 2], "in_channels": 1}, "auto", "", "test", {})
+    elsewhere = Fingerprint("folder", "/e", {"labels": [2, 1]}, "auto", "", "test", {})
+    assert not trained.read_otherwise(same)
+    assert not trained.read_otherwise(elsewhere)
+
+
+def test_what_a_training_was_resumed_with_otherwise_stands_in_its_scores_and_its_report(
+    own_run: Path, home: Path
+) -> None:
+    resume(own_run, "--data.batch_size=8")
+    told = "RESUMED OTHERWISE: data.batch_size was 4 and is 8 now"
+    runs = own_run.parents[3]
+    last = next(runs.glob("config/version_0/checkpoints/last*.ckpt"))
+    # once more, with nothing changed: what was said stays
+    config = last.parents[1] / "config.yaml"
+    cli.run(
+        [
+            "fit",
+            f"--config={config}",
+            f"--ckpt_path={last}",
+            "--trainer.max_epochs=3",
+            f"--runs={runs}",
+        ]
+    )
+    newest = next(runs.glob("config/version_*/checkpoints/last-epoch=003.ckpt"))
+    content = read_checkpoint(newest)
+    assert any(text.startswith(told) for text in run_cautions(content, None))
+    score(newest, home)
+    summary = next(newest.parents[1].glob("test-*/*/summary.json")).parent
+    assert Summary.read(summary).changed.startswith(told)
+    assert any(text.startswith(told) for text in Summary.read(summary).cautions())
+    assert not run_cautions(read_checkpoint(own_run), None)[1:]
+
+
+def test_other_pictures_under_the_ids_of_the_training_are_said(
+    own_run: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(home, moved)
+    score(own_run, moved)
+    assert "OTHER IMAGES" not in capsys.readouterr().out
+    other = write_pictures(tmp_path / "other", 1, NAMES)
+    score(own_run, other)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"OTHER IMAGES: 5 of 5 training and validation images looked for in {other}" in told
+    assert "scores of another data set" in told
+
+
+def test_test_pictures_that_were_replaced_since_earlier_scores_are_said(
+    own_run: Path, home: Path, tmp_path: Path
+) -> None:
+    score(own_run, home)
+    folder = next(own_run.parents[1].glob("test-*/*/summary.json")).parent
+    assert not Summary.read(folder).other_images
+    tested = list(Summary.read(folder).data["contents"])
+    files = [home / "images" / f"{id}.png" for id in tested]
+    kept = [file.read_bytes() for file in files]
+    other = write_pictures(tmp_path / "other", 1, NAMES)
+    try:
+        for file in files:
+            shutil.copy(other / "images" / file.name, file)
+        score(own_run, home)
+    finally:
+        for file, content in zip(files, kept, strict=True):
+            file.write_bytes(content)
+    told = Summary.read(folder).other_images
+    assert "since the scores that lay here before, they were replaced" in told
+    assert f"of {len(tested)} images with the same names, 0 show the same picture" in told

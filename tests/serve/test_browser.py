@@ -128,8 +128,14 @@ def rows(browser):
 def test_a_dropped_picture_gets_its_overlay_and_its_table(page, checkpoint, picture):
     assert f"phantom.png: {SIDE} x 160 pixels" in drop(page, picture)
     prediction = ls.load(checkpoint).predict(picture)
-    assert [row[:4] for row in rows(page)] == [
-        [found.name, f"{100 * found.share:.1f} %", str(found.components), f"{found.confidence:.2f}"]
+    assert [row[:5] for row in rows(page)] == [
+        [
+            found.name,
+            f"{100 * found.share:.1f} %",
+            str(found.components),
+            f"{found.confidence:.2f}",
+            f"{found.expected_dice:.2f}",
+        ]
         for found in prediction.findings()
     ]
     slide(page, "opacity", 0)
@@ -150,9 +156,10 @@ def test_the_threshold_is_applied_in_the_page(page, checkpoint, picture):
         [expected, _] = ls.load(checkpoint, threshold=percent / 100).predict(picture).findings()
         mask = ls.load(checkpoint, threshold=percent / 100).predict(picture).mask[0]
         np.testing.assert_array_equal((canvas(page) == (64, 224, 96)).all(2), mask)
-        _, area, components, confidence, _ = rows(page)[0]
+        _, area, components, confidence, dice, _ = rows(page)[0]
         assert (area, components) == (f"{100 * expected.share:.1f} %", str(expected.components))
         assert float(confidence) == pytest.approx(expected.confidence, abs=0.011)
+        assert float(dice) == pytest.approx(expected.expected_dice, abs=0.011)
     page.run("document.getElementById('reset').click()")
     assert text(page, "#threshold-value") == "0.50"
 

@@ -212,9 +212,9 @@ def test_pictures_queue_and_the_answer_says_so(predictor, checkpoint):
     class Slow:
         network, rule, classes = predictor.network, predictor.rule, predictor.classes
 
-        def predict(self, image):
+        def predict_read(self, pictures):
             going.wait(60)
-            return predictor.predict(image)
+            return predictor.predict_read(pictures)
 
     answers = []
     with TestClient(app_of(Slow(), checkpoint), base_url="http://127.0.0.1:8000") as client:

@@ -151,6 +151,17 @@ def test_who_accepts_a_png_gets_the_mask(client, predictor, two_classes):
     assert "did you mean 'tumor'" in sentence(wrong, 400)
 
 
+def test_an_option_that_is_none_is_refused(client):
+    for option, expected in (("threshold=.9", "'threshold'; there are"), ("klass=a", "'class'?")):
+        for headers in ({}, {"Accept": "image/png"}):
+            answer = client.post(f"/api/predict?{option}", content=picture(), headers=headers)
+            assert expected in sentence(answer, 400)
+    form = client.post(
+        "/api/predict", files={"file": ("a.png", picture())}, data={"threshold": "0.9"}
+    )
+    assert "'threshold'" in sentence(form, 400)
+
+
 def test_each_class_has_its_colour_and_its_post_processing(two_classes):
     client, predictor = two_classes
     content = picture(4)
@@ -347,17 +358,17 @@ def test_who_finds_no_place_is_sent_away_and_one_picture_is_predicted_at_a_time(
     predictor, checkpoint
 ):
     going, running, most = threading.Event(), [], []
-    predict = predictor.predict
+    predict = predictor.predict_read
 
     class Slow:
         network, rule, classes = predictor.network, predictor.rule, predictor.classes
 
-        def predict(self, image):
+        def predict_read(self, pictures):
             running.append(1)
             most.append(len(running))
             going.wait(20)
             running.pop()
-            return predict(image)
+            return predict(pictures)
 
     with served(Slow(), [checkpoint], LIMITS._replace(places=2)) as client:
         answers = []
@@ -410,7 +421,7 @@ def test_an_error_of_the_prediction_is_a_sentence_too(predictor, checkpoint, err
     class Broken:
         network, rule, classes = predictor.network, predictor.rule, predictor.classes
 
-        def predict(self, image):
+        def predict_read(self, pictures):
             raise error
 
     with served(Broken(), [checkpoint]) as client:

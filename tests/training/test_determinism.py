@@ -37,8 +37,9 @@ def parsed(monkeypatch, *args):
     monkeypatch.setattr(determinism.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(cli.CLI, "choose_precision", lambda self, trainer: None)
     monkeypatch.setattr(cli.CLI, "instantiate_classes", stop)
+    named = ["--data.dataset", "phantom_polyp", "--model.architecture", "unet"]
     with pytest.raises(KeyboardInterrupt):
-        cli.run(["fit", "--data.dataset", "phantom_polyp", *args])
+        cli.run(["fit", *named, *args])
     return seen["deterministic"], seen["benchmark"]
 
 

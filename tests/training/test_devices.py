@@ -2,6 +2,8 @@
 
 import copy
 import os
+import pty
+import socket
 import subprocess
 import sys
 import time
@@ -179,6 +181,7 @@ def test_the_score_in_fit_is_that_of_validate_under_sync_batchnorm(recipe, tmp_p
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 STEP = {**BATCH, "SLURM_STEP_ID": "0", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
 TWO = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+PTY = {"SLURM_JOB_NAME": "bash", "SLURM_PTY_PORT": "41000"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
 
 
@@ -189,7 +192,8 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_R
         (BATCH, "LightningEnvironment"),
         (BATCH | {"SLURM_NTASKS": "2"}, "LightningEnvironment"),  # a script without srun
         (STEP, "LightningEnvironment"),
-        (STEP | TWO | {"SLURM_JOB_NAME": "bash"}, "LightningEnvironment"),
+        (STEP | TWO | {"SLURM_JOB_NAME": "bash"}, "SLURMEnvironment"),  # srun bash script
+        (STEP | TWO | {"SLURM_JOB_NAME": "interactive"}, "SLURMEnvironment"),  # salloc srun
         (STEP | TWO, "SLURMEnvironment"),
         (STEP | TWO | TORCHRUN, "TorchElasticEnvironment"),
         (STEP | TORCHRUN, "TorchElasticEnvironment"),
@@ -199,6 +203,29 @@ def test_who_starts_the_processes(variables, expected, monkeypatch):
     for key, value in variables.items():
         monkeypatch.setenv(key, value)
     assert expected in kinds(devices=2)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "expected"),
+    [(True, "LightningEnvironment"), (False, "SLURMEnvironment")],  # a shell; a step from there
+)
+def test_a_session_in_a_terminal_starts_its_own_processes(terminal, expected, monkeypatch):
+    for key, value in (STEP | TWO | PTY).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(devices, "_has_terminal", lambda: terminal)
+    assert expected in kinds(devices=2)
+
+
+@pytest.mark.parametrize(("start", "has"), [(pty.fork, True), (os.fork, False)])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_process_knows_whether_it_has_a_terminal(start, has):
+    started = start()
+    child = started[0] if isinstance(started, tuple) else started
+    if child == 0:
+        if start is os.fork:
+            os.setsid()
+        os._exit(int(devices._has_terminal()))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == has
 
 
 @pytest.mark.parametrize(
@@ -346,10 +373,10 @@ ERRORS = {
         ),
         pytest.param("0 1", "memory", "the GPU has not enough memory", marks=pytest.mark.slow),
         pytest.param(
-            "1", "disk", "No space left on device (/cache/image_17)", marks=pytest.mark.slow
+            "1", "disk", "No space left on device ('/cache/image_17')", marks=pytest.mark.slow
         ),
         pytest.param(
-            "0 1", "disk", "No space left on device (/cache/image_17)", marks=pytest.mark.slow
+            "0 1", "disk", "No space left on device ('/cache/image_17')", marks=pytest.mark.slow
         ),
     ],
 )
@@ -368,6 +395,26 @@ def test_all_processes_end_with_the_first_failure(failing, error, sentence, reci
     assert sentence in errors[0]
     assert "Traceback" not in done.stderr
     assert not left_behind(mark)
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_a_sentence(recipe, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert processes.usable_port(port) != port
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "MASTER_PORT": str(port)}
+        command = [sys.executable, "-m", "lightning_seg", "fit", "-c", str(recipe)]
+        command += ["--runs", str(tmp_path), "--trainer.devices", "2"]
+        done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+    assert processes.usable_port(port) == port
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    assert f"port {port}, on which the processes of this run meet, is taken" in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not left_behind(str(tmp_path))
 
 
 @pytest.mark.parametrize(

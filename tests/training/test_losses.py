@@ -75,6 +75,34 @@ def test_lovasz_hinge_at_saturated_logits_is_the_jaccard_loss(pair):
     )
 
 
+def test_the_calibration_error_equals_its_formula_in_numpy(pair):
+    logits, mask = pair
+    p, y = 1 / (1 + np.exp(-logits.double().numpy())), mask.double().numpy()
+    errors = []
+    for image in range(3):
+        for channel in range(2):
+            probability, truth = p[image, channel].ravel(), y[image, channel].ravel()
+            places = np.minimum((probability * 20).astype(int), 19)
+            gaps = [
+                abs(probability[places == bin].mean() - truth[places == bin].mean())
+                for bin in np.unique(places)
+            ]
+            errors.append(np.mean(gaps))
+    assert TERMS["ace"](*pair).item() == pytest.approx(np.mean(errors), abs=1e-5)
+
+
+def test_the_calibration_error_takes_certainty_from_a_network_that_is_too_sure():
+    """Half of the pixels that it calls sure are wrong: it learns to say one half."""
+    mask = (torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    bias = torch.full((1,), 4.0, requires_grad=True)
+    optimizer = torch.optim.Adam([bias], lr=0.1)
+    for _ in range(200):
+        optimizer.zero_grad()
+        TERMS["ace"](bias.expand(1, 1, 64, 64), mask).backward()
+        optimizer.step()
+    assert bias.sigmoid().item() == pytest.approx(mask.mean().item(), abs=0.03)
+
+
 @pytest.mark.parametrize("name", sorted(TERMS))
 def test_every_loss_is_low_for_the_truth_and_finite_with_gradient_on_empty_masks(name, pair):
     mask = pair[1]

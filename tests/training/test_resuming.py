@@ -1,6 +1,7 @@
 """A run that is ended at any batch and resumed equals one that is not, under Lightning's options and each schedule."""
 
 import itertools
+import signal
 
 import lightning as L
 import pytest
@@ -115,6 +116,13 @@ def test_a_resumed_run_equals_a_whole_one(fit, rhythm, schedule):
 @pytest.mark.parametrize(("rhythm", "schedule"), itertools.product(RHYTHMS, SCHEDULES))
 def test_so_does_one_with_drop_path_under_each_schedule(fit, rhythm, schedule):
     assert_resumed_equals_whole(fit, [*options_of(rhythm, schedule), *DROPS])
+
+
+def test_ctrl_c_is_heard_again_after_a_training_that_it_ended(fit):
+    before = signal.getsignal(signal.SIGINT)
+    assert before is signal.default_int_handler
+    fit("ended", options_of("4 batches", "constant"), end_at=3)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_validation_between_the_halves_of_a_step_is_refused(fit):

@@ -1,14 +1,16 @@
 """From a folder to a table and a recipe: find, read, plan, write."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lightning_seg.data.adopt.alike import MOST_PICTURES, group_alike
-from lightning_seg.data.adopt.division import draw_again
-from lightning_seg.data.adopt.facts import DataFacts, read_facts
+from lightning_seg.data.adopt.alike import MOST_PICTURES, group_alike, say_repeated
+from lightning_seg.data.adopt.division import draw_again, say_crossing
+from lightning_seg.data.adopt.facts import DataFacts, mask_doubts, read_facts
 from lightning_seg.data.adopt.finding import AdoptChoice, FolderFinding
 from lightning_seg.data.adopt.looks import evenly_chosen, header_size
 from lightning_seg.data.adopt.machine import Machine, this_machine
@@ -17,11 +19,12 @@ from lightning_seg.data.adopt.pictures import adopt_pictures
 from lightning_seg.data.adopt.plan import PlanContext, PlannedChoice, plan_recipe
 from lightning_seg.data.adopt.scans import adopt_scans
 from lightning_seg.data.adopt.survey import Survey, survey_folder
-from lightning_seg.data.adopt.writing import recipe_text, table_text
+from lightning_seg.data.adopt.writing import kept, recipe_text, table_text, write_again
 from lightning_seg.data.rules import SEED
 from lightning_seg.data.sources.base import source_class
 from lightning_seg.errors import InputError
-from lightning_seg.files import write_whole
+from lightning_seg.files import real_path, write_whole
+from lightning_seg.files.leftovers import part_name
 
 _SLICES = 7  # of each scan that are read
 _MORE_DRAWS = 20  # of splits, until each shows all classes
@@ -50,21 +53,26 @@ def adopt_folder(
         folder: of the pictures or scans.
         machine: what training can count on; default: this machine.
 
-    Errors: InputError where nothing trainable is found, or a file would be replaced.
+    Errors: InputError where nothing trainable is found, or a file would be replaced. The same
+    command goes on where it was killed: files that hold what it would write are taken.
     """
     table = output.with_suffix(".csv")
     _check_places(folder, output, table)
     survey = survey_folder(folder)
     finding = _find(survey, choice, output.with_name(f"{output.stem}_masks"))
     near = choice.near and _may_look_alike(finding)
-    facts = _write_table(finding, table, near)
-    if near:
-        group_alike(facts.by_id, finding.division)
-    _settle_splits(finding, facts)
-    write_whole(table, table_text(finding, table.parent).encode())
-    training = _training_samples(finding, table)
+    with _draft_of(table) as draft:
+        facts = _read_rows(finding, draft, near)
+        if near:
+            group_alike(facts.by_id, finding.division)
+        finding.notes += mask_doubts(facts)
+        _settle_splits(finding, facts)
+        content = table_text(finding, table.parent).encode()
+        write_whole(draft, content)
+        training = _training_samples(finding, draft)
     context = PlanContext(finding, facts, machine or this_machine(), training)
-    choices = plan_recipe(context, str(table.resolve()))
+    choices = plan_recipe(context, str(real_path(table)))
+    write_again(table, content)
     write_whole(output, recipe_text(choices, _recipe_head(folder, output, finding)).encode())
     return Adoption(output, table, finding, facts, choices)
 
@@ -73,7 +81,7 @@ def _may_look_alike(finding: FolderFinding) -> bool:
     """Whether to look for groups in the pictures themselves: where nothing else tells them."""
     few = len(finding.rows) <= MOST_PICTURES
     pictures = finding.dataset == "folder" and finding.in_channels in (1, 3)
-    return few and pictures and finding.division.drawn and not finding.division.groups_from
+    return few and pictures and not finding.division.groups_from
 
 
 def _check_places(folder: Path, output: Path, table: Path) -> None:
@@ -83,16 +91,15 @@ def _check_places(folder: Path, output: Path, table: Path) -> None:
         )
     if output.suffix not in (".yaml", ".yml"):
         raise InputError(f"the recipe cannot be {output.name!r}; give a name that ends with .yaml.")
-    for path in (output, table):
-        if path.exists():
-            raise InputError(f"{path} exists and is kept; remove it, or give another --output.")
+    if output.exists():
+        raise kept(output)
 
 
 def _find(survey: Survey, choice: AdoptChoice, masks: Path) -> FolderFinding:
     """What the folder holds: outlines before pictures of masks, and both before volumes."""
     if survey.polygons and survey.pictures:
-        if masks.exists():
-            raise InputError(f"{masks} exists and is kept; remove it, or give another --output.")
+        if masks.exists() and real_path(masks).is_relative_to(real_path(survey.root)):
+            raise kept(masks)  # they have been found as pictures
         outlined = adopt_outlined(survey, masks)
         if outlined is not None:
             return outlined
@@ -106,16 +113,22 @@ def _find(survey: Survey, choice: AdoptChoice, masks: Path) -> FolderFinding:
     )
 
 
-def _write_table(finding: FolderFinding, table: Path, views: bool) -> DataFacts:
-    """Write the table and read its samples as training does; what cannot be read leaves it."""
-    write_whole(table, table_text(finding, table.parent).encode())
+@contextmanager
+def _draft_of(table: Path) -> Iterator[Path]:
+    """A name beside ``table`` for as long as its rows are not settled."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    draft = part_name(table)
     try:
-        facts = _read_table(finding, table, views)
-    except BaseException:
-        table.unlink(missing_ok=True)
-        raise
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read_rows(finding: FolderFinding, draft: Path, views: bool) -> DataFacts:
+    """The samples of the table as training reads them; what cannot be read leaves it."""
+    write_whole(draft, table_text(finding, draft.parent).encode())
+    facts = _read_table(finding, draft, views)
     if not facts.by_id:
-        table.unlink()
         reason = next(iter(facts.damaged.values()))
         raise InputError(f"none of the {len(finding.rows)} pictures can be read: {reason}")
     for sample, reason in facts.damaged.items():
@@ -155,6 +168,8 @@ def _settle_splits(finding: FolderFinding, facts: DataFacts) -> None:
         for id in known.keys() - finding.rows.keys():
             del known[id]
     if not division.drawn:
+        say_crossing(division)
+        say_repeated(facts.by_id, division)
         return
     shown = facts.shown_classes()
     for seed in range(SEED, SEED + _MORE_DRAWS if facts.whole else SEED):
@@ -167,6 +182,7 @@ def _settle_splits(finding: FolderFinding, facts: DataFacts) -> None:
     division.notes.append(
         f"no splits are given: drawn, 80/10/10 % by {units}, seed {division.seed}"
     )
+    say_repeated(facts.by_id, division)
 
 
 def _all_shown(splits: dict[str, str], shown: dict[str, set[int]], count: int) -> bool:

@@ -45,6 +45,26 @@ def group_alike(
     )
 
 
+def say_repeated(
+    samples: Mapping[str, SampleFacts],
+    division: Division,
+) -> None:
+    """Note pictures that stand in several splits, pixel for pixel, where nothing has said it."""
+    homes: dict[str, list[str]] = {}
+    for id, sample in samples.items():
+        if id in division.splits:
+            homes.setdefault(sample.image_hash, []).append(id)
+    several = [ids for ids in homes.values() if len({division.splits[id] for id in ids}) > 1]
+    if not several or division.leaks:
+        return
+    division.leaks = True
+    shown = " and ".join(f"{id} ({division.splits[id]})" for id in several[0][:2])
+    division.notes.append(
+        f"LEAKS: {len(several)} pictures stand in several splits, pixel for pixel (first {shown}); "
+        "scores say less of new pictures than they seem to"
+    )
+
+
 def _facts_of(id: str, sample: SampleFacts) -> Facts:
     small = sample.view
     assert small is not None

@@ -7,7 +7,10 @@ from textwrap import fill
 from typing import Any
 
 from lightning_seg.data.adopt.finding import AdoptChoice
+from lightning_seg.data.split_sizes import FEW_UNITS
 from lightning_seg.errors import InputError
+from lightning_seg.files import real_path
+from lightning_seg.tables import count_text
 
 _WIDTH = 110
 
@@ -35,7 +38,7 @@ def _adopt(options: argparse.Namespace) -> None:
     from lightning_seg.data.adopt.adoption import Adoption, adopt_folder
 
     folder = options.folder.expanduser()
-    output = options.output or Path(f"{folder.resolve().name or 'data'}.yaml")
+    output = options.output or Path(f"{real_path(folder).name or 'data'}.yaml")
     union = None if options.masks is None else options.masks == "union"
     choice = AdoptChoice(options.negatives, union, not options.no_near)
     found: Adoption = adopt_folder(folder, output.expanduser(), choice)
@@ -66,10 +69,26 @@ def found_lines(found: Any) -> list[str]:
         known if division.groups_from else unknown_groups,
         *(f"found: {note}" for note in division.notes),
         f"splits: {counts}",
+        *_few_tested(division, found.recipe),
         *(f"left aside: {text}" for text in finding.aside.sentences()),
         f"table: {found.table} ({len(finding.rows)} rows)",
         f"recipe: {found.recipe}",
         *_plan_lines(found),
+    ]
+
+
+def _few_tested(division: Any, recipe: Path) -> list[str]:
+    """Say where a test split is too small to tell much, before anybody looks at it."""
+    tested = {
+        division.groups.get(id, id) for id, split in division.splits.items() if split == "test"
+    }
+    every = {division.groups.get(id, id) for id in division.splits}
+    if len(tested) >= FEW_UNITS or len(every) == len(tested):
+        return []
+    what = "group" if division.groups_from else "picture"
+    return [
+        f"doubt: the test split has {count_text(len(tested), what)}, whose scores are rough guesses; "
+        f"`lightning-seg cv -c {recipe} --folds 5` tests all {len(every)}"
     ]
 
 

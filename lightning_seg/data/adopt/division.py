@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lightning_seg.data.adopt.lists import listed_splits
 from lightning_seg.data.adopt.names import (
     IMAGE_WORDS,
     MASK_WORDS,
     PATIENT_WORDS,
     SPLIT_OF,
+    UNIT_WORDS,
     file_stem,
     folder_words,
     plain_identifier,
@@ -20,6 +22,7 @@ from lightning_seg.data.adopt.names import (
 )
 from lightning_seg.data.check.names import likely_groups
 from lightning_seg.data.rules import SEED, SHARES
+from lightning_seg.data.sources.base.table_doubts import plain_text
 from lightning_seg.data.splits import group_split
 from lightning_seg.errors import InputError
 
@@ -59,6 +62,7 @@ def divide(
     places: Mapping[str, Path],
     root: Path,
     tables: Sequence[Path],
+    lists: Sequence[Path] = (),
     hints: Mapping[str, str] | None = None,
 ) -> Division:
     """Find splits, groups and columns.
@@ -66,14 +70,27 @@ def divide(
     Args:
         places: id -> its picture.
         tables: files of columns below the folder.
+        lists: files of names below the folder, each called after a split.
         hints: id -> the split that an annotation says.
     """
     found = Division(groups={id: id for id in places})
+    hints = {**listed_splits(places, lists, found.notes), **(hints or {})}
     _read_columns(places, tables, found)
+    hints = {**_column_of_splits(found), **hints}
     _folder_columns(places, root, found)
     _group_by_name(places, found)
-    _owners_splits(places, root, found, hints or {})
+    _owners_splits(places, root, found, hints)
     return found
+
+
+def _column_of_splits(found: Division) -> dict[str, str]:
+    """Id -> its split, from a column of a table that holds nothing but names of splits."""
+    for name, column in found.columns.items():
+        told = {id: split_named(words_of(value)) for id, value in column.items() if value}
+        if {"train"} < {*told.values()} and all(told.values()):
+            found.notes.append(f"the column {name!r} tells the owners' splits")
+            return told
+    return {}
 
 
 def _read_columns(places: Mapping[str, Path], tables: Sequence[Path], found: Division) -> None:
@@ -83,18 +100,49 @@ def _read_columns(places: Mapping[str, Path], tables: Sequence[Path], found: Div
         rows = _table_rows(table)
         named = _naming_column(rows, by_name) if rows else ""
         if not named:
+            _say_unused(table, rows, by_name, found)
             continue
         known = {by_name[_key(row[named])]: row for row in rows if _key(row[named]) in by_name}
         added = [name for name in rows[0] if name != named and name][:_MOST_COLUMNS]
+        unit = _unit_column(added)
         for name in added:
             column = _free_name(name, found)
             found.columns[column] = {id: (row[name] or "").strip() for id, row in known.items()}
-            if {*words_of(name)} & PATIENT_WORDS and not found.groups_from:
-                patients = {id: f"{column} {row[name]}" for id, row in known.items() if row[name]}
+            if name == unit and not found.groups_from:
+                told = {id: plain_text(row[name]) for id, row in known.items()}
+                patients = {id: f"{column} {text}" for id, text in told.items() if text}
                 found.groups |= patients
+                if len(patients) < len(places):
+                    found.notes.append(
+                        f"{len(places) - len(patients)} pictures have no patient there, and count "
+                        "as one of their own"
+                    )
                 found.groups_from = f"the column {name.strip()!r} of {table.name}"
         columns = ", ".join(name.strip() for name in added)
         found.notes.append(f"{table.name} names {len(known)} pictures and adds {columns}")
+
+
+def _unit_column(names: Sequence[str]) -> str:
+    """The column of patients or, where there is none, of lesions and other units; '' without."""
+    patients = [name for name in names if {*words_of(name)} & PATIENT_WORDS]
+    units = [name for name in names if {"id"} < {*words_of(name)} & {"id", *UNIT_WORDS}]
+    return next(iter([*patients, *units]), "")
+
+
+def _say_unused(
+    table: Path,
+    rows: list[dict[str, str]],
+    by_name: Mapping[str, str],
+    found: Division,
+) -> None:
+    """Note a table that names some of the pictures, but too few."""
+    columns = list(rows[0]) if rows else []
+    most = max((len(_named_in(rows, name) & by_name.keys()) for name in columns), default=0)
+    if most:
+        found.notes.append(
+            f"{table.name} names {most} of {len(by_name)} pictures, too few: its columns "
+            f"({', '.join(name.strip() for name in columns)}) are not used"
+        )
 
 
 def _free_name(name: str, found: Division) -> str:
@@ -127,10 +175,14 @@ def _table_rows(path: Path) -> list[dict[str, str]]:
 
 def _naming_column(rows: list[dict[str, str]], by_name: Mapping[str, str]) -> str:
     for name in rows[0]:
-        matched = {_key(row.get(name)) for row in rows} & by_name.keys()
+        matched = _named_in(rows, name) & by_name.keys()
         if len(matched) >= max(1, _MATCHED * len(by_name)):
             return name
     return ""
+
+
+def _named_in(rows: list[dict[str, str]], column: str) -> set[str]:
+    return {_key(row.get(column)) for row in rows}
 
 
 def _folder_columns(places: Mapping[str, Path], root: Path, found: Division) -> None:
@@ -237,8 +289,13 @@ def _owners_splits(
     if "val" not in splits.values():
         splits |= _carved_validation(splits, found)
     found.splits = splits
-    crossing = _crossing(splits, found.groups)
-    if crossing:
+    say_crossing(found)
+
+
+def say_crossing(found: Division) -> None:
+    """Note the groups that stand in several of the owners' splits, once."""
+    crossing = _crossing(found.splits, found.groups)
+    if crossing and not found.leaks:
         found.leaks = True
         found.notes.append(
             f"LEAKS: {len(crossing)} groups stand in several of the owners' splits (first "

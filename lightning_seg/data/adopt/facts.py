@@ -11,6 +11,7 @@ import numpy as np
 from lightning_seg.data.adopt.looks import evenly_chosen
 from lightning_seg.data.check.views import View, view
 from lightning_seg.data.fingerprint import pixels_digest
+from lightning_seg.data.mask_shares import covering_doubt, mask_share, seems_inverted
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.errors import InputError
 
@@ -24,6 +25,7 @@ class SampleFacts(NamedTuple):
     Attributes:
         size: height and width.
         foreground: share of the pixels of each class.
+        rim: share of the outermost pixels that belong to a class.
         thickness: mean width of the foreground in pixels; 0 where there is none.
         image_hash: the same for the same pixels.
         view: for the search of pictures that show the same; None where it is not asked for.
@@ -31,6 +33,7 @@ class SampleFacts(NamedTuple):
 
     size: tuple[int, int]
     foreground: tuple[float, ...]
+    rim: float
     thickness: float
     image_hash: str = ""
     view: View | None = None
@@ -79,6 +82,13 @@ class DataFacts(NamedTuple):
         return float(np.median(shown)) if shown else 0.0
 
 
+def mask_doubts(facts: DataFacts) -> list[str]:
+    """Doubts about masks, in words: inverted, or nearly whole pictures."""
+    doubt = covering_doubt(facts.samples, "mask")
+    cure = "; invert them unless it is so" if seems_inverted(facts.samples) else ""
+    return [f"LOOK: {doubt}{cure}"] if doubt else []
+
+
 def read_facts(source: Any, ids: Sequence[str], pixels: int, views: bool = False) -> DataFacts:
     """Read samples, all of them where they are not too many.
 
@@ -108,12 +118,10 @@ def _facts(source: Any, id: str, views: bool) -> SampleFacts | str:
         sample: Sample = source.read(id)
     except InputError as error:
         return str(error)
-    shares = sample.mask.reshape(-1, sample.mask.shape[2]).mean(axis=0)
     size = sample.image.shape[0], sample.image.shape[1]
-    found = SampleFacts(size, tuple(shares.tolist()), _thickness(sample.mask.max(axis=2)))
-    if not views:
-        return found
-    return found._replace(image_hash=pixels_digest(sample.image), view=view(sample.image))
+    thickness, digest = _thickness(sample.mask.max(axis=2)), pixels_digest(sample.image)
+    found = SampleFacts(size, *mask_share(sample.mask), thickness, digest)
+    return found._replace(view=view(sample.image)) if views else found
 
 
 def _thickness(mask: np.ndarray) -> float:

@@ -24,7 +24,7 @@ class AdoptedRow(NamedTuple):
 
 @dataclass
 class FolderFinding:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
         dataset: the data set that reads the table: ``folder`` or ``scans``.

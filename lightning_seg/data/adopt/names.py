@@ -31,9 +31,11 @@ PATIENT_WORDS = _set_of(
     "patient patients pat case subject subj sub person volunteer video vid seq sequence clip study "
     "exam"
 )
+# beside an id in the name of a table's column
+UNIT_WORDS = _set_of("lesion slide scan series eye")
 _SPLIT_WORDS = {
     "train": ("train", "training", "tr", "trn", "trainset", "traindata"),
-    "val": ("val", "valid", "validation", "dev", "validating"),
+    "val": ("val", "valid", "validation", "dev", "validating", "va"),
     "test": ("test", "testing", "ts", "tst", "testset", "testdata"),
 }
 SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in words}

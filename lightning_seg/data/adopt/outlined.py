@@ -13,8 +13,8 @@ from lightning_seg.data.adopt.finding import AdoptedRow, FolderFinding, unique_i
 from lightning_seg.data.adopt.looks import header_size
 from lightning_seg.data.adopt.names import file_stem, plain_identifier, split_named, words_of
 from lightning_seg.data.adopt.survey import Survey
+from lightning_seg.data.adopt.writing import kept, write_again
 from lightning_seg.errors import InputError
-from lightning_seg.files import write_whole
 
 _PROGRAMS = {"coco": "COCO", "labelme": "labelme", "cvat": "CVAT", "aperio": "Aperio ImageScope"}
 
@@ -34,12 +34,13 @@ def adopt_outlined(survey: Survey, masks: Path) -> FolderFinding | None:
     columns = _column_names(classes)
     paths = list(drawn)
     ids = unique_ids(paths, [file_stem(path) for path in paths], survey.root)
+    _check_masks(masks, ids)
     rows = {}
     for id, path in sorted(zip(ids, paths, strict=True)):
         rows[id] = AdoptedRow(path, _draw(id, path, drawn[path], columns, masks))
     hints = {id: splits[row.image] for id, row in rows.items() if splits.get(row.image)}
     places = {id: row.image for id, row in rows.items()}
-    division = divide(places, survey.root, survey.tables, hints)
+    division = divide(places, survey.root, survey.tables, survey.lists, hints)
     empty = sum(not row.mask_files for row in rows.values())
     options = {"negatives": True} if empty else {}
     for path in survey.pictures:
@@ -48,6 +49,13 @@ def adopt_outlined(survey: Survey, masks: Path) -> FolderFinding | None:
     notes = _notes(survey, drawn, masks, empty)
     names = tuple(columns.values())
     return FolderFinding("folder", rows, names, options, division, notes, survey.aside)
+
+
+def _check_masks(folder: Path, ids: list[str]) -> None:
+    """InputError for a folder that holds other files than masks which a kill has left."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".part"]
+    if {file.name for file in files} - {f"{id}.png" for id in ids}:
+        raise kept(folder)
 
 
 def _column_names(classes: list[str]) -> dict[str, str]:
@@ -122,7 +130,7 @@ def _draw(
         if areas:
             file = masks / column / f"{id}.png" if several else masks / f"{id}.png"
             mask = np.max(areas, axis=0) * 255
-            write_whole(file, cv2.imencode(".png", mask)[1].tobytes())
+            write_again(file, cv2.imencode(".png", mask)[1].tobytes())
             files[key] = (file,)
     return files
 

@@ -27,8 +27,8 @@ from lightning_seg.data.adopt.roles import assign_roles
 from lightning_seg.data.adopt.sorts import SortedMasks, sort_masks
 from lightning_seg.data.adopt.survey import Cluster, Survey, clusters_of
 from lightning_seg.data.adopt.values import MaskValues, read_values
-from lightning_seg.data.reading.deep import PERCENTILES
 from lightning_seg.data.reading.folders import Aside
+from lightning_seg.data.reading.windowing import PERCENTILES
 from lightning_seg.errors import InputError
 
 _SIZES = 3  # sizes that a sentence names
@@ -62,7 +62,7 @@ def adopt_pictures(survey: Survey, choice: AdoptChoice) -> FolderFinding:
         options["negatives"] = True
         notes.append(f"{negatives} pictures without a mask are taken as without foreground")
     places = {id: row.image for id, row in rows.items()}
-    division = divide(places, survey.root, survey.tables)
+    division = divide(places, survey.root, survey.tables, survey.lists)
     notes += [*more, _form_note(look_list, images)]
     sided = len(classes) > 1 and any({*words_of(name)} & {"left", "right"} for name in classes)
     own_files = any(next(iter(rows.values())).masks)

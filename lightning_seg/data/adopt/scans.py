@@ -1,7 +1,7 @@
 """A folder of NIfTI volumes or DICOM series and segmentations as rows of a table."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -17,9 +17,9 @@ from lightning_seg.data.adopt.names import file_stem, plain_identifier, words_of
 from lightning_seg.data.adopt.pairing import PairedMask, pair_masks
 from lightning_seg.data.adopt.roles import assign_roles
 from lightning_seg.data.adopt.survey import Cluster, Survey, clusters_of
-from lightning_seg.data.reading.deep import PERCENTILES
 from lightning_seg.data.reading.dicom import check_whole_series
 from lightning_seg.data.reading.volumes import read_volume
+from lightning_seg.data.reading.windowing import PERCENTILES
 from lightning_seg.data.sources.scans import nifti_of_series
 from lightning_seg.errors import InputError
 
@@ -59,6 +59,7 @@ def adopt_scans(survey: Survey, choice: AdoptChoice) -> FolderFinding:
             f"which none look like {kind}; give the folder that holds scans and segmentations"
             f"{f' (left aside: {left})' if left else ''}."
         )
+    images, sequences = _one_sequence(images, roles.masks, survey)
     pairs = pair_masks(images, roles.masks, survey.root, survey.aside)
     rows = _scan_rows(pairs, series, survey)
     numbers = _numbers([row.mask_files[0] for row in rows.values()])
@@ -66,12 +67,12 @@ def adopt_scans(survey: Survey, choice: AdoptChoice) -> FolderFinding:
     classes, options, notes = _classes(numbers, described)
     window, told = _window(list(rows.values()))
     places = {id: row.image for id, row in rows.items()}
-    division = divide(places, survey.root, survey.tables)
+    division = divide(places, survey.root, survey.tables, survey.lists)
     kind = "DICOM series" if series else "volumes"
     first = f"{len(rows)} {kind} with a segmentation each"
     for path in survey.pictures:
         survey.aside.add("pictures beside scans", path)
-    all_notes = [first, *notes, told]
+    all_notes = [first, *sequences, *_several_note(pairs, survey), *notes, told]
     found = FolderFinding("scans", rows, classes, options | window, division, all_notes)
     sided = any({*words_of(name)} & {"left", "right"} for name in classes)
     return replace(found, aside=survey.aside, exclusive=len(classes) > 1, sided=sided)
@@ -89,6 +90,36 @@ def _units(survey: Survey) -> list[_Series]:
             unit = unit.parent
         found.append(_Series(unit, folder))
     return found
+
+
+def _one_sequence(
+    images: Sequence[Cluster], masks: Sequence[Cluster], survey: Survey
+) -> tuple[list[Cluster], list[str]]:
+    """The first of several scans of one segmentation, as of flair, t1 and t2, where all folders
+    hold the same ones; and a sentence."""
+    scans: dict[Path, list[Path]] = defaultdict(list)
+    for path in sorted(path for one in images for path in one.files):
+        scans[path.parent].append(path)
+    kinds = {tuple(map(_last_part, files)) for files in scans.values()}
+    marked = Counter(path.parent for one in masks for path in one.files)
+    names = next(iter(kinds))
+    alike = len(kinds) == 1 and len({*names}) == len(names) > 1
+    if len(scans) < 2 or not alike or {marked[folder] for folder in scans} != {1}:
+        return list(images), []
+    for _, *others in scans.values():
+        for path in others:
+            survey.aside.add("other sequences of the same scans", path)
+    first = tuple(files[0] for files in scans.values())
+    note = (
+        f"scans of {len(names)} sequences ({', '.join(names)}): {names[0]} is taken; for another "
+        "write its files into the table's column image"
+    )
+    return [Cluster("sequence", first, frozenset())], [note]
+
+
+def _last_part(path: Path) -> str:
+    """The end of a name: ``t1ce`` of ``brain_001_t1ce.nii``."""
+    return file_stem(path).rpartition("_")[2]
 
 
 def _look_at_volume(path: Path) -> Look | None:
@@ -136,6 +167,18 @@ def _scan_rows(
         )
     ids = unique_ids(kept, [file_stem(path) for path in kept], survey.root)
     return dict(sorted(zip(ids, rows, strict=True)))
+
+
+def _several_note(pairs: Mapping[Path, Sequence[PairedMask]], survey: Survey) -> list[str]:
+    """A sentence where scans have several segmentations each."""
+    own = next((masks for masks in pairs.values() if len(masks) > 1), ())
+    places = sorted(mask.path.relative_to(survey.root).as_posix() for mask in own)
+    if not places:
+        return []
+    return [
+        f"several segmentations of one scan ({', '.join(places)}): the first is taken; for another "
+        "write it into the table's column mask"
+    ]
 
 
 def _numbers(files: Sequence[Path]) -> Counter[int]:

@@ -185,6 +185,8 @@ def _class_names(sorts: Sequence[Words], union: bool | None, notes: list[str]) -
         return dict.fromkeys(sorts, "")
     common = set.intersection(*({*sort} for sort in sorts))
     own = {sort: tuple(word for word in sort if word not in common | MASK_WORDS) for sort in sorts}
+    if not any(own.values()):
+        return dict.fromkeys(sorts, "")
     if union is None and all({*words} <= SIDE_WORDS for words in own.values()):
         sides = ", ".join(" ".join(words) for words in own.values())
         notes.append(

@@ -13,12 +13,14 @@ from lightning_seg.data.adopt.names import (
     frequent_words,
     general_name,
     name_pattern,
+    split_named,
     words_of,
 )
 from lightning_seg.data.reading.folders import Aside, walk_files
 from lightning_seg.data.reading.pictures import is_picture
 
 _TABLES = (".csv", ".tsv")
+_LISTS = (".txt", ".lst")
 _DESCRIPTION = "description"  # of scans, as of the Medical Segmentation Decathlon
 _SERIES = 3  # DICOM files in one folder that make a series; fewer are pictures of their own
 
@@ -31,6 +33,7 @@ class Survey:
         series: folders of DICOM slices.
         polygons: file -> the program whose outlines it holds: coco, labelme, cvat, aperio.
         tables: files of columns, which may say more of each picture.
+        lists: files of lines named after a split, such as train.txt.
         descriptions: dataset.json, which names the labels of scans.
         aside: what is used for nothing, and why.
     """
@@ -41,6 +44,7 @@ class Survey:
     series: list[Path] = field(default_factory=list)
     polygons: dict[Path, str] = field(default_factory=dict)
     tables: list[Path] = field(default_factory=list)
+    lists: list[Path] = field(default_factory=list)
     descriptions: list[Path] = field(default_factory=list)
     aside: Aside = field(default_factory=Aside)
 
@@ -70,6 +74,8 @@ def survey_folder(root: Path) -> Survey:
             found.volumes.append(path)
         elif path.suffix.lower() in _TABLES:
             found.tables.append(path)
+        elif path.suffix.lower() in _LISTS and split_named(words_of(path.stem)):
+            found.lists.append(path)
         elif path.suffix.lower() in (".json", ".xml"):
             _sort_notes(path, found)
         elif _is_dicom(path):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from lightning_seg.data.adopt.looks import evenly_chosen, stored_values
-from lightning_seg.data.reading.masks import USUAL_THRESHOLD
+from lightning_seg.data.reading.masks import USUAL_THRESHOLD, read_mask
 from lightning_seg.errors import InputError
 
 _LOOKED_AT = 48  # masks
@@ -44,12 +44,15 @@ class _MaskFacts(NamedTuple):
 
 def read_values(files: Sequence[Path], class_name: str = "foreground") -> MaskValues:
     """Look at the values of some of the masks and decide what they mean."""
-    looked = [_facts_of(path) for path in evenly_chosen(files, _LOOKED_AT)]
+    chosen = evenly_chosen(files, _LOOKED_AT)
+    looked = [_facts_of(path) for path in chosen]
     facts = [one for one in looked if one is not None]
     one_class = (class_name,)
     if not facts:
         return MaskValues(one_class, {}, "no mask could be decoded")
-    if any(fact.lossy for fact in facts):
+    lossy = [path for path, fact in zip(chosen, looked, strict=True) if fact and fact.lossy]
+    if lossy:
+        _require_black_and_white(lossy)
         options = {"mask_threshold": USUAL_THRESHOLD}
         note = "lossy masks, black and white with noise at the edges: above 127 is the class"
         return MaskValues(one_class, options, note)
@@ -68,6 +71,18 @@ def read_values(files: Sequence[Path], class_name: str = "foreground") -> MaskVa
         note = "grey outlines between black and white: above 127 is the class"
         return MaskValues(one_class, {"mask_threshold": USUAL_THRESHOLD}, note)
     return _numbers(facts, values, class_name)
+
+
+def _require_black_and_white(files: Sequence[Path]) -> None:
+    """InputError where most lossy masks are not black and white, so that 127 is no border."""
+    refusals = []
+    for path in files:
+        try:
+            read_mask(path)
+        except InputError as error:
+            refusals.append(error)
+    if 2 * len(refusals) > len(files):
+        raise refusals[0]
 
 
 def _facts_of(path: Path) -> _MaskFacts | None:

@@ -1,4 +1,4 @@
-"""The table and the recipe as text."""
+"""The table and the recipe as text, and files that are written again after a kill."""
 
 import csv
 import io
@@ -13,6 +13,8 @@ import yaml
 from lightning_seg.data.adopt.finding import AdoptedRow, FolderFinding
 from lightning_seg.data.adopt.plan import PlannedChoice
 from lightning_seg.data.sources.base.tables import OF_CLASS, SEPARATOR
+from lightning_seg.errors import InputError
+from lightning_seg.files import write_whole
 
 _WIDTH = 96
 
@@ -76,6 +78,19 @@ def _entry(choice: PlannedChoice) -> list[str]:
 def _flow(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)
     return text.removesuffix("...\n").strip()
+
+
+def kept(path: Path) -> InputError:
+    """The error about a file that an adoption would replace."""
+    return InputError(f"{path} exists and is kept; remove it, or give another --output.")
+
+
+def write_again(path: Path, content: bytes) -> None:
+    """Write the file, unless one that was killed has; InputError where it holds something else."""
+    if not path.exists():
+        write_whole(path, content)
+    elif not path.is_file() or path.read_bytes() != content:
+        raise kept(path)
 
 
 def quoted_command(path: Path) -> str:

@@ -12,7 +12,10 @@ A chain is a list of ``{name: <a class of albumentations>, <its arguments>}``. O
 * ``{name: ByCopy, transforms: [...]}``: copy 1 of an image takes the first, copy 2 the second, ...,
   copy 0 none; each entry is a transform or a list of them;
 * ``{name: MixedFlip, p: 0.5}``: turns the image left to right and its mask upside down, for the
-  sake of results that had this bug.
+  sake of results that had this bug;
+* ``{name: SpecularHighlights, count: 10, size: 0.04, p: 0.5}``: white ellipses with soft rims at
+  random places, as wet tissue shows them; ``size`` is their longest half axis as a share of the
+  shorter side.
 """
 
 import copy
@@ -21,16 +24,16 @@ import os
 import random
 import zlib
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import yaml
 
 from lightning_seg.data.augment.kernels import kernel
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.errors import InputError, unknown
+from lightning_seg.errors import InputError, near_match, unknown
 from lightning_seg.files.documents import read_yaml
 
 Transforms = list[dict[str, Any]]
@@ -245,7 +248,34 @@ def _mixed_flip(sample: Sample, draw: Draw) -> Sample:
     )
 
 
-_OWN = {"OneOf": ["transforms", "p"], "ByCopy": ["transforms"], "MixedFlip": ["p"]}
+_RIM = 0.005  # the blur of a highlight's rim, as a share of the shorter side
+
+
+class _SpecularHighlights:
+    """White ellipses with soft rims on the image alone."""
+
+    def __init__(self, count: int, size: float) -> None:
+        self.count, self.size = count, size
+
+    def __call__(self, sample: Sample, draw: Draw) -> Sample:
+        image = sample.image
+        height, width = image.shape[:2]
+        light: Any = np.zeros((height, width), np.float32)
+        side = min(height, width)
+        for x, y, long, short, turn in draw.generator.random((self.count, 5)):
+            axes = [2 * side * self.size * (0.3 + 0.7 * axis) for axis in (long, short)]
+            cv2.ellipse(light, ((x * width, y * height), axes, 180 * turn), 1.0, -1)
+        soft = cv2.GaussianBlur(light, (0, 0), max(side * _RIM, 0.3))[..., None]
+        lit = np.rint(image + (255 - image.astype(np.float32)) * soft)
+        return sample._replace(image=lit.clip(0, 255).astype(np.uint8))
+
+
+_OWN = {
+    "OneOf": ["transforms", "p"],
+    "ByCopy": ["transforms"],
+    "MixedFlip": ["p"],
+    "SpecularHighlights": ["count", "size", "p"],
+}
 
 
 def _step(transform: Any) -> Step:
@@ -263,6 +293,8 @@ def _step(transform: Any) -> Step:
     p, entries = _chance(name, arguments.get("p", 0.5)), arguments.get("transforms")
     if name == "MixedFlip":
         return _OneOf([_mixed_flip], [1.0], p)
+    if name == "SpecularHighlights":
+        return _OneOf([_specular_highlights(arguments)], [1.0], p)
     if not isinstance(entries, list) or not entries:
         raise InputError(
             f"transform {name} needs transforms, a list of at least one; write them out."
@@ -280,6 +312,20 @@ def _step(transform: Any) -> Step:
             f"transform {name} has entries of the chance 0 alone; give one of them a p above 0."
         )
     return _OneOf(steps, weights, p)
+
+
+def _specular_highlights(arguments: dict[str, Any]) -> Step:
+    count, size = arguments.get("count", 10), arguments.get("size", 0.04)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise InputError(
+            f"transform SpecularHighlights refuses count = {count!r}; give a whole number from 0."
+        )
+    if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size <= 0.5:
+        raise InputError(
+            f"transform SpecularHighlights refuses size = {size!r}; give a share of the shorter "
+            "side above 0, up to 0.5."
+        )
+    return _SpecularHighlights(count, float(size))
 
 
 def _chance(name: str, p: Any) -> float:
@@ -331,8 +377,8 @@ def _check_arguments(
 ) -> None:
     for argument in given:
         if argument not in legal:
-            near = get_close_matches(argument, legal, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = near_match(argument, legal)
+            hint = f"did you mean {near!r}? " if near else ""
             raise InputError(
                 f"transform {name} has no argument {argument!r}; {hint}it takes {', '.join(legal)}."
             )

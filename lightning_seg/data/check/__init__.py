@@ -17,10 +17,10 @@ from lightning_seg.data.check.foreground import (
     SplitForeground,
     foreground_of_splits,
     nearly_full,
-    seems_inverted,
 )
 from lightning_seg.data.check.masks import USUAL, Greys, greys
 from lightning_seg.data.check.names import likely_groups
+from lightning_seg.data.mask_shares import seems_inverted
 from lightning_seg.data.sources.base import Source
 from lightning_seg.data.splits import Split
 

@@ -17,6 +17,7 @@ _SIDE, _NEAREST, _ALIKE = (
     0.7,
 )  # small copies; candidates for each picture and crop; least correlation
 _TURNED_NEAREST, _TURNED_ALIKE = 3, 0.85
+_NEGATIVE = 0.95  # correlation with the negative of another
 _AS_IT_LIES, _FIRST = (
     0.95,
     2,
@@ -150,6 +151,26 @@ def by_crops(views: Sequence[View]) -> dict[Candidate, np.ndarray | None]:
                         matrix if i == candidate.first else cv2.invertAffineTransform(matrix)
                     )
                     best[candidate] = value
+    return found
+
+
+def negatives(views: Sequence[View]) -> dict[Candidate, np.ndarray]:
+    """Pairs of which one looks like the negative of the other -> the map (2, 3) of the first onto
+    the second, whole, in the turn that agrees best."""
+    found: dict[Candidate, np.ndarray] = {}
+    best: dict[Candidate, float] = {}
+    parts = [crop_of(picture, "whole") for picture in views]
+    small, corners = [_small(grey) for grey, _ in parts], [place for _, place in parts]
+    plain = _unit(small) if small else np.zeros((0, 0), np.float32)
+    for turn in range(8 if small else 0):
+        turned = -_unit([_turned(one, turn) for one in small])
+        for i, j, _, value in _likely_neighbours(turned, plain, _TURNED_NEAREST, _NEGATIVE):
+            candidate = Candidate(min(i, j), max(i, j), turn >= 4)
+            if value > best.get(candidate, 0):
+                matrix = cv2.getAffineTransform(_turned_corners(corners[i], turn), corners[j])
+                is_first = i == candidate.first
+                found[candidate] = matrix if is_first else cv2.invertAffineTransform(matrix)
+                best[candidate] = value
     return found
 
 

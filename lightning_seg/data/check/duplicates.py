@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightning_seg.data.check.candidates import Candidate, by_crops, by_features
+from lightning_seg.data.check.candidates import Candidate, by_crops, by_features, negatives
 from lightning_seg.data.check.facts import Facts
 from lightning_seg.data.check.kept import kept_likenesses
 from lightning_seg.data.check.registration import (
@@ -33,7 +33,7 @@ from lightning_seg.data.cores import usable_cores
 
 # (what is done, how often) -> a wrapper of the loop that does it
 Progress = Callable[[str, int], Callable[[Iterable], Iterable]]
-KINDS = ("identical", "same picture", "same view")
+KINDS = ("identical", "same picture", "negative", "same view")
 # Bounds of (detail, strain), by what was looked at. Kvasir-SEG: the 24 pairs known before and 13
 # found here have at least 0.40 and at most 0.43; 17 of its 18 frozen frames at least 0.95 and at
 # most 0.035. No other of its pairs keeps the bounds, nor one of CVC-ClinicDB from different
@@ -70,6 +70,8 @@ def find_duplicates(
         (facts[i].id, facts[j].id): (_pair_kind(likeness, least), likeness.detail)
         for (i, j), likeness in found.items()
     }
+    if near:
+        pairs |= _negatives(facts)
     pairs |= _identical(facts)
     listed = [Pair(*ids, kind, detail) for ids, (kind, detail) in pairs.items() if kind]
     return sorted(listed, key=lambda pair: (KINDS.index(pair.kind), -pair.likeness))
@@ -100,6 +102,19 @@ def _likenesses(
             for likeness in found:
                 best[first, second] = max(likeness, best.get((first, second), likeness), key=_rank)
     return best
+
+
+def _negatives(facts: Sequence[Facts]) -> dict[tuple[str, str], tuple[str, float]]:
+    """The pairs of which one picture, whole and in any turn, is the negative of the other."""
+    views = [fact.view for fact in facts]
+    found: dict[tuple[str, str], tuple[str, float]] = {}
+    for candidate, matrix in negatives(views).items():
+        first, second = views[candidate.first], views[candidate.second]
+        likeness = compare_views(first._replace(grey=255 - first.grey), second, matrix)
+        if _pair_kind(likeness) == "same picture":
+            pair = facts[candidate.first].id, facts[candidate.second].id
+            found[pair] = ("negative", likeness.detail)
+    return found
 
 
 def _rank(likeness: Likeness) -> tuple[bool, float]:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_seg.data.check.views import View, view
+from lightning_seg.data.mask_shares import mask_share
+from lightning_seg.data.reading.masks import value_counts
 from lightning_seg.data.reading.pictures import is_picture, read_grey
 from lightning_seg.data.sources.base import Source
 from lightning_seg.errors import InputError
@@ -79,23 +81,15 @@ def _sample_facts(source: Source, id: str) -> Facts | Damage:
         sample = source.read(id)
     except InputError as error:
         return Damage(id, str(error))
-    foreground = tuple(sample.mask.reshape(-1, sample.mask.shape[2]).mean(axis=0).tolist())
-    rim = _rim_share(sample.mask.max(axis=2))
     hashes = (_array_digest(sample.image), _array_digest(sample.mask))
     return Facts(
         id,
         sample.image.shape,
-        foreground,
-        rim,
+        *mask_share(sample.mask),
         *hashes,
         _mask_values(source, id),
         view(sample.image),
     )
-
-
-def _rim_share(mask: np.ndarray) -> float:
-    rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    return float(rim.mean())
 
 
 def _array_digest(array: np.ndarray) -> str:
@@ -110,6 +104,6 @@ def _mask_values(source: Any, id: str) -> np.ndarray | None:
     if labelled or len(files) < 2 or not is_picture(files[1].name):
         return None
     try:
-        return np.bincount(read_grey(files[1]).ravel(), minlength=256)
+        return value_counts(read_grey(files[1])[..., 0])
     except InputError:  # 16 bits, which `read` could make sense of
         return None

@@ -4,23 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lightning_seg.data.check.facts import Facts
+from lightning_seg.data.mask_shares import NEARLY_FULL
 from lightning_seg.data.splits import SPLITS
 
-NEARLY_FULL = 0.9  # share of an image
 _UNEVEN = 0.5  # difference of the shares of empty masks in two splits
 
 
 def nearly_full(facts: Sequence[Facts]) -> list[str]:
     """Samples of which one class covers over nine tenths, but not all."""
     return [fact.id for fact in facts if NEARLY_FULL < max(fact.foreground) < 1]
-
-
-def seems_inverted(facts: Sequence[Facts]) -> bool:
-    """Tell whether the one class surrounds what should be it: in most masks it fills the rim and
-    over half."""
-    single = [fact for fact in facts if len(fact.foreground) == 1]
-    around = [fact for fact in single if fact.rim > NEARLY_FULL and 0.5 < fact.foreground[0] < 1]
-    return len(around) > len(facts) / 2
 
 
 class SplitForeground(NamedTuple):

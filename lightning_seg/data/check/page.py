@@ -2,13 +2,14 @@
 masks."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from lightning_seg.data.check import Pair, Report
 from lightning_seg.data.check.summary import lines
@@ -16,8 +17,10 @@ from lightning_seg.data.show import outlined
 from lightning_seg.data.sources.base import Sample, Source
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
+from lightning_seg.plots import PAGE_STYLE, Axis, Plot, draw_svg
 
 WIDTH = 280  # of a thumbnail, pixels
+_BINS = 50  # of a histogram
 MOST_PAIRS, MOST_MASKS = 40, 12  # shown
 
 
@@ -53,11 +56,33 @@ def render_page(report: Report, source: Source) -> str:
         lines=lines(report),
         pairs=[_pair_row(report, source, pair) for pair in ordered[:MOST_PAIRS]],
         masks=[row for row in _odd_masks(report, source) if row.tiles],
-        values=_bars(np.log1p(report.greys.counts)) if report.greys else [],
-        shares=[(name, _bars(_histogram(report, k))) for k, name in enumerate(report.classes)]
-        if report.facts
-        else [],
+        page_style=Markup(PAGE_STYLE),
+        plots=[(plot.alt, draw_svg(plot)) for plot in _plots(report)],
     )
+
+
+def _plots(report: Report) -> Iterator[Plot]:
+    """The grey values of the masks, and how much of an image each class takes."""
+    if report.greys:
+        counts = np.asarray(report.greys.counts)
+        pixels = Axis("pixels", 0.7, max(float(counts.max()), 1.0) * 1.5, log=True)
+        plot = Plot(Axis("grey value", -3, 258), pixels, "Grey values of the mask files")
+        for value in np.flatnonzero(counts).tolist():
+            plot.segment((value, 0.7), (value, float(counts[value])), "s1 thin-bar")
+        yield plot
+    for k, name in enumerate(report.classes if report.facts else ()):
+        shares = [100 * fact.foreground[k] for fact in report.facts]
+        images, edges = np.histogram(shares, _BINS, (0, 100))
+        most = max(1.0, 1.05 * float(images.max()))
+        across = Axis("% of the image", 0, 100)
+        plot = Plot(
+            across, Axis("images", 0, most, whole=True), f"Share of an image that is {name}"
+        )
+        middles = (edges[:-1] + edges[1:]) / 2
+        for middle, number in zip(middles.tolist(), images.tolist(), strict=True):
+            if number:
+                plot.segment((middle, 0), (middle, number), "s1 wide-bar")
+        yield plot
 
 
 def _grouped(report: Report, pair: Pair) -> bool:
@@ -112,12 +137,3 @@ def thumbnail(sample: Sample) -> bytes:
             ".jpg", outlined(sample, (height, WIDTH))[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80]
         )[1]
     )
-
-
-def _histogram(report: Report, k: int) -> np.ndarray:
-    return np.histogram([fact.foreground[k] for fact in report.facts], bins=50, range=(0, 1))[0]
-
-
-def _bars(heights: Sequence[Any] | np.ndarray) -> list[float]:
-    """Scaled to 100."""
-    return (100 * np.asarray(heights, float) / max(float(np.max(heights)), 1e-9)).round(1).tolist()

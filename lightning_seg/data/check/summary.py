@@ -10,6 +10,7 @@ from lightning_seg.data.check import Crossings, Report
 from lightning_seg.data.check.annotations import Annotations
 from lightning_seg.data.check.duplicates import KINDS, Pair
 from lightning_seg.data.check.foreground import is_uneven
+from lightning_seg.data.mask_shares import INVERTED
 from lightning_seg.data.splits import SPLITS
 from lightning_seg.tables import WIDTH, Table, count_text
 
@@ -27,7 +28,10 @@ class Line(NamedTuple):
 def lines(report: Report) -> list[Line]:
     """All findings, in the order of the checks."""
     found = [_count_line(report), _files_line(report), *_left_aside(report)]
-    found += [Line("amber", "headers", sentence) for sentence in report.doubts]
+    found += [
+        Line("amber", "headers" if report.scans else "table", sentence)
+        for sentence in report.doubts
+    ]
     if report.facts:
         found += [
             _sizes_line(report),
@@ -148,9 +152,8 @@ def _foreground(report: Report) -> list[Line]:
 
 
 _INVERTED = (
-    "in most masks the class fills the rim of the picture and over half of it, as if the background "
-    "were marked; invert the masks, or set dataset_options.labels to ['#000000'] and background to "
-    "['#ffffff']"
+    f"in most masks {INVERTED}; invert the masks, or set dataset_options.labels to ['#000000'] and "
+    "background to ['#ffffff']"
 )
 
 

@@ -17,9 +17,13 @@ from PIL import Image, ImageOps
 
 from lightning_seg.errors import InputError
 
+WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262  # a value of a tag of TIFF, and the tag
 WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _CLEAR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _ORIENTATION = 0x0112  # of EXIF
+QUARTER_TURNS = (5, 6, 7, 8)
+# levels by which channels differ in colours, and share of such pixels; JPEG tints grey a little
+_COLOURED, _COLOURED_SHARE = 24, 0.02
 _SUBFILE_TYPE = 254  # of TIFF: whether a page is a smaller copy (1) or a mask (4) of another
 
 
@@ -37,7 +41,8 @@ def picture_array(
         name: of the picture in the sentence of an error.
     """
     image = picture if isinstance(picture, Image.Image) else _image_of(picture)
-    check_pages(image, name)
+    check_opened(image, name)
+    forbid_mapping(image)
     check_colours(image, name)
     image = upright_image(image)
     if channels == 3:
@@ -48,18 +53,47 @@ def picture_array(
 
 def upright_image(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation says; itself where nothing is to be turned."""
-    turned = image.getexif().get(_ORIENTATION, 1) != 1
-    return ImageOps.exif_transpose(image) if turned else image
+    return ImageOps.exif_transpose(image) if orientation_of(image) != 1 else image
 
 
-def check_pages(image: Image.Image, name: str) -> None:
-    """InputError for several pages or frames; smaller copies of the first one do not count."""
+def orientation_of(image: Image.Image) -> int:
+    """How the EXIF of an opened picture says that a viewer turns it, 1 to 8; 1: not at all."""
+    found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
+
+
+def forbid_mapping(image: Any) -> None:
+    """Have Pillow decode an opened file, where it would map it with width and height exchanged: an
+    uncompressed TIFF that is turned by a quarter."""
+    if image.format == "TIFF" and orientation_of(image) in QUARTER_TURNS:
+        # only a file whose name Pillow knows is mapped
+        image.filename = ""
+
+
+def check_opened(image: Image.Image, name: str) -> None:
+    """InputError for several pages or frames, and for white that is stored as 0 in more than 8
+    bits, which Pillow does not turn. Smaller copies of the first page do not count."""
+    if image.mode in WIDE_MODES and _photometric(image) == WHITE_IS_ZERO:
+        raise InputError(white_is_zero(name))
     count = _page_count(image)
     if count > 1:
         raise InputError(
             f"{name} holds {count} pages or frames, and which of them is meant is not known; "
             "save each as a picture of its own."
         )
+
+
+def white_is_zero(name: str) -> str:
+    """The sentence on a file that stores white as 0."""
+    return (
+        f"{name} stores white as 0 (a TIFF of PhotometricInterpretation 0), so it would be read "
+        "inverted; save it with black as 0."
+    )
+
+
+def _photometric(image: Image.Image) -> int | None:
+    tags = getattr(image, "tag_v2", None) or {}
+    return tags.get(_PHOTOMETRIC)
 
 
 def _page_count(image: Image.Image) -> int:
@@ -94,6 +128,11 @@ def check_colours(image: Image.Image, name: str) -> None:
         raise InputError(
             f"{name} has the mode {image.mode}, whose colours are not clear; convert it to RGB or L."
         )
+    check_transparency(image, name)
+
+
+def check_transparency(image: Image.Image, name: str) -> None:
+    """InputError for transparent pixels."""
     transparent = "A" in image.getbands() or "transparency" in image.info
     if transparent and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
         raise InputError(
@@ -136,11 +175,23 @@ def colour_spread(pixels: np.ndarray) -> np.ndarray:
     return high - low
 
 
+def is_coloured(pixels: np.ndarray) -> bool:
+    """Tell whether a picture (H, W, 3) uint8 is in colour, and not grey under another name."""
+    return bool((colour_spread(pixels) > _COLOURED).mean() > _COLOURED_SHARE)
+
+
+def check_unmasked(picture: Any) -> None:
+    """InputError for an array some of whose values are masked."""
+    if np.ma.is_masked(picture):
+        raise InputError("the picture is an array with masked values; fill them (array.filled).")
+
+
 def _image_of(picture: Any) -> Image.Image:
     if hasattr(picture, "detach"):
         array = picture.detach().cpu().numpy()
         array = np.moveaxis(array, 0, 2) if array.ndim == 3 else array
     elif isinstance(picture, np.ndarray):
+        check_unmasked(picture)
         array = picture
     else:
         raise InputError(

@@ -1,32 +1,39 @@
-"""Pictures of more than 8 bits, or of other channels than grey and RGB: by a stated window.
+"""Pictures of more than 8 bits, or of other channels than grey and RGB, as files and in memory (see
+``windowing`` for the rule).
 
-What is black and white in such a picture is not known from the file. A ``window`` says it: two
-values, or ``percentiles``, those of each channel's own 0.5 and 99.5 percentile. TIFF files are read
-by tifffile, also those of several pages, which then are the channels.
+TIFF files are read by tifffile, also those of several pages, which then are the channels.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from lightning_seg.data.reading.conversion import WIDE_MODES, colour_spread, upright_image
+from lightning_seg.data.reading.conversion import WHITE_IS_ZERO, is_coloured, white_is_zero
 from lightning_seg.data.reading.pictures import (
     DAMAGED,
+    as_picture,
     decoded,
     read_grey,
     read_image,
     read_picture,
 )
+from lightning_seg.data.reading.windowing import (
+    Window,
+    channels_in_memory,
+    channels_of_image,
+    checked_window,
+    turned_channels,
+    windowed,
+)
 from lightning_seg.errors import InputError
 
-PERCENTILES = "percentiles"
-_LOW, _HIGH = 0.5, 99.5
-# levels by which channels differ in colours, and share of such pixels; JPEG tints grey a little
-_COLOURED, _COLOURED_SHARE = 24, 0.02
-Window = tuple[float, float] | Literal["percentiles"] | None
+# what is said of a picture in colour that a network of one channel is given
+NEARLY_BLACK = "black: no value above 1 of 255, as of a picture that was scaled to 1"
+COLOURS_LOST = "in colour, of which the network sees the grey alone"
+_ORIENTATION = 274  # a tag of TIFF
 
 
 class PictureForm(NamedTuple):
@@ -43,33 +50,43 @@ class PictureForm(NamedTuple):
         """The picture; InputError for one of other channels or, without a window, of more bits."""
         if self.window is None:
             return read_image(path) if self.channels == 3 else read_grey(path)
-        return self._windowed(path)
+        return windowed(stored_channels(path), self.channels, self.window, str(path))
 
-    def read_checked(self, path: Path) -> np.ndarray:
-        """As `read`, where a picture is too large with the option that allows it."""
-        return read_picture(path, self.channels) if self.window is None else self.read(path)
+    def read_checked(self, path: Path, content: bytes | None = None) -> np.ndarray:
+        """As `read`, where a picture is too large with the option that allows it.
 
-    def loses_colours(self, path: Path) -> bool:
-        """Tell whether a picture in colour is read as grey."""
+        ``content``: of the file, where it is in memory and ``path`` is but its name.
+        """
+        if self.window is None:
+            return read_picture(path, self.channels, content)
+        return windowed(stored_channels(path, content), self.channels, self.window, str(path))
+
+    def take(self, picture: Any) -> np.ndarray:
+        """A path, PIL image, array or tensor as `read_checked` takes the file of the same values."""
+        if isinstance(picture, str | Path):
+            return self.read_checked(Path(picture).expanduser())
+        if self.window is None:
+            return as_picture(picture, self.channels)
+        return windowed(channels_in_memory(picture), self.channels, self.window)
+
+    def doubt(self, picture: Any, read: np.ndarray, content: bytes | None = None) -> str:
+        """The note on a picture beside its mask; empty for none.
+
+        Args:
+            picture: of `take`'s kinds, or a name with ``content``.
+            read: what it was read as (H, W, C).
+        """
+        if self.loses_colours(picture, content):
+            return COLOURS_LOST
+        return NEARLY_BLACK if read.max() <= 1 else ""
+
+    def loses_colours(self, picture: Any, content: bytes | None = None) -> bool:
+        """Tell whether a picture in colour is read as grey; of `take`'s kinds, or a name with
+        ``content``."""
         if self.channels != 1 or self.window is not None:
             return False
-        coloured = colour_spread(read_image(path)) > _COLOURED
-        return bool(coloured.mean() > _COLOURED_SHARE)
-
-    def _windowed(self, path: Path) -> np.ndarray:
-        window = self.window
-        assert window is not None
-        values = stored_channels(path)
-        found = values.shape[2]
-        if found == 1 and self.channels == 3:
-            values = np.repeat(values, 3, axis=2)
-        elif found != self.channels:
-            raise InputError(
-                f"{path} has {found} channels instead of {self.channels}; "
-                "give in_channels, or take it out of the data set."
-            )
-        planes = [_to_8_bits(plane, window) for plane in np.moveaxis(values, 2, 0)]
-        return np.stack(planes, axis=2)
+        pixels = as_picture(picture, 3) if content is None else read_image(picture, content)
+        return is_coloured(pixels)
 
 
 def picture_form(channels: int, window: Sequence[float] | str | None) -> PictureForm:
@@ -83,66 +100,37 @@ def picture_form(channels: int, window: Sequence[float] | str | None) -> Picture
     return PictureForm(channels, checked)
 
 
-def checked_window(window: Sequence[float] | str | None) -> Window:
-    """The window as a value; InputError for one that is none."""
-    if window is None or window == PERCENTILES:
-        return window  # type: ignore[return-value]
-    if isinstance(window, str) or len(window) != 2 or not window[0] < window[1]:
-        raise InputError(
-            f"window is {window!r}; give the lowest and the highest value, such as [0, 4095], or "
-            f"'{PERCENTILES}'."
-        )
-    return float(window[0]), float(window[1])
-
-
-def percentile_window(values: np.ndarray) -> tuple[float, float]:
-    """The two percentiles of what lies above the lowest value, with which frames are filled."""
-    counted = values[values > values.min()]
-    if not counted.size:
-        return float(values.min()), float(values.min()) + 1
-    low, high = np.percentile(counted, (_LOW, _HIGH)).tolist()
-    return low, high if high > low else low + 1
-
-
-def _to_8_bits(plane: np.ndarray, window: tuple[float, float] | str) -> np.ndarray:
-    low, high = percentile_window(plane) if isinstance(window, str) else window
-    share = (plane.astype(np.float32) - low) / (high - low)
-    return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
-
-
-def stored_channels(path: Path) -> np.ndarray:
+def stored_channels(path: Path, content: bytes | None = None) -> np.ndarray:
     """The values (H, W, C) as they are stored: pages or samples of a TIFF file are channels."""
     if path.suffix.lower() in (".tif", ".tiff"):
-        return _tiff_channels(path)
-    return decoded(path, lambda picture, name: _pillow_channels(picture))
+        return _tiff_channels(path, content)
+    return decoded(path, lambda picture, name: channels_of_image(picture, str(name)), content)
 
 
-def _pillow_channels(picture: Image.Image) -> np.ndarray:
-    image = upright_image(picture)
-    if image.mode not in ("L", "RGB", *WIDE_MODES):
-        image = image.convert("RGB")
-    values = np.array(image)
-    return values.reshape(*values.shape[:2], -1)
-
-
-def _tiff_channels(path: Path) -> np.ndarray:
+def _tiff_channels(path: Path, content: bytes | None) -> np.ndarray:
     import tifffile
 
     try:
-        values: Any = tifffile.imread(path)
+        with tifffile.TiffFile(path if content is None else io.BytesIO(content)) as file:
+            values: Any = file.asarray()
+            tag = file.pages.first.tags.get(_ORIENTATION)
+            photometric = int(file.pages.first.photometric)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; restore the file.") from None
     except (*DAMAGED, tifffile.TiffFileError, KeyError, ImportError) as error:
         raise InputError(
             f"{path} cannot be decoded ({error}); fetch or copy this file again."
         ) from error
+    if photometric == WHITE_IS_ZERO:
+        raise InputError(white_is_zero(str(path)))
     values = np.squeeze(np.asarray(values))
-    if values.ndim == 2:
-        return values[..., None]
-    if values.ndim != 3 or values.dtype.kind not in "fiu":
+    if values.ndim not in (2, 3) or values.dtype.kind not in "fiu":
         raise InputError(
             f"{path} has the shape {values.shape}, not that of one picture; extract one from it."
         )
+    if values.ndim == 2:
+        values = values[..., None]
     # channels are the shortest axis, first or last
-    first = values.shape[0] < values.shape[2]
-    return np.moveaxis(values, 0, 2) if first else values
+    elif values.shape[0] < values.shape[2]:
+        values = np.moveaxis(values, 0, 2)
+    return turned_channels(values, int(tag.value) if tag is not None else 1)

@@ -1,6 +1,5 @@
 """A DICOM series as a NIfTI file: one whole series of slices at equal distances, or a sentence."""
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ _ALIKE = {"Rows": "0028|0010", "Columns": "0028|0011"}
 _PLACED = {"ImageOrientationPatient": "0020|0037", "PixelSpacing": "0028|0030"}
 _POSITION = "0020|0032"
 _THICKNESS = "0018|0050"
-_SERIES = "0020|000e"
+_NUMBER = "0020|0013"
 _MODALITY = "0008|0060"
 _INTERCEPT = "0028|1052"
 _PHOTOMETRIC = "0028|0004"
@@ -30,11 +29,13 @@ class Series(NamedTuple):
     Args:
         doubt: why its values may be no Hounsfield units, or its ml no ml, in words.
         is_scaled: whether its headers say how its values become those of the modality.
+        slices: its files, in the order of the slices of ``file``.
     """
 
     file: Path
     doubt: str
     is_scaled: bool
+    slices: tuple[Path, ...]
 
 
 def series_as_nifti(folder: Path, scratch: Path) -> Series:
@@ -80,7 +81,8 @@ def series_as_nifti(folder: Path, scratch: Path) -> Series:
         raise InputError(
             f"the DICOM series in {folder} cannot be read ({reason}); copy it again."
         ) from error
-    return Series(target, _doubt(folder, headers), all(_is_scaled(header) for header in headers))
+    is_scaled = all(_is_scaled(header) for header in headers)
+    return Series(target, _doubt(folder, headers), is_scaled, tuple(map(Path, files)))
 
 
 def check_whole_series(folders: Sequence[Path]) -> None:
@@ -105,12 +107,8 @@ def check_whole_series(folders: Sequence[Path]) -> None:
 
 
 def _series_in(folder: Path, itk: Any) -> set[str]:
-    """The SeriesInstanceUIDs of a folder, by its first readable file."""
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        with contextlib.suppress(InputError):
-            uid = _Header(str(file), itk).text(_SERIES)
-            return {uid} if uid else set()
-    return set()
+    """The SeriesInstanceUIDs of a folder, of all its files."""
+    return set(itk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
 
 
 class _Header:
@@ -235,6 +233,11 @@ def _doubt(folder: Path, headers: Sequence[_Header]) -> str:
             f"the DICOM series in {folder} is of the modality {modality or 'that is not said'}, "
             "not CT: its values are no Hounsfield units"
         )
+    if lacking := _lacking_numbers(headers):
+        return (
+            f"the DICOM series in {folder} has no slice of the InstanceNumber {lacking}: a part of "
+            "it may be missing"
+        )
     thick = headers[0].thickness
     if len(headers) == 1 and not thick:
         return f"{folder} holds one slice of unknown thickness: its ml are those of 1 mm"
@@ -245,3 +248,16 @@ def _doubt(folder: Path, headers: Sequence[_Header]) -> str:
             "every other one may be missing; the distance is taken"
         )
     return ""
+
+
+def _lacking_numbers(headers: Sequence[_Header]) -> str:
+    """Numbers of slices between 1 and the highest that no header has, in words; empty where they
+    are not told, or are those of several acquisitions."""
+    numbers = [header.numbers(_NUMBER) for header in headers]
+    found = {int(number[0]) for number in numbers if len(number) == 1}
+    if len(found) < len(headers) or min(found) < 1:
+        return ""
+    lacking = sorted({*range(1, max(found) + 1)} - found)
+    if not lacking:
+        return ""
+    return f"{lacking[0]} to {lacking[-1]}" if len(lacking) > 1 else f"{lacking[0]}"

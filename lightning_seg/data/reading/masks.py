@@ -18,8 +18,9 @@ from PIL import Image
 from lightning_seg.data.reading.conversion import (
     WIDE_MODES,
     check_colours,
-    check_pages,
+    check_opened,
     colour_spread,
+    forbid_mapping,
     picture_array,
     upright_image,
 )
@@ -145,8 +146,13 @@ def _value_name(value: float, coloured: bool) -> str:
 def distinct_values(values: np.ndarray) -> Sequence[float]:
     """The different values of an array, sorted."""
     if values.dtype == np.uint8:
-        return np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+        return np.flatnonzero(value_counts(values)).tolist()
     return np.unique(values).tolist()
+
+
+def value_counts(values: np.ndarray) -> np.ndarray:
+    """(256,) int64: the pixels of each value of an array (H, W) of uint8."""
+    return np.array(Image.fromarray(values).histogram(), np.int64)
 
 
 def _strange_values(
@@ -167,7 +173,8 @@ def _strange_values(
 
 def _stored_values(picture: Image.Image, path: Path) -> np.ndarray:
     """(H, W), 0 where the picture is black: numbers of grey pictures, else colours ``0xrrggbb``."""
-    check_pages(picture, str(path))
+    check_opened(picture, str(path))
+    forbid_mapping(picture)
     if picture.mode in WIDE_MODES:
         values = np.array(upright_image(picture))
         if not _is_finite(values):
@@ -227,6 +234,8 @@ def _third_mode(grey: np.ndarray, bright: np.ndarray) -> str:
     nothing."""
     if not bright.any():
         return "" if grey.max() == 0 else f"this one is nowhere brighter than {grey.max()}"
+    place = _where_not_black(grey)
+    grey, bright = grey[place], bright[place]
     greys = (grey > _BLACK) & (grey < _WHITE)
     astray = greys & _beyond(grey, bright, _EDGE)
     faint = (grey > _FLAT) & (grey < 255 - _FLAT) & _beyond(grey, bright, _FAR)
@@ -235,6 +244,14 @@ def _third_mode(grey: np.ndarray, bright: np.ndarray) -> str:
         return ""
     values = grey[spots if spots.any() else astray if astray.any() else faint]
     return f"this one has areas of grey (about {int(np.median(values))})"
+
+
+def _where_not_black(grey: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of all that is not black, with as much around as `_third_mode` looks at."""
+    seen = (grey > _FLAT).astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(seen)
+    rows = slice(max(0, top - _FAR), top + height + _FAR)
+    return rows, slice(max(0, left - _FAR), left + width + _FAR)
 
 
 def _beyond(
@@ -268,7 +285,7 @@ def _uncoloured(picture: Image.Image, path: Path) -> np.ndarray:
             "masks, and see that the folders of images and masks are not exchanged (masks of "
             "coloured classes: `labels` of the data set `folder`, of PNG files)."
         )
-    return np.array(Image.fromarray(rgb).convert("L"))
+    return picture_array(picture, 1, str(path))[..., 0]
 
 
 def _told_by_threshold(
@@ -309,7 +326,10 @@ def _scaled_to_8_bits(picture: Image.Image, path: Path) -> np.ndarray:
 
 def _label_numbers(picture: Image.Image, path: Path) -> np.ndarray:
     _refuse_lossy(picture, path)
-    check_pages(picture, str(path))
+    check_opened(picture, str(path))
+    forbid_mapping(picture)
+    if picture.mode == "RGB" and not colour_spread(np.array(picture)).any():
+        picture = picture.getchannel(0)  # numbers that were stored three times
     if picture.mode not in ("1", "L", "P", *WIDE_MODES):
         raise InputError(
             f"{path} is a picture of colours ({picture.mode}), not of label numbers; "

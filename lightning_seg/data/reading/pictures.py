@@ -8,12 +8,12 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lightning_seg.data.reading.conversion import picture_array
+from lightning_seg.data.reading.conversion import QUARTER_TURNS, orientation_of, picture_array
 from lightning_seg.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
@@ -38,7 +38,10 @@ DAMAGED = (
     Image.DecompressionBombError,
 )
 _HEAD, _PIXEL_BYTES = 1 << 20, 16  # bytes with which a picture begins, and of a pixel at most
+MOST_SIDE = 65536  # pixels of a side to which pictures may be scaled
 MAX_PIXELS = 178_956_970  # where Pillow refuses a picture as a decompression bomb
+# what stands in a file whose picture is turned: EXIF, or the same in XMP or in texts of a PNG
+_EXIF_MARKS = (b"Exif", b"EXIF", b"eXIf", b"Raw profile", b"Orientation", b"XML:com.adobe.xmp")
 Result = TypeVar("Result")
 
 
@@ -93,6 +96,34 @@ def _unpacked(path: Path) -> bytes:
                 "header; fetch or copy this file again."
             )
     return content
+
+
+class FileTurn(NamedTuple):
+    """How EXIF turns the picture of a file.
+
+    Attributes:
+        orientation: 1 to 8; 1: not at all.
+        tells_sides: whether height and width change places, and differ.
+    """
+
+    orientation: int
+    tells_sides: bool = False
+
+
+def read_turn(path: Path) -> FileTurn:
+    """How a viewer turns a picture, from the head of its file; not at all where it has no EXIF."""
+
+    def told(picture: Image.Image, _: Path) -> FileTurn:
+        turn = orientation_of(picture)
+        return FileTurn(turn, turn in QUARTER_TURNS and picture.width != picture.height)
+
+    suffix = path.suffix.lower()
+    if suffix not in (".gz", ".tif", ".tiff") and path.exists():
+        content = path.read_bytes()
+        # Pillow decodes the whole of a PNG to find that it has none
+        if not any(mark in content for mark in _EXIF_MARKS):
+            return FileTurn(1)
+    return decoded(path, told)
 
 
 def read_image(path: Path, content: bytes | None = None) -> np.ndarray:

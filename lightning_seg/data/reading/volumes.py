@@ -33,13 +33,18 @@ class Grid:
 
     Args:
         affine: in mm, whatever the unit of the file.
-        doubt: what the header leaves open, in words.
+        doubts: what the header leaves open, in words.
     """
 
     shape: tuple[int, int, int]
     affine: Affine
     path: Path
-    doubt: str = ""
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def doubt(self) -> str:
+        """All doubts in one line."""
+        return "; ".join(self.doubts)
 
     @property
     def orientation(self) -> str:
@@ -85,9 +90,22 @@ def farthest_corner(first: Grid, second: Grid) -> float:
     return float(np.linalg.norm(apart, axis=1).max())
 
 
-def _doubt(grid: Grid, image: Any) -> str:
-    """What a header leaves open: the orientation, which of two is meant, or slices that are
-    shifted."""
+def _doubts(grid: Grid, image: Any) -> tuple[str, ...]:
+    """What a header leaves open, in words."""
+    return tuple(filter(None, (_place_doubt(grid, image), _unit_doubt(grid, image))))
+
+
+def _unit_doubt(grid: Grid, image: Any) -> str:
+    if _unit_code(image):
+        return ""
+    return (
+        f"{grid.path} does not say in which unit its voxels are measured (xyzt_units is 0): "
+        "millimetres are taken, and ml follow from them"
+    )
+
+
+def _place_doubt(grid: Grid, image: Any) -> str:
+    """The orientation, which of two is meant, or slices that are shifted."""
     header = image.header
     if not header["sform_code"] and not header["qform_code"]:
         return (
@@ -113,8 +131,13 @@ def _doubt(grid: Grid, image: Any) -> str:
 
 def _in_millimetres(image: Any) -> NDArray[np.float64]:
     """Factors of the rows of an affine."""
-    factor = _MM_OF_UNIT.get(int(image.header["xyzt_units"]) % 8, 1.0)
+    factor = _MM_OF_UNIT.get(_unit_code(image), 1.0)
     return np.array([[factor], [factor], [factor], [1.0]])
+
+
+def _unit_code(image: Any) -> int:
+    """Of lengths: 0 where it is not said, 1 metres, 2 millimetres, 3 microns."""
+    return int(image.header["xyzt_units"]) % 8
 
 
 def axis_codes(affine: Affine, path: Path) -> str:
@@ -164,7 +187,7 @@ def read_grid(path: Path) -> Grid:
             f"{path} says that its voxels have {shown} mm; correct the unit (xyzt_units) or the "
             "affine of its header."
         )
-    return replace(grid, doubt=_doubt(grid, image))
+    return replace(grid, doubts=_doubts(grid, image))
 
 
 def read_volume(path: Path) -> np.ndarray:

@@ -40,6 +40,7 @@ from lightning_seg.data.sources.base.pairs import (
 )
 from lightning_seg.data.sources.base.tables import FileTable, TableRow, read_table
 from lightning_seg.errors import InputError
+from lightning_seg.files import real_path
 from lightning_seg.tables import count_text
 
 NONZERO = "nonzero"
@@ -112,14 +113,21 @@ class Folder:
         self.label_numbers = dict(zip(classes, self._labels or (), strict=False))
         self._colours = any(value >> 24 for value in self._of_classes())
         self._background = [label_value(label) for label in background] + [0, packed_colour(0)]
+        self._check_background(background)
         self._ignore = self._ignored(ignore)
         self.mask_threshold = mask_threshold
+        if mask_threshold is not None and self.labelled:
+            raise InputError(
+                f"mask_threshold is {mask_threshold}, and labels say what the values of the masks "
+                "mean; give one of them."
+            )
         self.aside = Aside()
         if table is None:
             self._rows = self._paired(root / images, root / masks, mask_suffix, group_pattern)
         else:
             self._rows = table.rows
         self.leaks = table is not None and table.leaks
+        self.doubts = () if table is None else table.doubts
         for row in self._rows.values():
             _refuse_itself(row)
         self.ids = sorted(self._rows)
@@ -184,6 +192,13 @@ class Folder:
     def _of_classes(self) -> set[int]:
         return {value for values in self._labels or [] for value in values}
 
+    def _check_background(self, background: Sequence[Label]) -> None:
+        """InputError where a value is of a class and of none."""
+        if self._of_classes() & {label_value(label) for label in background}:
+            raise InputError(
+                f"background is {list(background)}; give values that no class has in labels."
+            )
+
     def _ignored(self, ignore: Sequence[Label]) -> list[int]:
         values = [label_value(label) for label in ignore]
         if values and self._labels is None:
@@ -231,7 +246,7 @@ class Folder:
     def _paired(
         self, images_dir: Path, masks_dir: Path, suffix: str, pattern: str | None
     ) -> dict[str, TableRow]:
-        one_folder = images_dir.resolve() == masks_dir.resolve()
+        one_folder = real_path(images_dir) == real_path(masks_dir)
         known = find_pictures(images_dir, True, None if one_folder else masks_dir, self.aside)
         others = None if one_folder else images_dir
         masks = known if one_folder else find_pictures(masks_dir, True, others, self.aside)
@@ -267,9 +282,9 @@ def _checked_root(root: Path | None) -> Path:
 
 def _refuse_itself(row: TableRow) -> None:
     """InputError where one file is image and mask: under two names, or behind a link."""
-    image = row.image.resolve()
+    image = real_path(row.image)
     for mask in row.masks:
-        if mask.resolve() == image:
+        if real_path(mask) == image:
             raise InputError(
                 f"{row.image} and its mask {mask} are one and the same file; see that links and "
                 "names lead to images and to masks."

@@ -12,13 +12,14 @@ from typing import ClassVar, Literal
 
 from lightning_seg.data.reading.dicom import check_whole_series, series_as_nifti
 from lightning_seg.data.sources.base.labels import label_values
-from lightning_seg.data.sources.base.scans import ScanSource, Slices
+from lightning_seg.data.sources.base.scans import OfScans, ScanSource, Slices
 from lightning_seg.data.sources.base.tables import TableRow, read_table
 from lightning_seg.data.store.cache import default_folder
 from lightning_seg.data.store.planes import Scan, settings
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole
 from lightning_seg.files.leftovers import part_folder
+from lightning_seg.files.states import file_state
 
 _HIGHEST = 255  # label
 
@@ -77,7 +78,7 @@ class Scans(ScanSource):
         super().__init__(scans, named, chosen, slices, groups=groups)
         self.leaks = table.leaks
         self.assigned = {id: row.split for id, row in table.rows.items() if row.split}
-        self.columns = {id: dict(row.further) for id, row in table.rows.items()}
+        self.columns = OfScans({id: dict(row.further) for id, row in table.rows.items()})
 
 
 def _scan_of(id: str, row: TableRow, align: str, legal: frozenset[int]) -> Scan:
@@ -93,7 +94,7 @@ def _scan_of(id: str, row: TableRow, align: str, legal: frozenset[int]) -> Scan:
 def nifti_of_series(folder: Path) -> Path:
     """A DICOM series as NIfTI in the cache folder; converted anew where a file has changed."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    states = [(path.name, *file_state(path)) for path in files]
     what = repr((str(folder.resolve()), states))
     digest = hashlib.sha256(what.encode()).hexdigest()[:16]
     target = default_folder() / "dicom" / f"{folder.name}-{digest}.nii"

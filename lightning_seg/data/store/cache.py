@@ -5,7 +5,7 @@ Beside the samples it keeps what each of them shows, a digest of its image and m
 decoded (``contents``), so that it is computed once, when the sample is read for the first time.
 
 A cache on disk is one folder for a data set, its settings and a list of ids. Its name ends with a
-digest of all else that the pixels depend on: size and time of change of every file (a hash of the
+digest of all else that the pixels depend on: the state of every file (``file_state``; a hash of the
 content would read the files, which the cache is there to avoid), the code that reads and resizes,
 the versions of the decoders. When one of them changes, so does the name, and the folder of the old
 name is removed once the new one stands. A folder appears by renaming, complete or not at all.
@@ -31,11 +31,14 @@ from lightning_seg.data.fingerprint import Content, content_of
 from lightning_seg.data.sources.base import Sample, Source
 from lightning_seg.errors import InputError
 from lightning_seg.files.leftovers import part_folder
+from lightning_seg.files.locks import locked
+from lightning_seg.files.states import file_state
 
 Kept = TypeVar("Kept")
 MEMORY_SHARE = 0.25  # of the memory that is available, for all processes of a run together
 _DECODERS = ("pillow", "opencv-python-headless", "numpy")
 _CONTENTS = "contents.json"
+_LOST = "lost.json"
 _READING = Path(reading.__file__).parent
 _AHEAD = 64  # samples that are decoded before they are stored
 
@@ -73,6 +76,7 @@ class ArrayStore:
     ) -> None:
         self.images, self.masks, self.regions = images, masks, regions
         self.contents: list[Content] = []  # what each sample shows; not in a copy for a worker
+        self.lost: list[list[int]] = []  # the classes of each that its size has no pixel for
         self.folder: Path | None = None
 
     @classmethod
@@ -85,6 +89,7 @@ class ArrayStore:
         )  # the plain array is faster to index
         found.folder = folder
         found.contents = _read_contents(folder)
+        found.lost = _read_lost(folder)
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -160,6 +165,13 @@ def contents_of(
     return {id: content_of(source.read(id)) for id in ids}
 
 
+def contents_of_ids(source: Source, ids: Sequence[str]) -> list[Content]:
+    """The contents of samples, or of scans, as read now or, of scans, when they were decoded."""
+    if hasattr(source, "contents"):
+        return list(source.contents(ids).values())
+    return [content_of(source.read(id)) for id in ids]
+
+
 def default_folder() -> Path:
     """``$XDG_CACHE_HOME/lightning_seg``, or in ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lightning_seg"
@@ -190,6 +202,7 @@ class _SizedRead(NamedTuple):
 
     sample: Sample
     content: Content
+    lost: list[int]  # the channels of its mask whose foreground is gone
 
 
 def _sized_sample(
@@ -205,7 +218,16 @@ def _read_sized(
     size: tuple[int, int] | None,
 ) -> _SizedRead:
     sample = source.read(id)
-    return _SizedRead(_sized_sample(sample, size), content_of(sample))
+    sized = _sized_sample(sample, size)
+    return _SizedRead(sized, content_of(sample), _lost_classes(sample.mask, sized.mask))
+
+
+def _lost_classes(before: np.ndarray, after: np.ndarray) -> list[int]:
+    """The channels that have foreground before the masks (H, W, K) are resized, and none after."""
+    if before is after:
+        return []
+    gone = before.any(axis=(0, 1)) & ~after.any(axis=(0, 1))
+    return [int(place) for place in np.flatnonzero(gone)]
 
 
 def _samples(
@@ -236,14 +258,16 @@ def _shapes(sample: Sample) -> list[tuple[int, ...] | None]:
 def _in_memory(ids: Sequence[str], samples: Iterator[_SizedRead]) -> ArrayStore:
     parts: list[np.ndarray] = []
     contents: list[Content] = []
-    for index, (sample, content) in enumerate(samples):
+    lost: list[list[int]] = []
+    for index, (sample, content, gone) in enumerate(samples):
         given = [part for part in sample if part is not None]
         parts = parts or [np.empty((len(ids), *part.shape), np.uint8) for part in given]
         for part, values in zip(parts, given, strict=True):
             part[index] = values
         contents.append(content)
+        lost.append(gone)
     made = ArrayStore(*parts)
-    made.contents = contents
+    made.contents, made.lost = contents, lost
     return made
 
 
@@ -261,10 +285,10 @@ def store_names(
     kind = type(source)
     files = [path.absolute() for id in ids for path in source.files(id)]
     what = [kind.__name__, settings, scale, list(ids), files]
-    stats = [path.stat() for path in files if path.exists()]  # what is missing, read() names
+    states = [file_state(path) for path in files if path.exists()]  # read() names what is missing
     code = [file.read_text(encoding="utf-8") for file in _code_files(kind)]
     state = [
-        [(stat.st_size, stat.st_mtime_ns) for stat in stats],
+        states,
         code,
         [_installed_version(name) for name in _DECODERS],
     ]
@@ -303,7 +327,8 @@ def _found(folder: Path, count: int) -> ArrayStore | None:
         ValueError,
     ):  # missing, of no length, a file too few, shorter than it says
         return None
-    return found if len(found) == len(found.contents) == count else None
+    whole = len(found) == len(found.contents) == len(found.lost) == count
+    return found if whole else None
 
 
 def _read_contents(folder: Path) -> list[Content]:
@@ -313,6 +338,11 @@ def _read_contents(folder: Path) -> list[Content]:
     if not file.exists():
         return []
     return [Content(*pair) for pair in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def _read_lost(folder: Path) -> list[list[int]]:
+    file = folder / _LOST
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
 
 def kept_on_disk(
@@ -356,23 +386,11 @@ def kept_on_disk(
 @contextlib.contextmanager
 def lock(parent: Path, what: str) -> Iterator[bool]:
     """Wait until no other process builds the same; False where the folder allows no lock."""
-    import fcntl
-
-    try:
+    with contextlib.suppress(OSError):  # a read-only folder
         parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(parent / f".{what}.lock", os.O_RDWR | os.O_CREAT)
-    except OSError:  # a read-only folder
-        yield False
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        alone = True
-    except OSError:  # a file system without locks: renaming alone keeps the cache whole
-        alone = False
-    try:
+    # without locks renaming alone keeps the cache whole
+    with locked(parent / f".{what}.lock") as alone:
         yield alone
-    finally:
-        os.close(file)
 
 
 def _build_folder(
@@ -399,8 +417,10 @@ def _write_arrays(
     with contextlib.ExitStack() as stack:
         files: dict[str, Any] = {}
         contents: list[Content] = []
-        for sample, what in samples:
+        lost: list[list[int]] = []
+        for sample, what, gone in samples:
             contents.append(what)
+            lost.append(gone)
             for name, part in zip(Sample._fields, sample, strict=True):
                 if part is None:
                     continue
@@ -418,6 +438,7 @@ def _write_arrays(
             file.flush()
             os.fsync(file.fileno())
     (content / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
+    (content / _LOST).write_text(json.dumps(lost), encoding="utf-8")
 
 
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:

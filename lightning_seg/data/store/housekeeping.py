@@ -89,8 +89,12 @@ def size_text(size: float) -> str:
 
 def free_text(folder: Path) -> str:
     """The space that is free where a folder is, or would be."""
-    there = next(place for place in _upwards(folder) if place.exists())
-    return f"{size_text(shutil.disk_usage(there).free)} are free there"
+    return f"{size_text(shutil.disk_usage(existing_folder(folder)).free)} are free there"
+
+
+def existing_folder(folder: Path) -> Path:
+    """The folder itself, or where it would be made."""
+    return next(place for place in _upwards(folder) if place.exists())
 
 
 def _upwards(folder: Path) -> Iterator[Path]:

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 from lightning_seg.data.fingerprint import Content, pixels_digest
-from lightning_seg.data.reading.deep import PERCENTILES, percentile_window
 from lightning_seg.data.reading.hounsfield import check_hounsfield, sampled_slices
 from lightning_seg.data.reading.volumes import (
     farthest_corner,
@@ -24,6 +23,7 @@ from lightning_seg.data.reading.volumes import (
     read_volume,
     to_canonical,
 )
+from lightning_seg.data.reading.windowing import PERCENTILES, percentile_window
 from lightning_seg.errors import InputError, unknown
 
 Size = tuple[int, int] | None

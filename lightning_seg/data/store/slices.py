@@ -69,6 +69,12 @@ class ScanFile:
                 f"{self.path} was removed or cut while it was in use; start again to restore it."
             ) from error
 
+    def shown(self) -> list[list[int]]:
+        """The label numbers in each slice."""
+        count = self.shape[0]
+        planes = (self.read(index, 1)[0, 1] for index in range(count))
+        return [np.flatnonzero(np.bincount(one.ravel(), minlength=256)).tolist() for one in planes]
+
 
 class SliceStore:
     """Slices of scans, read from their files when asked for.
@@ -79,6 +85,7 @@ class SliceStore:
         tables: (K, 256) uint8: whether a label number belongs to a class.
         in_channels: the slice and as many on either side; at the ends of a scan the outermost one
             repeats.
+        lost: of each slice the classes of which the size leaves no pixel; None: not known.
     """
 
     def __init__(
@@ -87,7 +94,9 @@ class SliceStore:
         places: Sequence[tuple[str, int]],
         tables: np.ndarray,
         in_channels: int,
+        lost: list[list[int]] | None = None,
     ) -> None:
+        self.lost = lost or []
         numbers = {name: number for number, name in enumerate(files)}
         self._files, self._tables, self._channels = list(files.values()), tables, in_channels
         self._places = np.array([(numbers[name], index) for name, index in places], np.int32)

@@ -12,6 +12,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.processing_utils import ImagesKwargs
 
 from .conversion import picture_array
+from .windowing import channels_in_memory, checked_window, windowed
 
 Size = tuple[int, int]
 
@@ -28,6 +29,8 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         in_channels: 3 (RGB) or 1 (grey); of other numbers only arrays are taken.
         of_pictures: False where the channels are neighbouring slices, which come as arrays alone.
         exclusive: whether the logits are of a softmax, with the background before the classes.
+        window: the values that are black and white, [low, high], or ``percentiles``: of pictures of
+            more than 8 bits, which are then taken as they are stored. None: 8 bits.
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
@@ -39,9 +42,11 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         in_channels: int = 3,
         of_pictures: bool = True,
         exclusive: bool = False,
+        window: list[float] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.window = window
         self.exclusive = exclusive
         self.size = size
         self.in_channels = in_channels
@@ -59,15 +64,26 @@ class LightningSegImageProcessor(ImageProcessingMixin):
 
         Args:
             images: a PIL image, an array of uint8, (H, W) or (H, W, C), or a tensor (C, H, W); or a
-                list of these. EXIF, depth, alpha and palettes are as in training (``conversion``).
+                list of these. EXIF, depth, alpha and palettes are as in training (``conversion``);
+                give PIL images as they were opened. With a window arrays may be of any type.
             return_tensors: ``pt`` or ``np``; None gives a list of arrays (C, H, W).
         """
         given = images if isinstance(images, list | tuple) else [images]
-        arrays = [
-            self._scaled(_array(image, self.in_channels, self.of_pictures)) for image in given
-        ]
+        arrays = [self._scaled(self._read(image)) for image in given]
         planes = [np.float32(array.transpose(2, 0, 1)) / np.float32(255) for array in arrays]
         return BatchFeature({"pixel_values": planes}, tensor_type=return_tensors)
+
+    def size_of(self, image: Any) -> Size:
+        """(height, width) of a picture as a viewer shows it, for ``target_sizes``."""
+        height, width, _ = self._read(image).shape
+        return height, width
+
+    def _read(self, image: Any) -> np.ndarray:
+        """A picture as training read it, (H, W, C) uint8."""
+        window = checked_window(self.window)
+        if window is None:
+            return _array(image, self.in_channels, self.of_pictures)
+        return windowed(channels_in_memory(image), self.in_channels, window)
 
     def _scaled(self, image: np.ndarray) -> np.ndarray:
         return (

@@ -8,13 +8,15 @@ timm. It is imported where a network asks for it: many do not, and it takes seco
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lightning_seg.errors import InputError
+from lightning_seg.errors import InputError, near_matches
 from lightning_seg.models.frame.blocks import DoubleConv, is_empty
+from lightning_seg.models.frame.plain_pyramid import TAPS, PlainPyramid, quarter_taps
 
 # what decides where timm takes weights from, or what this project sets itself
 _REFUSED = ("checkpoint_path", "cache_dir", "features_only", "in_chans", "scriptable", "no_jit")
@@ -22,6 +24,11 @@ STRIDES = (2, 4, 8, 16, 32)
 WIDTHS = (64, 128, 256, 512, 1024)  # of the original U-Net
 # Families that need a word to accept any image size.
 _ANY_SIZE: dict[str, dict[str, Any]] = {"swin": {"strict_img_size": False}}
+
+# Families whose convolutions do not pad, so that maps lack a row and column.
+_UNPADDED = ("inception", "nasnet", "xception", "pit_")
+# Families that fail on some sizes with words of their own, or none.
+_PARTICULAR = (*_UNPADDED, "halo")
 
 
 class ConvEncoder(nn.Module):
@@ -104,10 +111,13 @@ class TappedEncoder(nn.Module):
 
 
 class TimmEncoder(nn.Module):
-    """Any timm backbone that gives a pyramid; ``name`` is timm's, with the tag
+    """Any timm backbone that gives maps; ``name`` is timm's, with the tag
     (``convnext_tiny.fb_in1k``).
 
-    ``mean`` and ``std`` are those of its pre-training, for 3-channel images scaled to [0, 1].
+    A plain vision transformer, whose maps have one stride (``vit_small_patch14_dinov2.lvd142m``),
+    becomes a pyramid by a `PlainPyramid` over four taps; the option ``out_indices`` names other
+    blocks. ``mean`` and ``std`` are those of its pre-training, for 3-channel images scaled to
+    [0, 1].
     """
 
     def __init__(
@@ -123,9 +133,19 @@ class TimmEncoder(nn.Module):
         self.name = name
         self.in_channels = in_channels
         self.options = {**_size_options(name), **(options or {})}
-        self.body = self._create(pretrained=False)
+        config: Any = timm.get_pretrained_cfg(name)
+        self.mean, self.std = tuple(config.mean), tuple(config.std)
+        self.one_size, self.own_size = bool(config.fixed_input_size), config.input_size[1:]
+        self.body = self._create_for_any_size() if self.one_size else self._create(pretrained=False)
         info: Any = self.body.feature_info
-        reductions = info.reduction()
+        reductions, widths = info.reduction(), info.channels()
+        self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
+        self.pyramid: PlainPyramid | None = None
+        self.unpadded = any(family in name for family in _UNPADDED)
+        self.particular = any(family in name for family in _PARTICULAR)
+        if len(set(reductions)) == 1 and len(reductions) > 1:
+            self._add_pyramid(int(reductions[0]))
+            return
         # of several maps at one stride (`output_stride`) the last counts
         self.levels = [
             i for i, r in enumerate(reductions) if r in STRIDES and r not in reductions[i + 1 :]
@@ -133,13 +153,44 @@ class TimmEncoder(nn.Module):
         self.strides = tuple(reductions[i] for i in self.levels)
         if len(set(self.strides)) < 3 or list(self.strides) != sorted(set(self.strides)):
             raise InputError(
-                f"encoder {name!r} gives maps at strides {reductions}, not a pyramid; "
-                "take one such as 'resnet34', 'efficientnet_b0', 'convnext_tiny.fb_in1k' or 'pvt_v2_b0'."
+                f"encoder {name!r} gives maps at strides {reductions}, neither a pyramid nor maps "
+                "of one stride; take one such as 'resnet34', 'efficientnet_b0', "
+                "'convnext_tiny.fb_in1k', 'pvt_v2_b0' or 'vit_small_patch14_dinov2.lvd142m'."
             )
-        self.channels = tuple(info.channels()[i] for i in self.levels)
-        self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
-        config: Any = timm.get_pretrained_cfg(name)
-        self.mean, self.std = tuple(config.mean), tuple(config.std)
+        self.channels = tuple(widths[i] for i in self.levels)
+
+    def _create_for_any_size(self) -> nn.Module:
+        """The backbone by the argument that lets it take images of any size, where it has one."""
+        if "strict_img_size" in self.options:
+            self.one_size = False
+            return self._create(pretrained=False)
+        plain = self.options
+        try:
+            self.options = {"dynamic_img_size": True, **plain}
+            body = self._create(pretrained=False)
+            self.one_size = not self.options["dynamic_img_size"]
+            return body
+        except InputError as error:
+            if "dynamic_img_size" not in str(error):
+                raise
+            self.options = plain
+            return self._create(pretrained=False)
+
+    def _add_pyramid(self, patch: int) -> None:
+        """Tap the blocks, of which timm's own choice is the last few."""
+        if "out_indices" not in self.options:
+            blocks = _count_blocks(self.body)
+            self.options = {**self.options, "out_indices": quarter_taps(blocks)}
+            self.body = self._create(pretrained=False)
+        widths = list(getattr(self.body, "feature_info").channels())  # noqa: B009
+        if len(widths) != TAPS:
+            raise InputError(
+                f"encoder {self.name!r} is tapped {len(widths)} times; give {TAPS} blocks as "
+                "out_indices, early to late, such as [2, 5, 8, 11]."
+            )
+        self.levels = list(range(TAPS))
+        self.pyramid = PlainPyramid(widths, patch)
+        self.strides, self.channels = self.pyramid.strides, self.pyramid.channels
 
     def _create(self, **extra: Any) -> nn.Module:
         import timm
@@ -148,7 +199,16 @@ class TimmEncoder(nn.Module):
             return timm.create_model(
                 self.name, features_only=True, in_chans=self.in_channels, **self.options, **extra
             )
-        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        except (
+            RuntimeError,
+            TypeError,
+            AttributeError,
+            NotImplementedError,
+            AssertionError,
+            ValueError,
+            KeyError,
+            IndexError,
+        ) as error:
             raise InputError(
                 f"timm cannot build encoder {self.name!r} as a pyramid: {error}"
             ) from error
@@ -178,11 +238,46 @@ class TimmEncoder(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         if is_empty(image):
             return self._empty_pyramid(image)
-        maps = self.body(image)
+        height, width = image.shape[-2:]
+        fitted = image if self.pyramid is None else self.pyramid.fitted(image)
+        maps = self._maps(fitted)
         pyramid = [maps[i] for i in self.levels]
-        return (
-            [m.permute(0, 3, 1, 2).contiguous() for m in pyramid] if self.channels_last else pyramid
-        )
+        if self.channels_last:
+            pyramid = [m.permute(0, 3, 1, 2).contiguous() for m in pyramid]
+        if self.pyramid is not None:
+            return self.pyramid(pyramid, height, width)
+        if not self.unpadded:
+            return pyramid
+        return [
+            _at_stride(one, stride, height, width)
+            for one, stride in zip(pyramid, self.strides, strict=True)
+        ]
+
+    def _maps(self, image: Tensor) -> Sequence[Tensor]:
+        """The maps of timm's backbone; InputError where it does not take images of this size."""
+        if not (self.one_size or self.particular):
+            return self.body(image)
+        own = self.options.get("img_size", self.own_size)
+        sides = (own, own) if isinstance(own, int) else tuple(own)
+        if tuple(image.shape[-2:]) == sides:
+            return self.body(image)
+        try:
+            return self.body(image)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if not (self.one_size or _is_of_size(error)):
+                raise
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            height, width = image.shape[-2:]
+            only, let = " at least, or such", ""
+            if self.one_size:
+                own = max(height, width)
+                only, let = "", f", or encoder_options: {{img_size: {own}}} where timm lets it"
+            raise InputError(
+                f"encoder {self.name!r} takes images of {sides[0]} x {sides[1]} pixels{only} and "
+                f"these are {height} x {width} (padded to its strides); set data.size (or "
+                f"data.crop) to {sides[0]}{let}."
+            ) from error
 
     def _empty_pyramid(self, image: Tensor) -> list[Tensor]:
         """Maps of no image, over which the attention windows of some of timm's encoders fail."""
@@ -191,6 +286,31 @@ class TimmEncoder(nn.Module):
             image.new_zeros(0, channels, -(-height // stride), -(-width // stride))
             for channels, stride in zip(self.channels, self.strides, strict=True)
         ]
+
+
+def _is_of_size(error: Exception) -> bool:
+    """Tell whether a backbone of timm fails by the size of the image, as its words say."""
+    words = str(error)
+    return (
+        isinstance(error, AssertionError) or "Kernel size" in words or "must be divisible" in words
+    )
+
+
+def _at_stride(one: Tensor, stride: int, height: int, width: int) -> Tensor:
+    """A map (B, C, h, w) of an unpadded backbone at the size that its stride means for an image of
+    whole strides."""
+    if height % stride or width % stride:
+        return one
+    size = height // stride, width // stride
+    if tuple(one.shape[-2:]) == size:
+        return one
+    return F.interpolate(one, size, mode="bilinear", align_corners=False)
+
+
+def _count_blocks(body: Any) -> int:
+    """How many maps a plain backbone can give: those of its whole list of features."""
+    infos: Any = getattr(getattr(body, "model", body), "feature_info")  # noqa: B009
+    return len(infos)
 
 
 def _check_origin(name: str, options: Mapping[str, Any]) -> None:
@@ -218,10 +338,10 @@ def _size_options(name: str) -> dict[str, Any]:
 
     stem = name.split(".")[0]
     if not timm.is_model(stem):
-        near = get_close_matches(stem, timm.list_models(), n=3, cutoff=0.5)
+        near = near_matches(stem, timm.list_models(), 3)
         raise InputError(
             f"no encoder named {name!r}; did you mean {' or '.join(map(repr, near)) or 'another'}? "
-            "`lightning-seg models --encoders '*'` lists timm's."
+            "`lightning-seg encoders '*'` lists timm's."
         )
     if stem != name and name not in timm.list_pretrained(stem + ".*"):
         tags = ", ".join(timm.list_pretrained(stem + ".*"))

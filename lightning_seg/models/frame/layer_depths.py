@@ -40,7 +40,9 @@ def encoder_parameters(
     encoder = net.get_submodule(place)
     if isinstance(encoder, TimmEncoder) and layered:
         return {f"{place}.body.{name}": distance for name, distance in _distances(encoder).items()}
-    return {f"{place}.{name}": 1 for name, _ in encoder.named_parameters()}
+    # the steps of a plain transformer's pyramid start from scratch, as the decoder does
+    names = [name for name, _ in encoder.named_parameters() if not name.startswith("pyramid.")]
+    return {f"{place}.{name}": 1 for name in names}
 
 
 def _distances(encoder: TimmEncoder) -> dict[str, int]:

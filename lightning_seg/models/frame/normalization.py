@@ -1,11 +1,12 @@
 """A network behind its normalisation: images go in as they are stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_seg.errors import InputError
 from lightning_seg.models.frame.encoder import TimmEncoder
@@ -129,6 +130,18 @@ class LogitScaling(nn.Module):
         return logits * self.scale + self.shift
 
 
+def check_statistics(weights: Mapping[str, Tensor]) -> None:
+    """InputError for an infinite variance of a batch norm, which makes a channel constant in
+    silence."""
+    for name, value in weights.items():
+        if name.endswith("running_var") and torch.isinf(value).any():
+            raise InputError(
+                f"the batch norm {name.removesuffix('.running_var')} has a variance that is "
+                "infinite: the training overflowed; train with --trainer.precision 32-true "
+                "or a lower rate, or take an earlier checkpoint."
+            )
+
+
 class ImageNetwork(nn.Module):
     """A network with the normalisation of its images: all that a prediction needs.
 
@@ -160,7 +173,9 @@ class ImageNetwork(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As that of torch; InputError for the weights of another network."""
         try:
-            return super().load_state_dict(*args, **kwargs)
+            found = super().load_state_dict(*args, **kwargs)
+            check_statistics(self.state_dict())
+            return found
         except (RuntimeError, TypeError, AttributeError, KeyError) as error:
             reason = " ".join(str(error).split()).partition("ImageNetwork: ")[2] or str(error)
             raise InputError(
@@ -214,6 +229,17 @@ def class_probabilities(logits: Tensor, exclusive: bool = False) -> Tensor:
     """Probabilities (B, K, H, W) float32: sigmoids, or a softmax without its background."""
     logits = logits.float()
     return logits.softmax(1)[:, 1:] if exclusive else logits.sigmoid()
+
+
+def mean_logits(several: Sequence[Tensor], exclusive: bool = False) -> Tensor:
+    """The logits (B, K, H, W) whose `class_probabilities` are the mean of those of several; exact
+    for probabilities near 0 and 1 too."""
+    if len(several) == 1:
+        return several[0]
+    stacked = torch.stack(list(several))
+    if exclusive:
+        return stacked.log_softmax(2).logsumexp(0)
+    return F.logsigmoid(stacked).logsumexp(0) - F.logsigmoid(-stacked).logsumexp(0)
 
 
 def _shown(options: Any) -> str:

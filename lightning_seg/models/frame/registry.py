@@ -7,14 +7,13 @@ contract test.
 
 import importlib
 import inspect
-import os
 import pkgutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.models.frame.options import typed
+from lightning_seg.plugins import outside_class
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,18 +35,7 @@ def find(architecture: str) -> "type[nn.Module]":
     if ":" in architecture:
         from torch import nn
 
-        module, _, name = architecture.partition(":")
-        if "" not in sys.path and os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # as `python -m` does
-        try:
-            cls = getattr(importlib.import_module(module), name)
-        except (
-            ImportError,
-            AttributeError,
-            TypeError,
-            ValueError,
-        ) as error:  # the last two: '.module' and ''
-            raise InputError(f"no architecture {architecture!r}: {error}.") from error
+        cls = outside_class("architecture", architecture)
         if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
             raise InputError(
                 f"{architecture!r} is no torch.nn.Module class; name one as package.module:Class."
@@ -90,10 +78,29 @@ def arguments(architecture: str, **given: Any) -> dict[str, Any]:
     return typed(architecture, find(architecture), {k: v for k, v in given.items() if k in known})
 
 
-def create(architecture: str, **given: Any) -> "nn.Module":
+def create(architecture: str, pretrained: bool = False, **given: Any) -> "nn.Module":
     """Build a network by name; what is given are arguments of its constructor, checked against
     their types.
 
     >>> create("unet", encoder="resnet34", in_channels=3, num_classes=1)
+
+    Args:
+        pretrained: give its timm encoder the weights of its pre-training, as `fit` does. The
+            network then expects images that are normalised by ``encoder.mean`` and
+            ``encoder.std``.
+
+    Errors: InputError for an unknown name or argument, and for weights that are not to be had.
     """
-    return find(architecture)(**arguments(architecture, **given))
+    net = find(architecture)(**arguments(architecture, **given))
+    if pretrained:
+        from lightning_seg.models.frame.encoder import TimmEncoder
+
+        encoders = [module for module in net.modules() if isinstance(module, TimmEncoder)]
+        if not encoders:
+            raise InputError(
+                f"{architecture} is built without a timm encoder, so `pretrained` has no weights; "
+                "name one in `encoder`, or leave pretrained out."
+            )
+        for encoder in encoders:
+            encoder.load_weights()
+    return net

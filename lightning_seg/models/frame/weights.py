@@ -68,7 +68,8 @@ def check_complete(body: nn.Module, file: Path) -> None:
     with safe_open(file, framework="pt") as weights:
         there = {key.replace(".", "_") for key in list(weights.keys())}
     expected = [key for key in body.state_dict() if not key.endswith("num_batches_tracked")]
-    missing = [key for key in expected if key.replace(".", "_") not in there]
+    # timm's form that taps blocks puts `model.` before their names
+    missing = [key for key in expected if key.removeprefix("model.").replace(".", "_") not in there]
     if missing:
         raise InputError(
             f"{file} lacks {len(missing)} of {len(expected)} tensors of its encoder, first {missing[0]!r}."

@@ -1,6 +1,7 @@
 """``lightning-seg report``: one run as one page of HTML that needs nothing else, to see in a minute
 whether to trust and like it."""
 
+import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -8,28 +9,41 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg import __version__
+from lightning_seg.data import DATASETS
 from lightning_seg.errors import InputError
+from lightning_seg.evaluation.conformal import ERRORS, Guarantee
 from lightning_seg.evaluation.curves import calibration_of
 from lightning_seg.evaluation.strata import SIZES
+from lightning_seg.evaluation.summary import named_data
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser, add_trust_option, shell_command
-from lightning_seg.plots import PLOT_STYLE
-from lightning_seg.reports.printing import EMPTY_RULE, other_scores
+from lightning_seg.reports.printing import other_scores
+from lightning_seg.reports.run_page._environment import page_environment
 from lightning_seg.reports.run_page._figures import (
     Figure,
     anchor,
     calibration,
+    dice_by_threshold,
     precision_recall,
     strip,
     training_curves,
 )
 from lightning_seg.reports.run_page._findings import findings
+from lightning_seg.reports.run_page._folds import cross_validation_report
 from lightning_seg.reports.run_page._gallery import Example, choose, colour, examples
+from lightning_seg.reports.run_page._images import images_table
+from lightning_seg.reports.run_page._robustness import robustness_parts
 from lightning_seg.reports.run_page._run import ReportedRun, ScoredSplit, open_run
-from lightning_seg.reports.run_page._sizes import by_size, without_lesion
+from lightning_seg.reports.run_page._sizes import by_column, by_size, without_lesion
+from lightning_seg.reports.run_page._trust import (
+    doubtful_images,
+    guarantee_part,
+    selective_figure,
+)
 from lightning_seg.runs import find_run
+from lightning_seg.runs.cross_validation import CrossValidation
 from lightning_seg.runs.environment import hardware
-from lightning_seg.tables import interval_text, number_text
+from lightning_seg.tables import count_text
 
 __all__ = ["main", "report"]
 
@@ -37,7 +51,9 @@ __all__ = ["main", "report"]
 def main(args: Sequence[str]) -> None:
     """``lightning-seg report``; see ``lightning-seg report --help``."""
     parser = OptionParser(prog="lightning-seg report", description="One run as one page of HTML.")
-    parser.add_argument("run", help="the folder or name of a run, or a .ckpt file of it")
+    parser.add_argument(
+        "run", help="the folder or name of a run or a cross-validation, or a .ckpt file of a run"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html in the run's folder"
     )
@@ -54,17 +70,28 @@ def main(args: Sequence[str]) -> None:
     )
     add_trust_option(parser)
     options = parser.parse_args(args)
-    named = Path(options.run).expanduser()
-    itself = named.is_file() and options.ckpt_path == "best"
-    run = open_run(find_run(options.run).folder, str(named) if itself else options.ckpt_path)
-    output = options.output or run.folder / "report.html"
+    validation = CrossValidation.find(options.run)
+    if validation is not None:
+        output = _output(options.output, validation.folder)
+        page = cross_validation_report(validation)
+    else:
+        named = Path(options.run).expanduser()
+        itself = named.is_file() and options.ckpt_path == "best"
+        run = open_run(find_run(options.run).folder, str(named) if itself else options.ckpt_path)
+        output = _output(options.output, run.folder)
+        page = report(run, not options.no_predictions, options.trust_code)
+    write_whole(output, page.encode())
+    print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+def _output(given: Path | None, folder: Path) -> Path:
+    """The file of a page; InputError where its folder is not there."""
+    output = given or folder / "report.html"
     if not output.parent.is_dir():
         raise InputError(
             f"the folder {str(output.parent)!r} does not exist; make it, or give another --output."
         )
-    page = report(run, not options.no_predictions, options.trust_code)
-    write_whole(output, page.encode())
-    print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
+    return output
 
 
 def report(
@@ -79,40 +106,32 @@ def report(
             predicted again.
         trust_code: see `read_network`.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("lightning_seg.reports.run_page", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
-        "anchor": anchor,
-        "colour": colour,
-        "interval_text": interval_text,
-        "number_text": number_text,
-        "rule": EMPTY_RULE[0].upper() + EMPTY_RULE[1:],
-    }
+    environment = page_environment()
+    environment.globals |= {"anchor": anchor, "colour": colour}
     main_result = run.results[0] if run.results else None
     measured = [result.summary for result in run.results if result.summary.measures]
+    guarantee, promised = guarantee_part(run)
     shown, reason = (
-        gallery(run, main_result, trust_code)
+        gallery(run, main_result, trust_code, guarantee)
         if predictions
         else ([], "It was left out by --no-predictions.")
     )
     return environment.get_template("page.html.j2").render(
-        plot_style=Markup(PLOT_STYLE),
         run=run,
         result=main_result,
+        own=[each for each in run.results if not run.is_external(each)],
+        external=[each for each in run.results if run.is_external(each)],
         others=[(summary, list(other_scores(summary))) for summary in measured],
         header=header(run, main_result),
         findings=findings(run, main_result),
         training=training_curves(run),
         classes=[section(run, main_result, name, shown) for name in run.model["classes"]],
+        doubtful=doubtful_images(main_result.table) if main_result else [],
+        guarantee=promised,
+        errors=ERRORS,
+        robustness=robustness_parts(run),
         gallery=shown,
+        linked={anchor(example.id) for example in shown},
         reason=reason,
         off=max((example.off for example in shown), default=0.0),
         commands=commands(run),
@@ -121,7 +140,10 @@ def report(
 
 
 def gallery(
-    run: ReportedRun, result: ScoredSplit | None, trust_code: bool = False
+    run: ReportedRun,
+    result: ScoredSplit | None,
+    trust_code: bool = False,
+    guarantee: Guarantee | None = None,
 ) -> tuple[list[Example], str]:
     """The images, or none and the reason.
 
@@ -129,8 +151,10 @@ def gallery(
     """
     if result is None:
         return [], "No image was scored; `lightning-seg test` or `validate` does it."
+    if run.from_files:
+        return [], "The scores are of another tool's files, which are not drawn."
     if result.summary.dataset != run.data["dataset"]:
-        return [], f"The scores are of another data set, {result.summary.dataset}."
+        return [], f"The scores are of another data set, {result.summary.data_name}."
     from lightning_seg.runs.trained_network import read_network
 
     try:
@@ -139,7 +163,7 @@ def gallery(
             module = read_network(run.checkpoint, trust_code)
             size = result.summary.size
             settings = run.data | {"size": size if isinstance(size, int) else None}
-            return examples(module, settings, result.table), ""
+            return examples(module, settings, result.table, guarantee), ""
     except InputError as error:
         return [], f"Images could not be read: {error}"
 
@@ -149,6 +173,8 @@ def header(
     result: ScoredSplit | None,
 ) -> list[tuple[str, str]]:
     """The facts of the run, as pairs of name and text."""
+    if run.from_files:
+        return _header_of_files(run)
     weights = run.facts.get("encoder_weights") or {}
     sittings = run.environment.get("sittings", [])
     known = result.summary.groups_known if result else None
@@ -169,7 +195,7 @@ def header(
             if weights.get("sha256")
             else "none: trained from scratch",
         ),
-        ("data set", f"{run.data['dataset']}, {_size(run.data['size'])}"),
+        ("data set", f"{_data_name(run)}, {_size(run.data['size'])}"),
         ("protocol", f"{protocol}, digest {digest}"),
         ("training images", str(len(trained_on)) if trained_on else ""),
         (
@@ -196,24 +222,47 @@ def header(
     return [(name, text) for name, text in rows if text]
 
 
+def _header_of_files(run: ReportedRun) -> list[tuple[str, str]]:
+    summary = run.results[0].summary
+    return [
+        ("scored from files", summary.predictions),
+        ("network and training", "not known here"),
+        ("data set", summary.dataset),
+        ("protocol", f"{summary.protocol}, digest {summary.protocol_digest}"),
+        ("split", f"{summary.split}, {count_text(summary.images, 'image')}"),
+    ]
+
+
 def section(
     run: ReportedRun, result: ScoredSplit | None, name: str, shown: list[Example]
 ) -> dict[str, Any]:
     """All figures and tables of one class."""
     figures = _probability_figures(run, result, name)
     if result is None:
-        return {"name": name, "figures": figures, "groups": [], "empty": None}
+        return {
+            "name": name,
+            "figures": figures,
+            "groups": [],
+            "columns": {},
+            "empty": None,
+            "images": None,
+        }
     table, groups = result.table, by_size(result.table, name)
     ids = [example.id for example in shown]
     linked = [(table.ids.index(id), anchor(id)) for id in ids]
     linked = linked or [(row, "") for _, row in choose(table)]
     sizes = [group for group in groups if group.name in SIZES]
     figures.insert(0, strip(table, name, sizes, linked))
+    selective = selective_figure(table, name)
+    if selective is not None:
+        figures.append(selective)
     return {
         "name": name,
         "figures": figures,
         "groups": groups,
+        "columns": by_column(table, name),
         "empty": without_lesion(table, name),
+        "images": images_table(table, name),
     }
 
 
@@ -233,6 +282,9 @@ def _probability_figures(
     found = []
     if histogram is not None:
         found.append(precision_recall(histogram, name))
+        threshold = float(result.summary.threshold) if result is not None else 0.5
+        test = result is not None and result.summary.split == "test"
+        found.append(dice_by_threshold(histogram, name, threshold, test))
         if sums is None or not sums.any():
             sums = calibration_of(histogram)
     if sums is not None and sums.any():
@@ -247,6 +299,8 @@ def commands(run: ReportedRun) -> list[str]:
     where = ["--name", run.name]
     if shown != "runs":
         where += ["--runs", shown]
+    if run.from_files:
+        return [_scoring_of_files(result, where) for result in run.results]
     sittings = [
         sitting
         for sitting in run.environment.get("sittings", [])
@@ -262,6 +316,21 @@ def commands(run: ReportedRun) -> list[str]:
     lines += [_scoring(run, result, where) for result in whole]
     lines.append(["lightning-seg", "report", os.path.join(shown, run.name)])
     return [shell_command(*line) for line in lines]
+
+
+def _scoring_of_files(result: ScoredSplit, where: list[str]) -> str:
+    """The command of a `score`, with what differs from its defaults."""
+    summary, data = result.summary, result.summary.data
+    root, options = str(data.get("root") or ""), data.get("options") or {}
+    if summary.dataset in DATASETS:
+        truth = ["--dataset", summary.dataset, "--protocol", summary.protocol]
+        truth += ["--split", summary.split, *(["--root", root] if root else [])]
+        truth += ["--dataset_options", json.dumps(options)] if options else []
+    else:
+        truth = [root or summary.dataset]
+    given = [*(["--size", str(summary.size)] if isinstance(summary.size, int) else [])]
+    given += ["--threshold", f"{summary.threshold:g}"] if summary.threshold != 0.5 else []
+    return shell_command("lightning-seg", "score", summary.predictions, *truth, *where, *given)
 
 
 def _scoring(
@@ -307,6 +376,10 @@ def _epochs(run: ReportedRun) -> str:
     status = ending.get("status", "complete")
     words = {"running": "running or killed"}
     return of if status == "complete" else f"{words.get(status, status)} after {of}"
+
+
+def _data_name(run: ReportedRun) -> str:
+    return named_data(run.data["dataset"], run.data.get("root") or "")
 
 
 def _options(options: dict[str, Any] | None) -> list[str]:

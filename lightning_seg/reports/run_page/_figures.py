@@ -94,6 +94,32 @@ def precision_recall(histogram: Histogram, name: str) -> Figure:
     return Figure("Precision and recall", draw_svg(plot), key, caption)
 
 
+def dice_by_threshold(histogram: Histogram, name: str, threshold: float, test: bool) -> Figure:
+    """Dice pooled over pixels at each threshold, and where the one that was used stands.
+
+    Args:
+        threshold: the one of the scores.
+        test: say that a threshold chosen by this curve would flatter.
+    """
+    curve = pr_curve(histogram)
+    dice = 2 * curve.tp / np.maximum(2 * curve.tp + curve.fp + curve.fn, 1)
+    cuts, dice = curve.thresholds[1:], dice[1:]  # 0 is no threshold
+    used = float(np.interp(threshold, cuts, dice))
+    highest = int(dice.argmax())
+    most = f"{dice[highest]:.3f} at {cuts[highest]:.2f}"
+    alt = f"Dice of {name} against the threshold: {used:.4f} at {threshold:g}, the highest {most}"
+    plot = Plot(share_axis("threshold"), share_axis("Dice, pooled over pixels"), alt)
+    plot.line(cuts.tolist(), dice.tolist(), "s1")
+    plot.disc(threshold, used, "s2", f"threshold {threshold:g}: Dice {used:.4f}")
+    key = [("s2", f"threshold {threshold:g}, as scored: {used:.3f}")]
+    caption = f"The highest is {most}."
+    if test:
+        caption += (
+            " A threshold chosen on these images would flatter; test --threshold val takes one."
+        )
+    return Figure("Dice and threshold", draw_svg(plot), key, caption)
+
+
 def calibration(sums: NDArray[np.float64], name: str) -> Figure:
     """Reliability diagram of sums (bins, 3), see `lightning_seg.evaluation.probability`."""
     found = reliability(sums)
@@ -119,6 +145,22 @@ def strip(
     Args:
         linked: rows of the table that the gallery shows, with what they lead to.
     """
+    key = [
+        ("s1", "one image"),
+        ("interval", "mean and its 95 % interval"),
+        ("s2", "worst, median and best"),
+    ]
+    plot = strip_plot(table, name, groups, linked)
+    return Figure("Dice of every image", draw_svg(plot), key)
+
+
+def strip_plot(
+    table: ScoreTable,
+    name: str,
+    groups: list[Group],
+    linked: list[tuple[int, str]],
+) -> Plot:
+    """Draw what `strip` shows."""
     dice = per_image(table.of(name), "dice")
     whole = statistic([table], name, "dice", "image")
     rows = [(group.name, group.rows, group.interval) for group in groups]
@@ -143,12 +185,7 @@ def strip(
     for row, target in linked:
         title = f"{table.ids[row]}: Dice {dice[row]:.4f}"
         plot.disc(float(dice[row]), float(top[row]), "s2", title, target)
-    key = [
-        ("s1", "one image"),
-        ("interval", "mean and its 95 % interval"),
-        ("s2", "worst, median and best"),
-    ]
-    return Figure("Dice of every image", draw_svg(plot), key)
+    return plot
 
 
 def _spread_heights(number: int) -> NDArray[np.float64]:

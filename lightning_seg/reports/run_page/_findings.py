@@ -1,4 +1,4 @@
-"""What to know before one trusts or likes a run: each finding is one sentence that follows from the
+"""Findings to know before one trusts or likes a run: each is one sentence that follows from the
 run's own figures."""
 
 from collections.abc import Iterator
@@ -7,17 +7,18 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_seg.evaluation import per_image, pooled
-from lightning_seg.reports.run_page._run import ReportedRun, ScoredSplit
+from lightning_seg.reports.run_page._run import ReportedRun, ScoredSplit, Series
 from lightning_seg.reports.run_page._sizes import by_size, without_lesion
 from lightning_seg.runs import Run
 from lightning_seg.runs.cautions import run_cautions
 from lightning_seg.tables import count_text
 
+LONG = 10  # epochs of a curve from which one may say that a training overfits
 LEVELS = ("stop", "care", "note")  # how much a finding weighs
 GAP = 0.05  # of Dice between training and validation, or small and large lesions, that is worth a sentence
 
 
-_GRAVE = ("PARTIAL", "SYNTHETIC", "INTERRUPTED", "this protocol")
+_GRAVE = ("PARTIAL", "SYNTHETIC", "INTERRUPTED", "OTHER IMAGES", "this protocol")
 
 
 class RunFinding(NamedTuple):
@@ -65,6 +66,8 @@ def _looks(result: ScoredSplit | None) -> Iterator[RunFinding]:
 
 
 def _fit_findings(run: ReportedRun) -> Iterator[RunFinding]:
+    if run.from_files:
+        return
     epochs, _ = run.events.by_epoch("train/loss")
     trained, validated = run.events.by_epoch("train/dice"), run.events.by_epoch("val/dice")
     best = run.content["epoch"] + 1
@@ -72,15 +75,30 @@ def _fit_findings(run: ReportedRun) -> Iterator[RunFinding]:
         text = "The curves of the training are not kept in the run's folder, so none are shown."
         yield RunFinding("note", text)
         return
-    if best == round(epochs[-1]) and run.checkpoint.name.startswith("best"):
+    if 1 < best == round(epochs[-1]) and run.checkpoint.name.startswith("best"):
         yield RunFinding(
             "note", f"The best epoch is the last of {best}: longer training may give more."
         )
     if len(trained[0]) and len(validated[0]):
         ours, theirs = (float(np.interp(best, *curve)) for curve in (trained, validated))
         if ours - theirs > GAP:
-            text = f"Training Dice {ours:.3f} against {theirs:.3f} in validation at epoch {best} (pooled): it overfits."
-            yield RunFinding("note", text)
+            text = f"Training Dice {ours:.3f} against {theirs:.3f} in validation at epoch {best} (pooled)"
+            drawn_apart = _overfits(trained, validated)
+            yield RunFinding("note", f"{text}: it overfits." if drawn_apart else f"{text}.")
+
+
+def _overfits(trained: Series, validated: Series) -> bool:
+    """Tell whether training still gained in the last third of the epochs and validation did not."""
+    if min(len(trained[0]), len(validated[0])) < LONG:
+        return False
+    (ours_before, ours), (theirs_before, theirs) = map(_last_thirds, (trained, validated))
+    return ours > ours_before and theirs <= theirs_before
+
+
+def _last_thirds(curve: Series) -> tuple[float, float]:
+    """The means of the second and of the last third of a curve."""
+    _, middle, last = np.array_split(curve[1], 3)
+    return float(middle.mean()), float(last.mean())
 
 
 def _score_findings(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
@@ -88,10 +106,11 @@ def _score_findings(result: ScoredSplit, name: str) -> Iterator[RunFinding]:
     dice = per_image(counts, "dice")
     prefix = f"{name}: " if len(result.table.classes) > 1 else ""
     low, poor = int(((counts[:, 0] == 0) & (counts[:, 2] > 0)).sum()), int((dice < 0.5).sum())
+    nothing = f"; in {low} of these nothing was found at all" if low else ""
     if poor:
         yield RunFinding(
             "note",
-            f"{prefix}Dice is below 0.5 in {_of_images(poor, len(dice))}; in {low} of these nothing was found at all.",
+            f"{prefix}Dice is below 0.5 in {_of_images(poor, len(dice))}{nothing}.",
         )
     dice_of, empty = (
         {group.name: group.dice for group in by_size(result.table, name)},

@@ -2,7 +2,8 @@
 attention side by side."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,9 +16,13 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.dataset import SegmentationDataset
 from lightning_seg.data.show import COLOURS
 from lightning_seg.data.sliding import OVERLAP, Corner, cut_window, sliding_map
+from lightning_seg.data.sources.base import Source
+from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, per_image, pooled
+from lightning_seg.evaluation.conformal import Bound, Guarantee, Kind
 from lightning_seg.evaluation.cut import Cut
-from lightning_seg.inference.pictures import overlay
+from lightning_seg.inference.mask_rule import resized
+from lightning_seg.inference.pictures import overlay, with_contours
 from lightning_seg.models.frame.blocks import AttentionMap
 from lightning_seg.models.frame.normalization import ImageNetwork
 
@@ -73,14 +78,15 @@ def examples(
     module: ImageNetwork,
     data: dict[str, Any],
     table: ScoreTable,
+    guarantee: Guarantee | None = None,
 ) -> list[Example]:
     """The chosen images, read through the datamodule of settings ``data`` and predicted on the CPU.
-    InputError without the data."""
+    InputError without the data, or one of the images."""
     source = SegmentationDataModule(**data).source
     size = (data["size"], data["size"]) if data["size"] else None
     found = []
     for kind, row in choose(table):
-        item = SegmentationDataset(source, [table.ids[row]], size, None)[0]
+        item = _scored_sample(source, table.ids[row], size)
         with torch.inference_mode():
             predicted = _predicted(module, item["image"], data)
         dice = per_image(table.counts[row], "dice")
@@ -89,9 +95,20 @@ def examples(
         again = _dice_of_classes(predicted, item["mask"])
         off = float(np.abs(again - dice).max())
         whole = data.get("crop") is None
-        panels = _panels(module, item, predicted, hasattr(source, "spacing"), whole)
+        bounds = guarantee.bounds if guarantee is not None and whole else {}
+        panels = _panels(module, item, predicted, hasattr(source, "spacing"), whole, bounds)
         found.append(Example(kind, table.ids[row], scores, panels, off))
     return found
+
+
+def _scored_sample(source: Source, id: str, size: tuple[int, int] | None) -> dict[str, Any]:
+    try:
+        return SegmentationDataset(source, [id], size, None)[0]
+    except KeyError:
+        raise InputError(
+            f"the data set holds no {id!r}, which the table of scores names; restore the images that "
+            "were scored, or score those that are there."
+        ) from None
 
 
 def _predicted(
@@ -131,11 +148,20 @@ def _panels(
     prediction: torch.Tensor,
     slices: bool,
     attention: bool = True,
+    bounds: Mapping[Kind, Bound] = MappingProxyType({}),
 ) -> list[Panel]:
     image = _enlarged(item["image"])
     truth = _enlarged(item["mask"], smooth=False)
     predicted = _enlarged(prediction, smooth=False)
     outlined = _outline(overlay(image, predicted, slices), truth)
+    if bounds:
+        with torch.inference_mode():
+            probability = module.probabilities(item["image"][None])[0].numpy()
+        height, width = image.shape[1:]
+        enlarged = resized(probability, (height, width))
+        outlined = with_contours(
+            outlined, {kind: bound.masks(enlarged) for kind, bound in bounds.items()}
+        )
     pictures = {
         "image": overlay(image, truth[:0], slices),
         "truth": overlay(image, truth, slices),

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.evaluation.curves import counted
-from lightning_seg.evaluation.scored_table import check_summary
+from lightning_seg.evaluation.scored_table import check_summary, scores_file
 from lightning_seg.evaluation.summary import FILE, FROM_FILES, Summary
+from lightning_seg.files import real_path
 from lightning_seg.runs import Run as RunFolder
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.environment import read_environment
-from lightning_seg.runs.scored_models import scores_file
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]  # where, what
 Histogram = NDArray[np.int64]
@@ -64,7 +64,11 @@ class Events:
 @dataclass(frozen=True)
 class ReportedRun:
     """A run with one of its checkpoints, which everything on the page is about; ``results``: the
-    one to look at first comes first."""
+    one to look at first comes first.
+
+    Of scores of another tool's files there is no training: ``checkpoint`` is the folder of the
+    files, and ``content`` says of which classes and data they are.
+    """
 
     folder: Path
     checkpoint: Path
@@ -77,6 +81,11 @@ class ReportedRun:
     @property
     def name(self) -> str:
         return self.folder.parent.name
+
+    @property
+    def from_files(self) -> bool:
+        """Tell whether these are scores of another tool's files."""
+        return "state_dict" not in self.content
 
     @property
     def model(self) -> dict[str, Any]:
@@ -97,6 +106,19 @@ class ReportedRun:
         """The checkpoint's words on protocol, training images and encoder weights."""
         return self.content.get("lightning_seg", {})
 
+    def is_external(self, result: ScoredSplit) -> bool:
+        """Tell whether a result is of data on which no split of the training was made."""
+        facts = result.summary
+        if self.from_files:
+            return False
+        if facts.dataset != self.data["dataset"] or facts.protocol == "test-only":
+            return True
+        if not facts.data or facts.protocol_digest == self.facts.get("protocol_digest"):
+            return False
+        roots = facts.data.get("root"), self.data.get("root")
+        there, here = (real_path(root or "") for root in roots)
+        return there != here
+
     def recipe(self) -> dict[str, Any]:
         return yaml.safe_load(self.config) if self.config else {}
 
@@ -107,6 +129,8 @@ class ReportedRun:
         TensorBoard holds those of every validation and test of the run, so the one that has the
         result's own pixel counts is taken.
         """
+        if self.from_files:
+            return None
         split = result.summary.split if result else "val"
         here = self.content["global_step"]
         recorded = self.events.histograms.get(f"{split}/pr_{name}", [])
@@ -142,16 +166,14 @@ def open_run(place: Path, which: str = "best") -> ReportedRun:
         raise InputError(
             f"there is no run {str(place)!r}; give a folder such as runs/quickstart or runs/quickstart/version_0."
         )
-    if any(place.rglob(f"*/{FROM_FILES}*/{FILE}")):
-        raise InputError(
-            f"{place} holds scores of another tool's files and no training, of which a page could "
-            "tell; use lightning-seg compare, record and leaderboard."
-        )
+    scored = sorted(place.rglob(f"*/{FROM_FILES}*/{FILE}"))
+    if scored:
+        return _run_of_files(scored)
     checkpoint = find_checkpoint(place, which) if which in ("best", "last") else Path(which)
     content = read_checkpoint(checkpoint)
     run = RunFolder.holding(checkpoint)
     folder = run.folder if run is not None else Path()
-    if run is None or place.resolve() not in (folder, folder.parent):
+    if run is None or real_path(place) not in (folder, folder.parent):
         raise InputError(
             f"the checkpoint {which!r} is not one of the run {str(place)!r}; give the run that it belongs to."
         )
@@ -162,6 +184,7 @@ def open_run(place: Path, which: str = "best") -> ReportedRun:
     results.sort(
         key=lambda r: (
             bool(r.summary.partial),
+            not r.folder.name.startswith(checkpoint.stem),  # augmented, post-processed, ...
             r.summary.split != "test",
             r.summary.protocol != protocol,
             r.folder.name,
@@ -173,11 +196,24 @@ def open_run(place: Path, which: str = "best") -> ReportedRun:
     )
 
 
+def _run_of_files(summaries: list[Path]) -> ReportedRun:
+    """The scores of another tool's files in the newest version of a run."""
+    folder = summaries[-1].parents[2]
+    results = [_result(file) for file in summaries if file.parents[2] == folder]
+    results.sort(key=lambda each: (each.summary.split != "test", each.folder.name))
+    summary, table = results[0].summary, results[0].table
+    content = {
+        "hyper_parameters": {"classes": list(table.classes)},
+        "datamodule_hyper_parameters": {"dataset": summary.dataset, "size": summary.scored_size},
+    }
+    place = Path(summary.predictions)
+    return ReportedRun(folder, place, content, "", Events({}, {}), {}, results)
+
+
 def _is_of(summary: Path, checkpoint: Path) -> bool:
-    return (
-        summary.parent.name.startswith(f"{checkpoint.stem}-")
-        and (summary.parent / "scores.csv").is_file()
-    )
+    # what changes the probabilities or masks stands before the checkpoint: tta=flips-best-...
+    name = f"-{summary.parent.name}"
+    return f"-{checkpoint.stem}-" in name and (summary.parent / "scores.csv").is_file()
 
 
 def _result(summary: Path) -> ScoredSplit:

@@ -1,4 +1,4 @@
-"""Results by the size and number of the lesions: the strata of `lightning_seg.evaluation`, with
+"""Results by the size and number of the lesions, and by the columns of the table: the strata of `lightning_seg.evaluation`, with
 what was found, missed and false."""
 
 from typing import NamedTuple
@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_seg.evaluation import ScoreTable, bca, pooled, statistic, strata
+from lightning_seg.evaluation import ScoreTable, pooled, statistic, strata
+from lightning_seg.evaluation.intervals import bca_of_part
 
 
 class Group(NamedTuple):
@@ -38,8 +39,18 @@ def by_size(table: ScoreTable, name: str) -> list[Group]:
     return [
         _group_of_size(table, name, stratum.name, stratum.rule, np.flatnonzero(stratum.rows))
         for stratum in strata(table, name)
-        if stratum.name != "empty"
+        if stratum.name != "empty" and not stratum.column
     ]
+
+
+def by_column(table: ScoreTable, name: str) -> dict[str, list[Group]]:
+    """column of the data set's table -> the images of each of its values."""
+    found: dict[str, list[Group]] = {}
+    for stratum in (each for each in strata(table, name) if each.column):
+        rows = np.flatnonzero(stratum.rows)
+        group = _group_of_size(table, name, stratum.name, stratum.rule, rows)
+        found.setdefault(stratum.column, []).append(group)
+    return found
 
 
 def without_lesion(table: ScoreTable, name: str) -> EmptyGroup:
@@ -56,8 +67,8 @@ def _group_of_size(
     rows: NDArray[np.intp],
 ) -> Group:
     dice, counts = statistic([table.at(rows)], name, "dice", "image"), table.of(name)[rows]
-    tp, fp, fn, _ = counts.sum(0) / counts[:, [0, 2]].sum()
-    unseen = int((counts[:, 0] == 0).sum())
-    return Group(
-        label, rule, rows, dice.value, bca(dice), float(pooled(counts, "dice")), tp, fn, fp, unseen
-    )
+    # a value of a column may have no lesion at all
+    tp, fp, fn, _ = counts.sum(0) / max(counts[:, [0, 2]].sum(), 1)
+    unseen = int(((counts[:, 0] == 0) & (counts[:, 2] > 0)).sum())
+    pooled_dice = float(pooled(counts, "dice"))
+    return Group(label, rule, rows, dice.value, bca_of_part(dice), pooled_dice, tp, fn, fp, unseen)

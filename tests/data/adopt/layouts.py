@@ -1,5 +1,6 @@
-"""Twelve small data sets, each laid out as its owners hand it out; the pictures are made up."""
+"""Small data sets, each laid out as its owners hand it out; the pictures are made up."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -289,6 +290,123 @@ def cvat(root: Path) -> None:
     )
 
 
+def save_volume(path: Path, array: np.ndarray) -> None:
+    """A NIfTI file."""
+    import nibabel
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+
+
+def listed(root: Path) -> None:
+    """images and masks of one name, and the splits in train.txt, val.txt and test.txt."""
+    names = [f"cju{number:03d}qk" for number in range(12)]
+    for number, name in enumerate(names):
+        save(root / "images" / f"{name}.jpg", photo(number, blob(number)))
+        save(root / "masks" / f"{name}.jpg", blob(number))
+    for part, chosen in (("train", names[:8]), ("val", names[8:10]), ("test", names[10:])):
+        (root / f"{part}.txt").write_text("\n".join(chosen) + "\n")
+
+
+def pascal_voc(root: Path) -> None:
+    """JPEGImages, palettes with void borders, and lists of names below ImageSets."""
+    names = [f"2007_{number:06d}" for number in range(9)]
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (root / "SegmentationClass").mkdir()
+    for number, name in enumerate(names):
+        labels = blob(number).astype(np.uint8) * (1 + number % 2)
+        labels[blob(number, 14) & ~blob(number)] = 255
+        picture = Image.fromarray(labels)
+        picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [224] * 759)
+        picture.save(root / "SegmentationClass" / f"{name}.png")
+        save(root / "JPEGImages" / f"{name}.jpg", photo(number, labels > 0))
+    (lists / "train.txt").write_text("\n".join(names[:6]))
+    (lists / "val.txt").write_text("\n".join(names[6:]))
+    (lists / "trainval.txt").write_text("\n".join(names))
+
+
+def refuge(root: Path) -> None:
+    """Training400 and REFUGE-Validation400; masks .bmp: the cup is 0, the disc 128."""
+    training = [("Training400", "Annotation-Training400", kind) for kind in ("Glaucoma", "Normal")]
+    parts = [*training, ("REFUGE-Validation400", "REFUGE-Validation400-GT", "")]
+    for place, (pictures, truths, kind) in enumerate(parts):
+        for number in range(1, 1 + (3, 14, 10)[place]):
+            seed, name = 20 * place + number, f"{'gnV'[place]}{number:04d}"
+            mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+            mask[blob(seed, 14, (32, 40))] = 128
+            mask[blob(seed, 7, (32, 40))] = 0
+            save(root / pictures / kind / f"{name}.jpg", photo(seed, mask < 255))
+            save(root / truths / "Disc_Cup_Masks" / kind / f"{name}.bmp", mask)
+
+
+def kits(root: Path) -> None:
+    """data/case_00000/imaging.nii.gz and segmentation.nii.gz, slices first, and kits.json."""
+    for number in range(6):
+        place = root / "data" / f"case_{number:05d}"
+        for name, array in zip(("imaging", "segmentation"), volume(number), strict=True):
+            save_volume(place / f"{name}.nii.gz", array)
+    (root / "data" / "kits.json").write_text(json.dumps([{"case_id": "case_00000"}]))
+
+
+def amos(root: Path) -> None:
+    """imagesTr and imagesVa with labels, imagesTs without, and names in dataset.json."""
+    for part, numbers in (("Tr", range(1, 7)), ("Va", range(7, 9)), ("Ts", range(9, 11))):
+        for number in numbers:
+            values, labels = volume(number)
+            name = f"amos_{number:04d}.nii.gz"
+            save_volume(root / f"images{part}" / name, values)
+            if part != "Ts":
+                save_volume(root / f"labels{part}" / name, labels)
+    labels = {"0": "background", "1": "right kidney", "2": "left kidney"}
+    (root / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}, "labels": labels}))
+
+
+def brats(root: Path) -> None:
+    """A folder for each patient, with four sequences and one segmentation of labels 1 and 4."""
+    for number in range(1, 7):
+        values, labels = volume(number, mr=True)
+        name = f"BraTS20_Training_{number:03d}"
+        for sequence in ("flair", "t1", "t1ce", "t2"):
+            array = (values + len(sequence)).astype(np.int16)
+            save_volume(root / "TrainingData" / name / f"{name}_{sequence}.nii", array)
+        marked = np.where(labels == 2, 4, labels).astype(np.uint8)
+        save_volume(root / "TrainingData" / name / f"{name}_seg.nii", marked)
+
+
+def ham10000(root: Path) -> None:
+    """Two folders of photographs, one of masks; lesions of several photographs in a table."""
+    rows = []
+    for number in range(12):
+        name = f"ISIC_{24306 + number:07d}"
+        save(
+            root / f"HAM10000_images_part_{1 + number // 6}" / f"{name}.jpg",
+            photo(number, blob(number)),
+        )
+        masks = root / "HAM10000_segmentations_lesion_tschandl"
+        save(masks / f"{name}_segmentation.png", blob(number))
+        rows.append([f"HAM_{number // 2:07d}", name, "nv" if number % 3 else "mel", 40 + number])
+    with (root / "HAM10000_metadata.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["lesion_id", "image_id", "dx", "age"], *rows])
+
+
+def chase_db1(root: Path) -> None:
+    """Both eyes of each child, and two observers of each, all in one folder."""
+    for number in range(1, 6):
+        for side in "LR":
+            seed, name = 2 * number + (side == "L"), f"Image_{number:02d}{side}"
+            save(root / f"{name}.jpg", photo(seed, blob(seed)))
+            save(root / f"{name}_1stHO.png", blob(seed))
+            save(root / f"{name}_2ndHO.png", blob(seed, 11.5))
+
+
+def etis(root: Path) -> None:
+    """1.tif, and p1.tif in a folder Ground Truth."""
+    for number in range(1, 13):
+        save(root / "ETIS-LaribPolypDB" / f"{number}.tif", photo(number, blob(number)))
+        save(root / "Ground Truth" / f"p{number}.tif", blob(number))
+
+
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "dsb2018": dsb2018,
     "busi": busi,
@@ -303,6 +421,23 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "labelme": labelme,
     "coco": coco,
     "cvat": cvat,
+    "listed": listed,
+    "pascal_voc": pascal_voc,
+    "refuge": refuge,
+    "kits": kits,
+    "amos": amos,
+    "brats": brats,
+    "ham10000": ham10000,
+    "chase_db1": chase_db1,
+    "etis": etis,
+}
+# scans of a layout that `predict` takes
+SCANS = {
+    "decathlon": "Task04_Hippocampus/imagesTs",
+    "dicom_series": "Patient01/DICOM",
+    "kits": "data/case_00000/imaging.nii.gz",
+    "amos": "imagesTs",
+    "brats": "TrainingData/BraTS20_Training_001/BraTS20_Training_001_flair.nii",
 }
 
 

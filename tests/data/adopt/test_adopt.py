@@ -1,4 +1,4 @@
-"""Adopting a folder: what is found in twelve layouts, decided by the safe reading, and said."""
+"""Adopting a folder: what is found in each layout, decided by the safe reading, and said."""
 
 import csv
 import sys
@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import layouts
 
-from lightning_seg.data.adopt import AdoptChoice, adopt_folder
+from lightning_seg.data.adopt import AdoptChoice, adopt_folder, adoption
 from lightning_seg.data.adopt.machine import Machine
 from lightning_seg.data.datamodule import SegmentationDataModule
 from lightning_seg.errors import InputError
@@ -33,6 +33,15 @@ EXPECTED = {
     "labelme": (6, ["polyp"], None),
     "coco": (8, ["cell", "debris"], (4, 2, 2)),
     "cvat": (6, ["lesion"], None),
+    "listed": (12, ["foreground"], (8, 2, 2)),
+    "pascal_voc": (9, ["class_1", "class_2"], (5, 1, 3)),
+    "refuge": (27, ["class_0", "class_128"], (15, 2, 10)),
+    "kits": (6, ["class_1", "class_2"], None),
+    "amos": (8, ["right_kidney", "left_kidney"], (5, 1, 2)),
+    "brats": (6, ["class_1", "class_4"], None),
+    "ham10000": (12, ["foreground"], None),
+    "chase_db1": (10, ["foreground"], None),
+    "etis": (12, ["foreground"], None),
 }
 
 
@@ -75,6 +84,72 @@ def test_the_masks_of_one_picture_are_joined(tmp_path):
     mask = data.source.read("benign (2)").mask[..., 0]
     assert np.array_equal(mask > 0, layouts.blob(2) | layouts.blob(9, 4))
     assert {row["folder"] for row in rows} == {"benign", "malignant", "normal"}
+
+
+def test_lists_of_names_are_the_owners_splits(tmp_path):
+    folder = layouts.make_layout("listed", tmp_path)
+    _, rows = adopt(folder, tmp_path / "my.yaml")
+    homes = {row["id"]: row["split"] for row in rows}
+    for split in ("train", "val", "test"):
+        names = (folder / f"{split}.txt").read_text().split()
+        assert {id for id, home in homes.items() if home == split} == {*names}
+    # with folders and suffixes, behind which the masks stand
+    (folder / "val.txt").write_text("images/cju008qk.jpg masks/cju008qk.jpg\ncju009qk.jpg\n")
+    again, rows = adopt(folder, tmp_path / "paths.yaml")
+    assert {row["id"]: row["split"] for row in rows} == homes
+    assert any("tell the owners' splits: test 2, train 8, val 2" in note for note in told(again))
+    (folder / "train_2.txt").write_text("cju011qk\n")
+    drawn, _ = adopt(folder, tmp_path / "folds.yaml")
+    assert any("in several splits (cju011qk, ...), as folds do" in note for note in told(drawn))
+    assert drawn.finding.division.drawn
+
+
+def told(found):
+    """What was said of the division."""
+    return found.finding.division.notes
+
+
+def test_a_column_of_splits_is_the_owners(tmp_path):
+    folder = layouts.make_layout("etis", tmp_path)
+    lines = [f"{number},{'train' if number < 9 else 'test'}" for number in range(1, 13)]
+    (folder / "table.csv").write_text("name,subset\n" + "\n".join(lines))
+    found, rows = adopt(folder, tmp_path / "my.yaml")
+    assert {row["id"] for row in rows if row["split"] == "test"} == {"9", "10", "11", "12"}
+    assert any("'subset' tells the owners' splits" in note for note in told(found))
+
+
+def test_photographs_of_one_lesion_stay_together(tmp_path):
+    _, rows = adopt(layouts.make_layout("ham10000", tmp_path), tmp_path / "my.yaml")
+    assert len({row["group"] for row in rows}) == 6
+    assert len({(row["group"], row["split"]) for row in rows}) == 6
+
+
+def test_of_several_sequences_the_first_is_taken_and_said(tmp_path):
+    found, rows = adopt(layouts.make_layout("brats", tmp_path), tmp_path / "my.yaml")
+    assert all(row["image"].endswith("_flair.nii") for row in rows)
+    assert any("4 sequences (flair, t1, t1ce, t2)" in note for note in found.finding.notes)
+    assert any(
+        "other sequences of the same scans: 18" in text for text in found.finding.aside.sentences()
+    )
+
+
+def test_of_several_segmentations_the_first_is_taken_and_said(tmp_path):
+    folder = tmp_path / "covid"
+    for number in range(1, 7):
+        values, labels = layouts.volume(number)
+        name = f"coronacases_{number:03d}.nii.gz"
+        layouts.save_volume(folder / "CT" / name, values)
+        layouts.save_volume(folder / "Lung_Mask" / name, (labels > 0).astype(np.uint8))
+        layouts.save_volume(folder / "Infection_Mask" / name, (labels > 1).astype(np.uint8))
+    found, rows = adopt(folder, tmp_path / "my.yaml")
+    assert all("Infection_Mask" in row["mask"] for row in rows)
+    [note] = [note for note in found.finding.notes if "several segmentations" in note]
+    assert "Infection_Mask/coronacases_001.nii.gz, Lung_Mask/coronacases_001.nii.gz" in note
+
+
+def test_masks_of_one_sort_in_two_folders_have_no_sides(tmp_path):
+    found, _ = adopt(layouts.make_layout("refuge", tmp_path), tmp_path / "my.yaml")
+    assert not any("sides" in note for note in found.finding.notes)
 
 
 def test_left_and_right_are_one_class_or_two_when_asked(tmp_path):
@@ -136,6 +211,44 @@ def test_outlines_become_the_masks_that_they_draw(tmp_path):
         assert 2 * (drawn & truth).sum() / (drawn.sum() + truth.sum()) > 0.93
     assert all(row["mask"].startswith("my_masks/") for row in rows)
     assert any("6 boxes" in note for note in found.finding.notes)
+
+
+@pytest.mark.parametrize("layout", ["labelme", "busi"])
+def test_an_adoption_that_was_killed_goes_on(layout, tmp_path, monkeypatch):
+    folder, recipe = layouts.make_layout(layout, tmp_path), tmp_path / "my.yaml"
+    settle, seen = adoption._settle_splits, []
+
+    def look(*args):
+        seen.append(recipe.with_suffix(".csv").exists())
+        settle(*args)
+
+    monkeypatch.setattr(adoption, "_settle_splits", look)
+    found, rows = adopt(folder, recipe)
+    assert seen == [False], "a table of another state would be in the way"
+    table, text = found.table.read_bytes(), recipe.read_text()
+    recipe.unlink()  # as after a kill between the table and the recipe
+    for mask in sorted(tmp_path.glob("my_masks/*"))[1:]:
+        mask.unlink()
+    assert adopt(folder, recipe)[1] == rows
+    assert (found.table.read_bytes(), recipe.read_text()) == (table, text)
+    recipe.unlink()
+    found.table.write_text("id,mine\n")
+    with pytest.raises(InputError, match=r"my\.csv exists and is kept"):
+        adopt(folder, recipe)
+    assert found.table.read_text() == "id,mine\n"
+    assert not recipe.exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_masks_of_somebody_else_are_kept(tmp_path):
+    folder = layouts.make_layout("labelme", tmp_path)
+    layouts.save(tmp_path / "my_masks" / "mine.png", layouts.blob(1))
+    with pytest.raises(InputError, match="my_masks exists and is kept"):
+        adopt(folder, tmp_path / "my.yaml")
+    layouts.save(folder / "in_masks" / "mine.png", layouts.blob(1))
+    with pytest.raises(InputError, match="in_masks exists and is kept"):
+        adopt(folder, folder / "in.yaml")
+    assert [file.name for file in tmp_path.glob("*_masks/*")] == ["mine.png"]
 
 
 def test_nothing_is_replaced_and_an_empty_folder_is_refused(tmp_path):

@@ -35,11 +35,8 @@ def test_a_folder_becomes_a_reported_model(name, tmp_path, monkeypatch, capsys):
     assert command("report", "runs/my") == 0
     assert list(Path("runs/my").rglob("report.html"))
     assert command("predict", "--ckpt_path", "runs/my") == 0
-    files = folder if name in ("decathlon", "dicom_series") else next(folder.rglob("*.??g"), folder)
-    if name == "decathlon":
-        files = folder / "Task04_Hippocampus" / "imagesTs"
-    if name == "dicom_series":
-        files = folder / "Patient01" / "DICOM"
+    scans = layouts.SCANS.get(name)
+    files = folder / scans if scans else next(folder.rglob("*.??g"), folder)
     assert command("predict", "--ckpt_path", "runs/my", "--input", files, "--output", "out") == 0
     assert list(Path("out/masks").rglob("*.*"))
     assert "Traceback" not in capsys.readouterr().err

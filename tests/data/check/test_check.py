@@ -545,3 +545,19 @@ def test_features_of_a_mirror_image_are_those_of_the_picture_with_their_fields_e
     places = found.points[likeness.argmax(axis=1)]
     there = np.stack([WIDTH - 1 - places[:, 0], places[:, 1]], axis=1)
     assert (np.abs(there - expected.points).max(axis=1) < 2).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        lambda p: 255 - p,
+        lambda p: recompressed(255 - p),
+        lambda p: cv2.resize(255 - p, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA),
+        lambda p: np.ascontiguousarray(255 - p[:, ::-1]),
+        lambda p: np.ascontiguousarray(np.rot90(255 - p)),
+    ],
+    ids=["plain", "recompressed", "smaller", "mirrored", "turned"],
+)
+def test_the_negative_of_a_picture_is_a_pair(disguise: Callable[[np.ndarray], np.ndarray]) -> None:
+    images = {"a": scene(1), "b": disguise(scene(1)), **strangers()}
+    assert kinds(images) == {"a-b": "negative"}

@@ -62,3 +62,28 @@ def test_names_of_shipped_protocols_without_patients_in_them_are_not_taken_for_p
         ids = [id for part in load_protocol(name).ids.values() for id in part]
         assert likely_groups(ids) == {}, name
     assert likely_groups(sorted(sequences())) == {}
+
+
+@pytest.mark.parametrize(
+    ("ids", "patients"),
+    [
+        ([f"{number:03d}{side}" for number in range(20) for side in "LR"], 20),
+        ([f"Image_{number:02d}{side}" for number in range(1, 15) for side in "LR"], 14),
+        ([f"{number}{side}" for number in range(9) for side in ("left", "right")], 9),
+        ([f"{patient}{view:03d}" for patient in (1, 2, 3) for view in (1, 2, 3)], 3),
+        ([f"{patient}{view}" for patient in range(100, 112) for view in (1, 2, 3)], 12),
+        ([f"img{patient:02d}{view:02d}" for patient in range(1, 6) for view in range(7)], 5),
+    ],
+)
+def test_sides_and_views_behind_a_patients_number_are_seen(ids: list[str], patients: int) -> None:
+    found = likely_groups(ids)
+    assert list(found) == ids
+    assert len(set(found.values())) == patients
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 50), (1, 101), (1, 1001), (1, 13), (95, 105)])
+def test_one_count_is_not_taken_for_views(first: int, last: int) -> None:
+    for width in (1, 4):
+        assert likely_groups([f"{number:0{width}d}" for number in range(first, last)]) == {}
+    drawn = random.Random(0).sample(range(first, last), (last - first) // 2)
+    assert likely_groups([f"img{number:04d}" for number in drawn]) == {}

@@ -236,6 +236,16 @@ def test_spacing_is_in_millimetres_whatever_the_unit(
     assert grid.doubt == ""
 
 
+@pytest.mark.parametrize("unit", ["unknown", "sec"])
+def test_a_header_without_a_unit_of_length_is_said(tmp_path: Path, unit: str) -> None:
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), affine_of("LPS", (0.5, 0.75, 3.0)))
+    image.header.set_xyzt_units(t=unit)
+    image.to_filename(tmp_path / "a.nii")
+    grid = read_grid(tmp_path / "a.nii")
+    assert "does not say in which unit" in grid.doubt
+    assert grid.canonical_spacing == pytest.approx((3.0, 0.75, 0.5))
+
+
 def test_sides_that_no_voxel_has_are_refused(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16), affine_of("LPS", (900, 900, 5000))

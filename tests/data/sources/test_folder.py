@@ -94,10 +94,13 @@ def test_a_value_of_no_class_is_refused_unless_it_is_background(tmp_path: Path) 
     save(tmp_path / "masks" / "b.png", np.full((20, 30, 3), 7, np.uint8))
     with pytest.raises(InputError, match=r"of no class \(#070707\)"):
         Folder(tmp_path, labels=("#ff0000",)).read("b")
+    # a number that is stored three times is that number
+    assert Folder(tmp_path, labels=(7,)).read("b").mask.all()
+    save(tmp_path / "masks" / "b.png", np.full((20, 30, 3), (7, 7, 9), np.uint8))
     with pytest.raises(
         InputError, match=r"b\.png is a picture of colours \(RGB\), not of label numbers"
     ):
-        Folder(tmp_path, labels=(1,)).read("b")
+        Folder(tmp_path, labels=(7,)).read("b")
 
 
 def test_grey_images_have_one_channel_where_asked(tmp_path: Path) -> None:

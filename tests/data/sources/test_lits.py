@@ -567,3 +567,21 @@ def test_where_there_are_no_scans_the_layout_is_told(tmp_path: Path) -> None:
         match=r"given after registration and holds volume-N\.nii and segmentation-N\.nii",
     ):
         LiTS(tmp_path)
+
+
+def test_foreground_of_slices_that_a_size_has_no_pixel_for_is_counted(tmp_path: Path) -> None:
+    root = write(tmp_path / "LiTS", 0, 1, 2)
+    for _ in range(2):  # decoded, and found again
+        source = LiTS(root)
+        ids = slices_of(source)
+        for size in ((20, 24), (2, 2)):
+            kept = source.store(ids, size, tmp_path / "cache")
+            whole = [source.read(id).mask.any(axis=(0, 1)) for id in ids]
+            left = [kept[place].mask.any(axis=(0, 1)) for place in range(len(ids))]
+            expected = [np.flatnonzero(a & ~b).tolist() for a, b in zip(whole, left, strict=True)]
+            assert kept.lost == expected
+    assert any(kept.lost)
+    module = SegmentationDataModule("lits", str(root), protocol="auto", size=2)
+    module.setup("fit")
+    assert "is lost at 2 x 2 pixels" in module.lost_foreground("train")
+    assert "train masks" in module.lost_foreground("train")

@@ -126,8 +126,8 @@ def test_an_unknown_tag_is_answered_with_the_tags_there_are() -> None:
 
 
 def test_a_backbone_without_a_pyramid_is_refused() -> None:
-    with pytest.raises(InputError, match="not a pyramid"):
-        TimmEncoder("test_vit")
+    with pytest.raises(InputError, match="neither a pyramid nor maps of one stride"):
+        TimmEncoder("resnet18", options={"out_indices": (3, 4)})
 
 
 def test_options_that_a_backbone_does_not_take_are_refused() -> None:

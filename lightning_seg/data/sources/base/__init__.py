@@ -6,6 +6,7 @@
 from lightning_seg.data.sources.base.registry import (
     DATASETS,
     channel_meaning,
+    dataset_title,
     source_class,
     trust_source,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Sample",
     "Source",
     "channel_meaning",
+    "dataset_title",
     "find_folder",
     "find_root",
     "source_class",

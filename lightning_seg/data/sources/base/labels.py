@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from lightning_seg.data.reading.masks import COLOUR
 from lightning_seg.errors import InputError
@@ -28,8 +29,10 @@ def label_values(
             f"{count_text(len(names), 'class', 'classes')} ({', '.join(names)}); "
             "give one for each."
         )
-    groups = [[label] if isinstance(label, int | str) else list(label) for label in labels]
-    values = [[label_value(label) for label in group] for group in groups]
+    values = [
+        [label_value(label) for label in (each if isinstance(each, list | tuple) else (each,))]
+        for each in labels
+    ]
     kinds = {value >> 24 for group in values for value in group}
     if len(kinds) != 1 or not all(values):
         raise InputError(
@@ -38,11 +41,11 @@ def label_values(
     return values
 
 
-def label_value(label: Label) -> int:
+def label_value(label: Any) -> int:
     """A label as one number; a colour is packed, so that black is not the label 0."""
     if isinstance(label, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", label):
         return packed_colour(int(label[1:], 16))
-    if isinstance(label, int) and 0 <= label < 1 << 16:
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 1 << 16:
         return label
     raise InputError(
         f"the label {label!r} is neither a number from 0 to 65535 nor a colour '#rrggbb'; "

@@ -10,10 +10,11 @@ import numpy as np
 
 from lightning_seg.data.reading.folders import Aside, walk_files
 from lightning_seg.data.reading.masks import check_threshold, read_mask
-from lightning_seg.data.reading.pictures import is_picture, read_grey, read_image
+from lightning_seg.data.reading.pictures import is_picture, read_grey, read_image, read_turn
 from lightning_seg.data.sources.base.roots import find_folder, find_root
 from lightning_seg.data.sources.base.source import Sample
 from lightning_seg.errors import InputError
+from lightning_seg.files import real_path
 
 Files = dict[str, tuple[Path, ...]]  # id -> its image, its mask and what else `read` opens
 
@@ -105,7 +106,9 @@ def joined(
     mask_path: Path,
     mask: np.ndarray,
 ) -> Sample:
-    """An image (H, W, C) with its masks (H, W, K); InputError where their sizes differ."""
+    """An image (H, W, C) with its masks (H, W, K); InputError where their sizes differ, or where one
+    of them alone is turned by its EXIF so that the sizes do not tell how the mask lies."""
+    _check_turns(image_path, mask_path, image.shape[:2] == mask.shape[:2])
     if image.shape[:2] != mask.shape[:2]:
         sizes = [f"{width}x{height}" for height, width in (image.shape[:2], mask.shape[:2])]
         raise InputError(
@@ -113,6 +116,29 @@ def joined(
             "restore the pair."
         )
     return Sample(image, mask)
+
+
+def _check_turns(image_path: Path, mask_path: Path, fit: bool) -> None:
+    """InputError where a mask may be of the pixels as they are stored, while the image is read as a
+    viewer shows it, or the other way round.
+
+    A quarter turn that fits is right: sizes would differ otherwise, but for a square.
+    """
+    turns = read_turn(image_path), read_turn(mask_path)
+    if turns[0] == turns[1]:
+        return
+    names = [
+        f"{path} by orientation {turn.orientation}" if turn.orientation != 1 else f"{path} not"
+        for path, turn in ((image_path, turns[0]), (mask_path, turns[1]))
+    ]
+    told = f"EXIF turns an image and its mask unlike each other ({' and '.join(names)})"
+    cure = "save both upright, without an orientation (ImageOps.exif_transpose of Pillow does so)"
+    if not fit:
+        raise InputError(f"{told}, and their sizes differ when both are turned so; {cure}.")
+    if turns[0].tells_sides == turns[1].tells_sides:
+        raise InputError(
+            f"{told}, and whether the mask is of what a viewer shows is not known; {cure}."
+        )
 
 
 def pair_files(
@@ -200,11 +226,11 @@ def find_pictures(
 
 def _files_of(folder: Path, without: Path | None) -> Iterator[Path]:
     """``without`` is known by the place to which links lead."""
-    inner = without.resolve() if without is not None else folder
-    is_below = folder.resolve() in inner.parents
+    inner = real_path(without) if without is not None else folder
+    is_below = real_path(folder) in inner.parents
     for path in walk_files(folder):
         # a file may itself be a link that leads there
-        if not is_below or inner not in (path.parent.resolve() / path.name).parents:
+        if not is_below or inner not in (real_path(path.parent) / path.name).parents:
             yield path
 
 

@@ -5,15 +5,15 @@ A class outside the project is named ``package.module:Class``. Its code runs onl
 typed it, or trusts the file that names it (`trust_source`, `lightning_seg.files.trust`).
 """
 
+import ast
 import inspect
-import os
 import pkgutil
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lightning_seg.errors import InputError, unknown
+from lightning_seg.plugins import outside_class
 
 _SOURCES = Path(__file__).parent.parent
 # name -> "module" or "module:class", imported when used
@@ -50,14 +50,7 @@ def _outside_class(name: str) -> type[Any]:
             f"the data set {name!r} is code outside lightning_seg; give --trust_code (in Python "
             "lightning_seg.data.trust_source) if you trust that code and the file that names it."
         )
-    module, _, kind = name.partition(":")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        # as `python -m` does
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(import_module(module), kind)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"no data set {name!r}: {error}.") from error
+    found = outside_class("data set", name)
     lacking = [part for part in _OFFERED if not hasattr(found, part)]
     if not inspect.isclass(found) or lacking:
         needed = ", ".join(lacking) or "to be a class"
@@ -65,6 +58,13 @@ def _outside_class(name: str) -> type[Any]:
             f"{name!r} is no data set: it lacks {needed}; see lightning_seg.data.sources.base.Source."
         )
     return found
+
+
+def dataset_title(name: str) -> str:
+    """The first sentence of the file of a data set, read without importing it."""
+    source = (_SOURCES / f"{name}.py").read_text(encoding="utf-8")
+    head, _, _ = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")
+    return " ".join(head.split())
 
 
 def source_class(name: str) -> type[Any]:

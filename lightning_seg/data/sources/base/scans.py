@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import cv2
 import numpy as np
@@ -33,18 +33,20 @@ from lightning_seg.data.store.slices import (
 )
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.files import whole
+from lightning_seg.files.states import file_state
 from lightning_seg.tables import count_text
 
 FORMAT = 1  # another number where the same files and settings give other pixels
 _THREADS = 2  # a decoded scan takes up to 1 GB
 Labels = Mapping[str, Sequence[int]]  # class -> its numbers in a segmentation
 Slices = str | dict[str, float]
+_Value = TypeVar("_Value")
 
 
-class _Groups(dict[str, str]):
-    """Scan -> its group; a slice is in the group of its scan."""
+class OfScans(dict[str, _Value]):
+    """Scan -> its group or its row; a slice has that of its scan."""
 
-    def __missing__(self, id: str) -> str:
+    def __missing__(self, id: str) -> _Value:
         scan, slash, _ = id.rpartition("/")
         if not slash:
             raise KeyError(id)
@@ -88,7 +90,7 @@ class ScanSource:
         self.ids = sorted(scans)
         for scan in scans.values():
             scan.lattice(settings, None)  # what cannot be padded is found at once
-        self.groups: dict[str, str] = _Groups(groups or {scan: scan for scan in self.ids})
+        self.groups: dict[str, str] = OfScans(groups or {scan: scan for scan in self.ids})
 
     def expand(self, id: str) -> tuple[str, ...]:
         """The slices of a scan, from the feet to the head."""
@@ -185,7 +187,40 @@ class ScanSource:
             [(_scan_of(id), _index(id)) for id in ids],
             self._tables,
             self._settings.in_channels,
+            self._lost(ids, files, size),
         )
+
+    def _lost(
+        self,
+        ids: Sequence[str],
+        files: Mapping[str, ScanFile],
+        size: Size,
+    ) -> list[list[int]]:
+        """Of each of the slices ``ids`` the classes whose foreground has no pixel at ``size``."""
+        if size is None and self._settings.spacing is None:
+            return []
+        names = list(files)
+        _in_threads(lambda name: self._shown_in(files[name]), names)
+        before = {name: self._shown(name) for name in names}
+        after = {name: self._shown_in(files[name]) for name in names}
+        classes = [set(numbers) for numbers in self._labels.values()]
+        found = []
+        for id in ids:
+            scan, index = _scan_of(id), _index(id)
+            native, left = before[scan][index], set(after[scan][index])
+            found.append([k for k, own in enumerate(classes) if own & native and not own & left])
+        return found
+
+    def _shown_in(self, file: ScanFile) -> list[list[int]]:
+        """The label numbers in each slice of a file of the cache, kept beside it."""
+        kept = file.path.with_suffix(".labels.json")
+        try:
+            found: list[list[int]] = json.loads(kept.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = file.shown()
+            with contextlib.suppress(OSError), whole(kept) as part:
+                part.write_text(json.dumps(found), encoding="utf-8")
+        return found
 
     def contents(self, ids: Sequence[str]) -> dict[str, Content]:
         """What each scan of the slices ``ids`` shows; known since it was decoded, or decoded now."""
@@ -225,7 +260,11 @@ class ScanSource:
                     return  # another process was faster
                 same = target.stem.rpartition("-")[0]
                 for old in (
-                    [*target.parent.glob(f"{same}-*.npy"), *target.parent.glob(f".{same}-*.npy-*")]
+                    [
+                        *target.parent.glob(f"{same}-*.npy"),
+                        *target.parent.glob(f"{same}-*.labels.json"),
+                        *target.parent.glob(f".{same}-*.npy-*"),
+                    ]
                     if alone
                     else []
                 ):
@@ -244,13 +283,14 @@ class ScanSource:
 
 def _header_doubts(scans: Mapping[str, Scan]) -> list[str]:
     """What the headers of scans leave open, in words; of many alike the first."""
-    doubtful = [scan.grid for scan in scans.values() if scan.grid.doubt]
+    doubtful = [scan.grid for scan in scans.values() if scan.grid.doubts]
     first: dict[str, str] = {}
     for grid in doubtful:
-        kind = re.sub(r"[\d.]+ mm", "mm", grid.doubt.replace(str(grid.path), ""))
-        first.setdefault(kind, grid.doubt)
+        for doubt in grid.doubts:
+            kind = re.sub(r"[\d.]+ mm", "mm", doubt.replace(str(grid.path), ""))
+            first.setdefault(kind, doubt)
     found = list(first.values())
-    if len(doubtful) > len(found):
+    if len(doubtful) > 1:
         found.append(f"{len(doubtful)} of {len(scans)} scans have headers with such doubts")
     return found
 
@@ -343,7 +383,7 @@ def _index(id: str) -> int:
 
 
 def _in_threads(
-    work: Callable[[str], None],
+    work: Callable[[str], Any],
     names: Sequence[str],
 ) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -359,9 +399,8 @@ def _in_threads(
 
 def _state(files: Sequence[Path]) -> str:
     """The files and their state, as ``<digest>-<digest>``."""
-    stats = [path.stat() for path in files]
     places = [str(path.absolute()) for path in files]
-    state = [(each.st_size, each.st_mtime_ns) for each in stats]
+    state = [file_state(path) for path in files]
     return f"{_settings_digest(places)}-{_settings_digest(state)}"
 
 

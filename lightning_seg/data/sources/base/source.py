@@ -33,7 +33,7 @@ class Source(Protocol):
     * ``expand(id) -> tuple[str, ...]``: the samples of an id of the protocol, the slices of a scan;
       ``read`` takes those.
     * ``store(ids, size, cache) -> Store``: its own store of the samples ``ids`` (see ``cache``).
-    * ``doubts -> Sequence[str]``: what the headers of its scans leave open, in words.
+    * ``doubts -> Sequence[str]``: what the headers of its scans, or its table, leave open, in words.
     * ``left_aside -> Sequence[str]``: what of its folders it does not use, in words.
     * ``contents(ids) -> dict[str, Content]``: what these samples show, by larger units (see
       ``fingerprint``).

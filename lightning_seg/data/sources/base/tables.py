@@ -9,21 +9,23 @@
 
 import csv
 import re
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from lightning_seg.data.reading.folders import walk_files
 from lightning_seg.data.reading.pictures import is_picture
+from lightning_seg.data.sources.base.table_doubts import plain_text, table_doubts
 from lightning_seg.data.splits import SPLITS
-from lightning_seg.errors import InputError, unknown
+from lightning_seg.errors import InputError, near_match, unknown
+from lightning_seg.files import real_path
+from lightning_seg.files.documents import check_readable
 from lightning_seg.tables import count_text
 
 COLUMNS = ("id", "image", "mask", "region", "group", "split")
 OF_CLASS = "mask:"  # before the name of a class that has masks of its own
 SEPARATOR = ";"  # between the masks of one cell
-_LIKE_A_KNOWN_ONE = 0.75
+_LIKE_A_KNOWN_ONE = 0.76  # `age` is no misspelt `image`
 
 
 class TableRow(NamedTuple):
@@ -58,10 +60,12 @@ class FileTable(NamedTuple):
     Attributes:
         rows: by id.
         leaks: whether it says itself that groups stand in several of its splits.
+        doubts: what its columns leave open, in words.
     """
 
     rows: dict[str, TableRow]
     leaks: bool
+    doubts: tuple[str, ...] = ()
 
 
 def read_table(path: Path, negatives: bool = False) -> FileTable:
@@ -74,6 +78,11 @@ def read_table(path: Path, negatives: bool = False) -> FileTable:
     rows: dict[str, TableRow] = {}
     for line in lines:
         id = line["id"]
+        if id.startswith("#"):
+            raise InputError(
+                f"{path} has a row {id!r}, as if it were left out by #, which tables do not know; "
+                "take the row out."
+            )
         if not id or re.search(r"[/\\]", id) or id in rows or not line["image"]:
             raise InputError(
                 f"{path} has a row {id!r} that is incomplete, repeats an id or holds a slash in "
@@ -89,7 +98,8 @@ def read_table(path: Path, negatives: bool = False) -> FileTable:
         raise InputError(f"{path} lists no images; give a line for each below id,image,mask.")
     _refuse_missing(path, rows)
     _refuse_repeated(path, rows)
-    return FileTable(rows, header.get("leaks") == "yes")
+    doubts = (*table_doubts(path.name, columns, lines), *_shared_masks(path, rows))
+    return FileTable(rows, header.get("leaks") == "yes", doubts)
 
 
 def _table_row(
@@ -110,7 +120,7 @@ def _table_row(
     return TableRow(
         image=_listed_place(path, line["image"]),
         masks=masks + tuple(file for files in of_class.values() for file in files),
-        group=line.get("group") or id,
+        group=plain_text(line.get("group")) or id,
         split=split,
         of_class=of_class,
         region=region,
@@ -136,6 +146,7 @@ def _table_lines(
 ) -> tuple[dict[str, str], list[str], list[dict[str, str]]]:
     """What stands above the columns, the columns, and the lines below them."""
     try:
+        check_readable(path)
         text = path.read_text(encoding="utf-8-sig").splitlines()
         above = _comments(text)
         reader = csv.DictReader(text[len(above) :])
@@ -166,7 +177,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     own = [name for name in columns if name.startswith(OF_CLASS)]
     for column in columns:
         known = column in COLUMNS or column in own
-        if not known and get_close_matches(column.lower(), COLUMNS, 1, _LIKE_A_KNOWN_ONE):
+        if not known and near_match(column, COLUMNS, _LIKE_A_KNOWN_ONE):
             raise unknown(f"column of {path}", column, COLUMNS)
     if len(set(columns)) < len(columns):
         raise InputError(f"{path} names a column twice ({', '.join(columns)}); keep one of each.")
@@ -197,13 +208,31 @@ def _refuse_missing(path: Path, rows: dict[str, TableRow]) -> None:
             f"{path} names {file} (id {id!r}), which does not exist ({count_text(len(gone), 'such file')}); "
             "restore them or correct the table."
         )
+    for file in (file for row in rows.values() for file in row.files):
+        if not (file.is_file() or file.is_dir()):
+            check_readable(file)
+
+
+def _shared_masks(path: Path, rows: dict[str, TableRow]) -> Iterator[str]:
+    """A mask of two pictures may be one of a row that was copied."""
+    known: dict[Path, str] = {}
+    shared = [
+        (first, id)
+        for id, row in rows.items()
+        for mask in row.masks
+        if (first := known.setdefault(mask, id)) != id
+    ]
+    if shared:
+        first, second = shared[0]
+        more = f", and so {count_text(len(shared) - 1, 'further picture')}" if shared[1:] else ""
+        yield f"{path.name} gives {second!r} the mask of {first!r}{more}"
 
 
 def _refuse_repeated(path: Path, rows: dict[str, TableRow]) -> None:
     """A picture under two ids would count twice, or stand in two splits."""
     known: dict[Path, str] = {}
     for id, row in rows.items():
-        first = known.setdefault(row.image.resolve(), id)
+        first = known.setdefault(real_path(row.image), id)
         if first != id:
             raise InputError(
                 f"{path} names {row.image} twice, as {first!r} and as {id!r}; keep one row of each "
