@@ -76,7 +76,7 @@ KINDS = (
     AttackKind(
         "archives that lead outside, hold links or devices, or are cut off",
         "the member is named; the data set's folder does not appear",
-        ("tests/data/test_download.py",),
+        ("tests/data/test_download.py", "tests/data/test_odd_archives.py"),
     ),
     AttackKind(
         "requests to `serve`: halves, smuggled ones, foreign pages, no token, bombs, floods",

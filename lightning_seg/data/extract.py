@@ -1,6 +1,7 @@
 """Extract archives that came from elsewhere: nothing outside the target, no links, all or
 nothing."""
 
+import lzma
 import shutil
 import stat
 import tarfile
@@ -12,11 +13,16 @@ from pathlib import Path
 from lightning_seg.errors import InputError
 from lightning_seg.files.leftovers import part_folder
 
+_MOST_PADDING = 2**26  # bytes behind the last member of a TAR
 _BROKEN = (
     OSError,
     EOFError,
     RuntimeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
     zlib.error,
+    lzma.LZMAError,
     zipfile.BadZipFile,
     tarfile.TarError,
 )  # what bad archives raise
@@ -50,9 +56,13 @@ def extract(
             except OSError:
                 if not target.is_dir():
                     raise
+    except InputError:
+        raise
     except _BROKEN as error:
+        # tarfile says line by line what each kind of compression makes of it
+        cause = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise InputError(
-            f"{archive} cannot be extracted to {target.parent} ({error}); fetch it again."
+            f"{archive} cannot be extracted to {target.parent} ({cause}); fetch it again."
         ) from error
     return target
 
@@ -83,6 +93,13 @@ def _extract_tar(archive: Path, folder: Path) -> None:
             )
         _make_room(archive, sum(member.size for member in members), folder)
         file.extractall(folder, filter="data")
+        _check_end(archive, file)
+
+
+def _check_end(archive: Path, file: tarfile.TarFile) -> None:
+    """Read on to the end, where a compressed TAR has its checksum."""
+    if file.fileobj is not None and len(file.fileobj.read(_MOST_PADDING + 1)) > _MOST_PADDING:
+        raise InputError(f"{archive} goes on behind its last member; fetch the owners' file.")
 
 
 def _refuse_unsafe(
