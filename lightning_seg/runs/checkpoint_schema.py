@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 
 from lightning_seg.data.reading.pictures import MOST_SIDE
-from lightning_seg.models.frame.normalization import Normalization
+from lightning_seg.models.frame.normalization import NetworkForm, Normalization
 
 Rule = Callable[[Any], bool]
 MOST_LETTERS = 10_000
@@ -42,9 +42,9 @@ def check_content(content: Any) -> None:
             raise SchemaError(f"it has no {name}")
     _check_weights(content["state_dict"])
     for part, rules in _SCHEMA.items():
-        given = content.get(part)
-        if given is None and part not in ("hyper_parameters",):
+        if part not in content:
             continue
+        given = content[part]
         if not isinstance(given, dict):
             raise SchemaError(f"its {part} are {_shown(given)}, not named values")
         _check_plain(given, part, 0)
@@ -57,6 +57,17 @@ def check_content(content: Any) -> None:
     for name, (rule, wanted) in _TOP.items():
         if name in content and not rule(content[name]):
             raise SchemaError(f"its {name} is {_shown(content[name])}, not {wanted}")
+    _check_guarantee(content)
+
+
+def _check_guarantee(content: Mapping[str, Any]) -> None:
+    """SchemaError for a guarantee of other classes than the network has."""
+    promised = content.get("lightning_seg", {}).get("guarantee")
+    ours = content["hyper_parameters"].get("classes", NetworkForm.classes)
+    if promised is not None and len(promised["classes"]) != len(ours):
+        raise SchemaError(
+            f"its guarantee is of {len(promised['classes'])} classes, its network of {len(ours)}"
+        )
 
 
 def _check_weights(state: Mapping[Any, Any]) -> None:
@@ -144,6 +155,10 @@ def _is_threshold(value: Any) -> bool:
     return known and _is_real(value["value"]) and 0 < value["value"] < 1
 
 
+def _is_part(value: Any) -> bool:
+    return _is_real(value) and 0 <= value <= 1
+
+
 def _is_share(value: Any) -> bool:
     return _is_real(value) and math.isfinite(value) and value >= 0
 
@@ -173,8 +188,9 @@ def _is_bound(value: Any) -> bool:
     if not _is_mapping(value) or set(value) != {"rate", "thresholds", "units", "risks"}:
         return False
     lists = [value[name] for name in ("thresholds", "risks", "units")]
-    numbers = all(_list_of(_is_share)(each) for each in lists)
-    return numbers and _is_share(value["rate"]) and len(set(map(len, lists))) == 1
+    numbers = all(_list_of(_is_part)(each) for each in lists[:2])
+    counts = _list_of(_number(1))(value["units"])
+    return numbers and counts and _is_part(value["rate"]) and len(set(map(len, lists))) == 1
 
 
 def _is_guarantee(value: Any) -> bool:
@@ -186,7 +202,8 @@ def _is_guarantee(value: Any) -> bool:
     bounds = [value[kind] for kind in kinds if value[kind] is not None]
     fitting = all(_is_bound(one) and len(one["units"]) == len(value["classes"]) for one in bounds)
     known = _are_classes(value["classes"]) and all(_is_text(value[name]) for name in texts)
-    return bool(bounds) and known and fitting and _is_flag(value["grouped"])
+    counted = _number(0)(value["images"]) and _is_flag(value["grouped"])
+    return bool(bounds) and known and fitting and counted
 
 
 _IDS = _list_of(_is_text)

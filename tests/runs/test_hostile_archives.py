@@ -73,14 +73,14 @@ def replaced(end, change):
 
 
 def bomb(parts):
-    return [*parts, ("archive/data/999", bytes(2 * 10**8))]
+    return [*parts, ("archive/data/999", bytes(2 * 10**7))]
 
 
 ARCHIVES = {
     "packed": (lambda parts: parts, zipfile.ZIP_DEFLATED),
     "a bomb beside the weights": (bomb, zipfile.ZIP_DEFLATED),
-    "a bomb as the weights": (replaced("/data/0", lambda _: bytes(2 * 10**8)), zipfile.ZIP_LZMA),
-    "a bomb behind the settings": (replaced(".pkl", lambda c: c + bytes(10**8)), zipfile.ZIP_BZIP2),
+    "a bomb as the weights": (replaced("/data/0", lambda _: bytes(2 * 10**7)), zipfile.ZIP_LZMA),
+    "a bomb behind the settings": (replaced(".pkl", lambda c: c + bytes(10**7)), zipfile.ZIP_BZIP2),
     "no settings": (lambda parts: [p for p in parts if not p[0].endswith(".pkl")], 0),
     "no weights": (lambda parts: [p for p in parts if "/data/" not in p[0]], 0),
     "weights cut short": (replaced("/data/0", lambda c: c[:3]), 0),

@@ -48,6 +48,16 @@ def weight(change):
     return mutate
 
 
+def promised(classes=("polyp",), **changes):
+    """A mutation: a guarantee with changes in its outer bound."""
+    number = len(classes)
+    bound = {"rate": 0.1, "thresholds": [0.4] * number, "units": [9] * number}
+    outer = bound | {"risks": [0.1] * number} | changes
+    places = {"protocol": "auto", "protocol_digest": "", "images": 9, "grouped": False}
+    whole = {"outer": outer, "inner": None, "classes": list(classes), **places}
+    return put(None, "lightning_seg", {"guarantee": whole})
+
+
 NET, DATA = "hyper_parameters", "datamodule_hyper_parameters"
 MUTATIONS = {
     "no weights": gone(None, "state_dict"),
@@ -103,6 +113,13 @@ MUTATIONS = {
     "size of 10^9": put(DATA, "size", 10**9),
     "seed of 20 digits": put(DATA, "seed", 10**20),
     "training facts are a text": put(None, "lightning_seg", "none"),
+    "training facts are none": put(None, "lightning_seg", None),
+    "data are none": put(None, DATA, None),
+    "a guarantee of other classes": promised(("a", "b")),
+    "a guarantee above 1": promised(rate=5),
+    "a guarantee by a threshold above 1": promised(thresholds=[7]),
+    "a guarantee of no image": promised(units=[0]),
+    "a guarantee of half an image": promised(units=[2.5]),
     "trained on numbers": put(None, "lightning_seg", {"trained_on": 5}),
     "epoch is a text": put(None, "epoch", "last"),
     "step is below 0": put(None, "global_step", -1),
