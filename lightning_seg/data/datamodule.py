@@ -3,6 +3,7 @@
 import inspect
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from lightning_seg.data.augment.pipeline import Augmentation, transforms_of
 from lightning_seg.data.cores import usable_cores
 from lightning_seg.data.crops import CropDataset, Crops, WholeDataset, collate_pictures
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
-from lightning_seg.data.fingerprint import Fingerprint
+from lightning_seg.data.fingerprint import Content, Fingerprint
 from lightning_seg.data.mask_shares import covering_doubt
 from lightning_seg.data.reading.pictures import MOST_SIDE
 from lightning_seg.data.rules import Rule, resolve
@@ -259,16 +260,25 @@ class SegmentationDataModule(LightningDataModule):
         if split not in self._fingerprints:
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
-            self._fingerprints[split] = Fingerprint(
-                dataset=self.hparams["dataset"],
-                root=self.hparams["root"] or "",
-                options=self._options,
-                protocol=self.protocol_name,
-                protocol_digest=self.protocol_digest,
-                split=split,
-                contents=self._datasets[split].contents,
-            )
+            contents = self._datasets[split].contents
+            self._fingerprints[split] = self.fingerprint_of(split, contents)
         return self._fingerprints[split]
+
+    def fingerprint_of(self, split: str, contents: Mapping[str, Content]) -> Fingerprint:
+        """`fingerprint` of a split whose samples were read elsewhere.
+
+        Args:
+            contents: what `content_of` gives of each.
+        """
+        return Fingerprint(
+            dataset=self.hparams["dataset"],
+            root=self.hparams["root"] or "",
+            options=self._options,
+            protocol=self.protocol_name,
+            protocol_digest=self.protocol_digest,
+            split=split,
+            contents=contents,
+        )
 
     def lost_foreground(self, split: str) -> str:
         """How many masks of a split lose a class at the network's size, in words; empty for none."""

@@ -1,6 +1,7 @@
 """What predictions are held against: the masks of a data set's split, or of a folder."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,8 +57,11 @@ class Truth(Protocol):
         """The fields of a `Summary` that say of which images the scores are."""
 
 
+@dataclass(frozen=True)
 class SplitTruth(DataSplit):
-    """The masks of a data set's split."""
+    """The masks of a data set's split, each of its own size."""
+
+    _contents: dict[str, Content] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -76,8 +80,21 @@ class SplitTruth(DataSplit):
     def columns(self) -> Mapping[str, Mapping[str, str]]:
         return getattr(self.data.source, "columns", {})
 
+    @property
+    def _of_scans(self) -> bool:
+        return hasattr(self.data.source, "spacing")
+
+    def _fingerprint(self) -> Fingerprint:
+        """The fingerprint of what was read; that of scans is of whole scans, of one size each."""
+        if self._of_scans:
+            return self.data.fingerprint(self.split)
+        return self.data.fingerprint_of(self.split, self._contents)
+
     def read(self, id: str) -> Sample:
-        return self.data.source.read(id)
+        sample = self.data.source.read(id)
+        if not self._of_scans:
+            self._contents[id] = content_of(sample)
+        return sample
 
     def facts(self) -> dict[str, Any]:
         data = self.data
@@ -89,7 +106,7 @@ class SplitTruth(DataSplit):
             "leaks": data.split.leak_sentence,
             "groups_known": data.grouped,
             "split": self.split,
-            "data": data.fingerprint(self.split).to_json(),
+            "data": self._fingerprint().to_json(),
         }
 
 

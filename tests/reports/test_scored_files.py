@@ -165,6 +165,28 @@ def test_what_is_missing_extra_or_of_another_size_is_said(polyps, tmp_path, caps
     assert (fp[1:] + fn[1:]).tolist() == [0] * 5
 
 
+def test_images_of_several_sizes_are_scored_each_at_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(5)
+    sizes = {"a": (20, 30), "b": (31, 22), "c": (16, 16)}
+    masks = {id: rng.integers(0, 2, size, dtype=np.uint8) for id, size in sizes.items()}
+    pictures = {id: rng.integers(0, 256, size, dtype=np.uint8) for id, size in sizes.items()}
+    write_masks(tmp_path / "masks", masks)
+    write_masks(tmp_path / "images", pictures, value=1)
+    theirs = {id: np.roll(mask, 1, 0) for id, mask in masks.items()}
+    write_masks(tmp_path / "theirs", theirs)
+    rows = [f"{id},images/{id}.png,masks/{id}.png,test" for id in sizes]
+    (tmp_path / "own.csv").write_text("\n".join(["id,image,mask,split", *rows]) + "\n")
+    own = {"root": "own.csv", "protocol": "auto"}
+    options = [word for key, value in own.items() for word in (f"--{key}", value)]
+    score(["theirs", "--dataset", "folder", *options, "--name", "sized"])
+    expected = [dice(theirs[id], masks[id]) for id in sizes]
+    tp, fp, fn, _ = scored("sized").counts[:, 0].T
+    assert 2 * tp / (2 * tp + fp + fn) == pytest.approx(expected)
+    data = SegmentationDataModule("folder", size=16, **own)
+    assert Summary.read(_folder("sized")).data["digest"] == data.fingerprint("test").digest
+
+
 @pytest.mark.parametrize(
     ("array", "sentence"),
     [
