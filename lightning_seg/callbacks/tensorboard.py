@@ -121,14 +121,8 @@ class Dashboard(L.Callback):
             _add_hparams(writer, trainer, pl_module)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        best: Any = trainer.checkpoint_callback
-        writer = _writer(trainer)
-        if (
-            writer is not None
-            and best is not None
-            and best.monitor
-            and best.best_model_score is not None
-        ):
+        best, writer = _best_checkpoint(trainer), _writer(trainer)
+        if writer is not None and best is not None and best.best_model_score is not None:
             writer.add_scalar(f"best/{best.monitor}", float(best.best_model_score))
 
 
@@ -176,12 +170,20 @@ def _is_best_so_far(trainer: Any) -> bool:
 
     To be asked before the callback of checkpoints, which Lightning calls last.
     """
-    best = trainer.checkpoint_callback
+    best = _best_checkpoint(trainer)
     value = trainer.callback_metrics.get(getattr(best, "monitor", None))
-    if value is None or best.best_model_score is None:
+    if best is None or value is None or best.best_model_score is None:
         return True
     smaller = best.mode == "min"
     return bool(value < best.best_model_score if smaller else value > best.best_model_score)
+
+
+def _best_checkpoint(trainer: Any) -> Any:
+    """The callback that keeps the best epoch; a recipe may have others beside the run's own."""
+    found = [each for each in trainer.checkpoint_callbacks if getattr(each, "monitor", None)]
+    return next(
+        (each for each in found if getattr(each, "role", "") == "best"), next(iter(found), None)
+    )
 
 
 def _writer(trainer: Any) -> Any:
@@ -238,7 +240,7 @@ def _primitives(values: Any) -> dict[str, Any]:
 def _add_hparams(writer: Any, trainer: Any, pl_module: Any) -> None:
     """TensorBoard takes the columns from the first run it reads, so each run names all of them,
     whether it has values yet or not."""
-    monitor = getattr(trainer.checkpoint_callback, "monitor", None)
+    monitor = getattr(_best_checkpoint(trainer), "monitor", None)
     columns = ([f"best/{monitor}"] if monitor else []) + list(TESTED)
     # TensorBoard takes a quarter of a second, and `--help` none
     from torch.utils.tensorboard.summary import hparams

@@ -8,6 +8,8 @@ from typing import Any
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation import SCORES
 
+_LONGEST = 10**9  # epochs or steps of a training
+
 
 def check_sealed(what: str, monitor: str | None) -> None:
     """No test score decides anything: not the best epoch, not when training ends."""
@@ -48,9 +50,13 @@ def check_best(checkpoint: Any) -> None:
 
 
 def check_length(trainer: Any) -> None:
-    """InputError where nothing would be trained."""
+    """InputError where nothing would be trained, or for ever."""
     for key in ("max_epochs", "max_steps"):
         value = trainer[key]
+        if value is not None and value > _LONGEST:
+            raise InputError(
+                f"trainer.{key} has {len(str(value))} digits; give at most {_LONGEST}, or -1 for no end."
+            )
         if value is not None and (value == 0 or value < -1):
             raise InputError(
                 f"trainer.{key} is {value}, so nothing would be trained; give a whole number from 1."

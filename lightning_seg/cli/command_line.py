@@ -311,6 +311,14 @@ class CLI(LightningCLI):
             raise InputError(
                 f"these trainer options do not work: {' '.join(str(error).split())}"
             ) from error
+        except RuntimeError as error:
+            if "stateful callback" not in str(error):
+                raise
+            raise InputError(
+                "trainer.callbacks holds two alike, or a ModelCheckpoint like the two of each run "
+                "(the best epoch by checkpoint.monitor, and the last one); leave it out, or have it "
+                "keep others, as by every_n_epochs."
+            ) from error
         for callback in trainer.callbacks:
             check_sealed(
                 f"the monitor of {type(callback).__name__}", getattr(callback, "monitor", None)

@@ -36,6 +36,7 @@ __all__ = ["DATASETS", "SegmentationDataModule"]
 
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 _FEW_COVERING = 0.05  # share of the training masks
+_MOST_WORKERS = 512  # processes of each loader
 _NO_WORKERS = "data.num_workers is 0: the GPU waits while each batch is read; give 1 or more, or leave it out."
 
 
@@ -132,6 +133,10 @@ class SegmentationDataModule(LightningDataModule):
         for name, (value, least) in (lowest | {"num_workers": (num_workers or 0, 0)}).items():
             if value < least:
                 raise InputError(f"data.{name} is {value}; give a whole number from {least}.")
+        if num_workers is not None and num_workers > _MOST_WORKERS:
+            raise InputError(
+                f"data.num_workers is {num_workers}; give a whole number up to {_MOST_WORKERS}."
+            )
         if size is not None and size > MOST_SIDE:
             raise InputError(f"data.size is {size}; give a whole number up to {MOST_SIDE}.")
         self._kind = source_class(dataset)

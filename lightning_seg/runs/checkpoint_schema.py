@@ -249,7 +249,7 @@ _SCHEMA: dict[str, dict[str, tuple[Rule, str]]] = {
         "batch_size": (_number(1, 2**31), "a whole number from 1"),
         "copies": (_number(1, 2**31), "a whole number from 1"),
         "seed": (_number(0, 2**32 - 1), "a whole number from 0 to 4294967295"),
-        "num_workers": (_optional(_number(0, 4096)), "a whole number from 0 to 4096 or null"),
+        "num_workers": (_optional(_number(0, 512)), "a whole number from 0 to 512 or null"),
         "online": _FLAG,
         "dataset_options": _MAYBE_MAPPING,
         "cache": _MAYBE_TEXT,

@@ -17,12 +17,14 @@ from lightning.pytorch.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from lightning.pytorch.strategies import Strategy
 from torch import nn
 
+from lightning_seg.data.cores import usable_cores
 from lightning_seg.errors import InputError
 from lightning_seg.models.frame.synced_norms import batch_norms, restore_norms, synchronize_norms
 from lightning_seg.runs.gpus import check_gpus_usable
 from lightning_seg.training.checkpointing import AtomicCheckpointIO
 from lightning_seg.training.processes import joint_strategy
 
+_FEW_PROCESSES = 16  # that any machine may be tried with
 _ON_GPU = ("auto", "gpu", "cuda")  # accelerators that may be GPUs
 
 
@@ -74,7 +76,18 @@ def device_options(trainer: Any) -> dict[str, Any]:
     plugins = _trainer_plugins(trainer.plugins, trainer.sync_batchnorm)
     environment = next(p for p in plugins if isinstance(p, ClusterEnvironment))
     check_world_size(environment, devices, trainer.num_nodes)
+    if isinstance(environment, LightningEnvironment) and not on_gpu:
+        check_cores(devices)
     return {"plugins": plugins, "strategy": joint_strategy(trainer.strategy, world_size)}
+
+
+def check_cores(devices: int) -> None:
+    """InputError where more processes would be started on the CPU than a machine bears."""
+    most = max(_FEW_PROCESSES, usable_cores())
+    if devices > most:
+        raise InputError(
+            f"trainer.devices is {devices}, as many processes on the CPU; give at most {most} here."
+        )
 
 
 def count_devices(accelerator: Any, devices: Any) -> int:

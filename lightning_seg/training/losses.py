@@ -7,6 +7,7 @@ softmax's probabilities; ``background: true`` lets it count the background too.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,7 +117,7 @@ class WeightedLoss(nn.Module):
             raise unknown("loss", name, self._known)
         options = dict(value) if isinstance(value, dict) else {"weight": value}
         weight = options.pop("weight", 1.0)
-        if not _is_number(weight) or weight < 0:
+        if not _is_number(weight) or not 0 <= weight < math.inf:
             raise InputError(
                 f"the weight of loss {name!r} is {weight!r}; give a number of at least 0."
             )

@@ -101,9 +101,12 @@ def test_overlays_stand_at_validations_that_were_the_best_so_far(run, events):
     [("max", 0.5, False), ("max", 0.6, True), ("min", 0.6, False), ("min", 0.4, True)],
 )
 def test_a_validation_is_the_best_so_far_by_the_mode_of_the_monitor(mode, value, shown):
-    best = SimpleNamespace(monitor="val/x", mode=mode, best_model_score=torch.tensor(0.5))
+    best = SimpleNamespace(
+        monitor="val/x", mode=mode, best_model_score=torch.tensor(0.5), role="best"
+    )
+    others = [SimpleNamespace(), SimpleNamespace(monitor="val/loss")]  # that a recipe may have
     trainer = SimpleNamespace(
-        checkpoint_callback=best, callback_metrics={"val/x": torch.tensor(value)}
+        checkpoint_callbacks=[*others, best], callback_metrics={"val/x": torch.tensor(value)}
     )
     assert _is_best_so_far(trainer) == shown
     best.best_model_score = None

@@ -238,6 +238,8 @@ def test_a_process_knows_whether_it_has_a_terminal(start, has):
         (TORCHRUN, {"devices": 1}, "makes 1"),
         (STEP, {"devices": 1, "num_nodes": 2}, "one process was started"),
         ({}, {"devices": 1, "num_nodes": 2}, "one process was started"),
+        ({}, {"devices": 10**6}, "1000000, as many processes on the CPU; give at most"),
+        ({}, {"devices": "5000", "accelerator": "auto"}, "5000, as many processes on the CPU"),
         (STEP | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}, {}, "--ntasks-per-node"),
     ],
 )

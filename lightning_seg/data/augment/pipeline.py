@@ -365,6 +365,7 @@ def _kinds(library: Any) -> dict[str, Any]:
         for name, kind in vars(library).items()
         if inspect.isclass(kind) and issubclass(kind, bases)
     }
+    del found["Lambda"]  # which takes functions, and a file holds none
     return {
         name: kind for name, kind in found.items() if ".augmentations." in kind.__module__
     }  # leaves out the bases

@@ -5,6 +5,7 @@ was imaged. A score on these images says whether the software works; it says not
 performance.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from lightning_seg.data.sources.phantom.kidney import draw_kidney
 from lightning_seg.errors import InputError, unknown
 
 KINDS = {"polyp": 0, "ct": 1, "kidney": 3}
+_MOST_SIDE = 16_384
+_MOST_IMAGES = 1_000_000
 _PATIENT_STREAM = 2  # the anatomy of a CT patient, apart from the streams of KINDS
 
 
@@ -37,7 +40,7 @@ def render_phantom(
         raise unknown("phantom kind", kind, KINDS)
     _at_least("seed", seed, 0)
     _at_least("index", index, 0)
-    _at_least("size", size, 16)
+    _at_least("size", size, 16, _MOST_SIDE)
     rng = np.random.default_rng([seed, index, KINDS[kind]])
     if kind == "polyp":
         return draw_colonoscopy(rng, size)
@@ -48,9 +51,11 @@ def render_phantom(
     return draw_abdomen(anatomy, level, rng, size)
 
 
-def _at_least(name: str, value: int, least: int) -> None:
+def _at_least(name: str, value: int, least: int, most: float = math.inf) -> None:
     if value < least:
         raise InputError(f"{name} {value} is too small for a phantom: give {least} or more.")
+    if value > most:
+        raise InputError(f"{name} {value} is too large for a phantom: give {most} or less.")
 
 
 class Phantom:
@@ -76,9 +81,9 @@ class Phantom:
         seed: int = 0,
         resolution: int = 256,
     ) -> None:
-        _at_least("count", count, 1)
+        _at_least("count", count, 1, _MOST_IMAGES)
         _at_least("seed", seed, 0)
-        _at_least("resolution", resolution, 16)
+        _at_least("resolution", resolution, 16, _MOST_SIDE)
         self.seed, self.resolution = seed, resolution
         self.ids = [f"{self.kind}-{index:04d}" for index in range(count)]  # sorted up to 10,000
         self._index = {name: index for index, name in enumerate(self.ids)}
