@@ -8,8 +8,8 @@ from experiments.facts import RecordedResult, RunFacts
 from experiments.runs import results_of
 from lightning_seg.data.splits import load_protocol, protocol_names
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation.scored_table import check_summary
 from lightning_seg.evaluation.summary import Summary
+from lightning_seg.runs.scored_weights import check_scores
 from lightning_seg.tables import count_text
 
 REQUIREMENTS = (
@@ -66,7 +66,7 @@ def faults_of(result: RecordedResult) -> Iterator[str]:
 
 def _table_faults(result: RecordedResult) -> Iterator[str]:
     try:
-        check_summary(Summary.read(result.file.parent), result.file.parent)
+        check_scores(Summary.read(result.file.parent), result.file.parent)
     except InputError as error:
         yield str(error)
 

@@ -14,9 +14,11 @@ from functools import cache
 from pathlib import Path
 
 from experiments.contribution import REQUIREMENTS, check_contribution
+from experiments.copies import KnownTables
 from experiments.facts import (
     RecordedResult,
     RunFacts,
+    load_results,
     read_facts,
     results_folder,
     words,
@@ -25,10 +27,10 @@ from experiments.facts import (
 from experiments.runs import find_runs, results_of, scores_of
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import SCORES, ScoreTable, per_image, pooled
-from lightning_seg.evaluation.scored_table import check_summary
 from lightning_seg.evaluation.summary import Scores, Summary
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser, add_trust_option, shell_command
+from lightning_seg.runs.scored_weights import check_scores
 
 _ROUNDED = 1e-4  # scores are recorded with four digits
 COLUMNS = (
@@ -119,6 +121,7 @@ def record(
     """
     new: dict[Path, RecordedResult] = {}
     contents: dict[Path, set[str]] = {}
+    tables = KnownTables(load_results(folder))
     refused = []
     for result in results:
         file = folder / "scores" / result.facts.place
@@ -126,7 +129,8 @@ def record(
             _check_images(result, file.parent, contents)
             if not _is_kept(result, file, rules):
                 _check_new(result, file, new, rules)
-                check_summary(Summary.read(result.file.parent), result.file.parent)
+                tables.add(result)
+                check_scores(Summary.read(result.file.parent), result.file.parent)
                 new[file] = result
                 contents[file.parent].add(result.facts.content)
         except InputError as error:

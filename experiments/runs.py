@@ -26,7 +26,7 @@ from lightning_seg.models.frame.listing import count
 from lightning_seg.runs import Run
 from lightning_seg.runs.cross_validation import POOLED, CrossValidation
 from lightning_seg.runs.environment import hardware, read_environment
-from lightning_seg.runs.run import CONFIG_FILE, CROSS_VALIDATION_FILE, Ending
+from lightning_seg.runs.run import CONFIG_FILE, CROSS_VALIDATION_FILE
 from lightning_seg.training.module import SegmentationModule
 from lightning_seg.training.optimizer import Optimization
 
@@ -253,7 +253,7 @@ def _facts(
         else _minutes_of_trial(run),
         threads=next((s["threads"] for s in reversed(sittings) if "threads" in s), None),
         load=_mean_load(sittings),
-        ending=_ending(Run.open(run).ending),
+        ending=_ending(Run.open(run)),
         doubts="; ".join(filter(None, [summary.other_images, summary.changed])),
         parameters=parameters,
         gmacs=gmacs,
@@ -269,10 +269,13 @@ def _mean_load(sittings: list[dict[str, Any]]) -> float | None:
     return round(sum(load * each for load, each in kept) / minutes, 1) if minutes else None
 
 
-def _ending(ending: Ending) -> str:
-    """``INTERRUPTED after 3 of 20 epochs``; empty for a training that went to its own end."""
-    how, after, epochs = ending.text.partition(" after ")
-    return f"{how.upper()}{after}{epochs}" if ending.caution else ""
+def _ending(run: Run) -> str:
+    """``INTERRUPTED after 3 of 20 epochs``, ``PART OF THE IMAGES (limit_train_batches 0.1)``; empty
+    for a training of all images that went to its own end."""
+    how, after, epochs = run.ending.text.partition(" after ")
+    early = f"{how.upper()}{after}{epochs}" if run.ending.caution else ""
+    part = f"PART OF THE IMAGES ({run.left_out})" if run.left_out else ""
+    return "; ".join(filter(None, [early, part]))
 
 
 def _minutes_of_trial(run: Path) -> float | None:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from experiments.copies import KnownTables
 from experiments.facts import RESULTS, RecordedResult, load_results, results_folder
 from experiments.leaderboard import page, text
 from experiments.leaderboard.boards import make_boards
@@ -12,10 +13,10 @@ from experiments.published import read_evaluations, unscored_systems
 from experiments.record import check_rows, read_rows
 from experiments.runs import find_runs, results_of
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation.scored_table import check_summary
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser, add_trust_option
+from lightning_seg.runs.scored_weights import check_scores
 
 
 def main(args: list[str]) -> None:
@@ -44,6 +45,7 @@ def collect(
     folders = find_runs(runs or [])
     shown = (result for run in folders for result in results_of(run, trust_code=trust_code))
     found = _once(load_results(results), _checked(shown))
+    _ = KnownTables(found)  # an InputError for a run and its copy
     rows, file = read_rows(results / "reproduced.csv"), results / "reported.csv"
     check_rows(found, rows)
     evaluations = [*read_evaluations(file), *unscored_systems()] if file.is_file() else []
@@ -58,7 +60,7 @@ def collect(
 def _checked(results: Iterable[RecordedResult]) -> Iterator[RecordedResult]:
     """Each run whose summary says what its table says; InputError for another."""
     for result in results:
-        check_summary(Summary.read(result.file.parent), result.file.parent)
+        check_scores(Summary.read(result.file.parent), result.file.parent)
         yield result
 
 

@@ -28,6 +28,7 @@ from lightning_seg.inference.split import count_look, open_split
 from lightning_seg.runs import Run
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.guarantees import check_reserved, guarantee_of
+from lightning_seg.runs.scored_weights import weights_digest
 from lightning_seg.runs.trained_on import TrainedOn
 from lightning_seg.tables import Table, count_text, interval_text, number_text
 
@@ -161,6 +162,7 @@ def measure_coverage(file: Path, device: str, trust_code: bool) -> tuple[list[Co
     }
     looks = count_look(home, file)
     kept = facts | {
+        "weights": weights_digest(content),
         "images": len(groups),
         "looks": looks,
         "synthetic": data.synthetic,
@@ -178,13 +180,19 @@ def coverage_file(folder: Path, checkpoint: Path) -> Path:
     return folder / "coverage" / f"{checkpoint.stem}.json"
 
 
-def read_coverage(folder: Path, checkpoint: Path) -> dict[str, Any] | None:
-    """What `measure_coverage` kept, ``coverage`` as `Coverage`; None where there is none."""
+def read_coverage(folder: Path, checkpoint: Path, weights: str = "") -> dict[str, Any] | None:
+    """What `measure_coverage` kept, ``coverage`` as `Coverage`; None where there is none.
+
+    Args:
+        weights: digest of the checkpoint's network; what is of another one is none.
+    """
     file = coverage_file(folder, checkpoint)
     if not file.is_file():
         return None
     try:
         kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if weights and kept.get("weights", weights) != weights:
+            return None
         rows = [Coverage(**row) for row in kept["coverage"]]
         return kept | {"coverage": rows}
     except (ValueError, TypeError, KeyError) as error:

@@ -86,6 +86,7 @@ def summary_of(trainer: Any, pl_module: Any, split: str) -> Summary:
     leaks = [data.split.leak_sentence, trained.repeated(images) if trained else ""]
     return Summary(
         checkpoint=str(trainer.ckpt_path),
+        weights=pl_module.weights,
         dataset=data.hparams["dataset"],
         synthetic=data.synthetic,
         protocol=data.protocol_name,

@@ -132,7 +132,7 @@ def add_scores(trainer: Any, summary: Summary) -> None:
     if writer is None:
         return
     run = Run.holding(summary.checkpoint)
-    ending = [run.ending.caution] if run is not None and run.ending.caution else []
+    ending = run.cautions if run is not None else []
     notes = "".join(f"**{text}**  \n" for text in [*summary.cautions(), *ending])
     title = f"{notes}{headline(summary)}  \n`{summary.checkpoint}`"
     overlap = Table(OVERLAP_HEADER, overlap_rows(summary))

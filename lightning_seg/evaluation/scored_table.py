@@ -58,6 +58,18 @@ def check_summary(summary: Summary, folder: Path) -> None:
         raise _disagreement(parquet, "it holds other rows than scores.csv")
 
 
+def is_copy(one: ScoreTable, other: ScoreTable) -> bool:
+    """Tell whether two tables are of one network, as of a run and its copy."""
+    return tells_networks_apart(one) and _is_same(one, other)
+
+
+def tells_networks_apart(table: ScoreTable) -> bool:
+    """Tell whether no two trainings have this table: predictions that are not all empty or all
+    right."""
+    tp, fp, fn, _ = np.moveaxis(table.counts, -1, 0)
+    return bool((tp + fp).any() and (fp + fn).any())
+
+
 def _is_same(one: ScoreTable, other: ScoreTable) -> bool:
     """Tell whether two tables hold the same rows; sums of calibration are in one kind of file."""
     if (one.ids, one.classes, one.groups) != (other.ids, other.classes, other.groups):

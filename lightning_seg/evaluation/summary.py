@@ -106,6 +106,7 @@ class Summary:
     its default here.
 
     Attributes:
+        weights: digest of the network in ``checkpoint``; empty where an older version wrote it.
         predictions: the folder of files that were scored, made by another tool; empty where this
             package's network made them.
         leaks: what leaks between the splits of the protocol, in words; empty where nothing is known
@@ -135,6 +136,7 @@ class Summary:
     """
 
     checkpoint: str = ""
+    weights: str = ""
     predictions: str = ""
     dataset: str = ""
     synthetic: bool = False

@@ -190,8 +190,8 @@ def _notes_of(model: ScoredModel) -> Iterator[str]:
         )
     for path in model.paths:
         run = Run.holding_scores(path)
-        if run is not None and run.ending.caution:
-            yield f"{model.name}: {run.ending.caution}"
+        for caution in run.cautions if run is not None else ():
+            yield f"{model.name}: {caution}"
 
 
 def _print_lines(runs: Sequence[ScoredModel], rows: list[tuple[str, ...]]) -> None:

@@ -25,9 +25,9 @@ def run_cautions(content: Mapping[str, Any], run: Run | None) -> list[str]:
         leaks=leak_of(origin.get("protocol_digest", "")),
         groups_known=True,  # not known from here: scores say it
     )
-    ending = run.ending.caution if run is not None else ""
+    training = run.cautions if run is not None else []
     changed = changes_caution(origin.get("changes", ()))
-    return [*known.cautions(), *filter(None, [ending, changed])]
+    return [*known.cautions(), *training, *filter(None, [changed])]
 
 
 def is_synthetic(dataset: str) -> bool:

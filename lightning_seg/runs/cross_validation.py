@@ -21,6 +21,7 @@ from lightning_seg.files.documents import read_json
 from lightning_seg.options import VALIDATED
 from lightning_seg.runs.chosen_threshold import CHOSEN_ON_VAL
 from lightning_seg.runs.run import CROSS_VALIDATION_FILE, Run, find_checkpoint
+from lightning_seg.runs.scored_weights import replaced_weights
 
 SCHEMA = 1
 POOLED, PARTIAL = "pooled", "partial-"
@@ -149,7 +150,7 @@ class CrossValidation:
             before, best, after = folder.name.partition(run.best_stem)
             summary = Summary.read(folder)
             own = summary.protocol_digest == self.folds[place].digest and not summary.corruption
-            if best and own:
+            if best and own and not replaced_weights(summary, folder):
                 found[f"{_pooled_start(before, summary)}{POOLED}{after}"] = folder
         return found
 

@@ -15,6 +15,7 @@ from lightning_seg.tables import count_text
 CHECKPOINT_FOLDER, CONFIG_FILE = "checkpoints", "config.yaml"
 CROSS_VALIDATION_FILE = "cross_validation.json"  # of a folder that holds a run for each fold
 _MOST_BYTES = 200  # of one folder's name; file systems take 255
+_LIMITS = ("limit_train_batches", "limit_val_batches", "overfit_batches")  # of the trainer
 _VERSION = re.compile(r"version_(\d+)")
 
 
@@ -152,6 +153,25 @@ class Run:
         planned = (self.config.get("trainer") or {}).get("max_epochs")
         done = max((sitting.get("epochs", 0) for sitting in kept.get("sittings", [])), default=0)
         return Ending("complete" if planned and done >= planned else "unknown", planned, done)
+
+    @property
+    def left_out(self) -> str:
+        """The options by which each epoch used a part of the images; empty where it used all."""
+        given = self.config.get("trainer") or {}
+        known = {name: given.get(name) for name in _LIMITS}
+        # 1 is one batch, 1.0 are all
+        asked = [
+            f"{name} {value}"
+            for name, value in known.items()
+            if value and not (isinstance(value, float) and value == 1.0)
+        ]
+        return ", ".join(asked)
+
+    @property
+    def cautions(self) -> list[str]:
+        """What must be said of its training: an early end, images that it left out."""
+        partial = f"PARTIAL TRAINING: each epoch used a part of the images ({self.left_out})"
+        return [*filter(None, [self.ending.caution]), *([partial] if self.left_out else [])]
 
     @property
     def checkpoints(self) -> list[SavedModel]:

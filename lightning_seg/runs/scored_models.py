@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +11,14 @@ import numpy as np
 from lightning_seg.data.fingerprint import content_difference
 from lightning_seg.data.splits import LEAK, leak_of
 from lightning_seg.errors import InputError
-from lightning_seg.evaluation.scored_table import check_summary, scores_file
+from lightning_seg.evaluation.contradictions import check_columns
+from lightning_seg.evaluation.scored_table import is_copy, scores_file
 from lightning_seg.evaluation.summary import Summary, find_summary
 from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.files import real_path
 from lightning_seg.runs.cross_validation import CrossValidation
 from lightning_seg.runs.run import run_versions
+from lightning_seg.runs.scored_weights import check_scores
 from lightning_seg.tables import count_text
 
 # what scores must share to be compared
@@ -72,6 +75,12 @@ def _check_seeds(argument: str, found: Sequence[ScoredModel]) -> None:
     places = [real_path(run.paths[0]) for run in found]
     if len(set(places)) < len(places):
         raise InputError(f"{argument!r} names one score table twice; give each seed once.")
+    for one, other in combinations(found, 2):
+        if is_copy(one.tables[0], other.tables[0]):
+            raise InputError(
+                f"{one.paths[0]} and {other.paths[0]} hold the same scores, as of a run and its "
+                "copy; give each seed once."
+            )
     first = found[0].summary
     for run in found[1:]:
         known = [each for each in (first, run.summary) if each.dataset]
@@ -104,10 +113,12 @@ def _read_scored(label: str, path: Path) -> ScoredModel:
     summary = find_summary(path.parent)
     if not summary.dataset:
         summary = _recorded_summary(path)
-    # a table that lies alone has no summary
+    table = ScoreTable.read(path)
     if summary.dataset and (path.parent / "scores.csv").is_file():
-        check_summary(summary, path.parent)
-    return ScoredModel(label, [path], [ScoreTable.read(path)], summary)
+        check_scores(summary, path.parent)
+    else:  # a table that lies alone has no summary
+        check_columns(table, path)
+    return ScoredModel(label, [path], [table], summary)
 
 
 def _recorded_summary(table: Path) -> Summary:

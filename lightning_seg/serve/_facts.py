@@ -11,6 +11,7 @@ from lightning_seg.inference.predictor import Predictor
 from lightning_seg.runs import Run
 from lightning_seg.runs.cautions import run_cautions
 from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.scored_weights import replaced_weights
 from lightning_seg.serve._answer import PARTS, page_colour
 from lightning_seg.serve._limits import Limits
 
@@ -78,10 +79,12 @@ def _known_scores(predictor: Predictor, checkpoints: Sequence[Path]) -> Iterator
     if run is None or len(checkpoints) > 1:
         return
     folders = [*run.score_folders("test"), *run.score_folders("val")]
-    summaries = [Summary.read(folder) for folder in folders]
-    for summary in sorted(summaries, key=lambda each: each.split != "test"):
+    # those of test first
+    for folder in folders:
+        summary = Summary.read(folder)
         same = summary.threshold == predictor.rule.threshold and (summary.inference or here) == here
-        if summary.partial or not same or Path(summary.checkpoint).name != checkpoints[0].name:
+        other = Path(summary.checkpoint).name != checkpoints[0].name
+        if summary.partial or not same or other or replaced_weights(summary, folder):
             continue
         about = {
             key: getattr(summary, key)

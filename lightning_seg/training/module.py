@@ -32,6 +32,7 @@ from lightning_seg.models.frame.normalization import (
 )
 from lightning_seg.runs.checkpoints import COURSE, check_trust, read_checkpoint
 from lightning_seg.runs.network_budget import NetworkBudget
+from lightning_seg.runs.scored_weights import weights_digest
 from lightning_seg.runs.trained_on import TrainedOn, changes_of, steps_of, training_facts
 from lightning_seg.training.averaging import WeightEMA
 from lightning_seg.training.checkpointing import course_of
@@ -140,6 +141,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         # of the last validation in `fit`
         self.threshold: BestThreshold | None = None
         self.trained_on: TrainedOn | None = None  # of the checkpoint that was loaded
+        self.weights = ""  # their digest in that checkpoint
         self.scored: ScoredEpoch | None = None
         self._predictor: Callable[[Tensor], Tensor] | None = None
         # of DataLoaders without a data module
@@ -425,6 +427,7 @@ class SegmentationModule(ImageNetwork, L.LightningModule):
         check_statistics(checkpoint.get("state_dict", {}))
         self.origin = checkpoint.get("lightning_seg", {}).get("encoder_weights", {})
         self.trained_on = TrainedOn.read(checkpoint)
+        self.weights = weights_digest(checkpoint)
 
     @classmethod
     def load(cls, path: str | Path, trust_code: bool = False) -> "SegmentationModule":

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -47,12 +48,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     kept = run.environment
     # what `kill -9` within the second epoch leaves
     kept["ending"] |= {"status": "running", "epochs_planned": 3}
+    config = run.config_file.read_text()
+    assert "limit_train_batches: null" in config
+    run.config_file.write_text(
+        config.replace("limit_train_batches: null", "limit_train_batches: 0.5")
+    )
     (run.folder / "environment.json").write_text(json.dumps(kept))
     cli.run(["test", "--ckpt_path", "best", *where])
     return run
 
 
 SYNTHETIC, KILLED = "SYNTHETIC", "running or killed after 1 of 3 epochs"
+PART = "PARTIAL TRAINING: each epoch used a part of the images (limit_train_batches 0.5)"
 
 
 def test_an_early_end_and_synthetic_images_are_said_wherever_a_run_is_shown(
@@ -72,7 +79,7 @@ def test_an_early_end_and_synthetic_images_are_said_wherever_a_run_is_shown(
     events = EventAccumulator(str(run.folder), size_guidance={"tensors": 0}).Reload()
     shown["TensorBoard"] = str(events.Tensors("test/scores/text_summary")[-1].tensor_proto)
     for place, text in shown.items():
-        for word in (SYNTHETIC, KILLED):
+        for word in (SYNTHETIC, KILLED, PART):
             assert word in text, f"{place} does not say {word}"
     results = tmp_path / "results"
     record.main([str(run.folder), "--results", str(results), "--allow-changed"])
@@ -81,6 +88,7 @@ def test_an_early_end_and_synthetic_images_are_said_wherever_a_run_is_shown(
         board = (results / name).read_text()
         assert SYNTHETIC in board
         assert "RUNNING OR KILLED after 1 of 3 epochs" in board
+        assert "PART OF THE IMAGES (limit_train_batches 0.5)" in board
 
 
 def test_a_training_that_was_resumed_otherwise_is_said_wherever_it_is_shown(
@@ -92,6 +100,7 @@ def test_a_training_that_was_resumed_otherwise_is_said_wherever_it_is_shown(
     last = tmp_path / "a" / "version_0" / "checkpoints" / run.last.path.name
     more = ["--trainer.max_epochs=2", "--data.batch_size=4", "--runs", str(tmp_path)]
     config = tmp_path / "a" / "version_0" / "config.yaml"
+    config.write_text(config.read_text().replace("batches: 0.5", "batches: null"))
     cli.run(["fit", "-c", str(config), "--ckpt_path", str(last), "--name", "b", *more])
     resumed = Run.open(tmp_path / "b", tmp_path)
     assert resumed.best is not None
@@ -135,3 +144,50 @@ def test_scores_that_were_changed_by_hand_are_shown_and_recorded_by_nothing(
         with pytest.raises(InputError, match="do not say the same"):
             call()
     file.write_text(before)
+
+
+def test_scores_of_a_checkpoint_that_was_replaced_since_are_nobodys(
+    run: Run, tmp_path: Path
+) -> None:
+    assert run.best is not None
+    home, results = tmp_path / "a" / "version_0", ["--results", str(tmp_path / "results")]
+    shutil.copytree(run.folder, home)
+    best = home / "checkpoints" / run.best.path.name
+    pair = [f"one={home}", f"two={run.folder}", "--score", "dice", "--resamples", "100"]
+    compare(pair)  # a copy is as good as what it is a copy of
+    assert "## Scores\n\n![Dice" in card(best, "jane/tiny")
+    assert facts(load(best), [best], Limits.of(1, 1000))["scores"]
+    content = torch.load(best)
+    next(iter(content["state_dict"].values())).mul_(1.01)
+    torch.save(content, best)
+    calls = [
+        lambda: compare(pair),
+        lambda: record.main([str(home), *results, "--allow-changed"]),
+        lambda: leaderboard([*results, "--runs", str(home)]),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match="holds other weights than those that"):
+            call()
+    with pytest.warns(UserWarning, match="left aside: .* holds other weights"):
+        assert "never scored for this checkpoint" in card(best, "jane/tiny")
+    with pytest.warns(UserWarning, match="left aside: .* holds other weights"):
+        report([str(home), "--output", str(tmp_path / "r.html"), "--no-predictions"])
+    assert "Neither tested nor validated" in (tmp_path / "r.html").read_text()
+    assert not facts(load(best), [best], Limits.of(1, 1000))["scores"]
+    best.unlink()  # what was scored is not known to be another
+    compare(pair)
+
+
+def test_a_run_and_its_copy_are_not_two_seeds(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "b" / "version_0")
+    config = tmp_path / "b" / "version_0" / "config.yaml"
+    config.write_text(config.read_text().replace("seed_everything: 42", "seed_everything: 43"))
+    results = ["--results", str(tmp_path / "results")]
+    record.main([str(run.folder), *results, "--allow-changed"])
+    copy = str(config.parent)
+    with pytest.raises(InputError, match=r"a run and its copy are one result"):
+        record.main([copy, *results, "--allow-changed"])
+    with pytest.raises(InputError, match=r"a run and its copy are one result"):
+        leaderboard([*results, "--runs", copy])
+    with pytest.raises(InputError, match=r"hold the same scores, as of a run and its copy"):
+        compare([f"one={run.folder},{copy}", f"two={run.folder}"])

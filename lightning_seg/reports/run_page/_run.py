@@ -20,6 +20,7 @@ from lightning_seg.runs import Run as RunFolder
 from lightning_seg.runs import find_checkpoint
 from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.environment import read_environment
+from lightning_seg.runs.scored_weights import replaced_weights
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]  # where, what
 Histogram = NDArray[np.int64]
@@ -180,6 +181,7 @@ def open_run(place: Path, which: str = "best") -> ReportedRun:
     config = folder / "config.yaml"
     summaries = folder.glob("*/*/summary.json")
     results = [_result(file) for file in summaries if _is_of(file, checkpoint)]
+    results = [result for result in results if _is_of_weights(result)]
     protocol = content.get("lightning_seg", {}).get("protocol")
     results.sort(
         key=lambda r: (
@@ -214,6 +216,14 @@ def _is_of(summary: Path, checkpoint: Path) -> bool:
     # what changes the probabilities or masks stands before the checkpoint: tta=flips-best-...
     name = f"-{summary.parent.name}"
     return f"-{checkpoint.stem}-" in name and (summary.parent / "scores.csv").is_file()
+
+
+def _is_of_weights(result: ScoredSplit) -> bool:
+    """Tell whether the checkpoint is still the one that was scored; a warning where it is not."""
+    replaced = replaced_weights(result.summary, result.folder)
+    if replaced:
+        warnings.warn(f"left aside: {replaced}; test it again", stacklevel=3)
+    return not replaced
 
 
 def _result(summary: Path) -> ScoredSplit:

@@ -13,6 +13,7 @@ from lightning_seg.plots import Axis, Plot, draw_svg
 from lightning_seg.reports.run_page._figures import Figure
 from lightning_seg.reports.run_page._run import ReportedRun
 from lightning_seg.runs.guarantees import guarantee_of
+from lightning_seg.runs.scored_weights import weights_digest
 from lightning_seg.tables import count_text, interval_text
 
 CONFIDENCE = "expected_dice"
@@ -100,7 +101,8 @@ def guarantee_part(run: ReportedRun) -> tuple[Guarantee | None, GuaranteePart | 
     found = guarantee_of(run.content)
     if found is None:
         return None, None
-    kept = read_coverage(run.folder, run.checkpoint) or {"coverage": [], "images": 0}
+    measured = read_coverage(run.folder, run.checkpoint, weights_digest(run.content))
+    kept = measured or {"coverage": [], "images": 0}
     source = (
         f"Fitted to {count_text(found.images, 'image')} of {found.protocol} that trained nothing "
         "and chose neither checkpoint nor threshold."

@@ -1,0 +1,69 @@
+"""What the columns of a score table say of each other: a table that lies alone has no summary that
+would tell counts under exchanged headings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_seg.errors import InputError
+from lightning_seg.evaluation.conventions import SCORES, per_image
+from lightning_seg.evaluation.table import ScoreTable
+
+_ROUNDING = 1e-3  # of scores that were written with few digits
+_THRESHOLDS = np.arange(101) / 100
+_SLACK = 0.03  # twice the step of the thresholds, and rounding
+Rows = NDArray[np.bool_]  # (N, K)
+
+
+def check_columns(table: ScoreTable, path: Path) -> None:
+    """InputError where counts cannot be those of the measures beside them."""
+    for what, wrong in _contradictions(table):
+        if wrong.any():
+            row, place = np.argwhere(wrong)[0]
+            raise InputError(
+                f"{path} contradicts itself: of {table.ids[row]} ({table.classes[place]}) {what}; "
+                "its columns were exchanged or changed by hand: take the table as the test wrote it."
+            )
+
+
+def _contradictions(table: ScoreTable) -> Iterator[tuple[str, Rows]]:
+    """Relations that hold in every table, and the rows where they do not."""
+    tp, fp, fn, _ = np.moveaxis(table.counts, -1, 0)
+    for name in table.measures.keys() & {*SCORES, "mcc"}:
+        apart = np.abs(table.measures[name] - per_image(table.counts, name))
+        yield f"{name} is not that of tp, fp, fn and tn", apart > _ROUNDING
+    if table.components is not None:
+        what = "components and tp + fn do not agree on whether there is any truth"
+        yield what, (table.components > 0) != (tp + fn > 0)
+    if table.fov_counts is not None:
+        yield (
+            "more pixels are in the field of view than in all",
+            (table.fov_counts > table.counts).any(-1),
+        )
+    if table.calibration is not None:
+        foreground = table.calibration[..., 1].sum(-1)
+        yield "tp + fn is not the foreground of calibration", np.abs(foreground - tp - fn) > 0.5
+    if "cldice" in table.measures:
+        skeletons = table.measures["cldice"] > 0
+        yield "cldice finds an overlap and tp none", skeletons & (tp == 0) & (fp + fn > 0)
+    if "brier" in table.measures:
+        yield "brier is too small for so many wrong pixels (fp, fn)", _brier_contradicts(table)
+
+
+def _brier_contradicts(table: ScoreTable) -> Rows:
+    """The rows whose Brier score is below that of their wrong pixels, at the threshold that
+    contradicts fewest.
+
+    A wrong pixel is off by more than the threshold t (fp) or at least 1 - t (fn). Of K exclusive
+    classes the most probable one has more than 1 / (K + 1), and any other at most a half.
+    """
+    squares = table.measures["brier"] * table.counts.sum(-1)
+    _, fp, fn, _ = np.moveaxis(table.counts, -1, 0)
+    exclusive = (1 / (len(table.classes) + 1), 0.5)
+    bounds = [exclusive, *((float(t), 1 - float(t)) for t in _THRESHOLDS)]
+    found = (
+        squares < fp * above**2 + fn * below**2 - _SLACK * (fp + fn) for above, below in bounds
+    )
+    return min(found, key=lambda wrong: int(wrong.sum()))
