@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from lightning_seg.data.reading.deep import PictureForm
 from lightning_seg.data.reading.pictures import DAMAGED, FORMATS
 from lightning_seg.serve._limits import Limits, RequestError
 
+# whoever sends half a form could fill the server's output; the answer says what is wrong with it
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 _AROUND = 65536  # bytes of a form around its file
 
 
@@ -56,7 +59,7 @@ async def receive(request: Request, limits: Limits) -> Upload:
 
 async def _receive(request: Request, limits: Limits) -> Upload:
     stream = _limited(request, limits)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         content = b"".join([chunk async for chunk in stream])
         return Upload(_printable(request.query_params.get("name", "")), content)
     try:

@@ -111,6 +111,12 @@ REFUSED = {
     "no UTF-8 in the path": (got(b"/\xff\xfe"), {400, 404}),
     "half a percent": (got(b"/api/model%2"), {404}),
     "two slashes": (got(b"//evil.example/api/model"), {404}),
+    "a web socket": (
+        got(b"/api/predict", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"),
+        {405},
+    ),
+    "TLS": (bytes.fromhex("16030100c8010000c40303") + bytes(190), {400}),
+    "another method by a header": (got(b"/api/predict", b"X-HTTP-Method-Override: POST"), {405}),
     "CONNECT": (b"CONNECT evil.example:443 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", {400, 404, 405}),
     "TRACE": (got(b"/health", method=b"TRACE"), {405}),
     "a method of its own": (got(b"/api/predict", method=b"JEFF"), {405}),
@@ -150,6 +156,17 @@ REFUSED = {
     "a part's header of 100 kB": (
         form(PART.replace(b"a.png", b"a" * 100_000) + CONTENT + b"\r\n--b--\r\n"),
         {200, 400, 413},
+    ),
+    "100,000 parts of nothing": (form(b"--b\r\n\r\n\r\n" * 100_000 + b"--b--\r\n"), {400, 413}),
+    "20 files": (form((PART + CONTENT + b"\r\n") * 20 + b"--b--\r\n"), {400}),
+    "2 MB of line ends": (form(b"\r\n" * 1_000_000), {400, 413}),
+    "50,000 headers of a part": (form(b"--b\r\n" + b"X: a\r\n" * 50_000), {400, 413}),
+    "letters of no alphabet": (
+        posted(
+            PART.replace(b'; filename="a.png"', b"") + b"\xff\r\n--b--\r\n",
+            BOUNDARY.rstrip() + b"; charset=bogus",
+        ),
+        {400},
     ),
     "a name in UTF-7": (
         form(
@@ -208,6 +225,14 @@ TAKEN = {
     "a name with ways up": form(
         PART.replace(b"a.png", b"../../../etc/cron.d/a") + CONTENT + b"\r\n--b--\r\n"
     ),
+    "a form in capitals": posted(
+        PART + CONTENT + b"\r\n--b--\r\n", b"Content-Type: Multipart/FORM-data; boundary=b"
+    ),
+    "two kinds of content": posted(CONTENT, b"Content-Type: image/png", BOUNDARY.rstrip()),
+    "3,000 wishes": posted(CONTENT).replace(
+        b"/api/predict", b"/api/predict?" + b"include=probability&" * 3000
+    ),
+    "a quality that is no number": posted(CONTENT, b"Accept: image/png;q=nan, */*;q=1e999"),
     "an archive behind the picture": posted(CONTENT + b"PK\5\6" + bytes(18)),
     "HTML behind the picture": posted(CONTENT + b"<html><script>alert(1)</script>"),
 }
