@@ -2,13 +2,13 @@
 share features (of `registration.rooted`)."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from lightning_seg.data.check.registration import Features, mirrored
+from lightning_seg.data.check.registration import Features, mirrored, negated
 from lightning_seg.data.check.views import CROPS, View, crop_of
 
 _SIDE, _NEAREST, _ALIKE = (
@@ -35,28 +35,37 @@ _KD_TREES, _NEIGHBOURS, _CHECKS, _QUERIES = 1, 8, 64, 65536
 
 
 class Candidate(NamedTuple):
-    """The places of two pictures, the lower first; ``mirrored``: one looks like the other's mirror
-    image."""
+    """The places of two pictures, the lower first; ``mirrored``, ``negative``: one looks like the
+    other's mirror image or negative."""
 
     first: int
     second: int
     mirrored: bool
+    negative: bool = False
+
+    def disguise(self, found: Features) -> Features:
+        """The features of a picture as those of its mirror image or negative."""
+        found = negated(found) if self.negative else found
+        return mirrored(found) if self.mirrored else found
 
 
 def by_features(plain: Sequence[Features]) -> set[Candidate]:
     """Pairs of which three features of one are, of all pictures, nearest to features of the other:
-    also under any crop, turn and mirror image."""
+    also under any crop, turn and mirror image, and as negatives of each other."""
     axes = _principal_axes(plain)
     target, owners = _along(plain, axes)
     if len(target) < 2:
         return set()
     search = _exact_owners if len(plain) <= _EXACT else _near_owners
     found = set()
-    for flipped in (False, True):
-        asked = _along(map(mirrored, plain), axes)[0] if flipped else target
+    for disguise in product((False, True), repeat=2):
+        asked = target
+        if any(disguise):
+            changed = map(Candidate(0, 1, *disguise).disguise, plain)
+            asked, _ = _along(changed, axes)
         nearest = search(asked, target, owners)
         for first, second in _voted_pairs(owners, nearest, len(plain)):
-            found.add(Candidate(min(first, second), max(first, second), flipped))
+            found.add(Candidate(min(first, second), max(first, second), *disguise))
     return found
 
 
@@ -165,7 +174,7 @@ def negatives(views: Sequence[View]) -> dict[Candidate, np.ndarray]:
     for turn in range(8 if small else 0):
         turned = -_unit([_turned(one, turn) for one in small])
         for i, j, _, value in _likely_neighbours(turned, plain, _TURNED_NEAREST, _NEGATIVE):
-            candidate = Candidate(min(i, j), max(i, j), turn >= 4)
+            candidate = Candidate(min(i, j), max(i, j), turn >= 4, True)
             if value > best.get(candidate, 0):
                 matrix = cv2.getAffineTransform(_turned_corners(corners[i], turn), corners[j])
                 is_first = i == candidate.first

@@ -19,16 +19,16 @@ import numpy as np
 
 from lightning_seg.data.check.candidates import Candidate, by_crops, by_features, negatives
 from lightning_seg.data.check.facts import Facts
-from lightning_seg.data.check.kept import kept_likenesses
+from lightning_seg.data.check.kept import Likenesses, kept_likenesses
 from lightning_seg.data.check.registration import (
     Likeness,
     affine_map,
     compare_views,
     features,
     may_agree,
-    mirrored,
 )
 from lightning_seg.data.check.shelf import FeatureShelf, in_order
+from lightning_seg.data.check.views import View
 from lightning_seg.data.cores import usable_cores
 
 # (what is done, how often) -> a wrapper of the loop that does it
@@ -66,55 +66,46 @@ def find_duplicates(
     of one colonoscopy, and it should be raised.
     """
     found = kept_likenesses(facts, lambda: _likenesses(facts, progress)) if near else {}
-    pairs = {
-        (facts[i].id, facts[j].id): (_pair_kind(likeness, least), likeness.detail)
-        for (i, j), likeness in found.items()
-    }
-    if near:
-        pairs |= _negatives(facts)
+    pairs: dict[tuple[str, str], tuple[str, float]] = {}
+    # negatives come last, and count where they are the same picture
+    for (i, j, negative), likeness in sorted(found.items(), key=lambda item: item[0][2]):
+        kind = _pair_kind(likeness, least)
+        if not negative:
+            pairs[facts[i].id, facts[j].id] = kind, likeness.detail
+        elif kind == "same picture":
+            pairs[facts[i].id, facts[j].id] = "negative", likeness.detail
     pairs |= _identical(facts)
     listed = [Pair(*ids, kind, detail) for ids, (kind, detail) in pairs.items() if kind]
     return sorted(listed, key=lambda pair: (KINDS.index(pair.kind), -pair.likeness))
 
 
-def _likenesses(
-    facts: Sequence[Facts],
-    progress: Progress,
-) -> dict[tuple[int, int], Likeness]:
+def _likenesses(facts: Sequence[Facts], progress: Progress) -> Likenesses:
     views = [fact.view for fact in facts]
     with ThreadPoolExecutor(usable_cores()) as pool, FeatureShelf() as shelf:
         for found in progress("describing", len(views))(in_order(pool, features, views)):
             shelf.append(found)
-        candidates = dict.fromkeys(by_features(shelf)) | by_crops(views)
+        candidates = dict.fromkeys(by_features(shelf)) | by_crops(views) | negatives(views)
         listed = sorted(candidates.items())
 
         def verified(one: tuple[Candidate, np.ndarray | None]) -> list[Likeness]:
-            (first, second, flipped), as_it_lies = one
-            ours = mirrored(shelf[first]) if flipped else shelf[first]
-            maps = (as_it_lies, affine_map(ours, shelf[second]))
-            pair = views[first], views[second]
+            candidate, as_it_lies = one
+            first, second = candidate.first, candidate.second
+            maps = (as_it_lies, affine_map(candidate.disguise(shelf[first]), shelf[second]))
+            pair = _view_of(views[first], candidate.negative), views[second]
             promising = (one for one in maps if one is not None and may_agree(*pair, one))
             return [compare_views(*pair, one) for one in promising]
 
-        best: dict[tuple[int, int], Likeness] = {}
+        best: Likenesses = {}
         likenesses = progress("comparing", len(listed))(in_order(pool, verified, listed))
-        for ((first, second, _), _), found in zip(listed, likenesses, strict=True):
+        for (candidate, _), found in zip(listed, likenesses, strict=True):
+            pair = candidate.first, candidate.second, candidate.negative
             for likeness in found:
-                best[first, second] = max(likeness, best.get((first, second), likeness), key=_rank)
+                best[pair] = max(likeness, best.get(pair, likeness), key=_rank)
     return best
 
 
-def _negatives(facts: Sequence[Facts]) -> dict[tuple[str, str], tuple[str, float]]:
-    """The pairs of which one picture, whole and in any turn, is the negative of the other."""
-    views = [fact.view for fact in facts]
-    found: dict[tuple[str, str], tuple[str, float]] = {}
-    for candidate, matrix in negatives(views).items():
-        first, second = views[candidate.first], views[candidate.second]
-        likeness = compare_views(first._replace(grey=255 - first.grey), second, matrix)
-        if _pair_kind(likeness) == "same picture":
-            pair = facts[candidate.first].id, facts[candidate.second].id
-            found[pair] = ("negative", likeness.detail)
-    return found
+def _view_of(view: View, negative: bool) -> View:
+    return view._replace(grey=255 - view.grey) if negative else view
 
 
 def _rank(likeness: Likeness) -> tuple[bool, float]:

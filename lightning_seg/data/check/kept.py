@@ -14,7 +14,8 @@ from lightning_seg.data.store.cache import default_folder
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 
-Likenesses = dict[tuple[int, int], Likeness]
+# the places of two pictures, and whether one was compared as a negative
+Likenesses = dict[tuple[int, int, bool], Likeness]
 
 
 def kept_likenesses(facts: Sequence[Facts], search: Callable[[], Likenesses]) -> Likenesses:
@@ -25,7 +26,7 @@ def kept_likenesses(facts: Sequence[Facts], search: Callable[[], Likenesses]) ->
     file = default_folder() / "checks" / f"{_digest(facts)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         rows = json.loads(file.read_text(encoding="utf-8"))
-        return {(first, second): Likeness(*found) for first, second, *found in rows}
+        return {(i, j, negative): Likeness(*found) for i, j, negative, *found in rows}
     found = search()
     rows = [[*pair, *likeness] for pair, likeness in found.items()]
     with contextlib.suppress(InputError):  # a cache that cannot be written is none

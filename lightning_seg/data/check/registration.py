@@ -79,6 +79,16 @@ def mirrored(found: Features) -> Features:
     return Features(found.points, turned.reshape(-1, 128))
 
 
+def negated(found: Features) -> Features:
+    """The features of the negative of a picture.
+
+    All gradients point the other way, and so does the direction of each feature, by which its
+    fields and directions are counted: the fields lie turned by half, the directions as before.
+    """
+    fields = found.descriptors.reshape(-1, 4, 4, 8)
+    return Features(found.points, fields[:, ::-1, ::-1].reshape(-1, 128))
+
+
 def affine_map(first: Features, second: Features) -> np.ndarray | None:
     """(2, 3) map of the first picture's coordinates to the second's, of `rooted` features; None
     where no six matches agree on one."""

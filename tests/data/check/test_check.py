@@ -555,8 +555,10 @@ def test_features_of_a_mirror_image_are_those_of_the_picture_with_their_fields_e
         lambda p: cv2.resize(255 - p, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA),
         lambda p: np.ascontiguousarray(255 - p[:, ::-1]),
         lambda p: np.ascontiguousarray(np.rot90(255 - p)),
+        lambda p: recompressed(255 - p[p.shape[0] // 6 :, p.shape[1] // 5 :]),
+        lambda p: np.ascontiguousarray(255 - p[p.shape[0] // 5 :, p.shape[1] // 5 :][:, ::-1]),
     ],
-    ids=["plain", "recompressed", "smaller", "mirrored", "turned"],
+    ids=["plain", "recompressed", "smaller", "mirrored", "turned", "cropped", "cropped, mirrored"],
 )
 def test_the_negative_of_a_picture_is_a_pair(disguise: Callable[[np.ndarray], np.ndarray]) -> None:
     images = {"a": scene(1), "b": disguise(scene(1)), **strangers()}
