@@ -30,6 +30,7 @@ from lightning_seg.data.splits import Split, check
 from lightning_seg.data.store.cache import Cache
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.files import real_path
+from lightning_seg.files.alike_names import alike_ids
 from lightning_seg.tables import count_text
 
 __all__ = ["DATASETS", "SegmentationDataModule"]
@@ -255,9 +256,10 @@ class SegmentationDataModule(LightningDataModule):
             print(f"{used}; left aside: {left}", file=sys.stderr)
 
     def _say_doubts(self, source: Any) -> None:
-        """Say what the headers of scans leave open, once."""
+        """Say what names, and the headers of scans, leave open, once."""
         _, rank = self._place()
-        for doubt in getattr(source, "doubts", ()) if rank == 0 else ():
+        doubts = *getattr(source, "doubts", ()), *alike_ids(source.ids)
+        for doubt in doubts if rank == 0 else ():
             print(f"warning: {doubt}", file=sys.stderr)
 
     def fingerprint(self, split: str) -> Fingerprint:

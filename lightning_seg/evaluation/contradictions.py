@@ -38,10 +38,8 @@ def _contradictions(table: ScoreTable) -> Iterator[tuple[str, Rows]]:
         what = "components and tp + fn do not agree on whether there is any truth"
         yield what, (table.components > 0) != (tp + fn > 0)
     if table.fov_counts is not None:
-        yield (
-            "more pixels are in the field of view than in all",
-            (table.fov_counts > table.counts).any(-1),
-        )
+        beyond: Rows = np.any(table.fov_counts > table.counts, axis=-1)
+        yield "more pixels are in the field of view than in all", beyond
     if table.calibration is not None:
         foreground = table.calibration[..., 1].sum(-1)
         yield "tp + fn is not the foreground of calibration", np.abs(foreground - tp - fn) > 0.5

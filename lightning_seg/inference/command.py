@@ -31,7 +31,7 @@ from lightning_seg.inference.inputs import FoundInputs, Input, find_inputs
 from lightning_seg.inference.label_maps import write_label_names
 from lightning_seg.inference.look_first import FILE, write_order
 from lightning_seg.inference.options import HOLD_FOR, SETTINGS
-from lightning_seg.inference.output_names import mask_files, safe_path
+from lightning_seg.inference.output_names import check_outputs_apart, mask_files, safe_path
 from lightning_seg.inference.pictures import EXAMPLES
 from lightning_seg.inference.pipeline import FailedInput
 from lightning_seg.inference.progress import WorkProgress
@@ -128,6 +128,7 @@ def _predict_split(
     data = json.loads(json.dumps(given.data, default=str))
     place = {"input": source.describe(), "data": data}
     output = OutputFolder(folder, place | _settings(given, checkpoints))
+    check_outputs_apart(source.ids, folder)
     scans, size = source.scans, here.options.batch_size
     portions = scan_portions(scans) if scans else picture_portions(source.ids, size)
     failures, cells = Failures(), list[SheetCell]()
@@ -181,6 +182,7 @@ def _predict_input(
         _check_pictures(here.network, found)
     place = {"input": str(Path(given.input).expanduser().absolute())}
     output = OutputFolder(folder, place | _settings(given, checkpoints))
+    check_outputs_apart([one.name for one in found.inputs], folder)
     print(f"inputs:   {found.describe()}")
     for note in _unused(given, found):
         print(f"note: {note}", file=sys.stderr)

@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_seg.errors import InputError
+from lightning_seg.files.alike_names import alike_names, tells_capitals
+
 LONGEST = 120  # bytes of a part: file systems allow 255, with suffixes and a temporary name
 # what a file system, a shell or Windows takes for something else, and bytes that are not UTF-8
 _SPECIAL = re.compile(r'[/\\:*?"<>|~%\x00-\x1f\x7f\ud800-\udfff]|^\.')
@@ -43,6 +46,16 @@ def output_names(
             return list(map(safe_path, chosen))
         for k in shared:
             chosen[k] = files[k]
+
+
+def check_outputs_apart(names: Sequence[str], folder: Path) -> None:
+    """InputError where results of alike names would replace each other in a folder."""
+    alike = alike_names(names)
+    if alike and not tells_capitals(folder):
+        raise InputError(
+            f"the results of {' and '.join(map(repr, alike[0]))} would replace each other in "
+            f"{folder}, whose disk does not tell capitals; rename one, or give --output another disk."
+        )
 
 
 def mask_files(

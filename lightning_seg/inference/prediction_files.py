@@ -19,6 +19,7 @@ from lightning_seg.data.reading.masks import read_labels
 from lightning_seg.data.reading.pictures import IMAGE_SUFFIXES
 from lightning_seg.data.reading.volumes import read_grid, read_labels_volume, to_canonical
 from lightning_seg.errors import InputError
+from lightning_seg.files.alike_names import folded_name
 from lightning_seg.tables import count_text
 
 Values = Literal["auto", "probability", "logit"]
@@ -103,6 +104,7 @@ class PredictionFiles:
         for id in ids:
             found = [known.get(one.replace(ID, id)) for one in patterns]
             if None in found:
+                _refuse_alike(id, patterns, known, root)
                 missing.append(id)
             else:
                 files[id] = [file for file in found if file is not None]
@@ -221,6 +223,18 @@ class SliceFiles:
 def is_volume(name: str) -> bool:
     """Tell whether a file's name ends as that of a NIfTI volume."""
     return name.lower().endswith(_VOLUMES)
+
+
+def _refuse_alike(id: str, patterns: Sequence[str], known: Mapping[str, Path], root: Path) -> None:
+    """InputError for an id without a file where one has nearly its name: it may be of this id."""
+    wanted = {folded_name(one.replace(ID, id)): one.replace(ID, id) for one in patterns}
+    for name in known:
+        expected = wanted.get(folded_name(name), name)
+        if expected != name:
+            raise InputError(
+                f"{root} holds {name!r} and no {expected!r} for the image {id!r}, which differ by "
+                "capitals or spaces alone; name predictions as the images are."
+            )
 
 
 def _given(pattern: str, classes: Sequence[str]) -> list[str]:

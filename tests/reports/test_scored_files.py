@@ -155,6 +155,11 @@ def test_what_is_missing_extra_or_of_another_size_is_said(polyps, tmp_path, caps
     given = ["theirs", *POLYPS, "--protocol", "six.csv", "--name", "theirs"]
     with pytest.raises(InputError, match=rf"1 of 6 images have no prediction \({first}\)"):
         score(given)
+    alike = tmp_path / "theirs" / f"{first.upper()} .png"
+    write_masks(tmp_path / "theirs", {alike.stem: polyps[first]})
+    with pytest.raises(InputError, match="differ by capitals or spaces alone"):
+        score([*given, "--missing", "empty"])
+    alike.unlink()
     score([*given, "--missing", "empty"])
     said = capsys.readouterr().err
     assert "1 (other.png)" in said

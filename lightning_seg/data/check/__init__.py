@@ -23,6 +23,7 @@ from lightning_seg.data.check.names import likely_groups
 from lightning_seg.data.mask_shares import seems_inverted
 from lightning_seg.data.sources.base import Source
 from lightning_seg.data.splits import Split
+from lightning_seg.files.alike_names import alike_ids
 
 __all__ = [
     "OFFICIAL",
@@ -196,7 +197,7 @@ def examine_data(
         annotations,
         bool(getattr(source, "synthetic", False)),
         tuple(getattr(source, "left_aside", ())),
-        tuple(getattr(source, "doubts", ())),
+        (*getattr(source, "doubts", ()), *alike_ids(source.ids)),
     )
 
 

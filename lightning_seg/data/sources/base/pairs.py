@@ -15,6 +15,7 @@ from lightning_seg.data.sources.base.roots import find_folder, find_root
 from lightning_seg.data.sources.base.source import Sample
 from lightning_seg.errors import InputError
 from lightning_seg.files import real_path
+from lightning_seg.files.alike_names import folded_name
 
 Files = dict[str, tuple[Path, ...]]  # id -> its image, its mask and what else `read` opens
 
@@ -186,9 +187,12 @@ def paired(
         )
     lonely = sorted(stem for stem in images if mask_stem(stem) not in masks)
     if lonely:
+        wanted = folded_name(mask_stem(lonely[0]))
+        alike = (path.name for stem, path in masks.items() if folded_name(stem) == wanted)
+        nearly = "".join(f"; {name} differs by capitals or spaces alone" for name in alike)
         raise InputError(
             f"{images[lonely[0]]} has no mask in {masks_dir} ({len(lonely)} of {len(images)} "
-            "images lack theirs); restore the masks or remove the images."
+            f"images lack theirs{nearly}); restore the masks or remove the images."
         )
     return {stem: (images[stem], masks[mask_stem(stem)]) for stem in sorted(images)}
 
