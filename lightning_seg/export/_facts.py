@@ -10,6 +10,7 @@ from lightning_seg import __version__
 from lightning_seg.errors import InputError
 from lightning_seg.inference.ensemble import Ensemble, Trained
 from lightning_seg.runs.checkpoints import read_checkpoint
+from lightning_seg.runs.guarantees import guarantee_of
 
 SIDES = range(16, 8193)
 
@@ -52,6 +53,16 @@ def input_note(trained: Trained) -> str:
             "picture, and masks of whole pictures differ from its masks"
         )
     return "; ".join(parts)
+
+
+def guarantee_note(checkpoints: Sequence[Path]) -> str:
+    """That an export leaves out the guarantee of a checkpoint, in words; empty where it has none."""
+    if not any(guarantee_of(read_checkpoint(file, weights=False)) for file in checkpoints):
+        return ""
+    return (
+        "the guarantee of the checkpoint is not exported: its outer and inner contours come from "
+        "lightning_seg's predict alone"
+    )
 
 
 def check_output(output: Path, suffix: str) -> None:

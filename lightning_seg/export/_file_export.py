@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_seg.errors import InputError
-from lightning_seg.export._facts import SIDES, check_output, export_facts
+from lightning_seg.export._facts import SIDES, check_output, export_facts, guarantee_note
 from lightning_seg.export._pictures import Pictures, choose_pictures
 from lightning_seg.files import whole
 from lightning_seg.inference.ensemble import Ensemble, load_ensemble
@@ -89,12 +89,14 @@ def open_export(
     return FileExport(files[0], network, export_facts(network, files), pictures, side)
 
 
-def say_of_ensemble(checkpoints: Sequence[Path], validations: Sequence[CrossValidation]) -> None:
-    """Say that several networks become one file, and of which folds they are."""
+def say_of_networks(checkpoints: Sequence[Path], validations: Sequence[CrossValidation]) -> None:
+    """Say that several networks become one file, of which folds they are, and what is left out."""
     for validation in validations:
         print(f"network:   {validation.ensemble_text}; probabilities are averaged")
     if len(checkpoints) > 1 and not validations:
         print(f"network:   an ensemble of {len(checkpoints)} networks; probabilities are averaged")
+    if note := guarantee_note(checkpoints):
+        print(f"note:      {note}")
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Masks(nn.Module):
 def scaled_pixels(pixels: Tensor, side: int) -> Tensor:
     """Pictures (B, C, H, W) of grey levels at ``side`` x ``side``, as `data.cache.resize` scales
     them: by area where both sides shrink, else bilinear. OpenCV's levels, but for one in some
-        thousand, enlarged one in a hundred, which is one off.
+        thousand, which is one off.
     """
     height, width = pixels.shape[-2:]
     rows, columns = torch.arange(height).double(), torch.arange(width).double()
@@ -146,7 +146,7 @@ def _bilinear_step(
     last bits of sums."""
     left, right, first, second = _neighbour_weights(columns, side)
     across = ((pixels[..., left] * first + pixels[..., right] * second) / 16).floor().double()
-    above, below, first, second = _neighbour_weights(rows, side)
+    above, below, first, second = _neighbour_weights(rows, side, keep=True)
     top, bottom = (
         (across[..., at, :] * weight[:, None] / 65536).floor()
         for at, weight in ((above, first), (below, second))
@@ -157,12 +157,19 @@ def _bilinear_step(
 def _neighbour_weights(
     places: Tensor,
     side: int,
+    keep: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The two pixels that each scaled one (side,) lies between: their indices, and weights in
-    2048ths."""
+    2048ths.
+
+    Args:
+        keep: beyond the edge both are the last pixel, each with its weight, as OpenCV rounds rows.
+    """
     last = places[-1]
     centre = (torch.arange(side).double() + 0.5) * ((last + 1) / side) - 0.5
-    centre = torch.minimum(centre.clamp_min(0), last)
+    if not keep:
+        centre = torch.minimum(centre.clamp_min(0), last)
     low = centre.floor()
     second = ((centre - low) * 2048).round()
-    return low.long(), torch.minimum(low + 1, last).long(), 2048 - second, second
+    indices = (torch.minimum(one.clamp_min(0), last).long() for one in (low, low + 1))
+    return *indices, 2048 - second, second

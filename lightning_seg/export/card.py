@@ -12,6 +12,7 @@ from lightning_seg import __version__
 from lightning_seg.evaluation.conventions import SCORES
 from lightning_seg.evaluation.strata import SIZES
 from lightning_seg.evaluation.summary import Estimate
+from lightning_seg.export._facts import guarantee_note
 from lightning_seg.export._hub_results import HUB_RESULTS, benchmark_entry
 from lightning_seg.export._leaderboard import RESULTS, leaderboard_rows
 from lightning_seg.models.frame.listing import bibtex, count, title
@@ -85,6 +86,7 @@ def card(
         window=window,
         exclusive=bool(run.model.get("exclusive")),
         crop=run.data.get("crop"),
+        guarantee=guarantee_note([checkpoint]),
         run=run,
         title=name(run),
         paper=title(run.model["architecture"]),
@@ -254,14 +256,15 @@ def _score_cell(found: Estimate) -> str:
 def architecture(run: ReportedRun) -> list[tuple[str, str]]:
     """The network, as pairs of name and text."""
     model, size, channels = run.model, run.data["size"], run.model["in_channels"]
-    classes = len(model["classes"])
+    exclusive, names = bool(model.get("exclusive")), ", ".join(model["classes"])
+    channels_out = len(model["classes"]) + exclusive
     given = (model["options"] or {}) | {
         "encoder": model["encoder"],
         "encoder_options": model["encoder_options"],
     }
     side = size or 256
     parameters, macs = count(
-        model["architecture"], side, num_classes=classes, in_channels=channels, **given
+        model["architecture"], side, num_classes=channels_out, in_channels=channels, **given
     )
     shape = f"{size} x {size}" if size else "any height and width"
     meaning = trained_channels(run.content)
@@ -277,7 +280,9 @@ def architecture(run: ReportedRun) -> list[tuple[str, str]]:
         ),
         (
             "Output",
-            f"logits, one channel for each of {', '.join(model['classes'])}; above 0: in the mask",
+            f"logits, one channel for the background and each of {names}; a pixel is of the highest"
+            if exclusive
+            else f"logits, one channel for each of {names}; above 0: in the mask",
         ),
         ("Parameters", f"{parameters:,} ({parameters * 4 / 2**20:.1f} MiB in float32)"),
         ("Multiply-adds", f"{macs / 1e9:.2f} G for one image of {side} x {side}"),

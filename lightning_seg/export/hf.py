@@ -21,7 +21,7 @@ from safetensors.torch import save
 from lightning_seg.errors import InputError
 from lightning_seg.export._check import TOLERANCE, FolderDifference, check_folder
 from lightning_seg.export._code import HEADER, flat_sources
-from lightning_seg.export._facts import input_note
+from lightning_seg.export._facts import guarantee_note, input_note
 from lightning_seg.export._file_export import export_parser, writable
 from lightning_seg.export._hub_results import HUB_RESULTS, check_benchmark
 from lightning_seg.export.card import CODE_LICENSE, DICE_PICTURE, write_card
@@ -136,7 +136,8 @@ def export_hf(
             folder.mkdir()
             write_model(folder, network, given.get("loss"))
             difference = check_folder(folder, network)
-            difference = difference._replace(note=input_note(network.trained))
+            notes = input_note(network.trained), guarantee_note([file])
+            difference = difference._replace(note="; ".join(filter(None, notes)))
             write_card(folder, file, repo_id or str(output), license_id, benchmark)
             if output.is_dir():
                 output.rename(scratch / "before")  # is removed with the scratch folder

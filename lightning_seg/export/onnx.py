@@ -26,7 +26,7 @@ from lightning_seg.export._file_export import (
     check_side,
     export_parser,
     open_export,
-    say_of_ensemble,
+    say_of_networks,
     written,
 )
 from lightning_seg.export._graph import Logits, Masks
@@ -116,7 +116,7 @@ def main(args: Sequence[str]) -> None:
         given.calibrate,
     )
     checkpoints = named_checkpoints(given)
-    say_of_ensemble(checkpoints, named_cross_validations(given))
+    say_of_networks(checkpoints, named_cross_validations(given))
     found = export_onnx(checkpoints, given.output, options, given.trust_code)
     megabytes = given.output.stat().st_size / 2**20
     print(f"exported:  {given.output} ({megabytes:.1f} MiB, opset {given.opset})")

@@ -29,7 +29,7 @@ from lightning_seg.export._file_export import (
     check_side,
     export_parser,
     open_export,
-    say_of_ensemble,
+    say_of_networks,
     written,
 )
 from lightning_seg.export._graph import Logits
@@ -51,7 +51,7 @@ def main(args: Sequence[str]) -> None:
         raise unknown("precision", given.precision, PRECISIONS)
     side = read_side(given.size)
     checkpoints = named_checkpoints(given)
-    say_of_ensemble(checkpoints, named_cross_validations(given))
+    say_of_networks(checkpoints, named_cross_validations(given))
     lines = export_program(
         checkpoints,
         given.output,
@@ -108,6 +108,10 @@ def export_program(
     variant = "" if precision == "32" else precision
 
     def attempt(traced: Traced, part: Path) -> Verified:
+        if not _takes_side(side, traced.shapes):
+            raise FormError(
+                f"its images have {side} pixels a side, no multiple of {traced.shapes.multiple}."
+            )
         run = _write_program(part, traced, aot, facts)
         batches = image_batches(job.pictures.images, traced.shapes, side)
         allowed = [batch for batch in batches if _allowed(batch, traced)]
@@ -123,11 +127,14 @@ def export_program(
 
 
 def _allowed(batch: np.ndarray, traced: Traced) -> bool:
-    """Tell whether the program takes the size: a torch program holds to its multiples."""
-    shapes = traced.shapes
-    return shapes.side is not None or all(
-        side % shapes.multiple == 0 and side >= 2 * shapes.multiple for side in batch.shape[2:]
-    )
+    """Tell whether the program takes the size."""
+    return all(_takes_side(side, traced.shapes) for side in batch.shape[2:])
+
+
+def _takes_side(side: int, shapes: Shapes) -> bool:
+    """Tell whether the program takes a side: a torch program holds to its multiples."""
+    within = side % shapes.multiple == 0 and side >= 2 * shapes.multiple
+    return shapes.side is not None or within
 
 
 def _takes(network: Ensemble, shapes: Shapes) -> str:

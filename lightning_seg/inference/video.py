@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from lightning_seg.data.reading.deep import COLOURS_LOST
+from lightning_seg.data.reading.conversion import COLOURS_LOST
 from lightning_seg.data.reading.pictures import as_picture
 from lightning_seg.errors import InputError
 from lightning_seg.inference.inputs import Input

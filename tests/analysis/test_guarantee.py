@@ -17,6 +17,8 @@ from lightning_seg.cli import main as cli
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.splits import RESERVED
 from lightning_seg.errors import InputError
+from lightning_seg.export._file_export import say_of_networks
+from lightning_seg.export.card import card
 from lightning_seg.inference.__main__ import main as predict
 from lightning_seg.reports.run_page import report
 from lightning_seg.reports.run_page._run import open_run
@@ -113,6 +115,10 @@ def test_other_probabilities_have_no_guarantee_and_that_is_said(runs, capsys):
     assert not Path("tta/outer").exists()
     assert ls.load(place, tta="flips").rule.guarantee is None
     assert ls.load([place, place]).rule.guarantee is None
+    said = "guarantee of the checkpoint is not exported"
+    say_of_networks([Path(place)], [])
+    assert said in capsys.readouterr().out
+    assert said in card(Path(place), "jane/tiny")
 
 
 def test_the_coverage_of_the_test_split_is_measured_and_counted_as_a_look(runs, capsys):

@@ -1,6 +1,7 @@
 """The exported image processor reads pictures as training did, by a window where it had one, and
 the card says what the folder leaves out."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,18 @@ def test_the_processor_reads_by_the_window_of_the_training(tmp_path: Path) -> No
         LightningSegImageProcessor(None, 1)(Image.open(tmp_path / "a.png"))
 
 
+def test_the_processor_says_what_load_says_of_a_picture() -> None:
+    coloured = np.zeros((8, 8, 3), np.uint8) + np.uint8([200, 60, 60])
+    with pytest.warns(UserWarning, match="of which the network sees the grey alone"):
+        LightningSegImageProcessor(None, 1)(Image.fromarray(coloured))
+    with pytest.warns(UserWarning, match="no value above 1 of 255"):
+        LightningSegImageProcessor(None, 3)(coloured // 200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LightningSegImageProcessor(None, 3)(coloured)
+        LightningSegImageProcessor(None, 1)(coloured[..., 0])
+
+
 @pytest.mark.slow
 def test_a_folder_and_a_file_of_a_windowed_network_say_and_keep_the_window(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -75,6 +88,8 @@ def test_the_snippet_of_exclusive_classes_takes_the_most_probable(tmp_path: Path
     text = card(write_checkpoint(tmp_path / "two.ckpt", **given), "jane/two")
     assert '["logits"].argmax(1)  # (1, H, W): 0 is the background, 1 outer, 2 inner' in text
     assert "sigmoid() > 0.5" not in text
+    assert "above 0: in the mask" not in text
+    assert "one channel for the background and each of outer, inner" in text
 
 
 @pytest.mark.slow

@@ -37,6 +37,15 @@ def test_the_program_gives_the_logits_of_the_checkpoint_for_sizes_it_names(check
     assert json.loads(facts[FACTS])["classes"] == ["polyp"]
 
 
+def test_a_size_of_training_between_the_multiples_is_the_only_one(tmp_path):
+    odd = write_checkpoint(tmp_path / "odd.ckpt", size=35)
+    takes, _ = export_program(odd, tmp_path / "model.pt2")
+    assert "35 x 35; no other, because its images have 35 pixels a side" in takes
+    program = torch.export.load(io.BytesIO((tmp_path / "model.pt2").read_bytes())).module()
+    image = torch.rand(2, 3, 35, 35)
+    torch.testing.assert_close(program(image), expected(odd, image), rtol=0, atol=1e-4)
+
+
 def test_mixed_precision_is_in_the_program_and_keeps_the_masks(checkpoint, tmp_path):
     export_program(checkpoint, tmp_path / "model.pt2", precision="bf16", size=32)
     image = torch.rand(1, 3, 32, 32)

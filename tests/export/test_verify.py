@@ -175,8 +175,9 @@ def test_free_shapes_are_verified_at_three_sizes_alone_and_in_twos():
         (480, 360, 0.005),
         (33, 32, 0.005),
         (32, 32, 0),
-        (20, 25, 0.02),
-        (20, 90, 0.02),
+        (20, 25, 0.001),
+        (20, 90, 0.001),
+        (3, 90, 0.001),
     ],
 )
 def test_the_graph_scales_pictures_as_the_project_does(network, height, width, share):

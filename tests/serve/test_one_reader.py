@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_seg.data.reading.deep import COLOURS_LOST, NEARLY_BLACK, PictureForm
+from lightning_seg.data.reading.conversion import COLOURS_LOST, NEARLY_BLACK
+from lightning_seg.data.reading.deep import PictureForm
 from lightning_seg.data.reading.pictures import as_picture, read_picture
 from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.errors import InputError

@@ -22,6 +22,9 @@ WIDE_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _CLEAR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _ORIENTATION = 0x0112  # of EXIF
 QUARTER_TURNS = (5, 6, 7, 8)
+# what is said of a picture in colour that a network of one channel is given
+COLOURS_LOST = "in colour, of which the network sees the grey alone"
+NEARLY_BLACK = "black: no value above 1 of 255, as of a picture that was scaled to 1"
 # levels by which channels differ in colours, and share of such pixels; JPEG tints grey a little
 _COLOURED, _COLOURED_SHARE = 24, 0.02
 _SUBFILE_TYPE = 254  # of TIFF: whether a page is a smaller copy (1) or a mask (4) of another

@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lightning_seg.data.reading.conversion import WHITE_IS_ZERO, is_coloured, white_is_zero
+from lightning_seg.data.reading.conversion import (
+    COLOURS_LOST,
+    NEARLY_BLACK,
+    WHITE_IS_ZERO,
+    is_coloured,
+    white_is_zero,
+)
 from lightning_seg.data.reading.pictures import (
     DAMAGED,
     as_picture,
@@ -30,9 +36,6 @@ from lightning_seg.data.reading.windowing import (
 )
 from lightning_seg.errors import InputError
 
-# what is said of a picture in colour that a network of one channel is given
-NEARLY_BLACK = "black: no value above 1 of 255, as of a picture that was scaled to 1"
-COLOURS_LOST = "in colour, of which the network sees the grey alone"
 _ORIENTATION = 274  # a tag of TIFF
 
 

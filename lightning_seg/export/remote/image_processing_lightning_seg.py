@@ -1,6 +1,7 @@
 """From pictures to the model's input, scaled as in training, and from its logits to masks at the
 size of the pictures."""
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.processing_utils import ImagesKwargs
 
-from .conversion import picture_array
+from .conversion import COLOURS_LOST, NEARLY_BLACK, is_coloured, picture_array
 from .windowing import channels_in_memory, checked_window, windowed
 
 Size = tuple[int, int]
@@ -82,7 +83,10 @@ class LightningSegImageProcessor(ImageProcessingMixin):
         """A picture as training read it, (H, W, C) uint8."""
         window = checked_window(self.window)
         if window is None:
-            return _array(image, self.in_channels, self.of_pictures)
+            array = _array(image, self.in_channels, self.of_pictures)
+            if self.of_pictures:
+                _warn_of_doubts(image, array)
+            return array
         return windowed(channels_in_memory(image), self.in_channels, window)
 
     def _scaled(self, image: np.ndarray) -> np.ndarray:
@@ -186,6 +190,18 @@ def _class_map(masks: Tensor) -> Tensor:
     return found
 
 
+def _warn_of_doubts(image: Any, read: np.ndarray) -> None:
+    """Warn of what the masks of a picture may be wrong in.
+
+    Args:
+        read: the picture as the network sees it, (H, W, C).
+    """
+    if read.shape[2] == 1 and is_coloured(picture_array(image, 3)):
+        warnings.warn(f"a picture is {COLOURS_LOST}", stacklevel=4)
+    elif read.max() <= 1:
+        warnings.warn(f"a picture is {NEARLY_BLACK}", stacklevel=4)
+
+
 def _array(image: Any, channels: int, of_pictures: bool = True) -> np.ndarray:
     """A picture, or neighbouring slices, as (H, W, C) uint8."""
     if channels in (1, 3) and of_pictures:
@@ -211,8 +227,11 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
 
 def _by_area(image: np.ndarray, size: Size) -> np.ndarray:
     """The mean over the area that a pixel covers."""
-    rows, columns = (_overlaps(n, m) for n, m in zip(image.shape[:2], size, strict=True))
-    mean = np.tensordot(rows, image.astype(np.float64), (1, 0))  # (h, W, C)
+    # in float32, as OpenCV adds
+    rows, columns = (
+        _overlaps(n, m).astype(np.float32) for n, m in zip(image.shape[:2], size, strict=True)
+    )
+    mean = np.tensordot(rows, image.astype(np.float32), (1, 0))  # (h, w, C)
     mean = np.tensordot(columns, mean, (1, 1)).transpose(1, 0, 2)  # (h, w, C)
     halves = tuple(n == 2 * m for n, m in zip(image.shape[:2], size, strict=True))
     return (np.floor(mean + 0.5) if all(halves) else np.rint(mean)).astype(
@@ -232,19 +251,26 @@ def _bilinear(image: np.ndarray, size: Size) -> np.ndarray:
     left, right, a, b = _neighbours(image.shape[1], size[1])
     wide = image.astype(np.int64)
     wide = (wide[:, left] * a[:, None] + wide[:, right] * b[:, None]) >> 4
-    above, below, a, b = _neighbours(image.shape[0], size[0])
+    above, below, a, b = _neighbours(image.shape[0], size[0], keep=True)
     upper, lower = (wide[above] * a[:, None, None]) >> 16, (wide[below] * b[:, None, None]) >> 16
     return ((upper + lower + 2) >> 2).clip(0, 255).astype(np.uint8)
 
 
-def _neighbours(length: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The two old pixels that each new one lies between, and their weights."""
-    place = np.clip((np.arange(new) + 0.5) * (length / new) - 0.5, 0, length - 1)
+def _neighbours(
+    length: int, new: int, keep: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The two old pixels that each new one lies between, and their weights.
+
+    Args:
+        keep: beyond the edge both are the last pixel, each with its weight, as OpenCV rounds rows.
+    """
+    place = (np.arange(new) + 0.5) * (length / new) - 0.5
+    place = place if keep else np.clip(place, 0, length - 1)
     first = np.floor(place).astype(np.int64)
     weight = place - first
     return (
-        first,
-        np.minimum(first + 1, length - 1),
+        np.clip(first, 0, length - 1),
+        np.clip(first + 1, 0, length - 1),
         np.rint((1 - weight) * 2048).astype(np.int64),
         np.rint(weight * 2048).astype(np.int64),
     )
