@@ -152,7 +152,7 @@ def create_app(
     async def predict(request: Request) -> Response:
         _require_known_options(request)
         as_png = re.match(r"\s*image/png\s*([,;]|$)", request.headers.get("accept", "")) is not None
-        name = _class(request, predictor.classes) if as_png else ""
+        name = _class(request, predictor.classes) if as_png else _no_class(request)
         parts = _asked_parts(request)
         with queue.upload():
             upload = await receive(request, limits)
@@ -249,6 +249,17 @@ def _class(request: Request, classes: tuple[str, ...]) -> str:
     if name not in classes:
         raise RequestError(400, str(unknown("class", name[:100], classes)))
     return name
+
+
+def _no_class(request: Request) -> str:
+    """Nothing; RequestError where a class is named for JSON, which would be left aside."""
+    if "class" in request.query_params:
+        raise RequestError(
+            400,
+            "class chooses the mask of a PNG, and JSON holds those of all classes; leave it out, "
+            "or ask for a PNG by the header Accept: image/png.",
+        )
+    return ""
 
 
 def _asked_parts(request: Request) -> set[str]:

@@ -21,6 +21,7 @@ from lightning_seg.errors import InputError
 from lightning_seg.reports.run_page import report
 from lightning_seg.reports.run_page._run import open_run
 from lightning_seg.runs import Run
+from lightning_seg.training.trainer import RunTrainer
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = """
@@ -284,3 +285,15 @@ def test_sigterm_ends_a_run_with_the_words_of_ctrl_c(recipe, tmp_path):
 def test_sigterm_to_one_of_several_processes_ends_all_of_them(recipe, tmp_path, signalled):
     several = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
     assert_interrupted(*ended(recipe, tmp_path, signalled, *several), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "notes"), [("fit", True), ("test", False), ("validate", False)]
+)
+def test_sigterm_is_noted_by_a_training_alone_and_ends_a_test_at_once(command, notes):
+    trainer = RunTrainer(logger=False, accelerator="cpu", enable_checkpointing=False)
+    trainer.state.fn = command
+    before = signal.getsignal(signal.SIGTERM)
+    trainer._signal_connector.register_signal_handlers()
+    assert (signal.getsignal(signal.SIGTERM) != before) is notes
+    trainer._signal_connector.teardown()

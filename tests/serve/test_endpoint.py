@@ -149,6 +149,9 @@ def test_who_accepts_a_png_gets_the_mask(client, predictor, two_classes):
         "/api/predict?class=tumour", content=content, headers={"Accept": "image/png"}
     )
     assert "did you mean 'tumor'" in sentence(wrong, 400)
+    for name in ("tumor", "foo"):  # of no use for JSON
+        unused = several.post(f"/api/predict?class={name}", content=content)
+        assert "JSON holds those of all classes" in sentence(unused, 400)
 
 
 def test_an_option_that_is_none_is_refused(client):
