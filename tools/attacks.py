@@ -66,7 +66,11 @@ KINDS = (
     AttackKind(
         "odd inputs, names and places of `predict`: bombs, pipes, devices, loops, full disks",
         "the others are predicted; the odd one is told at the end, exit code 1",
-        ("tests/inference/test_odd_inputs.py", "tests/inference/test_hostile_folders.py"),
+        (
+            "tests/inference/test_odd_inputs.py",
+            "tests/inference/test_hostile_folders.py",
+            "tests/data/reading/test_damaged_volumes.py",
+        ),
     ),
     AttackKind(
         "names of classes and inputs that are paths, or meet in one file",

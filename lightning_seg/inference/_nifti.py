@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lightning_seg.data.reading.volumes import read_grid, to_canonical
+from lightning_seg.data.reading.volumes import CHECKSUM_WITHIN, read_grid, to_canonical
 from lightning_seg.errors import InputError
 from lightning_seg.files.leftovers import part_name
 
@@ -122,6 +122,7 @@ def _unpacked(path: Path, scratch: Path) -> Path:
                 left -= len(chunk)
             if left:
                 raise EOFError(f"{claimed - left} of {claimed} bytes")
+            packed.read(CHECKSUM_WITHIN)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"{path} cannot be decoded ({error}); fetch or copy this file again."

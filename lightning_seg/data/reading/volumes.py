@@ -24,6 +24,7 @@ CANONICAL = ("S", "P", "L")
 Affine = NDArray[np.float64]
 _MM_OF_UNIT = {1: 1000.0, 3: 0.001}  # xyzt_units: metres, microns; others are taken for mm
 _SIDES = 0.001, 100.0  # mm, between which the sides of voxels lie
+CHECKSUM_WITHIN = 1 << 16  # bytes behind the voxels of a packed file
 _SHEAR = 0.001  # share of a voxel's volume by which its sides may miss a right angle
 
 
@@ -199,8 +200,7 @@ def read_volume(path: Path) -> np.ndarray:
     image = _open_nifti(path)
     shape = _three(image.shape, path)
     try:
-        scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
-        array = np.asarray(image.dataobj, np.float32 if scaled else None)
+        array = _voxels(image, path)
     except (OSError, EOFError, ValueError, ArithmeticError, TypeError, zlib.error) as error:
         raise InputError(
             f"{path} cannot be decoded ({_error_reason(error)}); fetch or copy this file again."
@@ -215,6 +215,18 @@ def read_volume(path: Path) -> np.ndarray:
         raise InputError(
             f"{path} holds values of the type {array.dtype}, not one number a voxel; convert it."
         )
+    return array
+
+
+def _voxels(image: Any, path: Path) -> np.ndarray:
+    """All values of an opened file; of a packed one also its checksum, which stands behind them."""
+    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+    kind = np.float32 if scaled else None
+    if not path.name.lower().endswith(".nii.gz"):
+        return np.asarray(image.dataobj, kind)
+    with gzip.open(path) as packed:
+        array = np.asarray(type(image).from_stream(packed).dataobj, kind)
+        packed.read(CHECKSUM_WITHIN)
     return array
 
 
@@ -240,6 +252,9 @@ def _open_nifti(path: Path) -> Any:
         image = nibabel.load(path)
         if not isinstance(image, nibabel.Nifti1Pair):
             raise ValueError(f"{type(image).__name__}, not NIfTI")
+        single = isinstance(image, nibabel.Nifti1Image)
+        if single and image.dataobj.offset < image.header.single_vox_offset:
+            raise ValueError(f"its voxels would begin within its header, at {image.dataobj.offset}")
         return image
     except (
         OSError,
