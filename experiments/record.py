@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from math import isnan
 from pathlib import Path
 
 from experiments.contribution import REQUIREMENTS, check_contribution
@@ -266,7 +267,7 @@ def rows_of(facts: RunFacts, scores: Scores) -> list[dict[str, str]]:
         | dict(
             zip(
                 ("value", "low", "high"),
-                (f"{v:.4f}" for v in (value.value, *value.interval)),
+                ("" if isnan(v) else f"{v:.4f}" for v in (value.value, *value.interval)),
                 strict=True,
             )
         )

@@ -377,7 +377,9 @@ def test_every_look_at_a_test_split_is_counted(recipe, tmp_path, capsys):
     best = str(checkpoint(Path(done.trainer.logger.log_dir)))
     for look in (1, 2):
         cli.run(["test", "--ckpt_path", best])
-        assert f"this one included: {look} " in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert f"this one included: {look} " in printed
+        assert printed.rstrip().endswith(f"lightning-seg report {Path(best).parents[2]}")
 
 
 def test_pretrained_weights_are_loaded_without_the_command_line_too(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from experiments.facts import RecordedResult, RunFacts
 from experiments.published import Evaluation
 from lightning_seg.evaluation import ScoreTable, per_image, strata
-from lightning_seg.evaluation.intervals import bca_of_part, statistic
+from lightning_seg.evaluation.intervals import bca, statistic
 from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.ranking import Ranking, rank_intervals
 from lightning_seg.evaluation.summary import Estimate
@@ -181,7 +181,7 @@ def _parts(tables: Sequence[ScoreTable], key: Key) -> dict[str, Estimate]:
     for part in (each for each in strata(tables[0], key.class_name) if each.column):
         rows = np.flatnonzero(part.rows)
         mean = statistic([table.at(rows) for table in tables], key.class_name, SCORE)
-        found[part.name] = Estimate(mean.value, bca_of_part(mean))
+        found[part.name] = Estimate(mean.value, bca(mean))
     return found
 
 
@@ -199,7 +199,7 @@ def _row_key(row: dict[str, str]) -> Key:
 
 
 def _unranked(row: dict[str, str]) -> BoardLine:
-    value, low, high = (float(row[name]) for name in ("value", "low", "high"))
+    value, low, high = (float(row[name] or "nan") for name in ("value", "low", "high"))
     key = _row_key(row)
     facts = RunFacts(
         recipe=row["recipe"],

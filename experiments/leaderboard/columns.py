@@ -46,9 +46,10 @@ def columns(board: Board) -> list[Column]:
             _rank,
             _ranks,
             lambda line: line.ranking.rank or 999,
-            "below it the ranks in 95 % of the resamples",
+            "below it the ranks in 95 % of the resamples; which a model may have, and "
+            "whether it is tied with the leader, are two questions",
         ),
-        Column("model", lambda line: line.first.model, lambda line: line.first.settings),
+        Column("model", lambda line: _model(line, board), lambda line: line.first.settings),
         Column(
             "Dice",
             lambda line: _score(line.ranking.value),
@@ -122,6 +123,17 @@ def columns(board: Board) -> list[Column]:
     ]
 
 
+def _model(line: BoardLine, board: Board) -> str:
+    """The network, with its precision where a line of the same recipe has another one."""
+    same = [other.first for other in board.lines if _recipe(other) == _recipe(line)]
+    differs = len({facts.precision for facts in same}) > 1
+    return f"{line.first.model}, {line.first.precision}" if differs else line.first.model
+
+
+def _recipe(line: BoardLine) -> tuple[str, str]:
+    return line.first.model, line.first.settings
+
+
 def latency(line: BoardLine) -> float | None:
     measured = [facts.latency_ms for facts in line.facts if facts.latency_ms is not None]
     return measured[0] if measured else None
@@ -137,7 +149,7 @@ def _ranks(line: BoardLine) -> str:
 
 
 def _interval(line: BoardLine) -> str:
-    return f"{line.ranking.low:.3f} to {line.ranking.high:.3f}"
+    return interval_text((line.ranking.low, line.ranking.high), word="to")
 
 
 def _spread(line: BoardLine) -> str:

@@ -12,7 +12,7 @@ from experiments.published import SAME_SCORE, Evaluation
 from lightning_seg.data.splits import leak_of
 from lightning_seg.evaluation import SCORES
 from lightning_seg.evaluation.intervals import bca, statistic
-from lightning_seg.tables import number_text
+from lightning_seg.tables import NONE, interval_text, number_text
 
 COMPUTED = re.compile(
     r"(image|pooled)(_fov)?|two_class|batch\d+"
@@ -32,10 +32,9 @@ class OurScore:
 
     def __str__(self) -> str:
         name = NAMES.get(self.score, self.score)
-        if self.interval is None:
-            return f"{name} {number_text(self.value)}"
-        low, high = self.interval
-        return f"{name} {number_text(self.value)} ({low:.3f} to {high:.3f})"
+        interval = "" if self.interval is None else interval_text(self.interval, word="to")
+        bounds = f" ({interval})" if interval not in ("", NONE) else ""
+        return f"{name} {number_text(self.value)}{bounds}"
 
 
 @dataclass(frozen=True)

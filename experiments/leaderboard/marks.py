@@ -47,7 +47,13 @@ def line_flags(line: BoardLine) -> list[Flag]:
 
 def short_names(board: Board) -> list[str]:
     """The shortest names that tell the lines of a board apart, in their order."""
-    makers: list[Callable[[RunFacts], str]] = [_network, _with_options, _with_changes]
+    makers: list[Callable[[RunFacts], str]] = [
+        _network,
+        _with_options,
+        _with_precision,
+        _with_changes,
+        _with_commit,
+    ]
     names = [""] * len(board.lines)
     for make in makers:
         shared = Counter(names)
@@ -66,6 +72,14 @@ def _with_options(facts: RunFacts) -> str:
     return facts.model.replace(facts.encoder, facts.encoder.partition(".")[0] or facts.encoder)
 
 
+def _with_precision(facts: RunFacts) -> str:
+    return f"{_with_options(facts)}, {facts.precision}"
+
+
 def _with_changes(facts: RunFacts) -> str:
     changes = [f"{key.rpartition('.')[2]}={words(value)}" for key, value in facts.changes.items()]
     return ", ".join([_with_options(facts), facts.recipe or "no recipe", *changes])
+
+
+def _with_commit(facts: RunFacts) -> str:
+    return f"{_with_changes(facts)}, commit {facts.commit or 'unknown'}"

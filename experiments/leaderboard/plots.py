@@ -1,7 +1,7 @@
 """Plots of a board: narrow, so that a phone shows them at full size."""
 
 from collections.abc import Sequence
-from math import floor, inf
+from math import floor, inf, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,8 @@ def strips(board: Board) -> Plot | None:
         found, css = line.ranking, _class(line)
         heights = place + _spread_heights(len(line.images))
         plot.dots(line.images.tolist(), heights.tolist(), f"faint {css}", 2)
-        plot.segment((found.low, place), (found.high, place), f"interval {css}")
+        if isfinite(found.low):
+            plot.segment((found.low, place), (found.high, place), f"interval {css}")
         mean = (found.value, place - 0.26), (found.value, place + 0.26)
         plot.segment(*mean, f"mean {css}")
     return plot

@@ -20,7 +20,9 @@ INTRODUCTION = (
     "with another table. Dice is the mean over all seeds that were run, of which none is picked; the epoch was chosen on "
     "validation data. Intervals are of 95 %, by bootstrap over the images, or over patients, sequences or duplicates where "
     "any are known; models are ranked by a paired bootstrap, and a model is tied with the leader unless the interval of "
-    "their difference, after Holm's correction, leaves out 0. Intervals show the choice of test images; the SD over seeds "
+    "their difference, after Holm's correction, leaves out 0. The range of ranks is not corrected and compares a model with "
+    "all others, so a model that is behind the leader may still rank first in some resamples. Intervals show the choice of "
+    "test images; the SD over seeds "
     "shows that of training. Where seeds overlap, one of a model behind the leader is as good as one of the leader's."
 )
 ELSEWHERE = (
@@ -173,8 +175,8 @@ def _row(key: Key, line: Any) -> dict[str, Any]:
         "model": line.first.model,
         "settings": line.first.settings,
         "dice": f"{ranking.value:.4f}",
-        "low": f"{ranking.low:.4f}",
-        "high": f"{ranking.high:.4f}",
+        "low": "" if isnan(ranking.low) else f"{ranking.low:.4f}",
+        "high": "" if isnan(ranking.high) else f"{ranking.high:.4f}",
         "sd_over_seeds": "" if isnan(ranking.sd_over_seeds) else f"{ranking.sd_over_seeds:.4f}",
         "seeds": " ".join(str(facts.seed) for facts in line.facts),
         "rank": ranking.rank or "",

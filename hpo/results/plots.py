@@ -24,7 +24,7 @@ from lightning_seg import __version__
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser
-from lightning_seg.plots import PAGE_STYLE, SORT_SCRIPT, draw_svg, write_picture
+from lightning_seg.plots import draw_svg, page_environment, write_picture
 from lightning_seg.tables import NONE
 
 _ENDINGS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -148,16 +148,12 @@ def _png(
 
 def _html(outcome: Outcome, parts: list[str], luck: str, path: Path) -> Path:
     """The page of the study: how its trials ended, the best, the pictures, and every trial."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     name, spec = outcome.study.study_name, outcome.spec
     if not parts:
         raise InputError(
             f"there is nothing to draw of study {name!r} yet; let `hpo run` finish more trials."
         )
-    environment = Environment(
-        loader=PackageLoader("hpo.results", "."), autoescape=True, undefined=StrictUndefined
-    )
+    environment = page_environment(Path(__file__).parent)
     objectives = [objective for objective in (spec.objective, spec.minimize) if objective]
     keys = list(dict.fromkeys(key for trial in outcome.trials.values() for key in trial.params))
     page = environment.get_template("study.html").render(
@@ -170,8 +166,6 @@ def _html(outcome: Outcome, parts: list[str], luck: str, path: Path) -> Path:
         header=["trial", "state", *objectives, *keys],
         falling=[spec.objective] if spec.directions[0] == "maximize" else [],
         rows=[_trial_row(slot, outcome, keys) for slot in sorted(outcome.trials)],
-        page_style=Markup(PAGE_STYLE),
-        sort_script=Markup(SORT_SCRIPT),
         version=__version__,
     )
     write_whole(path, page.encode())

@@ -26,7 +26,7 @@ from lightning_seg.evaluation import Comparison, ScoreTable, compare_models, sta
 from lightning_seg.files import real_path
 from lightning_seg.options import OptionParser
 from lightning_seg.runs.scored_models import find_scores
-from lightning_seg.tables import Table
+from lightning_seg.tables import NONE, Table, number_text
 
 TUNED, UNTUNED = "tuned", "untuned"
 
@@ -167,7 +167,8 @@ def verdict(row: Difference, images: int) -> str:
     sure = (found.low > 0 and (by_seed > 0).all()) or (found.high < 0 and (by_seed < 0).all())
     word = ("helped" if found.difference > 0 else "did harm") if sure else "made no sure difference"
     return (
-        f"Tuning {word}: test {row.score} ({row.convention}) {found.difference:+.4f}, 95 % {found.low:+.4f} to {found.high:+.4f} "
+        f"Tuning {word}: test {row.score} ({row.convention}) {found.difference:+.4f}, "
+        f"95 % {_interval(found)} "
         f"over {images} images; by seed {', '.join(f'{value:+.4f}' for value in by_seed)}."
     )
 
@@ -181,11 +182,15 @@ def _table(rows: Sequence[Difference]) -> Table:
     lines = []
     for row in rows:
         found = row.found
-        p = "<0.001" if found.p_bootstrap < 0.0005 else f"{found.p_bootstrap:.3f}"
-        interval = f"{found.low:+.4f} to {found.high:+.4f}"
+        p = "<0.001" if found.p_bootstrap < 0.0005 else number_text(found.p_bootstrap, 3)
+        interval = _interval(found)
         cells = (_spread(row.tuned), _spread(row.untuned), f"{found.difference:+.4f}", interval, p)
         lines.append((row.class_name, row.score, row.convention, *cells))
     return Table(header, lines, caption=note, left=header[:3])
+
+
+def _interval(found: Comparison) -> str:
+    return NONE if np.isnan(found.low) else f"{found.low:+.4f} to {found.high:+.4f}"
 
 
 def _spread(values: Sequence[float]) -> str:

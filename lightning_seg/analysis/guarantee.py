@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ class Coverage:
     def verdict(self) -> str:
         """Whether the promise is kept, in words."""
         low, high = self.interval
+        if isnan(low):
+            return "too few images"
         if high <= self.rate:
             return "kept"
         return "within the interval" if low <= self.rate else "BROKEN"

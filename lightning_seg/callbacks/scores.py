@@ -15,6 +15,7 @@ from lightning_seg.evaluation.findings import find_scores_of
 from lightning_seg.evaluation.scored_table import table_digest
 from lightning_seg.evaluation.summary import FILE, Summary
 from lightning_seg.inference.pictures import other_precision, score_folder
+from lightning_seg.options import shell_command
 from lightning_seg.reports.printing import print_scores
 from lightning_seg.runs.ledger import enter_look
 from lightning_seg.runs.trained_on import changes_caution
@@ -54,6 +55,9 @@ class ScoreReport(L.Callback):
                 "looks at this test split by the runs of this folder, this one included: "
                 f"{summary.looks} (ledger.csv)"
             )
+            run = run_of(trainer)
+            if run.checkpoints:
+                print(f"next:             {shell_command('lightning-seg', 'report', run.shown)}")
 
 
 def _other_images(summary: Summary, folder: Path) -> str:

@@ -149,7 +149,7 @@ class TrainingLog(L.Callback):
             command = shell_command("tensorboard", "--logdir", folder.parent)
             print(f"TensorBoard:      {folder}  (open: {command})")
         if path:
-            command = shell_command("lightning-seg", "test", "--ckpt_path", path)
+            command = shell_command("lightning-seg", "test", "--ckpt_path", run_of(trainer).shown)
             print(f"next:             {command}")
 
 

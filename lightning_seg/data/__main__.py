@@ -128,7 +128,7 @@ def _add_show(verbs: Any) -> None:
     )
     show.add_argument("--split", default="train", choices=SPLITS)
     show.add_argument("--count", type=_read_count, default=12, help="images (default 12)")
-    show.add_argument("--epoch", type=int, default=0, help="the first epoch shown (default 0)")
+    show.add_argument("--epoch", type=int, default=1, help="the first epoch shown (default 1)")
     show.add_argument(
         "--epochs",
         type=_read_count,
@@ -304,8 +304,8 @@ def _show(options: argparse.Namespace) -> None:
 
     if (options.config is None) == (options.dataset is None):
         raise InputError("`data show` needs a data set or a recipe (-c), and not both; give one.")
-    if options.epoch < 0:
-        raise InputError(f"--epoch is {options.epoch}; give a whole number from 0.")
+    if options.epoch < 1:
+        raise InputError(f"--epoch is {options.epoch}; give a whole number from 1.")
     data = (
         _recipe_data(find_shipped("recipe", options.config))
         if options.config
@@ -318,7 +318,7 @@ def _show(options: argparse.Namespace) -> None:
         for key in ("root", "protocol", "augment", "size", "copies", "dataset_options")
         if (value := getattr(options, key))
     }
-    epochs = range(options.epoch, options.epoch + options.epochs)
+    epochs = range(options.epoch - 1, options.epoch - 1 + options.epochs)
     rows, columns = show(data, options.split, options.count, epochs, options.output)
     print(
         f"{options.output}: {rows} {options.split} images in rows, as read and then {columns - 1} times augmented"

@@ -167,7 +167,8 @@ def _cell_rows(
     for row, cells in enumerate(rows):
         for epoch, copy in _columns(epochs, copies, online):
             item = changed[epoch, copy * len(chosen) + row]
-            cells.append(Cell(_sample(item), f"epoch {epoch}" if copies == 1 else f"copy {copy}"))
+            title = f"in epoch {epoch + 1}" if copies == 1 else f"copy {copy + 1}"
+            cells.append(Cell(_sample(item), title))
     return rows
 
 

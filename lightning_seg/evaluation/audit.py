@@ -255,8 +255,8 @@ def main(args: list[str]) -> None:
     if options.n_images is not None and options.sd is None:
         width = half_width(options.n_images)
         print(
-            f"95 % interval over {options.n_images} images: about +-{width:.3f} "
-            f"(Dice per image with an SD of {IMAGE_SD})"
+            f"95 % interval of a mean Dice over {options.n_images} images: about +-{width:.3f}, "
+            f"if the Dice of single images spreads as is usual (standard deviation {IMAGE_SD})"
         )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.data.split_sizes import FEWEST_UNITS
 from lightning_seg.evaluation.intervals import bca, p_value, same_groups, statistic
 from lightning_seg.evaluation.table import ScoreTable
 
@@ -17,9 +18,7 @@ class Comparison(NamedTuple):
     low: float
     high: float
     p_bootstrap: float
-    p_wilcoxon: (
-        float  # of differences of the units: images, or groups where any holds several; nan of ece
-    )
+    p_wilcoxon: float  # of differences of the units' means; nan where a convention adds pixels up
     images: int
     groups: int
 
@@ -56,12 +55,11 @@ def compare_models(
 def _units(
     tables: Sequence[ScoreTable], class_name: str, score: str, convention: str
 ) -> NDArray[np.float64]:
-    """The mean score over seeds of each independent unit: of a volume, or of images where a convention adds all of them up."""
-    if score == "ece":
+    """The mean score over seeds of each independent unit: of a volume, or of the images of a group;
+    none where a convention adds up the pixels of all."""
+    if score == "ece" or convention.removesuffix("_fov") not in ("image", "volume"):
         return np.zeros(0)
-    base = convention.removesuffix("_fov")
-    each = convention if base == "volume" else convention.replace(base, "image")
-    found = statistic(tables, class_name, score, each)
+    found = statistic(tables, class_name, score, convention)
     sums = found.sums
     if np.isnan(found.value):
         return np.full(len(sums), np.nan)
@@ -120,5 +118,6 @@ def compare_data_sets(
     first, second = (statistic(tables, class_name, score, convention) for tables in (a, b))
     units = len(first.sums), len(second.sums)
     drawn = first.resampled(resamples, seed) - second.resampled(resamples, seed + 1)
-    low, high = np.quantile(drawn, [0.025, 0.975]) if min(units) > 1 else (np.nan, np.nan)
+    enough = min(units) >= FEWEST_UNITS
+    low, high = np.quantile(drawn, [0.025, 0.975]) if enough else (np.nan, np.nan)
     return UnpairedDifference(first.value, second.value, float(low), float(high), units)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lightning_seg.evaluation.conventions import SCORES
-from lightning_seg.evaluation.intervals import bca, bca_of_part, statistic
+from lightning_seg.evaluation.intervals import bca, statistic
 from lightning_seg.evaluation.strata import strata
 from lightning_seg.evaluation.summary import EmptyImages, Estimate, PartScore
 from lightning_seg.evaluation.table import ScoreTable
@@ -74,9 +74,7 @@ def estimate_strata(
             mean = statistic([images], name, score)
             about = (part.name, part.rule, len(rows), score)
             groups = len(set(images.groups))
-            found[name].append(
-                PartScore(*about, mean.value, bca_of_part(mean), part.column, groups)
-            )
+            found[name].append(PartScore(*about, mean.value, bca(mean), part.column, groups))
     return found
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.data.split_sizes import FEWEST_UNITS
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.evaluation.conventions import (
     SCORES,
@@ -31,8 +32,6 @@ from lightning_seg.evaluation.conventions import (
 from lightning_seg.evaluation.probability import ece
 from lightning_seg.evaluation.table import ScoreTable
 
-# images or groups; with fewer the p of signed ranks stays over .05, even if all agree
-FEWEST_UNITS = 6
 _KEPT = 16_000_000  # weights that are kept for the next score
 _CHUNK = 4_000_000  # weights held at once where there are more
 
@@ -254,11 +253,11 @@ def bca(
 
     Returns:
         Lower and upper bound; both the score itself where it does not vary, nan for fewer than
-        two units and of a score that is undefined.
+        `FEWEST_UNITS` units, which say little, and of a score that is undefined.
     """
     from scipy.special import ndtr, ndtri
 
-    if len(statistic.sums) < 2 or isnan(statistic.value):
+    if len(statistic.sums) < FEWEST_UNITS or isnan(statistic.value):
         return nan, nan
     drawn = statistic.resampled(resamples, seed)
     if np.ptp(drawn) < 1e-12:
@@ -269,11 +268,6 @@ def bca(
     return float(low), float(high)
 
 
-def bca_of_part(statistic: Statistic) -> tuple[float, float]:
-    """`bca` of a part of the images; nan of fewer than `FEWEST_UNITS` units, which say little."""
-    return bca(statistic) if len(statistic.sums) >= FEWEST_UNITS else (nan, nan)
-
-
 def p_value(
     difference: Statistic,
     resamples: int = 2000,
@@ -281,11 +275,11 @@ def p_value(
 ) -> float:
     """Two-sided p of a difference of 0: the level at which its BCa interval would end there.
 
-    At least 2 / (resamples + 1); 1 where nothing differs, nan for fewer than two units.
+    At least 2 / (resamples + 1); 1 where nothing differs, nan for fewer than `FEWEST_UNITS` units.
     """
     from scipy.special import ndtr, ndtri
 
-    if len(difference.sums) < 2 or isnan(difference.value):
+    if len(difference.sums) < FEWEST_UNITS or isnan(difference.value):
         return nan
     drawn = difference.resampled(resamples, seed)
     if np.ptp(drawn) < 1e-12:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_seg.data.split_sizes import FEWEST_UNITS
 from lightning_seg.evaluation.compare import holm
 from lightning_seg.evaluation.conventions import LOWER_IS_BETTER, Values
 from lightning_seg.evaluation.intervals import (
-    FEWEST_UNITS,
     Statistic,
     bca,
     draw_weights,

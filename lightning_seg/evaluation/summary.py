@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from statistics import mean, stdev
 from typing import Any
 
-from lightning_seg.data.split_sizes import FEW_UNITS
+from lightning_seg.data.split_sizes import FEW_UNITS, FEWEST_UNITS
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 
@@ -269,7 +269,10 @@ class Summary:
         if 0 < self.groups < FEW_UNITS:
             images = self.groups == self.images
             units = ("image", "images") if images else ("group of images", "groups of images")
-            yield f"only {self.groups} {units[self.groups > 1]}: scores and intervals over so few are rough guesses"
+            few = f"only {self.groups} {units[self.groups > 1]}"
+            rough = "scores and intervals over so few are rough guesses"
+            none = f"scores over so few are rough guesses, and fewer than {FEWEST_UNITS} have no interval"
+            yield f"{few}: {none if self.groups < FEWEST_UNITS else rough}"
 
     def write(self, folder: Path) -> None:
         """Write ``summary.json`` into the folder, whole or not at all."""

@@ -29,13 +29,13 @@ from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.images import PICTURE_COLUMNS, FinishedInput, image_results
 from lightning_seg.inference.inputs import FoundInputs, Input, find_inputs
 from lightning_seg.inference.label_maps import write_label_names
-from lightning_seg.inference.look_first import FILE, write_order
+from lightning_seg.inference.look_first import FILE, UNCALIBRATED, write_order
 from lightning_seg.inference.options import HOLD_FOR, SETTINGS
 from lightning_seg.inference.output_names import check_outputs_apart, mask_files, safe_path
 from lightning_seg.inference.pictures import EXAMPLES
 from lightning_seg.inference.pipeline import FailedInput
 from lightning_seg.inference.progress import WorkProgress
-from lightning_seg.inference.results import OutputFolder, ResultTable, alone_in
+from lightning_seg.inference.results import NAMES, OutputFolder, ResultTable, alone_in
 from lightning_seg.inference.split import SheetCell, write_sheet
 from lightning_seg.inference.video import video_files
 from lightning_seg.inference.volume import VOLUME_COLUMNS
@@ -72,6 +72,7 @@ class _Job:
         self._crew = several if self.is_shared else here
         if self.rule.exclusive:
             write_label_names(output.path, self.rule.classes)
+        self._calibrated = here.network.calibrated
         if here.guarantee_note:
             print(f"note: {here.guarantee_note}", file=sys.stderr)
         self._promise = [] if self.rule.guarantee is None else self.rule.guarantee.sentences()
@@ -86,7 +87,8 @@ class _Job:
         """Which pictures to look at first, and what their contours promise."""
         first = write_order(table.read_rows(), self.folder)
         if first:
-            print(f"look at these first (expected Dice): {first}; all in order: {FILE}")
+            doubt = "" if self._calibrated else f"; {UNCALIBRATED}"
+            print(f"look at these first (expected Dice{doubt}): {first}; all in order: {FILE}")
         for sentence in self._promise:
             print(f"guarantee: {sentence}")
 
@@ -386,11 +388,11 @@ def _settings(
     given: argparse.Namespace,
     checkpoints: Sequence[Path],
 ) -> dict[str, Any]:
-    """The settings that the results depend on besides the input."""
+    """The settings that the results depend on besides the input, and the names of the checkpoints."""
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in checkpoints]
     found = {key: getattr(given, key) for key in SETTINGS}
     # as results were written before there were these
     found |= {key: True for key in ("frame_masks", "dicom_seg") if getattr(given, key)}
     if given.engine == "torch":
         del found["engine"]
-    return {"checkpoints": digests} | found
+    return {"checkpoints": digests, NAMES: list(map(str, checkpoints))} | found

@@ -101,6 +101,11 @@ class Ensemble:
         self.modules = [module.to(self.device) for module in modules]
         self.engine = check_engine(engine, precision)
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the probabilities of each network were fitted by ``lightning-seg calibrate``."""
+        return all(module.form.calibration is not None for module in self.modules)
+
     @cached_property
     def _computing(self) -> list[ImageNetwork | EngineNetwork]:
         """What computes in place of the modules; made when the first image comes."""

@@ -11,6 +11,11 @@ from lightning_seg.files import write_whole
 FILE = "look_first.csv"
 FEWEST = 6  # pictures, of which an order is worth the words
 SHOWN = 5
+# what is said of an expected Dice where nobody calibrated the network
+UNCALIBRATED = (
+    "of a network that is not calibrated it orders images, and as a number is often too high "
+    "(lightning-seg calibrate)"
+)
 
 
 def doubtful_first(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, float]]:

@@ -23,6 +23,7 @@ Row = dict[str, Any]
 LOCK = ".lock"  # of an output folder
 _LEFTOVER = re.compile(r"\.volume-.*|\.part-.*|\..*\.part")
 INPUT_COLUMNS = ("file", "stamp", "note")
+NAMES = "checkpoint_files"  # among the settings: names that tell digests apart, and may change
 
 
 class ResultTable:
@@ -188,7 +189,7 @@ def _open_folder(folder: Path, settings: dict[str, Any]) -> None:
             _check_same(json.loads(file.read_text(encoding="utf-8")), settings, folder)
         with whole(file) as part:
             part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
         raise InputError(
             f"{file} is damaged; remove {folder}, or give another --output."
         ) from error
@@ -204,10 +205,17 @@ def _check_same(
     new: dict[str, Any],
     folder: Path,
 ) -> None:
-    for key in old.keys() | new.keys():
+    cure = "give another --output, or the same settings to go on."
+    if old.get("checkpoints") != new.get("checkpoints"):
+        ours, theirs = (" and ".join(each.get(NAMES, [])) for each in (new, old))
+        same = " as it was" if ours == theirs else ""
+        raise InputError(
+            f"{str(folder)!r} holds results of {theirs or 'another checkpoint'}{same}, not of "
+            f"{ours}{' as it is' if same else ''}; {cure}"
+        )
+    for key in (old.keys() | new.keys()) - {NAMES}:
         if old.get(key) != new.get(key):
             raise InputError(
                 f"{str(folder)!r} holds results made with {key} = {old.get(key)!r}, not "
-                f"{new.get(key)!r}; give another "
-                "--output, or the same settings to go on."
+                f"{new.get(key)!r}; {cure}"
             )

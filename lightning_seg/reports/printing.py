@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import isfinite
 
-from lightning_seg.evaluation.intervals import FEWEST_UNITS
+from lightning_seg.data.split_sizes import FEWEST_UNITS
 from lightning_seg.evaluation.measures import MEASURES
 from lightning_seg.evaluation.strata import MOST_VALUES
 from lightning_seg.evaluation.summary import Estimate, FoldScores, Summary, VolumeSummary
@@ -202,7 +202,7 @@ def print_volumes(volumes: VolumeSummary) -> None:
         ("class", "score", "mean over scans", "95 %"),
         rows,
         title=f"whole volumes: mean over {count_text(volumes.scans, 'scan')}{left_out}",
-        caption=f"95 % BCa bootstrap intervals over scans; {near}",
+        caption=f"95 % BCa bootstrap intervals over scans, - of fewer than {FEWEST_UNITS}; {near}",
         left=("class", "score"),
     )
     table.show()

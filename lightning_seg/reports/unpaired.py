@@ -3,9 +3,9 @@ external, as a table."""
 
 from collections.abc import Sequence
 
+from lightning_seg.data.split_sizes import FEWEST_UNITS
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.compare import UnpairedDifference, compare_data_sets
-from lightning_seg.evaluation.intervals import FEWEST_UNITS
 from lightning_seg.runs.scored_models import ScoredModel
 from lightning_seg.tables import NONE, Table, interval_text, number_text
 

@@ -1,5 +1,6 @@
 """`Run`: one run's folder as a typed object, and the one way to name a model."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -110,6 +111,14 @@ class Run:
         if folder is None or not _is_run(folder):
             return None
         return cls(folder, *_home(folder, None))
+
+    @property
+    def shown(self) -> str:
+        """The shortest path from here that means this run: ``runs/demo``, or with its version where
+        a newer one has a checkpoint."""
+        place = self.root / self.name
+        whole = place if Run.open(place, self.root).folder == self.folder else self.folder
+        return os.path.relpath(whole) if whole.is_relative_to(Path.cwd()) else str(whole)
 
     @property
     def version(self) -> str:

@@ -172,6 +172,7 @@ def test_options_of_a_network_are_those_that_a_recipe_may_give(capsys):
     options = capsys.readouterr().out.partition("options (model.options.<name>):\n")[2]
     listed = [line.split(":")[0].strip() for line in options.partition("\n\n")[0].splitlines()]
     assert "attention" in listed
+    assert "  last_width: integer or null (default null)" in options.splitlines()
     assert not {"encoder", "in_channels", "num_classes", "encoder_options"} & set(listed)
 
 

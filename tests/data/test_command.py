@@ -212,13 +212,13 @@ def test_show_writes_one_row_an_image_and_one_column_an_epoch(
         np.asarray(Image.open(sheet)).reshape(3, 244, 3, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
     )
     assert not np.array_equal(first[0, 1], first[0, 2])  # another epoch, another change
-    front.main([*base, "--epochs", "1", "--epoch", "1"])
+    front.main([*base, "--epochs", "1", "--epoch", "2"])
     later = (
         np.asarray(Image.open(sheet)).reshape(3, 244, 2, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
     )
     assert np.array_equal(later[:, 0], first[:, 0])
     assert np.array_equal(later[:, 1], first[:, 2])
-    front.main([*base, "--copies", "2", "--epoch", "1"])
+    front.main([*base, "--copies", "2", "--epoch", "2"])
     copies = (
         np.asarray(Image.open(sheet)).reshape(3, 244, 3, 228, 3).transpose(0, 2, 1, 3, 4)[:, :, 16:]
     )
@@ -235,7 +235,7 @@ def test_show_writes_one_row_an_image_and_one_column_an_epoch(
         (["phantom_polyp", "--output", "sheet.bmpx"], "ends with .png or .jpg"),
         (["phantom_polyp", "--augment", "unet_b"], "no augmentation preset named 'unet_b'"),
         (["-c", "gone.yaml"], "there is no recipe"),
-        (["phantom_polyp", "--epoch", "-1"], "--epoch is -1"),
+        (["phantom_polyp", "--epoch", "0"], "--epoch is 0"),
     ],
 )
 def test_show_refuses_in_one_sentence(

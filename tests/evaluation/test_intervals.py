@@ -45,11 +45,17 @@ def test_the_interval_of_a_mean_is_close_to_the_normal_one_and_contains_the_scor
     assert low < pooled(counts, "dice") < high
 
 
-def test_an_interval_needs_two_images_and_is_a_point_where_nothing_varies():
+def test_an_interval_needs_six_images_and_is_a_point_where_nothing_varies():
     one = np.array([[5, 1, 1, 9]])
-    assert np.isnan(interval(one, "dice", "image")).all()
-    low, high = interval(np.repeat(one, 4, 0), "dice", "image")
+    low, high = interval(np.repeat(one, 6, 0), "dice", "image")
     assert low == high == per_image(one, "dice")[0]
+    few = np.array([[5, 1, 1, 9], [2, 3, 4, 7], [8, 0, 1, 7], [6, 2, 2, 6], [1, 9, 3, 3]])
+    assert np.isnan(interval(few, "dice", "image")).all()
+    assert np.isnan(interval(few, "dice", "pooled")).all()
+    more = np.vstack([few, [[4, 4, 4, 4]]])
+    assert np.ptp(interval(more, "dice", "image")) > 0
+    in_groups = interval(more, "dice", "image", groups=tuple("aabbcc"))
+    assert np.isnan(in_groups).all()
 
 
 def test_the_interval_is_the_bca_interval_of_scipy():
@@ -144,10 +150,12 @@ def test_a_comparison_is_paired_and_its_p_agrees_with_its_interval():
 
 def test_a_model_equals_itself():
     found = compare_models([table()], [table()], "polyp", convention="pooled")
-    assert found[:5] == (0, 0, 0, 1, 1)
+    assert found[:4] == (0, 0, 0, 1)
+    assert np.isnan(found.p_wilcoxon)  # there are no ranks of one sum over all pixels
+    assert compare_models([table()], [table()], "polyp").p_wilcoxon == 1
 
 
-def test_a_difference_that_never_varies_is_certain_and_one_image_says_nothing():
+def test_a_difference_that_never_varies_is_certain_and_five_images_say_nothing():
     def constant(value, images):
         ids = tuple(map(str, range(images)))
         return [
@@ -159,9 +167,9 @@ def test_a_difference_that_never_varies_is_certain_and_one_image_says_nothing():
             )
         ]
 
-    found = compare_models(constant(0.9, 5), constant(0.8, 5), "x", "nsd", resamples=1000)
+    found = compare_models(constant(0.9, 6), constant(0.8, 6), "x", "nsd", resamples=1000)
     assert (found.low, found.high, found.p_bootstrap) == pytest.approx((0.1, 0.1, 2 / 1001))
-    assert np.isnan(compare_models(constant(0.9, 1), constant(0.8, 1), "x", "nsd").p_bootstrap)
+    assert np.isnan(compare_models(constant(0.9, 5), constant(0.8, 5), "x", "nsd").p_bootstrap)
 
 
 def test_other_images_are_not_compared():
@@ -187,8 +195,10 @@ def test_wilcoxon_of_volumes_is_over_their_scores():
     found = compare_models([a], [b], "polyp", convention="volume")
     assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(np.round(sums[0] - sums[1], 12)).pvalue)
     means = [per_image(each.of("polyp"), "dice").reshape(12, 5).mean(1) for each in (a, b)]
-    pooled_p = compare_models([a], [b], "polyp", convention="pooled").p_wilcoxon
-    assert pooled_p == pytest.approx(stats.wilcoxon(np.round(means[0] - means[1], 12)).pvalue)
+    found = compare_models([a], [b], "polyp")
+    assert found.p_wilcoxon == pytest.approx(
+        stats.wilcoxon(np.round(means[0] - means[1], 12)).pvalue
+    )
 
 
 def test_of_a_single_image_no_model_is_said_to_be_worse():

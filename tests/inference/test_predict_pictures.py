@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import struct
 import zlib
 
@@ -137,7 +138,8 @@ def test_other_settings_do_not_mix_in_one_folder(checkpoint, other, pictures, tm
     predict(checkpoint, pictures, tmp_path / "out")
     with pytest.raises(InputError, match=r"threshold = 0\.5, not 0\.4"):
         predict(checkpoint, pictures, tmp_path / "out", "--threshold", "0.4")
-    with pytest.raises(InputError, match="checkpoints"):
+    named = f"holds results of {re.escape(str(checkpoint))}, not of {re.escape(str(other))}"
+    with pytest.raises(InputError, match=named):
         predict(other, pictures, tmp_path / "out")
 
 

@@ -20,7 +20,7 @@ from lightning_seg import cli
 from lightning_seg.errors import InputError
 from lightning_seg.reports.run_page import report
 from lightning_seg.reports.run_page._run import open_run
-from lightning_seg.runs import Run
+from lightning_seg.runs import Run, find_checkpoint
 from lightning_seg.training.trainer import RunTrainer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -98,8 +98,10 @@ def test_commands_that_are_printed_can_be_pasted(fit, capsys):
     run = fit("it's my $run", "--trainer.max_epochs", "1")
     printed = capsys.readouterr().out
     next_command = re.search(r"^next: +(.*)$", printed, re.M)[1]
-    test = ["lightning-seg", "test", "--ckpt_path", str(run.best.path)]
-    assert shlex.split(next_command) == test
+    *test, place = shlex.split(next_command)
+    assert test == ["lightning-seg", "test", "--ckpt_path"]
+    assert find_checkpoint(place) == run.best.path
+    assert Path(place) == run.folder.parent
     tensorboard = re.search(r"open: (.*)\)$", printed, re.M)[1]
     assert shlex.split(tensorboard) == ["tensorboard", "--logdir", str(run.folder.parent)]
 

@@ -6,6 +6,7 @@ from lightning_seg.data.adopt.division import Division
 from lightning_seg.data.adopt.facts import SampleFacts
 from lightning_seg.data.check.duplicates import find_duplicates
 from lightning_seg.data.check.facts import Facts
+from lightning_seg.tables import count_text
 
 MOST_PICTURES = 2500  # that are compared; the time grows with their number
 _LARGEST_SHARE = 0.34  # of all pictures in one group, above which standard views look alike
@@ -40,8 +41,8 @@ def group_alike(
             division.groups[id] = f"view {members[0]}"
     count = sum(map(len, several))
     division.groups_from = (
-        f"pictures that show the same view: {count} of them in {len(several)} groups; patients and "
-        "videos themselves are unknown"
+        f"pictures that show the same view: {count} of them in "
+        f"{count_text(len(several), 'group')}; patients and videos themselves are unknown"
     )
 
 

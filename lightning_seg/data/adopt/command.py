@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import Any
 
 from lightning_seg.data.adopt.finding import AdoptChoice
-from lightning_seg.data.split_sizes import FEW_UNITS
+from lightning_seg.data.split_sizes import FEW_UNITS, FEWEST_UNITS
 from lightning_seg.errors import InputError
 from lightning_seg.files import real_path
 from lightning_seg.tables import count_text
@@ -45,7 +45,10 @@ def _adopt(options: argparse.Namespace) -> None:
     for line in found_lines(found):
         print(fill(line, _WIDTH, subsequent_indent="  "))
     if options.check:
-        print(f"contact sheet: {_contact_sheet(found.recipe)}")
+        print(
+            f"contact sheet: {_contact_sheet(found.recipe)} (training images with the outlines of "
+            "their masks: as read, then as augmentation changes them in epochs 1 and 2)"
+        )
     print(f"train: lightning-seg fit -c {found.recipe}")
 
 
@@ -87,7 +90,8 @@ def _few_tested(division: Any, recipe: Path) -> list[str]:
         return []
     what = "group" if division.groups_from else "picture"
     return [
-        f"doubt: the test split has {count_text(len(tested), what)}, whose scores are rough guesses; "
+        f"doubt: the test split has {count_text(len(tested), what)}, whose scores are rough guesses"
+        f"{' without an interval' if len(tested) < FEWEST_UNITS else ''}; "
         f"`lightning-seg cv -c {recipe} --folds 5` tests all {len(every)}"
     ]
 

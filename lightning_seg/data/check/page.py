@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from lightning_seg.data.check import Pair, Report
 from lightning_seg.data.check.summary import lines
@@ -17,7 +15,7 @@ from lightning_seg.data.show import outlined
 from lightning_seg.data.sources.base import Sample, Source
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
-from lightning_seg.plots import PAGE_STYLE, Axis, Plot, draw_svg
+from lightning_seg.plots import Axis, Plot, draw_svg, page_environment
 
 WIDTH = 280  # of a thumbnail, pixels
 _BINS = 50  # of a histogram
@@ -45,10 +43,7 @@ def write_page(report: Report, source: Source, path: Path) -> None:
 
 def render_page(report: Report, source: Source) -> str:
     """The page as text."""
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True).get_template(
-        "page.html"
-    )
+    template = page_environment(Path(__file__).parent).get_template("page.html")
     crossing = {pair for one in report.protocols for pair in one.pairs}
     ordered = sorted(report.pairs, key=lambda pair: (pair not in crossing, _grouped(report, pair)))
     return template.render(
@@ -56,7 +51,6 @@ def render_page(report: Report, source: Source) -> str:
         lines=lines(report),
         pairs=[_pair_row(report, source, pair) for pair in ordered[:MOST_PAIRS]],
         masks=[row for row in _odd_masks(report, source) if row.tiles],
-        page_style=Markup(PAGE_STYLE),
         plots=[(plot.alt, draw_svg(plot)) for plot in _plots(report)],
     )
 

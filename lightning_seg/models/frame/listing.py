@@ -2,9 +2,12 @@
 
 import ast
 import inspect
+import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from lightning_seg.models.frame import registry
 
@@ -99,15 +102,61 @@ def describe_network(architecture: str) -> str:
     """The file's head, and what ``model.options`` takes with types and defaults."""
     cls = registry.find(architecture)
     arguments = registry.options(architecture)
-    own = [str(each) for name, each in arguments.items() if name not in _KEYS_OF_THEIR_OWN]
+    own = [each for name, each in arguments.items() if name not in _KEYS_OF_THEIR_OWN]
     lines = [inspect.getdoc(inspect.getmodule(cls)) or "", "", inspect.getdoc(cls) or "", ""]
-    lines += ["options (model.options.<name>):", *(f"  {each}" for each in own or ["none"])]
+    lines += ["options (model.options.<name>):", *(map(_option_line, own) if own else ["  none"])]
     encoder = arguments.get("encoder")
     if encoder is None:
         lines += ["", "encoder: its own; model.encoder stays out"]
     else:
-        lines += ["", f"encoder (model.encoder, model.encoder_options): {encoder}"]
+        own_one = "" if encoder.default is None else f", default {encoder.default}"
+        lines += [
+            "",
+            f"encoder (model.encoder, model.encoder_options): a name of timm's{own_one}; ",
+        ]
+        lines[-1] += "`lightning-seg encoders` lists them" + _OWN_ENCODER * (
+            encoder.default is None
+        )
     return "\n".join(lines)
+
+
+_OWN_ENCODER = "; without one the network has its own, from scratch"
+_TYPES = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    NoneType: "null",
+    Any: "anything",
+}
+
+
+def _option_line(option: inspect.Parameter) -> str:
+    """``  widths: list of integers or null (default null)``."""
+    default = option.default
+    given = "required" if default is option.empty else f"default {json.dumps(default, default=str)}"
+    return f"  {option.name}: {type_words(option.annotation)} ({given})"
+
+
+def type_words(annotation: Any) -> str:
+    """A type in words: ``list of integers or null``, ``'unet_a' or 'leejunhyun'``."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return _either([repr(part) for part in parts])
+    if origin in (Union, UnionType):
+        return _either([type_words(part) for part in parts])
+    if origin is tuple and Ellipsis not in parts:
+        return f"list of {len(parts)} {type_words(parts[0])}s"
+    if origin in (list, tuple, Sequence):
+        return f"list of {type_words(parts[0])}s"
+    if origin in (dict, Mapping):
+        return "mapping"
+    return _TYPES.get(annotation) or getattr(annotation, "__name__", str(annotation))
+
+
+def _either(words: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def encoders(pattern: str) -> str:

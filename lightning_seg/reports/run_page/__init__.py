@@ -18,7 +18,7 @@ from lightning_seg.evaluation.summary import named_data
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser, add_trust_option, shell_command
 from lightning_seg.reports.printing import other_scores
-from lightning_seg.reports.run_page._environment import page_environment
+from lightning_seg.reports.run_page._environment import report_environment
 from lightning_seg.reports.run_page._figures import (
     Figure,
     anchor,
@@ -70,7 +70,7 @@ def main(args: Sequence[str]) -> None:
     )
     add_trust_option(parser)
     options = parser.parse_args(args)
-    validation = CrossValidation.find(options.run)
+    validation, network = CrossValidation.find(options.run), options.run
     if validation is not None:
         output = _output(options.output, validation.folder)
         page = cross_validation_report(validation)
@@ -80,8 +80,12 @@ def main(args: Sequence[str]) -> None:
         run = open_run(find_run(options.run).folder, str(named) if itself else options.ckpt_path)
         output = _output(options.output, run.folder)
         page = report(run, not options.no_predictions, options.trust_code)
+        network = "" if run.from_files else options.run
     write_whole(output, page.encode())
-    print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
+    print(f"report:  {output}  ({output.stat().st_size / 1e6:.1f} MB; open it in a browser)")
+    if network:
+        predict = ["lightning-seg", "predict", "--ckpt_path", network, "--input"]
+        print(f"next:    {shell_command(*predict)} 'images/*.jpg' --output masks")
 
 
 def _output(given: Path | None, folder: Path) -> Path:
@@ -106,7 +110,7 @@ def report(
             predicted again.
         trust_code: see `read_network`.
     """
-    environment = page_environment()
+    environment = report_environment()
     environment.globals |= {"anchor": anchor, "colour": colour}
     main_result = run.results[0] if run.results else None
     measured = [result.summary for result in run.results if result.summary.measures]

@@ -10,7 +10,7 @@ from lightning_seg.evaluation.summary import Estimate, Summary
 from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.options import shell_command
 from lightning_seg.reports.printing import fold_rows, other_scores
-from lightning_seg.reports.run_page._environment import page_environment
+from lightning_seg.reports.run_page._environment import report_environment
 from lightning_seg.reports.run_page._figures import calibration, strip
 from lightning_seg.reports.run_page._gallery import choose
 from lightning_seg.reports.run_page._images import images_table
@@ -38,7 +38,7 @@ def cross_validation_report(validation: CrossValidation) -> str:
     result = results[0] if results else None
     names = list(result.table.classes) if result else []
     return (
-        page_environment()
+        report_environment()
         .get_template("folds.html.j2")
         .render(
             name=validation.name,

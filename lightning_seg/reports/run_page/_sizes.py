@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_seg.evaluation import ScoreTable, pooled, statistic, strata
-from lightning_seg.evaluation.intervals import bca_of_part
+from lightning_seg.evaluation.intervals import bca
 
 
 class Group(NamedTuple):
@@ -71,4 +71,4 @@ def _group_of_size(
     tp, fp, fn, _ = counts.sum(0) / max(counts[:, [0, 2]].sum(), 1)
     unseen = int(((counts[:, 0] == 0) & (counts[:, 2] > 0)).sum())
     pooled_dice = float(pooled(counts, "dice"))
-    return Group(label, rule, rows, dice.value, bca_of_part(dice), pooled_dice, tp, fn, fp, unseen)
+    return Group(label, rule, rows, dice.value, bca(dice), pooled_dice, tp, fn, fp, unseen)
