@@ -48,6 +48,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css", "plot.css"]
 html_extra_path = ["reference/generated/site"]
 html_show_sourcelink = False
+html_show_copyright = False
 
 GENERATED = ROOT / "docs" / "reference" / "generated"
 reference_pages.write_all(GENERATED)

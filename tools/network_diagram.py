@@ -11,8 +11,8 @@ from typing import Any
 
 SIDE = 256  # of the image, in pixels
 MOST_BOXES = 45  # a diagram of more is drawn by whole modules
-WIDTH, HEIGHT = 136, 40  # of a box, in pixels of the page
-STEP, GAP, MARGIN = 176, 12, 16
+WIDTH, HEIGHT = 156, 40  # of a box, in pixels of the page
+STEP, GAP, MARGIN = 196, 12, 16
 
 
 @dataclass

@@ -7,6 +7,7 @@ import ast
 import contextlib
 import inspect
 import io
+import json
 import os
 import re
 import sys
@@ -22,6 +23,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import network_diagram  # noqa: E402
 import networks_page  # noqa: E402
+
+from lightning_seg.models.frame.listing import type_words  # noqa: E402
 
 PACKAGE = ROOT / "lightning_seg"
 NOT_IN_RECIPES = ("classes", "in_channels", "exclusive", "optimization")  # set from the data
@@ -106,10 +109,10 @@ def key_table(prefix: str, owner: type, left_out: tuple[str, ...]) -> list[str]:
     for name, parameter in inspect.signature(owner).parameters.items():
         if name in left_out or parameter.kind is parameter.VAR_KEYWORD:
             continue
-        default = "required" if parameter.default is parameter.empty else repr(parameter.default)
-        kind = inspect.formatannotation(parameter.annotation)
-        kind = kind.replace("typing.", "").replace("collections.abc.", "")
-        cells = f"`{prefix}.{name}`", code(kind), code(default), meanings.get(name, "")
+        given = parameter.default
+        default = "required" if given is parameter.empty else json.dumps(given, default=str)
+        kind = type_words(parameter.annotation)
+        cells = f"`{prefix}.{name}`", kind, code(default), meanings.get(name, "")
         rows.append(f"| {' | '.join(cell_text(cell) for cell in cells)} |")
     return rows
 

@@ -21,6 +21,8 @@ def begin() -> None:
     os.symlink(ROOT / "experiments", "experiments")
     os.symlink(ROOT / "hpo", "hpo")
     os.environ["COLUMNS"] = "96"
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):  # of Jupyter; they draw bars that move
+        os.environ.pop(name, None)
     get_ipython().system = _run
 
 
@@ -28,7 +30,7 @@ def _run(command: str) -> None:
     done = subprocess.run(
         command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    print(done.stdout.replace(str(Path.cwd()) + "/", ""))
+    print(done.stdout.replace(f"{Path.cwd()}/", "").replace(str(Path.home()), "~"))
     if done.returncode:
         raise RuntimeError(f"{command} ended with code {done.returncode}")
 
@@ -41,7 +43,7 @@ def show(picture: str | Path, width: int = 640) -> object:
     return Shown(filename=str(found), width=width)
 
 
-def write_polyps(root: Path, patients: int = 30, frames: int = 2, size: int = 96) -> None:
+def write_polyps(root: Path, patients: int = 60, frames: int = 2, size: int = 96) -> None:
     """Phantom polyps as a clinic may hand them out: ``patient03_2.jpg`` with ``patient03_2_mask.png``."""
     root.mkdir(parents=True)
     for number in range(patients * frames):

@@ -121,7 +121,7 @@ def describe_network(architecture: str) -> str:
 
 
 _OWN_ENCODER = "; without one the network has its own, from scratch"
-_TYPES = {
+_TYPES: dict[Any, str] = {
     int: "integer",
     float: "number",
     str: "text",
@@ -151,7 +151,7 @@ def type_words(annotation: Any) -> str:
         return f"list of {type_words(parts[0])}s"
     if origin in (dict, Mapping):
         return "mapping"
-    return _TYPES.get(annotation) or getattr(annotation, "__name__", str(annotation))
+    return _TYPES.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def _either(words: Sequence[str]) -> str:
