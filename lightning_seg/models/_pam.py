@@ -62,7 +62,9 @@ class LuongAttention(nn.Module):
         maps = self.query(queries), self.key(keys), self.value(keys)
         # (B, H*W, C), contiguous: the kernels that never hold A refuse anything else, silently
         q, k, v = (m.flatten(2).transpose(1, 2).contiguous() for m in maps)
-        if self.nonlinearity == "softmax" and not self.regularized:
+        # nobody asks an exported network for its penalty
+        penalized = self.regularized and not torch.compiler.is_exporting()
+        if self.nonlinearity == "softmax" and not penalized:
             out, variance = lean_attention(q, k, v, self.scale, self.map), None
         else:
             out, variance = self._by_rows(q, k, v)

@@ -58,7 +58,7 @@ def test_weights_are_the_same_drawn_at_once_or_in_parts(monkeypatch):
 
 @pytest.mark.slow
 def test_a_thousand_models_are_ranked_in_less_than_a_gigabyte():
-    tables = made(1000, 100)
+    tables = made(1000, 30)
     tracemalloc.start()
     found = rank_intervals(tables, "x")
     _, peak = tracemalloc.get_traced_memory()

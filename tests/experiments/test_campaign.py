@@ -32,7 +32,7 @@ def tiny(tmp_path: Path) -> Path:
     ]
     protocol = tmp_path / "tiny.csv"
     protocol.write_text("\n".join(["# name: tiny", "# version: 1", "id,split", *rows]))
-    (tmp_path / "tiny.yaml").write_text(TINY % (40, protocol))
+    (tmp_path / "tiny.yaml").write_text(TINY % (20, protocol))
     fits = [
         {"name": "wide", "recipe": "tiny.yaml", "seeds": [2], "overrides": {"model.lr": 0.01}},
         {

@@ -335,7 +335,7 @@ def test_a_task_that_is_queued_again_leaves_the_others_of_its_array(cluster, rec
 
 def test_two_jobs_of_an_array_share_a_sweep_that_goes_on_where_one_was_ended(cluster, recipe):
     study = ["runs/shared/study.journal", "--recipe", recipe, "--seeds", "1-3", "--study", "shared"]
-    more = ["--workers", "1", "--trainer.max_epochs", "40"]
+    more = ["--workers", "1", "--trainer.max_epochs", "12"]
     two = ("--gpus-per-node=0", "--cpus-per-task=1", "--ntasks-per-node=1", "--array=0-1")
     job = cluster.submit(*two, "experiments/slurm/sweep.sbatch", *study, *more)
     until(lambda: len(list(cluster.folder.glob("runs/shared/trial_*/**/last*"))) > 1, 250)
@@ -354,7 +354,7 @@ def test_two_jobs_of_an_array_share_a_sweep_that_goes_on_where_one_was_ended(clu
 def test_a_study_on_one_node_goes_on_where_its_job_was_ended(cluster, recipe):
     (cluster.folder / "space.yaml").write_text("model.lr: {float: [0.001, 0.1], log: true}\n")
     study = ["runs/s/study.journal", "--recipe", recipe, "--space", "space.yaml", "--study", "s"]
-    more = ["--trials", "3", "--workers", "2", "--trainer.max_epochs", "8", "--pruner", "none"]
+    more = ["--trials", "3", "--workers", "2", "--trainer.max_epochs", "5", "--pruner", "none"]
     one = ("--gpus-per-node=0", "--cpus-per-task=2", "--ntasks-per-node=1")
     job = cluster.submit(*one, "experiments/slurm/hpo.sbatch", *study, *more)
     until(lambda: any(cluster.folder.glob("runs/s/trial_*/version_0/checkpoints/last*")), 200)

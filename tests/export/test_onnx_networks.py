@@ -10,8 +10,7 @@ from lightning_seg.export.onnx import OnnxOptions, export_onnx
 
 QUICK = ("sa_unet", "transunet", "unet", "unet3plus")
 SWIN = {"depths": [1, 2, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1]}
-FIXED = ("dca_unet", "pam_unet, regularised")  # that take one size only, in their small forms
-SINGLE = ("pam_unet, regularised",)  # and one image at a time
+FIXED = ("dca_unet",)  # takes one size only, in its small form
 FORMS = [
     ("unet", {"encoder": "test_efficientnet"}),
     ("unet", {"encoder": "test_convnext"}),
@@ -32,10 +31,8 @@ def difference(tmp_path: Path, name: str, given: dict) -> float:
         tmp_path / "net.ckpt", 64, sharp=False, architecture=name, options=small, **split
     )
     found = export_onnx(checkpoint, tmp_path / "net.onnx", OnnxOptions())
-    form = name if "regularizer" not in given else f"{name}, regularised"
-    assert found.shapes.batch or form in SINGLE
-    assert found.shapes.side is None or form in FIXED
-    assert (found.shapes.batch and found.shapes.side is None) or found.shapes.reason
+    assert found.shapes.batch
+    assert found.shapes.side is None or (name in FIXED and found.shapes.reason)
     return found.verified.found.max_difference
 
 
