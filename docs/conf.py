@@ -38,6 +38,7 @@ nb_merge_streams = True
 suppress_warnings = unexecuted
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88  # then a line for each argument
 napoleon_attr_annotations = False  # NDArray[np.str_] would read as a link
 copybutton_exclude = ".linenos, .gp, .go"
