@@ -171,5 +171,5 @@ def _neighbour_weights(
         centre = torch.minimum(centre.clamp_min(0), last)
     low = centre.floor()
     second = ((centre - low) * 2048).round()
-    indices = (torch.minimum(one.clamp_min(0), last).long() for one in (low, low + 1))
-    return *indices, 2048 - second, second
+    first, following = (torch.minimum(one.clamp_min(0), last).long() for one in (low, low + 1))
+    return first, following, 2048 - second, second
