@@ -270,9 +270,13 @@ class Summary:
             images = self.groups == self.images
             units = ("image", "images") if images else ("group of images", "groups of images")
             few = f"only {self.groups} {units[self.groups > 1]}"
-            rough = "scores and intervals over so few are rough guesses"
-            none = f"scores over so few are rough guesses, and fewer than {FEWEST_UNITS} have no interval"
-            yield f"{few}: {none if self.groups < FEWEST_UNITS else rough}"
+            if self.groups >= FEWEST_UNITS:
+                yield f"{few}: scores and intervals over so few are rough guesses"
+            else:
+                yield (
+                    f"{few}: scores over so few are rough guesses, and fewer than {FEWEST_UNITS} "
+                    "have no interval (lightning-seg cv tests every image)"
+                )
 
     def write(self, folder: Path) -> None:
         """Write ``summary.json`` into the folder, whole or not at all."""
