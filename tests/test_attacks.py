@@ -32,6 +32,11 @@ def test_a_row_counts_its_tests_and_what_they_tried():
     assert f"| {attacks.KINDS[0].name} | 3 | 1 |" in table
     assert "| 40 | 40 |" in table
     assert len(table.splitlines()) == 4
+    others = attacks.AttackCounts()
+    others.pytest_runtest_logreport(report(f"{file}::a"))
+    anew = attacks.attack_table(others, table).splitlines()
+    assert anew[2].startswith(f"| {attacks.KINDS[0].name} | 1 | 1 |")
+    assert anew[:2] + anew[3:] == table.splitlines()[:2] + table.splitlines()[3:]
 
 
 def test_each_kind_has_tests_and_the_page_no_other_rows():

@@ -122,6 +122,7 @@ def test_odd_files_fail_alone_and_a_rerun_gets_past_them(tmp_path, capsys, monke
     image = nibabel.Nifti1Image(body((8, 8, 3)), np.eye(4))
     image.header["srow_x"], image.header["sform_code"] = [np.nan, 0, 0, 0], 1
     image.header["quatern_b"], image.header["qform_code"] = np.nan, 1
+    image.header["vox_offset"] = 352
     (folder / "nan.nii").write_bytes(
         image.header.binaryblock + bytes(4) + body((8, 8, 3)).tobytes()
     )

@@ -67,6 +67,8 @@ def decoded(
             content = _unpacked(path)
         source = path if content is None else io.BytesIO(content)
         with Image.open(source, formats=FORMATS) as picture:
+            if picture.format == "PNG":
+                check_png(path.read_bytes() if content is None else content)
             return convert(picture, path)
     except InputError:
         raise
@@ -81,6 +83,19 @@ def decoded(
         raise InputError(
             f"{path} cannot be decoded ({error}); fetch or copy this file again."
         ) from error
+
+
+def check_png(content: bytes) -> None:
+    """ValueError for a PNG whose pixels are not as their checksums say, at which Pillow does not
+    look; it says itself where a PNG is cut off."""
+    place = 8
+    while place < len(content):
+        end = place + 8 + int.from_bytes(content[place : place + 4], "big")
+        part, checksum = memoryview(content)[place + 4 : end], content[end : end + 4]
+        whole = part[:4] == b"IDAT" and len(checksum) == 4
+        if whole and zlib.crc32(part) != int.from_bytes(checksum, "big"):
+            raise ValueError("the checksum of its pixels is wrong")
+        place = end + 4
 
 
 def _unpacked(path: Path) -> bytes:

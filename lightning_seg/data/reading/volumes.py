@@ -252,9 +252,10 @@ def _open_nifti(path: Path) -> Any:
         image = nibabel.load(path)
         if not isinstance(image, nibabel.Nifti1Pair):
             raise ValueError(f"{type(image).__name__}, not NIfTI")
+        voxels: Any = image.dataobj
         single = isinstance(image, nibabel.Nifti1Image)
-        if single and image.dataobj.offset < image.header.single_vox_offset:
-            raise ValueError(f"its voxels would begin within its header, at {image.dataobj.offset}")
+        if single and voxels.offset < image.header.single_vox_offset:
+            raise ValueError(f"its voxels would begin within its header, at {voxels.offset}")
         return image
     except (
         OSError,

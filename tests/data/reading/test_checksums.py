@@ -1,12 +1,16 @@
-"""Volumes that decode and are wrong all the same: a packed file whose checksum fails, voxels that begin in the header."""
+"""Files that decode and are wrong all the same: checksums that fail, voxels that begin in the header."""
 
 import gzip
+import io
 import struct
+from contextlib import suppress
 
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
+from lightning_seg.data.reading.masks import read_mask
 from lightning_seg.data.reading.volumes import read_grid, read_volume
 from lightning_seg.errors import InputError
 from lightning_seg.inference._nifti import SliceReader
@@ -57,3 +61,21 @@ def test_voxels_that_begin_within_the_header_are_refused(tmp_path, name):
     for read in (read_volume, read_grid):
         with pytest.raises(InputError, match="would begin within its header, at 0"):
             read(tmp_path / name)
+
+
+def test_a_png_with_one_wrong_bit_is_refused(tmp_path):
+    triangle = (np.add.outer(np.arange(60), np.arange(70)) > 60).astype(np.uint8) * 255
+    stored, file = io.BytesIO(), tmp_path / "a.png"
+    Image.fromarray(triangle).save(stored, "png")
+    file.write_bytes(stored.getvalue())
+    np.testing.assert_array_equal(read_mask(file), triangle > 0)
+    wrong = 0
+    for place in range(60, len(stored.getvalue()) - 20):  # within its pixels
+        damaged = bytearray(stored.getvalue())
+        damaged[place] ^= 0x10
+        file.write_bytes(damaged)
+        with suppress(OSError), Image.open(file) as picture:  # without a look at the checksum
+            wrong += not np.array_equal(np.asarray(picture), triangle)
+        with pytest.raises(InputError, match=r"a\.png cannot be decoded \(the checksum of its pix"):
+            read_mask(file)
+    assert wrong > 10
