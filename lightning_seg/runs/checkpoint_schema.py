@@ -21,16 +21,25 @@ class SchemaError(ValueError):
     """What a checkpoint holds in a place where something else belongs; one half of a sentence."""
 
 
-def check_archive(path: Path) -> None:
-    """SchemaError for a file that would unfold into more than it holds, before it is opened."""
+def check_archive(path: Path, whole: bool) -> None:
+    """SchemaError for a file that would unfold into more than it holds, before it is opened.
+
+    Args:
+        whole: whether its weights are looked at too, whose checksums torch passes over.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
+            packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+            if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+                raise SchemaError("its parts claim more bytes than the file has")
+            damaged = archive.testzip() if whole else None
+    except SchemaError:
+        raise
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise SchemaError("it is no archive as torch.save writes them, or was cut off") from error
-    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
-        raise SchemaError("its parts claim more bytes than the file has")
+    if damaged is not None:
+        raise SchemaError("it was damaged: the checksum of one of its parts is wrong")
 
 
 def check_content(content: Any) -> None:

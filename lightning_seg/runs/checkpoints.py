@@ -147,7 +147,7 @@ def read_checkpoint(path: str | Path, weights: bool = True) -> dict[str, Any]:
             f"there is no checkpoint {str(path)!r}; give the path of a .ckpt file that `fit` wrote."
         )
     try:
-        check_archive(Path(path))
+        check_archive(Path(path), whole=weights)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=not weights)
         check_content(checkpoint)
     except Exception as error:

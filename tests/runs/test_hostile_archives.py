@@ -170,3 +170,14 @@ def test_what_is_no_file_of_a_checkpoint_is_a_sentence(tmp_path, name):
     with pytest.raises(InputError) as caught:
         SavedModel.read(file)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_with_one_wrong_bit_are_refused(good, tmp_path):
+    whole, file = good.read_bytes(), tmp_path / "bad.ckpt"
+    first = next(iter(torch.load(good, weights_only=True)["state_dict"].values()))
+    place = whole.index(first.numpy().tobytes())
+    file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    changed = next(iter(torch.load(file, weights_only=True)["state_dict"].values()))
+    assert not torch.equal(changed, first)  # torch says nothing
+    with pytest.raises(InputError, match="was damaged: the checksum of one of its parts is wrong"):
+        read_checkpoint(file)
