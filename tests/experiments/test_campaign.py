@@ -171,8 +171,8 @@ def test_a_training_is_timed_by_its_own_epochs(tiny: Path, monkeypatch: pytest.M
     )
     monkeypatch.setattr(campaign.CampaignFit, "trained", property(lambda fit: False))
     forecast = Forecast.of(fits)
-    assert forecast.hours_left(fits[0]) == pytest.approx(30 / 10 * 30 / 60)
-    # the other has the same network and images, and 2 epochs instead of 40
+    assert forecast.hours_left(fits[0]) == pytest.approx(30 / 10 * 10 / 60)
+    # the other has the same network and images, and 2 epochs instead of 20
     assert forecast.hours_left(fits[1]) == pytest.approx(30 / 10 * 2 / 60)
 
 

@@ -66,7 +66,7 @@ def test_the_folder_is_complete_without_tensorboard_and_nothing_speaks_of_it(
     cli.run(["test", "--ckpt_path", str(run.folder), "--measures", "none", *logger])
     printed = capsys.readouterr().out
     assert "TensorBoard" not in printed
-    assert f"lightning-seg test --ckpt_path {run.best.path}" in printed
+    assert f"lightning-seg test --ckpt_path {tmp_path / 'demo'}\n" in printed
     assert run.config_file.is_file()
     assert run.environment["name"] == "demo"
     assert run.ending.text == "complete, 1 epoch"
