@@ -12,8 +12,6 @@ from lightning_seg.evaluation.conventions import SCORES, per_image
 from lightning_seg.evaluation.table import ScoreTable
 
 _ROUNDING = 1e-3  # of scores that were written with few digits
-_THRESHOLDS = np.arange(101) / 100
-_SLACK = 0.03  # twice the step of the thresholds, and rounding
 Rows = NDArray[np.bool_]  # (N, K)
 
 
@@ -46,22 +44,3 @@ def _contradictions(table: ScoreTable) -> Iterator[tuple[str, Rows]]:
     if "cldice" in table.measures:
         skeletons = table.measures["cldice"] > 0
         yield "cldice finds an overlap and tp none", skeletons & (tp == 0) & (fp + fn > 0)
-    if "brier" in table.measures:
-        yield "brier is too small for so many wrong pixels (fp, fn)", _brier_contradicts(table)
-
-
-def _brier_contradicts(table: ScoreTable) -> Rows:
-    """The rows whose Brier score is below that of their wrong pixels, at the threshold that
-    contradicts fewest.
-
-    A wrong pixel is off by more than the threshold t (fp) or at least 1 - t (fn). Of K exclusive
-    classes the most probable one has more than 1 / (K + 1), and any other at most a half.
-    """
-    squares = table.measures["brier"] * table.counts.sum(-1)
-    _, fp, fn, _ = np.moveaxis(table.counts, -1, 0)
-    exclusive = (1 / (len(table.classes) + 1), 0.5)
-    bounds = [exclusive, *((float(t), 1 - float(t)) for t in _THRESHOLDS)]
-    found = (
-        squares < fp * above**2 + fn * below**2 - _SLACK * (fp + fn) for above, below in bounds
-    )
-    return min(found, key=lambda wrong: int(wrong.sum()))
