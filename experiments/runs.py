@@ -15,6 +15,7 @@ from typing import Any
 import lightning as L
 import yaml
 
+from experiments.edited_config import check_config
 from experiments.facts import RECIPES, RecordedResult, RunFacts
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import source_class
@@ -118,6 +119,7 @@ def results_of(
     if not place.config_file.is_file():
         yield from _results_of_files(place)
         return
+    check_config(place)
     best = place.best_stem
     found = [(Summary.read(folder), folder) for folder in place.score_folders("test")]
     trained = place.config.get("data") or {}

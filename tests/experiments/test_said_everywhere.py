@@ -1,6 +1,7 @@
 """What must be said of a run is said wherever the run is shown."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -176,6 +177,22 @@ def test_scores_of_a_checkpoint_that_was_replaced_since_are_nobodys(
     assert not facts(load(best), [best], Limits.of(1, 1000))["scores"]
     best.unlink()  # what was scored is not known to be another
     compare(pair)
+
+
+def test_a_configuration_that_was_edited_after_the_training_is_not_recorded(
+    run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "a" / "version_0")
+    config = tmp_path / "a" / "version_0" / "config.yaml"
+    text, number = re.subn(r"(?m)^  lr: .*$", "  lr: 0.7", config.read_text())
+    assert number == 1
+    config.write_text(text)
+    results = ["--results", str(tmp_path / "results"), "--allow-changed"]
+    told = r"config.yaml says model.lr = 0.7, and last.*ckpt beside it was trained with 0\.0"
+    with pytest.raises(InputError, match=told):
+        record.main([str(config.parent), *results])
+    with pytest.raises(InputError, match=told):
+        leaderboard([*results[:2], "--runs", str(config.parent)])
 
 
 def test_a_run_and_its_copy_are_not_two_seeds(run: Run, tmp_path: Path) -> None:
