@@ -6,7 +6,7 @@ from typing import Any
 from lightning_seg import __version__
 from lightning_seg.cli.light_imports import asks_help, lean_lightning, load_command, print_help
 from lightning_seg.cli.verbs import COMMAND_HOMES, RUNS, VERBS
-from lightning_seg.errors import InputError, one_sentence, plain_name, unknown
+from lightning_seg.errors import InputError, one_sentence, open_streams, plain_name, unknown
 from lightning_seg.files.shipped import import_from_home
 
 _FIRST = {
@@ -42,6 +42,7 @@ def main(args: list[str] | None = None) -> None:
     """Run one command; bad input ends with one sentence on stderr and exit code 2."""
     args = list(sys.argv[1:] if args is None else args)
     if args and args[0] in RUNS and not asks_help(args):
+        open_streams()
         lean_lightning()
         from lightning_seg.cli import main as run
 

@@ -74,11 +74,23 @@ def printable(text: str) -> str:
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), plain)
 
 
+def open_streams() -> None:
+    """Give the streams that whoever started this process has closed a place: what is printed would
+    go to the file that is opened next."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+
+
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Guard a command: an InputError is printed as its sentence, and the process ends with exit
-    code 2. So it is where the file system refuses a place. A reader of the output that has read
+    code 2. So it is where the machine refuses a place or memory. A reader of the output that has read
     enough ends the command in silence."""
+    open_streams()
     try:
         yield
         _flush()
@@ -86,16 +98,38 @@ def one_sentence() -> Iterator[None]:
         _end(str(error))
     except BrokenPipeError:  # of `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        sentence = refused_place(error)
+    except (OSError, RuntimeError, MemoryError) as error:
+        sentence = machine_refusal(error)
         if sentence is None:
             raise
         _end(sentence)
 
 
-def refused_place(error: OSError) -> str | None:
-    """The sentence where the file system refuses a place that a user chose; None for all else, such
-    as a file that is not there, which may be our own fault."""
+def machine_refusal(error: OSError | RuntimeError | MemoryError) -> str | None:
+    """The sentence where the machine refuses a place, memory, files or processes; None for all
+    else, such as a file that is not there, which may be our own fault."""
+    if isinstance(error, OSError):
+        return _refused_place(error)
+    reason = (str(error).splitlines() or [""])[0][:200]
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in reason:
+        return (
+            f"the machine has not enough memory ({reason or 'none is left'}); lower data.batch_size or "
+            "data.size, or name a folder as data.cache, which keeps images on the disk."
+        )
+    if "Too many open files" in reason:
+        return (
+            "the processes that load images may open no more files; allow more by `ulimit -n 4096`, "
+            "or lower data.num_workers."
+        )
+    if reason.startswith("DataLoader worker"):
+        return (
+            f"a process that loads images was ended from outside ({reason}), as where memory or "
+            "/dev/shm is full; lower data.num_workers, or see `lightning-seg doctor`."
+        )
+    return None
+
+
+def _refused_place(error: OSError) -> str | None:
     if error.errno not in _REFUSED:
         return None
     named = f" ({str(error.filename)[:300]!r})" if error.filename else ""
@@ -107,8 +141,6 @@ def refused_place(error: OSError) -> str | None:
 
 def _flush() -> None:
     """Send what was printed; InputError where the disk of the output is full."""
-    if sys.stdout is None:  # it was closed by whoever started this process
-        return
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -527,6 +527,39 @@ def test_a_full_disk_leaves_the_previous_checkpoint_intact(recipe, tmp_path, mon
         SegmentationModule.load(file)
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Too many open files. Communication with the workers", "allow more by `ulimit -n 4096`"),
+        ("DataLoader worker (pid 17) is killed by signal: Bus error.", "(pid 17) is killed"),
+        ("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't", "not enough memory"),
+    ],
+)
+def test_what_the_machine_refuses_is_a_sentence(recipe, tmp_path, monkeypatch, capsys, said, told):
+    def lost(*_):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", lost)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["fit", "-c", str(recipe), "--runs", str(tmp_path)])
+    assert exit_.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_nothing_is_printed_into_a_file_where_streams_are_closed(closed, tmp_path):
+    code = (
+        "import os, sys; from lightning_seg.errors import open_streams; open_streams()\n"
+        "file = open('kept', 'w'); print('out'); print('err', file=sys.stderr); sys.stdout.isatty()\n"
+        "os.write(1, b'low'); file.close(); open('done', 'w').close()\n"
+    )
+    command = f'"{sys.executable}" -c "$CODE" {closed}'
+    env = os.environ | {"CODE": code, "PYTHONPATH": str(ROOT)}
+    subprocess.run(["sh", "-c", command], env=env, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "done").exists()
+    assert (tmp_path / "kept").read_text() == ""
+
+
 def test_help_answers_without_torch_and_knows_every_command():
     code = "import sys, lightning_seg.__main__ as m; m.main(['--help']); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

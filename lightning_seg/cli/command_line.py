@@ -51,7 +51,7 @@ from lightning_seg.cli.scoring_options import (
 )
 from lightning_seg.data import SegmentationDataModule, trust_source
 from lightning_seg.data.datamodule import check_crop_size
-from lightning_seg.errors import InputError, printable, refused_place
+from lightning_seg.errors import InputError, machine_refusal, printable
 from lightning_seg.files import real_path, whole
 from lightning_seg.files.documents import read_yaml
 from lightning_seg.files.trust import check_code
@@ -483,8 +483,8 @@ def main(
         _fail(
             f"the GPU has not enough memory; lower data.batch_size or data.size ({str(error).splitlines()[0]})"
         )
-    except OSError as error:
-        sentence = refused_place(error)
+    except (OSError, RuntimeError, MemoryError) as error:
+        sentence = machine_refusal(error)
         if sentence is None:
             raise
         _fail(sentence)
