@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lightning_seg.errors import InputError
 from lightning_seg.files.leftovers import part_folder
@@ -92,7 +93,9 @@ def _extract_tar(archive: Path, folder: Path) -> None:
                 "" if member.isfile() or member.isdir() else "link or device",
             )
         _make_room(archive, sum(member.size for member in members), folder)
-        file.extractall(folder, filter="data")
+        # Python before 3.11.4 has no filters; all members are files and folders inside, see above
+        filtered: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        file.extractall(folder, **filtered)
         _check_end(archive, file)
 
 

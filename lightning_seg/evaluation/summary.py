@@ -278,6 +278,13 @@ class Summary:
                     "have no interval (lightning-seg cv tests every image)"
                 )
 
+    @property
+    def interval_words(self) -> str:
+        """Over what the intervals are, or why there is none."""
+        if 0 < self.groups < FEWEST_UNITS:
+            return f"No intervals over {self.resampled}: fewer than {FEWEST_UNITS}"
+        return f"95 % BCa bootstrap intervals over {self.resampled}"
+
     def write(self, folder: Path) -> None:
         """Write ``summary.json`` into the folder, whole or not at all."""
         content = {"schema": SCHEMA} | asdict(self)

@@ -13,7 +13,7 @@ FEWEST = 6  # pictures, of which an order is worth the words
 SHOWN = 5
 # what is said of an expected Dice where nobody calibrated the network
 UNCALIBRATED = (
-    "of a network that is not calibrated it orders images, and as a number is often too high "
+    "of a network that is not calibrated it orders images, and as a number can be far off "
     "(lightning-seg calibrate)"
 )
 

@@ -38,7 +38,7 @@ _NOTE = (
     "bootstraps over {units}; p, of the bootstrap and of Wilcoxon's signed ranks, are corrected by "
     "Holm over all pairs; `tied` is a corrected bootstrap p over .05; over fewer than {fewest} images "
     "or groups there is no interval, and none is called better. Wilcoxon's is of means over images "
-    "or volumes alone."
+    "or groups of images alone.{lower}"
 )
 
 
@@ -148,7 +148,7 @@ def _pair_lines(
             NONE if np.isnan(each.difference) else f"{each.difference:+.4f}",
             _range(each.low, each.high),
             _p(p),
-            _p(q),
+            _p(q if each.groups >= FEWEST_UNITS else np.nan),
             _difference_words(
                 a.name,
                 b.name,
@@ -215,13 +215,15 @@ def _print_lines(runs: Sequence[ScoredModel], rows: list[tuple[str, ...]]) -> No
         if all(getattr(run.summary, key) == getattr(summary, key) for run in runs)
     ]
     units = f"{len(set(table.groups))} groups of images" if table.grouped else "images"
+    small = [score for score in dict.fromkeys(row[2] for row in rows) if score in LOWER_IS_BETTER]
+    lower = f" Lower is better: {', '.join(small)}." * bool(small)
     notes = [note for run in runs for note in _notes_of(run)]
     notes += [f"used unlike each other: {words}" for words in unlike_uses(runs)]
     printed = Table(
         _HEADER,
         rows,
         title=", ".join(f"{key} {value}" for key, value in known if value),
-        caption=_NOTE.format(units=units, fewest=FEWEST_UNITS),
+        caption=_NOTE.format(units=units, fewest=FEWEST_UNITS, lower=lower),
         left=("runs", "class", "score", "in words"),
         note="\n".join(dict.fromkeys(notes)),
     )

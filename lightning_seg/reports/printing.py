@@ -24,7 +24,7 @@ def print_scores(summary: Summary) -> None:
         OVERLAP_HEADER,
         overlap_rows(summary),
         title=headline(summary),
-        caption=f"95 % BCa bootstrap intervals over {summary.resampled}; {EMPTY_RULE}",
+        caption=f"{summary.interval_words}; {EMPTY_RULE}",
         left=("class", "score"),
         note="\n".join(summary.cautions()),
     )

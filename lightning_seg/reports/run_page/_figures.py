@@ -123,13 +123,15 @@ def dice_by_threshold(histogram: Histogram, name: str, threshold: float, test: b
 def calibration(sums: NDArray[np.float64], name: str) -> Figure:
     """Reliability diagram of sums (bins, 3), see `lightning_seg.evaluation.probability`."""
     found = reliability(sums)
-    gaps = found.pixels * (found.frequency - found.probability)
-    gap = float(np.sum(gaps) / found.pixels.sum())
-    side = "less" if gap < 0 else "more"
+    expected, true = (
+        float(np.sum(found.pixels * each) / found.pixels.sum())
+        for each in (found.probability, found.frequency)
+    )
     key = [("s1", f"pixels in {len(sums)} bins of probability"), ("mark", "perfect")]
     caption = (
         f"Expected calibration error {found.ece:.4f} over all pixels, background included; "
-        f"on average there is {abs(gap):.4f} {side} foreground than predicted."
+        f"by their mean probability {100 * expected:.2f} % of the pixels would be {name}, and "
+        f"{100 * true:.2f} % are."
     )
     return Figure("Reliability", draw_svg(reliability_plot(found, name)), key, caption)
 
