@@ -5,8 +5,6 @@ epoch another has reached, what was tested. So the same command goes on after wh
 also on another machine that finds the folders again.
 """
 
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +24,7 @@ from lightning_seg.errors import InputError, unknown
 from lightning_seg.files import real_path
 from lightning_seg.files.documents import read_yaml
 from lightning_seg.files.locks import locked
+from lightning_seg.files.steps import run_step
 from lightning_seg.files.trust import check_code
 from lightning_seg.models.frame.listing import count
 from lightning_seg.options import shell_command
@@ -295,38 +294,12 @@ def _is_over(end: float | None) -> bool:
 def _step(fit: CampaignFit, means: Means, end: float | None, lock: Path) -> int:
     """Train or test in a process of its own, which ends with this one and at ``end``; its exit
     code."""
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.campaign_step",
-        str(means.niceness),
-        str(lock),
-        *fit.command(),
-    ]
     print(f"{datetime.now():%H:%M}  {shell_command('lightning-seg', *fit.command())}", flush=True)
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(means.threads),
-        "MKL_NUM_THREADS": str(means.threads),
-    }
+    threads = {name: str(means.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    seconds = None if end is None else max(0.0, end - time.monotonic())
     # a lock of its own: should this process be killed, no second campaign starts beside it
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
-    try:
-        return process.wait(None if end is None else max(0.0, end - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return _terminate(process)
-    except BaseException:
-        _terminate(process)
-        raise
-
-
-def _terminate(process: "subprocess.Popen[bytes]") -> int:
-    """End it as SIGTERM does, so that its last epoch is kept; by force after a minute."""
-    process.terminate()
-    try:
-        return process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
+    args = [str(means.niceness), str(lock), *fit.command()]
+    return run_step(args, "experiments.campaign_step", threads, seconds)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from lightning_seg.evaluation import SCORES, ScoreTable, per_image, pooled
 from lightning_seg.evaluation.summary import Scores, Summary
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser, add_trust_option, shell_command
+from lightning_seg.runs.cross_validation import CrossValidation
 from lightning_seg.runs.scored_weights import check_scores
 
 _ROUNDED = 1e-4  # scores are recorded with four digits
@@ -78,10 +79,7 @@ def main(args: list[str]) -> None:
         tested = list(results_of(run, known, options.trust_code))
         if not tested:
             untested.append(run)
-            print(
-                f"{run}: its best checkpoint was not tested on a whole split "
-                "(lightning-seg test --ckpt_path ...); passed over"
-            )
+            print(f"{run}: {_lack(run)}; passed over")
         found += tested
     if options.contributed:
         check_contribution(found, untested, options.trust_code)
@@ -93,6 +91,16 @@ def main(args: list[str]) -> None:
     if refused:
         others = f" (So it is with {len(refused)} runs.)" if refused[1:] else ""
         raise InputError(refused[0] + others)
+
+
+def _lack(run: Path) -> str:
+    """What is missing of a run without a result."""
+    validation = CrossValidation.open(run)
+    if validation is not None and validation.unfinished:
+        return validation.unfinished
+    return (
+        "its best checkpoint was not tested on a whole split (lightning-seg test --ckpt_path ...)"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_seg.files.steps import is_step
 from lightning_seg.options import shell_command
 from lightning_seg.runs.trained_on import repeated_in_validation, resumed_otherwise
 from lightning_seg.tables import count_text
@@ -129,7 +130,7 @@ class TrainingLog(L.Callback):
         again = "no epoch was finished"
         if last is not None:
             command = shell_command("lightning-seg", "fit", "--ckpt_path", last.path)
-            again = f"go on with: {command}"
+            again = f"epoch {last.epoch} is kept" if is_step() else f"go on with: {command}"
         print(f"interrupted in epoch {trainer.current_epoch + 1}; {again}", file=sys.stderr)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
@@ -148,7 +149,7 @@ class TrainingLog(L.Callback):
             folder = Path(board.log_dir)
             command = shell_command("tensorboard", "--logdir", folder.parent)
             print(f"TensorBoard:      {folder}  (open: {command})")
-        if path:
+        if path and not is_step():
             command = shell_command("lightning-seg", "test", "--ckpt_path", run_of(trainer).shown)
             print(f"next:             {command}")
 

@@ -73,6 +73,8 @@ from lightning_seg.training.run_place import RunPlace, run_of
 from lightning_seg.training.termination import Termination, ended_by_sigterm
 from lightning_seg.training.trainer import RunTrainer
 
+_EARLY = "ended by SIGTERM before the training began; nothing was saved"
+
 COMMANDS = ("fit", "validate", "test")  # `predict` has its own, in `inference`
 SCORING = ("validate", "test")
 
@@ -473,7 +475,7 @@ def main(
     """`run` for the shell: an error is one sentence on stderr and exit code 2."""
     args = list(sys.argv[1:] if args is None else args)
     try:
-        with ended_by_sigterm() if args[:1] == ["fit"] else nullcontext():
+        with ended_by_sigterm(_EARLY) if args[:1] == ["fit"] else nullcontext():
             run(args, callbacks)
     except InputError as error:
         _fail(str(error))

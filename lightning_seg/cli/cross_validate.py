@@ -9,7 +9,7 @@ are pooled: each image counts once, as it was scored by the network that was not
 """
 
 import argparse
-import subprocess
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +22,7 @@ from lightning_seg.data.splits import Split, check
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.evaluation.volumes import VOLUME_FILE
+from lightning_seg.files.steps import run_step
 from lightning_seg.options import (
     VALIDATED,
     OptionParser,
@@ -33,8 +34,10 @@ from lightning_seg.reports.printing import print_scores, print_volumes
 from lightning_seg.runs.cross_validation import CrossValidation, Fold
 from lightning_seg.runs.run import new_run
 from lightning_seg.tables import count_text
+from lightning_seg.training.termination import SIGTERM_CODE, Terminated, ended_by_sigterm
 
 Step = Callable[[list[str]], int]
+_CTRL_C_CODE = 128 + signal.SIGINT
 GROUP = "group"  # --leave: each group of the data set, where no column has that name
 _TEST_OPTIONS = ("score_at", "tta", "threshold", "postprocess")
 _OWN = ("--name", "--data.protocol", "--ckpt_path")  # of `fit`, which this command says itself
@@ -57,29 +60,27 @@ def main(args: Sequence[str], step: Step | None = None) -> None:
     Args:
         step: runs one `fit` or `test` and returns its exit status; None: in a process of its own.
     """
+    try:
+        with ended_by_sigterm():
+            _cross_validate(args, step or run_step)
+    except (KeyboardInterrupt, Terminated) as ended:
+        again = shell_command("lightning-seg", "cv", *args)
+        print(f"the cross-validation was interrupted; go on with: {again}", file=sys.stderr)
+        by_hand = isinstance(ended, KeyboardInterrupt)
+        raise SystemExit(_CTRL_C_CODE if by_hand else SIGTERM_CODE) from None
+
+
+def _cross_validate(args: Sequence[str], step: Step) -> None:
     given, fit = _parser().parse_known_args(spell_options(args))
     _check_options(given, fit)
     if given.trust_code:
         fit.append("--trust_code")
-    validation = _opened(given, fit)
+    validation = _opened(given, fit, args)
     places = _chosen(given.only, len(validation.folds))
     print(f"cross-validation:  {validation.folder} ({validation.protocol})", flush=True)
     for place in places:
-        _do_fold(validation, place, fit, given, step or run_step)
+        _do_fold(validation, place, fit, given, step)
     _show(validation)
-
-
-def run_step(args: list[str]) -> int:
-    """Run one command of lightning-seg in a process of its own, and return its exit status.
-
-    Ctrl-C reaches that process as well, which ends in its own time.
-    """
-    process = subprocess.Popen([sys.executable, "-m", "lightning_seg", *args])
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue
 
 
 def _check_options(given: argparse.Namespace, fit: Sequence[str]) -> None:
@@ -93,7 +94,7 @@ def _check_options(given: argparse.Namespace, fit: Sequence[str]) -> None:
             )
 
 
-def _opened(given: argparse.Namespace, fit: Sequence[str]) -> CrossValidation:
+def _opened(given: argparse.Namespace, fit: Sequence[str], args: Sequence[str]) -> CrossValidation:
     """The cross-validation that the options ask for, which begins or goes on.
 
     Raises:
@@ -120,6 +121,7 @@ def _opened(given: argparse.Namespace, fit: Sequence[str]) -> CrossValidation:
         tuple(Fold(split.name, split.digest) for split in splits),
         len(set(source.ids) - tested),
         _settings(dry.config["fit"].as_dict()),
+        _for_all_folds(args),
     )
     before = CrossValidation.open(validation.folder, validation.root)
     if before is None:
@@ -219,6 +221,13 @@ def _difference(before: CrossValidation, now: CrossValidation) -> str:
     return f"other images in {changed} of its folds" if changed else ""
 
 
+def _for_all_folds(args: Sequence[str]) -> tuple[str, ...]:
+    """The options without ``--only``, and so those of the command that leaves no fold out."""
+    parser = OptionParser(add_help=False)
+    parser.add_argument("--only")
+    return tuple(parser.parse_known_args(args)[1])
+
+
 def _chosen(text: str | None, count: int) -> list[int]:
     """The places of the folds of ``--only 1,3``, from 0; all of them without it."""
     if text is None:
@@ -288,7 +297,8 @@ def _is_asked(summary: Summary, given: argparse.Namespace) -> bool:
 
 
 def _show(validation: CrossValidation) -> None:
-    """Pool what is tested, and print it."""
+    """Pool what is tested, and print it below a heading."""
+    print(f"\nRESULT of the cross-validation {validation.folder}\n", flush=True)
     for folder in validation.pool().values():
         summary = Summary.read(folder)
         print_scores(summary)

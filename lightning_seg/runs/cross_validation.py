@@ -2,6 +2,7 @@
 or of all its folds."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from lightning_seg.evaluation.table import ScoreTable
 from lightning_seg.evaluation.volumes import VOLUME_FILE, read_volume_rows, write_volume_rows
 from lightning_seg.files import real_path, write_whole
 from lightning_seg.files.documents import read_json
-from lightning_seg.options import VALIDATED
+from lightning_seg.options import VALIDATED, shell_command
 from lightning_seg.runs.chosen_threshold import CHOSEN_ON_VAL
 from lightning_seg.runs.run import CROSS_VALIDATION_FILE, Run, find_checkpoint
 from lightning_seg.runs.scored_weights import replaced_weights
@@ -47,6 +48,8 @@ class CrossValidation:
         folds: all of them, trained or not.
         untested: images of the data set that no fold tests.
         settings: what decides the trainings, dotted key -> value.
+        command: the options of the `cv` that trains and tests all folds; none where that is not
+            known.
     """
 
     folder: Path
@@ -56,6 +59,7 @@ class CrossValidation:
     folds: tuple[Fold, ...]
     untested: int
     settings: Mapping[str, Any]
+    command: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: Path, root: Path | None = None) -> "CrossValidation | None":
@@ -79,7 +83,8 @@ class CrossValidation:
             base = place.parent if root is None else real_path(root)
             name = place.relative_to(base).as_posix()
             facts = str(content["protocol"]), folds, int(content["untested"])
-            return cls(place, base, name, *facts, dict(content["settings"]))
+            command = tuple(map(str, content.get("command", ())))
+            return cls(place, base, name, *facts, dict(content["settings"]), command)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{file} is damaged ({error}); run the same `cv` again.") from error
 
@@ -97,6 +102,7 @@ class CrossValidation:
             "folds": [asdict(fold) for fold in self.folds],
             "untested": self.untested,
             "settings": self.settings,
+            "command": self.command,
         }
         text = json.dumps(content, indent=1, default=str)
         write_whole(self.folder / CROSS_VALIDATION_FILE, text.encode())
@@ -153,6 +159,20 @@ class CrossValidation:
             if best and own and not replaced_weights(summary, folder):
                 found[f"{_pooled_start(before, summary)}{POOLED}{after}"] = folder
         return found
+
+    @property
+    def unfinished(self) -> str:
+        """``PARTIAL (2 of 5 folds are tested); finish it by ...``; empty where there is a result."""
+        if any(not place.parent.name.startswith(PARTIAL) for place in self.scored()):
+            return ""
+        tests = Counter(chain(*map(self.tests, range(len(self.folds)))))
+        tested = max(tests.values(), default=0)
+        pooled = ", and not yet pooled" if tested == len(self.folds) else ""
+        again = shell_command("lightning-seg", "cv", *self.command)
+        by = f"`{again}`" if self.command else "the same `lightning-seg cv`"
+        return (
+            f"PARTIAL ({tested} of {len(self.folds)} folds are tested{pooled}); finish it by {by}"
+        )
 
     def pool(self) -> dict[str, Path]:
         """Write the pooled scores of all folds that were tested, for each way in which they were;

@@ -188,12 +188,10 @@ def find_scores(
                 )
             if found:
                 return scores_file(found[0])
-    for folder in validation.scored() if validation is not None else ():
-        partial = find_summary(folder).partial
-        raise InputError(
-            f"{text} is PARTIAL ({partial}); finish it by the same `lightning-seg cv`, or give the "
-            f"folder of these scores, {folder}."
-        )
+    if validation is not None and validation.unfinished:
+        scored = validation.scored()
+        or_these = f", or give the folder of these scores, {scored[0]}" if scored else ""
+        raise InputError(f"{text} is {validation.unfinished}{or_these}.")
     raise InputError(
         f"{text} holds no {split or 'test or val'} scores; run `lightning-seg test` on it first."
     )

@@ -51,18 +51,19 @@ class Termination(L.Callback):
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Context before there is a training: SIGTERM ends the process with a sentence."""
+def ended_by_sigterm(sentence: str = "") -> Iterator[None]:
+    """Context outside of a training: SIGTERM raises `Terminated`, with a sentence on stderr."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _end)
+
+    def end(signum: int, frame: Any) -> None:
+        if sentence:
+            print(sentence, file=sys.stderr)
+        raise Terminated(SIGTERM_CODE)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _end(signum: int, frame: Any) -> None:
-    print("ended by SIGTERM before the training began; nothing was saved", file=sys.stderr)
-    raise Terminated(SIGTERM_CODE)

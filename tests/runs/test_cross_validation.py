@@ -3,8 +3,14 @@ centres."""
 
 import csv
 import json
+import os
 import re
+import shlex
 import shutil
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,7 +19,8 @@ import pytest
 import lightning_seg as ls
 from lightning_seg import cli
 from lightning_seg.__main__ import main as front
-from lightning_seg.cli.cross_validate import main, run_step
+from lightning_seg.callbacks import training_log
+from lightning_seg.cli.cross_validate import main
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable, Summary
 from lightning_seg.runs.checkpoints import read_checkpoint
@@ -147,9 +154,56 @@ def test_another_training_or_division_needs_another_name(place, tmp_path):
         cv(place, *where, "--folds", "4", step=no_step)
 
 
-def test_a_step_has_a_process_of_its_own():
-    assert run_step(["--version"]) == 0
-    assert run_step(["no-such-command"]) == 2
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_what_is_interrupted_names_the_command_that_goes_on(place, tmp_path, capsys, number, code):
+    def step(args):
+        os.kill(os.getpid(), number)
+        time.sleep(30)
+        raise AssertionError("the signal was lost")
+
+    args = ["--folds", "3", "--runs", str(tmp_path)]
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as raised:
+        cv(place, *args, step=step)
+    assert raised.value.code == code
+    again = shlex.join(["lightning-seg", "cv", "-c", str(place / "my.yaml"), *args])
+    assert f"the cross-validation was interrupted; go on with: {again}\n" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_within_cv_a_training_leaves_it_to_cv_to_say_how_to_go_on(monkeypatch, capsys):
+    monkeypatch.setattr(training_log, "run_of", lambda trainer: trainer.run)
+    run = SimpleNamespace(last=SimpleNamespace(path=Path("last.ckpt"), epoch=2))
+    state = SimpleNamespace(fn="fit")
+    trainer = SimpleNamespace(is_global_zero=True, state=state, current_epoch=2, run=run)
+    said = []
+    for value in ("", "1"):
+        if value:
+            monkeypatch.setenv("LIGHTNING_SEG_STEP", value)
+        training_log.TrainingLog().on_exception(trainer, None, KeyboardInterrupt())
+        said.append(capsys.readouterr().err)
+    assert said == [
+        "interrupted in epoch 3; go on with: lightning-seg fit --ckpt_path last.ckpt\n",
+        "interrupted in epoch 3; epoch 2 is kept\n",
+    ]
+
+
+def test_one_of_which_no_fold_is_tested_is_unfinished_wherever_it_is_named(place, tmp_path, capsys):
+    """Such a folder has no pooled scores: `cv` was ended before it came to them."""
+    args = ["--folds", "3", "--runs", str(tmp_path), "--name", "ended"]
+    with pytest.raises(InputError, match="fold 1 of 3"):
+        cv(place, *args, "--only=1", step=lambda args: 0)
+    folder, other = str(tmp_path / "ended"), str(tmp_path / "other")
+    shutil.copytree(folder, other)
+    again = shlex.join(["lightning-seg", "cv", "-c", str(place / "my.yaml"), *args])
+    sentence = f"PARTIAL (0 of 3 folds are tested); finish it by `{again}`"
+    with pytest.raises(SystemExit):
+        front(["compare", folder, other])
+    assert f"{folder} is {sentence}." in capsys.readouterr().err
+    front(["record", folder, "--results", str(tmp_path / "results"), "--allow-changed"])
+    assert f"{folder}: {sentence}; passed over" in capsys.readouterr().out
+    front(["report", folder])
+    assert "PARTIAL: 0 of 3 folds are trained" in (tmp_path / "ended/report.html").read_text()
 
 
 @pytest.mark.slow
@@ -175,6 +229,7 @@ def test_the_same_command_does_nothing_again(place, whole, capsys):
     cv(place, "--folds", "3", "--name", "whole", step=no_step)
     printed = capsys.readouterr().out
     assert "mean and standard deviation over 3 folds" in printed
+    assert printed.index(f"RESULT of the cross-validation {whole}") < printed.index("dice")
     assert "PARTIAL" not in printed
 
 
@@ -188,7 +243,12 @@ def test_a_partial_one_says_so_and_is_neither_recorded_nor_compared(
     assert not list(tmp_path.glob("scores/*/*.csv"))
     with pytest.raises(SystemExit):
         front(["compare", str(partial), str(whole)])
-    assert "PARTIAL (2 of 3 folds of a cross-validation)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "PARTIAL (2 of 3 folds are tested); finish it by `lightning-seg cv" in said
+    assert f"the folder of these scores, {partial / 'partial-test-3-fold' / 'pooled-32'}" in said
+    unpooled = tmp_path / "unpooled"
+    shutil.copytree(partial, unpooled, ignore=shutil.ignore_patterns("partial-*"))
+    assert "PARTIAL (2 of 3 folds are tested); finish" in CrossValidation.open(unpooled).unfinished
     with pytest.warns(UserWarning, match="PARTIAL, 2 of 3 folds"):
         ls.load(partial)
     front(["report", str(partial)])

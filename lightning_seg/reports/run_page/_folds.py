@@ -70,6 +70,8 @@ def _findings(validation: CrossValidation, result: ScoredSplit | None) -> Iterat
     trained = len(validation.trained)
     if trained < len(validation.folds):
         yield "stop", f"PARTIAL: {trained} of {len(validation.folds)} folds are trained."
+    elif result is None and validation.unfinished:
+        yield "stop", f"{validation.unfinished}."
     for text in result.summary.cautions() if result else ():
         level = "stop" if text.startswith(_GRAVE) else "care"
         yield level, f"{text[0].upper()}{text[1:]}."
