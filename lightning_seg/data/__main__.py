@@ -1,12 +1,12 @@
 """``lightning-seg data``: list, adopt, protocols, check, show, prepare, download and cache data.
 
-Loads no torch but to show and to prepare.
+Loads no torch but to show, to prepare and to read a recipe.
 """
 
 import argparse
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill, shorten
 from typing import Any
@@ -89,8 +89,7 @@ def _add_check(verbs: Any) -> None:
     check = verbs.add_parser(
         "check", help="is a data set what it claims? files, masks, duplicates, leaks", epilog=_EXIT
     )
-    check.add_argument("dataset", help=", ".join(sorted(DATASETS)))
-    _add_source(check)
+    _add_dataset(check)
     check.add_argument(
         "--protocol",
         nargs="+",
@@ -112,14 +111,13 @@ def _add_check(verbs: Any) -> None:
         metavar="X",
         help="from which two pictures are one view, 0 to 1 (default 0.4; CT: higher)",
     )
+    add_trust_option(check)
     check.set_defaults(run=_check_data)
 
 
 def _add_show(verbs: Any) -> None:
     show = verbs.add_parser("show", help="a contact sheet of what the network sees")
-    show.add_argument("dataset", nargs="?", help="a data set; or give a recipe with -c")
-    show.add_argument("-c", "--config", type=Path, help="a recipe: its data: section is shown")
-    _add_source(show)
+    _add_dataset(show)
     show.add_argument("--protocol", help="a name, rule or CSV file")
     show.add_argument("--augment", help="a preset or a YAML file")
     show.add_argument("--size", type=_read_count, help="height and width in pixels")
@@ -173,6 +171,13 @@ def _add_prepare(verbs: Any) -> None:
     prepare.set_defaults(run=_prepare)
 
 
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    """A data set, or the recipe that names it, and what is given in place of the recipe's."""
+    parser.add_argument("dataset", nargs="?", help=f"{', '.join(sorted(DATASETS))}; or give -c")
+    parser.add_argument("-c", "--config", type=Path, help="a recipe: its data: section is taken")
+    _add_source(parser)
+
+
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root", metavar="DIR", help="where its files lie (default: in $LIGHTNING_SEG_DATA)"
@@ -212,6 +217,12 @@ def _list(options: argparse.Namespace) -> None:
 
 def _protocols(options: argparse.Namespace) -> None:
     named = [options.name] if options.name else protocol_names()
+    if options.name in DATASETS and options.name not in protocol_names():
+        raise InputError(
+            f"{options.name!r} is a data set, whose own protocol is "
+            f"{source_class(options.name).default_protocol!r}; `lightning-seg data protocols` lists "
+            "those that have a name, and the rules."
+        )
     protocols = [load_protocol(name) for name in named]
     print(protocol_table(protocols))
     if not options.name:
@@ -251,9 +262,11 @@ def _cache(options: argparse.Namespace) -> None:
 def _check_data(options: argparse.Namespace) -> None:
     from lightning_seg.data.check import SAME_VIEW, USUAL, examine_data, page, summary
 
-    kind = source_class(options.dataset)
-    resolved = [resolve(name, kind) for name in options.protocol or [kind.default_protocol]]
-    source = _opened(kind, options)
+    data = _given_data(options, ("root", "dataset_options"))
+    kind = source_class(data["dataset"])
+    own = data.get("protocol") or kind.default_protocol
+    resolved = [resolve(name, kind) for name in options.protocol or [own]]
+    source = _opened(kind, data)
     protocols = [one if isinstance(one, Split) else one(source) for one in resolved]
     threshold = getattr(source, "mask_threshold", None)
     threshold = USUAL if threshold is None else threshold
@@ -261,7 +274,7 @@ def _check_data(options: argparse.Namespace) -> None:
     if not 0 < likeness <= 1:
         raise InputError(f"--likeness is {likeness:g}; give a number above 0 and up to 1.")
     report = examine_data(
-        options.dataset, source, protocols, threshold, not options.no_near, likeness, _progress
+        data["dataset"], source, protocols, threshold, not options.no_near, likeness, _progress
     )
     summary.print_lines(report)
     if options.html:
@@ -271,13 +284,13 @@ def _check_data(options: argparse.Namespace) -> None:
         raise SystemExit(report.exit_code)
 
 
-def _opened(kind: type[Any], options: argparse.Namespace) -> Source:
-    given = options.dataset_options or {}
+def _opened(kind: type[Any], data: Mapping[str, Any]) -> Source:
+    given, root = data.get("dataset_options") or {}, data.get("root")
     legal = [name for name in inspect.signature(kind).parameters if name != "root"]
     for name in given:
         if name not in legal:
-            raise unknown(f"option of {options.dataset}", name, legal)
-    opened: Source = kind(root=Path(options.root).expanduser() if options.root else None, **given)
+            raise unknown(f"option of {data['dataset']}", name, legal)
+    opened: Source = kind(root=Path(root).expanduser() if root else None, **given)
     return opened
 
 
@@ -302,27 +315,30 @@ def _progress(
 def _show(options: argparse.Namespace) -> None:
     from lightning_seg.data.show import show
 
-    if (options.config is None) == (options.dataset is None):
-        raise InputError("`data show` needs a data set or a recipe (-c), and not both; give one.")
     if options.epoch < 1:
         raise InputError(f"--epoch is {options.epoch}; give a whole number from 1.")
-    data = (
-        _recipe_data(find_shipped("recipe", options.config))
-        if options.config
-        else {"dataset": options.dataset}
-    )
-    if options.trust_code and ":" in data.get("dataset", ""):
-        trust_source(data["dataset"])
-    data |= {
-        key: value
-        for key in ("root", "protocol", "augment", "size", "copies", "dataset_options")
-        if (value := getattr(options, key))
-    }
+    replaced = ("root", "protocol", "augment", "size", "copies", "dataset_options")
+    data = _given_data(options, replaced)
     epochs = range(options.epoch - 1, options.epoch - 1 + options.epochs)
     rows, columns = show(data, options.split, options.count, epochs, options.output)
     print(
         f"{options.output}: {rows} {options.split} images in rows, as read and then {columns - 1} times augmented"
     )
+
+
+def _given_data(options: argparse.Namespace, replaced: Sequence[str]) -> dict[str, Any]:
+    """The data of `_add_dataset`'s options, of which those named in ``replaced`` come before the
+    recipe's."""
+    if (options.config is None) == (options.dataset is None):
+        raise InputError(
+            f"`data {options.verb}` needs a data set or a recipe (-c), and not both; give one."
+        )
+    data = {"dataset": options.dataset}
+    if options.config:
+        data = _recipe_data(find_shipped("recipe", options.config))
+    if options.trust_code and ":" in data["dataset"]:
+        trust_source(data["dataset"])
+    return data | {key: value for key in replaced if (value := getattr(options, key))}
 
 
 def _recipe_data(path: Path) -> dict[str, Any]:
@@ -335,11 +351,12 @@ def _recipe_data(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} has no section data:; give a recipe such as experiments/quickstart.yaml."
         )
-    legal = list(inspect.signature(SegmentationDataModule).parameters)
+    legal = inspect.signature(SegmentationDataModule).parameters
     for key in data:
         if key not in legal:
             raise unknown(f"option data. in {path}", key, legal)
-    return {"seed": recipe.get("seed_everything", SEED)} | data
+    usual = {"seed": recipe.get("seed_everything", SEED), "dataset": legal["dataset"].default}
+    return usual | data
 
 
 def _prepare(options: argparse.Namespace) -> None:

@@ -82,6 +82,7 @@ def test_a_misspelt_name_is_one_sentence_and_exit_code_2(
             ["download", "kvasir"],
             "error: no downloadable data set named 'kvasir'; did you mean 'kvasir_seg'?",
         ),
+        (["protocols", "folder"], "error: 'folder' is a data set, whose own protocol is 'auto'"),
     ):
         with pytest.raises(SystemExit) as stop:
             front.main(["data", *args])
@@ -194,6 +195,39 @@ def test_check_ends_with_0_when_clean_1_on_a_leak_or_damage_and_2_on_bad_input(
         error = capsys.readouterr().err
         assert sentence in error
         assert error.count("\n") == 1
+
+
+def test_check_reads_the_masks_as_the_recipe_says_and_counts_those_that_it_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, root = np.random.default_rng(0), tmp_path / "mine"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for name, edge in zip("abcdefgh", (255, 255, 90, 255, 255, 255, 255, 160), strict=True):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8:16, 8:16], mask[8] = 255, edge
+        pixels = rng.integers(0, 255, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{name}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    splits = dict.fromkeys("abcdef", "train") | {"g": "val", "h": "test"}
+    protocol = protocol_file(tmp_path / "mine.csv", splits)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        f"data:\n  dataset: folder\n  root: {root}\n  protocol: {protocol}\n"
+        "  dataset_options: {mask_threshold: 127}\n"
+    )
+    assert checked(["-c", str(recipe), "--no_near"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "all files can be read" in printed
+    assert "protocol mine 6/1/1 ids" in printed
+    assert "masks that can be read" not in printed
+    assert checked(["folder", "--root", str(root), "--protocol", protocol, "--no_near"]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 cannot be read" in printed
+    assert printed.count("; over the 6 of 8 masks that can be read") == 2
+    for args in ([], ["folder", "-c", str(recipe)]):
+        assert checked(args) == 2
+        assert "`data check` needs a data set or a recipe" in capsys.readouterr().err
 
 
 def test_show_writes_one_row_an_image_and_one_column_an_epoch(

@@ -88,6 +88,13 @@ def _files_line(report: Report) -> Line:
     )
 
 
+def _of_those_read(report: Report) -> str:
+    """The masks behind a figure, where some could not be read; else empty."""
+    read = len(report.facts)
+    whole = read + len(report.damages)
+    return f"; over the {read} of {whole} masks that can be read" if report.damages else ""
+
+
 def _left_aside(report: Report) -> list[Line]:
     return [Line("note", "left aside", sentence) for sentence in report.left_aside]
 
@@ -117,6 +124,7 @@ _DIFFERENT = (
     "masks hold 0 and one other value, but not all the same: if these are classes, name them in "
     "dataset_options.classes and labels;"
 )
+_TWO_VALUES = "two values in each mask, 0 and one other"
 
 
 def _greys(report: Report) -> list[Line]:
@@ -129,7 +137,7 @@ def _greys(report: Report) -> list[Line]:
         )
         return [Line("amber", "mask values", f"{_DIFFERENT} {values}")]
     if not greys.lossy:
-        return [Line("ok", "mask values", "two values in each mask, 0 and one other")]
+        return [Line("ok", "mask values", f"{_TWO_VALUES}{_of_those_read(report)}")]
     text = (
         f"{len(greys.lossy)} of {len(report.facts)} masks hold greys (lossy or soft outlines): {greys.values} values; "
         f"any threshold from {greys.lowest} to {greys.highest} is safe"
@@ -145,9 +153,8 @@ def _foreground(report: Report) -> list[Line]:
     found = []
     for name, share in zip(report.classes, shares.T, strict=True):
         low, middle, high = np.quantile(share, [0, 0.5, 1])
-        found.append(
-            Line("ok", name, f"{low:.2%} to {high:.2%} of an image's pixels, median {middle:.2%}")
-        )
+        share_text = f"{low:.2%} to {high:.2%} of an image's pixels, median {middle:.2%}"
+        found.append(Line("ok", name, share_text + _of_those_read(report)))
     return found
 
 
