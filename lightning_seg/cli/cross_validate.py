@@ -100,7 +100,8 @@ def _opened(given: argparse.Namespace, fit: Sequence[str], args: Sequence[str]) 
     Raises:
         InputError: another one lies in its folder.
     """
-    dry = DryFit.of([*fit, "--data.protocol", "auto"])
+    # the folds take the place of all other splits, those of the data's own table among them
+    dry = DryFit.of([*fit, "--data.protocol", "test-only"])
     protocol = f"{given.folds}-fold" if given.folds is not None else f"leave-each-{given.leave}"
     if given.threshold != 0.5 and dry.config["fit"].classes == "exclusive":
         raise InputError(

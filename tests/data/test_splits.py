@@ -20,6 +20,7 @@ from lightning_seg.data.splits import (
     k_fold,
     leak_of,
     load_protocol,
+    make_split,
     protocol_names,
     protocol_text,
 )
@@ -105,6 +106,20 @@ def test_a_group_in_two_splits_is_refused(small: Path, make_source: MakeSource) 
     source.groups |= {"s01": "patient 7", "s03": "patient 7"}
     with pytest.raises(InputError, match="group 'patient 7' in both train and test"):
         check(load_protocol(small), source)
+
+
+def test_splits_of_a_table_that_divide_a_group_are_refused_with_the_cure(
+    make_source: MakeSource,
+) -> None:
+    source = make_source(4)
+    homes = dict(zip(source.ids, ("train", "train", "val", "test"), strict=True))
+    cure = "remove the column split of the table, or give --data.protocol auto-42"
+    for assigned, said in ((homes, True), ({}, False)):
+        source.assigned = assigned
+        source.groups = dict.fromkeys(source.ids, "patient 7")
+        with pytest.raises(InputError, match="in both train and val") as caught:
+            check(make_split("auto", "1", "", homes), source)
+        assert (cure in str(caught.value)) == said
 
 
 def test_a_group_in_two_splits_is_let_through_only_where_the_file_declares_it(

@@ -113,6 +113,18 @@ def test_each_patient_is_a_fold(place):
         cv(place, "--leave", "group", step=lambda args: 0)
 
 
+def test_splits_of_the_table_that_divide_patients_stop_no_folds(place, tmp_path):
+    rows = list(csv.reader((place / "t.csv").open()))
+    splits = ["split", *(("train", "val", "test")[place % 3] for place in range(24))]
+    with (place / "divided.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([*row, split] for row, split in zip(rows, splits, strict=True))
+    root = ["--data.root", str(place / "divided.csv")]
+    with pytest.raises(InputError, match="in both train and val"):
+        cli.run(["fit", "-c", str(place / "my.yaml"), "--runs", str(tmp_path), *root])
+    with pytest.raises(InputError, match="fold 1 of 3 is not trained"):
+        cv(place, "--folds", "3", "--runs", str(tmp_path), *root, step=lambda args: 0)
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [

@@ -13,6 +13,8 @@ from lightning_seg.files import real_path
 from lightning_seg.tables import count_text
 
 _WIDTH = 110
+# the splits of the table were drawn by the groups that it has
+_REDRAWN = " and remove the column split, so that splits are drawn anew by group"
 
 
 def add_adopt(verbs: Any) -> None:
@@ -49,6 +51,7 @@ def _adopt(options: argparse.Namespace) -> None:
             f"contact sheet: {_contact_sheet(found.recipe)} (training images with the outlines of "
             "their masks: as read, then as augmentation changes them in epochs 1 and 2)"
         )
+    print(f"check: lightning-seg data check -c {found.recipe}")
     print(f"train: lightning-seg fit -c {found.recipe}")
 
 
@@ -59,11 +62,14 @@ def found_lines(found: Any) -> list[str]:
     splits = Counter(division.splits.values())
     counts = ", ".join(f"{splits[split]} {split}" for split in ("train", "val", "test"))
     unknown_groups = (
-        "groups: unknown; if several pictures are of one patient or video, say so in the column "
-        "group, else they may stand in several splits"
+        "groups: unknown, so the column group holds each id; if several pictures are of one patient "
+        f"or video, say so there{_REDRAWN * division.drawn}, else they may stand in several splits"
     )
     if finding.dataset == "scans":
-        unknown_groups = "groups: each scan; say in the column group which are of one patient"
+        unknown_groups = (
+            "groups: each scan, whose id the column group holds; say there which are of one patient"
+            f"{_REDRAWN * division.drawn}"
+        )
     known = f"groups: {groups}, from {division.groups_from}"
     return [
         f"found: {finding.notes[0]}",
