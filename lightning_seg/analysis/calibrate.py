@@ -22,6 +22,7 @@ from lightning_seg.analysis.guarantee import (
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.crops import windows_batch
 from lightning_seg.data.sliding import centred, window_starts
+from lightning_seg.data.split_sizes import FEWEST_CALIBRATING
 from lightning_seg.data.store.windows import Picture
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.temperature import Method, PixelSample, fit_scaling
@@ -40,7 +41,6 @@ from lightning_seg.tables import Table, count_text, number_text
 
 PIXELS = 4096  # of each image, drawn at random
 WINDOWS = 16  # of each picture, of a network of crops
-FEWEST_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ def _scale(given: argparse.Namespace, file: Path) -> None:
         )
     place = _place(file, given.output, "calibrated")
     data = open_split(file, "val", {}).data
+    _check_count(data)
     network = read_network(file, given.trust_code).to(find_devices(given.devices)[0])
     found = calibrate(network, data, given.method or "temperature")
     # the threshold of the validation split was found with other probabilities
@@ -119,21 +120,21 @@ def _scale(given: argparse.Namespace, file: Path) -> None:
 def calibrate(
     network: ImageNetwork, data: SegmentationDataModule, method: Method = "temperature"
 ) -> Calibration:
-    """Fit the scaling of a network's logits to the validation split of its data.
-
-    Raises:
-        InputError: these images are too few.
-    """
-    images = len(data.ids("val"))
-    if images < FEWEST_IMAGES:
-        raise InputError(
-            f"the validation split of {data.protocol_name!r} holds {count_text(images, 'image')}; "
-            f"a calibration needs {FEWEST_IMAGES} or more."
-        )
+    """Fit the scaling of a network's logits to the validation split of its data."""
     before = sample_pixels(network, data)
     scale, shift = fit_scaling(before, method)
     after = before.scaled(scale.float(), shift.float())
-    return Calibration(method, images, scale, shift, before, after)
+    return Calibration(method, len(data.ids("val")), scale, shift, before, after)
+
+
+def _check_count(data: SegmentationDataModule) -> None:
+    """InputError where the validation images are too few, before any is read."""
+    images = len(data.ids("val"))
+    if images < FEWEST_CALIBRATING:
+        raise InputError(
+            f"the validation split of {data.protocol_name!r} holds {count_text(images, 'image')}; "
+            f"a calibration needs {FEWEST_CALIBRATING} or more."
+        )
 
 
 @torch.inference_mode()

@@ -29,7 +29,7 @@ from lightning_seg.inference.ensemble import Ensemble
 from lightning_seg.inference.images import PICTURE_COLUMNS, FinishedInput, image_results
 from lightning_seg.inference.inputs import FoundInputs, Input, find_inputs
 from lightning_seg.inference.label_maps import write_label_names
-from lightning_seg.inference.look_first import FILE, UNCALIBRATED, write_order
+from lightning_seg.inference.look_first import FILE, uncalibrated_words, write_order
 from lightning_seg.inference.options import HOLD_FOR, SETTINGS
 from lightning_seg.inference.output_names import check_outputs_apart, mask_files, safe_path
 from lightning_seg.inference.pictures import EXAMPLES
@@ -41,6 +41,7 @@ from lightning_seg.inference.video import video_files
 from lightning_seg.inference.volume import VOLUME_COLUMNS
 from lightning_seg.inference.volume_files import volume_results
 from lightning_seg.runs import Run
+from lightning_seg.runs.checkpoints import read_checkpoint
 from lightning_seg.runs.naming import named_checkpoints, named_cross_validations
 from lightning_seg.tables import count_text
 
@@ -72,7 +73,7 @@ class _Job:
         self._crew = several if self.is_shared else here
         if self.rule.exclusive:
             write_label_names(output.path, self.rule.classes)
-        self._calibrated = here.network.calibrated
+        self._checkpoints, self._calibrated = checkpoints, here.network.calibrated
         if here.guarantee_note:
             print(f"note: {here.guarantee_note}", file=sys.stderr)
         self._promise = [] if self.rule.guarantee is None else self.rule.guarantee.sentences()
@@ -87,7 +88,8 @@ class _Job:
         """Which pictures to look at first, and what their contours promise."""
         first = write_order(table.read_rows(), self.folder)
         if first:
-            doubt = "" if self._calibrated else f"; {UNCALIBRATED}"
+            contents = (read_checkpoint(file, weights=False) for file in self._checkpoints)
+            doubt = "" if self._calibrated else f"; {uncalibrated_words(contents)}"
             print(f"look at these first (expected Dice{doubt}): {first}; all in order: {FILE}")
         for sentence in self._promise:
             print(f"guarantee: {sentence}")

@@ -4,18 +4,32 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from lightning_seg.data.split_sizes import FEWEST_CALIBRATING
 from lightning_seg.errors import printable
 from lightning_seg.files import write_whole
+from lightning_seg.runs.trained_on import TrainedOn
 
 FILE = "look_first.csv"
 FEWEST = 6  # pictures, of which an order is worth the words
 SHOWN = 5
 # what is said of an expected Dice where nobody calibrated the network
-UNCALIBRATED = (
-    "of a network that is not calibrated it orders images, and as a number can be far off "
-    "(lightning-seg calibrate)"
+_UNCALIBRATED = (
+    "of a network that is not calibrated it orders images, and as a number can be far off"
 )
+
+
+def uncalibrated_words(contents: Iterable[Mapping[str, Any]]) -> str:
+    """The doubt about an expected Dice of networks that nobody calibrated, and the cure where they
+    have validation images enough for it.
+
+    Args:
+        contents: of their checkpoints.
+    """
+    known = [TrainedOn.read(content).images for content in contents]
+    few = any(images and len(images["val"]) < FEWEST_CALIBRATING for images in known)
+    return _UNCALIBRATED + ("" if few else " (lightning-seg calibrate)")
 
 
 def doubtful_first(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, float]]:

@@ -12,11 +12,13 @@ import lightning_seg as ls
 from lightning_seg.analysis.calibrate import PIXELS, sample_pixels
 from lightning_seg.analysis.calibrate import main as calibrate
 from lightning_seg.cli import main as cli
+from lightning_seg.data import SegmentationDataModule
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.summary import Summary
 from lightning_seg.evaluation.temperature import PixelSample, fit_scaling
 from lightning_seg.export.__main__ import main as export
-from lightning_seg.inference.split import open_split
+from lightning_seg.inference.look_first import uncalibrated_words
+from lightning_seg.inference.split import DataSplit, open_split
 from lightning_seg.runs import find_run
 from lightning_seg.runs.trained_network import read_network
 
@@ -171,3 +173,22 @@ def test_a_network_of_crops_is_calibrated_by_its_windows(tmp_path, monkeypatch):
     first, second = (sample_pixels(network, data).logits for _ in range(2))
     assert torch.equal(first, second)
     assert len(first) <= PIXELS * len(data.ids("val"))
+
+
+@pytest.mark.parametrize(("images", "advised"), [(9, False), (10, True), (None, True)])
+def test_it_is_advised_where_the_validation_images_may_suffice(images, advised):
+    digests = [str(number) for number in range(images or 0)]
+    facts = {"images": {"train": ["t"], "val": digests}} if images is not None else {}
+    said = uncalibrated_words([{"lightning_seg": facts}])
+    assert said.startswith("of a network that is not calibrated")
+    assert ("lightning-seg calibrate" in said) == advised
+
+
+def test_too_few_validation_images_are_refused_before_any_is_read(runs, monkeypatch):
+    options = {"count": 50, "resolution": 32}
+    data = SegmentationDataModule("phantom_polyp", protocol="auto-1", dataset_options=options)
+    few = DataSplit(data, "val")
+    monkeypatch.setattr("lightning_seg.analysis.calibrate.open_split", lambda *args: few)
+    monkeypatch.setattr("lightning_seg.analysis.calibrate.read_network", None)
+    with pytest.raises(InputError, match="holds 5 images; a calibration needs 10 or more"):
+        calibrate(["--ckpt_path", "best", "--name", "tiny", "--output", "few.ckpt"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lightning_seg.inference.look_first import UNCALIBRATED
+from lightning_seg.inference.look_first import uncalibrated_words
 from lightning_seg.plots import page_environment
 from lightning_seg.reports.printing import EMPTY_RULE, inference_words
 from lightning_seg.tables import count_text, interval_text, number_text
@@ -18,7 +18,7 @@ def report_environment() -> Any:
         "number_text": number_text,
         "count_text": count_text,
         "false_text": _false_text,
-        "uncalibrated": UNCALIBRATED,
+        "uncalibrated_words": uncalibrated_words,
         "rule": EMPTY_RULE[0].upper() + EMPTY_RULE[1:],
     }
     return environment
