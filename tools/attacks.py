@@ -94,6 +94,15 @@ KINDS = (
         ),
     ),
     AttackKind(
+        "a machine that refuses: closed streams, no memory, too many open files, full disks",
+        "one sentence, or the end without a word; nothing of the output goes into a file",
+        (
+            "tests/test_cli.py::test_what_the_machine_refuses",
+            "tests/test_cli.py::test_nothing_is_printed_into_a_file",
+            "tests/test_cli.py::test_a_full_disk",
+        ),
+    ),
+    AttackKind(
         "databases that are away, passwords in lists of processes",
         "it waits and says so; a wrong password ends at once; no list shows one",
         ("tests/hpo/test_away.py",),

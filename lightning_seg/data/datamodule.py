@@ -1,6 +1,7 @@
 """The LightningDataModule over every data set: names in, batches of uint8 out."""
 
 import inspect
+import signal
 import sys
 import warnings
 from collections.abc import Mapping
@@ -519,3 +520,5 @@ def default_workers() -> int:
 def _start_worker(_: int) -> None:
     # OpenCV's thread pool does not survive a fork, and the workers fill the cores already
     cv2.setNumThreads(0)
+    # sent to all processes at once, it is for the training alone, which ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

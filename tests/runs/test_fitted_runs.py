@@ -246,16 +246,20 @@ def test_a_training_that_failed_says_so_where_it_is_scored(fit, capsys):
 
 
 def ended(recipe, runs, signalled, *options):
-    """Start `fit`, send SIGTERM to some of its processes after an epoch; its exit code and stderr."""
+    """Start `fit`, send SIGTERM to some of its processes after an epoch, or to all with their
+    loading processes; its exit code and stderr."""
     command = [sys.executable, "-m", "lightning_seg", "fit", "-c", str(recipe), "--runs", str(runs)]
     command += ["--trainer.max_epochs", "5000", "--trainer.logger", "false", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    main = subprocess.Popen(command, env=environment, **pipes)
+    main = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
     folder = runs / "tiny" / "version_0" / "checkpoints"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(folder.glob("last*")):
         time.sleep(0.05)
+    if signalled == "all":
+        os.killpg(main.pid, signal.SIGTERM)
+        signalled = []
     for number in signalled:
         os.kill([main.pid, *children(main.pid)][number], signal.SIGTERM)
     _, errors = main.communicate(timeout=60)
@@ -278,8 +282,10 @@ def assert_interrupted(code, errors, runs):
     assert run.ending.epochs_done == run.last.epoch
 
 
-def test_sigterm_ends_a_run_with_the_words_of_ctrl_c(recipe, tmp_path):
-    assert_interrupted(*ended(recipe, tmp_path, [0]), tmp_path)
+@pytest.mark.parametrize(("signalled", "workers"), [([0], 0), ("all", 2)])
+def test_sigterm_ends_a_run_with_the_words_of_ctrl_c(recipe, tmp_path, signalled, workers):
+    loading = ["--data.num_workers", str(workers)]
+    assert_interrupted(*ended(recipe, tmp_path, signalled, *loading), tmp_path)
 
 
 @pytest.mark.slow
