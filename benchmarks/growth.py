@@ -1,7 +1,6 @@
 """How time and memory grow: with pixels, batch, images, scans, runs and trials; a power law fitted to each, and its bound."""
 
 import dataclasses
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -175,7 +174,9 @@ def runs(smoke: bool) -> Iterator[Curve]:
                 )
                 file = Path(folder) / "scores" / pattern.file.parent.name / f"{number}.json"
                 write_facts(facts, file)
-                shutil.copyfile(pattern.file, file.with_suffix(".csv"))
+                # more digits of the last score: a table of its own, as copies are refused
+                table = pattern.file.read_text(encoding="utf-8").rstrip() + "0" * number
+                file.with_suffix(".csv").write_text(f"{table}\n", encoding="utf-8")
             cost.append(_median(lambda results=Path(folder): text.markdown(collect(results))))  # type: ignore[misc]
     yield Curve("leaderboard, s", "runs", counts, cost)
 
