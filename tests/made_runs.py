@@ -36,6 +36,17 @@ CONFIG: dict[str, Any] = {
 }
 
 
+def write_recipe(folder: Path, recipe: dict[str, Any], splits: list[str]) -> Path:
+    """A recipe on the first phantom polyps, one for each name of a split, with its protocol."""
+    rows = [f"polyp-{place:04d},{split}" for place, split in enumerate(splits)]
+    protocol = folder / "tiny.csv"
+    protocol.write_text("\n".join(["# name: tiny", "# version: 1", "id,split", *rows]))
+    data = recipe["data"] | {"protocol": str(protocol)}
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(recipe | {"data": data}))
+    return file
+
+
 def make_table(dice: float, seed: int, images: int = 60, name: str = "polyp") -> ScoreTable:
     """Images of lesions of many sizes, whose Dice lies about ``dice``; which images are hard does not depend on the seed."""
     hard = np.random.default_rng(7)

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 from lightning_seg.tables import count_text
@@ -41,12 +40,7 @@ class WorkProgress:
         """Pieces per second since the start."""
         return self.count / max(time.perf_counter() - self._start, 1e-9)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         if self.count and self._shows:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-import yaml
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from made_runs import write_recipe
 
 from experiments.runs import results_of
 from lightning_seg import cli
@@ -31,13 +31,9 @@ RECIPE = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was tested in full, then in part."""
     folder = tmp_path_factory.mktemp("partial")
-    rows = [f"polyp-{place:04d},{split}" for place, split in enumerate(SPLITS)]
-    protocol = folder / "tiny.csv"
-    protocol.write_text("\n".join(["# name: tiny", "# version: 1", "id,split", *rows]))
-    recipe = RECIPE | {"data": RECIPE["data"] | {"protocol": str(protocol)}}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    recipe = write_recipe(folder, RECIPE, SPLITS)
     where = ["--runs", str(folder), "--name", "a"]
-    cli.run(["fit", "-c", str(folder / "tiny.yaml"), *where])
+    cli.run(["fit", "-c", str(recipe), *where])
     best = ["--ckpt_path", "best", *where]
     cli.run(["test", *best])
     cli.run(["test", *best, "--trainer.limit_test_batches", "1"])

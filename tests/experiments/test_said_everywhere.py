@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from made_runs import write_recipe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import record
@@ -38,13 +38,9 @@ SPLITS = ["train"] * 4 + ["val"] * 3 + ["test"] * 6
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A training on synthetic images that was killed after the first of three epochs, and tested."""
     folder = tmp_path_factory.mktemp("said")
-    rows = [f"polyp-{place:04d},{split}" for place, split in enumerate(SPLITS)]
-    protocol = folder / "tiny.csv"
-    protocol.write_text("\n".join(["# name: tiny", "# version: 1", "id,split", *rows]))
-    recipe = RECIPE | {"data": RECIPE["data"] | {"protocol": str(protocol)}}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    recipe = write_recipe(folder, RECIPE, SPLITS)
     where = ["--runs", str(folder), "--name", "a"]
-    cli.run(["fit", "-c", str(folder / "tiny.yaml"), *where])
+    cli.run(["fit", "-c", str(recipe), *where])
     run = Run.open(folder / "a", folder)
     kept = run.environment
     # what `kill -9` within the second epoch leaves

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from made_runs import write_recipe
 
 from experiments import record
 from experiments.leaderboard.__main__ import main as leaderboard
@@ -40,13 +40,9 @@ Statistic = Callable[[np.ndarray], np.ndarray]  # of rows (..., n) of the table
 def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the commands wrote of one test, and its table."""
     folder = tmp_path_factory.mktemp("numbers")
-    rows = [f"polyp-{place:04d},{split}" for place, split in enumerate(SPLITS)]
-    protocol = folder / "tiny.csv"
-    protocol.write_text("\n".join(["# name: tiny", "# version: 1", "id,split", *rows]))
-    recipe = RECIPE | {"data": RECIPE["data"] | {"protocol": str(protocol)}}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    recipe = write_recipe(folder, RECIPE, SPLITS)
     where = ["--runs", str(folder), "--name", "a"]
-    cli.run(["fit", "-c", str(folder / "tiny.yaml"), *where])
+    cli.run(["fit", "-c", str(recipe), *where])
     cli.run(["test", "--ckpt_path", "best", *where])
     page, results = folder / "r.html", folder / "results"
     report([str(folder / "a"), "--output", str(page), "--no-predictions"])

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from functools import lru_cache
 from itertools import islice
-from types import TracebackType
 from typing import TypeVar, overload
 
 import numpy as np
@@ -62,12 +61,7 @@ class FeatureShelf(Sequence[Features]):
     def __enter__(self) -> "FeatureShelf":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
 
