@@ -413,4 +413,7 @@ def test_compare_gives_no_verdict_on_fewer_images_than_signed_ranks_could_tell_a
         summary.write_text(json.dumps(facts | {"images": images}))
     main([str(runs / "good"), str(runs / "bad"), "--score", "dice"])
     rows = [line for line in capsys.readouterr().out.splitlines() if " image │" in line]
-    assert [row.split("│")[-2].strip() for row in rows] == [words]
+    [cells] = [[cell.strip() for cell in row.split("│")] for row in rows]
+    assert cells[-2] == words
+    interval, *both_p = cells[-5:-2]
+    assert ({interval, *both_p} == {"-"}) == (images < 6)

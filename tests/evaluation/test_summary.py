@@ -118,3 +118,14 @@ def test_data_of_anyone_have_a_name_of_their_own():
     assert named_data("scans", "~/ct/livers.csv") == "livers (scans)"
     assert named_data("folder", "") == "folder"
     assert Summary(dataset="folder", data={"root": "/x/clinic.csv"}).data_name == "clinic (folder)"
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (5, "No intervals over 5 groups of images: fewer than 6"),
+        (6, "95 % BCa bootstrap intervals over 6 groups of images"),
+    ],
+)
+def test_a_caption_speaks_of_intervals_where_there_are_some(groups, words):
+    assert Summary(groups=groups, resampled=f"{groups} groups of images").interval_words == words
