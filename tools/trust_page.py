@@ -15,44 +15,27 @@ rankseg``; rows of data sets that are not named stay. All write a table into
 counts their looks at the test split.
 """
 
-import csv
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from trust_corruptions import robustness_rows
+from trust_cuts import cut_rows
+from trust_figures import measure
+from trust_tables import (
+    CUTS,
+    FIGURES,
+    ROBUSTNESS,
+    ROOT,
+    read_table,
+    with_other_datasets,
+    write_table,
+)
 
-from lightning_seg.analysis.guarantee import split_curves, split_groups
-from lightning_seg.data.splits import RESERVED
 from lightning_seg.errors import InputError, one_sentence
-from lightning_seg.evaluation import ScoreTable, bca, per_image, statistic
-from lightning_seg.evaluation.conformal import ERRORS, Kind, controlled_threshold, unit_losses
-from lightning_seg.evaluation.conventions import positions
-from lightning_seg.evaluation.intervals import mean_of
-from lightning_seg.evaluation.robustness import FILE as CORRUPTIONS_FILE
-from lightning_seg.evaluation.robustness import Robustness
-from lightning_seg.evaluation.scored_table import scores_file
-from lightning_seg.evaluation.selective import risk_coverage
-from lightning_seg.inference.predictor import load
-from lightning_seg.inference.split import DataSplit, count_look, open_split
 from lightning_seg.reports.robustness import meaning_of
-from lightning_seg.runs import Run, find_checkpoint, find_run
-from lightning_seg.runs.chosen_threshold import resolve_threshold
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "experiments" / "results" / "trust"
 DOCS = ROOT / "docs"
-FIGURES, CUTS, ROBUSTNESS = "figures.csv", "cuts.csv", "corruptions.csv"
-TRAINED_AS = (
-    "-c experiments/unet_mobilenetv2_kvasir_cpu.yaml --data.size 128 --trainer.max_epochs 20 "
-    "--data.protocol reserve-42-of-kvasir-60-20-20-v2"
-)  # the options of `fit` behind the figures on Kvasir-SEG
-PROMISES: tuple[tuple[Kind, float], ...] = (("outer", 0.1), ("outer", 0.05))
-DRAWS, SHARE, RESPLITS = 5, 0.6, 1000
 TRUST = """# What probabilities and guarantees are worth
 
 Made by `python tools/trust_page.py` from `experiments/results/trust/figures.csv`: U-Net x MobileNetV2, trained here on Kvasir-SEG
@@ -125,259 +108,6 @@ worse on CVC-ClinicDB. `--threshold val` stays what it was, a choice that nobody
 on CVC-ClinicDB, whose validation sequences are others than its test sequences, and gained on DRIVE, where it was found on 4 images:
 no rule from three data sets and one seed each.
 """
-Curves = NDArray[np.float64]
-Row = dict[str, Any]
-
-
-# --- the figures of one run -------------------------------------------------------------------
-
-
-def measure(before: str, after: str) -> list[Row]:
-    """All figures of a run and its calibrated twin."""
-    runs = find_run(before), find_run(after)
-    plain, scaled = map(scored_table, runs)
-    data = _opened(find_checkpoint(before))
-    if len(data.data.classes) > 1:
-        raise InputError("these figures are of networks of one class.")
-    rows = [*calibration_rows(plain, scaled), *coverage_rows(runs[0], data)]
-    rows += order_rows(plain, "one pass")
-    passes = scored_table(runs[0], "tta=flips-best-")
-    rows += order_rows(passes, "mean of 4 test-time passes (flips)")
-    home = {"protocol": data.data.protocol_name, "size": data.data.hparams["size"] or "native"}
-    return [home | row for row in rows]
-
-
-def _opened(checkpoint: Path) -> DataSplit:
-    """The test split of a checkpoint; the ledger of its run counts the look."""
-    home = open_split(checkpoint, "test", {})
-    looks = count_look(home, checkpoint)
-    print(f"looks at the {home.describe()}, this one included: {looks}")
-    return home
-
-
-def scored_table(run: Run, start: str = "best-") -> ScoreTable:
-    """The table of a run's own test, in a folder whose name starts so."""
-    folders = [one for one in run.score_folders("test") if one.name.startswith(start)]
-    if not folders:
-        raise InputError(f"{run.folder} holds no test {start}*; run lightning-seg test.")
-    return ScoreTable.read(scores_file(folders[0]))
-
-
-def _row(figure: str, value: float, interval: Sequence[float], units: int, note: str) -> Row:
-    low, high = interval
-    numbers = {"value": f"{value:.5f}", "low": f"{low:.5f}", "high": f"{high:.5f}"}
-    return {"figure": figure, **numbers, "units": units, "note": note}
-
-
-def calibration_rows(plain: ScoreTable, scaled: ScoreTable) -> Iterator[Row]:
-    """ECE of all pixels together, before and after, and the paired difference."""
-    [name] = plain.classes
-    found = [statistic([table], name, "ece") for table in (plain, scaled)]
-    change = found[1].minus(found[0])
-    named = zip(("before", "after", "after - before"), (*found, change), strict=True)
-    for when, one in named:
-        yield _row(f"ECE {when}", one.value, bca(one), len(one.sums), "test, pooled over pixels")
-
-
-def coverage_rows(run: Run, home: DataSplit) -> Iterator[Row]:
-    """The error on test of promises that were fitted to re-draws of the reserved images."""
-    data, predictor = home.data, load(find_checkpoint(run.folder))
-    curves = {split: split_curves(predictor, data, split) for split in (RESERVED, "test")}
-    groups = {split: split_groups(data, split) for split in curves}
-    for kind, rate in PROMISES:
-        reserved, test = (unit_losses(curves[s][kind][:, 0], groups[s]) for s in curves)
-        figure = f"{kind} contour, promised {ERRORS[kind]} {rate:g}"
-        yield _tested(figure, reserved, test, rate, kind, "all reserved groups")
-        for draw in range(1, DRAWS + 1):
-            chosen = np.random.default_rng(draw).permutation(len(reserved))
-            part = reserved[chosen[: round(SHARE * len(reserved))]]
-            yield _tested(figure, part, test, rate, kind, f"draw {draw} of {DRAWS}")
-        yield _resplit(figure, np.concatenate([reserved, test]), len(reserved), rate, kind)
-
-
-def _tested(figure: str, fitted: Curves, test: Curves, rate: float, kind: Kind, note: str) -> Row:
-    at = controlled_threshold(fitted, rate, kind)
-    error = mean_of(test[:, at, None], np.arange(len(test)))
-    return _row(figure, error.value, bca(error), len(fitted), note)
-
-
-def _resplit(figure: str, pool: Curves, size: int, rate: float, kind: Kind) -> Row:
-    """The mean error over random divisions of all groups that chose nothing, with the range of
-    95 % of the divisions."""
-    errors = []
-    for seed in range(RESPLITS):
-        order = np.random.default_rng(seed).permutation(len(pool))
-        at = controlled_threshold(pool[order[:size]], rate, kind)
-        errors.append(pool[order[size:], at].mean())
-    bounds = np.quantile(errors, (0.025, 0.975))
-    note = f"mean of {RESPLITS} divisions of reserved and test groups; 95 % of the divisions"
-    return _row(figure, float(np.mean(errors)), bounds, size, note)
-
-
-def order_rows(table: ScoreTable, how: str) -> Iterator[Row]:
-    """AURC of 1 - Dice by the confidences, against random order and the oracle.
-
-    Args:
-        how: the maps were made, in words.
-    """
-    [name] = table.classes
-    risk = 1 - per_image(table.of(name), "dice")
-    signs = {"expected_dice": 1, "entropy": -1}
-    for place, (confidence, sign) in enumerate(signs.items()):
-        values = sign * table.measures[confidence][:, 0]
-        found = risk_coverage(values, risk, table.groups)
-        assert found is not None
-        units, note = len(set(table.groups)), how
-        if not place:
-            shown = found.random, found.random_interval
-            yield _row("AURC of random order", *shown, units, note)
-            yield _row("AURC of the oracle", found.oracle, (np.nan, np.nan), units, note)
-        yield _row(f"AURC by {confidence}", found.aurc, found.aurc_interval, units, note)
-        gain = f"share of the possible gain, {confidence}"
-        yield _row(gain, found.gain, found.gain_interval, units, note)
-
-
-# --- corruptions ------------------------------------------------------------------------------
-
-
-def robustness_rows(name: str) -> list[Row]:
-    """The scores of a run under all corruptions; it is trained and tested where it was not."""
-    place = Path(name)
-    where = ["--name", place.name, "--runs", str(place.resolve().parent)]
-    if not place.is_dir():
-        _lightning_seg("fit", *TRAINED_AS.split(), *where)
-    files = _corruption_files(name)
-    if not files:
-        _lightning_seg("test", "--ckpt_path", "best", *where, "--corrupt", "all")
-        files = _corruption_files(name)
-    found = Robustness.read(files[0])
-    if len(found.clean) > 1:
-        raise InputError("these figures are of networks of one class.")
-    [(class_name, clean)] = found.clean.items()
-    table = ScoreTable.read(files[0].parent / "noise-1" / "scores.csv")
-    about = {
-        "protocol": found.protocol,
-        "size": found.size,
-        "images": found.images,
-        "groups": len(set(table.groups)),
-        "seed": found.seed,
-    }
-    rows = [about | {"kind": "clean", "severity": 0} | _named("dice", *clean["dice"])]
-    for one in found.of(class_name):
-        figures = _named("dice", one.value, *one.interval)
-        figures |= _named("difference", one.difference, *one.difference_interval)
-        rows.append(about | {"kind": one.kind, "severity": one.severity} | figures)
-    rows[0] |= _named("difference", 0.0, 0.0, 0.0)
-    return rows
-
-
-def _corruption_files(name: str) -> list[Path]:
-    return sorted(find_run(name).folder.glob(f"corrupted-test-*/best-*/{CORRUPTIONS_FILE}"))
-
-
-def _lightning_seg(*words: str) -> None:
-    print("$ lightning-seg", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "lightning_seg", *words], cwd=ROOT, check=True)
-
-
-def _named(name: str, value: float, low: float, high: float) -> Row:
-    keys = name, f"{name}_low", f"{name}_high"
-    return {key: f"{one:.5f}" for key, one in zip(keys, (value, low, high), strict=True)}
-
-
-# --- other ways to cut ------------------------------------------------------------------------
-
-
-def cut_rows(names: str) -> Iterator[Row]:
-    """The mean Dice of the test images under each way to cut, at the network's size.
-
-    Args:
-        names: of a run; a calibrated twin may follow behind a colon.
-    """
-    plain, _, scaled = names.partition(":")
-    file = find_checkpoint(plain)
-    home = _opened(file)
-    chosen = resolve_threshold("val", [file])
-    dice = {f"{label}": found for label, found in _dice_by_cut(file, home, chosen, "")}
-    if scaled:
-        dice |= dict(_dice_by_cut(find_checkpoint(scaled), home, None, ", calibrated"))
-    groups = split_groups(home.data, "test")
-    members = positions(groups)
-    base = mean_of(dice["threshold .5"][:, None], members)
-    for label, values in dice.items():
-        score = mean_of(values[:, None], members)
-        change = score.minus(base)
-        bounds = *bca(score), *bca(change)
-        numbers = score.value, *bounds[:2], change.value, *bounds[2:]
-        names_of = ("dice", "low", "high", "difference", "difference_low", "difference_high")
-        yield {
-            "dataset": home.data.hparams["dataset"],
-            "protocol": home.data.protocol_name,
-            "size": home.data.hparams["size"],
-            "images": len(groups),
-            "groups": len(set(groups)),
-            "cut": f"{label} ({chosen:g})" if label == "threshold of val" else label,
-            **{key: f"{value:.5f}" for key, value in zip(names_of, numbers, strict=True)},
-        }
-
-
-def _dice_by_cut(
-    file: Path, home: DataSplit, chosen: float | None, suffix: str
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    from rankseg import RankSEG
-
-    solvers = {
-        "RankDice, BA+TRNA": RankSEG(output_mode="multilabel", solver="BA+TRNA"),
-        "RankDice, RMA": RankSEG(output_mode="multilabel", solver="RMA"),
-    }
-    ways: dict[str, Any] = {"threshold .5": lambda maps: maps > 0.5} if not suffix else {}
-    if chosen is not None:
-        ways["threshold of val"] = lambda maps: maps > chosen
-    ways |= {f"{name}{suffix}": solver.predict for name, solver in solvers.items()}
-    network, data = load(file).network, home.data
-    data.setup("test")
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for batch in data.test_dataloader():
-        maps = network.probabilities(batch["image"])
-        counted = batch["region"] > 0 if "region" in batch else torch.ones_like(maps) > 0
-        truth = (batch["mask"] > 0) & counted
-        for name, way in ways.items():
-            masks = (way(maps) > 0) & counted
-            found[name] += _dice(masks.flatten(1), truth.flatten(1))
-    for name, values in found.items():
-        yield name, np.array(values)
-
-
-def _dice(masks: torch.Tensor, truth: torch.Tensor) -> list[float]:
-    """Of (B, pixels); 1 where both are empty."""
-    both, sizes = (masks & truth).sum(1), masks.sum(1) + truth.sum(1)
-    values: list[float] = torch.where(sizes > 0, 2 * both / sizes.clamp(1), 1.0).tolist()
-    return values
-
-
-# --- tables and pages -------------------------------------------------------------------------
-
-
-def with_other_datasets(name: str, rows: Sequence[Row]) -> list[Row]:
-    """The rows, behind those of a table that are of other data sets."""
-    own = {row["dataset"] for row in rows}
-    kept = read_table(name) if (FOLDER / name).is_file() else []
-    return [*(row for row in kept if row["dataset"] not in own), *rows]
-
-
-def write_table(name: str, rows: Sequence[Row]) -> None:
-    """A table of ``experiments/results/trust``."""
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / name).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"{len(rows)} rows:  {FOLDER / name}")
-
-
-def read_table(name: str) -> list[dict[str, str]]:
-    with (FOLDER / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,9 @@ from lightning_seg.runs import find_checkpoint
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import trust_corruptions  # noqa: E402
 import trust_page  # noqa: E402
+import trust_tables  # noqa: E402
 
 RECIPE = """
 name: tiny
@@ -40,18 +42,18 @@ def test_the_ledger_counts_its_looks_and_its_tables_keep_other_data_sets(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(trust_page, "FOLDER", tmp_path / "trust")
+    monkeypatch.setattr(trust_tables, "FOLDER", tmp_path / "trust")
     Path("tiny.yaml").write_text(RECIPE)
     cli(["fit", "-c", "tiny.yaml"])
     cli(["test", "--ckpt_path", "best", "--name", "tiny", "--corrupt", "noise"])
-    trust_page._opened(find_checkpoint("tiny"))
+    trust_tables.opened(find_checkpoint("tiny"))
     with open("runs/ledger.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 3
     assert "this one included: 3" in capsys.readouterr().out
-    rows = trust_page.robustness_rows("runs/tiny")
+    rows = trust_corruptions.robustness_rows("runs/tiny")
     assert [row["severity"] for row in rows] == [0, 1, 2, 3, 4, 5]
-    trust_page.write_table(
+    trust_tables.write_table(
         "cuts.csv", [{"dataset": "a", "dice": "1"}, {"dataset": "b", "dice": "2"}]
     )
-    found = trust_page.with_other_datasets("cuts.csv", [{"dataset": "b", "dice": "3"}])
+    found = trust_tables.with_other_datasets("cuts.csv", [{"dataset": "b", "dice": "3"}])
     assert found == [{"dataset": "a", "dice": "1"}, {"dataset": "b", "dice": "3"}]
