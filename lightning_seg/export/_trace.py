@@ -1,10 +1,8 @@
 """torch.export of a graph with as many free dimensions as the network allows, and the reason where
 it does not."""
 
-import contextlib
 import copy
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
-from lightning_seg.errors import InputError
+from lightning_seg.errors import InputError, without_log
 from lightning_seg.export._graph import Masks
 
 _PROBE = (65, 67)  # no multiple of anything, and above the largest stride
@@ -182,21 +180,10 @@ def _export(
     free: dict[int, Any],
 ) -> ExportedProgram:
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), without_log():
             return torch.export.export(graph, (example,), dynamic_shapes=(free,))
     except Exception as error:  # its failures are of many types
         raise FormError(f"torch.export cannot trace this network: {_because(error)}") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Work without the lines that torch logs of a failed export: its error says the same."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _because(error: Exception) -> str:

@@ -10,12 +10,11 @@ import contextlib
 import copy
 import hashlib
 import json
-import logging
 import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from lightning_seg import __version__
 from lightning_seg.data.store.cache import default_folder
-from lightning_seg.errors import InputError, unknown
+from lightning_seg.errors import InputError, unknown, without_log
 from lightning_seg.files import write_whole
 from lightning_seg.inference.options import ENGINES, PRECISIONS
 from lightning_seg.models import Output
@@ -244,7 +243,7 @@ def _onnx_content(module: ImageNetwork, image: Tensor) -> bytes:
     # two of them: torch.export takes one for the only number
     example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     try:
-        with torch.inference_mode(False), torch.no_grad(), _quiet():
+        with torch.inference_mode(False), torch.no_grad(), without_log():
             program = torch.onnx.export(
                 _Graph(module),
                 (example,),
@@ -260,16 +259,6 @@ def _onnx_content(module: ImageNetwork, image: Tensor) -> bytes:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnusableError(f"torch cannot write this network as ONNX ({line[:120]})") from error
     return content
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _engine(name: str, file: Path, precision: str) -> Logits:
