@@ -273,12 +273,13 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(recipe, tmp_p
     assert any(not torch.equal(a[key], c[key]) for key in a)
 
 
-def test_a_run_that_was_killed_and_resumed_equals_one_that_was_not(recipe, tmp_path):
+def test_a_run_that_was_killed_and_resumed_equals_one_that_was_not(recipe, tmp_path, monkeypatch):
     """Batch norm, optimiser and schedule have state; drop path and augmentation draw random numbers."""
-    options = ["-c", recipe, "--trainer.max_epochs", "6", "--model.encoder", "test_efficientnet", "--model.options", "{}",
+    monkeypatch.chdir(tmp_path)
+    options = ["-c", str(recipe), "--trainer.max_epochs", "6", "--model.encoder", "test_efficientnet", "--model.options", "{}",
                "--model.encoder_options", "{drop_path_rate: 0.3}", "--checkpoint.monitor", "val/loss"]  # fmt: skip
     # mode max of a falling loss: the best epoch is an early one, which the resumed run must remember
-    call("fit", *options, "--name", "whole", cwd=tmp_path)
+    cli.run(["fit", *options, "--name", "whole"])
     command, keywords = shell(
         "fit",
         *options,
@@ -297,7 +298,7 @@ def test_a_run_that_was_killed_and_resumed_equals_one_that_was_not(recipe, tmp_p
     process.wait()
     epoch = torch.load(checkpoint(run, "last"), weights_only=True)["epoch"]
     assert epoch < 5, "the run was over before it could be killed"
-    call("fit", *options, "--name", "killed", "--ckpt_path", "last", cwd=tmp_path)
+    cli.run(["fit", *options, "--name", "killed", "--ckpt_path", "last"])
     assert not (run.parent / "version_1").exists()
     whole = tmp_path / "runs" / "whole" / "version_0"
     files = [[path.name for path in folder.glob("checkpoints/best*")] for folder in (whole, run)]

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from stand_ins import break_down, break_down_later, count_steps, hang_later
 
 from benchmarks import __main__ as front
 from benchmarks import (
@@ -32,7 +33,6 @@ from benchmarks._fits import (
     STEPS,
     TakesTurns,
     Turn,
-    Turns,
     check_time,
     fits,
     take_turns,
@@ -126,19 +126,6 @@ def test_a_chart_is_the_same_file_for_the_same_numbers(tmp_path: Path) -> None:
     }
 
 
-def count_steps(connection: Any, file: Path) -> None:
-    """A training whose steps are lines of a file."""
-    turns = Turns(connection, CPU, {"name": file.stem})
-    while True:
-        with file.open("a", encoding="utf-8") as steps:
-            steps.write("step\n")
-        turns.step(2, torch.tensor(0.5))
-
-
-def break_down(connection: Any) -> None:
-    raise ValueError("no such batch")
-
-
 def stands_still(pid: int) -> bool:
     """Stopped and alive, as Linux tells; a signal reaches a process when that is next scheduled."""
     state = Path(f"/proc/{pid}/stat")
@@ -150,20 +137,13 @@ def stands_still(pid: int) -> bool:
     return False
 
 
-def break_down_later(connection: Any) -> None:
-    turns = Turns(connection, CPU, {})
-    for _ in range(FIRST_STEPS):
-        turns.step(1, torch.tensor(0.5))
-    raise ValueError("out of memory")
+@pytest.fixture
+def few_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server that starts trainings imports what the stand-ins need."""
+    monkeypatch.setattr(_fits, "PRELOADED", ["benchmarks._fits"])
 
 
-def hang_later(connection: Any) -> None:
-    turns = Turns(connection, CPU, {})
-    for _ in range(FIRST_STEPS):
-        turns.step(1, torch.tensor(0.5))
-    time.sleep(1000)
-
-
+@pytest.mark.usefixtures("few_imports")
 def test_trainings_take_turns_and_stand_still_in_between(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("first", "second")]
     with fits({file.stem: partial(count_steps, file=file) for file in files}, tmp_path) as running:
@@ -178,11 +158,13 @@ def test_trainings_take_turns_and_stand_still_in_between(tmp_path: Path) -> None
     assert not any(process.is_alive() for process in processes)
 
 
+@pytest.mark.usefixtures("few_imports")
 def test_a_training_that_breaks_says_why_and_leaves_no_process(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no such batch"), fits({"a": break_down}, tmp_path):
         pass
 
 
+@pytest.mark.usefixtures("few_imports")
 def test_a_session_goes_on_with_the_trainings_that_are_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +175,7 @@ def test_a_session_goes_on_with_the_trainings_that_are_left(
     }
     with fits(ways | {"silent": hang_later}, tmp_path, time.monotonic() + 300) as running:
         assert list(running) == ["good", "late", "silent"]
-        monkeypatch.setattr(_fits, "LIMIT", 5.0)
+        monkeypatch.setattr(_fits, "LIMIT", 2.0)
         monkeypatch.setattr(_fits, "GRACE", 0.1)
         taken = take_turns(running, 2, 0.0)
     assert {name: [turn.steps for turn in turns] for name, turns in taken.items()} == {
@@ -207,6 +189,7 @@ def test_a_session_goes_on_with_the_trainings_that_are_left(
         assert reason in running.lost[name]
 
 
+@pytest.mark.usefixtures("few_imports")
 def test_a_turn_that_a_session_has_no_time_for_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

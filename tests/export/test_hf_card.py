@@ -240,7 +240,7 @@ def test_the_row_of_the_leaderboard_stands_in_it_where_the_run_was_recorded(
 
 
 def test_the_snippets_run_as_they_stand_and_give_the_masks_of_the_checkpoint(
-    tested: Path, tmp_path: Path
+    tested: Path, tmp_path: Path, unchecked: None
 ) -> None:
     checkpoint = find_checkpoint(tested, "best")
     export_hf(checkpoint, tmp_path / "polyps")

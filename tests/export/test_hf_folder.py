@@ -41,14 +41,6 @@ def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "out"
 
 
-@pytest.fixture
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process is started to compare."""
-    monkeypatch.setattr(
-        hf, "check_folder", lambda folder, network: _check.FolderDifference(0.0, 0, 0.0)
-    )
-
-
 def test_model_processor_and_pipeline_do_what_the_checkpoint_does_where_lightning_seg_is_absent(
     folder: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
