@@ -19,7 +19,7 @@ from hpo.study import launch
 from hpo.trials import make_pruner
 
 TRIALS, SECONDS = 24, 5.0
-SMOKE_TRIALS, SMOKE_SECONDS = 4, 0.2
+SMOKE_TRIALS, SMOKE_SECONDS = 3, 0.2
 WORKERS = (1, 2, 4)
 EPOCHS, CURVES, ORDERS = 54, 48, 20
 
