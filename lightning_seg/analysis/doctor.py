@@ -21,7 +21,7 @@ from lightning_seg import __version__
 from lightning_seg.analysis.all_reduce import measure_all_reduce
 from lightning_seg.data.cores import container_cores, usable_cores
 from lightning_seg.data.datamodule import default_workers
-from lightning_seg.data.store.cache import default_folder
+from lightning_seg.data.store.folders import default_folder
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 from lightning_seg.options import OptionParser

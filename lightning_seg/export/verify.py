@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_seg.data.store.cache import scale
+from lightning_seg.data.store.sized import scale
 from lightning_seg.errors import InputError
 from lightning_seg.export._trace import FormError, Shapes
 from lightning_seg.inference.ensemble import Ensemble

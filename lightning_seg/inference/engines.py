@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg import __version__
-from lightning_seg.data.store.cache import default_folder
+from lightning_seg.data.store.folders import default_folder
 from lightning_seg.errors import InputError, unknown, without_log
 from lightning_seg.files import write_whole
 from lightning_seg.inference.options import ENGINES, PRECISIONS

@@ -18,7 +18,7 @@ from lightning_seg.data.reading.pictures import check_channels
 from lightning_seg.data.reading.windowing import checked_window
 from lightning_seg.data.sliding import OVERLAP, Corner, cut_window, sliding_map
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import resize_sample
+from lightning_seg.data.store.sized import resize_sample
 from lightning_seg.errors import InputError, unknown
 from lightning_seg.inference.engines import EngineNetwork, check_engine
 from lightning_seg.inference.folding import folded

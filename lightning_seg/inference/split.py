@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import resize_sample
+from lightning_seg.data.store.sized import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.inference.images import READERS, WRITERS, picture_rows, write_prediction
 from lightning_seg.inference.mask_rule import MaskRule, resized

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.reading.folders import walk_files
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import resize_sample
+from lightning_seg.data.store.sized import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation.findings import find_scores_of
 from lightning_seg.evaluation.measures import FAMILIES

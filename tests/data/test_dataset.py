@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_seg.data.augment.pipeline import PRESETS, Augmentation
 from lightning_seg.data.dataset import EpochSampler, SegmentationDataset, collate
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import resize_sample
+from lightning_seg.data.store.sized import resize_sample
 from lightning_seg.errors import InputError
 
 MakeSource = Callable[..., Any]

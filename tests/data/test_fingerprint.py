@@ -19,7 +19,7 @@ from lightning_seg.data.fingerprint import (
     repeated_images,
 )
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store import cache
+from lightning_seg.data.store import sized
 
 PICTURES = 12
 
@@ -125,13 +125,13 @@ def test_a_digest_is_computed_once_and_kept_with_the_cache(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Sample] = []
-    real = cache.content_of
+    real = sized.content_of
 
     def counted(sample: Sample) -> Content:
         calls.append(sample)
         return real(sample)
 
-    monkeypatch.setattr(cache, "content_of", counted)
+    monkeypatch.setattr(sized, "content_of", counted)
     first = module(folder, cache=str(tmp_path / "cache"))
     first.setup("fit")
     samples = len(first.ids("train")) + len(first.ids("val"))

@@ -19,7 +19,7 @@ import lightning_seg as ls
 from lightning_seg.__main__ import main
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.phantom import render_phantom
-from lightning_seg.data.store.cache import resize_sample
+from lightning_seg.data.store.sized import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.export import _check, hf
 from lightning_seg.export.remote.image_processing_lightning_seg import LightningSegImageProcessor

@@ -11,7 +11,7 @@ from PIL import Image
 from lightning_seg import cli
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.phantom import render_phantom
-from lightning_seg.data.store.cache import resize_sample
+from lightning_seg.data.store.sized import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.evaluation import ScoreTable
 from lightning_seg.inference.__main__ import main

@@ -20,7 +20,7 @@ import lightning_seg as ls
 from lightning_seg.__main__ import main as front
 from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import resize_sample
+from lightning_seg.data.store.sized import resize_sample
 from lightning_seg.errors import InputError
 from lightning_seg.inference.__main__ import main
 from lightning_seg.inference.coco import contours, run_lengths

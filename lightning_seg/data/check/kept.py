@@ -10,7 +10,7 @@ import cv2
 
 from lightning_seg.data.check.facts import Facts
 from lightning_seg.data.check.registration import Likeness
-from lightning_seg.data.store.cache import default_folder
+from lightning_seg.data.store.folders import default_folder
 from lightning_seg.errors import InputError
 from lightning_seg.files import write_whole
 

@@ -6,7 +6,7 @@ column ``split`` says, or 80/10/10 % by group with seed 42 (see ``rules``).
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -151,6 +151,11 @@ class Folder:
     def files(self, id: str) -> tuple[Path, ...]:
         """The files that ``read`` opens."""
         return self._rows[id].files
+
+    def roles(self, id: str) -> tuple[Mapping[str, tuple[Path, ...]], Path | None]:
+        """Which of ``files`` a table names for each class, and as the region."""
+        row = self._rows[id]
+        return row.of_class, row.region
 
     def read(self, id: str) -> Sample:
         """Image (H, W, C) and masks (H, W, K), one a class; where they are known a region."""

@@ -14,7 +14,7 @@ from lightning_seg.data.reading.dicom import check_whole_series, series_as_nifti
 from lightning_seg.data.sources.base.labels import label_values
 from lightning_seg.data.sources.base.scans import OfScans, ScanSource, Slices
 from lightning_seg.data.sources.base.tables import TableRow, read_table
-from lightning_seg.data.store.cache import default_folder
+from lightning_seg.data.store.folders import default_folder
 from lightning_seg.data.store.planes import Scan, settings
 from lightning_seg.errors import InputError
 from lightning_seg.files import whole

@@ -4,42 +4,38 @@ next run finds again.
 Beside the samples it keeps what each of them shows, a digest of its image and masks as they were
 decoded (``contents``), so that it is computed once, when the sample is read for the first time.
 
-A cache on disk is one folder for a data set, its settings and a list of ids. Its name ends with a
-digest of all else that the pixels depend on: the state of every file (``file_state``; a hash of the
-content would read the files, which the cache is there to avoid), the code that reads and resizes,
-the versions of the decoders. When one of them changes, so does the name, and the folder of the old
-name is removed once the new one stands. A folder appears by renaming, complete or not at all.
+A cache on disk is one folder for a data set, its settings and a list of ids (see ``folders``). What
+another folder of the same data set, settings and size holds already is copied from there in place
+of being decoded again, as long as no file of the data set has changed since.
 """
 
 import contextlib
-import hashlib
 import json
 import os
-import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 
-from lightning_seg.data import reading
 from lightning_seg.data.fingerprint import Content, content_of
 from lightning_seg.data.sources.base import Sample, Source
+from lightning_seg.data.store.folders import (
+    data_state,
+    default_folder,
+    kept_on_disk,
+    name_start,
+    store_names,
+)
+from lightning_seg.data.store.sized import SizedRead, read_sized, sized_sample
 from lightning_seg.errors import InputError
-from lightning_seg.files.leftovers import part_folder
-from lightning_seg.files.locks import locked
-from lightning_seg.files.states import file_state
 
-Kept = TypeVar("Kept")
 MEMORY_SHARE = 0.25  # of the memory that is available, for all processes of a run together
-_DECODERS = ("pillow", "opencv-python-headless", "numpy")
 _CONTENTS = "contents.json"
 _LOST = "lost.json"
-_READING = Path(reading.__file__).parent
+_SAMPLES = "samples.json"
 _AHEAD = 64  # samples that are decoded before they are stored
 
 
@@ -107,6 +103,10 @@ class ArrayStore:
             None if self.regions is None else self.regions[index],
         )
 
+    def sized_read(self, index: int) -> SizedRead:
+        """A sample as it was read, with what it showed."""
+        return SizedRead(self[index], self.contents[index], self.lost[index])
+
 
 def store(
     source: Source,
@@ -129,22 +129,24 @@ def store(
     if hasattr(source, "store"):
         own: Store = source.store(list(ids), size, cache.folder if cache else None)
         return own
-    samples = _samples(source, ids, size)
     if cache is None or not hasattr(source, "files"):
-        return _in_memory(ids, samples)
+        return _in_memory(ids, _samples(source, ids, size))
     if cache.folder is None:
-        first = _sized_sample(source.read(ids[0]), size)
+        first = sized_sample(source.read(ids[0]), size)
         need = len(ids) * sum(part.nbytes for part in first if part is not None)
         if need * cache.processes <= MEMORY_SHARE * available_memory():
-            return _in_memory(ids, samples)
-    parent, count = cache.folder or default_folder(), len(ids)
+            return _in_memory(ids, _samples(source, ids, size))
+    parent, settings = cache.folder or default_folder(), cache.settings
     scale = "x".join(map(str, size)) if size else "as-is"
-    return kept_on_disk(
-        parent,
-        *store_names(source, ids, scale, cache.settings),
-        lambda folder: _found(folder, count),
-        lambda folder: _write_arrays(folder, count, samples),
-    )
+
+    def build(folder: Path) -> None:
+        state = data_state(source, scale, settings)
+        held = _held(parent, name_start(source, scale), state, ids)
+        _write_arrays(folder, len(ids), _samples(source, ids, size, held))
+        _write_json(folder / _SAMPLES, {"state": state, "ids": list(ids)})
+
+    names = store_names(source, ids, scale, settings)
+    return kept_on_disk(parent, *names, lambda folder: _found(folder, len(ids)), build)
 
 
 def contents_of(
@@ -172,11 +174,6 @@ def contents_of_ids(source: Source, ids: Sequence[str]) -> list[Content]:
     return [content_of(source.read(id)) for id in ids]
 
 
-def default_folder() -> Path:
-    """``$XDG_CACHE_HOME/lightning_seg``, or in ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lightning_seg"
-
-
 def available_memory() -> int:
     """Bytes that can be had without swapping, within the limit of a container (cgroup v2)."""
     try:
@@ -197,51 +194,30 @@ def available_memory() -> int:
     return max(free, 0)
 
 
-class _SizedRead(NamedTuple):
-    """A sample at the network's size, and what it showed in its own."""
-
-    sample: Sample
-    content: Content
-    lost: list[int]  # the channels of its mask whose foreground is gone
-
-
-def _sized_sample(
-    sample: Sample,
-    size: tuple[int, int] | None,
-) -> Sample:
-    return resize_sample(sample, size) if size else sample
-
-
-def _read_sized(
-    source: Source,
-    id: str,
-    size: tuple[int, int] | None,
-) -> _SizedRead:
-    sample = source.read(id)
-    sized = _sized_sample(sample, size)
-    return _SizedRead(sized, content_of(sample), _lost_classes(sample.mask, sized.mask))
-
-
-def _lost_classes(before: np.ndarray, after: np.ndarray) -> list[int]:
-    """The channels that have foreground before the masks (H, W, K) are resized, and none after."""
-    if before is after:
-        return []
-    gone = before.any(axis=(0, 1)) & ~after.any(axis=(0, 1))
-    return [int(place) for place in np.flatnonzero(gone)]
-
-
 def _samples(
     source: Source,
     ids: Sequence[str],
     size: tuple[int, int] | None,
-) -> Iterator[_SizedRead]:
+    held: Mapping[str, "_Place"] = MappingProxyType({}),
+) -> Iterator[SizedRead]:
+    """The samples in their order, those of other caches from there.
+
+    Args:
+        held: id -> its place in another cache.
+    """
+
+    def read(id: str) -> SizedRead:
+        if id not in held:
+            return read_sized(source, id, size)
+        place = held[id]
+        return place.kept.sized_read(place.row)
+
     first: Sample | None = None
     # decoding and resizing release the interpreter's lock
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(ids), _AHEAD):
             chunk = ids[start : start + _AHEAD]
-            read = pool.map(lambda id: _read_sized(source, id, size), chunk)
-            for id, found in zip(chunk, read, strict=True):
+            for id, found in zip(chunk, pool.map(read, chunk), strict=True):
                 first = first or found.sample
                 if _shapes(found.sample) != _shapes(first):
                     raise InputError(
@@ -251,11 +227,49 @@ def _samples(
                 yield found
 
 
+class _Place(NamedTuple):
+    """Where a cache holds a sample."""
+
+    kept: ArrayStore
+    row: int
+
+
+def _held(
+    parent: Path,
+    start: str,
+    state: str,
+    ids: Sequence[str],
+) -> dict[str, _Place]:
+    """Those of the samples ``ids`` that whole caches of the same state hold.
+
+    Args:
+        start: of the names of their folders.
+        state: as `data_state` gives it.
+    """
+    held: dict[str, _Place] = {}
+    for folder in sorted(parent.glob(f"{start}*")):
+        rows = _rows_of_state(folder, state)
+        new = [id for id in ids if id in rows and id not in held]
+        found = _found(folder, len(rows)) if new else None
+        if found is not None:
+            held |= {id: _Place(found, rows[id]) for id in new}
+    return held
+
+
+def _rows_of_state(folder: Path, state: str) -> dict[str, int]:
+    """id -> its row in a cache; none in one of another state, or of before they were named."""
+    try:
+        samples = json.loads((folder / _SAMPLES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {id: row for row, id in enumerate(samples["ids"])} if samples["state"] == state else {}
+
+
 def _shapes(sample: Sample) -> list[tuple[int, ...] | None]:
     return [None if part is None else part.shape for part in sample]
 
 
-def _in_memory(ids: Sequence[str], samples: Iterator[_SizedRead]) -> ArrayStore:
+def _in_memory(ids: Sequence[str], samples: Iterator[SizedRead]) -> ArrayStore:
     parts: list[np.ndarray] = []
     contents: list[Content] = []
     lost: list[list[int]] = []
@@ -269,51 +283,6 @@ def _in_memory(ids: Sequence[str], samples: Iterator[_SizedRead]) -> ArrayStore:
     made = ArrayStore(*parts)
     made.contents, made.lost = contents, lost
     return made
-
-
-def store_names(
-    source: Any,
-    ids: Sequence[str],
-    scale: str,
-    settings: Mapping[str, Any],
-) -> tuple[str, str]:
-    """What is cached, and in which state: two parts of the folder's name.
-
-    Args:
-        scale: what becomes of the size of the samples.
-    """
-    kind = type(source)
-    files = [path.absolute() for id in ids for path in source.files(id)]
-    what = [kind.__name__, settings, scale, list(ids), files]
-    states = [file_state(path) for path in files if path.exists()]  # read() names what is missing
-    code = [file.read_text(encoding="utf-8") for file in _code_files(kind)]
-    state = [
-        states,
-        code,
-        [_installed_version(name) for name in _DECODERS],
-    ]
-    return f"{kind.__name__}-{scale}-{_state_digest(what)}", _state_digest(state)
-
-
-def _code_files(kind: type[Any]) -> list[Path]:
-    """The files that say how a data set's samples are read and resized."""
-    modules = [sys.modules[part.__module__] for part in (*kind.__mro__, resize_sample)]
-    # the built-in `object` has no file
-    homes = dict.fromkeys(getattr(module, "__file__", None) for module in modules)
-    return [*(Path(home) for home in homes if home), *sorted(_READING.glob("*.py"))]
-
-
-def _installed_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # another build of the same library, as opencv-python
-        return ""
-
-
-def _state_digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[
-        :12
-    ]
 
 
 def _found(folder: Path, count: int) -> ArrayStore | None:
@@ -345,74 +314,10 @@ def _read_lost(folder: Path) -> list[list[int]]:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
 
-def kept_on_disk(
-    parent: Path,
-    what: str,
-    state: str,
-    find: Callable[[Path], Kept | None],
-    build: Callable[[Path], None],
-) -> Kept:
-    """The store in the folder ``what-state``, which one process builds where it is not found.
-
-    Args:
-        find: the store in a folder; None where there is none, or a damaged one.
-        build: write it into an empty folder.
-
-    Errors: InputError where the folder cannot be written.
-    """
-    folder = parent / f"{what}-{state}"
-    found = find(folder)
-    if found is not None:
-        return found
-    try:
-        with lock(parent, what) as alone:
-            if (found := find(folder)) is None:  # else another process was faster
-                if alone:
-                    # of another state, damaged, or left by a process that was killed
-                    for old in [*parent.glob(f"{what}-*"), *parent.glob(f".{what}-*")]:
-                        shutil.rmtree(old)
-                _build_folder(folder, build)
-                found = find(folder)
-                if found is None:
-                    raise OSError(f"{folder} is damaged and cannot be replaced")
-    except OSError as error:
-        raise InputError(
-            f"cannot keep {what} in the cache {parent} ({error.strerror or error}); give data.cache a folder that can be "
-            "written and has room, or make data.size smaller."
-        ) from error
-    return found
-
-
-@contextlib.contextmanager
-def lock(parent: Path, what: str) -> Iterator[bool]:
-    """Wait until no other process builds the same; False where the folder allows no lock."""
-    with contextlib.suppress(OSError):  # a read-only folder
-        parent.mkdir(parents=True, exist_ok=True)
-    # without locks renaming alone keeps the cache whole
-    with locked(parent / f".{what}.lock") as alone:
-        yield alone
-
-
-def _build_folder(
-    folder: Path,
-    build: Callable[[Path], None],
-) -> None:
-    """Write a folder that appears complete or not at all."""
-    with part_folder(folder) as scratch:
-        content = scratch / "content"
-        content.mkdir()
-        build(content)
-        try:
-            content.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-
-
 def _write_arrays(
     content: Path,
     count: int,
-    samples: Iterator[_SizedRead],
+    samples: Iterator[SizedRead],
 ) -> None:
     with contextlib.ExitStack() as stack:
         files: dict[str, Any] = {}
@@ -437,37 +342,9 @@ def _write_arrays(
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
-    (content / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
-    (content / _LOST).write_text(json.dumps(lost), encoding="utf-8")
+    _write_json(content / _CONTENTS, contents)
+    _write_json(content / _LOST, lost)
 
 
-def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
-    """The sample at ``size`` (height, width): images by area when shrunk, else bilinear; masks and
-    region by the nearest pixel."""
-    image, mask, region = sample
-    if image.shape[:2] == size:
-        return sample
-    planes = [_nearest_pixels(plane, size) for plane in mask.transpose(2, 0, 1)]
-    kept = None if region is None else _nearest_pixels(region, size)
-    return Sample(scale(image, size), np.stack(planes, axis=2), kept)
-
-
-def scale(
-    image: np.ndarray,
-    size: tuple[int, int],
-) -> np.ndarray:
-    """Pixels (H, W, C) at ``size`` (height, width): by area when shrunk, else bilinear."""
-    height, width = size
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    if image.shape[2] > 4:  # cv2 takes no more
-        return np.concatenate([scale(image[..., :4], size), scale(image[..., 4:], size)], axis=2)
-    scaled = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=how)
-    return scaled.reshape(height, width, -1)  # cv2 drops a single channel's axis
-
-
-def _nearest_pixels(
-    plane: np.ndarray,
-    size: tuple[int, int],
-) -> np.ndarray:
-    return cv2.resize(plane, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+def _write_json(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value), encoding="utf-8")

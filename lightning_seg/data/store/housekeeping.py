@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_seg.data.store.cache import default_folder
+from lightning_seg.data.store.folders import default_folder
 from lightning_seg.errors import InputError
 from lightning_seg.tables import Table
 

@@ -18,7 +18,8 @@ from lightning_seg.data.cores import usable_cores
 from lightning_seg.data.fingerprint import Content, content_of
 from lightning_seg.data.sliding import Corner, cut_sample
 from lightning_seg.data.sources.base import Sample, Source
-from lightning_seg.data.store.cache import Cache, default_folder, kept_on_disk, store_names
+from lightning_seg.data.store.cache import Cache
+from lightning_seg.data.store.folders import default_folder, kept_on_disk, store_names
 
 _POINTS = 64  # of the foreground that are known of each picture and class
 _AT_ONCE = 2  # pictures that are decoded at once

@@ -24,8 +24,8 @@ from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.base.scans import oversampled
 from lightning_seg.data.sources.lits import LiTS
 from lightning_seg.data.splits import PROTOCOLS, SPLITS
-from lightning_seg.data.store.cache import resize_sample
 from lightning_seg.data.store.planes import Planes, window
+from lightning_seg.data.store.sized import resize_sample
 from lightning_seg.errors import InputError
 
 SHAPE = (6, 20, 24)  # slices, rows, columns

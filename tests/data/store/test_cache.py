@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,9 @@ from lightning_seg.data import SegmentationDataModule
 from lightning_seg.data.sources.base import Sample
 from lightning_seg.data.sources.folder import Folder
 from lightning_seg.data.store import cache
-from lightning_seg.data.store.cache import ArrayStore, Cache, resize_sample, store
+from lightning_seg.data.store import folders as folder_names
+from lightning_seg.data.store.cache import ArrayStore, Cache, store
+from lightning_seg.data.store.sized import resize_sample
 from lightning_seg.errors import InputError
 
 SIZE = (24, 20)
@@ -111,9 +114,93 @@ def test_settings_and_lists_of_ids_have_caches_of_their_own(root: Path, tmp_path
         (SIZE, None, {"in_channels": 1}),
     ):
         before = len(folders(parent)) if parent.exists() else 0
-        assert build(root, parent, size, ids, **options)[1]
+        _, reads = build(root, parent, size, ids, **options)
+        assert len(reads) == (5 if ids is None else 0)  # the first three are held already
         assert not build(root, parent, size, ids, **options)[1]
         assert len(folders(parent)) == before + 1
+
+
+def build_of(root: Path, folder: Path, *ids: str, **options: Any) -> tuple[Any, list[str]]:
+    """The store of some samples, and what was read for it."""
+    source = Counted(root, **options)
+    return store(source, ids, SIZE, Cache(options, folder)), sorted(source.reads)
+
+
+def test_samples_that_other_lists_hold_are_copied_and_only_the_others_read(
+    root: Path, tmp_path: Path
+) -> None:
+    parent, options = tmp_path / "cache", {"labels": [1], "ignore": [7]}
+    assert build_of(root, parent, "3", "0", **options)[1] == ["0", "3"]
+    assert build_of(root, parent, "1", **options)[1] == ["1"]
+    mixed, reads = build_of(root, parent, "0", "4", "1", "3", **options)
+    assert reads == ["4"]
+    fresh, _ = build_of(root, tmp_path / "fresh", "0", "4", "1", "3", **options)
+    assert same(mixed, fresh)
+    assert mixed[0].region is not None
+    assert (mixed.contents, mixed.lost) == (fresh.contents, fresh.lost)
+    for folder in parent.glob("*"):  # it stands without those it was made from
+        if folder.is_dir() and folder != mixed.folder:
+            shutil.rmtree(folder)
+    assert build_of(root, parent, "0", "4", "1", "3", **options)[1] == []
+    assert same(ArrayStore.mapped(mixed.folder), fresh)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "unnamed", "no json", "other state"])
+def test_samples_of_a_damaged_or_older_cache_are_not_copied(
+    damage: str, root: Path, tmp_path: Path
+) -> None:
+    first, _ = build_of(root, tmp_path / "cache", "0", "1", mask_threshold=0)
+    names = first.folder / "samples.json"
+    if damage == "truncated":
+        content = (first.folder / "masks.npy").read_bytes()
+        (first.folder / "masks.npy").unlink()
+        (first.folder / "masks.npy").write_bytes(content[:-1])
+    elif damage == "unnamed":
+        names.unlink()
+    elif damage == "no json":
+        names.write_text(names.read_text()[:-5])
+    else:
+        names.write_text(names.read_text().replace('"state": "', '"state": "0'))
+    assert build_of(root, tmp_path / "cache", "1", "2", mask_threshold=0)[1] == ["1", "2"]
+
+
+@pytest.mark.parametrize("changed", ["1", "4"])
+def test_no_sample_is_copied_once_a_file_of_the_data_set_has_changed(
+    changed: str, root: Path, tmp_path: Path
+) -> None:
+    """Also of one that neither list names: masks are held against the first of the data set."""
+    build_of(root, tmp_path / "cache", "0", "1", mask_threshold=0)
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(root / "images" / f"{changed}.png")
+    found, reads = build_of(root, tmp_path / "cache", "1", "2", mask_threshold=0)
+    assert reads == ["1", "2"]
+    assert found[0].image.any() == (changed != "1")
+
+
+def test_settings_of_another_data_set_give_no_sample(root: Path, tmp_path: Path) -> None:
+    build_of(root, tmp_path / "cache", "0", "1", mask_threshold=0)
+    other = write(tmp_path / "other", 5, 30)
+    assert build_of(root, tmp_path / "cache", "1", labels=[1])[1] == ["1"]
+    assert build_of(other, tmp_path / "cache", "1", mask_threshold=0)[1] == ["1"]
+
+
+def test_a_mask_that_a_table_gives_to_another_class_is_read_anew(
+    root: Path, tmp_path: Path
+) -> None:
+    """Its files stay the same, in the same order."""
+    table = root / "table.csv"
+    head, options = "id,image,mask:a,mask:b\n", {"classes": ["a", "b"]}
+    for index in range(2):
+        Image.fromarray(np.full((40, 50), 255 * (index == 0), np.uint8)).save(
+            root / "masks" / f"{index}.png"
+        )
+    rows = ("masks/0.png,", ",masks/0.png")
+    shown = []
+    for row in rows:
+        table.write_text(f"{head}0,images/0.png,{row}\n")
+        found, reads = build_of(table, tmp_path / "cache", "0", **options)
+        assert reads == ["0"]
+        shown.append(found[0].mask.any(axis=(0, 1)).tolist())
+    assert shown == [[True, False], [False, True]]
 
 
 @pytest.mark.parametrize("change", ["content", "time", "code", "decoder"])
@@ -130,9 +217,9 @@ def test_a_stale_cache_is_rebuilt_and_the_old_one_removed(
     elif change == "code":
         code = tmp_path / "reader.py"
         code.write_text("# other code")
-        monkeypatch.setattr(cache, "_code_files", lambda _: [code])
+        monkeypatch.setattr(folder_names, "_code_files", lambda _: [code])
     else:
-        monkeypatch.setattr(cache, "version", lambda _: "99")
+        monkeypatch.setattr(folder_names, "version", lambda _: "99")
     found, reads = build(root, tmp_path / "cache")
     assert len(reads) == 5
     (new,) = folders(tmp_path / "cache")

@@ -21,7 +21,7 @@ import numpy as np
 from lightning_seg.data.fingerprint import Content
 from lightning_seg.data.reading.folders import Aside, walk_files
 from lightning_seg.data.sources.base import Sample
-from lightning_seg.data.store.cache import default_folder, lock
+from lightning_seg.data.store.folders import default_folder, lock
 from lightning_seg.data.store.planes import Planes, Scan, Settings, Size, neighbours
 from lightning_seg.data.store.slices import (
     ScanFile,
