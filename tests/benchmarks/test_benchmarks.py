@@ -175,7 +175,7 @@ def test_a_session_goes_on_with_the_trainings_that_are_left(
     }
     with fits(ways | {"silent": hang_later}, tmp_path, time.monotonic() + 300) as running:
         assert list(running) == ["good", "late", "silent"]
-        monkeypatch.setattr(_fits, "LIMIT", 2.0)
+        monkeypatch.setattr(_fits, "LIMIT", 5.0)
         monkeypatch.setattr(_fits, "GRACE", 0.1)
         taken = take_turns(running, 2, 0.0)
     assert {name: [turn.steps for turn in turns] for name, turns in taken.items()} == {

@@ -33,8 +33,8 @@ def running(driven, number=1):
 
 
 def test_a_study_ends_with_exactly_its_trials_and_each_is_described(driven):
-    driven.finish(4, workers=2)
-    assert_whole(driven, 4)
+    driven.finish(6, workers=3)
+    assert_whole(driven, 6)
     for trial in driven.trials():
         assert {"slot", "command", "run", "worker", "host", "seconds"} <= set(trial.user_attrs)
         assert len(trial.intermediate_values) == 5
@@ -57,12 +57,12 @@ def test_more_trials_are_added_to_a_finished_study_and_none_is_run_again(driven)
 
 
 def test_a_killed_worker_costs_one_attempt(driven):
-    launcher = driven.start(3, nap=1.5)
+    launcher = driven.start(4, nap=1.5)
     driven.wait_for(running(driven))
     victim = driven.trials("RUNNING")[0]
     os.kill(int(victim.user_attrs["worker"].split()[1]), signal.SIGKILL)
     assert launcher.wait(180) == 0, driven.log()
-    assert_whole(driven, 3)
+    assert_whole(driven, 4)
     failed = driven.trials("FAIL")
     assert [(trial.number, trial.user_attrs["reason"]) for trial in failed] == [
         (victim.number, "its worker died")
@@ -73,13 +73,13 @@ def test_a_killed_worker_costs_one_attempt(driven):
 
 
 def test_a_killed_launcher_takes_its_workers_along_and_the_same_command_goes_on(driven):
-    launcher = driven.start(3, nap=2.0)
+    launcher = driven.start(4, nap=2.0)
     driven.wait_for(running(driven, 2))
     workers = [int(trial.user_attrs["worker"].split()[1]) for trial in driven.trials("RUNNING")]
     launcher.kill()
     driven.wait_for(lambda: not any(map(is_alive, [*workers, *driven.alive()])), 60)
-    driven.finish(3)
-    assert_whole(driven, 3)
+    driven.finish(4)
+    assert_whole(driven, 4)
 
 
 @pytest.mark.slow
