@@ -29,7 +29,7 @@ _STRONGEST, _AXES, _VOTES = (
 )  # features of a picture that vote; principal axes; votes that make a candidate
 
 _EXACT = 4000  # pictures up to which every pair of features is looked at
-_TOGETHER = 32  # pictures whose features are looked up at once
+_TOGETHER = 8  # pictures whose features are looked up at once: more leave the processor's cache
 # FLANN's randomised trees, the neighbours they give and the leaves they look at
 _KD_TREES, _NEIGHBOURS, _CHECKS, _QUERIES = 1, 8, 64, 65536
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from lightning_seg.data.check.registration import Features, rooted
 
-_KEPT = 512  # pictures of which features are held in memory, 200 KB each
+_KEPT = 1024  # pictures of which features are held in memory, 200 KB each
 _AHEAD = 64  # pieces of work that wait for the one before them
 Item = TypeVar("Item")
 Result = TypeVar("Result")
