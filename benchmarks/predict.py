@@ -18,6 +18,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from benchmarks._section import Section, ratios, spread, table
+from benchmarks._timing import has_bfloat16, matrix_rates
 from lightning_seg.data.sources.base import DATA_VARIABLE
 from lightning_seg.data.sources.phantom import render_phantom
 from lightning_seg.inference.ensemble import Ensemble, Trained
@@ -27,57 +28,68 @@ from lightning_seg.inference.mask_rule import MaskRule
 from lightning_seg.inference.options import PredictOptions
 from lightning_seg.inference.results import OutputFolder, ResultTable
 from lightning_seg.inference.workers import Workers, find_devices
+from lightning_seg.models.frame.listing import count as multiply_adds
 from lightning_seg.runs.gpus import default_device
 from lightning_seg.training.module import SegmentationModule
 
-NETWORKS = (
-    ("unet", "mobilenetv2_100"),
-    ("unet", "resnet34"),
-    ("attention_unet", "convnext_tiny.fb_in1k"),
+# architecture, encoder, pixels a side, and so many pictures that a repetition takes seconds
+NETWORKS: tuple[tuple[str, str | None, int, int], ...] = (
+    ("unet", "mobilenetv2_100", 256, 60),
+    ("unet", "resnet34", 256, 24),
+    ("attention_unet", "convnext_tiny.fb_in1k", 256, 24),
+    ("sa_unet_v2", None, 592, 8),
 )
-SMOKE_NETWORKS = (("unet", "test_resnet.r160_in1k"),)
+SMOKE_NETWORKS = (("unet", "test_resnet.r160_in1k", 32, 6),)
 CLASSES = ("polyp",)
 
 
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: a few tiny phantoms, ``compiled`` changes nothing."""
-    size, count, repetitions = (32, 6, 1) if smoke else (256, 100, 4)
+    networks, repetitions = (SMOKE_NETWORKS, 1) if smoke else (NETWORKS, 4)
     device = torch.device("cpu") if smoke else default_device()
     heads = (
         "network",
+        "pixels, pictures",
         "precision",
         "engine",
         "plain, images/s",
         "ours, images/s",
         "times as fast",
+        "ours, % of a matrix product's rate",
         "masks' pixels that differ",
     )
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        inputs, kind = _inputs(Path(scratch), count, smoke)
-        for architecture, encoder in SMOKE_NETWORKS if smoke else NETWORKS:
-            module = _untrained(architecture, encoder, size)
+        every, kind = _inputs(Path(scratch), max(count for *_, count in networks), smoke)
+        for architecture, encoder, size, count in networks:
+            module, inputs = _untrained(architecture, encoder, size), every[:count]
+            macs = multiply_adds(architecture, size, encoder=encoder)[1]
+            name = f"{architecture} x {encoder}" if encoder else architecture
             for precision, engine in _ways(smoke):
                 trained = Trained(CLASSES, 3, size, "", {})
                 network = Ensemble([module], trained, "none", device, precision, engine)
-                rows.append(
-                    _row(f"{architecture} x {encoder}", network, inputs, Path(scratch), repetitions)
-                )
-    caption = _caption(kind, len(inputs), size, device, repetitions)
-    return Section(f"{caption}\n\n{table(heads, [_cells(row) for row in rows])}", {"rows": rows})
+                row = _row(name, network, inputs, Path(scratch), repetitions)
+                rows.append(row | {"size": size, "macs": macs})
+    limits = {name: float(np.median(found)) for name, found in matrix_rates(device, smoke).items()}
+    bfloat16 = any(row["precision"] == "bf16" for row in rows)
+    caption = _caption(kind, device, repetitions, limits, bfloat16)
+    lines = [_cells(row, limits) for row in rows]
+    return Section(f"{caption}\n\n{table(heads, lines)}", {"rows": rows, "limits": limits})
 
 
 def _ways(smoke: bool) -> list[tuple[str, str]]:
     """Precisions and engines; those that are installed, and on the CPU alone."""
-    torch_alone = [("32", "torch"), ("bf16", "torch")]
-    if smoke or default_device().type != "cpu":
-        return torch_alone
+    device = default_device()
+    if smoke or device.type != "cpu":
+        return [("32", "torch"), ("bf16", "torch")]
     engines = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
-    more = [("bf16", name) for name in engines if name == "openvino"]
-    return [*torch_alone, *(("32", name) for name in engines), *more]
+    ways = [("32", name) for name in ("torch", *engines, *(["auto"] if engines else []))]
+    if has_bfloat16(device):
+        ways += [("bf16", name) for name in ("torch", *engines, "auto") if name != "onnxruntime"]
+    return ways
 
 
-def _untrained(architecture: str, encoder: str, size: int) -> SegmentationModule:
+def _untrained(architecture: str, encoder: str | None, size: int) -> SegmentationModule:
     """Random weights whose probabilities lie around the threshold: masks are neither empty nor full, and any change moves some."""
     torch.manual_seed(0)
     module = SegmentationModule(
@@ -127,16 +139,22 @@ def _row(
     return row | {"different": different}
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any], limits: dict[str, float]) -> list[str]:
     """The ratio is that within a repetition."""
+    limit = limits.get(
+        "bfloat16" if row["precision"] == "bf16" else "", next(iter(limits.values()))
+    )
+    work = 2 * row["macs"] * row["images"] / limit  # seconds at that rate
     first, second = (row["seconds"][way] for way in ("plain", "ours"))
     rates = [spread([row["images"] / s for s in way], 1) for way in (first, second)]
     return [
         row["network"],
+        f"{row['size']}, {row['images']}",
         row["precision"],
         row["engine"],
         *rates,
         spread(ratios(first, second), 2),
+        spread([100 * work / s for s in second], 1),
         f"{row['different']:.1e}",
     ]
 
@@ -180,14 +198,19 @@ def _difference(inputs: list[Input], first: Path, second: Path) -> float:
     return float(np.mean([(one != other).mean() for one, other in pairs]))
 
 
-def _caption(kind: str, count: int, size: int, device: torch.device, repetitions: int) -> str:
+def _caption(
+    kind: str, device: torch.device, repetitions: int, limits: dict[str, float], bfloat16: bool
+) -> str:
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else f"CPU, {torch.get_num_threads()} threads"
     )
+    most = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in limits.items())
+    units = "" if bfloat16 else " This processor has no units for bfloat16: left out."
     return (
-        f"{count} pictures ({kind}) at {size} x {size} on {name}, random weights; from JPEG files to PNG masks at the size of each "
+        f"Pictures ({kind}) on {name}, random weights; from JPEG files to PNG masks at the size of each "
         f"picture. Plain is a loop in float32, picture by picture; ours writes the table too. Median [quartiles] of {repetitions} "
         "repetitions in turn. bf16: mixed precision, an option that may move pixels near the threshold."
+        f"{units} A large matrix product: {most}; a network is counted as twice its multiply-adds."
     )

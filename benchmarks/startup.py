@@ -1,5 +1,6 @@
 """Seconds until something happens: `--help`, the import, the first batch and the first step; ours and the plain loop's."""
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,10 @@ REPETITIONS = 3
 COMMANDS = {
     "lightning-seg --help": ["-m", "lightning_seg", "--help"],
     "lightning-seg models": ["-m", "lightning_seg", "models"],
+    "lightning-seg predict --help": ["-m", "lightning_seg", "predict", "--help"],
+    "lightning-seg test --help": ["-m", "lightning_seg", "test", "--help"],
+    "lightning-seg export --help": ["-m", "lightning_seg", "export", "--help"],
+    "lightning-seg data --help": ["-m", "lightning_seg", "data", "--help"],
     "import lightning_seg, which imports the rest when it is used": ["-c", "import lightning_seg"],
     "lightning-seg report --help": ["-m", "lightning_seg", "report", "--help"],
     "lightning-seg fit --help": ["-m", "lightning_seg", "fit", "--help"],
@@ -40,12 +45,21 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
     repetitions = 1 if smoke else REPETITIONS
     commands = dict(list(COMMANDS.items())[: 1 if smoke else None])
     found: Seconds = {name: [] for name in commands}
+    processor: Seconds = {name: [] for name in commands}
     for _ in range(repetitions):
         for name, command in commands.items():
+            before = _processor_seconds()
             found[name].append(_seconds(command))
+            processor[name].append(_processor_seconds() - before)
     with tempfile.TemporaryDirectory() as folder:
         kind, starts = _starts(Path(folder), smoke, repetitions)
-    return _section(found, starts, kind, repetitions)
+    return _section(found, processor, starts, kind, repetitions)
+
+
+def _processor_seconds() -> float:
+    """Of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _seconds(command: Sequence[str]) -> float:
@@ -113,14 +127,24 @@ def _train(start: float, way: str, args: list[str]) -> None:
         _plain.main(args, [FirstStep(start)])
 
 
-def _section(commands: Seconds, starts: dict[str, Seconds], kind: str, repetitions: int) -> Section:
+def _section(
+    commands: Seconds,
+    processor: Seconds,
+    starts: dict[str, Seconds],
+    kind: str,
+    repetitions: int,
+) -> Section:
     caption = (
         f"Seconds, each in a fresh process, in turn; median [quartiles] of {repetitions}. Training: {kind}; from the command until "
         "the first batch is there and the first step is done. Ours decodes all images once, and finds them decoded from then on. Each "
         "with its default precision and its own decoder."
     )
     first = table(
-        ("command", "seconds"), [[name, spread(values, 2)] for name, values in commands.items()]
+        ("command", "seconds", "CPU seconds"),
+        [
+            [name, spread(values, 2), spread(processor[name], 2)]
+            for name, values in commands.items()
+        ],
     )
     lines = [
         [name, *(spread(values, 1) for values in found.values())] for name, found in starts.items()
@@ -130,7 +154,7 @@ def _section(commands: Seconds, starts: dict[str, Seconds], kind: str, repetitio
     chart = Bars("Seconds from the command on", "s", bars)
     return Section(
         f"{caption}\n\n{first}\n\n{second}",
-        {"commands": commands, "trainings": starts},
+        {"commands": commands, "processor": processor, "trainings": starts},
         {"seconds": chart},
     )
 
