@@ -18,7 +18,8 @@ from hpo.spec import StudySpec
 from hpo.study import launch
 from hpo.trials import make_pruner
 
-TRIALS, SECONDS = 24, 5.0
+TRIALS, SECONDS = 24, 2.0
+SHORT_WORKERS, SHORT_TRIALS, SHORT_SECONDS = 8, 100, 0.3
 SMOKE_TRIALS, SMOKE_SECONDS = 3, 0.2
 WORKERS = (1, 2, 4)
 EPOCHS, CURVES, ORDERS = 54, 48, 20
@@ -34,11 +35,15 @@ def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results."""
     trials, seconds = (SMOKE_TRIALS, SMOKE_SECONDS) if smoke else (TRIALS, SECONDS)
     rows = [scaling(workers, trials, seconds) for workers in (WORKERS[:2] if smoke else WORKERS)]
+    short = (2, 4, 0.1) if smoke else (SHORT_WORKERS, SHORT_TRIALS, SHORT_SECONDS)
+    brief = scaling(*short)
     orders = 2 if smoke else ORDERS
     pruned = [pruning(name, orders) for name in ("none", "median", "asha", "hyperband")]
-    text = "\n\n".join([_scaling_table(rows, trials, seconds), _pruning_table(pruned, orders)])
+    tables = [_scaling_table(rows, trials, seconds), _scaling_table([brief], *short[1:])]
+    text = "\n\n".join([*tables, _pruning_table(pruned, orders)])
     data = {
         "scaling": [dataclasses.asdict(row) for row in rows],
+        "short": dataclasses.asdict(brief),
         "pruning": [dataclasses.asdict(p) for p in pruned],
     }
     over = {f"{row.workers} workers": [row.trials / row.ideal] for row in rows}
