@@ -26,7 +26,16 @@ PEERS = (
     "growth",
     "startup",
 )  # against what one would use otherwise
-BENCHMARKS = ("exports", "hpo", "loader", "predict", "sa_unet_v2", "volumes", *PEERS)
+BENCHMARKS = (
+    "exports",
+    "hpo",
+    "loader",
+    "network_steps",
+    "predict",
+    "sa_unet_v2",
+    "volumes",
+    *PEERS,
+)
 LONG = ("scores",)  # run where they are named, or with --long
 RESULTS = Path(__file__).parent / "RESULTS.md"
 PACKAGES = (

@@ -1,6 +1,7 @@
 """How time and memory grow: with pixels, batch, images, scans, runs and trials; a power law fitted to each, and its bound."""
 
 import dataclasses
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -42,7 +44,7 @@ class Curve:
 
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: two small sizes of each, ``compiled`` changes nothing."""
-    parts = (pixels_and_batch, memory, images, scans, runs, trials)
+    parts = (pixels_and_batch, memory, images, check, scans, runs, trials)
     curves = [curve for part in parts for curve in part(smoke)]
     return section(curves)
 
@@ -138,6 +140,27 @@ def _once(stream: Iterator[Any]) -> float:
     return time.perf_counter() - start
 
 
+def check(smoke: bool) -> Iterator[Curve]:
+    """CPU seconds of `lightning-seg data check` with its search for near-duplicates."""
+    from lightning_seg.data.check import examine_data
+    from lightning_seg.data.sources.base import source_class
+
+    counts, cost = (10, 20) if smoke else (100, 200, 400, 800), []
+    for count in (counts[0], *counts):  # the first imports, and does not count
+        with tempfile.TemporaryDirectory() as folder, _cached_in(folder):
+            pictures = Path(folder) / "pictures"
+            write_phantoms(pictures, count, 64 if smoke else 192)
+            begin = time.process_time()
+            examine_data("folder", source_class("folder")(pictures), [])
+            cost.append(time.process_time() - begin)
+    yield Curve("data check with near-duplicates, CPU s", "images", counts, cost[1:])
+
+
+def _cached_in(folder: str) -> Any:
+    """Work whose caches lie in ``folder``: pictures that were checked before are not looked at again."""
+    return patch.dict(os.environ, {"XDG_CACHE_HOME": str(Path(folder) / "cache")})
+
+
 def scans(smoke: bool) -> Iterator[Curve]:
     """Memory of a process that reads slices of CT volumes at random, and the time of one."""
     counts, shape, reads = ((1, 2), (6, 24, 24), 20) if smoke else ((4, 16, 64), (24, 96, 96), 1000)
@@ -163,7 +186,7 @@ def runs(smoke: bool) -> Iterator[Curve]:
     from experiments.leaderboard import text
     from experiments.leaderboard.__main__ import collect
 
-    counts, cost = (3, 6) if smoke else (12, 24, 48, 96), []
+    counts, cost = (3, 6) if smoke else (24, 96, 384, 960), []
     pattern = load_results(RESULTS)[0]
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
@@ -187,7 +210,7 @@ def trials(smoke: bool) -> Iterator[Curve]:
 
     from hpo.storage import open_storage
 
-    counts = (5, 10) if smoke else (100, 300, 900)
+    counts = (5, 10) if smoke else (100, 300, 1000)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     opening, asking = [], []
     for count in counts:

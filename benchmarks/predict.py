@@ -135,15 +135,15 @@ def _row(
         "engine": network.engine,
         "images": len(inputs),
         "seconds": seconds,
+        "notes": network.engine_notes,
     }
     return row | {"different": different}
 
 
 def _cells(row: dict[str, Any], limits: dict[str, float]) -> list[str]:
     """The ratio is that within a repetition."""
-    limit = limits.get(
-        "bfloat16" if row["precision"] == "bf16" else "", next(iter(limits.values()))
-    )
+    float32, *others = limits.values()
+    limit = others[0] if others and row["precision"] == "bf16" else float32
     work = 2 * row["macs"] * row["images"] / limit  # seconds at that rate
     first, second = (row["seconds"][way] for way in ("plain", "ours"))
     rates = [spread([row["images"] / s for s in way], 1) for way in (first, second)]

@@ -35,7 +35,7 @@ __all__ = [
     "Greys",
     "Pair",
     "Report",
-    "examine",
+    "examine_data",
 ]
 
 OFFICIAL = {  # data set -> number of its ids in the owners' words
