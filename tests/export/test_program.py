@@ -16,7 +16,9 @@ from lightning_seg.training.module import SegmentationModule
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("program") / "polyp.ckpt")
+    """Of three levels, so that its sizes are multiples of four."""
+    file = tmp_path_factory.mktemp("program") / "polyp.ckpt"
+    return write_checkpoint(file, options={"widths": [8, 16, 32]})
 
 
 def expected(checkpoint: Path, image: torch.Tensor) -> torch.Tensor:
