@@ -260,9 +260,10 @@ def _rows_of_state(folder: Path, state: str) -> dict[str, int]:
     """id -> its row in a cache; none in one of another state, or of before they were named."""
     try:
         samples = json.loads((folder / _SAMPLES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        rows = {id: row for row, id in enumerate(samples["ids"])}
+        return rows if samples["state"] == state else {}
+    except (OSError, ValueError, TypeError, KeyError):  # none, or a damaged one
         return {}
-    return {id: row for row, id in enumerate(samples["ids"])} if samples["state"] == state else {}
 
 
 def _shapes(sample: Sample) -> list[tuple[int, ...] | None]:

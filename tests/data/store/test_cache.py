@@ -145,7 +145,7 @@ def test_samples_that_other_lists_hold_are_copied_and_only_the_others_read(
     assert same(ArrayStore.mapped(mixed.folder), fresh)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "unnamed", "no json", "other state"])
+@pytest.mark.parametrize("damage", ["truncated", "unnamed", "no json", "no names", "other state"])
 def test_samples_of_a_damaged_or_older_cache_are_not_copied(
     damage: str, root: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +159,8 @@ def test_samples_of_a_damaged_or_older_cache_are_not_copied(
         names.unlink()
     elif damage == "no json":
         names.write_text(names.read_text()[:-5])
+    elif damage == "no names":
+        names.write_text("[]")
     else:
         names.write_text(names.read_text().replace('"state": "', '"state": "0'))
     assert build_of(root, tmp_path / "cache", "1", "2", mask_threshold=0)[1] == ["1", "2"]
