@@ -59,13 +59,21 @@ def section(curves: list[Curve]) -> Section:
         verdict = "held" if c.exponent <= c.bound else "**missed**"
         lines.append([c.what, c.grows, *ends, f"{c.exponent:.2f}", f"{kind}: {c.bound}", verdict])
     text = "Each cost is fitted by a power of the size; 1 is linear, 0 is flat. Each point is the median of some repetitions."
+    data = [dataclasses.asdict(c) | {"exponent": c.exponent} for c in curves]
+    memory = [c for c in curves if c.what.endswith(", MB")]
+    charts = {
+        "time": _chart("Growth of time", [c for c in curves if c not in memory]),
+        "memory": _chart("Growth of memory", memory),
+    }
+    return Section(f"{text}\n\n{table(heads, lines)}", {"curves": data}, charts)
+
+
+def _chart(title: str, curves: Sequence[Curve]) -> Lines:
     rows: dict[str, Any] = {
         f"{c.what} / {c.grows}": (np.array(c.sizes) / c.sizes[0], np.array(c.cost) / c.cost[0])
         for c in curves
     }
-    data = [dataclasses.asdict(c) | {"exponent": c.exponent} for c in curves]
-    chart = Lines("Growth", "size, relative to the smallest", "cost, likewise", rows, 5.0)
-    return Section(f"{text}\n\n{table(heads, lines)}", {"curves": data}, {"curves": chart})
+    return Lines(title, "size, relative to the smallest", "cost, likewise", rows, 5.0)
 
 
 def _median(work: Callable[[], Any], repetitions: int = 3) -> float:
