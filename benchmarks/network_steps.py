@@ -13,6 +13,7 @@ from benchmarks._section import Bars, Section, spread, table
 from benchmarks._timing import has_bfloat16, in_turn, matrix_rates
 from lightning_seg.models.frame.listing import count
 from lightning_seg.runs.gpus import default_device
+from lightning_seg.training.heap import keep_freed_memory
 from lightning_seg.training.module import SegmentationModule
 from lightning_seg.training.precision import BFLOAT16_UNITS
 
@@ -46,6 +47,7 @@ SMOKE_NETWORKS = (Trained("SA-UNetv2", "sa_unet_v2", 32, 2),)
 def run(smoke: bool = False, compiled: bool = False) -> Section:
     """The section of the results; ``smoke``: one network, small, ``compiled`` changes nothing."""
     device = torch.device("cpu") if smoke else default_device()
+    keep_freed_memory()  # as `fit` does on a CPU
     limits = {name: float(np.median(rates)) for name, rates in matrix_rates(device, smoke).items()}
     repetitions = SMOKE_REPETITIONS if smoke else REPETITIONS
     networks = SMOKE_NETWORKS if smoke else NETWORKS
