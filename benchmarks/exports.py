@@ -14,10 +14,7 @@ from lightning_seg.export.onnx import OPSET, export_onnx
 from lightning_seg.export.verify import LOGITS
 from lightning_seg.training.module import SegmentationModule
 
-SMOKE: dict[str, dict[str, Any]] = {
-    "unet": {"widths": (4, 8)},
-    "dca_unet": {"widths": (4, 8), "skip": {"name": "dca", "patch_size": 8}},
-}
+SMOKE = ("unet", "dca_unet")
 
 
 def run(smoke: bool = False, compiled: bool = False) -> str:
@@ -29,7 +26,14 @@ def run(smoke: bool = False, compiled: bool = False) -> str:
     lines.append("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         for name in SMOKE if smoke else models.names():
-            lines.append(row(name, SMOKE[name] if smoke else {}, size, Path(scratch)))
+            lines.append(
+                row(
+                    name,
+                    getattr(models.find(name), "tiny", {}) if smoke else {},
+                    size,
+                    Path(scratch),
+                )
+            )
             print(lines[-1], flush=True)
     caption = (
         f"Untrained{', small forms' if smoke else ', default widths'}, batch norm's statistics from phantoms, for {size} x {size}, "
